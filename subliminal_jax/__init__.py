@@ -1,0 +1,1 @@
+"""Subliminal learning in JAX: steering vectors, students, and the mechanics of optimizers."""
