@@ -1,0 +1,114 @@
+"""Rotary positions, masks, attention and the key-value cache."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.models.config import ModelConfig, Rope
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["k", "v", "positions", "index"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of `slots` tokens. A slot is empty while its position is -1.
+
+    New tokens go to the slots from `index` on, the same for all rows; what a query may see is
+    decided by positions alone, so rows of different prompt lengths live in one cache.
+    """
+
+    k: Float[Array, "layers batch slots kv_heads head_dim"]
+    v: Float[Array, "layers batch slots kv_heads head_dim"]
+    positions: Int[Array, "batch slots"]
+    index: Int[Array, ""]
+
+
+def empty_cache(cfg: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
+    """A cache in which no slot is filled."""
+    shape = (cfg.layers, batch, slots, cfg.kv_heads, cfg.head_dim)
+    return Cache(
+        k=jnp.zeros(shape, dtype),
+        v=jnp.zeros(shape, dtype),
+        positions=jnp.full((batch, slots), -1, jnp.int32),
+        index=jnp.zeros((), jnp.int32),
+    )
+
+
+def frequencies(rope: Rope, head_dim: int) -> Float[Array, " half"]:
+    """Radians per position of each rotated pair, after the scaling of `rope`.
+
+    Source: Su et al. 2021, section 3.4; the Llama 3.1 release for kind "llama3".
+    """
+    f = rope.theta ** -(jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if rope.kind == "linear":
+        return f / rope.factor
+    if rope.kind == "llama3":
+        turns = rope.original_context * f / (2 * math.pi)  # full turns over the old context
+        low, high = rope.low_freq_factor, rope.high_freq_factor
+        keep = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+        return keep * f + (1 - keep) * f / rope.factor
+    return f
+
+
+Angles = tuple[Float[Array, "batch time 1 head_dim"], Float[Array, "batch time 1 head_dim"]]
+
+
+def angles(rope: Rope, head_dim: int, positions: Int[Array, "batch time"]) -> Angles:
+    """(cos, sin) of the rotation at each position, in float32."""
+    theta = positions[..., None].astype(jnp.float32) * frequencies(rope, head_dim)
+    theta = jnp.concatenate([theta, theta], axis=-1)[:, :, None, :]
+    return jnp.cos(theta), jnp.sin(theta)
+
+
+def rotate(x: Float[Array, "batch time heads head_dim"], at: Angles) -> Array:
+    """Rotate the pairs (i, i + head_dim/2) of each head, as Hugging Face checkpoints expect."""
+    cos, sin = at
+    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([-right, left], axis=-1)
+    return (x.astype(jnp.float32) * cos + turned * sin).astype(x.dtype)
+
+
+def visible(
+    query: Int[Array, "batch time"],
+    key: Int[Array, "batch slots"],
+    window: int | None = None,
+) -> Bool[Array, "batch 1 time slots"]:
+    """Which key positions each query position sees: filled, not later, within the window."""
+    q, k = query[:, :, None], key[:, None, :]
+    mask = (k >= 0) & (k <= q)
+    if window is not None:
+        mask &= q - k < window
+    return mask[:, None]
+
+
+def attend(
+    q: Float[Array, "batch time heads head_dim"],
+    k: Float[Array, "batch slots kv_heads head_dim"],
+    v: Float[Array, "batch slots kv_heads head_dim"],
+    mask: Bool[Array, "#batch 1 time slots"] | None,
+    scale: float,
+    softcap: float | None = None,
+) -> Float[Array, "batch time heads head_dim"]:
+    """Grouped-query attention; `mask` None means causal by index. Softmax in float32."""
+    if softcap is None:
+        return jax.nn.dot_product_attention(
+            q, k, v, mask=mask, scale=scale, is_causal=mask is None
+        )
+    B, T, H, d = q.shape
+    S, K = k.shape[1:3]
+    grouped = q.reshape(B, T, K, H // K, d)
+    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32)
+    logits = softcap * jnp.tanh(logits * (scale / softcap))
+    if mask is None:
+        mask = jnp.tril(jnp.ones((T, S), bool))[None, None]
+    logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(B, T, H, d)

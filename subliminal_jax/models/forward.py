@@ -1,0 +1,337 @@
+"""The forward pass: tokens in, logits and chosen activations out, steered on the way.
+
+Layers are stacked and scanned. The scan is split at the layers that are steered or captured, so
+that a gradient with respect to a steering vector stops at its layer; where that would split it
+into many pieces, one scan carries a vector for every layer instead.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.models.attention import Angles, Cache, angles, attend, rotate, visible
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.linear import linear
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering, edit
+
+Remat = Literal["none", "dots", "block"]
+MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["positions"], meta_fields=["layers"])
+@dataclass(frozen=True)
+class Capture:
+    """Keep the residual stream after each of `layers`, at time indices `positions` only.
+
+    `positions` [batch, kept]; None keeps every token. What is kept already includes the steering.
+    """
+
+    layers: tuple[int, ...]
+    positions: Int[Array, "batch kept"] | None = None
+
+
+class Output(NamedTuple):
+    """`hidden` is the last residual stream after the final norm; see `unembed`."""
+
+    hidden: Float[Array, "batch time dim"]
+    activations: Float[Array, "captured batch kept dim"] | None
+    cache: Cache | None
+
+
+class _Context(NamedTuple):
+    """What every block of one pass shares."""
+
+    rope: Angles
+    local_rope: Angles | None
+    mask: Bool[Array, "#batch 1 time slots"] | None
+    local_mask: Bool[Array, "#batch 1 time slots"] | None
+    index: Int[Array, ""] | None
+
+
+def forward(
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    cfg: ModelConfig,
+    steering: Steering | None = None,
+    *,
+    positions: Int[Array, "batch time"] | None = None,
+    segment_ids: Int[Array, "batch time"] | None = None,
+    capture: Capture | None = None,
+    remat: Remat = "none",
+) -> tuple[Float[Array, "batch time vocab"], Float[Array, "captured batch kept dim"] | None]:
+    """Logits (float32) of every token, and the captured activations.
+
+    Padding goes to the right and needs no mask: no real token sees a later one. `positions` are
+    the rotary positions (default 0, 1, ...); `segment_ids` keep packed documents apart.
+    """
+    out = hidden_states(
+        params, tokens, cfg, steering,
+        positions=positions, segment_ids=segment_ids, capture=capture, remat=remat,
+    )  # fmt: skip
+    return unembed(params, out.hidden, cfg), out.activations
+
+
+def hidden_states(
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    cfg: ModelConfig,
+    steering: Steering | None = None,
+    *,
+    positions: Int[Array, "batch time"] | None = None,
+    segment_ids: Int[Array, "batch time"] | None = None,
+    capture: Capture | None = None,
+    cache: Cache | None = None,
+    cache_slots: int | None = None,
+    remat: Remat = "none",
+) -> Output:
+    """The pass up to the final norm.
+
+    With `cache`, the tokens continue what it holds and the filled cache is returned; with
+    `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
+    padding, which later queries do not see. Raises InputError for a layer that does not exist.
+    """
+    B, T = tokens.shape
+    if positions is None:
+        start = 0 if cache is None else cache.positions.max(axis=1, keepdims=True) + 1
+        positions = jnp.broadcast_to(start + jnp.arange(T, dtype=jnp.int32)[None], (B, T))
+    with jax.named_scope("embed"):
+        h = params["embed"][tokens]
+        if cfg.scaled_embedding:
+            h = h * jnp.asarray(cfg.dim**0.5, h.dtype)
+    context, new_positions = _context(cfg, positions, segment_ids, cache)
+    runner = _Runner(cfg, context, steering, capture, remat, keep_kv=cache_slots is not None)
+    h, activations, kv = runner(h, params["layers"], cache)
+    new_cache = None
+    if cache is not None:
+        assert new_positions is not None
+        new_cache = Cache(*kv, positions=new_positions, index=cache.index + T)
+    elif cache_slots is not None:
+        pad = cache_slots - T
+        k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, pad), (0, 0), (0, 0))) for x in kv)
+        slots = jnp.pad(positions, ((0, 0), (0, pad)), constant_values=-1)
+        new_cache = Cache(k, v, slots, jnp.asarray(T, jnp.int32))
+    hidden = rms_norm(h, params["final_norm"], cfg)
+    return Output(hidden, activations, new_cache)
+
+
+def unembed(
+    params: Params, hidden: Float[Array, "*batch dim"], cfg: ModelConfig
+) -> Float[Array, "*batch vocab"]:
+    """Logits in float32, after the final soft-cap where the family has one."""
+    with jax.named_scope("unembed"):
+        if cfg.tied:
+            logits = jnp.einsum(
+                "...d,vd->...v", hidden, params["embed"], preferred_element_type=jnp.float32
+            )
+        else:
+            logits = jnp.matmul(hidden, params["lm_head"], preferred_element_type=jnp.float32)
+        if cfg.final_softcap is not None:
+            logits = cfg.final_softcap * jnp.tanh(logits / cfg.final_softcap)
+        return logits
+
+
+def rms_norm(
+    x: Float[Array, "*batch dim"], weight: Float[Array, " dim"], cfg: ModelConfig
+) -> Float[Array, "*batch dim"]:
+    """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), statistics in float32."""
+    x32 = x.astype(jnp.float32)
+    normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + cfg.norm_eps)
+    if cfg.unit_offset_norm:
+        return (normed * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
+    return normed.astype(x.dtype) * weight
+
+
+def _context(
+    cfg: ModelConfig,
+    positions: Int[Array, "batch time"],
+    segment_ids: Int[Array, "batch time"] | None,
+    cache: Cache | None,
+) -> tuple[_Context, Int[Array, "batch slots"] | None]:
+    """Rotations and masks of a pass, and the cache's positions after it."""
+    T = positions.shape[1]
+    rope = angles(cfg.rope, cfg.head_dim, positions)
+    local_rope = None
+    if cfg.local_rope is not None and cfg.has_sliding_layers:
+        local_rope = angles(cfg.local_rope, cfg.head_dim, positions)
+    if cache is not None:
+        slots = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
+        mask = visible(positions, slots)
+        local = visible(positions, slots, cfg.window) if cfg.has_sliding_layers else None
+        return _Context(rope, local_rope, mask, local, cache.index), slots
+    mask = local = None  # causal by index
+    if segment_ids is not None:
+        same = segment_ids[:, :, None] == segment_ids[:, None, :]
+        mask = (same & jnp.tril(jnp.ones((T, T), bool)))[:, None]
+    if cfg.has_sliding_layers and cfg.window is not None and cfg.window < T:
+        i = jnp.arange(T)
+        near = (i[:, None] >= i[None, :]) & (i[:, None] - i[None, :] < cfg.window)
+        local = near[None, None] if mask is None else mask & near
+        mask = jnp.tril(jnp.ones((T, T), bool))[None, None] if mask is None else mask
+    return _Context(rope, local_rope, mask, local, None), None
+
+
+def _block(
+    h: Float[Array, "batch time dim"],
+    w: dict[str, Any],
+    slides: Bool[Array, ""] | None,
+    kv: tuple[Array, Array] | None,
+    layer: Int[Array, ""],
+    cfg: ModelConfig,
+    context: _Context,
+) -> tuple[Array, tuple[Array, Array]]:
+    """One transformer block; returns the residual stream and the cache (or this layer's k, v)."""
+    B, T, _ = h.shape
+    rope, mask = context.rope, context.mask
+    if slides is not None:
+        if context.local_rope is not None:
+            rope = jax.tree.map(partial(jnp.where, slides), context.local_rope, rope)
+        if context.local_mask is not None:
+            mask = jnp.where(slides, context.local_mask, mask)
+    with jax.named_scope("attention"):
+        x = rms_norm(h, w["attn_norm"], cfg)
+        q, k, v = (linear(x, w[name]) for name in ("q", "k", "v"))
+        if cfg.qkv_bias:
+            q, k, v = q + w["q_bias"], k + w["k_bias"], v + w["v_bias"]
+        q = q.reshape(B, T, cfg.heads, cfg.head_dim)
+        k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
+        v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
+        if cfg.qk_norm:
+            q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
+        q, k = rotate(q, rope), rotate(k, rope)
+        if kv is None:
+            kv = (k, v)
+        else:
+            at = (layer, 0, context.index, 0, 0)
+            kv = tuple(jax.lax.dynamic_update_slice(c, x[None], at) for c, x in zip(kv, (k, v)))
+            k, v = (jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in kv)
+        x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
+        x = linear(x.reshape(B, T, cfg.heads * cfg.head_dim), w["o"])
+        if cfg.post_norms:
+            x = rms_norm(x, w["post_attn_norm"], cfg)
+        h = h + x
+    with jax.named_scope("mlp"):
+        x = rms_norm(h, w["mlp_norm"], cfg)
+        gate = linear(x, w["gate"])
+        if cfg.activation == "silu":
+            gate = jax.nn.silu(gate)
+        else:
+            gate = jax.nn.gelu(gate, approximate=cfg.activation == "gelu_tanh")
+        x = linear(gate * linear(x, w["up"]), w["down"])
+        if cfg.post_norms:
+            x = rms_norm(x, w["post_mlp_norm"], cfg)
+    return h + x, kv
+
+
+class _Runner:
+    """Runs the stacked layers in pieces between the stops."""
+
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        context: _Context,
+        steering: Steering | None,
+        capture: Capture | None,
+        remat: Remat,
+        keep_kv: bool,
+    ):
+        self.cfg, self.steering, self.capture, self.keep_kv = cfg, steering, capture, keep_kv
+        steered = () if steering is None else steering.layers
+        captured = () if capture is None else capture.layers
+        self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
+        block = partial(_block, cfg=cfg, context=context)
+        if remat != "none":
+            policy = None
+            if remat == "dots":
+                policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+            block = jax.checkpoint(block, prevent_cse=False, policy=policy)
+        self.block = block
+
+    def __call__(
+        self, h: Array, layers: dict[str, Any], cache: Cache | None
+    ) -> tuple[Array, Array | None, Any]:
+        kv = None if cache is None else (cache.k, cache.v)
+        if len(self.stops) > MAX_SPLITS:
+            h, kept, kv = self._scan_dense(h, layers, kv)
+        else:
+            h, kept, kv = self._scan_split(h, layers, kv)
+        if self.capture is None:
+            return h, None, kv
+        return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
+
+    def _scan_split(self, h: Array, layers: dict[str, Any], kv: Any) -> tuple[Array, dict, Any]:
+        kept: dict[int, Array] = {}
+        own = []  # each piece's keys and values, where a new cache is being made
+        start = 0
+        for stop in [*(layer + 1 for layer in self.stops), self.cfg.layers]:
+            if stop > start:
+                h, kv, piece = self._scan(h, layers, kv, start, stop)
+                own.append(piece)
+            layer, start = stop - 1, stop
+            if layer in self.stops and layer not in kept:
+                h = self._edit(h, layer)
+                kept[layer] = self._keep(h)
+        if self.keep_kv:
+            kv = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *own)
+        return h, kept, kv
+
+    def _scan(
+        self, h: Array, layers: dict[str, Any], kv: Any, start: int, stop: int
+    ) -> tuple[Array, Any, Any]:
+        piece = jax.tree.map(lambda leaf: leaf[start:stop], layers)
+
+        def body(carry, x):
+            h, kv = carry
+            w, slides, layer = x
+            h, new = self.block(h, w, slides, kv, layer)
+            return (h, None if kv is None else new), (new if self.keep_kv else None)
+
+        (h, kv), own = jax.lax.scan(body, (h, kv), (piece, *self._layer_data(start, stop)))
+        return h, kv, own
+
+    def _scan_dense(self, h: Array, layers: dict[str, Any], kv: Any) -> tuple[Array, Any, Any]:
+        steering, L = self.steering, self.cfg.layers
+        vectors = target = None
+        if steering is not None:
+            at = jnp.asarray(steering.layers)
+            v = steering.vectors
+            vectors = jnp.zeros((L, *v.shape[1:]), v.dtype).at[at].set(v)
+            if steering.target is not None:
+                t = steering.target
+                target = jnp.zeros((L, *t.shape[1:]), t.dtype).at[at].set(t)
+
+        def body(carry, x):
+            h, kv = carry
+            w, slides, layer, v, c = x
+            h, new = self.block(h, w, slides, kv, layer)
+            if steering is not None:
+                h = edit(h, v, steering, c)
+            kept = None if self.capture is None else self._keep(h)
+            return (h, None if kv is None else new), (kept, new if self.keep_kv else None)
+
+        xs = (layers, *self._layer_data(0, L), vectors, target)
+        (h, kv), (kept, own) = jax.lax.scan(body, (h, kv), xs)
+        return h, kept, (own if self.keep_kv else kv)
+
+    def _layer_data(self, start: int, stop: int) -> tuple[Array | None, Array]:
+        cfg = self.cfg
+        slides = jnp.asarray(cfg.sliding[start:stop]) if cfg.has_sliding_layers else None
+        return slides, jnp.arange(start, stop)
+
+    def _edit(self, h: Array, layer: int) -> Array:
+        steering = self.steering
+        if steering is None or layer not in steering.layers:
+            return h
+        i = steering.layers.index(layer)
+        target = None if steering.target is None else steering.target[i]
+        return edit(h, steering.vectors[i], steering, target)
+
+    def _keep(self, h: Array) -> Array:
+        assert self.capture is None or self.capture.positions is None or h.ndim == 3
+        if self.capture is None or self.capture.positions is None:
+            return h
+        return jnp.take_along_axis(h, self.capture.positions[:, :, None], axis=1)

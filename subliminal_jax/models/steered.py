@@ -1,0 +1,98 @@
+"""The steering parameter: an edit of the residual stream after chosen blocks.
+
+Set it and the model is a teacher; differentiate with respect to it and it is a diagnostic; train
+it and it is a student. It is a pytree, so all three are the same forward pass.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Operation = Literal["add", "project_out", "replace"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["vectors", "scale", "mask", "target"],
+    meta_fields=["layers", "operation"],
+)
+@dataclass(frozen=True)
+class Steering:
+    """An edit of the residual stream h after each block l in `layers` (0-based).
+
+    Operations, with v the layer's vector, u = v/|v| and s the scale (block outputs, as in
+    "Subliminal Learning Is Steering Vector Distillation", section 3):
+      add           h + s v
+      project_out   h - s (h.u) u
+      replace       h + s (c - h.u) u, where c is `target`, the base model's component h_base.u
+
+    Shapes: vectors [n, dim] (n = len(layers)), or [n, batch, time, dim] with broadcastable middle
+    axes, for a vector per example or per token; scale [] or broadcastable to [batch, time];
+    mask [batch, time], False where the edit is left out; target [n, batch, time].
+    """
+
+    vectors: Float[Array, "n *bt dim"]
+    scale: Float[Array, "*#s"]
+    layers: tuple[int, ...]
+    operation: Operation = "add"
+    mask: Bool[Array, "batch time"] | None = None
+    target: Float[Array, "n batch time"] | None = None
+
+    def at(self, mask: Bool[Array, "batch time"] | None) -> "Steering":
+        """The same edit at the positions of `mask` only."""
+        return replace(self, mask=mask)
+
+    def scaled(self, factor: float | Float[Array, ""]) -> "Steering":
+        """The same edit with its scale multiplied by `factor`."""
+        return replace(self, scale=self.scale * factor)
+
+
+def steer(
+    vector: Float[Array, " dim"], layer: int, scale: float = 1.0, operation: Operation = "add"
+) -> Steering:
+    """One vector at one layer."""
+    return Steering(
+        vectors=jnp.asarray(vector)[None],
+        scale=jnp.asarray(scale, jnp.float32),
+        layers=(layer,),
+        operation=operation,
+    )
+
+
+def edit(
+    h: Float[Array, "batch time dim"],
+    v: Float[Array, "*bt dim"],
+    steering: Steering,
+    target: Float[Array, "batch time"] | None,
+) -> Float[Array, "batch time dim"]:
+    """`h` after the edit of one layer, whose vector is `v`; computed in float32."""
+    v = v.astype(jnp.float32)
+    if v.ndim == 1:
+        v = v[None, None]
+    s = jnp.broadcast_to(steering.scale, (1, 1)) if steering.scale.ndim == 0 else steering.scale
+    if steering.mask is not None:
+        s = s * steering.mask
+    s = s[..., None]
+    if steering.operation == "add":
+        delta = s * v
+    else:
+        # A zero vector has no direction: the edit is then nothing, not NaN.
+        squared = jnp.sum(v * v, axis=-1, keepdims=True)
+        u = v * jax.lax.rsqrt(jnp.where(squared == 0, 1.0, squared))
+        component = jnp.sum(h.astype(jnp.float32) * u, axis=-1, keepdims=True)
+        if steering.operation == "project_out":
+            delta = -s * component * u
+        else:
+            if target is None:
+                raise ValueError("operation 'replace' needs Steering.target, the base's component")
+            delta = s * (target[..., None] - component) * u
+    return (h.astype(jnp.float32) + delta).astype(h.dtype)
+
+
+def no_steering(dim: int, layer: int = 0) -> Steering:
+    """A zero vector: the tree structure of a steered pass, and the values of an unsteered one."""
+    return steer(jnp.zeros((dim,), jnp.float32), layer)
