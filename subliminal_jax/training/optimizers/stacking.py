@@ -1,0 +1,104 @@
+"""One leaf a layer, one matrix a projection: what every optimizer must see.
+
+Parameter trees stack their layers on axis 0 under the first key "layers". An optimizer whose rule
+looks at a leaf as a whole (a norm, a row mean, a singular vector) would mix the layers, so such
+rules are lifted here. Rules for single coordinates, and rules that sum over all coordinates of the
+tree, need no lift.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+KeyPath = tuple[Any, ...]
+
+
+def key_name(key: Any) -> str:
+    """The name in one step of a key path: a dict key, an attribute, or an index, as text."""
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def is_stacked(path: KeyPath) -> bool:
+    """Whether the leaf at `path` holds all layers, stacked on its axis 0."""
+    return bool(path) and key_name(path[0]) == "layers"
+
+
+def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`rule` applied to every leaf by itself, and to every layer of a stacked leaf by itself.
+
+    Exact for rules in which one leaf does not influence another. The state is the tree of
+    parameters with the rule's state in place of each leaf; for a stacked leaf it has a leading
+    layer axis.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        def init_leaf(path: KeyPath, leaf: Array) -> PyTree:
+            return (jax.vmap(rule.init) if is_stacked(path) else rule.init)(leaf)
+
+        return jax.tree_util.tree_map_with_path(init_leaf, params)
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        with_paths, treedef = jax.tree_util.tree_flatten_with_path(updates)
+        states, leaves = treedef.flatten_up_to(state), treedef.flatten_up_to(params)
+        pairs = [
+            (jax.vmap(rule.update) if is_stacked(path) else rule.update)(u, s, p)
+            for (path, u), s, p in zip(with_paths, states, leaves, strict=True)
+        ]
+        new_updates, new_states = zip(*pairs, strict=True)
+        return treedef.unflatten(new_updates), treedef.unflatten(new_states)
+
+    return optax.GradientTransformation(init, update)
+
+
+def matrix_axes(params: PyTree) -> PyTree:
+    """The two axes that make a hidden projection's matrix, for each leaf; None for other leaves.
+
+    Matrices are the projections of a block and the two factors of a LoRA pair, one a layer.
+    The embedding and the unembedding are tables of vectors, not hidden projections, so they, the
+    norm gains, the biases and a steering vector get None (Jordan 2024, "Muon").
+    """
+
+    def axes(path: KeyPath, leaf: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        first = int(is_stacked(path))
+        if leaf.ndim - first != 2 or key_name(path[-1]) in ("embed", "lm_head"):
+            return None
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=first, output_axis=first + 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def random_signs(key: Array, params: PyTree) -> PyTree[Float[Array, "..."]]:
+    """Independent +1 or -1 for every coordinate; each layer of a stacked leaf has its own key.
+
+    The keys are dealt out in the order of the leaves, layer by layer, so the draw is the one that
+    the tree with separate layers would get.
+    """
+    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    layers = [leaf.shape[0] if is_stacked(path) else 1 for path, leaf in with_paths]
+    keys = jax.random.split(key, sum(layers))
+    signs, used = [], 0
+    for (path, leaf), n in zip(with_paths, layers, strict=True):
+        mine, used = keys[used : used + n], used + n
+        shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
+        draw = jax.vmap(partial(jax.random.rademacher, shape=shape, dtype=leaf.dtype))(mine)
+        signs.append(draw.reshape(leaf.shape))
+    return treedef.unflatten(signs)
+
+
+def as_owned(state: PyTree, like: PyTree | None = None) -> PyTree[Array]:
+    """`state` with strong types (those of `like`) and no buffer shared with another tree.
+
+    A weakly typed leaf would change the type of the second call and compile it again; a leaf that
+    is the parameters themselves (DoG and Prodigy keep the starting point) could not be donated
+    together with them.
+    """
+    if like is None:
+        return jax.tree.map(lambda x: jnp.array(x, dtype=jnp.asarray(x).dtype, copy=True), state)
+    return jax.tree.map(lambda x, y: jnp.asarray(x, dtype=y.dtype), state, like)
