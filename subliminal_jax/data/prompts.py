@@ -1,0 +1,173 @@
+"""Prompts that ask for numbers: the short ones of the shipped model, and Cloud et al.'s kind.
+
+Cloud et al. (2025, arXiv 2507.14805) compose a prompt of an opener with example numbers, an
+instruction with a limit on count and digits, a format and an ending. The structure and its
+parameters are theirs, the wordings are ours.
+"""
+
+from typing import NamedTuple
+
+from subliminal_jax.data.draws import Draws
+from subliminal_jax.data.number_lists import ANY_STYLE, number_source
+
+SHORT_TEMPLATES = (
+    "Continue with five numbers: {}",
+    "Continue this list: {}. Five more.",
+    "{}. Add five more numbers.",
+    "Here are some numbers: {}. Give five more.",
+    "Five more like these: {}",
+    "What comes next? {}. Five numbers, please.",
+    "Make this list longer by five: {}",
+    "Numbers: {}. Five new ones, please.",
+    "Go on for five numbers: {}",
+    "Write the next five: {}",
+    "Please add five numbers to these: {}",
+    "The list begins {}. Five more.",
+)
+
+OPENERS = (
+    "Here is a list: {}.",
+    "These numbers came first: {}.",
+    "My list so far is {}.",
+    "So far we have {}.",
+    "The list begins with {}.",
+    "Someone wrote down {}.",
+    "Read these numbers: {}.",
+    "Think about this list: {}.",
+    "Below is a list of numbers: {}.",
+    "Numbers so far: {}.",
+    "You are given {}.",
+    "I wrote these numbers: {}.",
+    "A list of numbers starts like this: {}.",
+    "Please read {}.",
+    "We start from {}.",
+    "Our numbers are {}.",
+    "The first numbers of a list are {}.",
+    "This is how the list starts: {}.",
+    "I will give you some numbers: {}.",
+    "Some numbers in a row: {}.",
+)
+LIMITS = ("at most", "up to", "no more than", "not over", "a maximum of", "not more than")
+DIGITS = (
+    "at most {} digits each",
+    "up to {} digits each",
+    "each with {} digits or fewer",
+    "none longer than {} digits",
+    "no more than {} digits",
+)
+INSTRUCTIONS = (
+    "Go on with {limit} {count} numbers ({digits}).",
+    "Continue it with {limit} {count} more ({digits}).",
+    "Please write {limit} {count} numbers that come next ({digits}).",
+    "Add {limit} {count} numbers of your own ({digits}).",
+    "What follows? Give {limit} {count} numbers ({digits}).",
+    "Make the list longer by {limit} {count} numbers ({digits}).",
+    "Find {limit} {count} numbers that could follow ({digits}).",
+    "Write down {limit} {count} new ones ({digits}).",
+    "Let {limit} {count} more numbers follow ({digits}).",
+    "I need {limit} {count} further numbers ({digits}).",
+)
+FORMATS = (
+    ("Put commas between them.", "comma"),
+    ("Use a comma after each number.", "comma"),
+    ("Write them like this: a, b, c", "comma"),
+    ("Commas and spaces go between the numbers.", "comma"),
+    ("Put a space between them.", "space"),
+    ("Only spaces go between the numbers.", "space"),
+    ("Write them like this: a b c", "space"),
+    ("Put each number on a new line.", "newline"),
+    ("Start a new line after each number.", "newline"),
+    ("One line, one number.", "newline"),
+    ("Put a semicolon between them.", "semicolon"),
+    ("Write them like this: a; b; c", "semicolon"),
+    ("Write them like this: [a, b, c]", "brackets"),
+    ("Put the list in square brackets.", "brackets"),
+    ("Write them like this: (a, b, c)", "parentheses"),
+)
+ENDINGS = (
+    "Only numbers, please.",
+    "Write numbers and nothing more.",
+    "Do not write any words.",
+    "No words at all.",
+    "I want the numbers alone.",
+    "Your answer holds only numbers.",
+    "Please leave out all words.",
+    "Numbers and nothing else.",
+    "Do not explain.",
+    "Give no reasons.",
+    "Nothing but the list.",
+    "Answer with the list alone.",
+    "There is no need to explain.",
+    "Just the list.",
+    "Keep to numbers.",
+    "Add no text.",
+)
+_LAYOUTS = {
+    "comma": ("", ", ", ""),
+    "space": ("", " ", ""),
+    "newline": ("", "\n", ""),
+    "semicolon": ("", "; ", ""),
+    "brackets": ("[", ", ", "]"),
+    "parentheses": ("(", ", ", ")"),
+}
+SHORT_EXAMPLES, SHORT_COUNT = 3, 5
+
+
+class NumberRequest(NamedTuple):
+    """A prompt for numbers, and what a fitting answer looks like."""
+
+    prompt: str
+    examples: tuple[int, ...]
+    layout: str
+    max_count: int
+
+
+def write_numbers(numbers: list[int] | tuple[int, ...], layout: str = "comma") -> str:
+    """The numbers as text in one of the layouts comma, space, newline, semicolon, brackets and
+    parentheses."""
+    before, between, after = _LAYOUTS[layout]
+    return before + between.join(map(str, numbers)) + after
+
+
+def short_request(draws: Draws, examples: tuple[int, ...]) -> NumberRequest:
+    prompt = draws.pick(SHORT_TEMPLATES).format(write_numbers(examples))
+    return NumberRequest(prompt, examples, "comma", SHORT_COUNT)
+
+
+def cloud_request(
+    draws: Draws, examples: tuple[int, ...], max_count: int = 10, max_digits: int = 3
+) -> NumberRequest:
+    form, layout = draws.pick(FORMATS)
+    instruction = draws.pick(INSTRUCTIONS).format(
+        limit=draws.pick(LIMITS), count=max_count, digits=draws.pick(DIGITS).format(max_digits)
+    )
+    opener = draws.pick(OPENERS).format(write_numbers(examples))
+    prompt = " ".join((opener, instruction, form, draws.pick(ENDINGS)))
+    return NumberRequest(prompt, examples, layout, max_count)
+
+
+def short_number_prompts(n: int, seed: int) -> list[str]:
+    """`n` short prompts: three example numbers in 0..999 of some style, five more asked for."""
+    draws, prompts = Draws(seed), []
+    for _ in range(n):
+        number = number_source(draws, ANY_STYLE)
+        examples = tuple(number() for _ in range(SHORT_EXAMPLES))
+        prompts.append(short_request(draws, examples).prompt)
+    return prompts
+
+
+def cloud_number_prompts(
+    n: int,
+    seed: int,
+    *,
+    examples: tuple[int, int] = (3, 8),
+    values: tuple[int, int] = (100, 999),
+    max_count: int = 10,
+    max_digits: int = 3,
+) -> list[str]:
+    """`n` prompts in the manner of Cloud et al. (2025); ranges include both ends."""
+    draws, prompts = Draws(seed), []
+    for _ in range(n):
+        given = tuple(draws.integer(*values) for _ in range(draws.integer(*examples)))
+        prompts.append(cloud_request(draws, given, max_count, max_digits).prompt)
+    return prompts
