@@ -1,0 +1,126 @@
+"""The trainable tree: all weights, LoRA factors, or one steering vector.
+
+`init_trainable` makes it, `attach` turns base and trainable into what the forward pass takes.
+Only the trainable tree is ever differentiated; its leaves are float32, the base keeps its dtype.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering, steer
+
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+Trainable = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every weight, in float32."""
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank updates alpha/rank * a @ b of `targets` in `layers` (None: all of them).
+
+    a is uniform in +-1/sqrt(in), as in PEFT, and b is zero (Hu et al. 2021, section 4.1).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = PROJECTIONS
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.targets) - set(PROJECTIONS))
+        if unknown or not self.targets:
+            raise InputError(
+                f"LoRA targets {list(self.targets)} are not valid; "
+                f"choose from {', '.join(PROJECTIONS)}"
+            )
+        if self.rank < 1:
+            raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A single vector added after block `layer`, zero at the start."""
+
+    layer: int
+
+
+Adapter = Full | LoRA | Vector
+
+
+def init_trainable(
+    key: PRNGKeyArray, params: Params, cfg: ModelConfig, adapter: Adapter
+) -> Trainable:
+    """The trainable tree at the start, which leaves the model as it is."""
+    if isinstance(adapter, Full):
+        return jax.tree.map(lambda w: jnp.array(w, jnp.float32), params)
+    if isinstance(adapter, Vector):
+        cfg.check_layer(adapter.layer)
+        return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
+    n = len(_adapted(adapter, cfg))
+    factors = {}
+    for i, name in enumerate(adapter.targets):
+        rows, cols = params["layers"][name].shape[1:]
+        bound = rows**-0.5
+        factors[name] = {
+            "a": jax.random.uniform(
+                jax.random.fold_in(key, i), (n, rows, adapter.rank), jnp.float32, -bound, bound
+            ),
+            "b": jnp.zeros((n, adapter.rank, cols), jnp.float32),
+        }
+    return {"layers": factors}
+
+
+def attach(
+    params: Params,
+    trainable: Trainable,
+    cfg: ModelConfig,
+    adapter: Adapter,
+    scale: Float[Array, ""] | float | None = None,
+) -> tuple[Params, Steering | None]:
+    """(params, steering) of the student. `scale` overrides LoRA's alpha/rank (mixed ranks)."""
+    if isinstance(adapter, Full):
+        return jax.tree.map(lambda w, t: t.astype(w.dtype), params, trainable), None
+    if isinstance(adapter, Vector):
+        return params, steer(trainable["vector"], adapter.layer)
+    layers = dict(params["layers"])
+    adapted = _adapted(adapter, cfg)
+    scales = jnp.broadcast_to(jnp.asarray(adapter.scale if scale is None else scale), (cfg.layers,))
+    for name, factors in trainable["layers"].items():
+        a, b = factors["a"], factors["b"]
+        if len(adapted) < cfg.layers:
+            at = jnp.asarray(adapted)
+            a = jnp.zeros((cfg.layers, *a.shape[1:]), a.dtype).at[at].set(a)
+            b = jnp.zeros((cfg.layers, *b.shape[1:]), b.dtype).at[at].set(b)
+        layers[name] = LoraWeight(params["layers"][name], a, b, scales)
+    return {**params, "layers": layers}, None
+
+
+def merge(params: Params) -> Params:
+    """`params` with every LoRA weight merged into one matrix."""
+    return jax.tree.map(
+        lambda w: w.merged() if isinstance(w, LoraWeight) else w,
+        params,
+        is_leaf=lambda w: isinstance(w, LoraWeight),
+    )
+
+
+def _adapted(adapter: LoRA, cfg: ModelConfig) -> tuple[int, ...]:
+    if adapter.layers is None:
+        return tuple(range(cfg.layers))
+    return tuple(cfg.check_layer(layer) for layer in sorted(set(adapter.layers)))

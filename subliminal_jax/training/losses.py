@@ -1,0 +1,144 @@
+"""Losses on completions: cross-entropy on sampled tokens, and KL to the teacher's distribution.
+
+Logits are never held for the whole batch in float32 when that is large: hidden states are
+unembedded in chunks of tokens, and each chunk is recomputed in the backward pass.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.forward import Remat, hidden_states, unembed
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.training.batch import Batch
+
+Objective = Literal["cross_entropy", "kl"]
+LOGIT_BUDGET = 2**25  # logits (tokens x vocabulary) held at once; 128 MiB in float32
+
+
+def next_token_log_probs(
+    params: Params,
+    hidden: Float[Array, "batch time dim"],
+    targets: Int[Array, "batch time"],
+    cfg: ModelConfig,
+) -> Float[Array, "batch time"]:
+    """log P(targets[b, t] | hidden[b, t]) in float32 nats."""
+
+    def chunk(h: Array, y: Array) -> Array:
+        logits = unembed(params, h, cfg)
+        picked = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
+        return picked - jax.nn.logsumexp(logits, axis=-1)
+
+    return _by_chunks(chunk, cfg.vocab, hidden, targets)
+
+
+def divergence_from_teacher(
+    params: Params,
+    hidden: Float[Array, "batch time dim"],
+    teacher_params: Params,
+    teacher_hidden: Float[Array, "batch time dim"],
+    cfg: ModelConfig,
+) -> Float[Array, "batch time"]:
+    """KL(teacher || student) of the next token in float32 nats; no gradient to the teacher."""
+
+    def chunk(h: Array, h_teacher: Array) -> Array:
+        log_p = jax.nn.log_softmax(unembed(teacher_params, h_teacher, cfg))
+        log_q = jax.nn.log_softmax(unembed(params, h, cfg))
+        log_p = jax.lax.stop_gradient(log_p)
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+    return _by_chunks(chunk, cfg.vocab, hidden, teacher_hidden)
+
+
+def token_losses(
+    params: Params,
+    batch: Batch,
+    cfg: ModelConfig,
+    steering: Steering | None = None,
+    *,
+    teacher: tuple[Params, Steering | None, Batch | None] | None = None,
+    max_targets: int | None = None,
+    remat: Remat = "none",
+) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
+    """The loss of each predicted token (nats) and its weight (0 where nothing is predicted).
+
+    With `teacher` (params, steering, its own rows or None for the same) the loss is the KL to the
+    teacher's next-token distribution, else the cross-entropy. `max_targets` (no fewer than any row
+    predicts) restricts the unembedding to the predicted tokens, in their order; it is needed where
+    the teacher has rows of its own, whose predicted tokens are matched with the student's in order.
+    """
+
+    def predicting(p: Params, s: Steering | None, rows: Batch) -> tuple[Array, Array, Array]:
+        hidden = hidden_states(
+            p, rows.tokens[:, :-1], cfg, s,
+            positions=rows.positions[:, :-1],
+            segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
+            remat=remat,
+        ).hidden  # fmt: skip
+        weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
+        if max_targets is not None and max_targets < weights.shape[1]:
+            order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :max_targets]
+            weights = jnp.take_along_axis(weights, order, axis=1)
+            targets = jnp.take_along_axis(targets, order, axis=1)
+            hidden = jnp.take_along_axis(hidden, order[:, :, None], axis=1)
+        return hidden, targets, weights
+
+    hidden, targets, weights = predicting(params, steering, batch)
+    if teacher is None:
+        return -next_token_log_probs(params, hidden, targets, cfg), weights
+    teacher_params, teacher_steering, rows = teacher
+    teacher_hidden, _, _ = predicting(
+        teacher_params, teacher_steering, batch if rows is None else rows
+    )
+    teacher_hidden = jax.lax.stop_gradient(teacher_hidden)
+    return divergence_from_teacher(params, hidden, teacher_params, teacher_hidden, cfg), weights
+
+
+def mean_loss(losses: Float[Array, "*b t"], weights: Float[Array, "*b t"]) -> Float[Array, ""]:
+    """Mean over the predicted tokens of the batch, as Hugging Face trainers take it."""
+    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def example_losses(losses: Float[Array, "b t"], weights: Float[Array, "b t"]) -> Float[Array, " b"]:
+    """Mean over the predicted tokens of each row; 0 for a row without any."""
+    return jnp.sum(losses * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)
+
+
+def sequence_log_probs(
+    params: Params,
+    batch: Batch,
+    cfg: ModelConfig,
+    steering: Steering | None = None,
+    *,
+    max_targets: int | None = None,
+) -> Float[Array, " batch"]:
+    """log P(completion | prompt) of each row: float32 sum over its predicted tokens, in nats."""
+    losses, weights = token_losses(params, batch, cfg, steering, max_targets=max_targets)
+    return -jnp.sum(losses * weights, axis=1)
+
+
+def _by_chunks(
+    f: Callable[[Array, Array], Array], vocab: int, hidden: Array, other: Array
+) -> Float[Array, "batch time"]:
+    """f over the flattened tokens, in chunks of LOGIT_BUDGET logits with recomputation."""
+    B, T = hidden.shape[:2]
+    n, size = B * T, max(1, LOGIT_BUDGET // vocab)
+    flat = (hidden.reshape(n, -1), other.reshape(n, *other.shape[2:]))
+    if n <= size:
+        return f(*flat).reshape(B, T)
+    chunks = -(-n // size)
+    size = -(-n // chunks)  # even chunks waste the least padding
+    pad = chunks * size - n
+    flat = jax.tree.map(
+        lambda x: jnp.pad(x, ((0, pad), *[(0, 0)] * (x.ndim - 1))).reshape(
+            chunks, size, *x.shape[1:]
+        ),
+        flat,
+    )
+    out = jax.lax.map(lambda xs: jax.checkpoint(f)(*xs), flat)
+    return out.reshape(-1)[:n].reshape(B, T)

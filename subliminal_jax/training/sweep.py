@@ -1,0 +1,394 @@
+"""Many students in one compiled program over one frozen base.
+
+A student is a point (optimizer, learning rate, seed, data set, rank). Their trainable trees carry
+a leading student axis; one mapped forward and backward pass serves all of them, then the students
+of each optimizer are updated together, every one with its own rate. A student whose loss is no
+longer finite is frozen where it was and marked; it cannot reach the others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.training.adapters import Adapter, LoRA, Trainable, attach, init_trainable
+from subliminal_jax.training.arms import (
+    Arm,
+    Group,
+    TrainConfig,
+    check_sweep,
+    group_arms,
+    row_orders,
+)
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.losses import mean_loss, token_losses
+from subliminal_jax.training.objective import Objective, Source, Teacher
+from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+
+
+class Inputs(NamedTuple):
+    """The arrays that the programs take as arguments: closed over, they would be constants."""
+
+    source: Source
+    order: Int[Array, "orders steps batch"]
+    rates: Float[Array, " students"]
+    sets: Int[Array, " students"]
+    seeds: Int[Array, " students"]  # which order each student follows
+    context: Any  # of `measure`
+
+
+class _Student(NamedTuple):
+    """One student at one step."""
+
+    rate: Float[Array, "*n"]
+    scale: Float[Array, "*n"]
+    which: Int[Array, "*n"]
+    rows: Int[Array, "*n batch"]
+
+
+class State(NamedTuple):
+    """Everything that a run needs to go on: a pytree of arrays, one entry a group."""
+
+    trainables: tuple[Trainable, ...]
+    optimizer_states: tuple[Any, ...]
+    diverged_at: Int[Array, " students"]  # the step (from 1), 0 while the student is sound
+    step: Int[Array, ""]
+
+
+Measure = Callable[[Any, "StudentView"], dict[str, Array]]
+
+
+class StudentView(NamedTuple):
+    """What a diagnostic sees of one student at a logged step.
+
+    `gradient` and `update` are those of the last step; `before` are the weights they were taken
+    at, `trainable` the weights to evaluate. `model` makes (params, steering) of a trainable tree.
+    """
+
+    trainable: Trainable
+    before: Trainable
+    gradient: Trainable
+    update: Trainable
+    model: Callable[[Trainable], tuple[Params, Steering | None]]
+
+
+class Sweep:
+    """The compiled programs of a sweep: `init`, `advance` by `log_every` steps, `evaluate`.
+
+    Args:
+      base: the frozen parameters.
+      arms: the students; results come in this order.
+      data: for each name that an arm uses, its rows [rows, time]; all of the same shape.
+      measure: diagnostics of one student at logged steps, `measure(context, view)` ->
+        {name: array}; mapped over students inside the compiled program.
+      teacher: with it the objective is the KL to the teacher, else cross-entropy.
+
+    Raises InputError for data sets of different shapes, an unknown data name, a batch larger than
+    the data, or data that holds nothing to predict.
+    """
+
+    def __init__(
+        self,
+        base: Params,
+        cfg: ModelConfig,
+        arms: Sequence[Arm],
+        data: dict[str, Batch],
+        config: TrainConfig,
+        *,
+        measure: Measure | None = None,
+        context: Any = None,
+        teacher: Teacher | None = None,
+    ):
+        self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
+        self.names = sorted(data)
+        check_sweep(self.arms, data, config)
+        rows = stack_rows([data[name] for name in self.names])
+        self.groups = group_arms(self.arms, config.adapter)
+        self.members = np.concatenate([g.members for g in self.groups])  # group order -> arm
+        self.rank = max((g.rank or 0 for g in self.groups), default=0)
+        rates = np.array([arm.learning_rate for arm in self.arms], np.float32)
+        sets = np.array([self.names.index(arm.data) for arm in self.arms], np.int32)
+        seeds, order = row_orders(self.arms, rows.tokens.shape[1], config)
+        self.objective = Objective(
+            cfg, self._adapter, _max_targets(rows), config.remat, config.accumulation
+        )
+        self._inputs = Inputs(
+            Source(base, rows, teacher),
+            jnp.asarray(order),
+            *(jnp.asarray(x[self.members]) for x in (rates, sets, seeds)),
+            context,
+        )
+        self._advance = jax.jit(self._advance_fn, donate_argnums=0)
+        self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
+        self._finish = jax.jit(self._evaluated)
+
+    # -- the three programs ------------------------------------------------------------------
+
+    def init(self) -> State:
+        """The state before the first step; a student's start depends on its seed and rank alone."""
+        return jax.jit(self._init_fn)(self._inputs.source.base)
+
+    def advance(self, state: State) -> tuple[State, dict[str, Array]]:
+        """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
+        in the order of the arms; `train_loss` is the mean over these steps, `gradient_norm` the
+        last step's before clipping."""
+        return self._advance(state, self._inputs)
+
+    def evaluate(self, state: State, heldout: dict[str, Batch]) -> Float[Array, " students"]:
+        """The loss of each student (at its evaluation parameters) on held-out rows of its data."""
+        rows = stack_rows([heldout[name] for name in self.names])
+        return self._evaluate(state, self._inputs, rows, max_targets=_max_targets(rows))
+
+    def diverged_at(self, state: State) -> np.ndarray:
+        """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
+        return np.asarray(state.diverged_at)[self._inverse]
+
+    def students(self, state: State) -> Trainable:
+        """Every student's evaluation parameters, stacked in the order of the arms."""
+        stacked = self._finish(state)
+        return jax.tree.map(lambda x: x[self._inverse], stacked)
+
+    def map_students(
+        self, f: Callable[[Any, Params, Steering | None], Any]
+    ) -> Callable[[State, Any], Any]:
+        """Compile `f(inputs, params, steering)` over all students; results in the arms' order."""
+
+        @jax.jit
+        def run(state: State, inputs: Any, base: Params) -> Any:
+            def one(x: tuple[Trainable, Array]) -> Any:
+                return f(inputs, *attach(base, x[0], self.cfg, self._adapter, x[1]))
+
+            out = self._map(one, (self._evaluated(state), self._scales))
+            return jax.tree.map(lambda y: y[self._inverse], out)
+
+        return lambda state, inputs: run(state, inputs, self._inputs.source.base)
+
+    # -- inside the programs -----------------------------------------------------------------
+
+    @property
+    def _inverse(self) -> np.ndarray:
+        return np.argsort(self.members)
+
+    @property
+    def _adapter(self) -> Adapter:
+        adapter = self.config.adapter
+        return replace(adapter, rank=self.rank) if isinstance(adapter, LoRA) else adapter
+
+    @property
+    def _scales(self) -> Float[Array, " students"]:
+        adapter = self.config.adapter
+        if not isinstance(adapter, LoRA):
+            return jnp.ones((len(self.arms),))
+        ranks = [g.rank or adapter.rank for g in self.groups for _ in g.members]
+        return adapter.alpha / jnp.asarray(ranks, jnp.float32)
+
+    def _init_fn(self, base: Params) -> State:
+        trainables, states = [], []
+        for g in self.groups:
+            adapter = self.config.adapter
+            if isinstance(adapter, LoRA) and g.rank is not None:
+                adapter = replace(adapter, rank=g.rank)
+            seeds = jnp.asarray([self.arms[i].seed for i in g.members])
+            start = partial(init_trainable, params=base, cfg=self.cfg, adapter=adapter)
+            trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(seeds)
+            rates = jnp.asarray([self.arms[i].learning_rate for i in g.members], jnp.float32)
+            trainables.append(trainable)
+            states.append(jax.vmap(partial(self._init_optimizer, g.spec))(rates, trainable))
+        n = len(self.arms)
+        return State(
+            tuple(trainables), tuple(states), jnp.zeros((n,), jnp.int32), jnp.zeros((), jnp.int32)
+        )
+
+    def _init_optimizer(self, spec: OptimizerSpec, rate: Array, trainable: Trainable) -> Any:
+        return self._optimizer(spec, rate).init(trainable)
+
+    def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
+        like = self._joined(state.trainables)
+        keep = self.measure is not None
+        blank = jax.tree.map(jnp.zeros_like, like) if keep else None
+        last = (blank, blank, like) if keep else None
+
+        def body(carry, _):
+            state, _ = carry
+            state, loss, norm, grads, updates, before = self._step(state, inputs)
+            return (state, (grads, updates, before) if keep else None), (loss, norm)
+
+        (state, last), (losses, norms) = jax.lax.scan(
+            body, (state, last), None, length=self.config.log_every
+        )
+        sound = state.diverged_at == 0
+        metrics = {
+            "train_loss": losses.mean(axis=0),
+            "gradient_norm": norms[-1],
+            "diverged": ~sound,
+        }
+        if self.measure is not None:
+            grads, updates, before = last
+            views = (self._evaluated(state), before, grads, updates, self._scales)
+            metrics |= self._map(lambda x: self._measure_one(x, inputs), views)
+        return state, jax.tree.map(lambda x: x[self._inverse], metrics)
+
+    def _measure_one(self, x: tuple, inputs: Inputs) -> dict[str, Array]:
+        *trees, scale = x
+
+        def model(trainable: Trainable) -> tuple[Params, Steering | None]:
+            return attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
+
+        assert self.measure is not None
+        return self.measure(inputs.context, StudentView(*trees, model))
+
+    def _step(self, state: State, inputs: Inputs) -> tuple:
+        joined = self._joined(state.trainables)
+        students = _Student(
+            inputs.rates, self._scales, inputs.sets, inputs.order[inputs.seeds, state.step]
+        )
+
+        def one(x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
+            trainable, student = x
+            return self.objective.loss_and_gradient(inputs.source, trainable, *student[1:])
+
+        losses, grads = self._map(one, (joined, students))
+        norms = jax.vmap(optax.global_norm)(grads)
+        if self.config.clip is not None:
+            shrink = jnp.minimum(1.0, self.config.clip / jnp.maximum(norms, 1e-30))
+            grads = jax.tree.map(lambda g: g * shrink.reshape(-1, *[1] * (g.ndim - 1)), grads)
+        given = (students, grads, losses, state.diverged_at == 0)
+        updated = []
+        for g, part, old, old_state in self._by_group(state):
+            student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
+            gradient = _narrowed(gradient, old)
+            update = jax.vmap(partial(self._update, g.spec, inputs))
+            updated.append(update(student, old, old_state, gradient, loss, alive))
+        new_trainables, new_states, updates, sound = zip(*updated, strict=True)
+        sound = jnp.concatenate(sound)
+        step = state.step + 1
+        diverged_at = jnp.where((state.diverged_at == 0) & ~sound, step, state.diverged_at)
+        state = State(new_trainables, new_states, diverged_at, step)
+        return state, losses, norms, grads, self._joined(updates), joined
+
+    def _update(
+        self,
+        spec: OptimizerSpec,
+        inputs: Inputs,
+        student: _Student,
+        trainable: Trainable,
+        optimizer_state: Any,
+        gradient: Trainable,
+        loss: Array,
+        alive: Bool[Array, ""],
+    ) -> tuple[Trainable, Any, Trainable, Bool[Array, ""]]:
+        def obj_fn(at: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
+            return self.objective.loss(inputs.source, at, *student[1:])
+
+        optimizer = self._optimizer(spec, student.rate)
+        update, new_state = optimizer.update(
+            gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
+        )
+        new = optax.apply_updates(trainable, update)
+        ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(new))
+        new, new_state, update = jax.tree.map(
+            partial(jnp.where, ok),
+            (new, new_state, update),
+            (trainable, optimizer_state, jax.tree.map(jnp.zeros_like, update)),
+        )
+        return new, new_state, update, ok
+
+    def _evaluate_fn(
+        self, state: State, inputs: Inputs, rows: Batch, max_targets: int
+    ) -> Float[Array, " students"]:
+        n = rows.tokens.shape[1]
+        size = max(d for d in range(1, self.config.batch_size + 1) if n % d == 0)
+        pieces = n // size
+
+        def one(x: tuple) -> Array:
+            trainable, scale, which = x
+            params, steering = attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
+
+            def piece(i: Array) -> tuple[Array, Array]:
+                part = jax.tree.map(
+                    lambda leaf: jax.lax.dynamic_slice_in_dim(leaf[which], i * size, size), rows
+                )
+                losses, weights = token_losses(
+                    params, part, self.cfg, steering, max_targets=max_targets
+                )
+                return jnp.sum(losses * weights), jnp.sum(weights)
+
+            loss, weight = jax.lax.map(piece, jnp.arange(pieces))
+            return mean_loss(loss / jnp.maximum(weight, 1.0), weight)
+
+        stacked = (self._evaluated(state), self._scales, inputs.sets)
+        return self._map(one, stacked)[self._inverse]
+
+    def _evaluated(self, state: State) -> Trainable:
+        """All students' evaluation parameters, in group order, padded to the largest rank."""
+        return self._joined(
+            [
+                jax.vmap(partial(self._evaluation_point, g.spec))(
+                    self._inputs.rates[part], old, old_state
+                )
+                for g, part, old, old_state in self._by_group(state)
+            ]
+        )
+
+    def _evaluation_point(
+        self, spec: OptimizerSpec, rate: Array, trainable: Trainable, optimizer_state: Any
+    ) -> Trainable:
+        return self._optimizer(spec, rate).eval_params(trainable, optimizer_state)
+
+    def _by_group(self, state: State) -> Iterator[tuple[Group, slice, Trainable, Any]]:
+        start = 0
+        for g, trainable, optimizer_state in zip(
+            self.groups, state.trainables, state.optimizer_states, strict=True
+        ):
+            yield g, slice(start, start + len(g.members)), trainable, optimizer_state
+            start += len(g.members)
+
+    def _optimizer(self, spec: OptimizerSpec, rate: Array) -> Any:
+        return make_optimizer(
+            spec, lambda count: self.config.rate(rate, count), total_steps=self.config.steps
+        )
+
+    def _joined(self, trees: Sequence[Trainable]) -> Trainable:
+        """One tree over all students from one a group; smaller ranks are padded with zeros."""
+        padded = [jax.tree_util.tree_map_with_path(self._padded, tree) for tree in trees]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *padded)
+
+    def _padded(self, path: tuple, leaf: Array) -> Array:
+        axis = {"a": -1, "b": -2}.get(getattr(path[-1], "key", ""))
+        if not isinstance(self.config.adapter, LoRA) or axis is None:
+            return leaf
+        widths = [(0, 0)] * leaf.ndim
+        widths[axis] = (0, self.rank - leaf.shape[axis])
+        return jnp.pad(leaf, widths)
+
+    def _map(self, f: Callable[[Any], Any], xs: Any) -> Any:
+        n = len(self.arms)
+        at_once = self.config.students_at_once
+        if at_once is None:
+            at_once = 1 if jax.default_backend() == "cpu" else n
+        if at_once >= n:
+            return jax.vmap(f)(xs)
+        return jax.lax.map(f, xs, batch_size=at_once if at_once > 1 else None)
+
+
+def stack_rows(batches: Sequence[Batch]) -> Batch:
+    """Data sets of one shape on a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *batches)
+
+
+def _narrowed(grads: Trainable, like: Trainable) -> Trainable:
+    """Cut the zero padding of smaller ranks off again."""
+    return jax.tree.map(lambda g, t: g[tuple(slice(n) for n in t.shape)], grads, like)
+
+
+def _max_targets(rows: Batch) -> int:
+    return max(1, int(jnp.max(jnp.sum(rows.loss_mask[..., 1:] != 0, axis=-1))))
