@@ -1,0 +1,113 @@
+"""XLA compilations: kept on disk between processes, and counted within one."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jaxlib
+
+_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+_MAX_CACHE_BYTES = 2 * 2**30
+
+
+def enable_compilation_cache() -> Path | None:
+    """Keep compiled programs on disk, so that a second process does not compile them again.
+
+    The folder is `$SUBLIMINAL_JAX_CACHE`, by default `~/.cache/subliminal_jax/xla`; the value
+    "off" turns the cache off. A cache that the user set up through JAX itself
+    (`JAX_COMPILATION_CACHE_DIR`) is left as it is. Least recently used programs are evicted above
+    2 GiB.
+
+    Returns:
+      The folder in use, or None where there is none: turned off, or not writable (a warning says
+      so; everything else works, only slower).
+    """
+    if jax.config.jax_compilation_cache_dir:
+        return Path(jax.config.jax_compilation_cache_dir)
+    root = os.environ.get("SUBLIMINAL_JAX_CACHE") or "~/.cache/subliminal_jax/xla"
+    if root == "off":
+        return None
+    try:
+        folder = Path(root).expanduser() / _machine()
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as probe:
+            name = folder / f".writable-{os.getpid()}"
+            probe.callback(name.unlink, missing_ok=True)
+            name.touch()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder to expand
+        warnings.warn(
+            f"compiled programs are not kept: cannot write to {root} ({error}); "
+            "set SUBLIMINAL_JAX_CACHE to another folder, or to off",
+            stacklevel=2,
+        )
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
+    return folder
+
+
+def _machine() -> str:
+    """A folder name that differs where machine code may not be shared.
+
+    XLA compiles for the instruction set of the CPU that it runs on, which is no part of JAX's own
+    cache key: a home folder on a network would hand one machine the other's instructions.
+    """
+    cpu = [platform.machine(), platform.system()]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "flags", "Features", "CPU part")):
+                cpu.append(line)
+            elif not line:  # the first core speaks for all
+                break
+    digest = hashlib.sha256("\n".join(cpu).encode()).hexdigest()[:12]
+    return f"jaxlib-{jaxlib.__version__}-{digest}"
+
+
+@dataclass
+class Compilations:
+    """The programs compiled while `count_compilations` was open, in order, by function name.
+
+    A program fetched from the cache on disk counts too: JAX had no executable for these shapes in
+    this process. Operations outside `jit` compile small programs under names of their own.
+    """
+
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.names)
+
+    def of(self, name: str) -> int:
+        """How many times the jitted function called `name` was compiled."""
+        return self.names.count(name)
+
+
+@contextlib.contextmanager
+def count_compilations() -> Iterator[Compilations]:
+    """Count what JAX compiles in the body.
+
+    >>> with count_compilations() as compiled:
+    ...     state = step(state, batch)
+    >>> compiled.of("step")
+    1
+    """
+    compiled = Compilations()
+
+    def listener(event: str, duration: float, **metadata: str | int) -> None:
+        if event == _COMPILE_EVENT:
+            name = str(metadata.get("fun_name", ""))
+            compiled.names.append(name.removeprefix("jit(").removesuffix(")"))
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)

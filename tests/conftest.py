@@ -1,0 +1,38 @@
+"""What every test runs under: checked array shapes, no silent rank promotion, few fixed examples."""
+
+import os
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before anything of the package is imported: the hook rewrites modules as they are loaded, so that
+# every jaxtyping annotation (shape and dtype) is checked by beartype on each call in the tests.
+jaxtyping.install_import_hook("subliminal_jax", "beartype.beartype")
+
+from subliminal_jax.compilation import enable_compilation_cache  # noqa: E402
+
+enable_compilation_cache()
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+settings.register_profile(
+    "fixed",
+    max_examples=10,
+    deadline=None,  # the first example compiles
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("thorough", parent=settings.get_profile("fixed"), max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real models and data, `$SUBLIMINAL_JAX_DATA`; skips where there is none."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SUBLIMINAL_JAX_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: {folder} is not a folder (set SUBLIMINAL_JAX_DATA)")
+    return folder
