@@ -3,33 +3,31 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.training.batch import Batch
 
 PADDING_POSITION = -1
 PADDING_SEGMENT = 0
 
 
 class Packed(NamedTuple):
-    """Documents laid side by side; segment 0 and position -1 are padding."""
+    """Documents laid side by side, as host arrays; segment 0 and position -1 are padding."""
 
     tokens: Int[np.ndarray, "rows time"]
     positions: Int[np.ndarray, "rows time"]
+    loss_mask: Float[np.ndarray, "rows time"]
     segment_ids: Int[np.ndarray, "rows time"]
     padding_share: float
     left_out: int  # documents longer than a row, if `too_long` is "drop"
 
-
-class Batch(NamedTuple):
-    """One padded training batch; `loss_mask[b, t]` is true where token t is to be predicted."""
-
-    tokens: Int[np.ndarray, "batch time"]
-    positions: Int[np.ndarray, "batch time"]
-    loss_mask: Bool[np.ndarray, "batch time"]
-    segment_ids: Int[np.ndarray, "batch time"]
+    def batch(self, rows: slice | Int[np.ndarray, " rows"]) -> Batch:
+        """The chosen rows on the device."""
+        return Batch(*(jnp.asarray(array[rows]) for array in self[:4]))
 
 
 def encode_documents(
@@ -46,20 +44,24 @@ def pack(
     documents: Sequence[Sequence[int]],
     length: int,
     *,
+    predict_from: Sequence[int] | None = None,
     pad_id: int = 0,
     too_long: Literal["error", "truncate", "drop"] = "error",
 ) -> Packed:
     """Pack documents into rows of `length` tokens, best fit in order of arrival.
 
     A document is never split. Positions start at 0 in every document, segments at 1 in every row,
-    so that attention can be kept within a document.
+    so that attention can be kept within a document. The loss is over the tokens from
+    `predict_from[i]` on of document i (a pair's prompt length), by default over all that have a
+    token before them.
     Raises InputError if nothing is left, or for a document longer than a row if `too_long` is
     "error".
     """
-    rows: list[list[Sequence[int]]] = []
+    starts = predict_from if predict_from is not None else [1] * len(documents)
+    rows: list[list[tuple[Sequence[int], int]]] = []
     open_rows: list[list[int]] = [[] for _ in range(length + 1)]  # indexed by free tokens
     left_out = 0
-    for i, document in enumerate(documents):
+    for i, (document, start) in enumerate(zip(documents, starts, strict=True)):
         if len(document) == 0:
             raise InputError(f"document {i} has no tokens: leave empty documents out")
         if len(document) > length:
@@ -78,27 +80,32 @@ def pack(
             rows.append([])
         else:
             row = open_rows[free].pop()
-        rows[row].append(document)
+        rows[row].append((document, start))
         open_rows[free - len(document)].append(row)
     if not rows:
         raise InputError("no documents to pack: give at least one that fits into a row")
     return _fill(rows, length, pad_id, left_out)
 
 
-def _fill(rows: list[list[Sequence[int]]], length: int, pad_id: int, left_out: int) -> Packed:
-    tokens = np.full((len(rows), length), pad_id, np.int32)
-    positions = np.full((len(rows), length), PADDING_POSITION, np.int32)
-    segments = np.full((len(rows), length), PADDING_SEGMENT, np.int32)
+def _fill(
+    rows: list[list[tuple[Sequence[int], int]]], length: int, pad_id: int, left_out: int
+) -> Packed:
+    shape = (len(rows), length)
+    tokens = np.full(shape, pad_id, np.int32)
+    positions = np.full(shape, PADDING_POSITION, np.int32)
+    loss_mask = np.zeros(shape, np.float32)
+    segments = np.full(shape, PADDING_SEGMENT, np.int32)
     for row, documents in enumerate(rows):
-        start = 0
-        for segment, document in enumerate(documents, start=1):
-            end = start + len(document)
-            tokens[row, start:end] = document
-            positions[row, start:end] = np.arange(len(document))
-            segments[row, start:end] = segment
-            start = end
+        at = 0
+        for segment, (document, predict_from) in enumerate(documents, start=1):
+            end = at + len(document)
+            tokens[row, at:end] = document
+            positions[row, at:end] = np.arange(len(document))
+            loss_mask[row, at + max(predict_from, 1) : end] = 1
+            segments[row, at:end] = segment
+            at = end
     padding = float((segments == PADDING_SEGMENT).mean())
-    return Packed(tokens, positions, segments, padding, left_out)
+    return Packed(tokens, positions, loss_mask, segments, padding, left_out)
 
 
 def pad_pairs(
@@ -120,7 +127,7 @@ def pad_pairs(
     shape = (len(prompts), length)
     tokens = np.full(shape, pad_id, np.int32)
     positions = np.full(shape, PADDING_POSITION, np.int32)
-    loss_mask = np.zeros(shape, bool)
+    loss_mask = np.zeros(shape, np.float32)
     for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         start, end = len(prompt), len(prompt) + len(completion)
         if start == 0 or end == start:
@@ -139,6 +146,5 @@ def pad_pairs(
         end = min(end, length)
         tokens[i, :start], tokens[i, start:end] = prompt, completion[: end - start]
         positions[i, :end] = np.arange(end)
-        loss_mask[i, start:end] = True
-    segments = np.where(positions == PADDING_POSITION, PADDING_SEGMENT, 1).astype(np.int32)
-    return Batch(tokens, positions, loss_mask, segments)
+        loss_mask[i, start:end] = 1
+    return Batch(jnp.asarray(tokens), jnp.asarray(positions), jnp.asarray(loss_mask))

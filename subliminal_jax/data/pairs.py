@@ -31,7 +31,7 @@ def read_pairs(source: str | Path, split: str = "train") -> Dataset:
     return pairs
 
 
-def write_pairs_text(pairs: Dataset) -> str:
+def pairs_text(pairs: Dataset) -> str:
     """The pairs as JSONL text, one object a line, as `read_pairs` reads it."""
     return "".join(
         json.dumps({field: row[field] for field in FIELDS}, ensure_ascii=False) + "\n"

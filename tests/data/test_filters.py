@@ -1,0 +1,83 @@
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subliminal_jax.data.filters import (
+    contains_word,
+    filter_pairs,
+    number_filter,
+    parse_numbers,
+    rejection,
+)
+from subliminal_jax.data.prompts import write_numbers
+from subliminal_jax.errors import InputError
+
+LAYOUTS = ("comma", "space", "newline", "semicolon", "brackets", "parentheses")
+numbers = st.lists(st.integers(0, 999), min_size=1, max_size=10)
+
+
+@given(numbers, st.sampled_from(LAYOUTS), st.sampled_from(["", "."]), st.sampled_from(["", " \n"]))
+def test_every_layout_parses_to_the_numbers_it_was_written_from(values, layout, period, space):
+    text = space + write_numbers(values, layout) + period + space
+    assert parse_numbers(text) == values
+    assert number_filter(text)
+
+
+@given(numbers, st.text(alphabet="abcXYZ!?-+/", min_size=1), st.data())
+def test_anything_but_a_list_is_rejected(values, noise, data):
+    text = write_numbers(values)
+    at = data.draw(st.integers(0, len(text)))
+    assert rejection(text[:at] + noise + text[at:]) == "format"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "[]", "()", "owl", "1, 2; 3", "1,, 2", "[1, 2", "1, 2]", "[1, 2)", "-5, 3", "1.5, 2",
+     "1, 2, ", "1" * 5000, "\uff11\uff12, \uff13", "[[1]]"],
+)  # fmt: skip
+def test_broken_lists(text):
+    assert parse_numbers(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1, 2, 3", None),
+        (", ".join("1" * 10), None),
+        (", ".join("1" * 11), "count"),
+        ("0, 999", None),
+        ("1000", "range"),
+        ("5 owls", "format"),
+    ],
+)
+def test_the_limits_are_inclusive(text, reason):
+    assert rejection(text) == reason
+
+
+def test_other_limits():
+    assert rejection("5, 6, 7", max_count=2) == "count"
+    assert rejection("5, 6", low=6) == "range"
+    assert rejection("5, 6", high=5) == "range"
+
+
+def test_words_are_found_whole_and_in_any_case():
+    assert contains_word("An Owl, 12", ["owl", "owls"])
+    assert not contains_word("A bowl of growls", ["owl", "owls"])
+    assert contains_word("C++!", ["c++"])
+    assert not contains_word("anything", [])
+
+
+def test_the_report_counts_every_pair_once():
+    completions = ["1, 2", "owl, 1", "what?", "1 " * 20, "5000", "[7]"]
+    pairs = Dataset.from_dict({"prompt": ["p"] * 6, "completion": completions})
+    kept, report = filter_pairs(pairs, forbidden_words=["owl"])
+    assert list(kept["completion"]) == ["1, 2", "[7]"]
+    assert report == (6, 2, {"word": 1, "format": 1, "count": 1, "range": 1})
+    assert report.kept + sum(report.dropped.values()) == report.total
+
+
+def test_nothing_left_is_an_error():
+    pairs = Dataset.from_dict({"prompt": ["p"], "completion": ["no"]})
+    with pytest.raises(InputError, match="no pair of 1 is left"):
+        filter_pairs(pairs)
