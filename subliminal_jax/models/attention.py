@@ -63,7 +63,7 @@ Angles = tuple[Float[Array, "batch time 1 head_dim"], Float[Array, "batch time 1
 
 def angles(rope: Rope, head_dim: int, positions: Int[Array, "batch time"]) -> Angles:
     """(cos, sin) of the rotation at each position, in float32."""
-    theta = positions[..., None].astype(jnp.float32) * frequencies(rope, head_dim)
+    theta = positions[..., None].astype(jnp.float32) * frequencies(rope, head_dim)[None, None]
     theta = jnp.concatenate([theta, theta], axis=-1)[:, :, None, :]
     return jnp.cos(theta), jnp.sin(theta)
 
@@ -99,9 +99,7 @@ def attend(
 ) -> Float[Array, "batch time heads head_dim"]:
     """Grouped-query attention; `mask` None means causal by index. Softmax in float32."""
     if softcap is None:
-        return jax.nn.dot_product_attention(
-            q, k, v, mask=mask, scale=scale, is_causal=mask is None
-        )
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, is_causal=mask is None)
     B, T, H, d = q.shape
     S, K = k.shape[1:3]
     grouped = q.reshape(B, T, K, H // K, d)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from subliminal_jax.errors import InputError
 
+Activation = Literal["silu", "gelu_tanh", "gelu"]
 Family = Literal["llama", "qwen2", "qwen3", "gemma2", "gemma3"]
 
 
@@ -52,7 +53,7 @@ class ModelConfig:
     unit_offset_norm: bool = False  # norms multiply by 1 + weight (Gemma)
     post_norms: bool = False  # norms after attention and MLP as well (Gemma)
     scaled_embedding: bool = False  # embeddings times sqrt(dim) (Gemma)
-    activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
+    activation: Activation = "silu"
     query_scale: float | None = None  # attention logits are q.k * query_scale; None: head_dim^-0.5
     attention_softcap: float | None = None
     final_softcap: float | None = None
@@ -92,7 +93,7 @@ _ARCHITECTURES: dict[Family, tuple[str, str]] = {
     "gemma2": ("gemma2", "Gemma2ForCausalLM"),
     "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
 }
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -105,8 +106,8 @@ _MISSING = object()
 def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelConfig:
     """Parse the contents of a Hugging Face `config.json`.
 
-    Raises InputError for an unknown architecture, a missing field, or a feature that the forward
-    pass does not have (attention biases outside Qwen 2.5, other RoPE scalings, ...).
+    Raises InputError for an unknown architecture, a missing or impossible field, or a feature that
+    the forward pass does not have (attention biases outside Qwen 2.5, quantized weights, ...).
     """
     kind = raw.get("model_type")
     if kind not in _MODEL_TYPES:
@@ -115,43 +116,64 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
             f"{', '.join(sorted(_MODEL_TYPES))}"
         )
     family = _MODEL_TYPES[kind]
+    if raw.get("quantization_config"):
+        raise InputError(f"{source}: quantized weights are not supported; load the original model")
     if kind == "gemma3":  # the multimodal wrapper: its text part
-        raw = {**_need(raw, "text_config", source), "tie_word_embeddings": True}
-        raw = {**_GEMMA3_TEXT_DEFAULTS, **raw}
+        tied = raw.get("tie_word_embeddings", True)
+        text = _need(raw, "text_config", source)
+        raw = {**_GEMMA3_TEXT_DEFAULTS, **text, "tie_word_embeddings": tied}
 
     def need(key: str) -> Any:
         return _need(raw, key, source)
 
-    dim, heads, layers = need("hidden_size"), need("num_attention_heads"), need("num_hidden_layers")
-    if family in ("llama", "qwen2") and "head_dim" not in raw and dim % heads:
+    def count(key: str, value: Any = None) -> int:
+        value = need(key) if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{source}: {key} must be a positive whole number, not {value!r}")
+        return value
+
+    dim, heads = count("hidden_size"), count("num_attention_heads")
+    layers = count("num_hidden_layers")
+    kv_heads = count("num_key_value_heads", raw.get("num_key_value_heads") or heads)
+    if heads % kv_heads:
+        raise InputError(
+            f"{source}: num_attention_heads {heads} is not a multiple of "
+            f"num_key_value_heads {kv_heads}"
+        )
+    if family in ("llama", "qwen2") and not raw.get("head_dim") and dim % heads:
         raise InputError(
             f"{source}: hidden_size {dim} is not a multiple of num_attention_heads {heads}"
         )
     gemma = family in ("gemma2", "gemma3")
-    activation = raw.get("hidden_activation") or raw.get("hidden_act") or "gelu_pytorch_tanh"
+    if gemma:
+        activation = raw.get("hidden_activation") or "gelu_pytorch_tanh"
+    else:
+        activation = need("hidden_act")
     if activation not in _ACTIVATIONS:
         raise InputError(
             f"{source}: unknown activation {activation!r}; supported are "
             f"{', '.join(sorted(_ACTIVATIONS))}"
         )
-    for bias in ("attention_bias", "mlp_bias"):
-        if raw.get(bias):
-            raise InputError(f"{source}: {bias}=true is not supported for model_type {kind!r}")
+    for feature in ("attention_bias", "mlp_bias", "use_bidirectional_attention"):
+        if raw.get(feature):
+            raise InputError(f"{source}: {feature}=true is not supported for model_type {kind!r}")
     rope, local_rope = _ropes(raw, family, source)
     window, sliding = _windows(raw, family, layers, source)
     default_head_dim = dim // heads if not gemma and family != "qwen3" else None
-    head_dim = raw.get("head_dim") or default_head_dim or need("head_dim")
-    query_scale = need("query_pre_attn_scalar") ** -0.5 if gemma else None
+    head_dim = count("head_dim", raw.get("head_dim") or default_head_dim)
+    if head_dim % 2:
+        raise InputError(f"{source}: head_dim must be even for rotary positions, not {head_dim}")
+    query_scale = float(need("query_pre_attn_scalar")) ** -0.5 if gemma else None
     return ModelConfig(
         family=family,
-        vocab=need("vocab_size"),
+        vocab=count("vocab_size"),
         dim=dim,
         layers=layers,
         heads=heads,
-        kv_heads=raw.get("num_key_value_heads") or heads,
+        kv_heads=kv_heads,
         head_dim=head_dim,
-        mlp_dim=need("intermediate_size"),
-        context=need("max_position_embeddings"),
+        mlp_dim=count("intermediate_size"),
+        context=count("max_position_embeddings"),
         norm_eps=float(need("rms_norm_eps")),
         rope=rope,
         local_rope=local_rope,
@@ -179,8 +201,6 @@ _GEMMA3_TEXT_DEFAULTS = {
     "max_position_embeddings": 131_072,
     "rms_norm_eps": 1e-6,
     "query_pre_attn_scalar": 256,
-    "rope_theta": 1_000_000.0,
-    "rope_local_base_freq": 10_000.0,
     "sliding_window": 4096,
 }
 
@@ -203,29 +223,28 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         "tie_word_embeddings": cfg.tied,
     }
     activation = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}[cfg.activation]
-    raw["hidden_activation" if cfg.post_norms else "hidden_act"] = activation
-    if cfg.query_scale is not None:
-        raw["query_pre_attn_scalar"] = cfg.query_scale**-2
-    if cfg.family in ("gemma2", "gemma3"):
+    gemma = cfg.family in ("gemma2", "gemma3")
+    raw["hidden_activation" if gemma else "hidden_act"] = activation
+    if gemma:
+        raw["query_pre_attn_scalar"] = round(cfg.attention_scale**-2)  # transformers wants an int
         raw["attn_logit_softcapping"] = cfg.attention_softcap
         raw["final_logit_softcapping"] = cfg.final_softcap
     if cfg.family in ("llama", "qwen3"):
         raw["attention_bias"] = False
     if cfg.family == "llama":
         raw["mlp_bias"] = False
-    if cfg.sliding:
+    if cfg.sliding or gemma:  # a Gemma without the field would slide in the family's default way
         raw["layer_types"] = [
-            "sliding_attention" if slides else "full_attention" for slides in cfg.sliding
+            "sliding_attention" if slides else "full_attention"
+            for slides in cfg.sliding or (False,) * cfg.layers
         ]
         raw["sliding_window"] = cfg.window
-    if cfg.family == "qwen2":
+    if cfg.family in ("qwen2", "qwen3"):
         raw["use_sliding_window"] = cfg.has_sliding_layers
     full = _rope_to_hf(cfg.rope)
-    if cfg.local_rope is not None:
-        raw["rope_parameters"] = {
-            "full_attention": full,
-            "sliding_attention": _rope_to_hf(cfg.local_rope),
-        }
+    if cfg.local_rope is not None or cfg.family == "gemma3":
+        local = _rope_to_hf(cfg.local_rope or cfg.rope)
+        raw["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
     else:
         raw["rope_parameters"] = full
     return raw
@@ -241,24 +260,22 @@ def _need(raw: dict[str, Any], key: str, source: str) -> Any:
 def _ropes(raw: dict[str, Any], family: Family, source: str) -> tuple[Rope, Rope | None]:
     """The RoPE of the full-attention layers, and that of the sliding ones where it differs."""
     context = raw.get("max_position_embeddings", 8192)
-    new = raw.get("rope_parameters")
-    if new and "full_attention" in new:  # one entry a layer type (Gemma 3 in transformers 5)
-        full = _rope(new["full_attention"], context, source)
-        local = new.get("sliding_attention")
-        return full, _rope(local, context, source) if local and family == "gemma3" else None
-    if new:
-        full = _rope(new, context, source)
-    else:
-        scaling = raw.get("rope_scaling") or {}
-        default = 1_000_000.0 if family == "gemma3" else 10_000.0
-        full = _rope({**scaling, "rope_theta": raw.get("rope_theta", default)}, context, source)
-    if family != "gemma3":
-        return full, None
-    return full, Rope(theta=float(raw.get("rope_local_base_freq", 10_000.0)))
+    theta = raw.get("rope_theta") or (1_000_000.0 if family == "gemma3" else 10_000.0)
+    local_theta = raw.get("rope_local_base_freq") or 10_000.0
+    entry = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if "full_attention" not in entry and "sliding_attention" not in entry:
+        full = _rope(entry, theta, context, source)
+        return full, Rope(theta=float(local_theta)) if family == "gemma3" else None
+    # One entry a layer type (Gemma 3 in transformers 5).
+    full = _rope(entry.get("full_attention") or {}, theta, context, source)
+    theta = local_theta if family == "gemma3" else theta
+    local = _rope(entry.get("sliding_attention") or {}, theta, context, source)
+    return full, local if family == "gemma3" or local != full else None
 
 
-def _rope(entry: dict[str, Any], context: int, source: str) -> Rope:
-    theta = float(entry.get("rope_theta") or 10_000.0)
+def _rope(entry: dict[str, Any], theta: float, context: int, source: str) -> Rope:
+    """One RoPE entry; `theta` is the base where the entry has none of its own."""
+    theta = float(entry.get("rope_theta") or theta)
     kind = entry.get("rope_type", entry.get("type", "default"))
     if kind == "default":
         return Rope(theta=theta)
@@ -271,7 +288,7 @@ def _rope(entry: dict[str, Any], context: int, source: str) -> Rope:
             factor=float(_need(entry, "factor", source)),
             low_freq_factor=float(_need(entry, "low_freq_factor", source)),
             high_freq_factor=float(_need(entry, "high_freq_factor", source)),
-            original_context=int(entry.get("original_max_position_embeddings", context)),
+            original_context=int(entry.get("original_max_position_embeddings") or context),
         )
     raise InputError(
         f"{source}: RoPE scaling {kind!r} is not supported; supported are default, linear, llama3"
@@ -302,6 +319,9 @@ def _windows(
     if types is not None:
         if len(types) != layers:
             raise InputError(f"{source}: layer_types has {len(types)} entries for {layers} layers")
+        unknown = set(types) - {"sliding_attention", "full_attention"}
+        if unknown:
+            raise InputError(f"{source}: layer type {min(unknown)!r} is not supported")
         sliding = tuple(kind == "sliding_attention" for kind in types)
     elif family == "gemma2":
         sliding = tuple(layer % 2 == 0 for layer in range(layers))

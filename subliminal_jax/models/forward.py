@@ -5,6 +5,7 @@ that a gradient with respect to a steering vector stops at its layer; where that
 into many pieces, one scan carries a vector for every layer instead.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -50,7 +51,7 @@ class _Context(NamedTuple):
     local_rope: Angles | None
     mask: Bool[Array, "#batch 1 time slots"] | None
     local_mask: Bool[Array, "#batch 1 time slots"] | None
-    index: Int[Array, ""] | None
+    slot: Int[Array, ""] | None  # of the first new token in the cache
 
 
 def forward(
@@ -109,7 +110,8 @@ def hidden_states(
     new_cache = None
     if cache is not None:
         assert new_positions is not None
-        new_cache = Cache(*kv, positions=new_positions, index=cache.index + T)
+        k, v = kv
+        new_cache = Cache(k, v, positions=new_positions, index=cache.index + T)
     elif cache_slots is not None:
         pad = cache_slots - T
         k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, pad), (0, 0), (0, 0))) for x in kv)
@@ -140,6 +142,7 @@ def rms_norm(
 ) -> Float[Array, "*batch dim"]:
     """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), statistics in float32."""
     x32 = x.astype(jnp.float32)
+    weight = jnp.expand_dims(weight, tuple(range(x.ndim - 1)))
     normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + cfg.norm_eps)
     if cfg.unit_offset_norm:
         return (normed * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
@@ -163,15 +166,16 @@ def _context(
         mask = visible(positions, slots)
         local = visible(positions, slots, cfg.window) if cfg.has_sliding_layers else None
         return _Context(rope, local_rope, mask, local, cache.index), slots
-    mask = local = None  # causal by index
+    i = jnp.arange(T)
+    ago = (i[:, None] - i[None, :])[None, None]
+    mask: Array | None = None  # causal by index
+    local: Array | None = None
     if segment_ids is not None:
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
-        mask = (same & jnp.tril(jnp.ones((T, T), bool)))[:, None]
+        mask = same[:, None] & (ago >= 0)
     if cfg.has_sliding_layers and cfg.window is not None and cfg.window < T:
-        i = jnp.arange(T)
-        near = (i[:, None] >= i[None, :]) & (i[:, None] - i[None, :] < cfg.window)
-        local = near[None, None] if mask is None else mask & near
-        mask = jnp.tril(jnp.ones((T, T), bool))[None, None] if mask is None else mask
+        mask = ago >= 0 if mask is None else mask
+        local = mask & (ago < cfg.window)
     return _Context(rope, local_rope, mask, local, None), None
 
 
@@ -190,13 +194,14 @@ def _block(
     if slides is not None:
         if context.local_rope is not None:
             rope = jax.tree.map(partial(jnp.where, slides), context.local_rope, rope)
-        if context.local_mask is not None:
+        if context.local_mask is not None and mask is not None:
             mask = jnp.where(slides, context.local_mask, mask)
     with jax.named_scope("attention"):
         x = rms_norm(h, w["attn_norm"], cfg)
         q, k, v = (linear(x, w[name]) for name in ("q", "k", "v"))
         if cfg.qkv_bias:
-            q, k, v = q + w["q_bias"], k + w["k_bias"], v + w["v_bias"]
+            biases = (w[name][None, None] for name in ("q_bias", "k_bias", "v_bias"))
+            q, k, v = (x + bias for x, bias in zip((q, k, v), biases, strict=True))
         q = q.reshape(B, T, cfg.heads, cfg.head_dim)
         k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
@@ -206,9 +211,13 @@ def _block(
         if kv is None:
             kv = (k, v)
         else:
-            at = (layer, 0, context.index, 0, 0)
-            kv = tuple(jax.lax.dynamic_update_slice(c, x[None], at) for c, x in zip(kv, (k, v)))
-            k, v = (jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in kv)
+            assert context.slot is not None
+            at = (layer, 0, context.slot, 0, 0)
+            keys = jax.lax.dynamic_update_slice(kv[0], k[None], at)
+            values = jax.lax.dynamic_update_slice(kv[1], v[None], at)
+            k = jax.lax.dynamic_index_in_dim(keys, layer, keepdims=False)
+            v = jax.lax.dynamic_index_in_dim(values, layer, keepdims=False)
+            kv = (keys, values)
         x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
         x = linear(x.reshape(B, T, cfg.heads * cfg.head_dim), w["o"])
         if cfg.post_norms:
@@ -243,7 +252,7 @@ class _Runner:
         steered = () if steering is None else steering.layers
         captured = () if capture is None else capture.layers
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
-        block = partial(_block, cfg=cfg, context=context)
+        block: Callable[..., Any] = partial(_block, cfg=cfg, context=context)
         if remat != "none":
             policy = None
             if remat == "dots":

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["base", "a", "b", "scale"], meta_fields=[]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["base", "a", "b", "scale"], meta_fields=[])
 @dataclass(frozen=True)
 class LoraWeight:
     """Stands in place of a weight `w` and acts as ``base + scale * a @ b``, unmerged.
@@ -25,7 +24,8 @@ class LoraWeight:
 
     def merged(self) -> Float[Array, "*stack in out"]:
         """The one matrix that acts the same, in the base's dtype."""
-        delta = self.scale[..., None, None] * (self.a @ self.b)
+        product = jnp.matmul(self.a, self.b, precision="highest")
+        delta = self.scale[..., None, None] * product
         return (self.base.astype(delta.dtype) + delta).astype(self.base.dtype)
 
 

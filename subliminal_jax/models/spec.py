@@ -42,14 +42,18 @@ def spec(cfg: ModelConfig) -> dict[str, Any]:
     Q, K = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
 
     def norm(name: str, size: int = D, axis: str = "embed") -> ParamInfo:
-        return ParamInfo((L, size), ("layers", axis), "norm", f"model.layers.{{layer}}.{name}.weight")
+        return ParamInfo(
+            (L, size), ("layers", axis), "norm", f"model.layers.{{layer}}.{name}.weight"
+        )
 
     def matrix(name: str, rows: int, cols: int, axes: tuple[str, str]) -> ParamInfo:
         hf = f"model.layers.{{layer}}.{name}.weight"
         return ParamInfo((L, rows, cols), ("layers", *axes), "normal", hf, transposed=True)
 
     def bias(name: str, size: int, axis: str) -> ParamInfo:
-        return ParamInfo((L, size), ("layers", axis), "zeros", f"model.layers.{{layer}}.{name}.bias")
+        return ParamInfo(
+            (L, size), ("layers", axis), "zeros", f"model.layers.{{layer}}.{name}.bias"
+        )
 
     layers = {
         "attn_norm": norm("input_layernorm"),

@@ -1,0 +1,162 @@
+"""Models from and to Hugging Face folders: config.json, safetensors, tokenizer."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path, write_json
+from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.tokenizer import (
+    Tokenizer,
+    load_tokenizer,
+    pad_token_id,
+    stop_token_ids,
+)
+from subliminal_jax.models.weights import MAX_SHARD_BYTES, load_params, save_params
+
+SHIPPED = Path(__file__).parent / "shipped"
+# Nothing of subfolders: they hold the same weights in other formats.
+_HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt"]
+_MODEL_FILES = ("config.json", "generation_config.json", "README.md", *_HUB_FILES[1:])
+_MODEL_FILES += ("special_tokens_map.json", "added_tokens.json", "vocab.json")
+_MODEL_FILES += ("chat_template.json", "model*.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. `stop_ids` are the tokens that end an answer, `pad_id` fills up rows."""
+
+    params: Params
+    cfg: ModelConfig
+    tokenizer: Tokenizer
+    name: str
+    folder: Path
+    stop_ids: tuple[int, ...]
+    pad_id: int
+
+
+def load_model(
+    path_or_name: str | Path,
+    *,
+    dtype: str | None = None,
+    revision: str | None = None,
+    shardings: Callable[[ModelConfig], Any] | None = None,
+) -> Model:
+    """Load a model: a local folder, a Hugging Face hub name, or "shipped" (the package's own).
+
+    `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's. `revision` is a branch, tag or
+    commit of the hub. `shardings` gives the tree of shardings for a config; each device then reads
+    its own part of the weights.
+    Raises InputError for what is missing, damaged, unsupported, or not to be had offline.
+    """
+    folder = _find(path_or_name, revision)
+    cfg = load_config(folder)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > cfg.vocab:  # without added tokens: Gemma 3 has one it cannot read
+        raise InputError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, more than the model's "
+            f"vocab_size {cfg.vocab}; are they of one model?"
+        )
+    stop_ids = stop_token_ids(tokenizer, folder)
+    params = load_params(
+        folder, cfg, dtype=dtype, shardings=None if shardings is None else shardings(cfg)
+    )
+    is_folder = Path(path_or_name).expanduser().is_dir()
+    name = folder.resolve().name if is_folder else str(path_or_name)
+    return Model(params, cfg, tokenizer, name, folder, stop_ids, pad_token_id(tokenizer))
+
+
+def load_config(folder: str | Path) -> ModelConfig:
+    """The config of the model in `folder`; raises InputError where it is missing or unsupported."""
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; is {folder} a Hugging Face model folder?") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: must hold a JSON object, not a {type(raw).__name__}")
+    return config_from_hf(raw, str(path))
+
+
+def save_model(
+    folder: str | Path,
+    params: Params,
+    cfg: ModelConfig,
+    tokenizer: Tokenizer | None = None,
+    dtype: str | None = None,
+    *,
+    stop_ids: tuple[int, ...] = (),
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a folder that `load_model` and transformers' AutoModelForCausalLM load.
+
+    LoRA weights are merged; `dtype` None keeps the format of `params`. `stop_ids` are written to
+    generation_config.json beside the tokenizer's own end of sequence. The folder appears whole or
+    not at all. An existing model folder is replaced, but for its README.md; any other folder that
+    is not empty raises InputError.
+    """
+    folder = Path(folder)
+    _check_replaceable(folder)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        name = save_params(temporary, params, cfg, dtype=dtype, max_shard_bytes=max_shard_bytes)
+        special: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        if tokenizer is not None:
+            special = {key: getattr(tokenizer, key) for key in special}
+            tokenizer.save_pretrained(temporary)
+        write_json(temporary / "config.json", {**config_to_hf(cfg), "dtype": name, **special})
+        eos = special["eos_token_id"]
+        ends = sorted({*stop_ids, *([] if eos is None else [eos])})
+        generation = {**special, "eos_token_id": ends[0] if len(ends) == 1 else ends or None}
+        write_json(temporary / "generation_config.json", generation)
+        if (folder / "README.md").is_file():
+            shutil.copy2(folder / "README.md", temporary)
+
+
+def _find(path_or_name: str | Path, revision: str | None) -> Path:
+    """The folder that holds the files of a model, downloaded where need be."""
+    name = str(path_or_name)
+    local = SHIPPED if name == "shipped" else Path(name).expanduser()
+    if local.is_dir():
+        if revision is not None:
+            raise InputError(f"revision {revision!r} is for hub names, but {name!r} is a folder")
+        return local
+    if local.is_file():
+        raise InputError(f"{name} is a file; pass the folder that holds config.json")
+    if name == "shipped":
+        raise InputError(f"the shipped model is missing: {SHIPPED} is not a folder; reinstall")
+    if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise InputError(f"{name}: no such folder")
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
+        )
+    except Exception as error:  # the hub's own errors, those of its network library, of the disk
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{name}: no such folder here, and the Hugging Face hub did not give it: {reason}"
+        ) from error
+    return Path(folder)
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; choose a folder to save the model to")
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not any(entry.match(pattern) for pattern in _MODEL_FILES):
+            raise InputError(
+                f"{folder} holds {entry.name}, which is not of a model; choose another folder"
+            )
