@@ -1,4 +1,4 @@
-"""What every test runs under: checked array shapes, no silent rank promotion, few fixed examples."""
+"""What each test runs under: checked array shapes, no silent rank promotion, fixed examples."""
 
 import os
 from pathlib import Path

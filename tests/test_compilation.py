@@ -70,7 +70,7 @@ print(enable_compilation_cache())
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 hits = []
 jax.monitoring.register_event_listener(
-    lambda event, **_: hits.append(event) if event.endswith("compilation_cache/cache_hits") else None
+    lambda event, **_: event.endswith("compilation_cache/cache_hits") and hits.append(event)
 )
 jax.jit(lambda x: x * 2 + 1)(3.0).block_until_ready()
 print(len(hits))

@@ -1,0 +1,147 @@
+"""The command `subliminal-jax <experiment> [flags]`; each file in experiments/ is a sub-command.
+
+An experiment is one Python file with a docstring, a dataclass `Config` (its fields are the flags,
+their docstrings the help) and `main(config)`. Only the chosen one is imported.
+"""
+
+import ast
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import subliminal_jax
+from subliminal_jax.errors import InputError
+
+PROGRAM = "subliminal-jax"
+
+
+def experiments_folder() -> Path:
+    """Where the experiments are: in the package (a wheel) or beside it (a checkout)."""
+    package = Path(subliminal_jax.__file__).parent
+    for folder in (package / "experiments", package.parent / "experiments"):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"no experiments beside {package}: install {PROGRAM} again")
+
+
+def find_experiments(folder: Path) -> dict[str, Path]:
+    """Sub-command -> file, sorted; files whose name starts with an underscore are not offered."""
+    return {
+        file.stem.replace("_", "-"): file
+        for file in sorted(folder.glob("*.py"))
+        if not file.name.startswith("_")
+    }
+
+
+def load_experiment(file: Path) -> ModuleType:
+    """Import one experiment by its file.
+
+    Raises:
+      InputError: the file does not offer `Config` and `main`.
+    """
+    name = f"subliminal_jax.experiments.{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and tyro look annotations up by module name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    for attribute in ("Config", "main"):
+        if not hasattr(module, attribute):
+            raise InputError(f"{file} is no experiment: it has no {attribute}")
+    return module
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> None:
+    """Run the command line; exits with 2 on bad input and with 130 when interrupted.
+
+    Args:
+      arguments: what follows the program's name; default `sys.argv[1:]`.
+      folder: where to look for experiments, in place of the project's own.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(arguments, folder or experiments_folder())
+    except InputError as error:
+        message = " ".join(str(error).split())
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(
+            f"\n{PROGRAM}: interrupted; the same command again goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+def _run(arguments: list[str], folder: Path) -> None:
+    experiments = find_experiments(folder)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(experiments))
+        return
+    if arguments[0] == "--version":
+        print(f"{PROGRAM} {subliminal_jax.__version__}")
+        return
+    name = arguments[0].replace("_", "-")
+    if name not in experiments:
+        raise InputError(_unknown(arguments[0], experiments))
+
+    # transformers says at import that it found no torch, which is not needed here.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import tyro  # here and not above: the list of experiments needs none of it
+
+    module = load_experiment(experiments[name])
+    config = tyro.cli(
+        module.Config,
+        prog=f"{PROGRAM} {name}",
+        description=module.__doc__,
+        args=arguments[1:],
+    )
+    from subliminal_jax.compilation import enable_compilation_cache
+
+    enable_compilation_cache()
+    module.main(config)
+
+
+def _help(experiments: dict[str, Path]) -> str:
+    width = max(map(len, experiments), default=0)
+    lines = [f"  {name:<{width}}  {_summary(file)}" for name, file in experiments.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} <experiment> [flags]",
+            "",
+            *(subliminal_jax.__doc__ or "").splitlines(),
+            "",
+            "experiments:",
+            *(lines or ["  (none)"]),
+            "",
+            f"{PROGRAM} <experiment> --help lists its flags; {PROGRAM} --version says the version.",
+        ]
+    )
+
+
+def _summary(file: Path) -> str:
+    """The first line of a file's docstring, read without importing it."""
+    try:
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    except SyntaxError:
+        return "(does not parse)"
+    return docstring.splitlines()[0] if docstring else ""
+
+
+def _unknown(given: str, experiments: dict[str, Path]) -> str:
+    near = difflib.get_close_matches(given, experiments, n=1)
+    if near:
+        return f"unknown experiment {given!r}; did you mean {near[0]!r}?"
+    return f"unknown experiment {given!r}; there are: {', '.join(experiments) or 'none'}"
+
+
+if __name__ == "__main__":
+    main()
