@@ -6,6 +6,7 @@ of each optimizer are updated together, every one with its own rate. A student w
 longer finite is frozen where it was and marked; it cannot reach the others.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -39,10 +41,11 @@ class Inputs(NamedTuple):
     """The arrays that the programs take as arguments: closed over, they would be constants."""
 
     source: Source
-    order: Int[Array, "orders steps batch"]
+    orders: Int[Array, "orders steps batch"]
     rates: Float[Array, " students"]
     sets: Int[Array, " students"]
-    seeds: Int[Array, " students"]  # which order each student follows
+    seeds: UInt[Array, " students"]
+    order_of: Int[Array, " students"]  # which of the orders each student follows
     context: Any  # of `measure`
 
 
@@ -113,40 +116,48 @@ class Sweep:
         check_sweep(self.arms, data, config)
         rows = stack_rows([data[name] for name in self.names])
         self.groups = group_arms(self.arms, config.adapter)
-        self.members = np.concatenate([g.members for g in self.groups])  # group order -> arm
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
-        rates = np.array([arm.learning_rate for arm in self.arms], np.float32)
-        sets = np.array([self.names.index(arm.data) for arm in self.arms], np.int32)
-        seeds, order = row_orders(self.arms, rows.tokens.shape[1], config)
         self.objective = Objective(
             cfg, self._adapter, _max_targets(rows), config.remat, config.accumulation
         )
-        self._inputs = Inputs(
-            Source(base, rows, teacher),
-            jnp.asarray(order),
-            *(jnp.asarray(x[self.members]) for x in (rates, sets, seeds)),
-            context,
-        )
+        self._inputs = self._make_inputs(Source(base, rows, teacher), context)
+        self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
-        self._finish = jax.jit(self._evaluated)
+        self._evaluated = jax.jit(self._evaluated_fn)
+
+    def with_arms(self, arms: Sequence[Arm]) -> "Sweep":
+        """The same compiled programs for other rates, seeds and data sets.
+
+        Raises InputError unless the arms have the same optimizers and ranks, as often as here.
+        """
+        other = copy.copy(self)
+        other.arms = tuple(arms)
+        other.groups = group_arms(other.arms, self.config.adapter)
+        shapes = [[(g.spec, g.rank, len(g.members)) for g in s.groups] for s in (self, other)]
+        if shapes[0] != shapes[1]:
+            raise InputError("with_arms needs the same optimizers and ranks, as often and in order")
+        other._inputs = other._make_inputs(self._inputs.source, self._inputs.context)
+        return other
 
     # -- the three programs ------------------------------------------------------------------
 
     def init(self) -> State:
         """The state before the first step; a student's start depends on its seed and rank alone."""
-        return jax.jit(self._init_fn)(self._inputs.source.base)
+        return self._init(self._inputs)
 
     def advance(self, state: State) -> tuple[State, dict[str, Array]]:
         """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
         in the order of the arms; `train_loss` is the mean over these steps, `gradient_norm` the
         last step's before clipping."""
-        return self._advance(state, self._inputs)
+        state, metrics = self._advance(state, self._inputs)
+        return state, self._in_order(metrics)
 
     def evaluate(self, state: State, heldout: dict[str, Batch]) -> Float[Array, " students"]:
         """The loss of each student (at its evaluation parameters) on held-out rows of its data."""
         rows = stack_rows([heldout[name] for name in self.names])
-        return self._evaluate(state, self._inputs, rows, max_targets=_max_targets(rows))
+        losses = self._evaluate(state, self._inputs, rows, max_targets=_max_targets(rows))
+        return self._in_order(losses)
 
     def diverged_at(self, state: State) -> np.ndarray:
         """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
@@ -154,8 +165,7 @@ class Sweep:
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
-        stacked = self._finish(state)
-        return jax.tree.map(lambda x: x[self._inverse], stacked)
+        return self._in_order(self._evaluated(state, self._inputs))
 
     def map_students(
         self, f: Callable[[Any, Params, Steering | None], Any]
@@ -163,20 +173,35 @@ class Sweep:
         """Compile `f(inputs, params, steering)` over all students; results in the arms' order."""
 
         @jax.jit
-        def run(state: State, inputs: Any, base: Params) -> Any:
+        def run(state: State, inputs: Inputs, given: Any) -> Any:
             def one(x: tuple[Trainable, Array]) -> Any:
-                return f(inputs, *attach(base, x[0], self.cfg, self._adapter, x[1]))
+                return f(given, *attach(inputs.source.base, x[0], self.cfg, self._adapter, x[1]))
 
-            out = self._map(one, (self._evaluated(state), self._scales))
-            return jax.tree.map(lambda y: y[self._inverse], out)
+            return self._map(one, (self._evaluated_fn(state, inputs), self._scales))
 
-        return lambda state, inputs: run(state, inputs, self._inputs.source.base)
+        return lambda state, given: self._in_order(run(state, self._inputs, given))
 
     # -- inside the programs -----------------------------------------------------------------
 
-    @property
-    def _inverse(self) -> np.ndarray:
-        return np.argsort(self.members)
+    def _make_inputs(self, source: Source, context: Any) -> Inputs:
+        """The arrays of the arms, in the order of the groups."""
+        members = np.concatenate([g.members for g in self.groups])
+        self._inverse = np.argsort(members)
+        which, orders = row_orders(self.arms, source.data.tokens.shape[1], self.config)
+        arms = [self.arms[i] for i in members]
+        return Inputs(
+            source=source,
+            orders=jnp.asarray(orders),
+            rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
+            sets=jnp.asarray([self.names.index(arm.data) for arm in arms], jnp.int32),
+            seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
+            order_of=jnp.asarray(which[members]),
+            context=context,
+        )
+
+    def _in_order(self, tree: Any) -> Any:
+        """From the order of the groups to that of the arms."""
+        return jax.tree.map(lambda x: x[self._inverse], tree)
 
     @property
     def _adapter(self) -> Adapter:
@@ -191,18 +216,19 @@ class Sweep:
         ranks = [g.rank or adapter.rank for g in self.groups for _ in g.members]
         return adapter.alpha / jnp.asarray(ranks, jnp.float32)
 
-    def _init_fn(self, base: Params) -> State:
+    def _init_fn(self, inputs: Inputs) -> State:
         trainables, states = [], []
-        for g in self.groups:
+        for g, part in self._parts():
             adapter = self.config.adapter
             if isinstance(adapter, LoRA) and g.rank is not None:
                 adapter = replace(adapter, rank=g.rank)
-            seeds = jnp.asarray([self.arms[i].seed for i in g.members])
-            start = partial(init_trainable, params=base, cfg=self.cfg, adapter=adapter)
-            trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(seeds)
-            rates = jnp.asarray([self.arms[i].learning_rate for i in g.members], jnp.float32)
+            start = partial(
+                init_trainable, params=inputs.source.base, cfg=self.cfg, adapter=adapter
+            )
+            trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
+            init_optimizer = jax.vmap(partial(self._init_optimizer, g.spec))
             trainables.append(trainable)
-            states.append(jax.vmap(partial(self._init_optimizer, g.spec))(rates, trainable))
+            states.append(init_optimizer(inputs.rates[part], trainable))
         n = len(self.arms)
         return State(
             tuple(trainables), tuple(states), jnp.zeros((n,), jnp.int32), jnp.zeros((), jnp.int32)
@@ -233,9 +259,9 @@ class Sweep:
         }
         if self.measure is not None:
             grads, updates, before = last
-            views = (self._evaluated(state), before, grads, updates, self._scales)
+            views = (self._evaluated_fn(state, inputs), before, grads, updates, self._scales)
             metrics |= self._map(lambda x: self._measure_one(x, inputs), views)
-        return state, jax.tree.map(lambda x: x[self._inverse], metrics)
+        return state, metrics
 
     def _measure_one(self, x: tuple, inputs: Inputs) -> dict[str, Array]:
         *trees, scale = x
@@ -249,7 +275,7 @@ class Sweep:
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)
         students = _Student(
-            inputs.rates, self._scales, inputs.sets, inputs.order[inputs.seeds, state.step]
+            inputs.rates, self._scales, inputs.sets, inputs.orders[inputs.order_of, state.step]
         )
 
         def one(x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
@@ -263,7 +289,8 @@ class Sweep:
             grads = jax.tree.map(lambda g: g * shrink.reshape(-1, *[1] * (g.ndim - 1)), grads)
         given = (students, grads, losses, state.diverged_at == 0)
         updated = []
-        for g, part, old, old_state in self._by_group(state):
+        parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
+        for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
             gradient = _narrowed(gradient, old)
             update = jax.vmap(partial(self._update, g.spec, inputs))
@@ -325,17 +352,18 @@ class Sweep:
             loss, weight = jax.lax.map(piece, jnp.arange(pieces))
             return mean_loss(loss / jnp.maximum(weight, 1.0), weight)
 
-        stacked = (self._evaluated(state), self._scales, inputs.sets)
-        return self._map(one, stacked)[self._inverse]
+        stacked = (self._evaluated_fn(state, inputs), self._scales, inputs.sets)
+        return self._map(one, stacked)
 
-    def _evaluated(self, state: State) -> Trainable:
+    def _evaluated_fn(self, state: State, inputs: Inputs) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
+        parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         return self._joined(
             [
                 jax.vmap(partial(self._evaluation_point, g.spec))(
-                    self._inputs.rates[part], old, old_state
+                    inputs.rates[part], old, old_state
                 )
-                for g, part, old, old_state in self._by_group(state)
+                for (g, part), old, old_state in parts
             ]
         )
 
@@ -344,12 +372,10 @@ class Sweep:
     ) -> Trainable:
         return self._optimizer(spec, rate).eval_params(trainable, optimizer_state)
 
-    def _by_group(self, state: State) -> Iterator[tuple[Group, slice, Trainable, Any]]:
+    def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
-        for g, trainable, optimizer_state in zip(
-            self.groups, state.trainables, state.optimizer_states, strict=True
-        ):
-            yield g, slice(start, start + len(g.members)), trainable, optimizer_state
+        for g in self.groups:
+            yield g, slice(start, start + len(g.members))
             start += len(g.members)
 
     def _optimizer(self, spec: OptimizerSpec, rate: Array) -> Any:

@@ -152,7 +152,7 @@ def _entry(name: str) -> Entry:
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(name, known)
+    close = difflib.get_close_matches(name, known, cutoff=0.5)
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return f"unknown {what} {name!r}{hint} known: {_listed(known)}"
 
