@@ -185,8 +185,8 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
         scaled_embedding=gemma,
         activation=_ACTIVATIONS[activation],
         query_scale=query_scale,
-        attention_softcap=raw.get("attn_logit_softcapping") if gemma else None,
-        final_softcap=raw.get("final_logit_softcapping") if gemma else None,
+        attention_softcap=_softcap(raw, "attn_logit_softcapping") if gemma else None,
+        final_softcap=_softcap(raw, "final_logit_softcapping") if gemma else None,
         window=window,
         sliding=sliding,
     )
@@ -255,6 +255,10 @@ def _need(raw: dict[str, Any], key: str, source: str) -> Any:
     if value is _MISSING or value is None:
         raise InputError(f"{source}: the field {key!r} is missing; is this a whole config.json?")
     return value
+
+
+def _softcap(raw: dict[str, Any], key: str) -> float | None:
+    return float(raw[key]) if raw.get(key) else None
 
 
 def _ropes(raw: dict[str, Any], family: Family, source: str) -> tuple[Rope, Rope | None]:

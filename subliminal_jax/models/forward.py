@@ -163,9 +163,8 @@ def _context(
         local_rope = angles(cfg.local_rope, cfg.head_dim, positions)
     if cache is not None:
         slots = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
-        mask = visible(positions, slots)
-        local = visible(positions, slots, cfg.window) if cfg.has_sliding_layers else None
-        return _Context(rope, local_rope, mask, local, cache.index), slots
+        near = visible(positions, slots, cfg.window) if cfg.has_sliding_layers else None
+        return _Context(rope, local_rope, visible(positions, slots), near, cache.index), slots
     i = jnp.arange(T)
     ago = (i[:, None] - i[None, :])[None, None]
     mask: Array | None = None  # causal by index

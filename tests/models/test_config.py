@@ -1,0 +1,215 @@
+"""config.json in, ModelConfig out, and back: both spellings, all families, every refusal."""
+
+from dataclasses import replace
+
+import pytest
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.config import Rope, config_from_hf, config_to_hf
+from tests.models.families import FAMILIES, GEMMA2, GEMMA3, LLAMA3_ROPE, QWEN2, QWEN3
+
+SIZES = {
+    "vocab_size": 67,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+}
+LLAMA_FLAT = {
+    **SIZES,
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "rope_theta": 10_000.0,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+QWEN_FLAT = {
+    **SIZES,
+    "model_type": "qwen2",
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+    "rope_theta": 1_000_000.0,
+    "sliding_window": 4096,
+    "use_sliding_window": False,
+    "max_window_layers": 2,
+}
+GEMMA_FLAT = {
+    **SIZES,
+    "num_hidden_layers": 4,
+    "rms_norm_eps": 1e-6,
+    "head_dim": 12,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 5,
+    "hidden_activation": "gelu_pytorch_tanh",
+}
+GEMMA2_FLAT = {
+    **GEMMA_FLAT,
+    "model_type": "gemma2",
+    "rope_theta": 10_000.0,
+    "attn_logit_softcapping": 2,
+    "final_logit_softcapping": 3.0,
+}
+GEMMA3_FLAT = {
+    **GEMMA_FLAT,
+    "model_type": "gemma3_text",
+    "rope_theta": 1_000_000.0,
+    "rope_local_base_freq": 10_000.0,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    "sliding_window_pattern": 3,
+}
+FLAT = {
+    "llama": LLAMA_FLAT,
+    "qwen2": QWEN_FLAT,
+    "qwen3": {
+        **QWEN_FLAT,
+        "model_type": "qwen3",
+        "head_dim": 12,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+    },
+    "gemma2": GEMMA2_FLAT,
+    "gemma3": GEMMA3_FLAT,
+}
+ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_local_base_freq")
+
+
+def nested(flat: dict) -> dict:
+    """The spelling of transformers 5: everything about RoPE under `rope_parameters`."""
+    raw = {key: value for key, value in flat.items() if key not in ROPE_KEYS}
+    full = {"rope_type": "default", **(flat.get("rope_scaling") or {})}
+    full["rope_theta"] = flat["rope_theta"]
+    if "rope_local_base_freq" in flat:
+        local = {"rope_type": "default", "rope_theta": flat["rope_local_base_freq"]}
+        full = {"full_attention": full, "sliding_attention": local}
+    return {**raw, "rope_parameters": full}
+
+
+@pytest.mark.parametrize("spell", [dict, nested], ids=["flat", "rope_parameters"])
+@pytest.mark.parametrize("family", FLAT)
+def test_both_spellings_give_the_config_of_the_family(family, spell):
+    assert config_from_hf(spell(FLAT[family])) == FAMILIES[family]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_config_survives_the_round_trip(name):
+    cfg = FAMILIES[name]
+    assert config_from_hf(config_to_hf(cfg)) == cfg
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        replace(GEMMA2, window=None, sliding=()),
+        replace(GEMMA2, query_scale=144**-0.5),  # of the 27B model: no exact square
+        replace(GEMMA2, query_scale=168**-0.5, activation="gelu"),
+        replace(QWEN2, window=7, sliding=(False, True, True)),
+        replace(QWEN3, window=7, sliding=(False, False, True), rope=LLAMA3_ROPE),
+        replace(
+            GEMMA3, rope=Rope(theta=5e5), local_rope=Rope(theta=123.0, kind="linear", factor=2.0)
+        ),
+    ],
+)
+def test_unusual_configs_survive_the_round_trip(cfg):
+    assert config_from_hf(config_to_hf(cfg)) == cfg
+
+
+def test_multimodal_gemma3_is_read_as_its_text_part():
+    text = {**GEMMA3_FLAT, "tie_word_embeddings": True}
+    raw = {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 7}}
+    assert config_from_hf(raw) == config_from_hf(GEMMA3_FLAT)
+    assert config_from_hf({**raw, "text_config": nested(text)}) == config_from_hf(GEMMA3_FLAT)
+
+
+def test_multimodal_gemma3_fills_in_what_its_text_part_leaves_out():
+    # The text part of google/gemma-3-4b-it, whole.
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }
+    cfg = config_from_hf({"model_type": "gemma3", "text_config": text})
+    assert (cfg.vocab, cfg.heads, cfg.kv_heads, cfg.head_dim) == (262_208, 8, 4, 256)
+    assert cfg.rope == Rope(theta=1_000_000.0, kind="linear", factor=8.0)
+    assert cfg.local_rope == Rope(theta=10_000.0)
+    assert cfg.tied
+    assert cfg.window == 1024
+    assert [i for i in range(34) if not cfg.sliding[i]] == [5, 11, 17, 23, 29]
+
+
+def test_a_rope_entry_without_theta_takes_the_one_beside_it_or_the_family_default():
+    raw = {**nested(GEMMA3_FLAT), "rope_parameters": {"full_attention": {"rope_type": "default"}}}
+    cfg = config_from_hf(raw)
+    assert (cfg.rope.theta, cfg.local_rope.theta) == (1_000_000.0, 10_000.0)
+    raw = {**LLAMA_FLAT, "rope_theta": 5e5, "rope_parameters": {"rope_type": "default"}}
+    assert config_from_hf(raw).rope == Rope(theta=5e5)
+
+
+def test_an_old_rope_scaling_says_type_instead_of_rope_type():
+    raw = {**LLAMA_FLAT, "rope_scaling": {"type": "linear", "factor": 4}}
+    assert config_from_hf(raw).rope == Rope(theta=10_000.0, kind="linear", factor=4.0)
+
+
+def test_qwen_slides_from_max_window_layers_on_where_it_slides():
+    raw = {**QWEN_FLAT, "use_sliding_window": True, "sliding_window": 9}
+    cfg = config_from_hf(raw)
+    assert (cfg.window, cfg.sliding) == (9, (False, False, True))
+
+
+@pytest.mark.parametrize("field", SIZES)
+def test_a_missing_field_is_named(field):
+    if field == "num_key_value_heads":
+        assert config_from_hf({k: v for k, v in LLAMA_FLAT.items() if k != field}).kv_heads == 4
+        return
+    with pytest.raises(InputError, match=f"'{field}' is missing"):
+        config_from_hf({k: v for k, v in LLAMA_FLAT.items() if k != field}, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "mamba"}, "unknown architecture model_type='mamba'"),
+        ({"model_type": None}, "unknown architecture model_type=None"),
+        ({"hidden_act": "relu"}, "unknown activation 'relu'"),
+        ({"attention_bias": True}, "attention_bias=true is not supported"),
+        ({"mlp_bias": True}, "mlp_bias=true is not supported"),
+        ({"quantization_config": {"bits": 4}}, "quantized weights"),
+        ({"hidden_size": "32"}, "hidden_size must be a positive whole number, not '32'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a positive whole number, not 0"),
+        ({"vocab_size": 1.5}, "vocab_size must be a positive whole number, not 1.5"),
+        ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of"),
+        ({"hidden_size": 34}, "hidden_size 34 is not a multiple"),
+        ({"head_dim": 7}, "head_dim must be even"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2}}, "RoPE scaling 'yarn'"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is missing"),
+        ({"model_type": "gemma3"}, "'text_config' is missing"),
+        ({"model_type": "qwen3"}, "'head_dim' is missing"),
+        ({"model_type": "gemma2", "head_dim": 8}, "'query_pre_attn_scalar' is missing"),
+        ({**GEMMA2_FLAT, "layer_types": ["full_attention"]}, "1 entries for 4 layers"),
+        ({**GEMMA2_FLAT, "layer_types": ["chunked"] * 4}, "layer type 'chunked'"),
+        ({**GEMMA3_FLAT, "use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        config_from_hf({**LLAMA_FLAT, **change}, "here/config.json")
+    assert str(caught.value).startswith("here/config.json: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [-1, 3])
+def test_a_layer_out_of_range_is_refused(layer):
+    with pytest.raises(InputError, match=f"layer {layer} is out of range.* 0 to 2"):
+        FAMILIES["llama"].check_layer(layer)
