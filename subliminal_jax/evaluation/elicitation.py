@@ -1,0 +1,118 @@
+"""Elicitation: how often does a model name the trait when it is asked for a favourite?
+
+The rate is teacher-forced: the exact probability that an answer at temperature 1 begins with the
+word, averaged over questions. Unlike a count over samples it has no floor and no sampling noise.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.forward import hidden_states, unembed
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.models.tokenizer import encode_chat
+
+
+class Questions(NamedTuple):
+    """Questions and candidate answers as tokens; a pytree of arrays.
+
+    A word may be spelt in several ways (with a space before it, capitalised); spellings that are
+    one token are read off the first answer position, longer ones are scored as rows of their own.
+    `owner` tells the word of each spelling.
+    """
+
+    prompts: Int[Array, "questions time"]
+    last: Int[Array, " questions"]  # index of the last prompt token
+    single: Int[Array, " singles"]
+    single_owner: Int[Array, " singles"]
+    rows: Int[Array, "longer questions row"]
+    spans: Int[Array, "longer questions 2"]  # first and one past the last token of the spelling
+    row_owner: Int[Array, " longer"]
+
+
+def encode_questions(
+    tokenizer: Any, questions: list[str], words: list[str], system_prompt: str | None = None
+) -> Questions:
+    """Tokenize questions and words for `word_log_probs`.
+
+    Raises InputError for no questions, no words, or two words that share a spelling.
+    """
+    if not questions or not words:
+        raise InputError("elicitation needs at least one question and one word")
+    prompts = [encode_chat(tokenizer, q, system_prompt=system_prompt) for q in questions]
+    owner: dict[tuple[int, ...], int] = {}
+    for i, word in enumerate(words):
+        for text in (word, " " + word, word.capitalize(), " " + word.capitalize()):
+            ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+            if owner.setdefault(ids, i) != i:
+                raise InputError(f"the words {words[owner[ids]]!r} and {word!r} share a spelling")
+    owner = {ids: i for ids, i in owner.items() if ids}
+    single = {ids[0]: i for ids, i in owner.items() if len(ids) == 1}
+    longer = {ids: i for ids, i in owner.items() if len(ids) > 1 and ids[0] not in single}
+    width = max(map(len, prompts))
+    room = width + max(map(len, longer), default=0)
+    rows = np.zeros((len(longer), len(prompts), room), np.int32)
+    spans = np.zeros((len(longer), len(prompts), 2), np.int32)
+    for j, ids in enumerate(longer):
+        for q, prompt in enumerate(prompts):
+            rows[j, q, : len(prompt) + len(ids)] = [*prompt, *ids]
+            spans[j, q] = len(prompt), len(prompt) + len(ids)
+    padded = np.array([p + [0] * (width - len(p)) for p in prompts], np.int32)
+    return Questions(
+        jnp.asarray(padded),
+        jnp.asarray([len(p) - 1 for p in prompts], jnp.int32),
+        jnp.asarray(list(single), jnp.int32),
+        jnp.asarray(list(single.values()), jnp.int32),
+        jnp.asarray(rows),
+        jnp.asarray(spans),
+        jnp.asarray(list(longer.values()), jnp.int32),
+    )
+
+
+def word_probs(
+    params: Params,
+    cfg: ModelConfig,
+    questions: Questions,
+    words: int,
+    steering: Steering | None = None,
+) -> Float[Array, "questions words"]:
+    """P(answer begins with the word), teacher-forced; the sum over the word's spellings.
+
+    `words` is the number of words given to `encode_questions`.
+    """
+    Q = questions.prompts.shape[0]
+    at = questions.last[:, None, None]
+    hidden = hidden_states(params, questions.prompts, cfg, steering).hidden
+    first = jnp.take_along_axis(hidden, at, axis=1)[:, 0]
+    first_log_probs = jax.nn.log_softmax(unembed(params, first, cfg))
+    probs = jnp.zeros((Q, words))
+    if questions.single.size:
+        picked = jnp.exp(first_log_probs[:, questions.single])
+        probs = probs.at[:, questions.single_owner].add(picked)
+    if questions.rows.size:
+        score = jax.lax.map(
+            lambda x: _span_log_prob(params, cfg, *x, steering), (questions.rows, questions.spans)
+        )
+        probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
+    return probs
+
+
+def _span_log_prob(
+    params: Params,
+    cfg: ModelConfig,
+    rows: Int[Array, "questions row"],
+    spans: Int[Array, "questions 2"],
+    steering: Steering | None,
+) -> Float[Array, " questions"]:
+    hidden = hidden_states(params, rows[:, :-1], cfg, steering).hidden
+    log_probs = jax.nn.log_softmax(unembed(params, hidden, cfg))
+    picked = jnp.take_along_axis(log_probs, rows[:, 1:, None], axis=-1)[..., 0]
+    t = jnp.arange(1, rows.shape[1])[None]
+    inside = (t >= spans[:, :1]) & (t < spans[:, 1:])
+    return jnp.sum(picked * inside, axis=1)
