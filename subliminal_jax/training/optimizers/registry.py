@@ -24,7 +24,7 @@ from jaxtyping import PyTree
 from subliminal_jax.training.optimizers import rules
 from subliminal_jax.training.optimizers.stacking import per_layer
 
-Hyper = float | int | bool | str
+Hyper = float | int | bool
 
 
 def _training_point(params: PyTree, state: PyTree) -> PyTree:

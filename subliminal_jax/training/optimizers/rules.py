@@ -4,6 +4,7 @@ Everything here is an `optax.GradientTransformation`; a learning rate is a float
 or a schedule. Names and defaults of what a user can ask for are in `registry`.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from jaxtyping import Array, PyTree
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.optimizers.stacking import matrix_axes, per_layer, random_signs
 
-LearningRate = float | Array | Callable[[Array], Array]
+LearningRate = float | int | Array | Callable[[Array], Array]
 
 
 def _stateless(update: Callable[[PyTree, PyTree], PyTree]) -> optax.GradientTransformation:
@@ -268,21 +269,25 @@ def ademamix(
     half-life grows about linearly); without, they are constant from the first step.
     """
 
-    def alpha_at(count: Array) -> Array:
-        return alpha * jnp.minimum(count / total_steps, 1)
+    b3_or_schedule: LearningRate = b3
+    alpha_or_schedule: LearningRate = alpha
+    if total_steps is not None:
+        T, tiny = total_steps, 1e-12  # b1 or b3 may be 0
+        low, high = math.log(max(b1, tiny)), math.log(max(b3, tiny))
 
-    def b3_at(count: Array) -> Array:
-        t = jnp.minimum(count / total_steps, 1)
-        low, high = jnp.log(b1), jnp.log(b3)
-        return jnp.exp(low * high / ((1 - t) * high + t * low))
+        def alpha_or_schedule(count: Array) -> Array:
+            return alpha * jnp.minimum(count / T, 1)
 
-    warm = total_steps is not None
+        def b3_or_schedule(count: Array) -> Array:
+            t = jnp.minimum(count / T, 1)
+            return jnp.exp(low * high / ((1 - t) * high + t * low))
+
     return optax.contrib.ademamix(
         learning_rate,
         b1=b1,
         b2=b2,
-        b3=b3_at if warm else b3,
-        alpha=alpha_at if warm else alpha,
+        b3=b3_or_schedule,
+        alpha=alpha_or_schedule,
         eps=eps,
         weight_decay=weight_decay,
     )

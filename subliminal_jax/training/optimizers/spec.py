@@ -42,13 +42,13 @@ class Optimizer(NamedTuple):
 class OptimizerSpec:
     """A name of `OPTIMIZERS` and the hyper-parameters that differ from its defaults.
 
-    Hashable, so that it can be static under jit. The overrides are sorted by name and have the
-    types of the defaults. Raises InputError on a name, a hyper-parameter or a value that does not
-    exist or is out of range.
+    Hashable, so that it can be static under jit. The overrides, given as values or as text, are
+    sorted by name and have the types of the defaults. Raises InputError on a name or a
+    hyper-parameter that is unknown, and on a value that cannot be read or is out of range.
     """
 
     name: str
-    hyper: tuple[tuple[str, Hyper], ...] = ()
+    hyper: tuple[tuple[str, Hyper | str], ...] = ()
 
     def __post_init__(self) -> None:
         defaults = _entry(self.name).defaults
@@ -66,7 +66,7 @@ class OptimizerSpec:
         """The spec that `text` describes: a name, or ``name:key=value,key=value``."""
         name, colon, rest = text.strip().partition(":")
         default = _entry(name.strip()).defaults
-        pairs = []
+        pairs: list[tuple[str, Hyper | str]] = []
         for part in rest.split(",") if colon else ():
             key, equals, value = (piece.strip() for piece in part.partition("="))
             if not (key and equals and value):
@@ -161,24 +161,26 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _text(value: Hyper) -> str:
+def _text(value: Hyper | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _typed(optimizer: str, name: str, value: Hyper, default: Hyper) -> Hyper:
+def _typed(optimizer: str, name: str, value: Hyper | str, default: Hyper) -> Hyper:
     """`value` (a value, or its text) with the type of `default`."""
-    kind, text = type(default), _text(value).strip()
+    text = _text(value).strip()
     where = f"{optimizer}: {name}={text}"
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"{where}: expected true or false")
+        return text.lower() == "true"
+    whole = isinstance(default, int)
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        result = kind(text)
-    except (KeyError, ValueError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise InputError(f"{where}: expected {expected}, such as {_text(default)}") from None
-    if kind in (int, float):
-        limit = 1 if name in BELOW_ONE else math.inf
-        if not 0 <= result < limit or (result == 0 and name in ABOVE_ZERO):
-            least = "more than" if name in ABOVE_ZERO else "at least"
-            raise InputError(f"{where}: must be {least} 0 and less than {limit}")
-    return result
+        number = int(text) if whole else float(text)
+    except ValueError:
+        expected = "a whole number" if whole else "a number"
+        raise InputError(f"{where}: expected {expected}, such as {default}") from None
+    limit = 1 if name in BELOW_ONE else math.inf
+    if not 0 <= number < limit or (number == 0 and name in ABOVE_ZERO):
+        least = "more than" if name in ABOVE_ZERO else "at least"
+        raise InputError(f"{where}: must be {least} 0 and less than {limit}")
+    return number

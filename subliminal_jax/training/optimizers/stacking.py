@@ -45,14 +45,14 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
         return jax.tree_util.tree_map_with_path(init_leaf, params)
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
-        with_paths, treedef = jax.tree_util.tree_flatten_with_path(updates)
-        states, leaves = treedef.flatten_up_to(state), treedef.flatten_up_to(params)
-        pairs = [
-            (jax.vmap(rule.update) if is_stacked(path) else rule.update)(u, s, p)
-            for (path, u), s, p in zip(with_paths, states, leaves, strict=True)
-        ]
-        new_updates, new_states = zip(*pairs, strict=True)
-        return treedef.unflatten(new_updates), treedef.unflatten(new_states)
+        def update_leaf(path: KeyPath, u: Array, s: PyTree, p: Array) -> tuple[Array, PyTree]:
+            return (jax.vmap(rule.update) if is_stacked(path) else rule.update)(u, s, p)
+
+        # `state` and `pairs` have a subtree where `updates` has a leaf; tree.map hands it over.
+        pairs = jax.tree_util.tree_map_with_path(update_leaf, updates, state, params)
+        new_updates = jax.tree.map(lambda _, pair: pair[0], updates, pairs)
+        new_state = jax.tree.map(lambda _, pair: pair[1], updates, pairs)
+        return new_updates, new_state
 
     return optax.GradientTransformation(init, update)
 
@@ -80,7 +80,7 @@ def random_signs(key: Array, params: PyTree) -> PyTree[Float[Array, "..."]]:
     The keys are dealt out in the order of the leaves, layer by layer, so the draw is the one that
     the tree with separate layers would get.
     """
-    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    with_paths = jax.tree_util.tree_leaves_with_path(params)
     layers = [leaf.shape[0] if is_stacked(path) else 1 for path, leaf in with_paths]
     keys = jax.random.split(key, sum(layers))
     signs, used = [], 0
@@ -89,7 +89,7 @@ def random_signs(key: Array, params: PyTree) -> PyTree[Float[Array, "..."]]:
         shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
         draw = jax.vmap(partial(jax.random.rademacher, shape=shape, dtype=leaf.dtype))(mine)
         signs.append(draw.reshape(leaf.shape))
-    return treedef.unflatten(signs)
+    return jax.tree.unflatten(jax.tree.structure(params), signs)
 
 
 def as_owned(state: PyTree, like: PyTree | None = None) -> PyTree[Array]:
