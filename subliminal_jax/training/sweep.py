@@ -74,13 +74,15 @@ class StudentView(NamedTuple):
     """What a diagnostic sees of one student at a logged step.
 
     `gradient` and `update` are those of the last step; `before` are the weights they were taken
-    at, `trainable` the weights to evaluate. `model` makes (params, steering) of a trainable tree.
+    at, `trainable` the weights to evaluate. `which` is the index of its data set among the sorted
+    names. `model` makes (params, steering) of a trainable tree.
     """
 
     trainable: Trainable
     before: Trainable
     gradient: Trainable
     update: Trainable
+    which: Int[Array, ""]
     model: Callable[[Trainable], tuple[Params, Steering | None]]
 
 
@@ -259,7 +261,8 @@ class Sweep:
         }
         if self.measure is not None:
             grads, updates, before = last
-            views = (self._evaluated_fn(state, inputs), before, grads, updates, self._scales)
+            views = (self._evaluated_fn(state, inputs), before, grads, updates)
+            views = (*views, inputs.sets, self._scales)
             metrics |= self._map(lambda x: self._measure_one(x, inputs), views)
         return state, metrics
 
