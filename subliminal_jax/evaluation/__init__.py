@@ -1,0 +1,1 @@
+"""What a student says and prefers, and how sure one can be of it."""
