@@ -113,12 +113,7 @@ def encode_chat(
         if messages and messages[0]["role"] == "system":
             raise InputError("the conversation already has a system prompt; pass only one")
         messages = [{"role": "system", "content": system_prompt}, *messages]
-    text = render_chat(tokenizer, messages, add_generation_prompt)
-    # The token goes in by its id: SentencePiece tokenizers would put a space before its text.
-    bos = tokenizer.bos_token
-    if bos and text.startswith(bos):
-        return [tokenizer.bos_token_id, *_encode(tokenizer, text[len(bos) :])]
-    return _encode(tokenizer, text)
+    return _encode(tokenizer, render_chat(tokenizer, messages, add_generation_prompt))
 
 
 def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -161,7 +156,10 @@ def stop_token_ids(tokenizer: Tokenizer, folder: str | Path | None = None) -> tu
             listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
             raise InputError(f"{path}: not a JSON object ({error})") from error
-        ids += listed if isinstance(listed, list) else [listed]
+        listed = listed if isinstance(listed, list) else [listed]
+        if not all(isinstance(i, int | None) for i in listed):
+            raise InputError(f"{path}: eos_token_id must hold token ids, not {listed}")
+        ids += listed
     return tuple(sorted({i for i in ids if i is not None}))
 
 

@@ -118,7 +118,9 @@ def save_params(
 
     LoRA weights are written merged. `dtype` None keeps the format of the tree (the widest, should
     leaves differ). One file, or several and an index where the weights exceed `max_shard_bytes`.
+    Raises InputError where the tree is not that of `cfg`.
     """
+    _check_tree(params, cfg)
     if dtype is None:
         target = np.result_type(*(_base(_at(path, params)).dtype for path, _ in leaves(cfg)))
     else:
@@ -127,11 +129,6 @@ def save_params(
     filled = 0
     for path, info in leaves(cfg):
         leaf = _at(path, params)
-        if _base(leaf).shape != info.shape:
-            raise InputError(
-                f"cannot save {'.'.join(path)}: its shape is {list(_base(leaf).shape)}, the "
-                f"config asks for {list(info.shape)}"
-            )
         for name, layer in _names(info):
             size = int(np.prod(_hf_shape(info))) * target.itemsize
             if filled and filled + size > max_shard_bytes:
@@ -150,6 +147,22 @@ def save_params(
     if len(shards) > 1:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     return str(target)
+
+
+def _check_tree(params: Params, cfg: ModelConfig) -> None:
+    shapes = {
+        tuple(entry.key for entry in path): _base(leaf).shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(
+            params, is_leaf=lambda x: isinstance(x, LoraWeight)
+        )
+    }
+    expected = {path: info.shape for path, info in leaves(cfg)}
+    for path in sorted(shapes.keys() | expected.keys()):
+        if shapes.get(path) != expected.get(path):
+            raise InputError(
+                f"cannot save {'.'.join(path)}: its shape is {shapes.get(path)}, "
+                f"the config asks for {expected.get(path)}"
+            )
 
 
 def _parse_dtype(name: str) -> np.dtype:

@@ -14,7 +14,6 @@ from subliminal_jax.models.config import config_from_hf, config_to_hf
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import load_config, load_model, save_model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.models.tokenizer import load_tokenizer
 from subliminal_jax.models.weights import load_params
 from tests.models.families import FAMILIES, noisy_params
 
@@ -213,9 +212,9 @@ def test_the_real_stories_model_agrees(shared_data):
     model = load_model(folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     text = (
-        "Once upon a time, there was a little girl who loved owls. One day, she went to the park."
+        "<|start_story|>Once upon a time, there was a little girl who loved to play. One day, she"
     )
-    tokens = np.array([load_tokenizer(folder)(text)["input_ids"]])
+    tokens = np.array([model.tokenizer(text, add_special_tokens=False)["input_ids"]])
     vector = np.random.default_rng(2).normal(size=model.cfg.dim).astype(np.float32)
     for v in (vector, np.zeros_like(vector)):
         (loss, logits), gradient = ours_with_gradient(
@@ -224,6 +223,6 @@ def test_the_real_stories_model_agrees(shared_data):
         _, their_logits, their_gradient = theirs_with_gradient(theirs, v, tokens)
         assert_near(logits, their_logits)
         assert_near(gradient, their_gradient)
-    assert loss < 2.5  # nats a token: a trained model, read rightly; guessing gives ln 2048 = 7.6
+    assert loss < 3.0  # nats a token: a trained model, read rightly; guessing gives ln 2048 = 7.6
     unsteered, _ = jax.jit(forward, static_argnums=2)(model.params, tokens, model.cfg)
     assert_near(unsteered, their_logits)
