@@ -1,0 +1,151 @@
+"""Steering vectors in safetensors files, with what one must know to use them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.steered import Operation, Steering
+
+FORMAT = "subliminal_jax.steering.1"
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version("subliminal-jax")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+@dataclass(frozen=True)
+class VectorInfo:
+    """Where a vector comes from.
+
+    `model` is the name it was made on, `origin` says how in words (with seed or prompt counts),
+    `position` where the activations were read ("" for vectors that are not read from any).
+    """
+
+    model: str
+    origin: str
+    position: str = ""
+    package_version: str = _package_version()
+
+
+def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> None:
+    """Write the vectors (float32), layers, operation and scale to one safetensors file.
+
+    Masks and targets belong to a batch and are not written. Raises InputError where the vectors or
+    the scale are a batch's too, or not finite.
+    """
+    vectors = np.asarray(steering.vectors, np.float32)
+    scale = np.asarray(steering.scale, np.float32)
+    if vectors.ndim != 2 or scale.ndim != 0:
+        raise InputError(
+            f"{path}: only one vector a layer and one scale can be saved, but the vectors have the "
+            f"shape {vectors.shape} and the scale {scale.shape}"
+        )
+    if not (np.isfinite(vectors).all() and np.isfinite(scale)):
+        raise InputError(f"{path}: the vector or its scale is not finite; nothing is written")
+    fields = {
+        "format": FORMAT,
+        "layers": json.dumps(list(steering.layers)),
+        "operation": steering.operation,
+        "scale": repr(float(scale)),
+        **asdict(info),
+    }
+    with atomic_path(path) as temporary:
+        save_file({"vectors": vectors}, temporary, metadata=fields)
+
+
+def load_steering(
+    path: str | Path, cfg: ModelConfig, layers: Sequence[int] | None = None
+) -> tuple[Steering, VectorInfo]:
+    """The steering in a file of `save_steering`, and where it comes from.
+
+    `layers` picks some of the file's layers. A safetensors file of another origin is read too, if
+    it holds a single tensor [dim] or [n, dim] and `layers` says where its vectors belong; it is
+    added at scale 1.
+    Raises InputError for a file that is missing or damaged, a width other than the model's, a
+    layer that the model or the file does not have, and values that are not finite.
+    """
+    path = Path(path)
+    tensors, fields = _read(path)
+    if fields.get("format") != FORMAT:
+        return _foreign(path, tensors, cfg, layers), VectorInfo("unknown", f"read from {path.name}")
+    try:
+        stored = tuple(int(layer) for layer in json.loads(fields["layers"]))
+        scale = float(fields["scale"])
+        operation: Any = fields["operation"]
+        info = VectorInfo(**{name: fields[name] for name in VectorInfo.__dataclass_fields__})
+        vectors = tensors["vectors"]
+        if operation not in get_args(Operation) or vectors.shape[:-1] != (len(stored),):
+            raise ValueError(f"operation {operation!r}, {vectors.shape} for layers {stored}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: damaged steering file ({error}); make it anew") from error
+    if layers is not None:
+        absent = sorted(set(layers) - set(stored))
+        if absent:
+            raise InputError(f"{path}: has vectors for layers {list(stored)}, not for {absent}")
+        vectors = vectors[[stored.index(layer) for layer in layers]]
+    return _steering(
+        path, vectors, stored if layers is None else layers, cfg, operation, scale
+    ), info
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(path, framework="flax") as file:  # numpy's has no bfloat16
+            names = list(file.keys())
+            tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such vector file") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _foreign(
+    path: Path, tensors: dict[str, np.ndarray], cfg: ModelConfig, layers: Sequence[int] | None
+) -> Steering:
+    if layers is None or len(tensors) != 1:
+        raise InputError(
+            f"{path}: not written by this package: it must hold a single tensor (it holds "
+            f"{len(tensors)}), and the layers of its vectors must be given"
+        )
+    (vectors,) = tensors.values()
+    vectors = np.atleast_2d(vectors)
+    if vectors.ndim != 2 or len(vectors) != len(layers):
+        raise InputError(f"{path}: a tensor of shape {vectors.shape} for {len(layers)} layer(s)")
+    return _steering(path, vectors, layers, cfg, "add", 1.0)
+
+
+def _steering(
+    path: Path,
+    vectors: np.ndarray,
+    layers: Sequence[int],
+    cfg: ModelConfig,
+    operation: Operation,
+    scale: float,
+) -> Steering:
+    if vectors.shape[-1] != cfg.dim:
+        raise InputError(
+            f"{path}: vectors of width {vectors.shape[-1]} for a model of width {cfg.dim}; "
+            "were they made on another model?"
+        )
+    if not (np.isfinite(vectors).all() and np.isfinite(scale)):
+        raise InputError(f"{path}: the vector or its scale is not finite; make it anew")
+    try:
+        checked = tuple(cfg.check_layer(layer) for layer in layers)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Steering(jnp.asarray(vectors), jnp.asarray(scale, jnp.float32), checked, operation)

@@ -1,0 +1,117 @@
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.steering.io import VectorInfo, load_steering, save_steering
+from subliminal_jax.steering.vectors import random_steering
+
+INFO = VectorInfo("shipped", "mean difference of 512 prompt pairs, trait owl", "last")
+
+
+@pytest.fixture
+def steering(cfg):
+    return random_steering(jax.random.key(0), cfg, (2, 0), 0.3).scaled(1 / 3)
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, cfg, steering):
+    path = tmp_path / "new" / "owl.safetensors"
+    save_steering(path, steering, INFO)
+    loaded, info = load_steering(path, cfg)
+    np.testing.assert_array_equal(loaded.vectors, steering.vectors)
+    np.testing.assert_array_equal(loaded.scale, steering.scale)
+    assert (loaded.layers, loaded.operation, info) == ((2, 0), "add", INFO)
+    assert [p.name for p in path.parent.iterdir()] == ["owl.safetensors"]
+    first, _ = load_steering(path, cfg, layers=[0])
+    np.testing.assert_array_equal(first.vectors, steering.vectors[1:])
+    with pytest.raises(InputError, match=r"for layers \[2, 0\], not for \[1\]"):
+        load_steering(path, cfg, layers=[1])
+
+
+def test_a_vector_of_another_model_is_refused(tmp_path, cfg, steering):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    with pytest.raises(InputError, match="width 12 for a model of width 16"):
+        load_steering(path, replace(cfg, dim=16))
+    with pytest.raises(InputError, match=r"v\.safetensors: layer 2 is out of range"):
+        load_steering(path, replace(cfg, layers=2))
+
+
+def test_nothing_is_written_for_what_cannot_be_kept(tmp_path, cfg, steering):
+    path = tmp_path / "v.safetensors"
+    per_token = replace(steering, vectors=jnp.zeros((2, 3, 4, cfg.dim)))
+    broken = replace(steering, vectors=steering.vectors.at[0, 0].set(jnp.nan))
+    for bad, said in ((per_token, "one vector a layer"), (broken, "not finite")):
+        with pytest.raises(InputError, match=said):
+            save_steering(path, bad, INFO)
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(part=st.floats(0, 0.999))
+def test_a_truncated_file_is_refused(tmp_path, cfg, steering, part):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(InputError, match=r"v\.safetensors: not a whole safetensors file"):
+        load_steering(path, cfg)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("layers", "[0"), ("layers", "[0]"), ("layers", "7"), ("operation", "double"), ("scale", "x")],
+)
+def test_damaged_metadata_is_refused(tmp_path, cfg, steering, field, value):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    with safe_open(path, framework="numpy") as file:
+        fields = file.metadata()
+    save_file({"vectors": np.asarray(steering.vectors)}, path, metadata={**fields, field: value})
+    with pytest.raises(InputError, match="damaged steering file"):
+        load_steering(path, cfg)
+    del fields[field]
+    save_file({"vectors": np.asarray(steering.vectors)}, path, metadata=fields)
+    with pytest.raises(InputError, match="damaged steering file"):
+        load_steering(path, cfg)
+
+
+def test_vectors_of_other_programs(tmp_path, cfg):
+    path = tmp_path / "foreign.safetensors"
+    v = np.arange(12, dtype=ml_dtypes.bfloat16)
+    save_file({"direction": v}, path)
+    loaded, _ = load_steering(path, cfg, layers=[1])
+    np.testing.assert_array_equal(loaded.vectors, np.arange(12, dtype=np.float32)[None])
+    assert (loaded.layers, float(loaded.scale), loaded.operation) == ((1,), 1.0, "add")
+    with pytest.raises(InputError, match="layers of its vectors must be given"):
+        load_steering(path, cfg)
+    with pytest.raises(InputError, match=r"shape \(1, 12\) for 2 layer"):
+        load_steering(path, cfg, layers=[0, 1])
+    save_file({"direction": np.full_like(v, np.inf)}, path)
+    with pytest.raises(InputError, match="not finite"):
+        load_steering(path, cfg, layers=[1])
+    save_file({"a": v, "b": v}, path)
+    with pytest.raises(InputError, match="it holds 2"):
+        load_steering(path, cfg, layers=[1])
+    with pytest.raises(InputError, match="no such vector file"):
+        load_steering(tmp_path / "absent", cfg)
+
+
+def test_metadata_is_readable_by_others(tmp_path, steering):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    with safe_open(path, framework="numpy") as file:
+        fields = file.metadata()
+    assert json.loads(fields["layers"]) == [2, 0]
+    assert fields["model"] == "shipped"
+    assert fields["origin"].startswith("mean difference")
+    assert fields["package_version"]
