@@ -8,9 +8,11 @@ import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import typechecker
+
 # Before anything of the package is imported: the hook rewrites modules as they are loaded, so that
 # every jaxtyping annotation (shape and dtype) is checked by beartype on each call in the tests.
-jaxtyping.install_import_hook("subliminal_jax", "beartype.beartype")
+jaxtyping.install_import_hook("subliminal_jax", f"{typechecker.__name__}.check")
 
 from subliminal_jax.compilation import enable_compilation_cache  # noqa: E402
 

@@ -1,0 +1,283 @@
+"""The pictures of a report, each drawn from rows as they stand in results.json.
+
+Nothing is computed here beyond the mean of a set of points. None, which is how results.json holds
+what is not finite, leaves a gap. `styles` comes from `assign_styles` over all of a report's
+optimizers; without it each plot colours the names that it shows.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from subliminal_jax.reporting.style import (
+    AXIS,
+    INK,
+    NEUTRAL,
+    PALE,
+    PALETTE,
+    ArmStyle,
+    assign_styles,
+    legend_above,
+    new_axes,
+    styled,
+)
+from subliminal_jax.reporting.tables import format_learning_rate
+
+Rows = Sequence[Mapping[str, Any]]
+Styles = Mapping[str, ArmStyle]
+
+STEERED, CONTROL = PALETTE[0], NEUTRAL
+
+
+@styled
+def curves(
+    rows: Rows, *, x_label: str = "step", y_label: str = "EAS", styles: Styles | None = None
+) -> Figure:
+    """Lines with bands over steps, one for each optimizer; controls dashed, thin, without bands.
+
+    Args:
+      rows: one a line, with `optimizer`, `x`, `mean` and, where there is a band, `low` and `high`
+        (lists of one length); `data` is "steered" (default) or "control".
+    """
+    styles = styles or assign_styles(row["optimizer"] for row in rows)
+    figure, axes = new_axes()
+    axes.axhline(0, color=AXIS, linewidth=0.8)
+    handles: dict[str, Any] = {}
+    controls = False
+    for row in rows:
+        style, is_control = styles[row["optimizer"]], row.get("data") == "control"
+        controls |= is_control
+        x, mean = _array(row["x"]), _array(row["mean"])
+        if "low" in row and not is_control:
+            low, high = _array(row["low"]), _array(row["high"])
+            axes.fill_between(x, low, high, color=style.color, alpha=0.18, linewidth=0)
+        (line,) = axes.plot(
+            x,
+            mean,
+            color=style.color,
+            linestyle=(0, (2, 2)) if is_control else style.dash,
+            linewidth=1.2 if is_control else 1.9,
+            marker=style.marker if len(x) == 1 else "",
+        )
+        if not is_control:
+            handles[row["optimizer"]] = line
+    if controls:
+        handles["controls"] = Line2D([], [], color=NEUTRAL, linestyle=(0, (2, 2)), linewidth=1.2)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.margins(x=0.02)
+    legend_above(figure, handles)
+    return figure
+
+
+@styled
+def against_learning_rate(
+    arms: Rows,
+    metric: str = "eas",
+    *,
+    y_label: str = "EAS at the end",
+    best: Rows = (),
+    styles: Styles | None = None,
+) -> Figure:
+    """A metric against the learning rate: a point a seed, a line through the means.
+
+    Args:
+      arms: rows with `optimizer`, `learning_rate`, `diverged` and `metric`; controls are left out.
+        A student that diverged is a cross at the foot of the plot.
+      best: rows with `optimizer` and `learning_rate`, the chosen rates, which get a ring.
+    """
+    arms = [arm for arm in arms if arm.get("data") != "control"]
+    styles = styles or assign_styles(arm["optimizer"] for arm in arms)
+    chosen = {(row["optimizer"], row["learning_rate"]) for row in best}
+    figure, axes = new_axes()
+    axes.set_xscale("log")
+    handles: dict[str, Any] = {}
+    lost = False
+    for name in dict.fromkeys(arm["optimizer"] for arm in arms):
+        style = styles[name]
+        mine = [arm for arm in arms if arm["optimizer"] == name]
+        rates = sorted({arm["learning_rate"] for arm in mine})
+        means = []
+        for rate in rates:
+            here = [arm for arm in mine if arm["learning_rate"] == rate]
+            values = [a[metric] for a in here if not a.get("diverged") and a[metric] is not None]
+            means.append(float(np.mean(values)) if values else math.nan)
+            axes.plot(
+                [rate] * len(values), values, style.marker, color=style.color, alpha=0.4, ms=4.5
+            )
+            if len(values) < len(here):
+                lost = True
+                axes.plot(rate, 0.025, "x", color=style.color, transform=axes.get_xaxis_transform())
+            if (name, rate) in chosen and values:
+                axes.plot(rate, means[-1], "o", ms=13, mfc="none", mec=style.color, mew=1.5)
+        (handles[name],) = axes.plot(
+            rates, means, color=style.color, linestyle=style.dash, marker=style.marker, ms=6
+        )
+    if chosen:
+        handles["chosen rate"] = _marker("o", ms=11, mfc="none")
+    if lost:
+        handles["diverged"] = _marker("x")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: format_learning_rate(rate)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.06)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel(y_label)
+    legend_above(figure, handles)
+    return figure
+
+
+@styled
+def paired_bars(
+    rows: Rows,
+    treated: str = "trait_rate",
+    control: str = "control_trait_rate",
+    *,
+    y_label: str = "answers that name the trait",
+    references: Mapping[str, float] | None = None,
+    percent: bool = True,
+    styles: Styles | None = None,
+) -> Figure:
+    """Two bars an optimizer, the student and its control, with their intervals.
+
+    Args:
+      rows: with `optimizer`, and under the keys `treated` and `control` an interval (`mean`,
+        `low`, `high`), a number, or None.
+      references: named levels drawn across, such as the teacher's and the base's rates.
+    """
+    styles = styles or assign_styles(row["optimizer"] for row in rows)
+    figure, axes = new_axes(width=max(7.0, 0.62 * len(rows) + 1))
+    for i, row in enumerate(rows):
+        color = styles[row["optimizer"]].color
+        for key, place, fill in ((treated, i - 0.19, color), (control, i + 0.19, PALE)):
+            mean, low, high = _interval(row.get(key))
+            axes.bar(place, mean, width=0.36, color=fill)
+            if math.isfinite(low) and math.isfinite(high):
+                axes.errorbar(
+                    place,
+                    mean,
+                    yerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
+                    color=INK,
+                    linewidth=1.2,
+                    capsize=3,
+                )
+    tilt = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 7 else {}
+    axes.set_xticks(range(len(rows)), [row["optimizer"] for row in rows], **tilt)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.axhline(0, color=AXIS, linewidth=0.8)
+    axes.set_ylabel(y_label)
+    for (name, level), dash in zip((references or {}).items(), ("--", ":", "-."), strict=False):
+        axes.axhline(level, color=INK, linewidth=1, linestyle=dash)
+        axes.annotate(
+            name,
+            (1, level),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+        )
+    students = tuple(Patch(color=styles[row["optimizer"]].color) for row in rows[:3])
+    if rows:
+        legend_above(figure, {"student": students, "its control": Patch(color=PALE)})
+    return figure
+
+
+@styled
+def cosine_against_n(rows: Rows, *, y_label: str = "cos(mean gradient, steering vector)") -> Figure:
+    """The alignment of a mean over N gradients with the vector, N in powers of two.
+
+    Args:
+      rows: with `n`, `cosine`, `stderr` (or None) and `data`, "steered" or "control".
+    """
+    figure, axes = new_axes()
+    axes.axhline(0, color=AXIS, linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    handles: dict[str, Any] = {}
+    names = dict.fromkeys(row.get("data", "steered") for row in rows)
+    colors = {"steered": STEERED, "control": CONTROL}
+    for name in names:
+        mine = sorted((r for r in rows if r.get("data", "steered") == name), key=lambda r: r["n"])
+        n, cosine = _array([r["n"] for r in mine]), _array([r["cosine"] for r in mine])
+        error = _array([r.get("stderr") for r in mine])
+        color = colors.get(name, PALETTE[2])
+        axes.fill_between(n, cosine - error, cosine + error, color=color, alpha=0.18, linewidth=0)
+        marker = "o" if name == "steered" else "s"
+        (handles[f"{name} data"],) = axes.plot(n, cosine, color=color, marker=marker)
+    sizes = sorted({row["n"] for row in rows})
+    stride = max(math.ceil(len(sizes) / 12), 1)
+    shown = sizes[::-1][::stride]  # counted from the largest, which is not to be missed
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
+    axes.set_xlabel("N, examples in the mean")
+    axes.set_ylabel(y_label)
+    legend_above(figure, handles)
+    return figure
+
+
+@styled
+def decile_bars(
+    rows: Rows,
+    *,
+    x_label: str = "tenth of the coordinates, from smallest to largest gradient",
+) -> Figure:
+    """Where a gradient's mass and its steering component sit, one panel an optimizer.
+
+    Args:
+      rows: with `optimizer`, `gradient_mass` and `steering_component`: ten shares each, from the
+        tenth of the coordinates with the smallest gradients to that with the largest. A share of
+        the steering component may be negative.
+    """
+    columns = max(min(len(rows), 3), 1)
+    lines = max(math.ceil(len(rows) / columns), 1)
+    figure = Figure(figsize=(max(7.0, 2.6 * columns), 0.9 + 2.3 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    series = (
+        ("gradient_mass", "share of the squared gradient", PALE),
+        ("steering_component", "share of the steering component", STEERED),
+    )
+    place = np.arange(1, 11)
+    for axes, row in zip(panels.flat, rows, strict=False):
+        for (key, _, color), shift in zip(series, (-0.21, 0.21), strict=True):
+            axes.bar(place + shift, _array(row[key]), width=0.4, color=color)
+        axes.set_title(row["optimizer"], fontsize=11, loc="left", fontweight="bold")
+        _decile_axis(axes)
+    for axes in panels.flat[len(rows) :]:
+        axes.set_visible(False)
+    for axes in panels.flat[max(len(rows) - columns, 0) : len(rows)]:
+        axes.tick_params(labelbottom=True)  # the lowest panel of each column, if the last is short
+    figure.supxlabel(x_label, fontsize=11)
+    legend_above(figure, {label: Patch(color=color) for _, label, color in series})
+    return figure
+
+
+def _decile_axis(axes: Axes) -> None:
+    axes.axhline(0, color=AXIS, linewidth=0.8)
+    axes.set_xticks([1, 4, 7, 10])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _marker(marker: str, ms: float = 7, mfc: str = NEUTRAL) -> Line2D:
+    return Line2D([], [], linestyle="", marker=marker, color=NEUTRAL, ms=ms, mfc=mfc, mew=1.5)
+
+
+def _array(values: Sequence[float | None]) -> Float[np.ndarray, " n"]:
+    return np.asarray(values, float)  # None becomes NaN, which is a gap
+
+
+def _interval(value: Any) -> tuple[float, float, float]:
+    if isinstance(value, Mapping):
+        mean, low, high = _array([value.get(key) for key in ("mean", "low", "high")])
+        return float(mean), float(low), float(high)
+    return float("nan") if value is None else float(value), math.nan, math.nan

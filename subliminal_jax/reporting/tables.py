@@ -1,0 +1,119 @@
+"""One table of plain rows, drawn on the terminal and as HTML with the same words."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+Kind = Literal["text", "number", "count", "rate", "learning_rate", "p"]
+MISSING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the key of its values in each row, its title, and how a value is written.
+
+    A value is a string, a number, None, or an interval as `Interval.to_dict` gives it (a dict with
+    "mean", "low" and "high"), which is written with its ends in brackets. Kinds: "number" has
+    `digits` after the point, "rate" is a percentage of a share, "learning_rate" and "p" have few
+    significant digits, "count" is an integer.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, columns and rows as they stand in results.json; `caption` says how to read it."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    caption: str = ""
+
+
+def format_cell(value: Any, column: Column) -> str:
+    """`value` as words; None, NaN and what a row lacks are a dash."""
+    if isinstance(value, Mapping):
+        mean, low, high = (format_cell(value.get(end), column) for end in ("mean", "low", "high"))
+        return mean if MISSING in (low, high) else f"{mean} [{low}, {high}]"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) or column.kind == "text":
+        return str(value)
+    if column.kind == "count":
+        return f"{value:,}"
+    if column.kind == "learning_rate":
+        return format_learning_rate(value)
+    if column.kind == "p":
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if column.kind == "rate":
+        value, unit = 100 * value, "%"
+    else:
+        unit = ""
+    text = f"{value:.{column.digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}") + unit
+
+
+def format_learning_rate(rate: float) -> str:
+    """0.1, 0.03 and 1 as they are; 3e-4 in place of 0.0003."""
+    if 1e-2 <= rate < 1e3:
+        return f"{rate:.3g}"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print the table on the terminal (stdout by default)."""
+    drawn = RichTable(
+        title=table.title or None,
+        caption=table.caption or None,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+    )
+    for column in table.columns:
+        drawn.add_column(column.title, justify="left" if column.kind == "text" else "right")
+    for row in table.rows:
+        cells = (format_cell(row.get(column.key), column) for column in table.columns)
+        drawn.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
+    (console or Console()).print(drawn)
+
+
+def html_table(table: Table) -> str:
+    """The table as an HTML `<table>` that may be scrolled sideways on a narrow screen."""
+    head = "".join(
+        f'<th scope="col" class="{_css_class(column)}">{html.escape(column.title)}</th>'
+        for column in table.columns
+    )
+    body = "\n".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{_css_class(column)}">'
+            f"{html.escape(format_cell(row.get(column.key), column))}</td>"
+            for column in table.columns
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    caption = f'<p class="note">{html.escape(table.caption)}</p>' if table.caption else ""
+    return (
+        f'<div class="table"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>\n{caption}"
+    )
+
+
+def _css_class(column: Column) -> str:
+    return "text" if column.kind == "text" else "number"

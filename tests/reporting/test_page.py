@@ -1,0 +1,88 @@
+"""The page is one whole file: nothing fetched, nothing unescaped, every picture also a PNG."""
+
+import base64
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.page import Picture, Text, write_page
+from subliminal_jax.reporting.tables import Column, Table
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Checker(HTMLParser):
+    """Raises on a tag that is closed out of order; collects text and attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.words = ""
+        self.attributes: list[tuple[str, str, str | None]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.fixture
+def written(tmp_path):
+    rows = [{"optimizer": "adamw", "x": [0, 1], "mean": [0.0, 1.0]}]
+    path = write_page(
+        tmp_path / "run",
+        title="Who <learns> & why",
+        summary="First.\n\nSecond, with 5 < 6 {braces}.",
+        command="subliminal-jax study --name 'a & b'",
+        config={"rate": math.nan, "name": "</pre><script>alert(1)</script>"},
+        blocks=[
+            Table("Arms", [Column("a", "A")], [{"a": "<i>"}]),
+            Picture("eas", "EAS", 'It "rises".', plots.curves(rows)),
+            Text("Why.", "Reasons"),
+        ],
+    )
+    checker = Checker()
+    checker.feed(path.read_text(encoding="utf-8"))
+    return path, checker
+
+
+def test_every_tag_is_closed_and_every_word_is_there(written):
+    path, checker = written
+    assert checker.open == []
+    assert path.name == "report.html"
+    for words in (
+        "Who <learns> & why", "First.", "5 < 6 {braces}", "--name 'a & b'", "<i>", 'It "rises".',
+        "Reasons", '"rate": null', "<script>alert(1)</script>",
+    ):  # fmt: skip
+        assert words in checker.words
+
+
+def test_nothing_is_fetched_or_run(written):
+    path, checker = written
+    assert "script" not in {tag for tag, _, _ in checker.attributes}
+    assert "<script" not in path.read_text()
+    sources = [value for _, name, value in checker.attributes if name in ("src", "href")]
+    assert len(sources) == 1
+    assert not re.search(r"https?://|url\(|@import", path.read_text())
+
+
+def test_the_embedded_picture_is_the_png_beside_the_page_with_its_sentence_as_text(written):
+    path, checker = written
+    (source,) = (value for _, name, value in checker.attributes if name == "src")
+    embedded = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+    image = (path.parent / "eas.png").read_bytes()
+    assert image == embedded
+    assert ("img", "alt", 'It "rises".') in checker.attributes
+    width, height = (int.from_bytes(image[i : i + 4], "big") for i in (16, 20))
+    assert ("img", "width", str(width)) in checker.attributes
+    assert ("img", "height", str(height)) in checker.attributes
+    assert sorted(file.name for file in path.parent.iterdir()) == ["eas.png", "report.html"]
