@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jaxlib
@@ -28,8 +29,9 @@ def enable_compilation_cache() -> Path | None:
       The folder in use, or None where there is none: turned off, or not writable (a warning says
       so; everything else works, only slower).
     """
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    config: Any = jax.config  # its attributes are made at run time
+    if config.jax_compilation_cache_dir:
+        return Path(config.jax_compilation_cache_dir)
     root = os.environ.get("SUBLIMINAL_JAX_CACHE") or "~/.cache/subliminal_jax/xla"
     if root == "off":
         return None
@@ -47,10 +49,10 @@ def enable_compilation_cache() -> Path | None:
             stacklevel=2,
         )
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
+    config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
     return folder
 
 
@@ -101,9 +103,9 @@ def count_compilations() -> Iterator[Compilations]:
     """
     compiled = Compilations()
 
-    def listener(event: str, duration: float, **metadata: str | int) -> None:
+    def listener(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == _COMPILE_EVENT:
-            name = str(metadata.get("fun_name", ""))
+            name = str(kwargs.get("fun_name", ""))
             compiled.names.append(name.removeprefix("jit(").removesuffix(")"))
 
     jax.monitoring.register_event_duration_secs_listener(listener)

@@ -168,7 +168,9 @@ def paired_bars(
                     linewidth=1.2,
                     capsize=3,
                 )
-    tilt = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 7 else {}
+    tilt: dict[str, Any] = (
+        {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 7 else {}
+    )
     axes.set_xticks(range(len(rows)), [row["optimizer"] for row in rows], **tilt)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(rows) - 0.4)

@@ -29,7 +29,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3))
 # number of arms are compared.
 _PREFERRED = ("adamw", "sgd", "rmsprop", "signum", "momentum", "adam", "muon", "lion")
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.size": 11,
     "axes.labelsize": 11,
     "axes.spines.top": False,
