@@ -1,0 +1,115 @@
+"""How far a student has moved, and how much of it is along the teacher's vector.
+
+Pure functions, for use inside a compiled step and under `vmap` over students: the base's mean
+activation is computed once and passed in.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.forward import Capture, hidden_states
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.steering.activations import pad_prompts
+from subliminal_jax.steering.vectors import safe_norm
+
+At = Literal["last", "mean"]
+
+
+class Probe(NamedTuple):
+    """The fixed prompts on which activations are compared, padded to the right."""
+
+    tokens: Int[Array, "prompts time"]
+    lengths: Int[Array, " prompts"]
+
+
+def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
+    """Raises InputError for prompts as in `pad_prompts`."""
+    tokens, lengths = pad_prompts(prompts, cfg)
+    return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
+
+
+def probe_activations(
+    params: Params,
+    probe: Probe,
+    cfg: ModelConfig,
+    layers: tuple[int, ...],
+    steering: Steering | None = None,
+    at: At = "last",
+) -> Float[Array, "n prompts dim"]:
+    """The residual stream after each layer in float32: of a prompt's last token, or its mean."""
+    last = probe.lengths[:, None] - 1
+    capture = Capture(layers, last if at == "last" else None)
+    h = hidden_states(params, probe.tokens, cfg, steering, capture=capture).activations
+    assert h is not None
+    h = h.astype(jnp.float32)
+    if at == "last":
+        return h[:, :, 0]
+    real = (jnp.arange(probe.tokens.shape[1])[None] <= last)[None, :, :, None]
+    return jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None]
+
+
+def mean_activation(
+    params: Params,
+    probe: Probe,
+    cfg: ModelConfig,
+    layers: tuple[int, ...],
+    steering: Steering | None = None,
+    at: At = "last",
+) -> Float[Array, "n dim"]:
+    """The mean over the probe's prompts of `probe_activations`."""
+    return jnp.mean(probe_activations(params, probe, cfg, layers, steering, at), axis=1)
+
+
+def activation_shift(
+    student: Params,
+    probe: Probe,
+    base_mean: Float[Array, "n dim"],
+    cfg: ModelConfig,
+    layers: tuple[int, ...],
+    steering: Steering | None = None,
+    at: At = "last",
+) -> Float[Array, "n dim"]:
+    """v_student = mean over prompts of h_student - h_base ("Subliminal Learning Is Steering Vector
+    Distillation", section 2), after each layer.
+
+    `base_mean` is the base's `mean_activation` of the same probe, layers and `at`; `steering` is
+    part of the student (a trained vector). With the base's own parameters and the teacher's
+    steering this is the teacher's shift: its vector at the steered layer, zero before it, and what
+    the later blocks make of it after.
+    """
+    return mean_activation(student, probe, cfg, layers, steering, at) - base_mean
+
+
+def eas(shift: Float[Array, "*n dim"], vector: Float[Array, "*m dim"]) -> Float[Array, "*n"]:
+    """Cosine of the student's shift and the teacher's vector: one, or one a layer. 0 for a zero."""
+    return jnp.sum(_unit(shift) * _like(_unit(vector), shift), axis=-1)
+
+
+def relative_size(
+    shift: Float[Array, "*n dim"], vector: Float[Array, "*m dim"]
+) -> Float[Array, "*n"]:
+    """|shift| / |vector|; 0 for a zero vector."""
+    vector = _like(vector, shift)
+    nonzero = jnp.any(vector != 0, axis=-1)
+    return jnp.where(nonzero, jnp.linalg.norm(shift, axis=-1) / safe_norm(vector), 0.0)
+
+
+def relative_component(
+    shift: Float[Array, "*n dim"], vector: Float[Array, "*m dim"]
+) -> Float[Array, "*n"]:
+    """<shift, v/|v|> / |v|: 1 where the student has taken the whole vector, 0 for a zero one."""
+    return eas(shift, vector) * relative_size(shift, vector)
+
+
+def _unit(x: Float[Array, "*n dim"]) -> Float[Array, "*n dim"]:
+    return x / safe_norm(x)[..., None]
+
+
+def _like(vector: Array, shift: Array) -> Array:
+    """A single vector once for each row of `shift`."""
+    return jnp.broadcast_to(vector, shift.shape)

@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subliminal_jax.diagnostics.alignment import (
+    Probe,
+    activation_shift,
+    eas,
+    mean_activation,
+    relative_component,
+    relative_size,
+)
+from subliminal_jax.models.steered import steer
+from subliminal_jax.steering.activations import mean_activations
+from subliminal_jax.training.adapters import attach, init_trainable, merge
+
+LAYER, LAYERS = 1, (0, 1, 2)
+seeds = st.integers(0, 2**31 - 1)
+
+
+@pytest.mark.parametrize("at", ["last", "mean"])
+def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, probe, vector, at):
+    base = mean_activation(params, probe, cfg, LAYERS, at=at)
+    shift = activation_shift(
+        params, probe, base, cfg, LAYERS, steer(vector, LAYER, scale=0.5), at=at
+    )
+    np.testing.assert_allclose(eas(shift, vector)[:2], [0, 1], atol=1e-5)
+    np.testing.assert_allclose(relative_size(shift, vector)[:2], [0, 0.5], rtol=1e-4)
+    np.testing.assert_allclose(relative_component(shift, vector)[:2], [0, 0.5], rtol=1e-4)
+    assert 0 < abs(eas(shift, vector)[2]) < 0.999  # the block above makes something else of it
+    np.testing.assert_allclose(eas(shift, shift), [0, 1, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("at", ["last", "mean"])
+def test_padding_is_not_seen_and_prompts_are_read_as_in_extraction(params, cfg, probe, at):
+    mean = mean_activation(params, probe, cfg, LAYERS, at=at)
+    wider = Probe(jnp.pad(probe.tokens, ((0, 0), (0, 5)), constant_values=9), probe.lengths)
+    np.testing.assert_allclose(
+        mean_activation(params, wider, cfg, LAYERS, at=at), mean, rtol=1e-4, atol=1e-5
+    )
+    prompts = [
+        row[:n].tolist() for row, n in zip(np.asarray(probe.tokens), probe.lengths, strict=True)
+    ]
+    extracted = mean_activations(params, cfg, prompts, LAYERS, position=at)
+    np.testing.assert_allclose(extracted, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_students_mapped_together_equal_each_alone(params, cfg, probe, vector, adapter, trainable):
+    base = mean_activation(params, probe, cfg, LAYERS)
+
+    def shift_of(tree):
+        student, steering = attach(params, tree, cfg, adapter)
+        return activation_shift(student, probe, base, cfg, LAYERS, steering)
+
+    trees = jax.tree.map(lambda x: jnp.stack([x, 0.3 * x, 0 * x]), trainable)
+    shifts = jax.jit(jax.vmap(shift_of))(trees)
+    for i in range(3):
+        alone = shift_of(jax.tree.map(lambda x, i=i: x[i], trees))
+        np.testing.assert_allclose(shifts[i], alone, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(shifts[2], np.zeros_like(shifts[2]), atol=1e-5)
+    merged = merge(attach(params, trainable, cfg, adapter)[0])
+    other = activation_shift(merged, probe, base, cfg, LAYERS)
+    np.testing.assert_allclose(shifts[0], other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_student_that_has_not_moved_has_no_direction(params, cfg, probe, vector, adapter):
+    base = jax.jit(lambda p: mean_activation(p, probe, cfg, LAYERS))(params)
+    start = init_trainable(jax.random.key(0), params, cfg, adapter)
+    student, _ = attach(params, start, cfg, adapter)
+    shift = activation_shift(student, probe, base, cfg, LAYERS)
+    assert np.asarray(relative_size(shift, vector)).max() < 1e-5
+    np.testing.assert_array_equal(eas(jnp.zeros((3, 12)), vector), np.zeros(3))
+    np.testing.assert_array_equal(relative_component(jnp.ones((3, 12)), 0 * vector), np.zeros(3))
+
+
+@given(seed=seeds, a=st.floats(1e-4, 1e4), b=st.floats(1e-4, 1e4))
+def test_eas_sees_directions_and_relative_size_sees_lengths(seed, a, b):
+    shift, v = jax.random.normal(jax.random.key(seed), (2, 12))
+    angle, size = eas(shift, v), relative_size(shift, v)
+    assert -1 - 1e-6 <= float(angle) <= 1 + 1e-6
+    np.testing.assert_allclose(eas(a * shift, b * v), angle, atol=1e-5)
+    np.testing.assert_allclose(eas(-shift, v), -angle, atol=1e-6)
+    np.testing.assert_allclose(relative_size(-a * shift, b * v), a / b * size, rtol=1e-4)
+    np.testing.assert_allclose(
+        relative_component(shift, v), jnp.dot(shift, v) / jnp.dot(v, v), rtol=1e-4, atol=1e-6
+    )
