@@ -72,7 +72,12 @@ def test_rows_of_a_scalar_loss_sum_to_its_gradient(cfg, params, batch, per_examp
 def test_sum_and_mean_differ_by_the_number_of_predicted_tokens(cfg, params, batch):
     none = steer(jnp.zeros(cfg.dim), LAYER)
     tokens = batch.loss_mask.sum(axis=1)
-    mean, total = (CompletionLoss(cfg, reduction=r)(params, batch, none) for r in ("mean", "sum"))
+
+    @jax.jit
+    def losses(params):
+        return [CompletionLoss(cfg, reduction=r)(params, batch, none) for r in ("mean", "sum")]
+
+    mean, total = losses(params)
     np.testing.assert_allclose(total, mean * tokens, rtol=1e-5)
 
 

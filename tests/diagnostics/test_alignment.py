@@ -23,10 +23,12 @@ seeds = st.integers(0, 2**31 - 1)
 
 @pytest.mark.parametrize("at", ["last", "mean"])
 def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, probe, vector, at):
-    base = mean_activation(params, probe, cfg, LAYERS, at=at)
-    shift = activation_shift(
-        params, probe, base, cfg, LAYERS, steer(vector, LAYER, scale=0.5), at=at
-    )
+    @jax.jit
+    def shift_of(steering):
+        base = mean_activation(params, probe, cfg, LAYERS, at=at)
+        return activation_shift(params, probe, base, cfg, LAYERS, steering, at=at)
+
+    shift = shift_of(steer(vector, LAYER, scale=0.5))
     np.testing.assert_allclose(eas(shift, vector)[:2], [0, 1], atol=1e-5)
     np.testing.assert_allclose(relative_size(shift, vector)[:2], [0, 0.5], rtol=1e-4)
     np.testing.assert_allclose(relative_component(shift, vector)[:2], [0, 0.5], rtol=1e-4)
@@ -36,11 +38,13 @@ def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, probe, vector
 
 @pytest.mark.parametrize("at", ["last", "mean"])
 def test_padding_is_not_seen_and_prompts_are_read_as_in_extraction(params, cfg, probe, at):
-    mean = mean_activation(params, probe, cfg, LAYERS, at=at)
+    @jax.jit
+    def mean_of(probe):
+        return mean_activation(params, probe, cfg, LAYERS, at=at)
+
+    mean = mean_of(probe)
     wider = Probe(jnp.pad(probe.tokens, ((0, 0), (0, 5)), constant_values=9), probe.lengths)
-    np.testing.assert_allclose(
-        mean_activation(params, wider, cfg, LAYERS, at=at), mean, rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(mean_of(wider), mean, rtol=1e-4, atol=1e-5)
     prompts = [
         row[:n].tolist() for row, n in zip(np.asarray(probe.tokens), probe.lengths, strict=True)
     ]
@@ -49,8 +53,9 @@ def test_padding_is_not_seen_and_prompts_are_read_as_in_extraction(params, cfg, 
 
 
 def test_students_mapped_together_equal_each_alone(params, cfg, probe, vector, adapter, trainable):
-    base = mean_activation(params, probe, cfg, LAYERS)
+    base = jax.jit(lambda p: mean_activation(p, probe, cfg, LAYERS))(params)
 
+    @jax.jit
     def shift_of(tree):
         student, steering = attach(params, tree, cfg, adapter)
         return activation_shift(student, probe, base, cfg, LAYERS, steering)

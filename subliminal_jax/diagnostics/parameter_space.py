@@ -1,0 +1,179 @@
+"""The steering direction's twin in parameter space, and what gradients and updates hold of it.
+
+The steering score S(params) is the mean over probe prompts of <h_layer, v/|v|>. To first order a
+step dθ moves the student along the vector by <∇S, dθ>, in units of the residual stream, so every
+optimizer can be judged by where in its steps that component sits.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from subliminal_jax.diagnostics.alignment import At, Probe, probe_activations
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.steering.vectors import component
+from subliminal_jax.training.batch import Batch
+
+Tree = Any  # a trainable tree: all weights, LoRA factors, or a vector
+Student = Callable[[Tree], tuple[Params, Steering | None]]
+TOP = (0.001, 0.01, 0.1)  # fractions of the coordinates
+
+
+def steering_score(
+    params: Params,
+    probe: Probe,
+    cfg: ModelConfig,
+    vector: Float[Array, " dim"],
+    layer: int,
+    steering: Steering | None = None,
+    at: At = "last",
+) -> Float[Array, ""]:
+    """S = mean over the probe's prompts of <h_layer, v/|v|>, in units of the residual stream."""
+    h = probe_activations(params, probe, cfg, (layer,), steering, at)[0]
+    return jnp.mean(component(h, vector))
+
+
+def score_gradient(
+    student: Student,
+    trainable: Tree,
+    probe: Probe,
+    cfg: ModelConfig,
+    vector: Float[Array, " dim"],
+    layer: int,
+    at: At = "last",
+) -> Tree:
+    """∇S with respect to the trainable tree; `student` makes (params, steering) of it."""
+
+    def score(trainable: Tree) -> Float[Array, ""]:
+        params, steering = student(trainable)
+        return steering_score(params, probe, cfg, vector, layer, steering, at)
+
+    return jax.grad(score)(trainable)
+
+
+def per_example_components(
+    loss: Callable[[Tree, Batch], Float[Array, " batch"]],
+    trainable: Tree,
+    batch: Batch,
+    direction: Tree,
+) -> Float[Array, " batch"]:
+    """<∇ loss of example i, direction> for every example by one `jax.jvp`, without gradients.
+
+    `loss` gives one value an example. With ∇S as the direction this says which examples teach the
+    vector: those with a negative component, since a step goes against the gradient.
+    """
+    return jax.jvp(lambda t: loss(t, batch), (trainable,), (direction,))[1]
+
+
+def anatomy(gradient: Tree, update: Tree, score: Tree) -> dict[str, Array]:
+    """Where a step's size and its component along the steering score's gradient ∇S sit.
+
+    For x = the *negative* gradient ("gradient_...") and x = the update ("update_..."), so that
+    positive means towards the vector under both:
+      norm, component [] = |x| and <∇S, x>, cosine [] of the two;
+      top_mass, top_component [3]: the shares of |x|² and of <∇S, x> in the largest 0.1%, 1% and
+        10% of the coordinates of |x|;
+      decile_mass, decile_component [10]: those shares by decile of the coordinates of |gradient|,
+        the largest first, for the update too;
+      and for LoRA trees a_mass, a_component, b_mass, b_component []: the shares of the factors.
+    Also score_norm [] = |∇S|. Shares of a component are signed and sum to one; where the component
+    is next to nothing beside its parts they are large, and where it is zero they are zero.
+
+    Coordinates that are equal in size share their ranks: of those that straddle a cut each counts
+    with the same fraction, so that in a sign update every 1% of coordinates holds 1%. The ranks are
+    exact, from one sort of each |x|, at any size.
+    """
+    s = _flat(score)
+    xs = {"gradient": -_flat(gradient), "update": _flat(update)}
+    score_norm = jnp.linalg.norm(s)
+    out = {"score_norm": score_norm}
+    ranked = {name: _Ranks.of(x) for name, x in xs.items()}
+    tenths = [i / 10 for i in range(11)]
+    for name, x in xs.items():
+        norm, total = jnp.linalg.norm(x), jnp.sum(s * x)
+        # In units of the largest coordinate: squares of small gradients underflow in float32.
+        scaled = x / _or_one(jnp.max(jnp.abs(x)))
+        parts = jnp.stack([scaled**2, s * scaled])
+        out[f"{name}_norm"], out[f"{name}_component"] = norm, total
+        out[f"{name}_cosine"] = total / _or_one(norm * score_norm)
+        top = ranked[name].shares(parts, [(0.0, fraction) for fraction in TOP])
+        deciles = ranked["gradient"].shares(parts, list(pairwise(tenths)))
+        out[f"{name}_top_mass"], out[f"{name}_top_component"] = top
+        out[f"{name}_decile_mass"], out[f"{name}_decile_component"] = deciles
+        for factor, own in _lora_factors(gradient).items():
+            shares = (parts @ own) / _or_one(parts.sum(axis=1))
+            out[f"{name}_{factor}_mass"], out[f"{name}_{factor}_component"] = shares
+    return out
+
+
+class _Ranks(NamedTuple):
+    """Coordinates ranked by size. Sizes are compared by their bits: the bits of non-negative floats
+    order as the floats do, and XLA sorts integers four times faster on CPUs."""
+
+    bits: UInt32[Array, " coordinates"]
+    ascending: UInt32[Array, " coordinates"]
+
+    @classmethod
+    def of(cls, x: Float[Array, " coordinates"]) -> "_Ranks":
+        bits = jax.lax.bitcast_convert_type(jnp.abs(x), jnp.uint32)
+        return cls(bits, jnp.sort(bits))
+
+    def shares(
+        self, parts: Float[Array, "k coordinates"], cuts: list[tuple[float, float]]
+    ) -> Float[Array, "k cuts"]:
+        """For each (from, to), fractions counted from the largest coordinate: the share of each
+        row's sum that these coordinates hold."""
+        size = self.bits.size
+        edges = sorted({edge for cut in cuts for edge in cut})
+        whole = jnp.array([math.floor(edge * size) for edge in edges])
+        rest = jnp.array([edge * size - math.floor(edge * size) for edge in edges], jnp.float32)
+        last = jnp.array([max(math.ceil(edge * size), 1) for edge in edges])
+        threshold = self.ascending[size - last]
+        above = size - jnp.searchsorted(self.ascending, threshold, side="right")
+        equal = size - jnp.searchsorted(self.ascending, threshold, side="left") - above
+        # The fraction of the coordinates at the threshold that still fits in.
+        fraction = jnp.clip(((whole - above) + rest) / equal, 0.0, 1.0)
+
+        def inside(i: Int[Array, ""]) -> Float[Array, " coordinates"]:
+            at = jnp.where(self.bits == threshold[i], fraction[i], 0.0)
+            return jnp.where(self.bits > threshold[i], 1.0, at)
+
+        def between(cut: Int[Array, " 2"]) -> Float[Array, " k"]:
+            return parts @ (inside(cut[1]) - inside(cut[0]))
+
+        sums = jax.lax.map(between, jnp.array([[edges.index(e) for e in cut] for cut in cuts]))
+        return sums.T / _or_one(parts.sum(axis=1))[:, None]
+
+
+def _lora_factors(tree: Tree) -> dict[str, Float[Array, " coordinates"]]:
+    """For "a" and "b", 1 at the coordinates of leaves of that name; nothing for other trees."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [getattr(path[-1], "key", None) for path, _ in leaves]
+    if set(names) != {"a", "b"}:
+        return {}
+    return {
+        factor: jnp.concatenate(
+            [
+                jnp.full(leaf.size, float(name == factor), jnp.float32)
+                for name, (_, leaf) in zip(names, leaves, strict=True)
+            ]
+        )
+        for factor in ("a", "b")
+    }
+
+
+def _flat(tree: Tree) -> Float[Array, " coordinates"]:
+    leaves = [leaf.reshape(-1).astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves)
+
+
+def _or_one(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """A denominator: 1 in place of 0."""
+    return jnp.where(x == 0, 1.0, x)
