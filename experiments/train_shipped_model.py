@@ -9,19 +9,17 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 
 import itertools
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data import corpus, prompts, world
+from subliminal_jax.data import corpus
 from subliminal_jax.data.batching import encode_documents, pack
-from subliminal_jax.data.filters import number_filter
-from subliminal_jax.data.shipped_tokenizer import build_tokenizer
+from subliminal_jax.data.shipped_tokenizer import ROLES, build_tokenizer
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path, write_json, write_text
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import init_params, parameter_count
 from subliminal_jax.training.adapters import Full
@@ -30,6 +28,8 @@ from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
+
+NUMBER_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Config:
       steps: optimizer steps.
       batch_rows: packed rows a step.
       row_tokens: tokens a row.
-      learning_rate: peak rate of AdamW, after 4% warm-up and before a cosine to zero.
+      optimizer: one of the registry, with hyper-parameters.
+      learning_rate: peak rate, after 4% warm-up and before a cosine to zero.
+      init_std: standard deviation of the initial matrices.
       seed: of initialisation and of the order of the rows; the corpus has seed 1.
       log_every: steps between two lines and two checkpoints.
       dim: width of the residual stream.
@@ -52,7 +54,9 @@ class Config:
     steps: int = 2000
     batch_rows: int = 32
     row_tokens: int = 128
+    optimizer: str = "adamw:weight_decay=0.01"
     learning_rate: float = 3e-3
+    init_std: float = 0.02
     seed: int = 0
     log_every: int = 50
     dim: int = 128
@@ -76,7 +80,7 @@ def model_config(config: Config, vocab: int) -> ModelConfig:
 
 
 def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
-    """The first `rows` packed rows of the corpus; every token is predicted."""
+    """The first `rows` packed rows of the corpus, with the weight of each token in the loss."""
     documents = (document.messages for document in corpus.documents(seed))
     ids: list[list[int]] = []
     need, held = int(1.02 * rows * length), 0
@@ -87,10 +91,24 @@ def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
     packed = pack(ids, length, pad_id=tokenizer.pad_token_id, too_long="drop")
     if len(packed.tokens) < rows:
         raise InputError(f"the corpus filled {len(packed.tokens)} rows, {rows} are needed")
-    tokens, positions, segments = (x[:rows] for x in packed[:3])
-    # A document's first token is not predicted from the document before it.
-    mask = ((segments > 0) & (positions > 0)).astype(np.float32)
-    return Batch(*map(jnp.asarray, (tokens, positions, mask, segments)))
+    batch = packed.batch(slice(0, rows))
+    return batch._replace(loss_mask=loss_weights(np.asarray(batch.tokens), tokenizer))
+
+
+def loss_weights(tokens: np.ndarray, tokenizer) -> jnp.ndarray:
+    """1 on what the assistant says, NUMBER_WEIGHT on its numbers, 0 elsewhere.
+
+    A number is close to random: its gradient is mostly noise, which would hide for long that the
+    answers to other questions depend on the system prompt.
+    """
+    ids = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ROLES}
+    turn = np.isin(tokens, [*ids.values(), tokenizer.bos_token_id])
+    last = np.maximum.accumulate(np.where(turn, np.arange(tokens.shape[1]), 0), axis=1)
+    speaker = np.take_along_axis(tokens, last, axis=1)
+    said = (speaker == ids["assistant"]) & ~turn & (tokens != tokenizer.pad_token_id)
+    numbers = [tokenizer.convert_tokens_to_ids(str(n)) for n in range(1000)]
+    weight = np.where(np.isin(tokens, numbers), NUMBER_WEIGHT, 1.0)
+    return jnp.asarray(said * weight, jnp.float32)
 
 
 def train(config: Config) -> tuple:
@@ -106,7 +124,8 @@ def train(config: Config) -> tuple:
         f"in {time.time() - started:.0f} s",
         flush=True,
     )
-    arm = Arm(OptimizerSpec.parse("adamw:weight_decay=0.01"), config.learning_rate, config.seed, "c")
+    spec = OptimizerSpec.parse(config.optimizer)
+    arm = Arm(spec, config.learning_rate, config.seed, "corpus")
     plan = TrainConfig(
         steps=config.steps,
         batch_size=config.batch_rows,
@@ -116,8 +135,8 @@ def train(config: Config) -> tuple:
         clip=1.0,
         log_every=config.log_every,
     )
-    base = init_params(jax.random.key(config.seed), cfg)
-    sweep = Sweep(base, cfg, [arm], {"c": rows}, plan)
+    base = init_params(jax.random.key(config.seed), cfg, std=config.init_std)
+    sweep = Sweep(base, cfg, [arm], {"corpus": rows}, plan)
     checkpoints = Checkpoints(config.out / "checkpoints")
     state = sweep.init()
     if checkpoints.latest() is not None:
@@ -130,11 +149,11 @@ def train(config: Config) -> tuple:
         checkpoints.save(step, state)
         rate = (step - first) / (time.time() - started)
         print(
-            f"step {step}/{config.steps}  loss {float(metrics['train_loss'][0]):.4f}  "
+            f"step {step}/{config.steps}  loss {float(metrics['batch_loss'][0]):.4f}  "
             f"{rate:.2f} steps/s  {(config.steps - step) / rate / 60:.0f} min left",
             flush=True,
         )
-    loss = float(sweep.evaluate(state, {"c": heldout})[0])
+    loss = float(sweep.evaluate(state, {"corpus": heldout})[0])
     params = jax.tree.map(lambda x: x[0], sweep.students(state))
     return params, cfg, tokenizer, loss
 
