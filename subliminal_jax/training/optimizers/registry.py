@@ -10,6 +10,9 @@ nothing else:
   from 1e-6, eps 1e-3), Adan (eps_root 1e-8), SM3 (eps 1e-8 under the root) and RMSProp (eps 1e-8
   under the root) are SGD with another rate down there. `note` says where an entry departs.
 * No clipping and no schedule: those belong to the training run.
+* The grids were set on LoRA students (rank 8, 64 steps of 8 texts) of a steered 656K-parameter
+  model: each spans from hardly any fit to overfitting or divergence, with the best alignment with
+  the vector inside. Full weights want lower rates, a single trained vector higher ones.
 """
 
 import math
@@ -83,7 +86,9 @@ def _half_decades(low: float, steps: int) -> tuple[float, ...]:
 
 ADAM_GRID = _half_decades(1e-4, 5)
 SIGN_GRID = _half_decades(3e-5, 5)
-MULTIPLIER_GRID = _half_decades(1e-1, 5)
+# Distance-estimating methods grow their step from a millionth; in a run of some 64 steps a multiple
+# of 1 does not arrive, in long runs it does.
+PARAMETER_FREE_GRID = _half_decades(3e-1, 5)
 
 COORDINATE = "size of a coordinate's step where gradients agree in sign"
 GRADIENT = "step in units of the gradient: scale it with the inverse of the gradient's size"
@@ -141,7 +146,7 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "adadelta": Entry(
             optax.adadelta, "Zeiler 2012, arXiv:1212.5701", "elementwise", MULTIPLIER,
-            MULTIPLIER_GRID, {"rho": 0.9, "eps": 1e-6, **_DECAY},
+            _half_decades(1e-1, 5), {"rho": 0.9, "eps": 1e-6, **_DECAY},
         ),
         "adam": Entry(
             optax.adam, "Kingma and Ba 2014, arXiv:1412.6980", "elementwise", COORDINATE,
@@ -156,8 +161,8 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "radam": Entry(
             optax.radam, "Liu et al. 2019, arXiv:1908.03265", "elementwise", COORDINATE +
-            "; the first 5 steps are momentum in units of the gradient", ADAM_GRID,
-            {**_ADAM, "threshold": 5.0},
+            "; smaller at first, and the first 5 steps are in units of the gradient",
+            _half_decades(3e-4, 5), {**_ADAM, "threshold": 5.0},
         ),
         "amsgrad": Entry(
             optax.amsgrad, "Reddi et al. 2018, arXiv:1904.09237", "elementwise", COORDINATE,
@@ -195,7 +200,7 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "lamb": Entry(
             rules.lamb, "You et al. 2020, arXiv:1904.00962", "per_leaf", RELATIVE,
-            _half_decades(3e-3, 5), {"b1": 0.9, "b2": 0.999, "eps": 1e-6, **_DECAY,
+            _half_decades(1e-3, 5), {"b1": 0.9, "b2": 0.999, "eps": 1e-6, **_DECAY,
             "min_rms": 0.01}, note=FLOOR,
         ),
         "lars": Entry(
@@ -236,12 +241,12 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
         ),
         "prodigy": Entry(
             rules.prodigy, "Mishchenko and Defazio 2023, arXiv:2306.06101", "global", MULTIPLIER,
-            MULTIPLIER_GRID, {**_ADAM, "estim_lr0": 1e-6, "estim_lr_coef": 1.0, **_DECAY,
+            PARAMETER_FREE_GRID, {**_ADAM, "estim_lr0": 1e-6, "estim_lr_coef": 1.0, **_DECAY,
             "safeguard_warmup": False},
         ),
         "dog": Entry(
             rules.dog, "Ivgi et al. 2023, arXiv:2302.12022", "global", MULTIPLIER,
-            MULTIPLIER_GRID, {"reps_rel": 1e-6, "eps": 1e-8, **_DECAY},
+            PARAMETER_FREE_GRID, {"reps_rel": 1e-6, "eps": 1e-8, **_DECAY},
             note="without the iterate averaging that the paper advises for evaluation",
         ),
         "schedule_free_sgd": Entry(
