@@ -23,20 +23,24 @@ class Cache:
 
     New tokens go to the slots from `index` on, the same for all rows; what a query may see is
     decided by positions alone, so rows of different prompt lengths live in one cache.
+
+    Each layer has arrays of its own, heads before slots: one token is then written in place and
+    read by a batched matrix product as it lies. One array for all layers would be copied, layer
+    by layer, at every token.
     """
 
-    k: Float[Array, "layers batch slots kv_heads head_dim"]
-    v: Float[Array, "layers batch slots kv_heads head_dim"]
+    k: tuple[Float[Array, "batch kv_heads slots head_dim"], ...]
+    v: tuple[Float[Array, "batch kv_heads slots head_dim"], ...]
     positions: Int[Array, "batch slots"]
     index: Int[Array, ""]
 
 
 def empty_cache(cfg: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
     """A cache in which no slot is filled."""
-    shape = (cfg.layers, batch, slots, cfg.kv_heads, cfg.head_dim)
+    shape = (batch, cfg.kv_heads, slots, cfg.head_dim)
     return Cache(
-        k=jnp.zeros(shape, dtype),
-        v=jnp.zeros(shape, dtype),
+        k=tuple(jnp.zeros(shape, dtype) for _ in range(cfg.layers)),
+        v=tuple(jnp.zeros(shape, dtype) for _ in range(cfg.layers)),
         positions=jnp.full((batch, slots), -1, jnp.int32),
         index=jnp.zeros((), jnp.int32),
     )
@@ -100,13 +104,26 @@ def attend(
     """Grouped-query attention; `mask` None means causal by index. Softmax in float32."""
     if softcap is None:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, is_causal=mask is None)
-    B, T, H, d = q.shape
-    S, K = k.shape[1:3]
-    grouped = q.reshape(B, T, K, H // K, d)
-    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32)
-    logits = softcap * jnp.tanh(logits * (scale / softcap))
     if mask is None:
+        T, S = q.shape[1], k.shape[1]
         mask = jnp.tril(jnp.ones((T, S), bool))[None, None]
+    return attend_cached(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask, scale, softcap)
+
+
+def attend_cached(
+    q: Float[Array, "batch time heads head_dim"],
+    k: Float[Array, "batch kv_heads slots head_dim"],
+    v: Float[Array, "batch kv_heads slots head_dim"],
+    mask: Bool[Array, "#batch 1 time slots"],
+    scale: float,
+    softcap: float | None = None,
+) -> Float[Array, "batch time heads head_dim"]:
+    """`attend` over keys and values that lie as in a `Cache`."""
+    B, T, H, d = q.shape
+    K = k.shape[1]
+    grouped = q.reshape(B, T, K, H // K, d)
+    logits = jnp.einsum("btkgd,bksd->bkgts", grouped, k, preferred_element_type=jnp.float32)
+    logits = logits * scale if softcap is None else softcap * jnp.tanh(logits * (scale / softcap))
     logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(B, T, H, d)
+    return jnp.einsum("bkgts,bksd->btkgd", weights, v).reshape(B, T, H, d)

@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from subliminal_jax.models.attention import Angles, Cache, angles, attend, rotate, visible
+from subliminal_jax.models.attention import (
+    Angles,
+    Cache,
+    angles,
+    attend,
+    attend_cached,
+    rotate,
+    visible,
+)
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import linear
 from subliminal_jax.models.spec import Params
@@ -114,9 +122,9 @@ def hidden_states(
         new_cache = Cache(k, v, positions=new_positions, index=cache.index + T)
     elif cache_slots is not None:
         pad = cache_slots - T
-        k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, pad), (0, 0), (0, 0))) for x in kv)
+        k, v = (jnp.pad(x.swapaxes(2, 3), ((0, 0), (0, 0), (0, 0), (0, pad), (0, 0))) for x in kv)
         slots = jnp.pad(positions, ((0, 0), (0, pad)), constant_values=-1)
-        new_cache = Cache(k, v, slots, jnp.asarray(T, jnp.int32))
+        new_cache = Cache(tuple(k), tuple(v), slots, jnp.asarray(T, jnp.int32))
     hidden = rms_norm(h, params["final_norm"], cfg)
     return Output(hidden, activations, new_cache)
 
@@ -183,11 +191,13 @@ def _block(
     w: dict[str, Any],
     slides: Bool[Array, ""] | None,
     kv: tuple[Array, Array] | None,
-    layer: Int[Array, ""],
     cfg: ModelConfig,
     context: _Context,
 ) -> tuple[Array, tuple[Array, Array]]:
-    """One transformer block; returns the residual stream and the cache (or this layer's k, v)."""
+    """One transformer block; returns the residual stream and the layer's keys and values.
+
+    `kv` are those of its cache; without a cache they are those of these tokens alone.
+    """
     B, T, _ = h.shape
     rope, mask = context.rope, context.mask
     if slides is not None:
@@ -209,15 +219,14 @@ def _block(
         q, k = rotate(q, rope), rotate(k, rope)
         if kv is None:
             kv = (k, v)
+            x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
         else:
-            assert context.slot is not None
-            at = (layer, 0, context.slot, 0, 0)
-            keys = jax.lax.dynamic_update_slice(kv[0], k[None], at)
-            values = jax.lax.dynamic_update_slice(kv[1], v[None], at)
-            k = jax.lax.dynamic_index_in_dim(keys, layer, keepdims=False)
-            v = jax.lax.dynamic_index_in_dim(values, layer, keepdims=False)
+            assert mask is not None and context.slot is not None
+            at = (0, 0, context.slot, 0)
+            keys = jax.lax.dynamic_update_slice(kv[0], k.swapaxes(1, 2), at)
+            values = jax.lax.dynamic_update_slice(kv[1], v.swapaxes(1, 2), at)
             kv = (keys, values)
-        x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
+            x = attend_cached(q, keys, values, mask, cfg.attention_scale, cfg.attention_softcap)
         x = linear(x.reshape(B, T, cfg.heads * cfg.head_dim), w["o"])
         if cfg.post_norms:
             x = rms_norm(x, w["post_attn_norm"], cfg)
@@ -262,46 +271,59 @@ class _Runner:
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
     ) -> tuple[Array, Array | None, Any]:
-        kv = None if cache is None else (cache.k, cache.v)
-        if len(self.stops) > MAX_SPLITS:
-            h, kept, kv = self._scan_dense(h, layers, kv)
+        if cache is not None:
+            h, kept, kv = self._unrolled(h, layers, cache)
+        elif len(self.stops) > MAX_SPLITS:
+            h, kept, kv = self._scan_dense(h, layers)
         else:
-            h, kept, kv = self._scan_split(h, layers, kv)
+            h, kept, kv = self._scan_split(h, layers)
         if self.capture is None:
             return h, None, kv
         return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
 
-    def _scan_split(self, h: Array, layers: dict[str, Any], kv: Any) -> tuple[Array, dict, Any]:
+    def _unrolled(self, h: Array, layers: dict[str, Any], cache: Cache) -> tuple[Array, dict, Any]:
+        """Layer by layer, since a scan would copy each layer's cache out of its carry and back."""
+        kept: dict[int, Array] = {}
+        kv = []
+        for layer in range(self.cfg.layers):
+            w = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
+            slides = jnp.asarray(self.cfg.sliding[layer]) if self.cfg.has_sliding_layers else None
+            h, new = self.block(h, w, slides, (cache.k[layer], cache.v[layer]))
+            kv.append(new)
+            if layer in self.stops:
+                h = self._edit(h, layer)
+                kept[layer] = self._keep(h)
+        return h, kept, tuple(zip(*kv, strict=True))
+
+    def _scan_split(self, h: Array, layers: dict[str, Any]) -> tuple[Array, dict, Any]:
         kept: dict[int, Array] = {}
         own = []  # each piece's keys and values, where a new cache is being made
         start = 0
         for stop in [*(layer + 1 for layer in self.stops), self.cfg.layers]:
             if stop > start:
-                h, kv, piece = self._scan(h, layers, kv, start, stop)
+                h, piece = self._scan(h, layers, start, stop)
                 own.append(piece)
             layer, start = stop - 1, stop
             if layer in self.stops and layer not in kept:
                 h = self._edit(h, layer)
                 kept[layer] = self._keep(h)
-        if self.keep_kv:
-            kv = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *own)
-        return h, kept, kv
+        if not self.keep_kv:
+            return h, kept, None
+        return h, kept, jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *own)
 
     def _scan(
-        self, h: Array, layers: dict[str, Any], kv: Any, start: int, stop: int
-    ) -> tuple[Array, Any, Any]:
+        self, h: Array, layers: dict[str, Any], start: int, stop: int
+    ) -> tuple[Array, tuple[Array, Array] | None]:
         piece = jax.tree.map(lambda leaf: leaf[start:stop], layers)
 
-        def body(carry, x):
-            h, kv = carry
-            w, slides, layer = x
-            h, new = self.block(h, w, slides, kv, layer)
-            return (h, None if kv is None else new), (new if self.keep_kv else None)
+        def body(h, x):
+            w, slides = x
+            h, own = self.block(h, w, slides, None)
+            return h, (own if self.keep_kv else None)
 
-        (h, kv), own = jax.lax.scan(body, (h, kv), (piece, *self._layer_data(start, stop)))
-        return h, kv, own
+        return jax.lax.scan(body, h, (piece, self._sliding(start, stop)))
 
-    def _scan_dense(self, h: Array, layers: dict[str, Any], kv: Any) -> tuple[Array, Any, Any]:
+    def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
         steering, L = self.steering, self.cfg.layers
         vectors = target = None
         if steering is not None:
@@ -312,23 +334,20 @@ class _Runner:
                 t = steering.target
                 target = jnp.zeros((L, *t.shape[1:]), t.dtype).at[at].set(t)
 
-        def body(carry, x):
-            h, kv = carry
-            w, slides, layer, v, c = x
-            h, new = self.block(h, w, slides, kv, layer)
+        def body(h, x):
+            w, slides, v, c = x
+            h, own = self.block(h, w, slides, None)
             if steering is not None:
                 h = edit(h, v, steering, c)
             kept = None if self.capture is None else self._keep(h)
-            return (h, None if kv is None else new), (kept, new if self.keep_kv else None)
+            return h, (kept, own if self.keep_kv else None)
 
-        xs = (layers, *self._layer_data(0, L), vectors, target)
-        (h, kv), (kept, own) = jax.lax.scan(body, (h, kv), xs)
-        return h, kept, (own if self.keep_kv else kv)
+        h, (kept, own) = jax.lax.scan(body, h, (layers, self._sliding(0, L), vectors, target))
+        return h, kept, own
 
-    def _layer_data(self, start: int, stop: int) -> tuple[Array | None, Array]:
-        cfg = self.cfg
-        slides = jnp.asarray(cfg.sliding[start:stop]) if cfg.has_sliding_layers else None
-        return slides, jnp.arange(start, stop)
+    def _sliding(self, start: int, stop: int) -> Bool[Array, " layers"] | None:
+        flags = self.cfg.sliding[start:stop]
+        return jnp.asarray(flags) if self.cfg.has_sliding_layers else None
 
     def _edit(self, h: Array, layer: int) -> Array:
         steering = self.steering
