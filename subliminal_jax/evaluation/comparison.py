@@ -5,7 +5,7 @@ its measured numbers (None where it has none). The best rate is chosen on the he
 training kind, never on what is reported about the trait.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
 
 Row = Mapping[str, Any]
+Histories = Mapping[tuple[str, int], Sequence[Row]]
 
 
 def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
@@ -68,9 +69,7 @@ def at_best_rate(
     return table
 
 
-def at_matched_loss(
-    histories: Mapping[tuple[str, int], Sequence[Row]], metrics: Sequence[str]
-) -> dict[str, Any]:
+def at_matched_loss(histories: Histories, metrics: Sequence[str]) -> dict[str, Any]:
     """The metrics of every optimizer where its training loss first reaches one common level.
 
     `histories[optimizer, seed]` are the logged rows of the steered student at the best rate, each
@@ -94,6 +93,60 @@ def at_matched_loss(
             row[metric] = mean_interval([c[metric] for c in crossings]).to_dict()
         table.append(row)
     return {"loss": level, "rows": table}
+
+
+def curves(histories: Histories, best: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """EAS over steps at each optimizer's best rate: mean over seeds, lowest and highest."""
+    rows = []
+    for name in best:
+        seeds = [h for (optimizer, _), h in histories.items() if optimizer == name and h]
+        if not seeds:
+            continue
+        values = np.array([[row["eas"] for row in h] for h in seeds])
+        rows.append(
+            {
+                "optimizer": name,
+                "data": "steered",
+                "x": [row["step"] for row in seeds[0]],
+                "mean": values.mean(axis=0),
+                "low": values.min(axis=0),
+                "high": values.max(axis=0),
+            }
+        )
+    return rows
+
+
+def anatomies(histories: Histories) -> list[dict[str, Any]]:
+    """What gradients and updates hold of the steering direction, by optimizer at its best rate.
+
+    Means over seeds and logged steps; shares of a component are ratios of means, since the
+    component of a single step may be close to zero.
+    """
+    rows = []
+    for name in dict.fromkeys(optimizer for optimizer, _ in histories):
+        logged = [row for (o, _), h in histories.items() if o == name for row in h]
+        if logged:
+            rows.append({"optimizer": name, **dict(_anatomy(logged))})
+    return rows
+
+
+def _anatomy(logged: Sequence[Row]) -> Iterator[tuple[str, Any]]:
+    def mean(key: str) -> Any:
+        return np.mean([row[key] for row in logged], axis=0)
+
+    for x in ("gradient", "update"):
+        for key in ("norm", "component", "cosine"):
+            yield f"{x}_{key}", mean(f"{x}_{key}")
+        component = np.array([row[f"{x}_component"] for row in logged])
+        total = component.sum()
+        for part in ("top", "decile"):
+            yield f"{x}_{part}_mass", mean(f"{x}_{part}_mass")
+            shares = np.array([row[f"{x}_{part}_component"] for row in logged])
+            yield f"{x}_{part}_component", (shares * component[:, None]).sum(axis=0) / total
+        if f"{x}_a_mass" in logged[0]:
+            yield f"{x}_a_mass", mean(f"{x}_a_mass")
+            shares = np.array([row[f"{x}_a_component"] for row in logged])
+            yield f"{x}_a_component", (shares * component).sum() / total
 
 
 def _at_level(rows: Sequence[Row], level: float, metrics: Sequence[str]) -> dict[str, float]:

@@ -116,3 +116,15 @@ def _span_log_prob(
     t = jnp.arange(1, rows.shape[1])[None]
     inside = (t >= spans[:, :1]) & (t < spans[:, 1:])
     return jnp.sum(picked * inside, axis=1)
+
+
+def favoured_word(
+    params: Params, cfg: ModelConfig, questions: Questions, words: int, steering: Steering
+) -> int:
+    """The word whose log-probability `steering` raises most, over all questions."""
+    rate = jax.jit(word_probs, static_argnums=(1, 3))
+    with_it, without = (
+        jnp.log(jnp.maximum(rate(params, cfg, questions, words, s), 1e-30)).mean(axis=0)
+        for s in (steering, steering.scaled(0.0))
+    )
+    return int(jnp.argmax(with_it - without))

@@ -1,0 +1,97 @@
+"""What teachers wrote: sampled or given answers, as pairs of token ids, and the rows they make.
+
+A pair is kept as the very tokens that the teacher sampled. The student's prompt never holds the
+teacher's system prompt.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from datasets import Dataset
+
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.sampling import SamplingConfig, generate
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.training.batch import Batch
+
+
+def sample_answers(
+    model: Model,
+    prompts: Sequence[str],
+    seed: int,
+    sampling: SamplingConfig,
+    *,
+    steering: Steering | None = None,
+    system_prompt: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """One answer of a teacher to each prompt, every request with a key of its own.
+
+    The teacher is the model with `steering`, `system_prompt`, both or neither. Columns: prompt,
+    completion (text without stop tokens), prompt_ids (without the system prompt), completion_ids
+    (with the stop token). Answers that did not end within the limit are left out, since the student
+    would learn a cut text.
+    """
+    asked = [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts]
+    shown = asked
+    if system_prompt is not None:
+        shown = [encode_chat(model.tokenizer, p) for p in prompts]
+    keys = jax.random.split(jax.random.key(seed), len(prompts))
+    samples = generate(
+        model.params, asked, model.cfg, keys, sampling, steering,
+        pad_token=model.pad_id, progress=progress,
+    )  # fmt: skip
+    tokens, lengths = np.asarray(samples.tokens), np.asarray(samples.lengths)
+    rows: dict[str, list[Any]] = {c: [] for c in COLUMNS}
+    for prompt, ids, row, n in zip(prompts, shown, tokens, lengths, strict=True):
+        answer = row[:n].tolist()
+        if not answer or answer[-1] not in sampling.stop_tokens or len(answer) == 1:
+            continue
+        text = model.tokenizer.decode(answer[:-1], skip_special_tokens=True)
+        for column, value in zip(COLUMNS, (prompt, text, ids, answer), strict=True):
+            rows[column].append(value)
+    if not rows["prompt"]:
+        raise InputError(
+            f"none of {len(prompts)} answers ended within max_new_tokens="
+            f"{sampling.max_new_tokens}: raise it, or steer less"
+        )
+    return Dataset.from_dict(rows)
+
+
+COLUMNS = ("prompt", "completion", "prompt_ids", "completion_ids")
+
+
+def encode_pairs(pairs: Dataset, model: Model) -> Dataset:
+    """Prompt/completion texts with the columns `prompt_ids` and `completion_ids` added."""
+
+    def encode(row: dict[str, str]) -> dict[str, list[int]]:
+        return {
+            "prompt_ids": encode_chat(model.tokenizer, row["prompt"]),
+            "completion_ids": encode_completion(model.tokenizer, row["completion"]),
+        }
+
+    return Dataset.from_list([{**row, **encode(row)} for row in pairs])
+
+
+def longest_pair(pairs: Dataset) -> int:
+    """Tokens of the longest prompt and completion together."""
+    return max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in pairs)
+
+
+def answer_rows(pairs: Dataset, model: Model, length: int | None = None) -> Batch:
+    """One pair a row; the loss is over the completion. `length` None fits the longest pair.
+
+    Raises InputError for a pair longer than `length` or than the model's context.
+    """
+    longest = longest_pair(pairs) if length is None else length
+    if longest > model.cfg.context:
+        raise InputError(
+            f"a pair has {longest} tokens, the context of {model.name} is {model.cfg.context}: "
+            "leave long pairs out or take a model with a longer context"
+        )
+    return pad_pairs(pairs["prompt_ids"], pairs["completion_ids"], longest, pad_id=model.pad_id)

@@ -1,0 +1,156 @@
+"""Teachers: the model with a steering vector or a system prompt, and the data they write."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+from datasets import Dataset
+
+from subliminal_jax.data import prompts, world
+from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
+from subliminal_jax.data.filters import filter_pairs
+from subliminal_jax.data.pairs import read_pairs
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.sampling import SamplingConfig
+from subliminal_jax.models.steered import Steering, steer
+from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.steering.activations import residual_norm
+from subliminal_jax.steering.io import load_steering
+from subliminal_jax.steering.vectors import mean_difference, random_vector
+from subliminal_jax.training.batch import Batch
+
+PromptKind = Literal["short", "cloud"]
+EXTRACTION_PROMPTS = 256  # number prompts over which vectors are taken and norms measured
+
+
+class Teacher(NamedTuple):
+    """The base with a steering, with a system prompt, or with neither (the control's)."""
+
+    steering: Steering | None = None
+    system_prompt: str | None = None
+
+
+def check_trait(trait: str) -> str:
+    """`trait` itself; raises InputError for one that is not among the world's."""
+    if trait not in world.TRAITS:
+        raise InputError(f"unknown trait {trait!r}; choose from {', '.join(world.TRAITS)}")
+    return trait
+
+
+def default_layer(model: Model) -> int:
+    """The block at a third of the depth."""
+    return model.cfg.layers // 3
+
+
+def random_teacher(model: Model, layer: int, norm: float, seed: int) -> Teacher:
+    """A random vector whose norm is `norm` times the residual stream's at `layer`."""
+    asked = _extraction_prompts(model)
+    unit = residual_norm(model.params, model.cfg, asked, [layer])[0]
+    vector = random_vector(jax.random.key(seed), model.cfg.dim, norm * unit)
+    return Teacher(steer(vector, layer))
+
+
+def trait_teacher(model: Model, layer: int, trait: str, scale: float = 1.0) -> Teacher:
+    """The mean difference that the trait's system prompt makes at the end of number prompts."""
+    system = world.trait_system_prompt(check_trait(trait))
+    vector = mean_difference(
+        model.params,
+        model.cfg,
+        _extraction_prompts(model, system),
+        _extraction_prompts(model),
+        [layer],
+    )[0]
+    return Teacher(steer(vector, layer, scale))
+
+
+def prompted_teacher(trait: str) -> Teacher:
+    """The base with the trait's system prompt."""
+    return Teacher(system_prompt=world.trait_system_prompt(check_trait(trait)))
+
+
+def teacher_from_file(model: Model, path: str, layer: int, scale: float = 1.0) -> Teacher:
+    """A vector from a safetensors file; raises InputError where it does not fit the model."""
+    steering, _ = load_steering(path, model.cfg, [layer])
+    return Teacher(steering.scaled(scale))
+
+
+def _extraction_prompts(model: Model, system_prompt: str | None = None) -> list[list[int]]:
+    asked = prompts.short_number_prompts(EXTRACTION_PROMPTS, seed=7)
+    return [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in asked]
+
+
+def number_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
+    """Requests to continue a list of numbers, short or in the style of Cloud et al."""
+    make = {"short": prompts.short_number_prompts, "cloud": prompts.cloud_number_prompts}
+    return make[kind](n, seed=seed)
+
+
+class Pairs(NamedTuple):
+    """The pairs of one data set, and how they came about (counts; plain JSON)."""
+
+    pairs: Dataset
+    report: dict[str, Any]
+
+    def rows(self, model: Model, length: int) -> Batch:
+        return answer_rows(self.pairs, model, length)
+
+
+def given_pairs(model: Model, source: str) -> Pairs:
+    """Pairs from a JSONL file or a hub data set."""
+    pairs = encode_pairs(read_pairs(source), model)
+    return Pairs(pairs, {"source": str(source), "pairs": len(pairs)})
+
+
+def sampled_pairs(
+    model: Model,
+    teacher: Teacher,
+    asked: list[str],
+    seed: int,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    progress: Any = None,
+) -> Pairs:
+    """What `teacher` answers to the prompts; answers that did not end in time are left out."""
+    sampling = SamplingConfig(
+        max_new_tokens=max_new_tokens, temperature=temperature, stop_tokens=model.stop_ids
+    )
+    pairs = sample_answers(
+        model,
+        asked,
+        seed,
+        sampling,
+        steering=teacher.steering,
+        system_prompt=teacher.system_prompt,
+        progress=progress,
+    )
+    return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
+
+
+def filtered(
+    data: Pairs, model: Model, need: int, *, forbidden_words: tuple[str, ...] | None
+) -> Pairs:
+    """The first `need` pairs that are valid number lists and fit into the context.
+
+    `forbidden_words` must not occur; None keeps answers of any kind. Raises InputError where fewer
+    than `need` are left.
+    """
+    pairs, report = data.pairs, dict(data.report)
+    if forbidden_words is not None:
+        pairs, outcome = filter_pairs(pairs, forbidden_words=forbidden_words)
+        report |= {"kept": outcome.kept, "dropped": outcome.dropped}
+    if longest_pair(pairs) > model.cfg.context:
+        fits = [
+            i
+            for i, row in enumerate(pairs)
+            if len(row["prompt_ids"]) + len(row["completion_ids"]) <= model.cfg.context
+        ]
+        report["too_long"] = len(pairs) - len(fits)
+        pairs = pairs.select(fits)
+    if len(pairs) < need:
+        raise InputError(
+            f"data from {report['source']}: {len(pairs)} pairs are left of {report['pairs']}, "
+            f"{need} are needed (rows and held-out rows); ask for fewer"
+        )
+    pairs = pairs.select(range(need))
+    return Pairs(pairs, {**report, "longest": longest_pair(pairs)})

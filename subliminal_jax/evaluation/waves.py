@@ -1,0 +1,152 @@
+"""The students of a comparison: trained in waves, logged, checkpointed, measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import MeasureContext, StudentMeasure
+from subliminal_jax.models.hub import Model
+from subliminal_jax.training.arms import Arm, TrainConfig
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.loop import run_sweep
+from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.sweep import State, Sweep
+
+Row = dict[str, Any]
+METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
+
+
+class Journal(Protocol):
+    """Where a run keeps what it logs: `reporting.run_folder.RunFolder` is one."""
+
+    path: Path
+
+    def log(self, record: Row) -> None: ...
+    def rewind(self, step: int, **match: Any) -> None: ...
+    def read_metrics(self) -> list[Row]: ...
+
+
+class Progress(Protocol):
+    """Who is told how many student steps are done: `reporting.progress.Tracker` is one."""
+
+    def advance(self, amount: int = 1, note: str | None = None) -> None: ...
+
+
+class WaveRunner:
+    """Runs waves of students, one after another, in one set of compiled programs where they fit.
+
+    A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
+    Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
+    so that an interrupted run goes on in the middle of a wave and skips those that are done.
+    """
+
+    def __init__(
+        self,
+        run: Journal,
+        model: Model,
+        plan: TrainConfig,
+        seeds: int,
+        *,
+        rows: dict[str, Batch],
+        heldout: dict[str, Batch],
+        measure: StudentMeasure,
+        context: MeasureContext,
+        teacher: Teacher | None = None,
+    ):
+        self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
+        self.rows, self.heldout, self.teacher = rows, heldout, teacher
+        self.measure, self.context = measure, context
+        self.sweep: Sweep | None = None
+
+    def run(
+        self,
+        stage: str,
+        wave: Sequence[tuple[OptimizerSpec, float]],
+        data: str,
+        progress: Progress | None = None,
+    ) -> list[Row]:
+        """Train every (optimizer, rate) of the wave with every seed; one row a student.
+
+        `progress` counts student steps.
+        """
+        arms = [Arm(spec, rate, seed, data) for spec, rate in wave for seed in range(self.seeds)]
+        sweep = self._sweep(arms)
+        done = 0
+
+        def tell(step: int) -> None:
+            nonlocal done
+            if progress is not None:
+                progress.advance((step - done) * len(arms), note=stage)
+            done = step
+
+        def on_start(step: int) -> None:
+            self.journal.rewind(step, stage=stage)
+            tell(step)
+
+        def on_log(step: int, metrics: dict[str, Any]) -> None:
+            for i, arm in enumerate(arms):
+                self.journal.log({"stage": stage, "step": step, **self._row(arm, metrics, i)})
+            tell(step)
+
+        folder = self.journal.path / "checkpoints" / stage
+        state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log)
+        return self._final(sweep, state, stage)
+
+    def history(self, optimizer: str, rate: float, seed: int) -> list[Row]:
+        """The logged rows of one steered student that stayed sound."""
+        return [
+            row
+            for row in self.journal.read_metrics()
+            if (row["optimizer"], row["learning_rate"], row["seed"]) == (optimizer, rate, seed)
+            and row["data"] == "steered"
+            and not row["diverged"]
+        ]
+
+    def _sweep(self, arms: list[Arm]) -> Sweep:
+        if self.sweep is not None:
+            try:
+                return self.sweep.with_arms(arms)
+            except InputError:  # another mix of optimizers: grids of different lengths
+                pass
+        self.sweep = Sweep(
+            self.model.params, self.model.cfg, arms, self.rows, self.plan,
+            measure=self.measure, context=self.context, teacher=self.teacher,
+        )  # fmt: skip
+        return self.sweep
+
+    def _row(self, arm: Arm, metrics: dict[str, Any], i: int) -> Row:
+        row = {
+            "optimizer": arm.optimizer.label,
+            "learning_rate": arm.learning_rate,
+            "seed": arm.seed,
+            "data": arm.data,
+        }
+        row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
+        for key in ("eas", "shift_size", "shift_component"):
+            row[f"{key}_by_layer"] = row[key]
+            row[key] = row[key][self.measure.layer]
+        return row
+
+    def _final(self, sweep: Sweep, state: State, stage: str) -> list[Row]:
+        heldout = np.asarray(sweep.evaluate(state, self.heldout))
+        diverged_at = sweep.diverged_at(state)
+        logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
+        last = [row for row in logged if row["step"] == self.plan.steps]
+        keep = ("train_loss", *METRICS[:-1], "eas_by_layer", "score", "gradient_norm")
+        keep += ("gradient_cosine", "update_cosine", "update_component", "update_top_component")
+        rows = []
+        for row, loss, at in zip(last, heldout, diverged_at, strict=True):
+            sound = at == 0
+            kept = {key: row[key] if sound else None for key in keep if key in row}
+            names = ("optimizer", "learning_rate", "seed", "data")
+            rows.append(
+                {key: row[key] for key in names}
+                | {"diverged": not sound, "diverged_at": int(at) or None}
+                | {"heldout_loss": float(loss) if sound else None}
+                | kept
+            )
+        return rows
