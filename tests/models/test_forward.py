@@ -73,9 +73,7 @@ def test_a_window_ends_the_influence_of_a_token():
     assert reached.tolist() == [False] * (T - 3) + [True] * 3
 
 
-@pytest.mark.parametrize(
-    ("name", "operation"), [("llama", "add"), ("gemma3", "project_out"), ("llama", "replace")]
-)
+@pytest.mark.parametrize(("name", "operation"), [("gemma3", "add"), ("llama", "replace")])
 def test_the_split_scan_and_the_dense_scan_agree(name, operation, monkeypatch):
     cfg, params = FAMILIES[name], PARAMS[name]
     layers = (0, 2)
@@ -101,19 +99,20 @@ def test_the_split_scan_and_the_dense_scan_agree(name, operation, monkeypatch):
     close(gradient, dense_gradient)
 
 
-@pytest.mark.parametrize(("name", "remat"), [("llama", "dots"), ("gemma2", "block")])
-def test_remat_changes_no_value_and_no_gradient(name, remat):
-    cfg, params = FAMILIES[name], PARAMS[name]
+def test_remat_changes_no_value_and_no_gradient():
+    params = PARAMS["gemma2"]
 
+    @partial(jax.jit, static_argnames="remat")
+    @partial(jax.value_and_grad, argnums=(0, 1))
     def loss(params, vector, remat):
-        logits, _ = forward(params, TOKENS, cfg, steer(vector, 1), remat=remat)
-        return (jax.nn.log_softmax(logits)[..., 0]).mean()
+        logits, _ = forward(params, TOKENS, GEMMA2, steer(vector, 1), remat=remat)
+        return jax.nn.log_softmax(logits)[..., 0].mean()
 
-    grad = partial(jax.jit, static_argnums=2)(jax.value_and_grad(loss, argnums=(0, 1)))
-    value, gradients = grad(params, VECTOR, "none")
-    value_remat, gradients_remat = grad(params, VECTOR, remat)
-    close(value, value_remat, 1e-6)
-    jax.tree.map(partial(close, tolerance=1e-5), gradients_remat, gradients)
+    value, gradients = loss(params, VECTOR, remat="none")
+    for remat in ("dots", "block"):
+        again, gradients_again = loss(params, VECTOR, remat=remat)
+        close(again, value, 1e-6)
+        jax.tree.map(partial(close, tolerance=1e-5), gradients_again, gradients)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])
@@ -160,7 +159,7 @@ def continued(params, tokens, cache, steering, cfg):
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gemma2", "gemma3"])
-@given(order=st.permutations([1, 1, 1, 4, 5]))
+@given(order=st.permutations([1, 1, 1, 1, 4, 4]))
 def test_cached_is_uncached_at_any_split(name, order):
     cfg, params = FAMILIES[name], PARAMS[name]
     steering = steer(VECTOR, 1, scale=0.5)
