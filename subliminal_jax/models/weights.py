@@ -326,7 +326,8 @@ def _copy(target: np.ndarray, source: np.ndarray, transposed: bool) -> None:
     if not transposed:
         np.copyto(target, source, casting="unsafe")
         return
-    if source.dtype == target.dtype and source.dtype.itemsize == 2:
+    source = source.astype(target.dtype, copy=False)
+    if source.dtype.itemsize == 2:
         # The same bytes as integers: numpy copies its own types faster than bfloat16.
         source, target = source.view(np.uint16), target.view(np.uint16)
     for start in range(0, source.shape[0], _TRANSPOSE_ROWS):
