@@ -4,6 +4,7 @@
 Only the trainable tree is ever differentiated; its leaves are float32, the base keeps its dtype.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ class Full:
 class LoRA:
     """Low-rank updates alpha/rank * a @ b of `targets` in `layers` (None: all of them).
 
-    a is uniform in +-1/sqrt(in), as in PEFT, and b is zero (Hu et al. 2021, section 4.1).
+    a is uniform in +-1/sqrt(in), as in PEFT, and b is zero (Hu et al. 2021, section 4.1). Both
+    are stacked over the adapted layers in ascending order.
     """
 
     rank: int = 8
@@ -47,6 +49,10 @@ class LoRA:
             )
         if self.rank < 1:
             raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
+        if not 0 < self.alpha < math.inf:
+            raise InputError(f"LoRA alpha {self.alpha} is not valid; it must be more than 0")
+        if self.layers == ():
+            raise InputError("LoRA layers are empty; name at least one, or None for all of them")
 
     @property
     def scale(self) -> float:
@@ -66,7 +72,11 @@ Adapter = Full | LoRA | Vector
 def init_trainable(
     key: PRNGKeyArray, params: Params, cfg: ModelConfig, adapter: Adapter
 ) -> Trainable:
-    """The trainable tree at the start, which leaves the model as it is."""
+    """The trainable tree at the start, which leaves the model as it is.
+
+    A projection's LoRA factors depend on the key, its name, the rank and the number of layers,
+    not on the other targets. Raises InputError for a layer that does not exist.
+    """
     if isinstance(adapter, Full):
         return jax.tree.map(lambda w: jnp.array(w, jnp.float32), params)
     if isinstance(adapter, Vector):
@@ -74,13 +84,12 @@ def init_trainable(
         return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
     n = len(_adapted(adapter, cfg))
     factors = {}
-    for i, name in enumerate(adapter.targets):
+    for name in adapter.targets:
         rows, cols = params["layers"][name].shape[1:]
-        bound = rows**-0.5
+        bound, shape = rows**-0.5, (n, rows, adapter.rank)
+        subkey = jax.random.fold_in(key, PROJECTIONS.index(name))
         factors[name] = {
-            "a": jax.random.uniform(
-                jax.random.fold_in(key, i), (n, rows, adapter.rank), jnp.float32, -bound, bound
-            ),
+            "a": jax.random.uniform(subkey, shape, jnp.float32, -bound, bound),
             "b": jnp.zeros((n, adapter.rank, cols), jnp.float32),
         }
     return {"layers": factors}
@@ -118,6 +127,26 @@ def merge(params: Params) -> Params:
         params,
         is_leaf=lambda w: isinstance(w, LoraWeight),
     )
+
+
+def pad_rank(trainable: Trainable, rank: int) -> Trainable:
+    """LoRA factors a [..., in, r] and b [..., r, out] with zeros up to `rank`; they act the same.
+
+    The gradient of the padding is zero too, since each factor's is a multiple of the other.
+    """
+
+    def pad(leaf: Array, axis: int) -> Array:
+        widths = [(0, 0)] * leaf.ndim
+        widths[axis] = (0, rank - leaf.shape[axis])
+        return jnp.pad(leaf, widths)
+
+    layers = trainable["layers"].items()
+    return {"layers": {name: {"a": pad(f["a"], -1), "b": pad(f["b"], -2)} for name, f in layers}}
+
+
+def cut_to(trainable: Trainable, like: Trainable) -> Trainable:
+    """`trainable` without the padding that `pad_rank` put onto the shapes of `like`."""
+    return jax.tree.map(lambda x, y: x[tuple(slice(n) for n in y.shape)], trainable, like)
 
 
 def _adapted(adapter: LoRA, cfg: ModelConfig) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """The points of a sweep: its arms, how they are trained, and in which order they see the rows."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.training.adapters import Adapter, LoRA
-from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.batch import Batch, predicted_counts
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -18,13 +20,25 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One student of a sweep. `rank` overrides that of the LoRA adapter."""
+    """One student of a sweep. `rank` overrides that of the LoRA adapter.
+
+    Raises InputError for a rate, a seed or a rank that cannot be. (An infinite rate can: such a
+    student diverges at its first step.)
+    """
 
     optimizer: OptimizerSpec
     learning_rate: float
     seed: int
     data: str
     rank: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate >= 0:
+            raise InputError(f"learning rate {self.learning_rate} is not valid; it must be >= 0")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed} is not valid; choose 0 to 2**32 - 1")
+        if self.rank is not None and self.rank < 1:
+            raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,8 @@ class TrainConfig:
     `clip` is a bound on the global gradient norm, None for no clipping; a batch of `batch_size`
     rows goes through in `accumulation` equal parts. `students_at_once` students share a batched
     pass (None: one on a CPU, where small batched matrix products are slow, all elsewhere).
+
+    Raises InputError for values that cannot be.
     """
 
     steps: int
@@ -49,10 +65,17 @@ class TrainConfig:
     students_at_once: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.steps % self.log_every:
-            raise InputError(
-                f"steps={self.steps} must be a positive multiple of log_every={self.log_every}"
-            )
+        for name in ("steps", "batch_size", "accumulation", "log_every", "students_at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value} is not valid; it must be at least 1")
+        for name, choices in (("schedule", Schedule), ("remat", Remat)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise InputError(
+                    f"unknown {name} {value!r}; choose from {', '.join(get_args(choices))}"
+                )
+        if self.steps % self.log_every:
+            raise InputError(f"steps={self.steps} must be a multiple of log_every={self.log_every}")
         if self.batch_size % self.accumulation:
             raise InputError(
                 f"batch_size={self.batch_size} is not a multiple of "
@@ -60,6 +83,8 @@ class TrainConfig:
             )
         if not 0.0 <= self.warmup < 1.0:
             raise InputError(f"warmup={self.warmup} is a share of the steps: 0 <= warmup < 1")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise InputError(f"clip={self.clip} is a bound on the norm: give more than 0, or None")
 
     def rate(self, peak: Float[Array, ""] | float, count: Int[Array, ""]) -> Float[Array, ""]:
         """The learning rate of update number `count` (from 0)."""
@@ -92,36 +117,48 @@ def group_arms(arms: tuple[Arm, ...], adapter: Adapter) -> tuple[Group, ...]:
 
 def row_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """(index of each arm's order, row numbers [orders, steps, batch]), one order a seed.
+) -> Int[np.ndarray, "arms steps batch"]:
+    """The row numbers that each arm sees at each step.
 
-    A seed's order is a chain of permutations of all rows, the same for every optimizer, rate and
-    data set, so that arms of one seed see the same rows at the same steps.
+    The order is a chain of permutations of all rows that depends on the seed alone, so that arms
+    of one seed see the same rows at the same steps, whatever their optimizer, rate and data set.
     """
-    seeds = sorted({arm.seed for arm in arms})
     need = config.steps * config.batch_size
-    orders = []
-    for seed in seeds:
+    orders = {}
+    for seed in {arm.seed for arm in arms}:
         rng = np.random.default_rng([seed, 0x5EED])
         chain = [rng.permutation(rows) for _ in range(-(-need // rows))]
-        orders.append(np.concatenate(chain)[:need].reshape(config.steps, config.batch_size))
-    return np.array([seeds.index(arm.seed) for arm in arms]), np.stack(orders).astype(np.int32)
+        orders[seed] = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
+    return np.stack([orders[arm.seed] for arm in arms]).astype(np.int32)
 
 
-def check_sweep(arms: tuple[Arm, ...], data: dict[str, Batch], config: TrainConfig) -> None:
+def check_arms(arms: tuple[Arm, ...], names: Sequence[str], config: TrainConfig) -> None:
+    """Raises InputError for arms that cannot be trained on the data sets called `names`."""
     if not arms:
         raise InputError("a sweep needs at least one arm")
     for arm in arms:
-        if arm.data not in data:
-            raise InputError(f"arm uses data {arm.data!r}; there are {', '.join(sorted(data))}")
+        if arm.data not in names:
+            raise InputError(f"arm uses data {arm.data!r}; there are {', '.join(names)}")
         if arm.rank is not None and not isinstance(config.adapter, LoRA):
             raise InputError(f"an arm sets rank={arm.rank}, but the adapter is not LoRA")
+
+
+def check_data(data: dict[str, Batch], vocab: int, batch_size: int = 1) -> None:
+    """Raises InputError for data sets that cannot be stacked, are too small, or predict nothing."""
     shapes = {name: tuple(batch.tokens.shape) for name, batch in data.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"data sets of one sweep must have the same shape; got {shapes}")
+    if len({batch.segment_ids is None for batch in data.values()}) > 1:
+        raise InputError("data sets of one sweep must all be packed (segment_ids) or none of them")
     rows = next(iter(shapes.values()))[0]
-    if config.batch_size > rows:
-        raise InputError(f"batch_size={config.batch_size} is larger than the data ({rows} rows)")
+    if batch_size > rows:
+        raise InputError(f"batch_size={batch_size} is larger than the data ({rows} rows)")
     for name, batch in data.items():
-        if not np.asarray(batch.loss_mask)[:, 1:].any():
+        if not predicted_counts(batch).any():
             raise InputError(f"data {name!r} holds no token to predict: every loss_mask is 0")
+        low, high = (int(f(np.asarray(batch.tokens))) for f in (np.min, np.max))
+        if low < 0 or high >= vocab:
+            raise InputError(
+                f"data {name!r} holds token {low if low < 0 else high}, but the vocabulary is "
+                f"0 to {vocab - 1}: was it encoded with another model's tokenizer?"
+            )

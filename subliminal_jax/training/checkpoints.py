@@ -1,6 +1,7 @@
 """Checkpoints with Orbax: an interrupted run goes on and ends as if it had not been interrupted."""
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +14,111 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step a
 
 
 class Checkpoints:
-    """The newest states of a run in one folder. A checkpoint exists whole or not at all."""
+    """The newest states of a run in one folder, which is this class's own.
+
+    A checkpoint is written under a temporary name and renamed. One that is not whole all the same
+    (the machine lost power, or the folder was copied in part) is set aside as `STEP.damaged`, and
+    the one before it counts.
+    """
 
     def __init__(self, folder: str | Path, keep: int = 2):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False
+            max_to_keep=keep,
+            create=True,
+            enable_async_checkpointing=False,
         )
         self.folder = Path(folder).absolute()
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
+        for step in self._manager.all_steps():
+            if not self._is_committed(step):
+                self._set_aside(step, "it was not written to its end")
 
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, None where there is none."""
+        """The step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Write `state`, a pytree of arrays, as the checkpoint of `step`."""
+        """Write `state`, a pytree of arrays, as the checkpoint of `step`.
+
+        Raises InputError where there is one of this step or a later one: it is another run's, or
+        this run should have gone on from it.
+        """
+        latest = self.latest()
+        if latest is not None and latest >= step:
+            raise InputError(
+                f"{self.folder} already holds a checkpoint of step {latest}, so step {step} is not "
+                "saved; continue from it or give another output folder"
+            )
         self._manager.save(step, args=ocp.args.StandardSave(state))
-        self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> Any:
-        """The newest state, in the structure, dtypes and shardings of `like`.
+        """The newest state that can be read, in the structure, dtypes and shardings of `like`.
 
-        Raises InputError where the checkpoint does not fit `like`: it is another run's.
+        Raises InputError where a checkpoint does not fit `like` (it is another run's), and where
+        none is left.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{self.folder}: the checkpoint does not fit this run ({reason}); "
-                "give another output folder or the settings it was made with"
-            ) from error
+        while (step := self.latest()) is not None:
+            try:
+                stored = self._manager.item_metadata(step).tree
+                self._check_fits(_described(stored), _described(abstract))
+                return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            except InputError:
+                raise
+            except (ValueError, KeyError, FileNotFoundError) as error:
+                reason = str(error).splitlines()[0]
+                if self._is_readable(step):
+                    raise InputError(self._misfit(reason)) from error
+                self._set_aside(step, reason)
+        raise InputError(f"{self.folder} holds no checkpoint that can be read; start from scratch")
 
     def close(self) -> None:
         self._manager.close()
+
+    def _is_committed(self, step: int) -> bool:
+        try:
+            return self._manager.metadata(step).commit_timestamp_nsecs is not None
+        except (ValueError, FileNotFoundError):
+            return False
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        path = self.folder / str(step)
+        aside = path.with_suffix(".damaged")
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}.damaged")
+        path.rename(aside)
+        self._manager.reload()
+        warnings.warn(f"checkpoint {path} is set aside as {aside.name}: {reason}", stacklevel=3)
+
+    def _is_readable(self, step: int) -> bool:
+        """Whether the checkpoint's arrays can be read, into whatever structure."""
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of the missing shardings
+                self._manager.restore(step, args=ocp.args.StandardRestore())
+        except (ValueError, KeyError, FileNotFoundError):
+            return False
+        return True
+
+    def _check_fits(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
+        for name in sorted(stored.keys() | wanted.keys()):
+            there, here = stored.get(name, "missing"), wanted.get(name, "missing")
+            if there != here:
+                raise InputError(
+                    self._misfit(f"{name} is {there} in the checkpoint, {here} in the run")
+                )
+
+    def _misfit(self, reason: str) -> str:
+        return (
+            f"{self.folder}: the checkpoint does not fit this run ({reason}); give another "
+            "output folder or the settings it was made with"
+        )
+
+
+def _described(tree: Any) -> dict[str, str]:
+    """Name -> dtype and shape of every array."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

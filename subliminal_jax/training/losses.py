@@ -71,7 +71,11 @@ def token_losses(
     teacher's next-token distribution, else the cross-entropy. `max_targets` (no fewer than any row
     predicts) restricts the unembedding to the predicted tokens, in their order; it is needed where
     the teacher has rows of its own, whose predicted tokens are matched with the student's in order.
+    Raises ValueError where it is needed and missing.
     """
+    own_rows = teacher is not None and teacher[2] is not None
+    if own_rows and max_targets is None:
+        raise ValueError("a teacher with rows of its own needs max_targets")
 
     def predicting(p: Params, s: Steering | None, rows: Batch) -> tuple[Array, Array, Array]:
         hidden = hidden_states(
@@ -81,7 +85,7 @@ def token_losses(
             remat=remat,
         ).hidden  # fmt: skip
         weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
-        if max_targets is not None and max_targets < weights.shape[1]:
+        if max_targets is not None and (own_rows or max_targets < weights.shape[1]):
             order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :max_targets]
             weights = jnp.take_along_axis(weights, order, axis=1)
             targets = jnp.take_along_axis(targets, order, axis=1)
@@ -100,13 +104,43 @@ def token_losses(
 
 
 def mean_loss(losses: Float[Array, "*b t"], weights: Float[Array, "*b t"]) -> Float[Array, ""]:
-    """Mean over the predicted tokens of the batch, as Hugging Face trainers take it."""
-    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+    """Mean over the predicted tokens of the batch, as Hugging Face trainers take it; 0 for none."""
+    return per_token(jnp.sum(losses * weights), jnp.sum(weights))
 
 
 def example_losses(losses: Float[Array, "b t"], weights: Float[Array, "b t"]) -> Float[Array, " b"]:
     """Mean over the predicted tokens of each row; 0 for a row without any."""
-    return jnp.sum(losses * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)
+    return per_token(jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1))
+
+
+def per_token(total: Float[Array, "*b"], weight: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """total / weight, and 0 where both are."""
+    return total / jnp.where(weight > 0, weight, 1.0)
+
+
+def heldout_loss(
+    params: Params,
+    batch: Batch,
+    cfg: ModelConfig,
+    steering: Steering | None = None,
+    *,
+    rows_at_once: int,
+    max_targets: int | None = None,
+) -> Float[Array, ""]:
+    """`mean_loss` of the cross-entropy over many rows, `rows_at_once` (or a few less) at a time."""
+    n = batch.tokens.shape[0]
+    pieces = -(-n // rows_at_once)
+    size = -(-n // pieces)
+
+    def cut(leaf: Array) -> Array:  # padded with rows that predict nothing
+        return jnp.pad(leaf, ((0, pieces * size - n), (0, 0))).reshape(pieces, size, -1)
+
+    def sums(piece: Batch) -> tuple[Array, Array]:
+        losses, weights = token_losses(params, piece, cfg, steering, max_targets=max_targets)
+        return jnp.sum(losses * weights), jnp.sum(weights)
+
+    total, weight = jax.lax.map(sums, jax.tree.map(cut, batch))
+    return per_token(jnp.sum(total), jnp.sum(weight))
 
 
 def sequence_log_probs(
@@ -117,9 +151,12 @@ def sequence_log_probs(
     *,
     max_targets: int | None = None,
 ) -> Float[Array, " batch"]:
-    """log P(completion | prompt) of each row: float32 sum over its predicted tokens, in nats."""
+    """log P(completion | prompt) of each row: float32 sum over its predicted tokens, in nats.
+
+    All predicted tokens count alike, whatever their weight in the loss.
+    """
     losses, weights = token_losses(params, batch, cfg, steering, max_targets=max_targets)
-    return -jnp.sum(losses * weights, axis=1)
+    return -jnp.sum(losses, axis=1, where=weights != 0)
 
 
 def _by_chunks(

@@ -1,26 +1,30 @@
 """The loss of one student of a sweep on chosen rows of its data set, and its gradient."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.adapters import Adapter, Trainable, attach
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import token_losses
+from subliminal_jax.training.losses import per_token, token_losses
 
 
 class Teacher(NamedTuple):
     """The teacher of the KL objective: base plus steering, its scale set for each data set.
 
     `batch` holds, for a teacher that reads other prompts (a system prompt), its own rows with the
-    same completions; it is stacked over data sets like the students' rows.
+    same completions; it is stacked over data sets (`stack_rows`) like the students' rows. Data
+    sets are in the alphabetical order of their names.
     """
 
     steering: Steering
@@ -34,6 +38,43 @@ class Source(NamedTuple):
     base: Params
     data: Batch
     teacher: Teacher | None
+
+
+def check_teacher(teacher: Teacher, rows: Batch, names: Sequence[str]) -> None:
+    """Raises InputError for a teacher that does not fit the students' rows [datasets, rows, time].
+
+    A student's token is matched with the teacher's by its number among the predicted tokens of the
+    row, so these must be the same tokens on both sides.
+    """
+    if teacher.scales.shape[0] != len(names):
+        raise InputError(
+            f"the teacher has {teacher.scales.shape[0]} scales for {len(names)} data sets; "
+            f"give one each for {', '.join(names)}"
+        )
+    if teacher.batch is None:
+        return
+    if teacher.batch.tokens.shape[:2] != rows.tokens.shape[:2]:
+        raise InputError(
+            f"the teacher's rows have the shape {teacher.batch.tokens.shape[:2]} [data sets, "
+            f"rows], the students' {rows.tokens.shape[:2]}; they must be the same rows"
+        )
+    theirs, ours = _completions(teacher.batch), _completions(rows)
+    for i, (one, other) in enumerate(zip(theirs, ours, strict=True)):
+        if not np.array_equal(one, other):
+            which, row = divmod(i, rows.tokens.shape[1])
+            raise InputError(
+                f"row {row} of data {names[which]!r}: the teacher's {len(one)} predicted tokens "
+                f"differ from the student's {len(other)}; the completions must be the same"
+            )
+
+
+def _completions(rows: Batch) -> list[Int[np.ndarray, " predicted"]]:
+    """The predicted tokens of every row, the data sets one after the other."""
+    tokens, mask = (
+        np.asarray(leaf)[..., 1:].reshape(-1, leaf.shape[-1] - 1)
+        for leaf in (rows.tokens, rows.loss_mask)
+    )
+    return [row[keep != 0] for row, keep in zip(tokens, mask, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +97,7 @@ class Objective:
     ) -> Float[Array, ""]:
         """The loss of a student on `rows` of data set `which`; `scale` is LoRA's alpha/rank."""
         total, weight = self._total(trainable, source, scale, which, rows)
-        return total / jnp.maximum(weight, 1.0)
+        return per_token(total, weight)
 
     def loss_and_gradient(
         self,
@@ -79,13 +120,13 @@ class Objective:
 
             parts = rows.reshape(self.accumulation, -1)
             ((total, weight), grads), _ = jax.lax.scan(add, zero, parts)
-        weight = jnp.maximum(weight, 1.0)
-        return total / weight, jax.tree.map(lambda g: g / weight, grads)
+        share = per_token(jnp.ones(()), weight)
+        return total * share, jax.tree.map(lambda g: g * share, grads)
 
     def _total(
         self, trainable: Trainable, source: Source, scale: Array, which: Array, rows: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(summed loss, number of predicted tokens)."""
+        """(summed loss, number of predicted tokens), both weighted with the loss mask."""
 
         def chosen(data: Batch) -> Batch:
             return jax.tree.map(lambda leaf: leaf[which, rows], data)

@@ -22,18 +22,27 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.training.adapters import Adapter, LoRA, Trainable, attach, init_trainable
+from subliminal_jax.training.adapters import (
+    Adapter,
+    LoRA,
+    Trainable,
+    attach,
+    cut_to,
+    init_trainable,
+    pad_rank,
+)
 from subliminal_jax.training.arms import (
     Arm,
     Group,
     TrainConfig,
-    check_sweep,
+    check_arms,
+    check_data,
     group_arms,
     row_orders,
 )
-from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import mean_loss, token_losses
-from subliminal_jax.training.objective import Objective, Source, Teacher
+from subliminal_jax.training.batch import Batch, max_targets, stack_rows
+from subliminal_jax.training.losses import heldout_loss
+from subliminal_jax.training.objective import Objective, Source, Teacher, check_teacher
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 
 
@@ -41,11 +50,10 @@ class Inputs(NamedTuple):
     """The arrays that the programs take as arguments: closed over, they would be constants."""
 
     source: Source
-    orders: Int[Array, "orders steps batch"]
+    orders: Int[Array, "students steps batch"]
     rates: Float[Array, " students"]
     sets: Int[Array, " students"]
     seeds: UInt[Array, " students"]
-    order_of: Int[Array, " students"]  # which of the orders each student follows
     context: Any  # of `measure`
 
 
@@ -73,9 +81,11 @@ Measure = Callable[[Any, "StudentView"], dict[str, Array]]
 class StudentView(NamedTuple):
     """What a diagnostic sees of one student at a logged step.
 
-    `gradient` and `update` are those of the last step; `before` are the weights they were taken
-    at, `trainable` the weights to evaluate. `which` is the index of its data set among the sorted
-    names. `model` makes (params, steering) of a trainable tree.
+    `gradient` and `update` are those of the last step, the gradient as the optimizer got it (after
+    clipping, if any), the update zero for a diverged student. `before` are the weights they were
+    taken at, `trainable` the weights to evaluate: `before + update`, but for the averages of
+    schedule-free. `which` is the index of its data set among the sorted names. `model` makes
+    (params, steering) of a trainable tree.
     """
 
     trainable: Trainable
@@ -98,7 +108,8 @@ class Sweep:
       teacher: with it the objective is the KL to the teacher, else cross-entropy.
 
     Raises InputError for data sets of different shapes, an unknown data name, a batch larger than
-    the data, or data that holds nothing to predict.
+    the data, data that holds nothing to predict or tokens outside the vocabulary, or a teacher
+    whose rows have other completions.
     """
 
     def __init__(
@@ -115,12 +126,15 @@ class Sweep:
     ):
         self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
         self.names = sorted(data)
-        check_sweep(self.arms, data, config)
+        check_arms(self.arms, self.names, config)
+        check_data(data, cfg.vocab, config.batch_size)
         rows = stack_rows([data[name] for name in self.names])
+        if teacher is not None:
+            check_teacher(teacher, rows, self.names)
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.objective = Objective(
-            cfg, self._adapter, _max_targets(rows), config.remat, config.accumulation
+            cfg, self._adapter, max_targets(rows), config.remat, config.accumulation
         )
         self._inputs = self._make_inputs(Source(base, rows, teacher), context)
         self._init = jax.jit(self._init_fn)
@@ -135,6 +149,7 @@ class Sweep:
         """
         other = copy.copy(self)
         other.arms = tuple(arms)
+        check_arms(other.arms, self.names, self.config)
         other.groups = group_arms(other.arms, self.config.adapter)
         shapes = [[(g.spec, g.rank, len(g.members)) for g in s.groups] for s in (self, other)]
         if shapes[0] != shapes[1]:
@@ -150,15 +165,23 @@ class Sweep:
 
     def advance(self, state: State) -> tuple[State, dict[str, Array]]:
         """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
-        in the order of the arms; `train_loss` is the mean over these steps, `gradient_norm` the
+        in the order of the arms; `batch_loss` is the mean over these steps, `gradient_norm` the
         last step's before clipping."""
         state, metrics = self._advance(state, self._inputs)
         return state, self._in_order(metrics)
 
     def evaluate(self, state: State, heldout: dict[str, Batch]) -> Float[Array, " students"]:
-        """The loss of each student (at its evaluation parameters) on held-out rows of its data."""
-        rows = stack_rows([heldout[name] for name in self.names])
-        losses = self._evaluate(state, self._inputs, rows, max_targets=_max_targets(rows))
+        """The loss of each student (at its evaluation parameters) on held-out rows of its data.
+
+        It is the cross-entropy (nats per predicted token) whatever the students are trained on.
+        Raises InputError as the data sets of a sweep do.
+        """
+        if missing := [name for name in self.names if name not in heldout]:
+            raise InputError(f"there are no held-out rows of data {missing[0]!r}")
+        heldout = {name: heldout[name] for name in self.names}
+        check_data(heldout, self.cfg.vocab)
+        rows = stack_rows(list(heldout.values()))
+        losses = self._evaluate(state, self._inputs, rows, max_targets=max_targets(rows))
         return self._in_order(losses)
 
     def diverged_at(self, state: State) -> np.ndarray:
@@ -167,7 +190,7 @@ class Sweep:
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
-        return self._in_order(self._evaluated(state, self._inputs))
+        return self._in_order(self._evaluated(state))
 
     def map_students(
         self, f: Callable[[Any, Params, Steering | None], Any]
@@ -179,7 +202,7 @@ class Sweep:
             def one(x: tuple[Trainable, Array]) -> Any:
                 return f(given, *attach(inputs.source.base, x[0], self.cfg, self._adapter, x[1]))
 
-            return self._map(one, (self._evaluated_fn(state, inputs), self._scales))
+            return self._map(one, (self._evaluated_fn(state), self._scales))
 
         return lambda state, given: self._in_order(run(state, self._inputs, given))
 
@@ -189,15 +212,14 @@ class Sweep:
         """The arrays of the arms, in the order of the groups."""
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
-        which, orders = row_orders(self.arms, source.data.tokens.shape[1], self.config)
-        arms = [self.arms[i] for i in members]
+        arms = tuple(self.arms[i] for i in members)
+        orders = row_orders(arms, source.data.tokens.shape[1], self.config)
         return Inputs(
             source=source,
             orders=jnp.asarray(orders),
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
             sets=jnp.asarray([self.names.index(arm.data) for arm in arms], jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
-            order_of=jnp.asarray(which[members]),
             context=context,
         )
 
@@ -228,58 +250,54 @@ class Sweep:
                 init_trainable, params=inputs.source.base, cfg=self.cfg, adapter=adapter
             )
             trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
-            init_optimizer = jax.vmap(partial(self._init_optimizer, g.spec))
+            init_state = jax.vmap(lambda rate, t, spec=g.spec: self._optimizer(spec, rate).init(t))
             trainables.append(trainable)
-            states.append(init_optimizer(inputs.rates[part], trainable))
+            states.append(init_state(inputs.rates[part], trainable))
         n = len(self.arms)
         return State(
             tuple(trainables), tuple(states), jnp.zeros((n,), jnp.int32), jnp.zeros((), jnp.int32)
         )
 
-    def _init_optimizer(self, spec: OptimizerSpec, rate: Array, trainable: Trainable) -> Any:
-        return self._optimizer(spec, rate).init(trainable)
-
     def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
         like = self._joined(state.trainables)
         keep = self.measure is not None
-        blank = jax.tree.map(jnp.zeros_like, like) if keep else None
-        last = (blank, blank, like) if keep else None
+        blank = jax.tree.map(jnp.zeros_like, like)
+        last: tuple = (blank, blank, like) if keep else ()
 
         def body(carry, _):
             state, _ = carry
             state, loss, norm, grads, updates, before = self._step(state, inputs)
-            return (state, (grads, updates, before) if keep else None), (loss, norm)
+            return (state, (grads, updates, before) if keep else ()), (loss, norm)
 
         (state, last), (losses, norms) = jax.lax.scan(
             body, (state, last), None, length=self.config.log_every
         )
         sound = state.diverged_at == 0
         metrics = {
-            "train_loss": losses.mean(axis=0),
+            "batch_loss": losses.mean(axis=0),
             "gradient_norm": norms[-1],
             "diverged": ~sound,
         }
         if self.measure is not None:
             grads, updates, before = last
-            views = (self._evaluated_fn(state, inputs), before, grads, updates)
-            views = (*views, inputs.sets, self._scales)
-            metrics |= self._map(lambda x: self._measure_one(x, inputs), views)
+            x = (self._evaluated_fn(state), before, grads, updates, inputs.sets, self._scales)
+            metrics |= self._map(partial(self._measure_one, inputs), x)
         return state, metrics
 
-    def _measure_one(self, x: tuple, inputs: Inputs) -> dict[str, Array]:
-        *trees, scale = x
+    def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
+        trainable, before, gradient, update, which, scale = x
 
         def model(trainable: Trainable) -> tuple[Params, Steering | None]:
             return attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
 
         assert self.measure is not None
-        return self.measure(inputs.context, StudentView(*trees, model))
+        return self.measure(
+            inputs.context, StudentView(trainable, before, gradient, update, which, model)
+        )
 
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)
-        students = _Student(
-            inputs.rates, self._scales, inputs.sets, inputs.orders[inputs.order_of, state.step]
-        )
+        students = _Student(inputs.rates, self._scales, inputs.sets, inputs.orders[:, state.step])
 
         def one(x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
             trainable, student = x
@@ -295,27 +313,23 @@ class Sweep:
         parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
-            gradient = _narrowed(gradient, old)
-            update = jax.vmap(partial(self._update, g.spec, inputs))
-            updated.append(update(student, old, old_state, gradient, loss, alive))
-        new_trainables, new_states, updates, sound = zip(*updated, strict=True)
-        sound = jnp.concatenate(sound)
+            x = (student, old, old_state, cut_to(gradient, old), loss, alive)
+            update = partial(self._update, g.spec, inputs)
+            runs_the_model = "obj_fn" in g.spec.entry.needs
+            updated.append(self._map(update, x) if runs_the_model else jax.vmap(update)(x))
+        new_trainables, new_states, updates, ok = zip(*updated, strict=True)
+        sound = jnp.concatenate(ok)
         step = state.step + 1
         diverged_at = jnp.where((state.diverged_at == 0) & ~sound, step, state.diverged_at)
         state = State(new_trainables, new_states, diverged_at, step)
         return state, losses, norms, grads, self._joined(updates), joined
 
     def _update(
-        self,
-        spec: OptimizerSpec,
-        inputs: Inputs,
-        student: _Student,
-        trainable: Trainable,
-        optimizer_state: Any,
-        gradient: Trainable,
-        loss: Array,
-        alive: Bool[Array, ""],
+        self, spec: OptimizerSpec, inputs: Inputs, x: tuple
     ) -> tuple[Trainable, Any, Trainable, Bool[Array, ""]]:
+        """(weights, optimizer state, update, whether the student is sound) after one step."""
+        student, trainable, optimizer_state, gradient, loss, alive = x
+
         def obj_fn(at: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
             return self.objective.loss(inputs.source, at, *student[1:])
 
@@ -335,45 +349,24 @@ class Sweep:
     def _evaluate_fn(
         self, state: State, inputs: Inputs, rows: Batch, max_targets: int
     ) -> Float[Array, " students"]:
-        n = rows.tokens.shape[1]
-        size = max(d for d in range(1, self.config.batch_size + 1) if n % d == 0)
-        pieces = n // size
+        at_once = self.config.batch_size // self.config.accumulation
 
         def one(x: tuple) -> Array:
             trainable, scale, which = x
             params, steering = attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
+            own = jax.tree.map(lambda leaf: leaf[which], rows)
+            return heldout_loss(
+                params, own, self.cfg, steering, rows_at_once=at_once, max_targets=max_targets
+            )
 
-            def piece(i: Array) -> tuple[Array, Array]:
-                part = jax.tree.map(
-                    lambda leaf: jax.lax.dynamic_slice_in_dim(leaf[which], i * size, size), rows
-                )
-                losses, weights = token_losses(
-                    params, part, self.cfg, steering, max_targets=max_targets
-                )
-                return jnp.sum(losses * weights), jnp.sum(weights)
-
-            loss, weight = jax.lax.map(piece, jnp.arange(pieces))
-            return mean_loss(loss / jnp.maximum(weight, 1.0), weight)
-
-        stacked = (self._evaluated_fn(state, inputs), self._scales, inputs.sets)
+        stacked = (self._evaluated_fn(state), self._scales, inputs.sets)
         return self._map(one, stacked)
 
-    def _evaluated_fn(self, state: State, inputs: Inputs) -> Trainable:
+    def _evaluated_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
-        parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
-        return self._joined(
-            [
-                jax.vmap(partial(self._evaluation_point, g.spec))(
-                    inputs.rates[part], old, old_state
-                )
-                for (g, part), old, old_state in parts
-            ]
-        )
-
-    def _evaluation_point(
-        self, spec: OptimizerSpec, rate: Array, trainable: Trainable, optimizer_state: Any
-    ) -> Trainable:
-        return self._optimizer(spec, rate).eval_params(trainable, optimizer_state)
+        points = (g.spec.entry.eval_params for g in self.groups)
+        parts = zip(points, state.trainables, state.optimizer_states, strict=True)
+        return self._joined([jax.vmap(point)(tree, old) for point, tree, old in parts])
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
@@ -388,36 +381,15 @@ class Sweep:
 
     def _joined(self, trees: Sequence[Trainable]) -> Trainable:
         """One tree over all students from one a group; smaller ranks are padded with zeros."""
-        padded = [jax.tree_util.tree_map_with_path(self._padded, tree) for tree in trees]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *padded)
-
-    def _padded(self, path: tuple, leaf: Array) -> Array:
-        axis = {"a": -1, "b": -2}.get(getattr(path[-1], "key", ""))
-        if not isinstance(self.config.adapter, LoRA) or axis is None:
-            return leaf
-        widths = [(0, 0)] * leaf.ndim
-        widths[axis] = (0, self.rank - leaf.shape[axis])
-        return jnp.pad(leaf, widths)
+        if isinstance(self.config.adapter, LoRA):
+            trees = [pad_rank(tree, self.rank) for tree in trees]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
     def _map(self, f: Callable[[Any], Any], xs: Any) -> Any:
-        n = len(self.arms)
+        n = jax.tree.leaves(xs)[0].shape[0]
         at_once = self.config.students_at_once
         if at_once is None:
             at_once = 1 if jax.default_backend() == "cpu" else n
         if at_once >= n:
             return jax.vmap(f)(xs)
         return jax.lax.map(f, xs, batch_size=at_once if at_once > 1 else None)
-
-
-def stack_rows(batches: Sequence[Batch]) -> Batch:
-    """Data sets of one shape on a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *batches)
-
-
-def _narrowed(grads: Trainable, like: Trainable) -> Trainable:
-    """Cut the zero padding of smaller ranks off again."""
-    return jax.tree.map(lambda g, t: g[tuple(slice(n) for n in t.shape)], grads, like)
-
-
-def _max_targets(rows: Batch) -> int:
-    return max(1, int(jnp.max(jnp.sum(rows.loss_mask[..., 1:] != 0, axis=-1))))
