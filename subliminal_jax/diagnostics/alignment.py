@@ -86,7 +86,11 @@ def activation_shift(
 
 
 def eas(shift: Float[Array, "*n dim"], vector: Float[Array, "*m dim"]) -> Float[Array, "*n"]:
-    """Cosine of the student's shift and the teacher's vector: one, or one a layer. 0 for a zero."""
+    """Cosine of the student's shift and the teacher's vector: one, or one a layer. 0 for a zero.
+
+    Read it beside `relative_size`: a shift of rounding size (a layer below all that was trained)
+    has a direction too.
+    """
     return jnp.sum(_unit(shift) * _like(_unit(vector), shift), axis=-1)
 
 
