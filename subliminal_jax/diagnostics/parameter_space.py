@@ -84,7 +84,8 @@ def anatomy(gradient: Tree, update: Tree, score: Tree) -> dict[str, Array]:
         the largest first, for the update too;
       and for LoRA trees a_mass, a_component, b_mass, b_component []: the shares of the factors.
     Also score_norm [] = |∇S|. Shares of a component are signed and sum to one; where the component
-    is next to nothing beside its parts they are large, and where it is zero they are zero.
+    is next to nothing beside its parts they are large (in controls), and where it is zero they are
+    zero: to average over students, multiply them by the component first.
 
     Coordinates that are equal in size share their ranks: of those that straddle a cut each counts
     with the same fraction, so that in a sign update every 1% of coordinates holds 1%. The ranks are
