@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -69,11 +69,6 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}={value} is not valid; it must be at least 1")
-        for name, choices in (("schedule", Schedule), ("remat", Remat)):
-            if (value := getattr(self, name)) not in get_args(choices):
-                raise InputError(
-                    f"unknown {name} {value!r}; choose from {', '.join(get_args(choices))}"
-                )
         if self.steps % self.log_every:
             raise InputError(f"steps={self.steps} must be a multiple of log_every={self.log_every}")
         if self.batch_size % self.accumulation:

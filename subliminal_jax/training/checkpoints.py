@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from subliminal_jax.errors import InputError
@@ -56,15 +58,16 @@ class Checkpoints:
     def restore(self, like: Any) -> Any:
         """The newest state that can be read, in the structure, dtypes and shardings of `like`.
 
-        Raises InputError where a checkpoint does not fit `like` (it is another run's), and where
-        none is left.
+        Arrays that are not bound to a device in `like` are not bound either, so that the programs
+        compiled for `like` serve. Raises InputError where a checkpoint does not fit `like` (it is
+        another run's), and where none is left.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         while (step := self.latest()) is not None:
             try:
-                stored = self._manager.item_metadata(step).tree
-                self._check_fits(_described(stored), _described(abstract))
-                return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                self._check_fits(self._description(step), _described(abstract))
+                restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                return jax.tree.map(_bound_as, restored, like)
             except InputError:
                 raise
             except (ValueError, KeyError, FileNotFoundError) as error:
@@ -76,6 +79,12 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+    def _description(self, step: int) -> dict[str, str]:
+        metadata = self._manager.item_metadata(step)
+        if metadata is None:
+            raise FileNotFoundError("the description of its arrays is missing")
+        return _described(metadata.tree)
 
     def _is_committed(self, step: int) -> bool:
         try:
@@ -114,6 +123,10 @@ class Checkpoints:
             f"{self.folder}: the checkpoint does not fit this run ({reason}); give another "
             "output folder or the settings it was made with"
         )
+
+
+def _bound_as(array: jax.Array, like: jax.Array) -> jax.Array:
+    return array if like.committed else jnp.asarray(np.asarray(array))
 
 
 def _described(tree: Any) -> dict[str, str]:

@@ -1,0 +1,164 @@
+"""Learning rates, orders of the rows, and what is refused before anything is compiled."""
+
+import math
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.steered import steer
+from subliminal_jax.training.adapters import Vector
+from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
+from subliminal_jax.training.batch import stack_rows
+from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.sweep import Sweep
+from tests.training.tiny import CFG, base, rows
+
+ROWS = 12
+BASE = base()
+DATA = {"steered": rows(ROWS, 1), "control": rows(ROWS, 2), "mixed": rows(ROWS, 3)}
+ARM = Arm(OptimizerSpec("sgd"), 0.1, 0, "control")
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_rates_are_the_closed_forms(schedule, warmup):
+    steps, peak = 12, 3e-3
+    config = TrainConfig(steps=steps, batch_size=1, schedule=schedule, warmup=warmup, log_every=1)
+    warm = int(warmup * steps)
+    for count in range(steps):
+        done = max(count - warm, 0) / (steps - warm)
+        ramp = min(1.0, (count + 1) / (warm + 1))
+        decay = {"constant": 1, "linear": 1 - done, "cosine": math.cos(math.pi * done / 2) ** 2}
+        rate = config.rate(peak, jnp.asarray(count))
+        assert float(rate) == pytest.approx(peak * ramp * decay[schedule], rel=1e-5)
+        assert 0 < float(rate) <= peak * (1 + 1e-6)
+
+
+def test_arms_of_a_seed_see_the_same_rows_and_other_seeds_others():
+    seeds = [3, 0, 3, 2**32 - 1, 0]
+    optimizers = ("sgd", "sgd", "adam", "sgd", "lion")
+    arms = tuple(Arm(OptimizerSpec(o), 0.1, s, "x") for o, s in zip(optimizers, seeds, strict=True))
+    config = TrainConfig(steps=5, batch_size=4, log_every=1)
+    orders = row_orders(arms, 10, config)
+    for i in range(len(seeds)):
+        for k in range(i):
+            assert np.array_equal(orders[i], orders[k]) == (seeds[i] == seeds[k])
+        epochs = orders[i].reshape(2, 10)  # two passes over the rows
+        np.testing.assert_array_equal(np.sort(epochs, axis=1), [range(10)] * 2)
+        assert not np.array_equal(*epochs)
+
+
+SMALL = TrainConfig(steps=2, batch_size=4, log_every=1)
+BAD_CONFIGS = [
+    ({"steps": 0}, "steps=0 .*at least 1"),
+    ({"steps": 5, "log_every": 2}, "steps=5 must be a multiple of log_every=2"),
+    ({"log_every": 0}, "log_every=0"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"accumulation": 0}, "accumulation=0"),
+    ({"accumulation": 3}, "batch_size=4 is not a multiple of accumulation=3"),
+    ({"students_at_once": 0}, "students_at_once=0"),
+    ({"warmup": 1.0}, "warmup=1.0 .*0 <= warmup < 1"),
+    ({"warmup": -0.1}, "warmup=-0.1"),
+    ({"clip": 0.0}, "clip=0.0 .*more than 0, or None"),
+    ({"clip": math.nan}, "clip=nan"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_CONFIGS)
+def test_impossible_settings(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": -1.0}, "learning rate -1.0"),
+        ({"learning_rate": math.nan}, "learning rate nan"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**32}, "seed 4294967296"),
+        ({"rank": 0}, "rank 0 .*at least 1"),
+    ],
+)
+def test_impossible_arms(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(ARM, **changes)
+
+
+def sweep(arms=(ARM,), data=DATA, config=SMALL, **options):
+    return Sweep(BASE, CFG, arms, data, config, **options)
+
+
+def changed(**leaves):
+    return {**DATA, "control": DATA["control"]._replace(**leaves)}
+
+
+def teacher(scales=3, batch=None):
+    return Teacher(steer(jnp.zeros((CFG.dim,)), 0), jnp.ones((scales,)), batch)
+
+
+def own_rows(tokens=None, mask=None):
+    """Rows of a teacher, the first predicted token of one of them, or its mask, changed."""
+    batch = stack_rows([DATA[name] for name in sorted(DATA)])
+    k = int(np.argmax(np.asarray(batch.loss_mask[1, 3]) > 0))
+    if tokens is not None:
+        batch = batch._replace(tokens=batch.tokens.at[1, 3, k].set(tokens))
+    if mask is not None:
+        batch = batch._replace(loss_mask=batch.loss_mask.at[1, 3, k].set(mask))
+    return batch
+
+
+BAD_SWEEPS = {
+    "no arms": (lambda: sweep(arms=()), "at least one arm"),
+    "no such data": (lambda: sweep([replace(ARM, data="clean")]), "'clean'; there are control"),
+    "rank without LoRA": (
+        lambda: sweep([replace(ARM, rank=2)], config=replace(SMALL, adapter=Vector(0))),
+        "rank=2, but .*not LoRA",
+    ),
+    "shapes": (lambda: sweep(data=DATA | {"steered": rows(5)}), "same shape; got .*\\(5, 9\\)"),
+    "packed and not": (
+        lambda: sweep(data=changed(segment_ids=DATA["control"].tokens)), "packed .*or none"
+    ),
+    "too few rows": (
+        lambda: sweep(config=replace(SMALL, batch_size=16)), "batch_size=16 .*\\(12 rows\\)"
+    ),
+    "nothing to predict": (
+        lambda: sweep(data=changed(loss_mask=jnp.zeros((ROWS, 9)).at[:, 0].set(1))),
+        "'control' holds no token to predict",
+    ),
+    "token outside": (
+        lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(32))),
+        "'control' holds token 32, .*0 to 31",
+    ),
+    "negative token": (
+        lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(-1))), "token -1"
+    ),
+    "layer": (lambda: sweep(config=replace(SMALL, adapter=Vector(2))).init(), "layer 2 .*0 to 1"),
+    "scales": (lambda: sweep(teacher=teacher(2)), "2 scales for 3 data sets"),
+    "teacher's shape": (
+        lambda: sweep(teacher=teacher(batch=stack_rows([DATA["control"]] * 2))), "must be the same"
+    ),
+    "teacher's tokens": (
+        lambda: sweep(teacher=teacher(batch=own_rows(tokens=0))), "row 3 of data 'mixed'"
+    ),
+    "teacher's number of tokens": (
+        lambda: sweep(teacher=teacher(batch=own_rows(mask=0))), "row 3 of data 'mixed': .*tokens"
+    ),
+    "other optimizer": (
+        lambda: sweep().with_arms([replace(ARM, optimizer=OptimizerSpec("adam"))]),
+        "same optimizers and ranks",
+    ),
+    "other number": (lambda: sweep().with_arms([ARM] * 2), "same optimizers and ranks"),
+    "other data": (lambda: sweep().with_arms([replace(ARM, data="x")]), "'x'; there are"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), BAD_SWEEPS.values(), ids=BAD_SWEEPS)
+def test_bad_input_is_one_clear_line(make, message):
+    with pytest.raises(InputError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
