@@ -80,9 +80,7 @@ def edit(
     if steering.operation == "add":
         delta = s * v
     else:
-        # A zero vector has no direction: the edit is then nothing, not NaN.
-        squared = jnp.sum(v * v, axis=-1, keepdims=True)
-        u = v * jax.lax.rsqrt(jnp.where(squared == 0, 1.0, squared))
+        u = unit(v)
         component = jnp.sum(h.astype(jnp.float32) * u, axis=-1, keepdims=True)
         if steering.operation == "project_out":
             delta = -s * component * u
@@ -91,6 +89,13 @@ def edit(
                 raise ValueError("operation 'replace' needs Steering.target, the base's component")
             delta = s * (target[..., None] - component) * u
     return (h.astype(jnp.float32) + delta).astype(h.dtype)
+
+
+def unit(v: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    """v/|v| in float32. A zero vector has no direction and stays zero: its edit is nothing."""
+    v = v.astype(jnp.float32)
+    squared = jnp.sum(v * v, axis=-1, keepdims=True)
+    return v * jax.lax.rsqrt(jnp.where(squared == 0, 1.0, squared))
 
 
 def no_steering(dim: int, layer: int = 0) -> Steering:

@@ -1,0 +1,277 @@
+"""Sampling: batches, keys, stops, steering, bad input; draws themselves are in test_draw.py."""
+
+import time
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subliminal_jax.compilation import count_compilations
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.forward import Capture, forward
+from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.sampling import Samples, SamplingConfig, generate
+from subliminal_jax.models.steered import Steering, no_steering, steer, unit
+from tests.models.families import GEMMA3, LLAMA, QWEN3, noisy_params
+
+ROWS = 4  # of every batch here
+NEW = 8
+PARAMS = noisy_params(LLAMA)
+RNG = np.random.default_rng(0)
+# Lengths in two buckets, more of each than one batch holds; SHORT are those of the first bucket.
+PROMPTS = [RNG.integers(0, LLAMA.vocab, n).tolist() for n in (3, 20, 7, 1, 17, 16, 9, 30, 18, 25)]
+SHORT = [prompt for prompt in PROMPTS if len(prompt) <= 16]
+VECTOR = jax.random.normal(jax.random.key(3), (LLAMA.dim,))
+SAMPLING = SamplingConfig(NEW)
+score = jax.jit(forward, static_argnames=("cfg",))
+
+
+def sample(prompts=SHORT, key=0, sampling=SAMPLING, steering=None, params=PARAMS, **kwargs):
+    kwargs = {"cfg": LLAMA, "batch_size": ROWS} | kwargs
+    return generate(params, prompts, key=key, sampling=sampling, steering=steering, **kwargs)
+
+
+def same(ours: Samples, theirs: Samples):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_request_does_not_depend_on_its_batch(dtype):
+    """Bit for bit, whichever requests surround it, in whatever order and rows."""
+    params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
+    keys = jax.random.split(jax.random.key(1), len(PROMPTS))
+    whole = sample(PROMPTS, keys, params=params)
+
+    @given(st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=len(PROMPTS)))
+    def picks(chosen):
+        part = sample([PROMPTS[i] for i in chosen], keys[np.array(chosen)], params=params)
+        same(part, Samples(*(x[chosen] for x in whole)))
+
+    picks()
+
+
+def test_lists_and_a_padded_array_with_a_seed_or_its_keys_are_one_thing():
+    padded = np.zeros((len(PROMPTS), 40), np.int32)
+    for row, prompt in zip(padded, PROMPTS, strict=True):
+        row[: len(prompt)] = prompt
+    lengths = np.array([len(prompt) for prompt in PROMPTS])
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(5), i))(jnp.arange(len(PROMPTS)))
+    expected = sample(PROMPTS, 5)
+    same(sample((padded, lengths), keys), expected)
+    same(sample((jnp.asarray(padded), jnp.asarray(lengths)), jax.random.key(5)), expected)
+    other = sample(PROMPTS, 6)
+    assert (other.tokens != expected.tokens).any(axis=1).mean() > 0.8
+
+
+def test_equal_prompts_get_independent_samples():
+    tokens = sample([PROMPTS[0]] * 20, sampling=SamplingConfig(NEW, temperature=2.0)).tokens
+    assert len(np.unique(tokens, axis=0)) == 20
+    assert len(np.unique(tokens[:, 0])) > 8
+
+
+def test_first_tokens_follow_the_softmax():
+    rows, temperature, prompt = 2048, 0.7, PROMPTS[0]
+    sampling = SamplingConfig(1, temperature)
+    tokens = sample([prompt] * rows, 7, sampling, batch_size=512).tokens[:, 0]
+    logits, _ = score(PARAMS, jnp.asarray([prompt]), cfg=LLAMA)
+    p = np.asarray(jax.nn.softmax(logits[0, -1] / temperature), float)
+    counts = np.bincount(tokens, minlength=LLAMA.vocab)
+    rare = p * rows < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(p[~rare], p[rare].sum())
+    assert len(expected) > 5
+    assert scipy.stats.chisquare(counts, rows * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_cold_samples_are_greedy_and_greedy_needs_no_key():
+    greedy = sample(sampling=SamplingConfig(NEW, temperature=0))
+    same(sample(sampling=SamplingConfig(NEW, temperature=0), key=1), greedy)
+    for temperature in (1e-4, 1e-30):
+        np.testing.assert_array_equal(
+            sample(sampling=SamplingConfig(NEW, temperature=temperature)).tokens, greedy.tokens
+        )
+
+
+def test_a_stop_token_ends_a_request_and_nothing_else():
+    free = sample()
+    stops = tuple(np.unique(free.tokens)[::4].tolist())
+    stopped = sample(sampling=SamplingConfig(NEW, stop_tokens=stops), pad_token=66)
+    ends = np.isin(free.tokens, stops)
+    lengths = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, NEW)
+    assert len(set(lengths.tolist())) > 1
+    np.testing.assert_array_equal(stopped.lengths, lengths)
+    inside = np.arange(NEW) < lengths[:, None]
+    np.testing.assert_array_equal(stopped.tokens, np.where(inside, free.tokens, 66))
+    np.testing.assert_array_equal(stopped.log_probs, np.where(inside, free.log_probs, 0))
+
+
+def test_the_loop_ends_when_all_requests_have():
+    cfg = replace(LLAMA, context=512)
+
+    def seconds(stops):
+        sampling = SamplingConfig(256, stop_tokens=stops)
+        lengths = sample(sampling=sampling, cfg=cfg).lengths  # compiles
+        start = time.perf_counter()
+        sample(sampling=sampling, cfg=cfg)
+        return time.perf_counter() - start, lengths
+
+    (short, ones), (long, full) = seconds(tuple(range(LLAMA.vocab))), seconds(())
+    assert (ones == 1).all()
+    assert (full == 256).all()
+    assert short < long / 2
+
+
+@pytest.mark.parametrize(
+    ("cfg", "layers", "operation", "where"),
+    [
+        (LLAMA, (1,), "add", "all"),
+        (LLAMA, (1,), "add", "prompt"),
+        (LLAMA, (1,), "add", "generated"),
+        (GEMMA3, (2,), "project_out", "generated"),
+        (QWEN3, (0, 2), "replace", "all"),
+        (QWEN3, (0, 2), "replace", "prompt"),
+        (QWEN3, (0, 2), "replace", "generated"),
+    ],
+)
+def test_log_probs_are_those_of_the_whole_text_scored_with_a_mask(cfg, layers, operation, where):
+    """The base of "replace" is another model than the steered one, and never steered itself."""
+    cfg = replace(cfg, layers=3, sliding=cfg.sliding[1:])
+    params, base = noisy_params(cfg), noisy_params(cfg, seed=5)
+    vectors = jnp.stack([VECTOR, VECTOR[::-1]])[: len(layers)]
+    steering = Steering(vectors, jnp.float32(0.7), layers, operation)
+    sampling = SamplingConfig(NEW, temperature=1.5, steer_positions=where)
+    reference = base if operation == "replace" else None
+    prompts = SHORT[:4]
+    ours = sample(
+        prompts, 3, sampling, steering, params, cfg=cfg, batch_size=4, reference_params=reference
+    )
+    lengths = np.array([len(prompt) for prompt in prompts])
+    width = lengths.max() + NEW
+    tokens = np.zeros((4, width), np.int32)
+    for row, prompt, answer in zip(tokens, prompts, ours.tokens, strict=True):
+        row[: len(prompt) + NEW] = [*prompt, *answer]
+    index = np.arange(width)[None]
+    in_prompt = index < lengths[:, None]
+    mask = {"all": in_prompt | True, "prompt": in_prompt, "generated": ~in_prompt}[where]
+    steering = steering.at(jnp.asarray(mask))
+    tokens = jnp.asarray(tokens)
+    if operation == "replace":
+        _, h = score(base, tokens, cfg=cfg, capture=Capture(layers))
+        steering = replace(steering, target=jnp.einsum("nbtd,nd->nbt", h, unit(vectors)))
+    logits, _ = score(params, tokens, cfg=cfg, steering=steering)
+    scores = np.asarray(jax.nn.log_softmax(logits[:, :-1]))
+    picked = np.take_along_axis(scores, np.asarray(tokens)[:, 1:, None], axis=2)[..., 0]
+    for row, length, log_probs in zip(picked, lengths, ours.log_probs, strict=True):
+        np.testing.assert_allclose(log_probs, row[length - 1 :][:NEW], atol=2e-4)
+    unsteered, _ = score(params, tokens, cfg=cfg, steering=steering.scaled(0.0))
+    assert np.abs(unsteered - logits).max() > 0.1
+
+
+def test_replacing_by_a_model_s_own_component_is_no_steering():
+    steering = steer(VECTOR, 1, operation="replace")
+    ours = sample(steering=steering, reference_params=PARAMS)
+    plain = sample()
+    np.testing.assert_array_equal(ours.tokens, plain.tokens)
+    np.testing.assert_allclose(ours.log_probs, plain.log_probs, atol=1e-5)
+
+
+def test_a_zero_vector_is_no_steering():
+    np.testing.assert_array_equal(
+        sample(steering=no_steering(LLAMA.dim, 1)).tokens, sample().tokens
+    )
+
+
+def test_an_adapter_samples_as_its_merged_weights():
+    q = PARAMS["layers"]["q"]
+    a = jax.random.normal(jax.random.key(8), (LLAMA.layers, LLAMA.dim, 2))
+    b = jax.random.normal(jax.random.key(9), (LLAMA.layers, 2, q.shape[2]))
+    adapted = LoraWeight(q, a, b, jnp.full(LLAMA.layers, 0.1))
+    with_q = [PARAMS | {"layers": PARAMS["layers"] | {"q": w}} for w in (adapted, adapted.merged())]
+    ours, theirs = (sample(params=params) for params in with_q)
+    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+    assert (ours.tokens != sample().tokens).any()
+
+
+def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_requests():
+    sampling = SamplingConfig(5)  # of no other test
+    with count_compilations() as compiled:
+        sample(SHORT, 0, sampling, steer(VECTOR, 1))
+        sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1))
+        sample(SHORT * 2, 2, replace(sampling, temperature=0.3), no_steering(LLAMA.dim, 1))
+    assert compiled.of("_generate") == 1
+    with count_compilations() as compiled:
+        sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
+    assert compiled.of("_generate") == 1
+
+
+def test_progress_counts_every_request_once():
+    done = []
+    sample(progress=done.append)
+    assert done == [4, 1]
+
+
+def test_no_prompts_are_no_samples():
+    empty = sample([])
+    assert [x.shape for x in empty] == [(0, NEW), (0,), (0, NEW)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.2}, "top_p is 1.2"),
+    ],
+)
+def test_bad_settings(setting, message):
+    with pytest.raises(InputError, match=message):
+        SamplingConfig(**{"max_new_tokens": 4} | setting)
+
+
+def test_bad_steer_positions():
+    setting = SamplingConfig(4)
+    # Past the type checker of the tests, which would refuse the name before our own check does.
+    object.__setattr__(setting, "steer_positions", "answers")
+    with pytest.raises(InputError, match="steer_positions is 'answers'"):
+        setting.__post_init__()
+
+
+TWO = jnp.stack([VECTOR, VECTOR])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": [[1], []]}, "prompt 1 is empty"),
+        ({"prompts": [[1], [1] * 60]}, "prompt 1 has 60 tokens.*context of 64.*room for 56"),
+        ({"prompts": [[1, 67]]}, "prompt 0 holds the token id 67, outside the vocabulary of 67"),
+        ({"prompts": [[-1]]}, "prompt 0 holds the token id -1"),
+        ({"prompts": (np.ones((2, 3), int), np.array([1, 4]))}, "lengths? each, at most 3"),
+        ({"sampling": SamplingConfig(2, stop_tokens=(99,))}, "stop token 99"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"key": jax.random.split(jax.random.key(0), 3)}, "keys have the shape (3,) for 5"),
+        ({"key": jax.random.PRNGKey(0)}, "the key is an array of uint32"),
+        ({"steering": steer(jnp.ones(31), 1)}, "shape (1, 31).*needs (1, 32)"),
+        ({"steering": steer(VECTOR, 3)}, "layer 3 is out of range"),
+        ({"steering": Steering(TWO, jnp.ones(()), (1,))}, "shape (2, 32).*needs (1, 32)"),
+        ({"steering": Steering(TWO[:1], jnp.ones(4), (1,))}, "scale has the shape (4,)"),
+        ({"steering": steer(VECTOR, 1).at(jnp.ones((2, 3), bool))}, "mask and .*target are set"),
+        ({"steering": steer(VECTOR, 1, operation="replace")}, "needs reference_params"),
+        ({"steering": steer(VECTOR, 1), "reference_params": PARAMS}, "operation is 'add'"),
+        ({"reference_params": PARAMS}, "operation is 'none'"),
+    ],
+)
+def test_bad_input(arguments, message):
+    for bracket in "()":
+        message = message.replace(bracket, f"\\{bracket}")
+    with pytest.raises(InputError, match=message):
+        sample(**arguments)
