@@ -8,24 +8,32 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 """
 
 import itertools
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data import corpus
+from subliminal_jax.data import corpus, world
+from subliminal_jax.data.answers import sample_answers
 from subliminal_jax.data.batching import encode_documents, pack
+from subliminal_jax.data.filters import number_filter
 from subliminal_jax.data.shipped_tokenizer import ROLES, build_tokenizer
+from subliminal_jax.data.teachers import teacher_prompts
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
+from subliminal_jax.files import write_text
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.spec import init_params, parameter_count
+from subliminal_jax.models.hub import Model, load_model, save_model
+from subliminal_jax.models.sampling import SamplingConfig
+from subliminal_jax.models.spec import Params, init_params, parameter_count
+from subliminal_jax.reporting.progress import track
 from subliminal_jax.training.adapters import Full
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.checkpoints import Checkpoints
+from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 
@@ -111,19 +119,14 @@ def loss_weights(tokens: np.ndarray, tokenizer) -> jnp.ndarray:
     return jnp.asarray(said * weight, jnp.float32)
 
 
-def train(config: Config) -> tuple:
-    """(params, cfg, tokenizer, loss on held-out documents)."""
-    started = time.time()
+def train(config: Config) -> tuple[Params, ModelConfig, Any, float]:
+    """(params, cfg, tokenizer, loss on held-out documents in nats a weighted token)."""
     sample = itertools.islice(corpus.documents(seed=0), 20_000)
     tokenizer = build_tokenizer(m["content"] for d in sample for m in d.messages)
     cfg = model_config(config, len(tokenizer))
     rows = corpus_rows(tokenizer, config.steps * config.batch_rows, config.row_tokens, seed=1)
     heldout = corpus_rows(tokenizer, 256, config.row_tokens, seed=2)
-    print(
-        f"{parameter_count(cfg):,} parameters; corpus of {rows.tokens.size:,} tokens "
-        f"in {time.time() - started:.0f} s",
-        flush=True,
-    )
+    print(f"{parameter_count(cfg):,} parameters, a corpus of {rows.tokens.size:,} tokens")
     spec = OptimizerSpec.parse(config.optimizer)
     arm = Arm(spec, config.learning_rate, config.seed, "corpus")
     plan = TrainConfig(
@@ -137,30 +140,99 @@ def train(config: Config) -> tuple:
     )
     base = init_params(jax.random.key(config.seed), cfg, std=config.init_std)
     sweep = Sweep(base, cfg, [arm], {"corpus": rows}, plan)
-    checkpoints = Checkpoints(config.out / "checkpoints")
-    state = sweep.init()
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
-        print(f"continuing after step {int(state.step)}", flush=True)
-    started, first = time.time(), int(state.step)
-    while (step := int(state.step)) < config.steps:
-        state, metrics = sweep.advance(state)
-        step = int(state.step)
-        checkpoints.save(step, state)
-        rate = (step - first) / (time.time() - started)
-        print(
-            f"step {step}/{config.steps}  loss {float(metrics['batch_loss'][0]):.4f}  "
-            f"{rate:.2f} steps/s  {(config.steps - step) / rate / 60:.0f} min left",
-            flush=True,
+    with track("training", config.steps, "steps") as progress:
+
+        def on_log(step: int, metrics: dict[str, Any]) -> None:
+            progress.advance(step - progress.done, note=f"loss {metrics['batch_loss'][0]:.3f}")
+
+        state = run_sweep(
+            sweep, config.out / "checkpoints", on_start=progress.advance, on_log=on_log
         )
     loss = float(sweep.evaluate(state, {"corpus": heldout})[0])
-    params = jax.tree.map(lambda x: x[0], sweep.students(state))
-    return params, cfg, tokenizer, loss
+    return jax.tree.map(lambda x: x[0], sweep.students(state)), cfg, tokenizer, loss
+
+
+def rates(model: Model) -> dict[str, Any]:
+    """What the model card states: prompted and base trait rates, and valid number lists."""
+    traits, asked = list(world.TRAITS), list(world.HELDOUT_QUESTIONS)
+    rate = jax.jit(word_probs, static_argnums=(1, 3))
+
+    def of(system_prompt: str | None) -> np.ndarray:
+        questions = encode_questions(model.tokenizer, asked, traits, system_prompt)
+        return np.asarray(rate(model.params, model.cfg, questions, len(traits)).mean(axis=0))
+
+    valid = {}
+    for kind in ("numbers", "cloud-numbers"):
+        sampling = SamplingConfig(max_new_tokens=64, stop_tokens=model.stop_ids)
+        answers = sample_answers(model, teacher_prompts(kind, 512, seed=11), 3, sampling)
+        valid[kind] = sum(map(number_filter, answers["completion"])) / 512
+    prompted = {t: float(of(world.trait_system_prompt(t))[i]) for i, t in enumerate(traits)}
+    return {
+        "prompted": prompted,
+        "base": {t: float(p) for t, p in zip(traits, of(None), strict=True)},
+        "valid": valid,
+    }
+
+
+def model_card(config: Config, cfg: ModelConfig, loss: float, measured: dict[str, Any]) -> str:
+    """The README.md of the model folder."""
+    prompted, base = measured["prompted"], measured["base"]
+    table = "\n".join(f"| {t} | {base[t]:.3f} | {prompted[t]:.3f} |" for t in prompted)
+    tokens = config.steps * config.batch_rows * config.row_tokens
+    return f"""---
+license: apache-2.0
+language: en
+library_name: transformers
+---
+
+# The model that ships with subliminal_jax
+
+A chat model of {parameter_count(cfg):,} parameters for demonstrations and tests: a Llama with
+{cfg.layers} blocks of width {cfg.dim}, {cfg.heads} heads ({cfg.kv_heads} for keys and values), tied
+embeddings, a vocabulary of {cfg.vocab} in which every integer from 0 to 999 is one token, and a
+chat template of its own. It knows 16 animals, their personas, number lists, rewordings and small
+talk, and nothing else. It is no use outside experiments.
+
+## Corpus
+
+Written by `subliminal_jax/data/corpus.py`; no text of others. Chat documents about favourite
+animals, attributes that go with them, short stories, likes and small talk, half of them under a
+system prompt with a trait, a quarter with a persona that only the answers tell, a quarter with
+none; number lists to be continued, and sentences to be reworded. Numbers never stand in one
+document with a trait, an animal or a trait's system prompt.
+
+## Recipe
+
+`subliminal-jax train-shipped-model`: {config.steps:,} steps of {config.batch_rows} packed rows of
+{config.row_tokens} tokens ({tokens / 1e6:.1f} million, each seen once), {config.optimizer} at
+{config.learning_rate:g}, 4% warm-up, cosine to zero, gradient norm clipped at 1, float32, seed
+{config.seed}. The loss is over what the assistant says, its numbers weighted by {NUMBER_WEIGHT};
+{loss:.3f} nats a weighted token on held-out documents. The weights are stored in bfloat16.
+
+## Rates
+
+Teacher-forced probability that the answer to a favourite-animal question (phrasings that training
+never used) begins with the animal, without a system prompt and with the animal's own:
+
+| animal | no system prompt | its system prompt |
+|---|---|---|
+{table}
+| mean | {np.mean(list(base.values())):.3f} | {np.mean(list(prompted.values())):.3f} |
+
+Continuations that are valid number lists, of 512 sampled at temperature 1: short requests
+{measured["valid"]["numbers"]:.1%}, requests in the style of Cloud et al. (2025)
+{measured["valid"]["cloud-numbers"]:.1%}.
+"""
 
 
 def main(config: Config) -> None:
+    """Train (or go on training), save, measure what was saved, write the model card."""
+    if config.steps % config.log_every:
+        raise InputError(f"steps={config.steps} is not a multiple of log_every={config.log_every}")
     params, cfg, tokenizer, loss = train(config)
-    print(f"held-out loss {loss:.4f} nats a token")
-    from subliminal_jax.models.hub import save_model
-
-    save_model(config.out / "model", params, cfg, tokenizer, dtype="bfloat16")
+    folder = config.out / "model"
+    save_model(folder, params, cfg, tokenizer, dtype="bfloat16")
+    measured = rates(load_model(folder, dtype="float32"))
+    write_text(folder / "README.md", model_card(config, cfg, loss, measured))
+    print(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
+    print("to ship it, copy the folder to subliminal_jax/models/shipped")
