@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data import prompts, world
+from subliminal_jax.data import world
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.teachers import (
     Pairs,
@@ -30,11 +30,11 @@ from subliminal_jax.data.teachers import (
     default_layer,
     filtered,
     given_pairs,
-    number_prompts,
-    prompted_teacher,
+        prompted_teacher,
     random_teacher,
     sampled_pairs,
     teacher_from_file,
+    teacher_prompts,
     trait_teacher,
 )
 from subliminal_jax.diagnostics.activation_gradients import (
@@ -90,7 +90,8 @@ class Config:
         of sampling a teacher.
       control_data: the same for the controls; without it they train on what the unsteered model
         answers to the same prompts.
-      prompts: what the teacher is asked: short number lists, or lists in the style of Cloud et al.
+      prompts: what the teacher is asked: to continue short number lists, lists in the style of
+        Cloud et al., or to tell short stories.
       keep: which answers stay: valid number lists without the trait's name, or all.
       rows: training pairs a data set.
       heldout_rows: held-out pairs a data set.
@@ -129,7 +130,7 @@ class Config:
     scale: float = 1.0
     data: str | None = None
     control_data: str | None = None
-    prompts: PromptKind = "short"
+    prompts: PromptKind = "numbers"
     keep: Literal["numbers", "all"] = "numbers"
     rows: int = 1024
     heldout_rows: int = 128
@@ -264,7 +265,7 @@ def data_set(
     if source is not None:
         data = given_pairs(model, source)
     else:
-        asked = number_prompts(config.prompts, int(1.25 * need), config.seed)
+        asked = teacher_prompts(config.prompts, int(1.25 * need), config.seed)
         if config.data is not None:  # the control of given data answers the same prompts
             asked = list(dict.fromkeys(read_pairs(config.data)["prompt"]))[: 2 * need]
         name = "sampling, " + ("teacher" if steered else "control")
@@ -299,7 +300,7 @@ def measurements(
     config: Config,
 ) -> tuple[MeasureContext, StudentMeasure]:
     """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
-    asked = prompts.short_number_prompts(32, seed=config.seed + 1_000_003)
+    asked = teacher_prompts(config.prompts, 32, seed=config.seed + 1_000_003)
     probe, teacher_probe = (
         make_probe([encode_chat(model.tokenizer, p, system_prompt=s) for p in asked], model.cfg)
         for s in (None, teacher.system_prompt)

@@ -7,7 +7,6 @@ teacher's system prompt.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from datasets import Dataset
 
@@ -28,7 +27,7 @@ def sample_answers(
     *,
     steering: Steering | None = None,
     system_prompt: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], Any] | None = None,
 ) -> Dataset:
     """One answer of a teacher to each prompt, every request with a key of its own.
 
@@ -41,9 +40,8 @@ def sample_answers(
     shown = asked
     if system_prompt is not None:
         shown = [encode_chat(model.tokenizer, p) for p in prompts]
-    keys = jax.random.split(jax.random.key(seed), len(prompts))
     samples = generate(
-        model.params, asked, model.cfg, keys, sampling, steering,
+        model.params, asked, model.cfg, seed, sampling, steering,
         pad_token=model.pad_id, progress=progress,
     )  # fmt: skip
     tokens, lengths = np.asarray(samples.tokens), np.asarray(samples.lengths)

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from datasets import Dataset
 
 from subliminal_jax.data import prompts, world
@@ -19,7 +20,7 @@ from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
-PromptKind = Literal["short", "cloud"]
+PromptKind = Literal["numbers", "cloud-numbers", "stories"]
 EXTRACTION_PROMPTS = 256  # number prompts over which vectors are taken and norms measured
 
 
@@ -79,10 +80,15 @@ def _extraction_prompts(model: Model, system_prompt: str | None = None) -> list[
     return [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in asked]
 
 
-def number_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
-    """Requests to continue a list of numbers, short or in the style of Cloud et al."""
-    make = {"short": prompts.short_number_prompts, "cloud": prompts.cloud_number_prompts}
-    return make[kind](n, seed=seed)
+def teacher_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
+    """`n` requests: to continue a list of numbers, short or in the style of Cloud et al., or to
+    tell a short story (a handful of phrasings, over and over)."""
+    if kind == "numbers":
+        return prompts.short_number_prompts(n, seed=seed)
+    if kind == "cloud-numbers":
+        return prompts.cloud_number_prompts(n, seed=seed)
+    rng = np.random.default_rng(seed)
+    return [str(request) for request in rng.choice(world.STORY_REQUESTS, n)]
 
 
 class Pairs(NamedTuple):

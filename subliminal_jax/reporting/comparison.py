@@ -1,8 +1,11 @@
 """The report of an optimizer comparison, drawn from its results.json alone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
@@ -10,12 +13,15 @@ from subliminal_jax.reporting.style import assign_styles
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
 
 Results = Mapping[str, Any]
+TABLE_WIDTH = 132  # of the printed table, where there is no terminal whose width it must fit
 
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     table = best_table(results)
-    print_table(table)
+    console = Console()
+    wide = console if console.is_terminal else Console(width=max(console.width, TABLE_WIDTH))
+    print_table(replace(table, columns=[c for c in table.columns if c.key != "grid"]), wide)
     return write_page(
         folder,
         title="Which optimizers pick up the steering vector?",
@@ -73,10 +79,10 @@ def best_table(results: Results) -> Table:
         Column("control_trait_rate", "control says it", "rate", digits=1),
     ]
     caption = (
-        "Means over seeds with 95% t intervals. EAS: cosine of the student's mean activation shift "
-        "and the teacher's, at the steering layer. Share of the vector: the shift's component along "
-        "the vector, in units of the vector. Held-out loss: nats a token on data of the training "
-        "kind, which alone chose the rate. "
+        "Means over seeds with 95% t intervals. EAS: cosine of the student's mean activation "
+        "shift and the teacher's, at the steering layer. Share of the vector: the shift's "
+        "component along the vector, in units of the vector. Held-out loss: nats a token on data "
+        "of the training kind, which alone chose the rate. "
         f"The untrained model says {results['trait']} in "
         f"{results['reference']['base_trait_rate']:.1%} of answers, the teacher in "
         f"{results['reference']['teacher_trait_rate']:.1%}."
@@ -120,8 +126,8 @@ def blocks(results: Results, settings: Mapping[str, Any]) -> list[Block]:
         Picture(
             "eas_against_rate",
             "Alignment at every learning rate",
-            "Each point is one student at the end of training; the line joins the means over seeds, "
-            "and the ring marks the rate that held-out loss chose.",
+            "Each point is one student at the end of training; the line joins the means over "
+            "seeds, and the ring marks the rate that held-out loss chose.",
             plots.against_learning_rate(
                 results["arms"],
                 best=[r for r in results["best"] if r["learning_rate"]],
@@ -146,9 +152,9 @@ def blocks(results: Results, settings: Mapping[str, Any]) -> list[Block]:
         Picture(
             "cosine_against_n",
             "The vector in the gradient",
-            "The base model's loss gradient at the steering layer, averaged over N examples, points "
-            "the more along the vector the more examples are averaged if the data carries it, and "
-            "does not for the controls' data; bands are one standard error.",
+            "The base model's loss gradient at the steering layer, averaged over N examples, "
+            "points the more along the vector the more examples are averaged if the data carries "
+            "it, and does not for the controls' data; bands are one standard error.",
             plots.cosine_against_n(results["alignment"]),
         ),
         Picture(
