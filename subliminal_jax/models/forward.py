@@ -244,6 +244,18 @@ def _block(
     return h + x, kv
 
 
+def _all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Keep for the backward pass what a block computes, but not the weights it read."""
+    return primitive.name not in ("dynamic_slice", "squeeze")
+
+
+_SAVED: dict[Remat, Callable[..., bool]] = {
+    "none": _all_but_weights,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "block": jax.checkpoint_policies.nothing_saveable,
+}
+
+
 class _Runner:
     """Runs the stacked layers in pieces between the stops."""
 
@@ -260,13 +272,8 @@ class _Runner:
         steered = () if steering is None else steering.layers
         captured = () if capture is None else capture.layers
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
-        block: Callable[..., Any] = partial(_block, cfg=cfg, context=context)
-        if remat != "none":
-            policy = None
-            if remat == "dots":
-                policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            block = jax.checkpoint(block, prevent_cse=False, policy=policy)
-        self.block = block
+        self.block = partial(_block, cfg=cfg, context=context)
+        self.policy = _SAVED[remat]
 
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
@@ -314,14 +321,13 @@ class _Runner:
     def _scan(
         self, h: Array, layers: dict[str, Any], start: int, stop: int
     ) -> tuple[Array, tuple[Array, Array] | None]:
-        piece = jax.tree.map(lambda leaf: leaf[start:stop], layers)
+        run = self._layer(layers)
 
         def body(h, x):
-            w, slides = x
-            h, own = self.block(h, w, slides, None)
+            h, own = run(h, *x)
             return h, (own if self.keep_kv else None)
 
-        return jax.lax.scan(body, h, (piece, self._sliding(start, stop)))
+        return jax.lax.scan(body, h, self._which(start, stop))
 
     def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
         steering, L = self.steering, self.cfg.layers
@@ -334,20 +340,38 @@ class _Runner:
                 t = steering.target
                 target = jnp.zeros((L, *t.shape[1:]), t.dtype).at[at].set(t)
 
+        run = self._layer(layers)
+
         def body(h, x):
-            w, slides, v, c = x
-            h, own = self.block(h, w, slides, None)
+            which, v, c = x
+            h, own = run(h, *which)
             if steering is not None:
                 h = edit(h, v, steering, c)
             kept = None if self.capture is None else self._keep(h)
             return h, (kept, own if self.keep_kv else None)
 
-        h, (kept, own) = jax.lax.scan(body, h, (layers, self._sliding(0, L), vectors, target))
+        h, (kept, own) = jax.lax.scan(body, h, (self._which(0, L), vectors, target))
         return h, kept, own
 
-    def _sliding(self, start: int, stop: int) -> Bool[Array, " layers"] | None:
-        flags = self.cfg.sliding[start:stop]
-        return jnp.asarray(flags) if self.cfg.has_sliding_layers else None
+    def _layer(self, layers: dict[str, Any]) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
+        """A function (residual stream, layer, whether it slides) that runs one layer of the stack.
+
+        It reads the layer's weights at its index: a scan over a slice of the stack would first
+        copy that slice, so that every pass held the weights twice.
+        """
+
+        def run(h: Array, layer: Array, slides: Array | None) -> tuple[Array, tuple[Array, Array]]:
+            w = jax.tree.map(
+                lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False), layers
+            )
+            return self.block(h, w, slides, None)
+
+        return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
+
+    def _which(self, start: int, stop: int) -> tuple[Array, Array | None]:
+        """The index of each layer, and whether it slides."""
+        flags = self.cfg.sliding[start:stop] if self.cfg.has_sliding_layers else None
+        return jnp.arange(start, stop), None if flags is None else jnp.asarray(flags)
 
     def _edit(self, h: Array, layer: int) -> Array:
         steering = self.steering

@@ -320,3 +320,17 @@ def test_a_layer_that_does_not_exist_is_refused(layer):
         forward(PARAMS["llama"], TOKENS, LLAMA, steer(VECTOR, layer))
     with pytest.raises(InputError, match=f"layer {layer} is out of range"):
         forward(PARAMS["llama"], TOKENS, LLAMA, capture=Capture((layer,)))
+
+
+def test_no_pass_copies_the_weights():
+    """Scratch memory of the compiled programs, against the size of the weights they read."""
+    cfg = replace(LLAMA, dim=128, layers=8, mlp_dim=512)
+    params = init_params(jax.random.key(0), cfg)
+    size = 4 * parameter_count(cfg)
+
+    def logits(vector, params):
+        return forward(params, TOKENS[:1, :4], cfg, steer(vector, 3))[0]
+
+    for program in (logits, jax.grad(lambda v, p: logits(v, p).sum())):
+        compiled = jax.jit(program).lower(jnp.zeros(cfg.dim), params).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < size / 4

@@ -23,6 +23,15 @@ PROMPTS = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread():
+    """Two threads that wait for each other at every tiny matrix are slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def theirs(model, prompts, pad):
     """`generate` of transformers on one batch, padded on the left as it wants it."""
     width = max(map(len, prompts))
