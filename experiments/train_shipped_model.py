@@ -4,7 +4,7 @@
 
 About an hour on 2 CPU cores (2,000 steps of 4,096 tokens); interrupted, the same command goes on
 from the last checkpoint. Writes `OUT/model` in Hugging Face format with its model card. Expected:
-prompted trait rate above 0.85, base rate of every animal below 0.2, number lists valid above 0.95.
+prompted trait rate above 0.85, base rate of every animal below 0.2, number lists valid above 0.9.
 """
 
 import itertools
