@@ -142,7 +142,6 @@ class Run:
 
 ZOO = (
     arm("adamw", 1e-2, 0, "steered", rank=2),
-    arm("sgd", 0.3, 1, "control"),
     arm("schedule_free_adamw", 1e-2, 0, "control"),
     arm("adafactor", 1e-2, 1, "steered", rank=2),
     arm("sophia:update_interval=2", 1e-2, 2, "steered", rank=2),
@@ -153,7 +152,7 @@ ZOO = (
 
 @pytest.fixture(scope="module")
 def zoo():
-    return Run(Sweep(BASE, CFG, ZOO, DATA, replace(CONFIG, log_every=3, students_at_once=7)))
+    return Run(Sweep(BASE, CFG, ZOO, DATA, replace(CONFIG, log_every=3, students_at_once=6)))
 
 
 @pytest.mark.parametrize("i", range(len(ZOO)), ids=[a.optimizer.name for a in ZOO])
