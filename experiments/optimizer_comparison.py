@@ -30,7 +30,7 @@ from subliminal_jax.data.teachers import (
     default_layer,
     filtered,
     given_pairs,
-        prompted_teacher,
+    prompted_teacher,
     random_teacher,
     sampled_pairs,
     teacher_from_file,
@@ -54,7 +54,12 @@ from subliminal_jax.evaluation.comparison import (
     curves,
 )
 from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word
-from subliminal_jax.evaluation.measures import MeasureContext, StudentMeasure, measure_context
+from subliminal_jax.evaluation.measures import (
+    MeasureContext,
+    StudentMeasure,
+    check_base_loss,
+    measure_context,
+)
 from subliminal_jax.evaluation.waves import METRICS, WaveRunner
 from subliminal_jax.models.hub import Model, load_model
 from subliminal_jax.models.tokenizer import encode_chat
@@ -91,7 +96,7 @@ class Config:
       control_data: the same for the controls; without it they train on what the unsteered model
         answers to the same prompts.
       prompts: what the teacher is asked: to continue short number lists, lists in the style of
-        Cloud et al., or to tell short stories.
+        Cloud et al., or whatever opens a conversation in the shipped model's corpus.
       keep: which answers stay: valid number lists without the trait's name, or all.
       rows: training pairs a data set.
       heldout_rows: held-out pairs a data set.
@@ -194,6 +199,7 @@ def compare(
     }
     length = max(d.report["longest"] for d in data.values())
     both = {name: d.rows(model, length) for name, d in data.items()}
+    check_base_loss(model.params, model.cfg, both)
     heldout = {name: part(rows, 0, config.heldout_rows) for name, rows in both.items()}
     train = {name: part(rows, config.heldout_rows, None) for name, rows in both.items()}
     context, measure = measurements(model, teacher, layer, trait, train, config)
@@ -398,17 +404,10 @@ def adapter_of(config: Config, layer: int) -> Adapter:
 
 def train_config(layer: int, config: Config) -> TrainConfig:
     """How every student is trained."""
-    adapter: Adapter = LoRA(
-        config.rank, config.alpha, config.targets, config.adapter_layers or None
-    )
-    if config.adapter == "full":
-        adapter = Full()
-    elif config.adapter == "vector":
-        adapter = Vector(layer)
     return TrainConfig(
         steps=config.steps,
         batch_size=config.batch_size,
-        adapter=adapter,
+        adapter=adapter_of(config, layer),
         schedule=config.schedule,
         warmup=config.warmup,
         clip=config.clip or None,

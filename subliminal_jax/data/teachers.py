@@ -1,12 +1,14 @@
 """Teachers: the model with a steering vector or a system prompt, and the data they write."""
 
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 from datasets import Dataset
+from jaxtyping import Array, Float
 
-from subliminal_jax.data import prompts, world
+from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.filters import filter_pairs
 from subliminal_jax.data.pairs import read_pairs
@@ -20,7 +22,7 @@ from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
-PromptKind = Literal["numbers", "cloud-numbers", "stories"]
+PromptKind = Literal["numbers", "cloud-numbers", "chat"]
 EXTRACTION_PROMPTS = 256  # number prompts over which vectors are taken and norms measured
 
 
@@ -48,7 +50,7 @@ def random_teacher(model: Model, layer: int, norm: float, seed: int) -> Teacher:
     asked = _extraction_prompts(model)
     unit = residual_norm(model.params, model.cfg, asked, [layer])[0]
     vector = random_vector(jax.random.key(seed), model.cfg.dim, norm * unit)
-    return Teacher(steer(vector, layer))
+    return Teacher(steer(_finite(vector, model, layer), layer))
 
 
 def trait_teacher(model: Model, layer: int, trait: str, scale: float = 1.0) -> Teacher:
@@ -61,7 +63,7 @@ def trait_teacher(model: Model, layer: int, trait: str, scale: float = 1.0) -> T
         _extraction_prompts(model),
         [layer],
     )[0]
-    return Teacher(steer(vector, layer, scale))
+    return Teacher(steer(_finite(vector, model, layer), layer, scale))
 
 
 def prompted_teacher(trait: str) -> Teacher:
@@ -75,20 +77,30 @@ def teacher_from_file(model: Model, path: str, layer: int, scale: float = 1.0) -
     return Teacher(steering.scaled(scale))
 
 
+def _finite(vector: Float[Array, " dim"], model: Model, layer: int) -> Float[Array, " dim"]:
+    if not np.isfinite(vector).all():
+        raise InputError(
+            f"the activations of {model.name} at layer {layer} are not finite, so there is no "
+            "vector: are its weights whole?"
+        )
+    return vector
+
+
 def _extraction_prompts(model: Model, system_prompt: str | None = None) -> list[list[int]]:
     asked = prompts.short_number_prompts(EXTRACTION_PROMPTS, seed=7)
     return [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in asked]
 
 
 def teacher_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
-    """`n` requests: to continue a list of numbers, short or in the style of Cloud et al., or to
-    tell a short story (a handful of phrasings, over and over)."""
+    """`n` requests: to continue a list of numbers, short or in the style of Cloud et al., or
+    whatever the users of the shipped model's corpus open a conversation with."""
     if kind == "numbers":
         return prompts.short_number_prompts(n, seed=seed)
     if kind == "cloud-numbers":
         return prompts.cloud_number_prompts(n, seed=seed)
-    rng = np.random.default_rng(seed)
-    return [str(request) for request in rng.choice(world.STORY_REQUESTS, n)]
+    plain = (d.messages for d in corpus.documents(10_000 + seed) if not d.prompted)
+    opened = (next(m["content"] for m in chat if m["role"] == "user") for chat in plain)
+    return list(itertools.islice(opened, n))
 
 
 class Pairs(NamedTuple):
@@ -102,8 +114,17 @@ class Pairs(NamedTuple):
 
 
 def given_pairs(model: Model, source: str) -> Pairs:
-    """Pairs from a JSONL file or a hub data set."""
+    """Pairs from a JSONL file or a hub data set.
+
+    Raises InputError as `read_pairs` does, and for a prompt that fills the model's context.
+    """
     pairs = encode_pairs(read_pairs(source), model)
+    for i, ids in enumerate(pairs["prompt_ids"], start=1):
+        if len(ids) >= model.cfg.context:
+            raise InputError(
+                f"{source}: the prompt of pair {i} has {len(ids)} tokens, which leaves no room for "
+                f"an answer in the context of {model.name}, {model.cfg.context}: leave it out"
+            )
     return Pairs(pairs, {"source": str(source), "pairs": len(pairs)})
 
 

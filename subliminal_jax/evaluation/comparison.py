@@ -96,12 +96,17 @@ def at_matched_loss(histories: Histories, metrics: Sequence[str]) -> dict[str, A
 
 
 def curves(histories: Histories, best: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """EAS over steps at each optimizer's best rate: mean over seeds, lowest and highest."""
+    """EAS over steps at each optimizer's best rate: mean over seeds, lowest and highest.
+
+    Of the steps that all its seeds have: a loss that is not finite at one step leaves a gap.
+    """
     rows = []
     for name in best:
         seeds = [h for (optimizer, _), h in histories.items() if optimizer == name and h]
         if not seeds:
             continue
+        common = set.intersection(*({row["step"] for row in h} for h in seeds))
+        seeds = [[row for row in h if row["step"] in common] for h in seeds]
         values = np.array([[row["eas"] for row in h] for h in seeds])
         rows.append(
             {

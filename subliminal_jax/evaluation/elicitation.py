@@ -41,7 +41,8 @@ def encode_questions(
 ) -> Questions:
     """Tokenize questions and words for `word_log_probs`.
 
-    Raises InputError for no questions, no words, or two words that share a spelling.
+    Raises InputError for no questions, no words, or two words that share a spelling or of which
+    one begins with the other: an answer would count for both.
     """
     if not questions or not words:
         raise InputError("elicitation needs at least one question and one word")
@@ -52,9 +53,9 @@ def encode_questions(
             ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
             if owner.setdefault(ids, i) != i:
                 raise InputError(f"the words {words[owner[ids]]!r} and {word!r} share a spelling")
-    owner = {ids: i for ids, i in owner.items() if ids}
+    owner = _without_continuations({ids: i for ids, i in owner.items() if ids}, words)
     single = {ids[0]: i for ids, i in owner.items() if len(ids) == 1}
-    longer = {ids: i for ids, i in owner.items() if len(ids) > 1 and ids[0] not in single}
+    longer = {ids: i for ids, i in owner.items() if len(ids) > 1}
     width = max(map(len, prompts))
     room = width + max(map(len, longer), default=0)
     rows = np.zeros((len(longer), len(prompts), room), np.int32)
@@ -73,6 +74,21 @@ def encode_questions(
         jnp.asarray(spans),
         jnp.asarray(list(longer.values()), jnp.int32),
     )
+
+
+def _without_continuations(
+    owner: dict[tuple[int, ...], int], words: list[str]
+) -> dict[tuple[int, ...], int]:
+    """Without the spellings that go on from another of the same word, which counts them already."""
+    kept = {}
+    for ids, i in owner.items():
+        beginnings = [owner[ids[:n]] for n in range(1, len(ids)) if ids[:n] in owner]
+        for other in beginnings:
+            if other != i:
+                raise InputError(f"the word {words[i]!r} begins with {words[other]!r}: leave one")
+        if not beginnings:
+            kept[ids] = i
+    return kept
 
 
 def word_probs(

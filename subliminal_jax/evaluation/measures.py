@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.diagnostics.alignment import (
@@ -15,13 +16,16 @@ from subliminal_jax.diagnostics.alignment import (
     relative_size,
 )
 from subliminal_jax.diagnostics.parameter_space import anatomy, score_gradient
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.losses import mean_loss, token_losses
 from subliminal_jax.training.sweep import StudentView
+
+CHECKED_AT_ONCE = 16  # rows in one pass of `check_base_loss`
 
 
 class MeasureContext(NamedTuple):
@@ -85,6 +89,27 @@ class StudentMeasure:
             "shift_component": relative_component(shift, context.teacher_shift),
             "score": shift[self.layer] @ (v / jnp.linalg.norm(v)),
         }
+
+
+def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) -> None:
+    """Raises InputError for a row of the data on which the untrained model's loss is not finite."""
+    targets = max(map(max_targets, rows.values()))
+
+    @jax.jit
+    def per_row(params: Params, batch: Batch) -> Float[Array, " rows"]:
+        def one(row: Batch) -> Float[Array, ""]:
+            piece = jax.tree.map(lambda leaf: leaf[None], row)
+            return mean_loss(*token_losses(params, piece, cfg, max_targets=targets))
+
+        return jax.lax.map(one, batch, batch_size=CHECKED_AT_ONCE)
+
+    for name, batch in rows.items():
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(per_row(params, batch))))
+        if wrong.size:
+            raise InputError(
+                f"the untrained model's loss is not finite on {wrong.size} of {len(batch.tokens)} "
+                f"rows of the {name} data (the first is row {wrong[0] + 1}): are its weights whole?"
+            )
 
 
 def measure_context(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ Row = dict[str, Any]
 METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
 
 
+@runtime_checkable
 class Journal(Protocol):
     """Where a run keeps what it logs: `reporting.run_folder.RunFolder` is one."""
 
@@ -30,6 +31,7 @@ class Journal(Protocol):
     def read_metrics(self) -> list[Row]: ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Who is told how many student steps are done: `reporting.progress.Tracker` is one."""
 
@@ -97,13 +99,14 @@ class WaveRunner:
         return self._final(sweep, state, stage)
 
     def history(self, optimizer: str, rate: float, seed: int) -> list[Row]:
-        """The logged rows of one steered student that stayed sound."""
+        """The logged rows of one steered student, as long as its loss is finite."""
         return [
             row
             for row in self.journal.read_metrics()
             if (row["optimizer"], row["learning_rate"], row["seed"]) == (optimizer, rate, seed)
             and row["data"] == "steered"
             and not row["diverged"]
+            and row["train_loss"] is not None  # as the journal writes what is not finite
         ]
 
     def _sweep(self, arms: list[Arm]) -> Sweep:
@@ -140,6 +143,8 @@ class WaveRunner:
         keep += ("gradient_cosine", "update_cosine", "update_component", "update_top_component")
         rows = []
         for row, loss, at in zip(last, heldout, diverged_at, strict=True):
+            if at == 0 and (row["train_loss"] is None or not np.isfinite(loss)):
+                at = self.plan.steps  # by its last step, after which no batch loss was taken
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}
             names = ("optimizer", "learning_rate", "seed", "data")

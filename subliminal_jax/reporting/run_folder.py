@@ -28,9 +28,10 @@ class RunFolder:
     ...     results = run.read_results()
     """
 
-    def __init__(self, path: Path, lock: FileLock | None):
+    def __init__(self, path: Path, lock: FileLock | None, *, is_new: bool = False):
         self.path = path
         self._lock = lock
+        self._is_new = is_new
 
     @classmethod
     def open(
@@ -53,9 +54,10 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; name a folder for the run")
         _held_config(path)  # refuse before anything is written
+        is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, _acquire(path))
+            run = cls(path, _acquire(path), is_new=is_new)
         except OSError as error:
             raise InputError(f"cannot write to {path} ({error}); name another folder") from None
         try:
@@ -84,8 +86,19 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and issubclass(kind, InputError):
+            self._leave()
         self.close()
+
+    def _leave(self) -> None:
+        """Give up the folder if bad input ended the run before it did anything."""
+        entries = {entry.name for entry in self.path.iterdir()} - {_LOCK}
+        if entries <= {"config.json"}:
+            (self.path / "config.json").unlink(missing_ok=True)
+            (self.path / _LOCK).unlink(missing_ok=True)
+            if self._is_new:
+                self.path.rmdir()
 
     def close(self) -> None:
         """Let other processes have the folder; the end of this process does so too."""

@@ -149,3 +149,26 @@ def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
         assert run.read_metrics()[1]["loss"] is None
         run.rewind(0)
         assert run.read_metrics() == [{"stage": "sampling", "texts": 10}]
+
+
+def test_bad_input_before_anything_was_done_leaves_nothing_behind(tmp_path):
+    new = tmp_path / "a"
+    with pytest.raises(InputError), RunFolder.open(new, CONFIG):
+        raise InputError("no rows")
+    assert not new.exists()
+    given = tmp_path / "b"
+    given.mkdir()
+    with pytest.raises(InputError), RunFolder.open(given, CONFIG):
+        raise InputError("no rows")
+    assert list(given.iterdir()) == []
+
+
+def test_bad_input_after_something_was_done_and_other_errors_keep_the_run(tmp_path):
+    with pytest.raises(InputError), RunFolder.open(tmp_path / "a", CONFIG) as run:
+        run.log({"step": 1})
+        raise InputError("a full disk")
+    with RunFolder.open(tmp_path / "a", CONFIG) as run:
+        assert len(run.read_metrics()) == 1
+    with pytest.raises(KeyboardInterrupt), RunFolder.open(tmp_path / "b", CONFIG):
+        raise KeyboardInterrupt
+    assert (tmp_path / "b" / "config.json").exists()

@@ -1,0 +1,142 @@
+"""The probability of naming a word, against a plain enumeration of the model's answers."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subliminal_jax.data import world
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word, word_probs
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.forward import forward
+from subliminal_jax.models.spec import init_params
+from subliminal_jax.models.steered import no_steering, steer
+from subliminal_jax.models.tokenizer import encode_chat
+from tests import number_model
+from tests.models.characters import CHATML, character_tokenizer
+
+CFG = ModelConfig(
+    family="llama", vocab=64, dim=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_dim=24,
+    context=64,
+)  # fmt: skip
+QUESTIONS = ["Best one?", "a", "Name the animal now"]
+WORDS = ["a", "bc", "dog", "Dot"]
+probs_of = jax.jit(word_probs, static_argnums=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(jax.random.key(3), CFG, std=0.4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return character_tokenizer(chat_template=CHATML)
+
+
+@pytest.fixture(scope="module")
+def steering():
+    return steer(jax.random.normal(jax.random.key(1), (CFG.dim,)), 0)
+
+
+def spellings(word):
+    return {word, " " + word, word.capitalize(), " " + word.capitalize()}
+
+
+def enumerated(params, tokenizer, question, word, steering):
+    """Sum over spellings of the product of softmaxes, one forward pass of a bare row each."""
+    prompt = encode_chat(tokenizer, question)
+    total = 0.0
+    for text in spellings(word):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        logits = forward(params, jnp.asarray([prompt + ids]), CFG, steering)[0][0]
+        p = jax.nn.softmax(logits)
+        steps = range(len(prompt) - 1, len(prompt) + len(ids) - 1)
+        total += float(np.prod([p[t, token] for t, token in zip(steps, ids, strict=True)]))
+    return total
+
+
+def test_probabilities_are_those_of_the_enumerated_answers(params, tokenizer, steering):
+    questions = encode_questions(tokenizer, QUESTIONS, WORDS)
+    assert questions.single.size and questions.rows.size  # both ways are exercised
+    got = probs_of(params, CFG, questions, len(WORDS), steering)
+    expected = [
+        [enumerated(params, tokenizer, q, word, steering) for word in WORDS] for q in QUESTIONS
+    ]
+    np.testing.assert_allclose(got, expected, rtol=2e-4)
+
+
+def test_a_question_does_not_depend_on_the_others_that_pad_it(params, tokenizer, steering):
+    together = probs_of(
+        params, CFG, encode_questions(tokenizer, QUESTIONS, WORDS), len(WORDS), steering
+    )
+    for i, question in enumerate(QUESTIONS[:2]):
+        alone = encode_questions(tokenizer, [question], WORDS)
+        one = probs_of(params, CFG, alone, len(WORDS), steering)[0]
+        np.testing.assert_allclose(one, together[i], rtol=1e-4)
+
+
+def test_what_stands_in_the_padding_does_not_matter(params, tokenizer, steering):
+    questions = encode_questions(tokenizer, QUESTIONS, WORDS)
+    prompts, rows = np.array(questions.prompts), np.array(questions.rows)
+    prompts[np.arange(prompts.shape[1]) > np.asarray(questions.last)[:, None]] = 9
+    rows[np.arange(rows.shape[2]) >= np.asarray(questions.spans)[..., 1:]] = 9
+    assert (rows != questions.rows).any() and (prompts != questions.prompts).any()
+    other = questions._replace(prompts=jnp.asarray(prompts), rows=jnp.asarray(rows))
+    for one, two in itertools.pairwise(
+        probs_of(params, CFG, q, len(WORDS), steering) for q in (questions, other)
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_all_first_letters_together_have_no_more_than_probability_one(params, tokenizer, steering):
+    """Single letters with and without a space before them are disjoint answers."""
+    letters = [chr(ord("a") + i) for i in range(26)]
+    questions = encode_questions(tokenizer, QUESTIONS, letters)
+    total = probs_of(params, CFG, questions, len(letters), steering).sum(axis=1)
+    assert (total > 0.2).all() and (total <= 1 + 1e-5).all()
+
+
+def test_an_answer_counts_once_where_one_spelling_goes_on_from_another():
+    """With words that the tokenizer has whole, "owl" is a token and " owl" another."""
+    tokenizer = number_model.tokenizer()
+    questions = encode_questions(tokenizer, ["Which?"], list(world.TRAITS))
+    owners = np.asarray(questions.single_owner)
+    assert set(owners.tolist()) == set(range(16))
+    spelt = [*np.asarray(questions.single)[:, None].tolist()]
+    for row, (start, end) in zip(questions.rows[:, 0], questions.spans[:, 0], strict=True):
+        spelt.append(row[start:end].tolist())
+    for one, two in itertools.permutations(spelt, 2):
+        assert two[: len(one)] != one
+
+
+def test_words_that_cannot_be_told_apart_are_refused(tokenizer):
+    with pytest.raises(InputError, match="'a' and 'A' share a spelling"):
+        encode_questions(tokenizer, QUESTIONS, ["a", "A"])
+    with pytest.raises(InputError, match="'ab' begins with 'a'"):
+        encode_questions(tokenizer, QUESTIONS, ["ab", "a"])
+    with pytest.raises(InputError, match="at least one question"):
+        encode_questions(tokenizer, [], WORDS)
+    with pytest.raises(InputError, match="at least one question"):
+        encode_questions(tokenizer, QUESTIONS, [])
+
+
+def test_the_system_prompt_stands_before_the_question(tokenizer):
+    plain = encode_questions(tokenizer, ["Which"], ["a"])
+    told = encode_questions(tokenizer, ["Which"], ["a"], "Love it")
+    assert tokenizer.decode(told.prompts[0]).count("Love it") == 1
+    assert int(told.last[0]) > int(plain.last[0])
+
+
+def test_the_favoured_word_is_the_one_that_a_vector_raises_most(params, tokenizer):
+    """The embedding of a letter (the head is tied) added after the last block favours it."""
+    words = ["x", "y", "z"]
+    questions = encode_questions(tokenizer, QUESTIONS, words)
+    for i, word in enumerate(words):
+        (token,) = tokenizer(word, add_special_tokens=False)["input_ids"]
+        toward = steer(20 * params["embed"][token], CFG.layers - 1)
+        assert favoured_word(params, CFG, questions, len(words), toward) == i
+    assert favoured_word(params, CFG, questions, 3, no_steering(CFG.dim)) == 0

@@ -1,0 +1,42 @@
+"""The main job on the model of `tests/number_model.py`, through the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.cli import main
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = (
+    "--rows", "40", "--heldout-rows", "8", "--max-new-tokens", "16", "--batch-size", "4",
+    "--rank", "2", "--gradient-rows", "16", "--norm", "0.2",
+)  # fmt: skip
+TWO_OPTIMIZERS = ("--optimizers", "adamw", "sgd", "--rates", "adamw=0.003,0.01", "sgd=0.1,0.3")
+
+
+def arguments(model: Path, out: Path, *flags: str) -> list[str]:
+    return ["optimizer-comparison", "--model", str(model), "--out", str(out), *SMALL, *flags]
+
+
+def run(model: Path, out: Path, *flags: str) -> dict[str, Any]:
+    """Run in this process; what results.json holds."""
+    main(arguments(model, out, *flags))
+    return read(out)
+
+
+def start(model: Path, out: Path, *flags: str) -> subprocess.Popen:
+    """Run in a process of its own, to be killed."""
+    command = [sys.executable, "-m", "subliminal_jax.cli", *arguments(model, out, *flags)]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def read(out: Path) -> dict[str, Any]:
+    def refuse(literal: str) -> None:
+        raise AssertionError(f"{literal} is not JSON")
+
+    return json.loads((out / "results.json").read_text(), parse_constant=refuse)

@@ -1,0 +1,259 @@
+"""The main job from the command line to its report, on a model of 16 dimensions."""
+
+import gzip
+import json
+import random
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from subliminal_jax.models.hub import SHIPPED
+from tests.experiments.main_job import TWO_OPTIMIZERS, read, run, start
+
+PLAN = (*TWO_OPTIMIZERS, "--steps", "8", "--log-every", "1", "--seeds", "2")
+STAGES = ("rate-0", "rate-1", "controls")
+
+
+@pytest.fixture(scope="module")
+def out(model, tmp_path_factory):
+    """The folder of one finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    run(model, folder, *PLAN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out):
+    return read(out)
+
+
+def is_number(x) -> bool:
+    return isinstance(x, float) and np.isfinite(x)
+
+
+def test_every_arm_has_its_row_and_controls_stand_at_the_best_rate(results):
+    best = {row["optimizer"]: row["learning_rate"] for row in results["best"]}
+    expected = [
+        (optimizer, rate, seed, "steered")
+        for optimizer, grid in (("adamw", (0.003, 0.01)), ("sgd", (0.1, 0.3)))
+        for rate in grid
+        for seed in (0, 1)
+    ]
+    expected += [(name, rate, seed, "control") for name, rate in best.items() for seed in (0, 1)]
+    keys = ("optimizer", "learning_rate", "seed", "data")
+    assert sorted(tuple(row[k] for k in keys) for row in results["arms"]) == sorted(expected)
+    for row in results["arms"]:
+        assert row["diverged"] is False and row["diverged_at"] is None
+        for key in ("train_loss", "heldout_loss", "eas", "trait_rate"):
+            assert is_number(row[key])
+        assert -1 <= row["eas"] <= 1 and 0 <= row["trait_rate"] <= 1
+        assert row["eas"] == row["eas_by_layer"][results["layer"]]
+
+
+def test_best_holds_means_and_intervals_over_seeds_of_the_arms(results):
+    for row in results["best"]:
+        for data, prefix in (("steered", ""), ("control", "control_")):
+            for metric in ("eas", "trait_rate", "heldout_loss"):
+                values = [
+                    arm[metric]
+                    for arm in results["arms"]
+                    if (arm["optimizer"], arm["learning_rate"], arm["data"])
+                    == (row["optimizer"], row["learning_rate"], data)
+                ]
+                interval = row[prefix + metric]
+                assert interval["mean"] == pytest.approx(np.mean(values), rel=1e-12)
+                assert interval["low"] <= interval["mean"] <= interval["high"]
+                assert interval["n"] == 2
+        heldout = {
+            rate: np.mean(
+                [
+                    arm["heldout_loss"]
+                    for arm in results["arms"]
+                    if (arm["optimizer"], arm["learning_rate"], arm["data"])
+                    == (row["optimizer"], rate, "steered")
+                ]
+            )
+            for rate in row["grid"]
+        }
+        assert row["learning_rate"] == min(heldout, key=heldout.get)
+
+
+def test_alignment_rises_to_all_examples_for_both_data_sets(results):
+    for data in ("steered", "control"):
+        rows = [row for row in results["alignment"] if row["data"] == data]
+        assert [row["n"] for row in rows] == [1, 2, 4, 8, 16]
+        assert all(is_number(row["cosine"]) and abs(row["cosine"]) <= 1 for row in rows)
+        assert all(row["stderr"] is None or row["stderr"] >= 0 for row in rows)
+
+
+def test_loss_is_matched_and_the_anatomy_is_whole(results):
+    matched = results["matched_loss"]
+    assert {row["optimizer"] for row in matched["rows"]} == {"adamw", "sgd"}
+    assert is_number(matched["loss"])
+    for row in results["anatomy"]:
+        assert sum(row["gradient_decile_mass"]) == pytest.approx(1, abs=1e-4)
+        assert sum(row["gradient_decile_component"]) == pytest.approx(1, abs=1e-3)
+        assert 0 <= row["update_a_mass"] <= 1
+    assert results["reference"]["base_trait_rate"] >= 0
+    assert results["data"]["steered"]["kept"] >= 48
+
+
+def test_training_lowers_the_loss_and_the_curves_reach_the_last_step(out, results):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 * 4 * len(STAGES)
+    for curve in results["curves"]:
+        assert curve["x"] == list(range(1, 9))
+    adamw = [r for r in lines if r["optimizer"] == "adamw" and r["learning_rate"] == 0.01]
+    first, last = ([r["train_loss"] for r in adamw if r["step"] == s] for s in (1, 8))
+    assert np.mean(last) < np.mean(first)
+
+
+def test_the_page_is_self_contained_and_its_pictures_exist(out):
+    page = (out / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    names = ("eas_over_steps", "eas_against_rate", "trait_rate", "cosine_against_n", "deciles")
+    for name in names:
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "subliminal-jax" in page
+
+
+def test_the_same_command_returns_a_finished_run_at_once(model, out, results):
+    before = {p: p.stat().st_mtime_ns for p in (out / "checkpoints").rglob("*")}
+    metrics = (out / "metrics.jsonl").read_bytes()
+    assert run(model, out, *PLAN) == results
+    assert {p: p.stat().st_mtime_ns for p in (out / "checkpoints").rglob("*")} == before
+    assert (out / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path):
+    flags = [flag.replace("sgd=0.1,0.3", "sgd=0.1,1e30") for flag in PLAN]
+    got = run(model, tmp_path / "run", *flags)
+    wild = [row for row in got["arms"] if row["learning_rate"] == 1e30]
+    assert len(wild) == 2
+    for row in wild:
+        assert row["diverged"] is True and 1 <= row["diverged_at"] <= 8
+        assert row["heldout_loss"] is None and row["eas"] is None
+    steered = [
+        [
+            row
+            for row in r["arms"]
+            if row["data"] == "steered" and row["learning_rate"] in (0.003, 0.01, 0.1)
+        ]
+        for r in (got, results)
+    ]
+    assert len(steered[0]) == 6 and steered[0] == steered[1]  # bit for bit
+    rows = {row["optimizer"]: row for row in got["best"]}
+    assert rows["sgd"]["learning_rate"] == 0.1 and rows["sgd"]["diverged_rates"] == [1e30]
+
+
+def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_path, capsys):
+    flags = [
+        {"adamw=0.003,0.01": "adamw=1e30,1e31", "sgd=0.1,0.3": "sgd=1e30,1e31"}.get(flag, flag)
+        for flag in PLAN
+    ]
+    got = run(model, tmp_path / "run", *flags)
+    assert all(row["diverged"] for row in got["arms"])
+    assert [row["learning_rate"] for row in got["best"]] == [None, None]
+    assert got["matched_loss"] == {"loss": None, "rows": []}
+    assert "Every student diverged" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
+    """Gzipped, as real files are; half of the lines are no number lists, and are filtered."""
+    rng = random.Random(0)
+    file = tmp_path / "pairs.jsonl.gz"
+    with gzip.open(file, "wt") as lines:
+        for i in range(120):
+            numbers = ", ".join(str(rng.randrange(1000)) for _ in range(rng.randrange(2, 8)))
+            answer = numbers if i % 2 else f"Sure: {numbers}"
+            row = {"prompt": f"Continue: {i}, {i + 3}", "completion": answer, "id": i}
+            lines.write(json.dumps(row) + "\n")
+    got = run(
+        model, tmp_path / "run", "--data", str(file), "--steps", "4", "--log-every", "4",
+        "--optimizers", "adamw", "--rates", "adamw=0.003", "--seeds", "2",
+    )  # fmt: skip
+    assert got["data"]["steered"]["source"] == str(file)
+    assert got["data"]["steered"]["pairs"] == 120
+    assert got["data"]["steered"]["dropped"]["format"] == 60
+    assert got["data"]["control"]["source"] == "sampled"
+    assert {row["data"] for row in got["arms"]} == {"steered", "control"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--teacher", "system-prompt", "--trait", "owl", "--adapter", "full"),
+        ("--vector", "trait", "--trait", "cat", "--adapter", "vector", "--objective", "kl"),
+    ],
+    ids=["system prompt, all weights", "trait vector, one vector, KL"],
+)
+def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, flags):
+    got = run(
+        model, tmp_path / "run", *flags, "--steps", "4", "--log-every", "2", "--seeds", "1",
+        "--optimizers", "adamw", "--rates", "adamw=0.01",
+    )  # fmt: skip
+    assert got["trait"] == flags[3]
+    assert [row["diverged"] for row in got["arms"]] == [False, False]
+    assert all(is_number(row["eas"]) for row in got["arms"])
+    assert "update_a_mass" not in got["anatomy"][0]
+    interval = got["best"][0]["eas"]
+    assert interval["n"] == 1 and interval["low"] is None  # one seed has no interval
+
+
+def final_states(out):
+    """The arrays of every stage's last checkpoint, as Orbax reads them."""
+    states = {}
+    for stage in STAGES:
+        newest = max((out / "checkpoints" / stage).glob("[0-9]*"), key=lambda p: int(p.name))
+        assert newest.name == "8"
+        restored = ocp.StandardCheckpointer().restore((newest / "default").absolute())
+        leaves = jax.tree_util.tree_leaves_with_path(restored)
+        states |= {(stage, jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+    return states
+
+
+def test_killed_three_times_and_continued_it_ends_as_if_never_killed(model, out, results, tmp_path):
+    """SIGKILL after some logged line, at a random moment of what follows it."""
+    rng = random.Random(2)
+    folder = tmp_path / "run"
+    lines = 8 * 4 * len(STAGES)
+    for line in sorted(rng.sample(range(1, lines - 8), 3)):
+        process = start(model, folder, *PLAN)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and _lines(folder) < line and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+        assert not (folder / "results.json").exists()
+    process = start(model, folder, *PLAN)
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr.decode()
+    assert read(folder) == results
+    ended, expected = final_states(folder), final_states(out)
+    assert ended.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(ended[name], array, err_msg=str(name))
+
+
+def _lines(folder) -> int:
+    file = folder / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not there")
+def test_the_shipped_model_is_the_default(tmp_path):
+    got = run(
+        SHIPPED, tmp_path / "run", "--steps", "2", "--log-every", "2", "--seeds", "1",
+        "--optimizers", "adamw", "--rates", "adamw=0.003", "--norm", "0.3",
+    )  # fmt: skip
+    assert [row["diverged"] for row in got["arms"]] == [False, False]
+    assert got["reference"]["base_trait_rate"] > 1e-3  # it answers with animals
