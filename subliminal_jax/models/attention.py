@@ -118,12 +118,19 @@ def attend_cached(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "batch time heads head_dim"]:
-    """`attend` over keys and values that lie as in a `Cache`."""
+    """`attend` over keys and values that lie as in a `Cache`.
+
+    Both products are batched over (batch, kv_heads) with every array as it lies: other spellings
+    of the same sums transpose, and cost a CPU several times the product.
+    """
     B, T, H, d = q.shape
-    K = k.shape[1]
-    grouped = q.reshape(B, T, K, H // K, d)
-    logits = jnp.einsum("btkgd,bksd->bkgts", grouped, k, preferred_element_type=jnp.float32)
+    K, S = k.shape[1:3]
+    G = H // K
+    rows = q.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, d)
+    logits = jnp.einsum("bkrd,bksd->bkrs", rows, k, preferred_element_type=jnp.float32)
     logits = logits * scale if softcap is None else softcap * jnp.tanh(logits * (scale / softcap))
+    logits = logits.reshape(B, K, G, T, S)
     logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bksd->btkgd", weights, v).reshape(B, T, H, d)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype).reshape(B, K, G * T, S)
+    x = jnp.einsum("bkrs,bksd->bkrd", weights, v)
+    return x.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
