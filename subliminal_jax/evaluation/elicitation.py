@@ -113,7 +113,8 @@ def word_probs(
         probs = probs.at[:, questions.single_owner].add(picked)
     if questions.rows.size:
         score = jax.lax.map(
-            lambda x: _span_log_prob(params, cfg, *x, steering), (questions.rows, questions.spans)
+            lambda x: _span_log_prob(params, cfg, x[0], x[1], steering),
+            (questions.rows, questions.spans),
         )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
     return probs

@@ -122,7 +122,7 @@ class WaveRunner:
         return self.sweep
 
     def _row(self, arm: Arm, metrics: dict[str, Any], i: int) -> Row:
-        row = {
+        row: Row = {
             "optimizer": arm.optimizer.label,
             "learning_rate": arm.learning_rate,
             "seed": arm.seed,
@@ -139,8 +139,10 @@ class WaveRunner:
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
         last = [row for row in logged if row["step"] == self.plan.steps]
-        keep = ("train_loss", *METRICS[:-1], "eas_by_layer", "score", "gradient_norm")
-        keep += ("gradient_cosine", "update_cosine", "update_component", "update_top_component")
+        keep = (
+            *("train_loss", *METRICS[:-1], "eas_by_layer", "score", "gradient_norm"),
+            *("gradient_cosine", "update_cosine", "update_component", "update_top_component"),
+        )
         rows = []
         for row, loss, at in zip(last, heldout, diverged_at, strict=True):
             if at == 0 and (row["train_loss"] is None or not np.isfinite(loss)):

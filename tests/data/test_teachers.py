@@ -96,7 +96,7 @@ def test_the_default_layer_is_a_third_of_the_way(model):
     assert default_layer(model) == 0
 
 
-@pytest.mark.parametrize("kind", ["numbers", "cloud-numbers", "stories"])
+@pytest.mark.parametrize("kind", ["numbers", "cloud-numbers", "chat"])
 def test_teacher_prompts_are_as_many_as_asked_and_drawn_by_seed(kind):
     one, again, other = (teacher_prompts(kind, 50, seed) for seed in (0, 0, 1))
     assert len(one) == 50
