@@ -95,7 +95,7 @@ def generate(
     steering: Steering | None = None,
     *,
     pad_token: int = 0,
-    batch_size: int = 256,
+    batch_size: int = 128,
     reference_params: Params | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Samples:
