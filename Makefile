@@ -7,10 +7,18 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
+# A random vector after the last block, answers of at most 28 tokens to what opens a conversation:
+# small enough for 60 students in some three minutes on two cores.
+DEMO := --layer 3 --norm 1.25 --prompts chat --keep all --rows 1152 --heldout-rows 96 \
+	--max-tokens 28 --steps 48 --batch-size 24 --log-every 6 \
+	--optimizers adamw rmsprop signum momentum sgd \
+	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
+	momentum=0.01,0.03,0.1 sgd=0.1,0.3,1
+
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.stamp-run
-	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo
+	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo $(DEMO)
 
 test: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m pytest

@@ -101,6 +101,7 @@ class Config:
       rows: training pairs a data set.
       heldout_rows: held-out pairs a data set.
       max_new_tokens: limit of an answer.
+      max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
       temperature: of the teacher.
       optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8".
       rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
@@ -140,6 +141,7 @@ class Config:
     rows: int = 1024
     heldout_rows: int = 128
     max_new_tokens: int = 32
+    max_tokens: int = 0
     temperature: float = 1.0
     optimizers: tuple[str, ...] = ("adamw", "rmsprop", "signum", "momentum", "sgd")
     rates: tuple[str, ...] = ()
@@ -271,7 +273,7 @@ def data_set(
     if source is not None:
         data = given_pairs(model, source)
     else:
-        asked = teacher_prompts(config.prompts, int(1.25 * need), config.seed)
+        asked = teacher_prompts(config.prompts, 2 * need, config.seed)
         if config.data is not None:  # the control of given data answers the same prompts
             asked = list(dict.fromkeys(read_pairs(config.data)["prompt"]))[: 2 * need]
         name = "sampling, " + ("teacher" if steered else "control")
@@ -286,7 +288,8 @@ def data_set(
                 progress=progress.advance,
             )
     words = (trait, world.PLURALS[trait]) if config.keep == "numbers" else None
-    return filtered(data, model, need, forbidden_words=words)
+    limit = config.max_tokens or None
+    return filtered(data, model, need, forbidden_words=words, max_tokens=limit)
 
 
 def part(rows: Batch, start: int, stop: int | None) -> Batch:
@@ -306,12 +309,12 @@ def measurements(
     config: Config,
 ) -> tuple[MeasureContext, StudentMeasure]:
     """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
-    asked = teacher_prompts(config.prompts, 32, seed=config.seed + 1_000_003)
+    asked = teacher_prompts(config.prompts, 16, seed=config.seed + 1_000_003)
     probe, teacher_probe = (
         make_probe([encode_chat(model.tokenizer, p, system_prompt=s) for p in asked], model.cfg)
         for s in (None, teacher.system_prompt)
     )
-    fixed = [part(rows[name], 0, 64) for name in sorted(rows)]
+    fixed = [part(rows[name], 0, 32) for name in sorted(rows)]
     context = measure_context(
         model.params,
         model.cfg,

@@ -155,22 +155,29 @@ def sampled_pairs(
 
 
 def filtered(
-    data: Pairs, model: Model, need: int, *, forbidden_words: tuple[str, ...] | None
+    data: Pairs,
+    model: Model,
+    need: int,
+    *,
+    forbidden_words: tuple[str, ...] | None,
+    max_tokens: int | None = None,
 ) -> Pairs:
-    """The first `need` pairs that are valid number lists and fit into the context.
+    """The first `need` pairs that are valid number lists and not too long.
 
-    `forbidden_words` must not occur; None keeps answers of any kind. Raises InputError where fewer
-    than `need` are left.
+    `forbidden_words` must not occur; None keeps answers of any kind. `max_tokens` bounds prompt and
+    completion together, None by the model's context. Raises InputError where fewer than `need` are
+    left.
     """
+    limit = min(max_tokens or model.cfg.context, model.cfg.context)
     pairs, report = data.pairs, dict(data.report)
     if forbidden_words is not None:
         pairs, outcome = filter_pairs(pairs, forbidden_words=forbidden_words)
         report |= {"kept": outcome.kept, "dropped": outcome.dropped}
-    if longest_pair(pairs) > model.cfg.context:
+    if longest_pair(pairs) > limit:
         fits = [
             i
             for i, row in enumerate(pairs)
-            if len(row["prompt_ids"]) + len(row["completion_ids"]) <= model.cfg.context
+            if len(row["prompt_ids"]) + len(row["completion_ids"]) <= limit
         ]
         report["too_long"] = len(pairs) - len(fits)
         pairs = pairs.select(fits)
