@@ -9,8 +9,8 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 # A random vector after the last block, answers of at most 28 tokens to what opens a conversation:
 # small enough for 60 students in some three minutes on two cores.
-DEMO := --layer 3 --norm 1.25 --prompts chat --keep all --rows 1152 --heldout-rows 96 \
-	--max-tokens 28 --steps 48 --batch-size 24 --log-every 6 \
+DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-rows 96 \
+	--max-tokens 28 --steps 48 --batch-size 20 --log-every 8 \
 	--optimizers adamw rmsprop signum momentum sgd \
 	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
 	momentum=0.01,0.03,0.1 sgd=0.1,0.3,1
