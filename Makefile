@@ -13,7 +13,7 @@ DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-row
 	--max-tokens 28 --steps 48 --batch-size 20 --log-every 8 \
 	--optimizers adamw rmsprop signum momentum sgd \
 	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
-	momentum=0.01,0.03,0.1 sgd=0.1,0.3,1
+	momentum=0.01,0.03,0.1 sgd=0.1,0.17,0.3
 
 .PHONY: demo test lint clean
 
