@@ -101,6 +101,8 @@ class Config:
       rows: training pairs a data set.
       heldout_rows: held-out pairs a data set.
       max_new_tokens: limit of an answer.
+      keep_unfinished: keep answers that reached the limit without an end, for a model that knows
+        no end of an answer.
       max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
       temperature: of the teacher.
       optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8".
@@ -141,6 +143,7 @@ class Config:
     rows: int = 1024
     heldout_rows: int = 128
     max_new_tokens: int = 32
+    keep_unfinished: bool = False
     max_tokens: int = 0
     temperature: float = 1.0
     optimizers: tuple[str, ...] = ("adamw", "rmsprop", "signum", "momentum", "sgd")
@@ -285,6 +288,7 @@ def data_set(
                 seed=2 * config.seed + steered,
                 max_new_tokens=config.max_new_tokens,
                 temperature=config.temperature,
+                keep_unfinished=config.keep_unfinished,
                 progress=progress.advance,
             )
     words = (trait, world.PLURALS[trait]) if config.keep == "numbers" else None

@@ -27,14 +27,16 @@ def sample_answers(
     *,
     steering: Steering | None = None,
     system_prompt: str | None = None,
+    keep_unfinished: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Dataset:
     """One answer of a teacher to each prompt, every request with a key of its own.
 
     The teacher is the model with `steering`, `system_prompt`, both or neither. Columns: prompt,
     completion (text without stop tokens), prompt_ids (without the system prompt), completion_ids
-    (with the stop token). Answers that did not end within the limit are left out, since the student
-    would learn a cut text.
+    (with the stop token). Answers that did not end within the limit are left out, unless
+    `keep_unfinished`: the student would then learn texts that are cut, which is no harm for a model
+    that writes on and on.
     """
     asked = [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts]
     shown = asked
@@ -48,15 +50,17 @@ def sample_answers(
     rows: dict[str, list[Any]] = {c: [] for c in COLUMNS}
     for prompt, ids, row, n in zip(prompts, shown, tokens, lengths, strict=True):
         answer = row[:n].tolist()
-        if not answer or answer[-1] not in sampling.stop_tokens or len(answer) == 1:
+        ended = bool(answer) and answer[-1] in sampling.stop_tokens
+        words = answer[:-1] if ended else answer
+        if not words or not (ended or keep_unfinished):
             continue
-        text = model.tokenizer.decode(answer[:-1], skip_special_tokens=True)
+        text = model.tokenizer.decode(words, skip_special_tokens=True)
         for column, value in zip(COLUMNS, (prompt, text, ids, answer), strict=True):
             rows[column].append(value)
     if not rows["prompt"]:
         raise InputError(
             f"none of {len(prompts)} answers ended within max_new_tokens="
-            f"{sampling.max_new_tokens}: raise it, or steer less"
+            f"{sampling.max_new_tokens}: raise it, steer less, or keep unfinished ones"
         )
     return Dataset.from_dict(rows)
 

@@ -136,9 +136,10 @@ def sampled_pairs(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
+    keep_unfinished: bool = False,
     progress: Any = None,
 ) -> Pairs:
-    """What `teacher` answers to the prompts; answers that did not end in time are left out."""
+    """What `teacher` answers to the prompts, as `sample_answers` has it."""
     sampling = SamplingConfig(
         max_new_tokens=max_new_tokens, temperature=temperature, stop_tokens=model.stop_ids
     )
@@ -149,6 +150,7 @@ def sampled_pairs(
         sampling,
         steering=teacher.steering,
         system_prompt=teacher.system_prompt,
+        keep_unfinished=keep_unfinished,
         progress=progress,
     )
     return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
