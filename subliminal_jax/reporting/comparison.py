@@ -35,12 +35,22 @@ def report(folder: str | Path, results: Results, settings: Mapping[str, Any], co
 def summary(results: Results, settings: Mapping[str, Any]) -> str:
     """What came out, in sentences that need no paper."""
     best = [row for row in results["best"] if row["eas"]["mean"] is not None]
-    setting = (
-        f"A teacher ({results['model']}, {_teacher(settings)}) answered "
-        f"{settings['rows']} prompts. Students start as the same model without the vector and "
-        f"train on these answers for {settings['steps']} steps of {settings['batch_size']} rows, "
-        "each with one optimizer. Their controls train on what the unsteered model answered."
-    )
+    if settings["data"]:
+        setting = (
+            f"Students start as {results['model']} and train for {settings['steps']} steps of "
+            f"{settings['batch_size']} rows on pairs that were given ({settings['data']}), each "
+            "with one optimizer. Their controls train on "
+            f"{settings['control_data'] or 'what the model itself answered to the same prompts'}. "
+            f"Alignment is measured against {_teacher(settings)}, which may have nothing to do "
+            "with these pairs."
+        )
+    else:
+        setting = (
+            f"A teacher ({results['model']} with {_teacher(settings)}) answered "
+            f"{settings['rows']} prompts. Students start as the same model without it and train "
+            f"on these answers for {settings['steps']} steps of {settings['batch_size']} rows, "
+            "each with one optimizer. Their controls train on what the plain model answered."
+        )
     if not best:
         return f"{setting}\n\nEvery student diverged at every learning rate: there is no result."
     ranked = sorted(best, key=lambda row: -row["eas"]["mean"])
@@ -211,9 +221,9 @@ def anatomy_table(results: Results) -> Table:
 
 def _teacher(settings: Mapping[str, Any]) -> str:
     if settings["teacher"] == "system-prompt":
-        return "with a system prompt"
+        return "a system prompt"
     kind = {"random": "a random", "trait": "a trait's"}.get(settings["vector"], "a given")
-    return f"with {kind} vector added to its activations"
+    return f"{kind} vector added to its activations"
 
 
 def _data_text(results: Results) -> str:
