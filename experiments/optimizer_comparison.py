@@ -6,9 +6,11 @@ A teacher (the model with a steering vector, or with a system prompt) answers pr
 start as the unsteered model and train on the answers, each with its optimizer, learning rate and
 seed; controls train on what the unsteered model wrote. Measured: the alignment of the student's
 activation shift with the vector (EAS), the trait rate, and where in the gradient the signal sits.
-The best rate of each optimizer is chosen on held-out loss. About three minutes on 2 CPU cores with
-the shipped model. Expected there, for a random vector: AdamW's EAS above 0.7, its control's below
-0.2 in size, and a cosine of the mean gradient with the vector that rises with N.
+The best rate of each optimizer is chosen on held-out loss.
+
+`make demo` gives the flags of the demonstration: three and a half minutes on 2 CPU cores with the
+shipped model. Expected there: AdamW's EAS above 0.7, its control's below 0.2 in size, and a cosine
+of the mean gradient with the vector that rises with N.
 """
 
 import sys
