@@ -249,7 +249,6 @@ def _lines(folder) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not there")
 def test_the_shipped_model_is_the_default(tmp_path):
     got = run(
         SHIPPED, tmp_path / "run", "--steps", "2", "--log-every", "2", "--seeds", "1",
