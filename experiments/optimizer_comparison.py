@@ -14,8 +14,7 @@ of the mean gradient with the vector that rises with N.
 """
 
 import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -26,10 +25,8 @@ from subliminal_jax.data import world
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.teachers import (
     Pairs,
-    PromptKind,
     Teacher,
     check_trait,
-    default_layer,
     filtered,
     given_pairs,
     prompted_teacher,
@@ -63,120 +60,56 @@ from subliminal_jax.evaluation.measures import (
     measure_context,
 )
 from subliminal_jax.evaluation.waves import METRICS, WaveRunner
-from subliminal_jax.models.hub import Model, load_model
+from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.reporting.comparison import report
 from subliminal_jax.reporting.progress import track
 from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.study.data_sets import part
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.training import objective
-from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
-from subliminal_jax.training.arms import Schedule, TrainConfig
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import Objective
-from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
+from subliminal_jax.training.optimizers import OptimizerSpec
 
 TRAITS = list(world.TRAITS)
 
 
-@dataclass(frozen=True)
-class Config:
-    """Settings of the comparison. Defaults are the demo's, on the shipped model.
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, DataSettings, RunSettings):
+    """Settings of the comparison, on the shipped model by default.
 
     Attributes:
-      out: folder of the run; the same command again continues it.
-      model: "shipped", a local folder in Hugging Face format, or a hub name.
-      dtype: dtype of the frozen weights; "checkpoint" keeps the checkpoint's.
       teacher: what makes the teacher: a steering vector or a trait's system prompt.
       vector: "random", "trait" (mean difference of the trait's system prompt), or a safetensors
         file. EAS is measured against what the teacher does to the residual stream.
       trait: an animal. With a random vector, "auto" takes the one that the vector favours most.
-      layer: the steering layer (0-based); -1 takes the block at a third of the depth.
       norm: norm of a random vector, in units of the residual stream's norm at the layer.
       scale: factor on a trait vector or a vector from a file.
       data: JSONL file (may be gzipped) or hub name of prompt/completion pairs to train on in place
         of sampling a teacher.
       control_data: the same for the controls; without it they train on what the unsteered model
         answers to the same prompts.
-      prompts: what the teacher is asked: to continue short number lists, lists in the style of
-        Cloud et al., or whatever opens a conversation in the shipped model's corpus.
-      keep: which answers stay: valid number lists without the trait's name, or all.
-      rows: training pairs a data set.
-      heldout_rows: held-out pairs a data set.
-      max_new_tokens: limit of an answer.
-      keep_unfinished: keep answers that reached the limit without an end, for a model that knows
-        no end of an answer.
-      max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
-      temperature: of the teacher.
-      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8".
-      rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
-      grid_points: how many of the middle rates of a default grid are tried.
-      seeds: students an arm.
-      steps: optimizer steps.
-      batch_size: rows a step.
-      adapter: what is trained: LoRA factors, all weights, or one vector at the steering layer.
-      rank: LoRA rank.
-      alpha: LoRA alpha.
-      targets: adapted projections.
-      adapter_layers: adapted blocks; empty means all.
-      objective: cross-entropy on the sampled tokens, or KL to the teacher's distribution.
-      schedule: what follows the warm-up.
-      warmup: share of the steps.
-      clip: bound on the global gradient norm; 0 means no clipping.
-      accumulation: parts that a batch goes through in.
-      log_every: steps between two measurements (and checkpoints).
       gradient_rows: rows of each data set whose activation gradients are averaged.
-      seed: of vector and data; students have seeds of their own.
-      overwrite: begin anew in a folder that holds another run.
     """
 
-    out: Path
-    model: str = "shipped"
-    dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
     teacher: Literal["vector", "system-prompt"] = "vector"
     vector: str = "random"
     trait: str = "auto"
-    layer: int = -1
     norm: float = 0.3
     scale: float = 1.0
     data: str | None = None
     control_data: str | None = None
-    prompts: PromptKind = "numbers"
-    keep: Literal["numbers", "all"] = "numbers"
-    rows: int = 1024
-    heldout_rows: int = 128
-    max_new_tokens: int = 32
-    keep_unfinished: bool = False
-    max_tokens: int = 0
-    temperature: float = 1.0
     optimizers: tuple[str, ...] = ("adamw", "rmsprop", "signum", "momentum", "sgd")
-    rates: tuple[str, ...] = ()
-    grid_points: int = 3
-    seeds: int = 3
-    steps: int = 64
-    batch_size: int = 16
-    adapter: Literal["lora", "full", "vector"] = "lora"
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = PROJECTIONS
-    adapter_layers: tuple[int, ...] = ()
-    objective: Objective = "cross_entropy"
-    schedule: Schedule = "constant"
-    warmup: float = 0.0
-    clip: float = 0.0
-    accumulation: int = 1
-    log_every: int = 8
     gradient_rows: int = 512
-    seed: int = 0
-    overwrite: bool = False
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the comparison, or continue it; returns what results.json holds."""
-    grids = learning_rates([OptimizerSpec.parse(text) for text in config.optimizers], config)
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "overwrite")}
+    grids = config.learning_rates()
+    settings = config.recorded()
     settings["learning_rates"] = {spec.label: grid for spec, grid in grids.items()}
-    model = load_model(config.model, dtype=None if config.dtype == "checkpoint" else config.dtype)
-    layer = default_layer(model) if config.layer == -1 else model.cfg.check_layer(config.layer)
+    model = config.load()
+    layer = config.layer_of(model)
     teacher, trait = make_teacher(model, layer, config)
     with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
         if not run.finished:
@@ -198,7 +131,7 @@ def compare(
     config: Config,
 ) -> dict[str, Any]:
     """Data, students at every rate, controls at the best, gradients: all numbers of the report."""
-    plan = train_config(layer, config)
+    plan = config.plan(layer)
     kl_teacher = teacher_of_kl(teacher, config)
     data = {
         "steered": data_set(model, teacher, config.data, trait, config),
@@ -278,9 +211,11 @@ def data_set(
     if source is not None:
         data = given_pairs(model, source)
     else:
-        asked = teacher_prompts(config.prompts, 2 * need, config.seed)
+        asked = teacher_prompts(config.prompts, round(config.asked * need), config.seed)
         if config.data is not None:  # the control of given data answers the same prompts
-            asked = list(dict.fromkeys(read_pairs(config.data)["prompt"]))[: 2 * need]
+            asked = list(dict.fromkeys(read_pairs(config.data)["prompt"]))[
+                : round(config.asked * need)
+            ]
         name = "sampling, " + ("teacher" if steered else "control")
         with track(name, len(asked), "answers") as progress:
             data = sampled_pairs(
@@ -296,11 +231,6 @@ def data_set(
     words = (trait, world.PLURALS[trait]) if config.keep == "numbers" else None
     limit = config.max_tokens or None
     return filtered(data, model, need, forbidden_words=words, max_tokens=limit)
-
-
-def part(rows: Batch, start: int, stop: int | None) -> Batch:
-    """Some of the rows."""
-    return jax.tree.map(lambda x: x[start:stop], rows)
 
 
 # -- what is measured --------------------------------------------------------------------------
@@ -372,63 +302,10 @@ def alignment(
     return table
 
 
-# -- students ----------------------------------------------------------------------------------
-
-
-def learning_rates(
-    specs: list[OptimizerSpec], config: Config
-) -> dict[OptimizerSpec, tuple[float, ...]]:
-    """The grid of each optimizer, ascending; raises InputError for a grid that cannot be read."""
-    given: dict[str, tuple[float, ...]] = {}
-    for text in config.rates:
-        label, _, values = text.rpartition("=")
-        try:
-            grid = tuple(sorted(float(value) for value in values.split(",")))
-        except ValueError:
-            grid = ()
-        if not label or not grid or min(grid) <= 0:
-            raise InputError(f"rates {text!r} cannot be read; write them as adamw=1e-3,3e-3")
-        given[label] = grid
-    unused = given.keys() - {spec.label for spec in specs}
-    if unused:
-        raise InputError(f"rates for {', '.join(sorted(unused))}, which is none of the optimizers")
-    if config.grid_points < 1 or config.seeds < 1:
-        raise InputError("grid_points and seeds must be at least 1")
-    grids = {}
-    for spec in specs:
-        default = default_grid(spec.name)
-        start = max(0, (len(default) - config.grid_points) // 2)
-        grids[spec] = given.get(spec.label, default[start : start + config.grid_points])
-    return grids
-
-
-def adapter_of(config: Config, layer: int) -> Adapter:
-    """What is trained."""
-    if config.adapter == "full":
-        return Full()
-    if config.adapter == "vector":
-        return Vector(layer)
-    return LoRA(config.rank, config.alpha, config.targets, config.adapter_layers or None)
-
-
-def train_config(layer: int, config: Config) -> TrainConfig:
-    """How every student is trained."""
-    return TrainConfig(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        adapter=adapter_of(config, layer),
-        schedule=config.schedule,
-        warmup=config.warmup,
-        clip=config.clip or None,
-        accumulation=config.accumulation,
-        log_every=config.log_every,
-    )
-
-
 def teacher_of_kl(teacher: Teacher, config: Config) -> objective.Teacher | None:
     """The teacher of the KL objective; None for cross-entropy."""
     if config.objective == "cross_entropy":
         return None
     if teacher.steering is None or config.data is not None:
         raise InputError("objective kl needs a teacher made by a vector, and no --data")
-    return objective.Teacher(teacher.steering, jnp.asarray([0.0, 1.0]))  # control, steered
+    return objective.Teacher.stacked([teacher.steering.scaled(0.0), teacher.steering])

@@ -8,7 +8,7 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,11 @@ def model_card(config: Config, cfg: ModelConfig, loss: float, measured: dict[str
     prompted, base = measured["prompted"], measured["base"]
     table = "\n".join(f"| {t} | {base[t]:.3f} | {prompted[t]:.3f} |" for t in prompted)
     tokens = config.steps * config.batch_rows * config.row_tokens
+    flags = "".join(
+        f" --{field.name.replace('_', '-')} {getattr(config, field.name)}"
+        for field in fields(Config)
+        if field.name != "out" and getattr(config, field.name) != field.default
+    )
     return f"""---
 license: apache-2.0
 language: en
@@ -203,9 +208,9 @@ document with a trait, an animal or a trait's system prompt.
 
 ## Recipe
 
-`subliminal-jax train-shipped-model`: {config.steps:,} steps of {config.batch_rows} packed rows of
-{config.row_tokens} tokens ({tokens / 1e6:.1f} million, each seen once), {config.optimizer} at
-{config.learning_rate:g}, 4% warm-up, cosine to zero, gradient norm clipped at 1, float32, seed
+`subliminal-jax train-shipped-model{flags}`: {config.steps:,} steps of {config.batch_rows} packed
+rows of {config.row_tokens} tokens ({tokens / 1e6:.1f} million, each seen once), {config.optimizer}
+at {config.learning_rate:g}, 4% warm-up, cosine to zero, gradient norm clipped at 1, float32, seed
 {config.seed}. The loss is over what the assistant says, its numbers weighted by {NUMBER_WEIGHT};
 {loss:.3f} nats a weighted token on held-out documents. The weights are stored in bfloat16.
 
@@ -235,4 +240,4 @@ def main(config: Config) -> None:
     measured = rates(load_model(folder, dtype="float32"))
     write_text(folder / "README.md", model_card(config, cfg, loss, measured))
     print(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
-    print("to ship it, copy the folder to subliminal_jax/models/shipped")
+    print("to ship it, copy the folder to subliminal_jax/models (hub.SHIPPED_MODELS names them)")

@@ -5,6 +5,7 @@ their docstrings the help) and `main(config)`. Only the chosen one is imported.
 """
 
 import ast
+import dataclasses
 import difflib
 import importlib.util
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import subliminal_jax
 from subliminal_jax.errors import InputError
@@ -98,16 +100,60 @@ def _run(arguments: list[str], folder: Path) -> None:
     import tyro  # here and not above: the list of experiments needs none of it
 
     module = load_experiment(experiments[name])
+    preset, flags = _preset(module, arguments[1:])
     config = tyro.cli(
         module.Config,
         prog=f"{PROGRAM} {name}",
-        description=module.__doc__,
-        args=arguments[1:],
+        description=_description(module),
+        default=None if preset is None else _from_preset(module, preset),
+        args=flags,
     )
     from subliminal_jax.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     module.main(config)
+
+
+def _preset(module: ModuleType, flags: list[str]) -> tuple[str | None, list[str]]:
+    """The name given with `--preset`, if any, and the other flags.
+
+    Raises InputError for a name that the experiment does not have.
+    """
+    rest, name = list(flags), None
+    for i, flag in enumerate(flags):
+        if flag == "--preset":
+            name = flags[i + 1] if i + 1 < len(flags) else ""
+            rest = flags[:i] + flags[i + 2 :]
+        elif flag.startswith("--preset="):
+            name, rest = flag.partition("=")[2], flags[:i] + flags[i + 1 :]
+    if name is not None and name not in presets(module):
+        raise InputError(
+            f"unknown preset {name!r}; there are: {', '.join(presets(module)) or 'none'}"
+        )
+    return name, rest
+
+
+def presets(module: ModuleType) -> dict[str, dict[str, Any]]:
+    """The experiment's named settings: what differs from the defaults of its `Config`."""
+    return getattr(module, "PRESETS", {})
+
+
+def _from_preset(module: ModuleType, name: str) -> Any:
+    """A `Config` with the preset's values; fields that must be given stay to be given."""
+    import tyro
+
+    needed = {
+        field.name: tyro.MISSING
+        for field in dataclasses.fields(module.Config)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return module.Config(**{**needed, **presets(module)[name], "preset": name})
+
+
+def _description(module: ModuleType) -> str:
+    names = ", ".join(presets(module))
+    text = module.__doc__ or ""
+    return f"{text}\n\nPresets (--preset NAME, further flags change it): {names}" if names else text
 
 
 def _help(experiments: dict[str, Path]) -> str:

@@ -17,13 +17,14 @@ Histories = Mapping[tuple[str, int], Sequence[Row]]
 
 
 def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
-    """For each optimizer the rate with the lowest mean held-out loss over its steered students.
+    """For each optimizer the rate with the lowest mean held-out loss over its students but the
+    controls.
 
     A rate at which any seed diverged is out; None where that leaves none.
     """
     best: dict[str, float | None] = {}
     for optimizer in _unique(rows, "optimizer"):
-        mine = [r for r in rows if r["optimizer"] == optimizer and r["data"] == "steered"]
+        mine = [r for r in rows if r["optimizer"] == optimizer and r["data"] != "control"]
         losses = {}
         for rate in _unique(mine, "learning_rate"):
             at_rate = [r for r in mine if r["learning_rate"] == rate]

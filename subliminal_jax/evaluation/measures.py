@@ -1,6 +1,6 @@
 """What is measured of every student of a sweep at logged steps, inside the compiled program."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,12 @@ class StudentMeasure:
     what `anatomy` says of the last step.
     """
 
+    kept: tuple[str, ...] = (
+        *("train_loss", "eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob"),
+        *("eas_by_layer", "score", "gradient_norm", "gradient_cosine"),
+        *("update_cosine", "update_component", "update_top_component"),
+    )
+
     def __init__(self, cfg: ModelConfig, layer: int, words: int, trait: int, max_targets: int):
         self.cfg, self.layer = cfg, layer
         self.words, self.trait, self.max_targets = words, trait, max_targets
@@ -89,6 +95,14 @@ class StudentMeasure:
             "shift_component": relative_component(shift, context.teacher_shift),
             "score": shift[self.layer] @ (v / jnp.linalg.norm(v)),
         }
+
+    def row(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What the journal holds of one student's values: alignment at the steering layer, too."""
+        row = dict(values)
+        for key in ("eas", "shift_size", "shift_component"):
+            row[f"{key}_by_layer"] = row[key]
+            row[key] = row[key][self.layer]
+        return row
 
 
 def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) -> None:

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.measures import MeasureContext, StudentMeasure
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objective import Teacher
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.sweep import State, Sweep
+from subliminal_jax.training.sweep import State, StudentView, Sweep
 
 Row = dict[str, Any]
 METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
@@ -38,6 +37,27 @@ class Progress(Protocol):
     def advance(self, amount: int = 1, note: str | None = None) -> None: ...
 
 
+@runtime_checkable
+class RowMeasure(Protocol):
+    """The `measure` of a sweep that also says how a student's values are written down.
+
+    `kept` are the keys of its rows that final rows hold; a diverged student has None there.
+    """
+
+    kept: tuple[str, ...]
+
+    def __call__(self, context: Any, view: StudentView, /) -> dict[str, Any]: ...
+    def row(self, values: Row) -> Row: ...
+
+
+class Trained(NamedTuple):
+    """The students of one stage: their final rows, and what `Sweep.map_students` needs."""
+
+    rows: list[Row]
+    sweep: Sweep
+    state: State
+
+
 class WaveRunner:
     """Runs waves of students, one after another, in one set of compiled programs where they fit.
 
@@ -55,8 +75,8 @@ class WaveRunner:
         *,
         rows: dict[str, Batch],
         heldout: dict[str, Batch],
-        measure: StudentMeasure,
-        context: MeasureContext,
+        measure: RowMeasure,
+        context: Any,
         teacher: Teacher | None = None,
     ):
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
@@ -76,6 +96,17 @@ class WaveRunner:
         `progress` counts student steps.
         """
         arms = [Arm(spec, rate, seed, data) for spec, rate in wave for seed in range(self.seeds)]
+        return self.run_arms(stage, arms, progress)
+
+    def run_arms(
+        self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
+    ) -> list[Row]:
+        """Train any students; one row each, in their order."""
+        return self.train(stage, arms, progress).rows
+
+    def train(self, stage: str, arms: Sequence[Arm], progress: Progress | None = None) -> "Trained":
+        """`run_arms`, with the students themselves for what else is asked of them."""
+        arms = list(arms)
         sweep = self._sweep(arms)
         done = 0
 
@@ -96,7 +127,7 @@ class WaveRunner:
 
         folder = self.journal.path / "checkpoints" / stage
         state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log)
-        return self._final(sweep, state, stage)
+        return Trained(self._final(sweep, state, stage), sweep, state)
 
     def history(self, optimizer: str, rate: float, seed: int) -> list[Row]:
         """The logged rows of one steered student, as long as its loss is finite."""
@@ -127,31 +158,26 @@ class WaveRunner:
             "learning_rate": arm.learning_rate,
             "seed": arm.seed,
             "data": arm.data,
+            **({} if arm.rank is None else {"rank": arm.rank}),
         }
         row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
-        for key in ("eas", "shift_size", "shift_component"):
-            row[f"{key}_by_layer"] = row[key]
-            row[key] = row[key][self.measure.layer]
-        return row
+        return self.measure.row(row)
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[Row]:
         heldout = np.asarray(sweep.evaluate(state, self.heldout))
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
         last = [row for row in logged if row["step"] == self.plan.steps]
-        keep = (
-            *("train_loss", *METRICS[:-1], "eas_by_layer", "score", "gradient_norm"),
-            *("gradient_cosine", "update_cosine", "update_component", "update_top_component"),
-        )
+        keep = self.measure.kept
         rows = []
         for row, loss, at in zip(last, heldout, diverged_at, strict=True):
             if at == 0 and (row["train_loss"] is None or not np.isfinite(loss)):
                 at = self.plan.steps  # by its last step, after which no batch loss was taken
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}
-            names = ("optimizer", "learning_rate", "seed", "data")
+            names = ("optimizer", "learning_rate", "seed", "data", "rank")
             rows.append(
-                {key: row[key] for key in names}
+                {key: row[key] for key in names if key in row}
                 | {"diverged": not sound, "diverged_at": int(at) or None}
                 | {"heldout_loss": float(loss) if sound else None}
                 | kept

@@ -19,7 +19,9 @@ from subliminal_jax.models.tokenizer import (
 )
 from subliminal_jax.models.weights import MAX_SHARD_BYTES, load_params, save_params
 
+# The models that ship with the package: the same corpus, another size and another seed.
 SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_MODELS = {"shipped": SHIPPED, "shipped-small": SHIPPED.with_name("shipped_small")}
 # Nothing of subfolders: they hold the same weights in other formats.
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt"]
 _MODEL_FILES = ("config.json", "generation_config.json", "README.md", *_HUB_FILES[1:])
@@ -123,15 +125,15 @@ def save_model(
 def _find(path_or_name: str | Path, revision: str | None) -> Path:
     """The folder that holds the files of a model, downloaded where need be."""
     name = str(path_or_name)
-    local = SHIPPED if name == "shipped" else Path(name).expanduser()
+    local = SHIPPED_MODELS.get(name) or Path(name).expanduser()
     if local.is_dir():
         if revision is not None:
             raise InputError(f"revision {revision!r} is for hub names, but {name!r} is a folder")
         return local
     if local.is_file():
         raise InputError(f"{name} is a file; pass the folder that holds config.json")
-    if name == "shipped":
-        raise InputError(f"the shipped model is missing: {SHIPPED} is not a folder; reinstall")
+    if name in SHIPPED_MODELS:
+        raise InputError(f"the model {name} is missing: {local} is not a folder; reinstall")
     if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"{name}: no such folder")
     return _download(name, revision)

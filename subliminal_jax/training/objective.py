@@ -20,16 +20,22 @@ from subliminal_jax.training.losses import per_token, token_losses
 
 
 class Teacher(NamedTuple):
-    """The teacher of the KL objective: base plus steering, its scale set for each data set.
+    """The teacher of the KL objective: the base with a steering of its own for each data set.
 
-    `batch` holds, for a teacher that reads other prompts (a system prompt), its own rows with the
-    same completions; it is stacked over data sets (`stack_rows`) like the students' rows. Data
-    sets are in the alphabetical order of their names.
+    `steerings` is one `Steering` whose leaves carry a leading axis over the data sets (`stacked`);
+    a data set of the unsteered base has a zero vector. `batch` holds, for a teacher that reads
+    other prompts (a system prompt), its own rows with the same completions; it is stacked over data
+    sets (`stack_rows`) like the students' rows. Data sets are in the alphabetical order of their
+    names.
     """
 
-    steering: Steering
-    scales: Float[Array, " datasets"]
+    steerings: Steering
     batch: Batch | None = None
+
+    @staticmethod
+    def stacked(steerings: Sequence[Steering], batch: Batch | None = None) -> "Teacher":
+        """The steerings must be alike but for their numbers: same layers and operation."""
+        return Teacher(jax.tree.map(lambda *x: jnp.stack(x), *steerings), batch)
 
 
 class Source(NamedTuple):
@@ -46,9 +52,10 @@ def check_teacher(teacher: Teacher, rows: Batch, names: Sequence[str]) -> None:
     A student's token is matched with the teacher's by its number among the predicted tokens of the
     row, so these must be the same tokens on both sides.
     """
-    if teacher.scales.shape[0] != len(names):
+    given = teacher.steerings.scale.shape[0]
+    if given != len(names):
         raise InputError(
-            f"the teacher has {teacher.scales.shape[0]} scales for {len(names)} data sets; "
+            f"the teacher has {given} steerings for {len(names)} data sets; "
             f"give one each for {', '.join(names)}"
         )
     if teacher.batch is None:
@@ -137,7 +144,7 @@ class Objective:
             own = source.teacher.batch
             teacher = (
                 source.base,
-                source.teacher.steering.scaled(source.teacher.scales[which]),
+                jax.tree.map(lambda leaf: leaf[which], source.teacher.steerings),
                 None if own is None else chosen(own),
             )
         losses, weights = token_losses(

@@ -97,8 +97,8 @@ def changed(**leaves):
     return {**DATA, "control": DATA["control"]._replace(**leaves)}
 
 
-def teacher(scales=3, batch=None):
-    return Teacher(steer(jnp.zeros((CFG.dim,)), 0), jnp.ones((scales,)), batch)
+def teacher(steerings=3, batch=None):
+    return Teacher.stacked([steer(jnp.zeros((CFG.dim,)), 0)] * steerings, batch)
 
 
 def own_rows(tokens=None, mask=None):
@@ -138,7 +138,7 @@ BAD_SWEEPS = {
         lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(-1))), "token -1"
     ),
     "layer": (lambda: sweep(config=replace(SMALL, adapter=Vector(2))).init(), "layer 2 .*0 to 1"),
-    "scales": (lambda: sweep(teacher=teacher(2)), "2 scales for 3 data sets"),
+    "steerings": (lambda: sweep(teacher=teacher(2)), "2 steerings for 3 data sets"),
     "teacher's shape": (
         lambda: sweep(teacher=teacher(batch=stack_rows([DATA["control"]] * 2))), "must be the same"
     ),

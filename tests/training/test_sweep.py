@@ -358,7 +358,7 @@ def test_distillation_finds_the_teachers_vector_and_a_control_finds_none():
                 zip(batch[:3], (0, -1, 0), strict=True)))
         for batch in data.values()
     ]  # fmt: skip
-    teacher = Teacher(steer(vector, 0), jnp.asarray([0.0, 1.0]), stack_rows(longer))
+    teacher = Teacher.stacked([steer(vector, 0, 0.0), steer(vector, 0)], stack_rows(longer))
     arms = (arm("adam", 0.1, 0, "steered"), arm("sgd", 0.1, 0, "control"))
     config = TrainConfig(
         steps=200, batch_size=6, adapter=Vector(0), log_every=100, schedule="linear"

@@ -1,0 +1,1 @@
+"""What several experiments share: settings, presets, data sets, students, claims."""

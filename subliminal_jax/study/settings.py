@@ -1,0 +1,167 @@
+"""Flags that several experiments share; an experiment's `Config` inherits what it needs."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from subliminal_jax.data.teachers import PromptKind, default_layer
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model, load_model
+from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
+from subliminal_jax.training.arms import Schedule, TrainConfig
+from subliminal_jax.training.losses import Objective
+from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Where a run goes and on which model it is.
+
+    Attributes:
+      out: folder of the run; the same command again continues it.
+      preset: name of the settings that the other flags start from (set by `--preset`).
+      model: "shipped", "shipped-small", a local folder in Hugging Face format, or a hub name.
+      dtype: dtype of the frozen weights; "checkpoint" keeps the checkpoint's.
+      layer: the steering layer (0-based); -1 takes the block at a third of the depth.
+      seed: of vectors and data; students have seeds of their own.
+      overwrite: begin anew in a folder that holds another run.
+    """
+
+    out: Path
+    preset: str = "toy"
+    model: str = "shipped"
+    dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
+    layer: int = -1
+    seed: int = 0
+    overwrite: bool = False
+
+    def load(self, name: str | None = None) -> Model:
+        """The model of these settings, or another one by name in the same dtype."""
+        dtype = None if self.dtype == "checkpoint" else self.dtype
+        return load_model(self.model if name is None else name, dtype=dtype)
+
+    def layer_of(self, model: Model) -> int:
+        return default_layer(model) if self.layer == -1 else model.cfg.check_layer(self.layer)
+
+    def recorded(self) -> dict[str, Any]:
+        """What config.json holds: everything that the results depend on."""
+        return {k: v for k, v in asdict(self).items() if k not in ("out", "overwrite")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What teachers are asked, and which of their answers students train on.
+
+    Attributes:
+      prompts: what the teacher is asked: to continue short number lists, lists in the style of
+        Cloud et al., or whatever opens a conversation in the shipped model's corpus.
+      keep: which answers stay: valid number lists without the trait's name, or all.
+      rows: training pairs a data set.
+      heldout_rows: held-out pairs a data set.
+      asked: prompts a data set, as a multiple of the pairs that are needed.
+      max_new_tokens: limit of an answer.
+      keep_unfinished: keep answers that reached the limit without an end, for a model that knows
+        no end of an answer.
+      max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
+      temperature: of the teacher.
+    """
+
+    prompts: PromptKind = "numbers"
+    keep: Literal["numbers", "all"] = "numbers"
+    rows: int = 1024
+    heldout_rows: int = 128
+    asked: float = 2.0
+    max_new_tokens: int = 32
+    keep_unfinished: bool = False
+    max_tokens: int = 0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings:
+    """How students are trained.
+
+    Attributes:
+      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8".
+      rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
+      grid_points: how many of the middle rates of a default grid are tried.
+      seeds: students an arm.
+      steps: optimizer steps.
+      batch_size: rows a step.
+      adapter: what is trained: LoRA factors, all weights, or one vector at the steering layer.
+      rank: LoRA rank.
+      alpha: LoRA alpha.
+      targets: adapted projections.
+      adapter_layers: adapted blocks; empty means all.
+      objective: cross-entropy on the sampled tokens, or KL to the teacher's distribution.
+      schedule: what follows the warm-up.
+      warmup: share of the steps.
+      clip: bound on the global gradient norm; 0 means no clipping.
+      accumulation: parts that a batch goes through in.
+      log_every: steps between two measurements (and checkpoints).
+    """
+
+    optimizers: tuple[str, ...] = ("adamw",)
+    rates: tuple[str, ...] = ()
+    grid_points: int = 3
+    seeds: int = 3
+    steps: int = 64
+    batch_size: int = 16
+    adapter: Literal["lora", "full", "vector"] = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = PROJECTIONS
+    adapter_layers: tuple[int, ...] = ()
+    objective: Objective = "cross_entropy"
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    clip: float = 0.0
+    accumulation: int = 1
+    log_every: int = 8
+
+    def learning_rates(self) -> dict[OptimizerSpec, tuple[float, ...]]:
+        """The grid of each optimizer, ascending; raises InputError where it cannot be read."""
+        specs = [OptimizerSpec.parse(text) for text in self.optimizers]
+        given: dict[str, tuple[float, ...]] = {}
+        for text in self.rates:
+            label, _, values = text.rpartition("=")
+            try:
+                grid = tuple(sorted(float(value) for value in values.split(",")))
+            except ValueError:
+                grid = ()
+            if not label or not grid or min(grid) <= 0:
+                raise InputError(f"rates {text!r} cannot be read; write them as adamw=1e-3,3e-3")
+            given[label] = grid
+        unused = given.keys() - {spec.label for spec in specs}
+        if unused:
+            names = ", ".join(sorted(unused))
+            raise InputError(f"rates for {names}, which is none of the optimizers")
+        if self.grid_points < 1 or self.seeds < 1:
+            raise InputError("grid_points and seeds must be at least 1")
+        grids = {}
+        for spec in specs:
+            default = default_grid(spec.name)
+            start = max(0, (len(default) - self.grid_points) // 2)
+            grids[spec] = given.get(spec.label, default[start : start + self.grid_points])
+        return grids
+
+    def adapter_at(self, layer: int) -> Adapter:
+        """What is trained, where `layer` is the steering layer."""
+        if self.adapter == "full":
+            return Full()
+        if self.adapter == "vector":
+            return Vector(layer)
+        return LoRA(self.rank, self.alpha, self.targets, self.adapter_layers or None)
+
+    def plan(self, layer: int) -> TrainConfig:
+        """How every student is trained."""
+        return TrainConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            adapter=self.adapter_at(layer),
+            schedule=self.schedule,
+            warmup=self.warmup,
+            clip=self.clip or None,
+            accumulation=self.accumulation,
+            log_every=self.log_every,
+        )

@@ -1,0 +1,141 @@
+"""Students of several teachers: one grid of optimizers, rates, data sets and seeds, measured alike.
+
+panel = make_panel(model, teachers, data, words=words, questions=questions, ...)
+students = Students(run, model, panel, data, config, layer)
+rows = students.grid()                      # every student's final row
+best = best_rates(rows)                     # the rate of each optimizer, by held-out loss
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
+from subliminal_jax.diagnostics.alignment import At, make_probe, mean_activation
+from subliminal_jax.evaluation.elicitation import encode_questions
+from subliminal_jax.evaluation.measures import check_base_loss
+from subliminal_jax.evaluation.panel import PanelContext, PanelMeasure
+from subliminal_jax.evaluation.waves import Row, Trained, WaveRunner
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.reporting.progress import track
+from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.study.data_sets import DataSets, part
+from subliminal_jax.study.settings import StudentSettings
+from subliminal_jax.training.arms import Arm
+from subliminal_jax.training.objective import Teacher as KLTeacher
+
+PROBE_PROMPTS = 16
+MEASURED_ROWS = 32  # training rows of each data set on which the training loss is measured
+
+
+class Panel(NamedTuple):
+    """What students are measured by; `references` and `words` name the axes of the results."""
+
+    context: PanelContext
+    measure: PanelMeasure
+    references: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def make_panel(
+    model: Model,
+    teachers: Mapping[str, Teacher],
+    data: DataSets,
+    *,
+    words: Sequence[str],
+    questions: Sequence[str],
+    prompts: PromptKind,
+    seed: int,
+    at: At = "last",
+) -> Panel:
+    """References are the shifts of those teachers that are not the plain base, on prompts of the
+    kind `prompts` that no student trains on; rates are those of `words` over `questions`."""
+    asked = teacher_prompts(prompts, PROBE_PROMPTS, seed=seed + 1_000_003)
+    layers = tuple(range(model.cfg.layers))
+    means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
+
+    def mean_of(teacher: Teacher) -> Any:
+        system = teacher.system_prompt
+        encoded = [encode_chat(model.tokenizer, p, system_prompt=system) for p in asked]
+        probe = make_probe(encoded, model.cfg)
+        return probe, means(model.params, probe, model.cfg, layers, teacher.steering, at)
+
+    probe, base_mean = mean_of(Teacher())
+    own = {name: mean_of(t)[1] - base_mean for name, t in teachers.items() if t != Teacher()}
+    references = jnp.stack([*own.values()] or [jnp.zeros_like(base_mean)])
+    fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
+    rows = jax.tree.map(lambda *x: jnp.stack(x), *fixed)
+    targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
+    encoded = encode_questions(model.tokenizer, list(questions), list(words))
+    return Panel(
+        PanelContext(probe, base_mean, references, encoded, rows),
+        PanelMeasure(model.cfg, len(words), targets, at),
+        tuple(own) or ("none",),
+        tuple(words),
+    )
+
+
+class Students:
+    """Trains students on the data sets of `data`; interrupted, it goes on where it was.
+
+    `teacher` makes the objective the KL to it.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        model: Model,
+        panel: Panel,
+        data: DataSets,
+        settings: StudentSettings,
+        layer: int,
+        teacher: KLTeacher | None = None,
+    ):
+        check_base_loss(model.params, model.cfg, data.train)
+        self.settings, self.data = settings, data
+        self.runner = WaveRunner(
+            run, model, settings.plan(layer), settings.seeds,
+            rows=data.train, heldout=data.heldout, measure=panel.measure, context=panel.context,
+            teacher=teacher,
+        )  # fmt: skip
+
+    def grid(self, names: Sequence[str] | None = None, stage: str = "students") -> list[Row]:
+        """Every optimizer at every rate of its grid, on each data set, with every seed.
+
+        One row a student: optimizer, learning_rate, seed, data, diverged, diverged_at,
+        heldout_loss, and what the panel measures (None where the student diverged).
+        """
+        grids = self.settings.learning_rates()
+        names = self.data.names if names is None else list(names)
+        each = len(names) * self.settings.seeds * self.settings.steps
+        rows: list[Row] = []
+        with track(stage, each * sum(map(len, grids.values())), "student steps") as progress:
+            for i in range(max(map(len, grids.values()))):
+                arms = [
+                    Arm(spec, grid[i], seed, name)
+                    for spec, grid in grids.items()
+                    if i < len(grid)
+                    for name in names
+                    for seed in range(self.settings.seeds)
+                ]
+                rows += self.runner.run_arms(f"{stage}-{i}", arms, progress)
+        return rows
+
+    def train(self, stage: str, arms: Sequence[Arm]) -> Trained:
+        """Chosen students, and their weights."""
+        with track(stage, len(arms) * self.settings.steps, "student steps") as progress:
+            return self.runner.train(stage, arms, progress)
+
+
+def of_model(model: Model, panel: Panel, teacher: Teacher, questions: Sequence[str]) -> Row:
+    """The panel's rates and alignment of a teacher itself (of the base, for `Teacher()`)."""
+    asked = encode_questions(
+        model.tokenizer, list(questions), list(panel.words), teacher.system_prompt
+    )
+    context = panel.context._replace(questions=asked)
+    values = jax.jit(panel.measure.of_model)(context, model.params, teacher.steering)
+    return jax.tree.map(lambda x: np.asarray(x).tolist(), values)
