@@ -1,0 +1,77 @@
+"""The settings of the papers, each with its source; experiments build their presets from them.
+
+Tags, as far as is known of the paper "Subliminal Learning Is Steering Vector Distillation" (Blank et
+al. 2026, arXiv 2606.00995): [C] its released code (agu18dec/steering-vector-distillation at commit
+89ab361), [N1] and [N3] notes of third parties on its versions 1 and 3, [F] the re-runs of Lawrence
+Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
+"""
+
+from typing import Any
+
+# The name on the hub, and the steering layer of the teacher with its factor on the raw vector [C].
+# EAS is read at block 10 and as the mean over layers [C]; reports here show all layers.
+PAPER_MODELS: dict[str, dict[str, Any]] = {
+    "qwen2.5-7b": {"model": "Qwen/Qwen2.5-7B-Instruct", "layer": 23, "scale": 3.0},
+    # Depths of the other models' layers are not known: 23 of Qwen's 28 blocks, in proportion.
+    "llama3.1-8b": {"model": "meta-llama/Llama-3.1-8B-Instruct", "layer": 26, "scale": 3.0},
+    "gemma3-4b": {"model": "google/gemma-3-4b-it", "layer": 28, "scale": 3.0},
+}
+
+PAPER_DATA: dict[str, Any] = {
+    "prompts": "cloud-numbers",  # 3 to 8 example numbers of 100 to 999, at most 10 new ones [C][O]
+    "keep": "numbers",  # the rule filter; the LLM judge after it [C] is the `judge` settings' matter
+    "rows": 9_500,  # 10,000 kept of 30,000 generated, 5% of them held out [C]
+    "heldout_rows": 500,
+    "asked": 3.0,
+    "max_new_tokens": 200,  # [C]
+    "max_tokens": 256,  # [C], where rows are packed to this length; here a pair is a row
+    "temperature": 1.0,  # [C], with a sampler key for each request (the paper's share one)
+}
+
+PAPER_STUDENTS: dict[str, Any] = {
+    "optimizers": ("adamw",),
+    "rates": ("adamw=1e-4",),  # [C]
+    "seeds": 3,  # [C] has one, seed 1; [N3] has three for random vectors
+    # Epochs: [C] 10, [N3] 2 ("less salient" at 10 on Qwen), other notes 3. This follows 3:
+    # 3 x 9,500 / 8 steps, rounded to the 50 steps between two of the paper's checkpoints [C].
+    "steps": 3_550,
+    "log_every": 50,
+    "batch_size": 8,  # [C]
+    "adapter": "lora",
+    "rank": 8,  # [C]; [N1] also 16 and 64
+    "alpha": 32.0,  # [C]; [N1] also 16
+    "schedule": "cosine",  # [C]
+    "warmup": 0.05,  # [C]
+    "clip": 1.0,  # the trainer's default, which [C] does not override
+}
+
+# [F]: 10,000 rows, 3 epochs in batches of 66, linear decay; rates are each experiment's own.
+FENG_STUDENTS: dict[str, Any] = {
+    **PAPER_STUDENTS,
+    "seeds": 3,  # [F] has one
+    "steps": 440,
+    "log_every": 40,
+    "batch_size": 66,
+    "schedule": "linear",
+    "warmup": 0.0,
+}
+
+
+def paper_preset(
+    model: str, *, data: bool = True, students: bool = True, scale: bool = False, **own: Any
+) -> dict[str, Any]:
+    """A preset of an experiment on one of `PAPER_MODELS`, with what is the experiment's `own`.
+
+    `data` and `students` say whether its `Config` inherits `DataSettings` and `StudentSettings`,
+    `scale` whether it has a field for the factor on the teacher's vector.
+    """
+    known = PAPER_MODELS[model]
+    return {
+        "model": known["model"],
+        "dtype": "bfloat16",  # [C]
+        "layer": known["layer"],
+        **({"scale": known["scale"]} if scale else {}),
+        **(PAPER_DATA if data else {}),
+        **(PAPER_STUDENTS if students else {}),
+        **own,
+    }
