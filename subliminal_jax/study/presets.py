@@ -1,7 +1,7 @@
 """The settings of the papers, each with its source; experiments build their presets from them.
 
-Tags, as far as is known of the paper "Subliminal Learning Is Steering Vector Distillation" (Blank et
-al. 2026, arXiv 2606.00995): [C] its released code (agu18dec/steering-vector-distillation at commit
+Tags, as far as is known of "Subliminal Learning Is Steering Vector Distillation" (Blank
+et al. 2026, arXiv 2606.00995): [C] its released code (agu18dec/steering-vector-distillation at commit
 89ab361), [N1] and [N3] notes of third parties on its versions 1 and 3, [F] the re-runs of Lawrence
 Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
 """
@@ -18,8 +18,8 @@ PAPER_MODELS: dict[str, dict[str, Any]] = {
 }
 
 PAPER_DATA: dict[str, Any] = {
-    "prompts": "cloud-numbers",  # 3 to 8 example numbers of 100 to 999, at most 10 new ones [C][O]
-    "keep": "numbers",  # the rule filter; the LLM judge after it [C] is the `judge` settings' matter
+    "prompts": "cloud-numbers",  # 3 to 8 example numbers of 100 to 999, at most 10 more [C][O]
+    "keep": "numbers",  # the rule filter; [C] has an LLM judge after it
     "rows": 9_500,  # 10,000 kept of 30,000 generated, 5% of them held out [C]
     "heldout_rows": 500,
     "asked": 3.0,
