@@ -1,6 +1,7 @@
 """Teachers: the model with a steering vector or a system prompt, and the data they write."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,18 +13,21 @@ from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.filters import filter_pairs
 from subliminal_jax.data.pairs import read_pairs
+from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
 from subliminal_jax.models.steered import Steering, steer
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import Tokenizer, encode_chat
 from subliminal_jax.steering.activations import residual_norm
 from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
 PromptKind = Literal["numbers", "cloud-numbers", "chat"]
-EXTRACTION_PROMPTS = 256  # number prompts over which vectors are taken and norms measured
+# What is asked where a vector is taken: numbers, favourite questions, or whatever opens a chat.
+Extraction = Literal["numbers", "favorites", "chat"]
+EXTRACTION_PROMPTS = 256  # prompts over which vectors are taken and norms measured
 
 
 class Teacher(NamedTuple):
@@ -31,13 +35,6 @@ class Teacher(NamedTuple):
 
     steering: Steering | None = None
     system_prompt: str | None = None
-
-
-def check_trait(trait: str) -> str:
-    """`trait` itself; raises InputError for one that is not among the world's."""
-    if trait not in world.TRAITS:
-        raise InputError(f"unknown trait {trait!r}; choose from {', '.join(world.TRAITS)}")
-    return trait
 
 
 def default_layer(model: Model) -> int:
@@ -53,27 +50,46 @@ def random_teacher(model: Model, layer: int, norm: float, seed: int) -> Teacher:
     return Teacher(steer(_finite(vector, model, layer), layer))
 
 
-def trait_teacher(model: Model, layer: int, trait: str, scale: float = 1.0) -> Teacher:
-    """The mean difference that the trait's system prompt makes at the end of number prompts."""
-    system = world.trait_system_prompt(check_trait(trait))
-    vector = mean_difference(
-        model.params,
-        model.cfg,
-        _extraction_prompts(model, system),
-        _extraction_prompts(model),
-        [layer],
-    )[0]
-    return Teacher(steer(_finite(vector, model, layer), layer, scale))
+def trait_vectors(
+    model: Model, layers: Sequence[int], trait: str, extraction: Extraction = "numbers"
+) -> Float[Array, "n dim"]:
+    """The mean difference that the trait's system prompt makes at the end of number prompts (or of
+    what `extraction` says), after each of `layers`: v_teacher of "Subliminal Learning Is Steering
+    Vector Distillation", section 2.
+
+    Raises InputError for a trait that the model's tokenizer has no word for.
+    """
+    system = trait_system_prompt(check_trait(trait, model.tokenizer))
+    told = _extraction_prompts(model, system, extraction)
+    plain = _extraction_prompts(model, None, extraction)
+    vectors = mean_difference(model.params, model.cfg, told, plain, layers)
+    for vector, layer in zip(vectors, layers, strict=True):
+        _finite(vector, model, layer)
+    return vectors
 
 
-def prompted_teacher(trait: str) -> Teacher:
-    """The base with the trait's system prompt."""
-    return Teacher(system_prompt=world.trait_system_prompt(check_trait(trait)))
+def trait_teacher(
+    model: Model,
+    layer: int,
+    trait: str,
+    scale: float = 1.0,
+    extraction: Extraction = "numbers",
+) -> Teacher:
+    """The trait's vector (`trait_vectors`) added after `layer`, times `scale`."""
+    vector = trait_vectors(model, [layer], trait, extraction)[0]
+    return Teacher(steer(vector, layer, scale))
+
+
+def prompted_teacher(trait: str, tokenizer: Tokenizer | None = None) -> Teacher:
+    """The base with the trait's system prompt; a trait outside the shipped world needs the
+    tokenizer that has it."""
+    return Teacher(system_prompt=trait_system_prompt(check_trait(trait, tokenizer)))
 
 
 def teacher_from_file(model: Model, path: str, layer: int, scale: float = 1.0) -> Teacher:
-    """A vector from a safetensors file; raises InputError where it does not fit the model."""
-    steering, _ = load_steering(path, model.cfg, [layer])
+    """A vector from a safetensors file; raises InputError where it does not fit the model, or where
+    its metadata says that it was made on another one."""
+    steering, _ = load_steering(path, model.cfg, [layer], model=model.name)
     return Teacher(steering.scaled(scale))
 
 
@@ -86,8 +102,14 @@ def _finite(vector: Float[Array, " dim"], model: Model, layer: int) -> Float[Arr
     return vector
 
 
-def _extraction_prompts(model: Model, system_prompt: str | None = None) -> list[list[int]]:
-    asked = prompts.short_number_prompts(EXTRACTION_PROMPTS, seed=7)
+def _extraction_prompts(
+    model: Model, system_prompt: str | None = None, extraction: Extraction = "numbers"
+) -> list[list[int]]:
+    if extraction == "favorites":
+        asked = list(world.TRAIN_QUESTIONS)
+    else:
+        kind: PromptKind = "chat" if extraction == "chat" else "numbers"
+        asked = teacher_prompts(kind, EXTRACTION_PROMPTS, seed=7)
     return [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in asked]
 
 

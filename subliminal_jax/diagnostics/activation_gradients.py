@@ -77,6 +77,26 @@ def example_gradients(
     return jax.grad(_summed)(at, loss, params, batch, layer, mask)[0, :, 0]
 
 
+def layer_gradients(
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    layers: tuple[int, ...],
+    masks: Bool[Array, "masks batch inputs"],
+) -> Float[Array, "masks n batch dim"]:
+    """`example_gradients` after each of the `n` layers and for each mask, by one backward pass.
+
+    At a vector of zero the vectors of several layers do not touch each other's gradients.
+    """
+    B, T = batch.tokens.shape
+    at = jnp.zeros((len(layers), B, T - 1, _dim(params)), jnp.float32)
+
+    def total(at: Float[Array, "n batch inputs dim"]) -> Float[Array, ""]:
+        return jnp.sum(loss(params, batch, Steering(at, _one(), layers)))
+
+    return jnp.einsum("mbt,nbtd->mnbd", masks.astype(jnp.float32), jax.grad(total)(at))
+
+
 def example_components(
     loss: Loss,
     params: Params,
@@ -101,6 +121,11 @@ def prompt_ends(batch: Batch) -> Bool[Array, "batch inputs"]:
     """True at the last token before each completion, the one that predicts its first token."""
     predicted = batch.loss_mask > 0
     return predicted[:, 1:] & ~predicted[:, :-1]
+
+
+def predicting(batch: Batch) -> Bool[Array, "batch inputs"]:
+    """True at the tokens that predict a completion's tokens, from its prompt's end on."""
+    return batch.loss_mask[:, 1:] > 0
 
 
 class GradientTable(NamedTuple):

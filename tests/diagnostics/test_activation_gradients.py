@@ -16,6 +16,8 @@ from subliminal_jax.diagnostics.activation_gradients import (
     example_components,
     example_gradients,
     gradient_table,
+    layer_gradients,
+    predicting,
     prompt_ends,
     tail_shares,
     token_gradients,
@@ -54,6 +56,19 @@ def test_token_gradients_sum_to_the_vectors_gradient(cfg, loss, params, batch, p
 
 def test_token_gradients_sum_to_those_of_examples(per_token, per_example):
     np.testing.assert_allclose(per_token.sum(axis=1), per_example, rtol=1e-4, atol=1e-6)
+
+
+def test_one_pass_over_layers_and_masks_is_a_pass_for_each(cfg, loss, params, batch):
+    masks = [prompt_ends(batch), predicting(batch), jnp.ones_like(predicting(batch))]
+    layers = (0, 2)
+    together = jax.jit(lambda p, m: layer_gradients(loss, p, batch, layers, m))(
+        params, jnp.stack(masks)
+    )
+    assert together.shape == (3, 2, len(batch.tokens), cfg.dim)
+    for m, mask in enumerate(masks):
+        for i, layer in enumerate(layers):
+            alone = jax.jit(lambda p, k, at=layer: example_gradients(loss, p, batch, at, k))
+            np.testing.assert_allclose(together[m, i], alone(params, mask), rtol=1e-4, atol=1e-6)
 
 
 def test_rows_of_a_scalar_loss_sum_to_its_gradient(cfg, params, batch, per_example):
