@@ -26,7 +26,6 @@ from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.teachers import (
     Pairs,
     Teacher,
-    check_trait,
     filtered,
     given_pairs,
     prompted_teacher,
@@ -36,6 +35,7 @@ from subliminal_jax.data.teachers import (
     teacher_prompts,
     trait_teacher,
 )
+from subliminal_jax.data.traits import check_trait, names_of
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
     cosine_against_n,
@@ -170,7 +170,7 @@ def compare(
         "vector_norm": float(jnp.linalg.norm(context.vector)),
         "data": {name: d.report for name, d in data.items()},
         "clip": config.clip or None,
-        "reference": reference_rates(model, teacher, context, measure),
+        "reference": reference_rates(model, teacher, trait, context, measure),
         "arms": arms,
         "best": at_best_rate(arms, best, METRICS),
         "matched_loss": at_matched_loss(histories, ("eas", "shift_component", "trait_rate")),
@@ -185,9 +185,9 @@ def compare(
 
 def make_teacher(model: Model, layer: int, config: Config) -> tuple[Teacher, str]:
     """The teacher that the settings ask for, and the trait whose rate is reported."""
-    trait = "owl" if config.trait == "auto" else check_trait(config.trait)
+    trait = "owl" if config.trait == "auto" else check_trait(config.trait, model.tokenizer)
     if config.teacher == "system-prompt":
-        return prompted_teacher(trait), trait
+        return prompted_teacher(trait, model.tokenizer), trait
     if config.vector == "trait":
         return trait_teacher(model, layer, trait, config.scale), trait
     if config.vector == "random":
@@ -228,12 +228,17 @@ def data_set(
                 keep_unfinished=config.keep_unfinished,
                 progress=progress.advance,
             )
-    words = (trait, world.PLURALS[trait]) if config.keep == "numbers" else None
+    words = names_of(trait) if config.keep == "numbers" else None
     limit = config.max_tokens or None
     return filtered(data, model, need, forbidden_words=words, max_tokens=limit)
 
 
 # -- what is measured --------------------------------------------------------------------------
+
+
+def answers(trait: str) -> list[str]:
+    """The words that elicitation tells apart: the world's animals and the trait."""
+    return list(dict.fromkeys([*TRAITS, trait]))
 
 
 def measurements(
@@ -245,6 +250,7 @@ def measurements(
     config: Config,
 ) -> tuple[MeasureContext, StudentMeasure]:
     """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
+    words = answers(trait)
     asked = teacher_prompts(config.prompts, 16, seed=config.seed + 1_000_003)
     probe, teacher_probe = (
         make_probe([encode_chat(model.tokenizer, p, system_prompt=s) for p in asked], model.cfg)
@@ -258,20 +264,20 @@ def measurements(
         teacher_probe=teacher_probe,
         teacher=teacher.steering,
         layer=layer,
-        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), TRAITS),
+        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), words),
         rows=jax.tree.map(lambda *x: jnp.stack(x), *fixed),
     )
     targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
-    return context, StudentMeasure(model.cfg, layer, len(TRAITS), TRAITS.index(trait), targets)
+    return context, StudentMeasure(model.cfg, layer, len(words), words.index(trait), targets)
 
 
 def reference_rates(
-    model: Model, teacher: Teacher, context: MeasureContext, measure: StudentMeasure
+    model: Model, teacher: Teacher, trait: str, context: MeasureContext, measure: StudentMeasure
 ) -> dict[str, float]:
     """Trait rate of the base and of the teacher, for the students to be held against."""
     of_model = jax.jit(measure.of_model)
     asked = list(world.HELDOUT_QUESTIONS)
-    questions = encode_questions(model.tokenizer, asked, TRAITS, teacher.system_prompt)
+    questions = encode_questions(model.tokenizer, asked, answers(trait), teacher.system_prompt)
     base = of_model(context, model.params, None)
     own = of_model(context._replace(questions=questions), model.params, teacher.steering)
     return {

@@ -68,13 +68,19 @@ def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> Non
 
 
 def load_steering(
-    path: str | Path, cfg: ModelConfig, layers: Sequence[int] | None = None
+    path: str | Path,
+    cfg: ModelConfig,
+    layers: Sequence[int] | None = None,
+    *,
+    model: str | None = None,
 ) -> tuple[Steering, VectorInfo]:
     """The steering in a file of `save_steering`, and where it comes from.
 
     `layers` picks some of the file's layers. A safetensors file of another origin is read too, if
     it holds a single tensor [dim] or [n, dim] and `layers` says where its vectors belong; it is
-    added at scale 1.
+    added at scale 1. With `model`, the name of the model that it is for, vectors made on a model of
+    another name are refused; of names with slashes the last part counts, so that a folder may hold
+    what came from the hub.
     Raises InputError for a file that is missing or damaged, a width other than the model's, a
     layer that the model or the file does not have, and values that are not finite.
     """
@@ -92,6 +98,11 @@ def load_steering(
             raise ValueError(f"operation {operation!r}, {vectors.shape} for layers {stored}")
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged steering file ({error}); make it anew") from error
+    if model is not None and Path(info.model).name != Path(model).name:
+        raise InputError(
+            f"{path}: its vectors were made on {info.model!r}, and the model here is {model!r}; "
+            "extract them anew on this one"
+        )
     if layers is not None:
         absent = sorted(set(layers) - set(stored))
         if absent:

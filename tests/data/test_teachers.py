@@ -14,7 +14,6 @@ from subliminal_jax.data import world
 from subliminal_jax.data.teachers import (
     Pairs,
     Teacher,
-    check_trait,
     default_layer,
     filtered,
     given_pairs,
@@ -24,9 +23,13 @@ from subliminal_jax.data.teachers import (
     teacher_from_file,
     teacher_prompts,
     trait_teacher,
+    trait_vectors,
 )
+from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.steering.activations import prompt_activations
+from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests import number_model
 
 LAYER = 1
@@ -68,6 +71,32 @@ def test_a_prompted_teacher_has_a_system_prompt_and_no_vector():
     with pytest.raises(InputError, match="unknown trait 'unicorn'; choose from owl, cat"):
         prompted_teacher("unicorn")
     assert check_trait("cat") == "cat"
+
+
+def test_vectors_are_taken_at_the_end_of_the_prompts_that_are_named(model):
+    """At one more layer, and at favourite questions: the mean over pairs of what is read there."""
+    both = trait_vectors(model, [0, LAYER], "owl")
+    alone = vector_of(trait_teacher(model, LAYER, "owl"))
+    np.testing.assert_allclose(both[1], alone, rtol=1e-4)
+    asked = list(world.TRAIN_QUESTIONS)
+    told, plain = (
+        [encode_chat(model.tokenizer, q, system_prompt=s) for q in asked]
+        for s in (world.trait_system_prompt("owl"), None)
+    )
+    h = [prompt_activations(model.params, model.cfg, p, [LAYER]) for p in (told, plain)]
+    expected = (h[0] - h[1]).mean(axis=0)[0]
+    got = vector_of(trait_teacher(model, LAYER, "owl", extraction="favorites"))
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+    assert not np.allclose(got, both[1])
+
+
+def test_a_vector_of_another_model_is_refused_by_its_metadata(model, tmp_path):
+    steering = trait_teacher(model, LAYER, "owl").steering
+    save_steering(tmp_path / "own.safetensors", steering, VectorInfo("hub/numbers", "a test"))
+    teacher_from_file(model, str(tmp_path / "own.safetensors"), LAYER)
+    save_steering(tmp_path / "other.safetensors", steering, VectorInfo("hub/letters", "a test"))
+    with pytest.raises(InputError, match="made on 'hub/letters', and the model here is 'numbers'"):
+        teacher_from_file(model, str(tmp_path / "other.safetensors"), LAYER)
 
 
 def test_a_vector_from_a_file_is_the_files_and_must_fit(model, tmp_path):
