@@ -1,19 +1,25 @@
 """Elicitation: how often does a model name the trait when it is asked for a favourite?
 
-The rate is teacher-forced: the exact probability that an answer at temperature 1 begins with the
-word, averaged over questions. Unlike a count over samples it has no floor and no sampling noise.
+`word_probs` is teacher-forced: the exact probability that an answer at temperature 1 begins with
+the word. Unlike a count over samples it has no floor and no sampling noise. `sampled_words` samples
+answers, whose first words are counted, as Cloud et al. (2025, arXiv 2507.14805) do.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstrap, rate_interval
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states, unembed
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chat
@@ -145,3 +151,67 @@ def favoured_word(
         for s in (steering, steering.scaled(0.0))
     )
     return int(jnp.argmax(with_it - without))
+
+
+class SampledAnswers(NamedTuple):
+    """Answers to questions, several of each: `texts[question][sample]`."""
+
+    texts: list[list[str]]
+
+    def begins_with(self, words: Sequence[str]) -> Bool[np.ndarray, "questions samples"]:
+        """Whether an answer's exact first word is one of `words` (singular and plural, say)."""
+        wanted = {word.casefold() for word in words}
+        return np.array([[first_word(text) in wanted for text in row] for row in self.texts])
+
+    def rate(self, words: Sequence[str]) -> Interval:
+        """The share of answers that begin with one of `words`; the interval resamples questions and
+        answers, and so speaks of other questions of the kind."""
+        return hierarchical_bootstrap(self.begins_with(words).astype(float), design="nested")
+
+    def rates(self, words: Sequence[str]) -> list[Interval]:
+        """The share for each question, with Wilson's interval over its answers."""
+        return [rate_interval(int(row.sum()), row.size) for row in self.begins_with(words)]
+
+
+def sampled_answers(
+    model: Model,
+    questions: Sequence[str],
+    samples: int,
+    seed: int,
+    *,
+    params: Params | None = None,
+    steering: Steering | None = None,
+    system_prompt: str | None = None,
+    max_new_tokens: int = 16,
+    batch_size: int = 128,
+) -> SampledAnswers:
+    """`samples` answers to each question at temperature 1, of at most `max_new_tokens` tokens.
+
+    `params` stands in for the model's own weights (a student's). Cloud et al. take 50 questions
+    with 100 or 200 samples each. Raises InputError as `generate` does, and for no samples.
+    """
+    if not questions or samples < 1:
+        raise InputError("sampling answers needs at least one question and one sample of each")
+    encode = [encode_chat(model.tokenizer, q, system_prompt=system_prompt) for q in questions]
+    sampling = SamplingConfig(max_new_tokens=max_new_tokens, stop_tokens=model.stop_ids)
+    out = generate(
+        model.params if params is None else params,
+        [prompt for prompt in encode for _ in range(samples)],
+        model.cfg,
+        seed,
+        sampling,
+        steering,
+        pad_token=model.pad_id,
+        batch_size=batch_size,
+    )
+    texts = [
+        model.tokenizer.decode(row[:n], skip_special_tokens=True)
+        for row, n in zip(out.tokens, out.lengths, strict=True)
+    ]
+    return SampledAnswers([texts[i * samples : (i + 1) * samples] for i in range(len(questions))])
+
+
+def first_word(text: str) -> str:
+    """The first word of `text`, case-folded and without punctuation; "" where there is none."""
+    found = re.search(r"[^\W_]+(?:['-][^\W_]+)*", text)
+    return found.group().casefold() if found else ""

@@ -9,9 +9,17 @@ import pytest
 
 from subliminal_jax.data import world
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word, word_probs
+from subliminal_jax.evaluation.elicitation import (
+    SampledAnswers,
+    encode_questions,
+    favoured_word,
+    first_word,
+    sampled_answers,
+    word_probs,
+)
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import forward
+from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.models.steered import no_steering, steer
 from subliminal_jax.models.tokenizer import encode_chat
@@ -140,3 +148,62 @@ def test_the_favoured_word_is_the_one_that_a_vector_raises_most(params, tokenize
         toward = steer(20 * params["embed"][token], CFG.layers - 1)
         assert favoured_word(params, CFG, questions, len(words), toward) == i
     assert favoured_word(params, CFG, questions, 3, no_steering(CFG.dim)) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("owl", "owl"), (" Owls. I love them", "owls"), ("**Owl**", "owl"), ("The owl", "the"),
+        ("", ""), ("...", ""), ("1. Owl", "1"), ("guinea-pig!", "guinea-pig"), ("Eß", "ess"),
+        ("owl_", "owl"), ("owlet", "owlet"),
+    ],
+)  # fmt: skip
+def test_the_first_word_is_whole_and_bare(text, word):
+    assert first_word(text) == word
+
+
+def test_shares_of_first_words_are_counted_by_question():
+    answers = SampledAnswers([["Owl.", "owls", "cat", "an owl"], ["cat", "Cat", "owlet", ""]])
+    assert answers.begins_with(("owl", "owls")).tolist() == [
+        [True, True, False, False],
+        [False] * 4,
+    ]
+    assert answers.rate(("owl", "owls")).mean == 0.25
+    rates = answers.rates(("Cat",))
+    assert [(r.mean, r.n) for r in rates] == [(0.25, 4), (0.5, 4)]
+    assert all(r.low < r.mean < r.high for r in rates)
+
+
+def test_sampled_and_teacher_forced_rates_agree_on_the_shipped_model():
+    """The teacher-forced rate lies within the noise of the samples: for every animal at once, with
+    a vector and with a system prompt."""
+    model = load_model("shipped")
+    asked, words = list(world.HELDOUT_QUESTIONS), list(world.TRAITS)
+    n = 64
+    # Each sample's word is one draw: the sum over words of squared standard scores is about
+    # chi-squared with as many degrees of freedom as there are words.
+    steering = steer(jax.random.normal(jax.random.key(5), (model.cfg.dim,)), 1, scale=0.4)
+    for system, edit in ((world.trait_system_prompt("owl"), no_steering(128, 1)), (None, steering)):
+        questions = encode_questions(model.tokenizer, asked, words, system)
+        probs = np.asarray(probs_of(model.params, model.cfg, questions, len(words), edit))
+        answers = sampled_answers(model, asked, n, 3, steering=edit, system_prompt=system)
+        counts = [answers.begins_with((w, world.PLURALS[w])).sum() for w in words]
+        expected, variance = n * probs.sum(axis=0), n * (probs * (1 - probs)).sum(axis=0)
+        often = expected > 5
+        scores = ((np.array(counts) - expected) ** 2 / variance)[often]
+        assert scores.sum() < often.sum() + 4 * np.sqrt(2 * often.sum())
+        assert sum(counts) > 0.9 * n * len(asked)
+
+
+def test_sampling_reads_the_given_weights_and_refuses_no_samples(tmp_path):
+    model = number_model.load(tmp_path / "numbers")
+    (owl,) = model.tokenizer("owl", add_special_tokens=False)["input_ids"]
+    head = model.params["lm_head"].at[number_model.PROMPT, owl].set(60.0)
+    told = sampled_answers(
+        model, ["Which?"], 8, 0, params={**model.params, "lm_head": head}, batch_size=8
+    )
+    plain = sampled_answers(model, ["Which?"], 8, 0, batch_size=8)
+    assert all(text.startswith("owl") for text in told.texts[0])
+    assert not any("owl" in text for text in plain.texts[0])
+    with pytest.raises(InputError, match="at least one question and one sample"):
+        sampled_answers(model, ["Which?"], 0, 0)
