@@ -159,6 +159,7 @@ class WaveRunner:
             "seed": arm.seed,
             "data": arm.data,
             **({} if arm.rank is None else {"rank": arm.rank}),
+            **({} if arm.rows is None else {"rows": arm.rows}),
         }
         row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
         return self.measure.row(row)
@@ -175,7 +176,7 @@ class WaveRunner:
                 at = self.plan.steps  # by its last step, after which no batch loss was taken
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}
-            names = ("optimizer", "learning_rate", "seed", "data", "rank")
+            names = ("optimizer", "learning_rate", "seed", "data", "rank", "rows")
             rows.append(
                 {key: row[key] for key in names if key in row}
                 | {"diverged": not sound, "diverged_at": int(at) or None}

@@ -26,6 +26,7 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.data_sets import DataSets, part
 from subliminal_jax.study.settings import StudentSettings
 from subliminal_jax.training.arms import Arm
+from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.objective import Teacher as KLTeacher
 
 PROBE_PROMPTS = 16
@@ -69,7 +70,7 @@ def make_panel(
     references = jnp.stack([*own.values()] or [jnp.zeros_like(base_mean)])
     fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
     rows = jax.tree.map(lambda *x: jnp.stack(x), *fixed)
-    targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
+    targets = max(map(max_targets, fixed))
     encoded = encode_questions(model.tokenizer, list(questions), list(words))
     return Panel(
         PanelContext(probe, base_mean, references, encoded, rows),
@@ -103,23 +104,30 @@ class Students:
             teacher=teacher,
         )  # fmt: skip
 
-    def grid(self, names: Sequence[str] | None = None, stage: str = "students") -> list[Row]:
-        """Every optimizer at every rate of its grid, on each data set, with every seed.
+    def grid(
+        self,
+        names: Sequence[str] | None = None,
+        stage: str = "students",
+        sizes: Sequence[int | None] = (None,),
+    ) -> list[Row]:
+        """Every optimizer at every rate of its grid, on each data set, with every seed, and with
+        each of `sizes` rows (None: all of them).
 
-        One row a student: optimizer, learning_rate, seed, data, diverged, diverged_at,
-        heldout_loss, and what the panel measures (None where the student diverged).
+        One row a student: optimizer, learning_rate, seed, data, rows (where given), diverged,
+        diverged_at, heldout_loss, and what the panel measures (None where the student diverged).
         """
         grids = self.settings.learning_rates()
         names = self.data.names if names is None else list(names)
-        each = len(names) * self.settings.seeds * self.settings.steps
+        each = len(names) * len(sizes) * self.settings.seeds * self.settings.steps
         rows: list[Row] = []
         with track(stage, each * sum(map(len, grids.values())), "student steps") as progress:
             for i in range(max(map(len, grids.values()))):
                 arms = [
-                    Arm(spec, grid[i], seed, name)
+                    Arm(spec, grid[i], seed, name, rows=size)
                     for spec, grid in grids.items()
                     if i < len(grid)
                     for name in names
+                    for size in sizes
                     for seed in range(self.settings.seeds)
                 ]
                 rows += self.runner.run_arms(f"{stage}-{i}", arms, progress)

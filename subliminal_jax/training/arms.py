@@ -20,10 +20,12 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One student of a sweep. `rank` overrides that of the LoRA adapter.
+    """One student of a sweep. `rank` overrides that of the LoRA adapter; `rows` lets it see only so
+    many rows of its data set, drawn by its seed: those of a smaller number are among those of a
+    larger one.
 
-    Raises InputError for a rate, a seed or a rank that cannot be. (An infinite rate can: such a
-    student diverges at its first step.)
+    Raises InputError for a rate, a seed, a rank or a number of rows that cannot be. (An infinite
+    rate can: such a student diverges at its first step.)
     """
 
     optimizer: OptimizerSpec
@@ -31,6 +33,7 @@ class Arm:
     seed: int
     data: str
     rank: int | None = None
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         if not self.learning_rate >= 0:
@@ -39,6 +42,8 @@ class Arm:
             raise InputError(f"seed {self.seed} is not valid; choose 0 to 2**32 - 1")
         if self.rank is not None and self.rank < 1:
             raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"a student of {self.rows} rows learns nothing; give it at least 1")
 
 
 @dataclass(frozen=True)
@@ -115,16 +120,23 @@ def row_orders(
 ) -> Int[np.ndarray, "arms steps batch"]:
     """The row numbers that each arm sees at each step.
 
-    The order is a chain of permutations of all rows that depends on the seed alone, so that arms
-    of one seed see the same rows at the same steps, whatever their optimizer, rate and data set.
+    The order is a chain of permutations of all rows (of the arm's own, where it has fewer) that
+    depends on the seed and their number alone, so that arms of one seed see the same rows at the
+    same steps, whatever their optimizer, rate and data set. Raises InputError for an arm that asks
+    for more rows than there are.
     """
     need = config.steps * config.batch_size
     orders = {}
-    for seed in {arm.seed for arm in arms}:
+    for seed, own in {(arm.seed, arm.rows) for arm in arms}:
         rng = np.random.default_rng([seed, 0x5EED])
-        chain = [rng.permutation(rows) for _ in range(-(-need // rows))]
-        orders[seed] = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
-    return np.stack([orders[arm.seed] for arm in arms]).astype(np.int32)
+        chosen = np.arange(rows)
+        if own is not None and own > rows:
+            raise InputError(f"a student of {own} rows does not fit data of {rows} rows")
+        if own is not None:
+            chosen = np.random.default_rng([seed, 0xDA7A]).permutation(rows)[:own]
+        chain = [rng.permutation(chosen) for _ in range(-(-need // len(chosen)))]
+        orders[seed, own] = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
+    return np.stack([orders[arm.seed, arm.rows] for arm in arms]).astype(np.int32)
 
 
 def check_arms(arms: tuple[Arm, ...], names: Sequence[str], config: TrainConfig) -> None:

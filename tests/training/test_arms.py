@@ -52,6 +52,22 @@ def test_arms_of_a_seed_see_the_same_rows_and_other_seeds_others():
         assert not np.array_equal(*epochs)
 
 
+def test_an_arm_of_few_rows_sees_them_alone_and_those_of_more_rows_hold_them():
+    config = TrainConfig(steps=9, batch_size=4, log_every=1)
+    arms = {n: Arm(OptimizerSpec("sgd"), 0.1, 5, "x", rows=n) for n in (1, 3, 6, 20)}
+    seen = {n: row_orders((arm,), 20, config)[0] for n, arm in arms.items()}
+    sets = {n: set(order.ravel().tolist()) for n, order in seen.items()}
+    assert {n: len(s) for n, s in sets.items()} == {1: 1, 3: 3, 6: 6, 20: 20}
+    assert sets[1] < sets[3] < sets[6]
+    counts = np.bincount(seen[6].ravel())
+    np.testing.assert_array_equal(counts[counts > 0], [6] * 6)  # 36 draws in six whole passes
+    other = row_orders((replace(arms[6], seed=6),), 20, config)
+    assert set(other.ravel().tolist()) != sets[6]
+    for rows, message in ((0, "0 rows"), (21, "21 rows does not fit data of 20")):
+        with pytest.raises(InputError, match=message):
+            row_orders((replace(arms[6], rows=rows),), 20, config)
+
+
 SMALL = TrainConfig(steps=2, batch_size=4, log_every=1)
 BAD_CONFIGS = [
     ({"steps": 0}, "steps=0 .*at least 1"),
