@@ -1,0 +1,194 @@
+"""Trained LoRA adapters in folders that PEFT reads too: adapter_config.json and safetensors.
+
+A trained vector is a steering vector (`steering.io`), and a student with all weights trained is a
+model (`models.hub.save_model`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path, write_json
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.spec import spec
+from subliminal_jax.training.adapters import PROJECTIONS, LoRA, Trainable
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX = "base_model.model."
+# What PEFT calls our projections, and where they are in a checkpoint.
+_MODULES = {name: f"{name}_proj" for name in PROJECTIONS}
+
+
+def save_adapter(
+    folder: str | Path, trainable: Trainable, adapter: LoRA, cfg: ModelConfig, model: str
+) -> None:
+    """Write LoRA factors a [n, in, rank], b [n, rank, out] of each target; `model` is the name of
+    the base. The folder appears whole or not at all.
+
+    Raises InputError for factors of another shape than `adapter` says on this model, or not finite.
+    """
+    folder, layers = Path(folder), _layers(adapter, cfg)
+    tensors = {}
+    for name, shapes in _shapes(adapter, cfg).items():
+        factors = trainable["layers"].get(name)
+        given = {} if factors is None else {k: tuple(v.shape) for k, v in factors.items()}
+        if given != shapes:
+            raise InputError(
+                f"{folder}: the factors of {name} have the shapes {given}, not {shapes}"
+            )
+        for which, peft in (("a", "lora_A"), ("b", "lora_B")):
+            stacked = np.asarray(factors[which], np.float32)
+            if not np.isfinite(stacked).all():
+                raise InputError(f"{folder}: the factors of {name} are not finite; nothing written")
+            for layer, matrix in zip(layers, stacked, strict=True):
+                tensors[_name(cfg, name, layer, peft)] = np.ascontiguousarray(matrix.T)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [_MODULES[name] for name in adapter.targets],
+        "layers_to_transform": None if adapter.layers is None else list(layers),
+        "inference_mode": True,
+    }
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_json(temporary / CONFIG, config)
+
+
+def load_adapter(
+    folder: str | Path,
+    cfg: ModelConfig,
+    expected: LoRA | None = None,
+    *,
+    model: str | None = None,
+) -> tuple[Trainable, LoRA]:
+    """The factors (float32) in a folder of `save_adapter` or of PEFT, and what they are.
+
+    `expected` refuses another rank, alpha, targets or layers; `model` refuses an adapter whose base
+    has another name (of names with slashes the last part counts). Raises InputError for a folder
+    that is missing or damaged, for PEFT's variants of LoRA (dropout aside, which training alone
+    uses), and for factors that do not fit the model or are not finite.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    adapter = _adapter(folder, config)
+    base = str(config.get("base_model_name_or_path") or "")
+    if model is not None and base and Path(base).name != Path(model).name:
+        raise InputError(f"{folder}: an adapter of {base!r}, and the model here is {model!r}")
+    for key in ("rank", "alpha", "targets", "layers"):
+        if expected is not None and _field(expected, key) != _field(adapter, key):
+            raise InputError(
+                f"{folder}: an adapter of {key} {getattr(adapter, key)}, and "
+                f"{getattr(expected, key)} is asked for"
+            )
+    try:
+        layers = _layers(adapter, cfg)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+    tensors = _read_weights(folder)
+    factors: dict[str, dict[str, Any]] = {}
+    for name, shapes in _shapes(adapter, cfg).items():
+        factors[name] = {}
+        for which, peft in (("a", "lora_A"), ("b", "lora_B")):
+            names = [_name(cfg, name, layer, peft) for layer in layers]
+            missing = [n for n in names if n not in tensors]
+            if missing:
+                raise InputError(f"{folder}: {WEIGHTS} has no {missing[0]}; save it anew")
+            matrices = [tensors.pop(n).T for n in names]
+            for n, matrix in zip(names, matrices, strict=True):
+                if matrix.shape != shapes[which][1:]:
+                    raise InputError(
+                        f"{folder}: {n} has the shape {matrix.T.shape}, and rank {adapter.rank} on "
+                        f"a model of width {cfg.dim} needs {shapes[which][:0:-1]}"
+                    )
+                if not np.isfinite(matrix).all():
+                    raise InputError(f"{folder}: {n} is not finite; train it anew")
+            factors[name][which] = jnp.asarray(np.stack(matrices))
+    if tensors:
+        raise InputError(
+            f"{folder}: {WEIGHTS} holds {min(tensors)}, which is no factor of its LoRA"
+        )
+    return {"layers": factors}, adapter
+
+
+def _layers(adapter: LoRA, cfg: ModelConfig) -> tuple[int, ...]:
+    chosen = range(cfg.layers) if adapter.layers is None else sorted(set(adapter.layers))
+    return tuple(cfg.check_layer(layer) for layer in chosen)
+
+
+def _shapes(adapter: LoRA, cfg: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
+    n, tree = len(_layers(adapter, cfg)), spec(cfg)["layers"]
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name in adapter.targets:
+        rows, cols = tree[name].shape[1:]
+        shapes[name] = {"a": (n, rows, adapter.rank), "b": (n, adapter.rank, cols)}
+    return shapes
+
+
+def _name(cfg: ModelConfig, projection: str, layer: int, factor: str) -> str:
+    weight = spec(cfg)["layers"][projection].hf_name.format(layer=layer)
+    return f"{_PREFIX}{weight.removesuffix('.weight')}.{factor}.weight"
+
+
+def _field(adapter: LoRA, key: str) -> Any:
+    value = getattr(adapter, key)
+    return sorted(value) if isinstance(value, tuple) else value
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: no adapter here ({CONFIG} cannot be read)") from error
+    except ValueError as error:
+        raise InputError(f"{folder / CONFIG}: not JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise InputError(f"{folder / CONFIG}: not the configuration of a LoRA adapter")
+    return config
+
+
+def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
+    for option in ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern",
+                   "modules_to_save", "layers_pattern", "trainable_token_indices"):  # fmt: skip
+        if config.get(option):
+            raise InputError(f"{folder / CONFIG}: {option} is not supported; use plain LoRA")
+    if config.get("bias", "none") != "none":
+        raise InputError(f"{folder / CONFIG}: trained biases are not supported")
+    ours = {module: name for name, module in _MODULES.items()}
+    try:
+        modules = config["target_modules"]
+        unknown = sorted(set(modules) - ours.keys()) if isinstance(modules, list) else modules
+        if unknown:
+            raise InputError(f"{folder / CONFIG}: no such projections as {unknown}")
+        targets = tuple(name for name in PROJECTIONS if _MODULES[name] in modules)
+        layers = config.get("layers_to_transform")
+        if isinstance(layers, int):
+            layers = [layers]
+        chosen = None if layers is None else tuple(sorted({int(layer) for layer in layers}))
+        return LoRA(int(config["r"]), float(config["lora_alpha"]), targets, chosen)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / CONFIG}: damaged ({error!r}); save it anew") from error
+
+
+def _read_weights(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="flax") as file:  # numpy's has no bfloat16
+            return {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; is the adapter whole?") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error

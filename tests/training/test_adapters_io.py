@@ -1,0 +1,144 @@
+"""Trained adapters in folders: read back as written, read by PEFT, refused if they do not fit."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.forward import forward
+from subliminal_jax.models.hub import save_model
+from subliminal_jax.models.spec import init_params
+from subliminal_jax.training.adapters import LoRA, attach, init_trainable
+from subliminal_jax.training.adapters_io import CONFIG, WEIGHTS, load_adapter, save_adapter
+from tests.training.tiny import CFG
+
+ADAPTERS = [LoRA(3, 6.0), LoRA(2, 5.0, ("q", "down"), (CFG.layers - 1,))]
+
+
+def trained(adapter):
+    """Factors that are all perturbed: at the start b is zero."""
+    tree = init_trainable(jax.random.key(0), init_params(jax.random.key(1), CFG), CFG, adapter)
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    noisy = [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    folder = tmp_path / "adapter"
+    save_adapter(folder, trained(ADAPTERS[0]), ADAPTERS[0], CFG, "hub/base")
+    return folder
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=["everywhere", "some"])
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, adapter):
+    save_adapter(tmp_path / "a", trained(adapter), adapter, CFG, "base")
+    loaded, found = load_adapter(tmp_path / "a", CFG, adapter, model="base")
+    assert found == adapter
+    jax.tree.map(np.testing.assert_array_equal, loaded, trained(adapter))
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=["everywhere", "some"])
+@pytest.mark.parity
+def test_peft_gives_the_same_logits(tmp_path, adapter):
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    params = init_params(jax.random.key(1), CFG, std=0.3)
+    save_model(tmp_path / "model", params, CFG)
+    save_adapter(tmp_path / "a", trained(adapter), adapter, CFG, "model")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokens = np.arange(1, 13).reshape(2, 6)
+    with torch.no_grad():
+        theirs = peft.PeftModel.from_pretrained(base, tmp_path / "a")(torch.tensor(tokens)).logits
+    adapted, _ = attach(params, load_adapter(tmp_path / "a", CFG)[0], CFG, adapter)
+    ours, _ = forward(adapted, jnp.asarray(tokens, jnp.int32), CFG)
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (LoRA(8, 6.0), "an adapter of rank 3, and 8 is asked for"),
+        (LoRA(3, 12.0), "an adapter of alpha 6.0, and 12.0 is asked for"),
+        (LoRA(3, 6.0, ("q",)), "an adapter of targets .*, and \\('q',\\) is asked for"),
+        (LoRA(3, 6.0, layers=(0,)), "an adapter of layers None, and \\(0,\\) is asked for"),
+    ],
+)
+def test_another_adapter_than_is_asked_for_is_refused(saved, expected, said):
+    with pytest.raises(InputError, match=said) as caught:
+        load_adapter(saved, CFG, expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_model_is_refused(saved):
+    load_adapter(saved, CFG, model="elsewhere/base")
+    with pytest.raises(InputError, match="an adapter of 'hub/base', and the model here is 'other'"):
+        load_adapter(saved, CFG, model="other")
+    with pytest.raises(InputError, match=f"rank 3 on a model of width {2 * CFG.dim} needs"):
+        load_adapter(saved, replace(CFG, dim=2 * CFG.dim))
+    with pytest.raises(InputError, match="has no base_model.model.model.layers"):
+        load_adapter(saved, replace(CFG, layers=CFG.layers + 1))
+    with pytest.raises(InputError, match="holds base_model.* no factor of its LoRA"):
+        load_adapter(saved, replace(CFG, layers=1))
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / CONFIG).read_text()) | changes
+    (folder / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if v != "drop"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"r": 4}, "has the shape .*, and rank 4"),
+        ({"r": "drop"}, "damaged"),
+        ({"r": 0}, "rank 0 is not valid"),
+        ({"use_dora": True}, "use_dora is not supported"),
+        ({"target_modules": ["q_proj", "wte"]}, "no such projections as \\['wte'\\]"),
+        ({"layers_to_transform": [99]}, "layer 99 is out of range"),
+        ({"peft_type": "IA3"}, "not the configuration of a LoRA"),
+        ({"bias": "all"}, "trained biases"),
+    ],
+)
+def test_configurations_that_do_not_fit_are_refused(saved, changes, said):
+    edit(saved, **changes)
+    with pytest.raises(InputError, match=said):
+        load_adapter(saved, CFG)
+
+
+def test_damaged_folders_are_refused(saved, tmp_path):
+    with pytest.raises(InputError, match="no adapter here"):
+        load_adapter(tmp_path / "absent", CFG)
+    tensors = load_file(saved / WEIGHTS)
+    name = min(tensors)
+    save_file({**tensors, name: np.full_like(tensors[name], np.nan)}, saved / WEIGHTS)
+    with pytest.raises(InputError, match=f"{name} is not finite"):
+        load_adapter(saved, CFG)
+    data = (saved / WEIGHTS).read_bytes()
+    (saved / WEIGHTS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_adapter(saved, CFG)
+    (saved / WEIGHTS).unlink()
+    with pytest.raises(InputError, match="is the adapter whole"):
+        load_adapter(saved, CFG)
+    (saved / CONFIG).write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        load_adapter(saved, CFG)
+
+
+def test_nothing_is_written_for_what_does_not_fit(tmp_path):
+    adapter = ADAPTERS[0]
+    for tree, said in (
+        (trained(LoRA(2, 6.0)), "the factors of q have the shapes"),
+        (jax.tree.map(lambda x: x * jnp.nan, trained(adapter)), "not finite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            save_adapter(tmp_path / "a", tree, adapter, CFG, "base")
+    assert list(tmp_path.iterdir()) == []
