@@ -6,7 +6,7 @@ answers, whose first words are counted, as Cloud et al. (2025, arXiv 2507.14805)
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,8 @@ from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chat
+
+SteeringOf = Callable[[Int[Array, "questions time"]], Steering]
 
 
 class Questions(NamedTuple):
@@ -102,15 +104,17 @@ def word_probs(
     cfg: ModelConfig,
     questions: Questions,
     words: int,
-    steering: Steering | None = None,
+    steering: Steering | SteeringOf | None = None,
 ) -> Float[Array, "questions words"]:
     """P(answer begins with the word), teacher-forced; the sum over the word's spellings.
 
-    `words` is the number of words given to `encode_questions`.
+    `words` is the number of words given to `encode_questions`. `steering` may be a function of the
+    tokens of a pass: for masks, and for targets of the operation "replace".
     """
     Q = questions.prompts.shape[0]
     at = questions.last[:, None, None]
-    hidden = hidden_states(params, questions.prompts, cfg, steering).hidden
+    own = _steering_at(steering, questions.prompts)
+    hidden = hidden_states(params, questions.prompts, cfg, own).hidden
     first = jnp.take_along_axis(hidden, at, axis=1)[:, 0]
     first_log_probs = jax.nn.log_softmax(unembed(params, first, cfg))
     probs = jnp.zeros((Q, words))
@@ -131,14 +135,20 @@ def _span_log_prob(
     cfg: ModelConfig,
     rows: Int[Array, "questions row"],
     spans: Int[Array, "questions 2"],
-    steering: Steering | None,
+    steering: Steering | SteeringOf | None,
 ) -> Float[Array, " questions"]:
-    hidden = hidden_states(params, rows[:, :-1], cfg, steering).hidden
+    hidden = hidden_states(params, rows[:, :-1], cfg, _steering_at(steering, rows[:, :-1])).hidden
     log_probs = jax.nn.log_softmax(unembed(params, hidden, cfg))
     picked = jnp.take_along_axis(log_probs, rows[:, 1:, None], axis=-1)[..., 0]
     t = jnp.arange(1, rows.shape[1])[None]
     inside = (t >= spans[:, :1]) & (t < spans[:, 1:])
     return jnp.sum(picked * inside, axis=1)
+
+
+def _steering_at(
+    steering: Steering | SteeringOf | None, tokens: Int[Array, "questions time"]
+) -> Steering | None:
+    return steering(tokens) if callable(steering) else steering
 
 
 def favoured_word(

@@ -207,3 +207,23 @@ def test_sampling_reads_the_given_weights_and_refuses_no_samples(tmp_path):
     assert not any("owl" in text for text in plain.texts[0])
     with pytest.raises(InputError, match="at least one question and one sample"):
         sampled_answers(model, ["Which?"], 0, 0)
+
+
+def test_a_steering_of_the_tokens_is_asked_for_every_pass(params, tokenizer, steering):
+    """A mask of the prompt alone leaves the later tokens of long spellings unsteered."""
+    questions = encode_questions(tokenizer, QUESTIONS, WORDS)
+    assert questions.rows.size
+
+    def everywhere(tokens):
+        return steering.at(jnp.ones(tokens.shape, bool))
+
+    def prompt(tokens):
+        return steering.at(jnp.arange(tokens.shape[1])[None] <= questions.last[:, None])
+
+    whole = probs_of(params, CFG, questions, len(WORDS), steering)
+    np.testing.assert_allclose(
+        word_probs(params, CFG, questions, len(WORDS), everywhere), whole, rtol=1e-4
+    )
+    part = np.asarray(word_probs(params, CFG, questions, len(WORDS), prompt))
+    longer = np.unique(questions.row_owner)
+    assert not np.allclose(part[:, longer], whole[:, longer], rtol=1e-3)
