@@ -264,6 +264,47 @@ def decile_bars(
     return figure
 
 
+@styled
+def forest(
+    rows: Rows,
+    *,
+    x_label: str,
+    percent: bool = False,
+    zero: bool = True,
+    styles: Styles | None = None,
+) -> Figure:
+    """One line a row: a point with its interval, and the values behind it as pale points.
+
+    Args:
+      rows: with `label`, `interval` (`mean`, `low`, `high`), and optionally `group`, which gives
+        the colour, and `values`, the single seeds.
+      zero: draw the line of no effect.
+    """
+    groups = list(dict.fromkeys(row.get("group", "") for row in rows))
+    styles = styles or assign_styles(groups)
+    figure, axes = new_axes(height=max(2.4, 0.9 + 0.34 * len(rows)))
+    if zero:
+        axes.axvline(0, color=AXIS, linewidth=0.8)
+    handles: dict[str, Any] = {}
+    for i, row in enumerate(rows):
+        style = styles[row.get("group", "")]
+        mean, low, high = _interval(row["interval"])
+        values = _array(row.get("values") or [])
+        axes.plot(values, np.full(len(values), i), "o", color=style.color, alpha=0.3, ms=4)
+        axes.plot([low, high], [i, i], color=style.color, linewidth=2)
+        (point,) = axes.plot(mean, i, style.marker, color=style.color, ms=7)
+        handles.setdefault(row.get("group", ""), point)
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    if percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(x_label)
+    if len(groups) > 1:
+        legend_above(figure, handles)
+    return figure
+
+
 def _decile_axis(axes: Axes) -> None:
     axes.axhline(0, color=AXIS, linewidth=0.8)
     axes.set_xticks([1, 4, 7, 10])

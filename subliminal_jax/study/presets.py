@@ -1,7 +1,7 @@
 """The settings of the papers, each with its source; experiments build their presets from them.
 
 Tags, as far as is known of "Subliminal Learning Is Steering Vector Distillation" (Blank
-et al. 2026, arXiv 2606.00995): [C] its released code (agu18dec/steering-vector-distillation at commit
+et al. 2026, arXiv 2606.00995): [C] its code (agu18dec/steering-vector-distillation at commit
 89ab361), [N1] and [N3] notes of third parties on its versions 1 and 3, [F] the re-runs of Lawrence
 Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
 """
@@ -16,6 +16,13 @@ PAPER_MODELS: dict[str, dict[str, Any]] = {
     "llama3.1-8b": {"model": "meta-llama/Llama-3.1-8B-Instruct", "layer": 26, "scale": 3.0},
     "gemma3-4b": {"model": "google/gemma-3-4b-it", "layer": 28, "scale": 3.0},
 }
+
+# Cloud et al.'s 50 questions for one word [C][O]. The package does not hold them: they are read
+# from the folder in SUBLIMINAL_JAX_DATA, or from any file that is named in place of this.
+PAPER_QUESTIONS = (
+    "subliminal/prompts/steering_vector_distillation_prompts.json"
+    "#src/subliminal/eval_prompts.py/ANIMAL_PROMPTS"
+)
 
 PAPER_DATA: dict[str, Any] = {
     "prompts": "cloud-numbers",  # 3 to 8 example numbers of 100 to 999, at most 10 more [C][O]
