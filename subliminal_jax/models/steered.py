@@ -63,6 +63,25 @@ def steer(
     )
 
 
+def together(first: Steering | None, second: Steering | None) -> Steering | None:
+    """One steering that adds what both add, each at its layers; None adds nothing.
+
+    Raises ValueError for other operations than "add", and for vectors or scales of a batch.
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    sums: dict[int, Array] = {}
+    for steering in (first, second):
+        plain = steering.operation == "add" and steering.mask is None and steering.scale.ndim == 0
+        if not plain or steering.vectors.ndim != 2:
+            raise ValueError("only steerings that add one vector a layer can be put together")
+        for layer, v in zip(steering.layers, steering.vectors, strict=True):
+            v = steering.scale * v.astype(jnp.float32)
+            sums[layer] = sums[layer] + v if layer in sums else v
+    layers = tuple(sorted(sums))
+    return Steering(jnp.stack([sums[i] for i in layers]), jnp.ones((), jnp.float32), layers)
+
+
 def edit(
     h: Float[Array, "batch time dim"],
     v: Float[Array, "*bt dim"],

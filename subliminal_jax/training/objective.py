@@ -16,6 +16,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.adapters import Adapter, Trainable, attach
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.losses import per_token, token_losses
 
 
@@ -39,11 +40,13 @@ class Teacher(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What all students share: frozen base, rows [datasets, rows, time], and the KL's teacher."""
+    """What all students share: frozen base, rows [datasets, rows, time], the KL's teacher, and
+    what they are guarded from."""
 
     base: Params
     data: Batch
     teacher: Teacher | None
+    guard: Guard = NO_GUARD
 
 
 def check_teacher(teacher: Teacher, rows: Batch, names: Sequence[str]) -> None:
@@ -86,7 +89,10 @@ def _completions(rows: Batch) -> list[Int[np.ndarray, " predicted"]]:
 
 @dataclass(frozen=True)
 class Objective:
-    """Mean loss per predicted token; static under jit. Without a teacher it is cross-entropy."""
+    """Mean loss per predicted token; static under jit. Without a teacher it is cross-entropy.
+
+    A guard's inoculation is part of the student here.
+    """
 
     cfg: ModelConfig
     adapter: Adapter
@@ -139,6 +145,7 @@ class Objective:
             return jax.tree.map(lambda leaf: leaf[which, rows], data)
 
         params, steering = attach(source.base, trainable, self.cfg, self.adapter, scale)
+        steering = source.guard.inoculated(steering, which)
         teacher = None
         if source.teacher is not None:
             own = source.teacher.batch

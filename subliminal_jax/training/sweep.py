@@ -41,6 +41,7 @@ from subliminal_jax.training.arms import (
     row_orders,
 )
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
+from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.objective import Objective, Source, Teacher, check_teacher
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
@@ -93,7 +94,7 @@ class StudentView(NamedTuple):
     gradient: Trainable
     update: Trainable
     which: Int[Array, ""]
-    model: Callable[[Trainable], tuple[Params, Steering | None]]
+    model: Model
 
 
 class Sweep:
@@ -106,10 +107,11 @@ class Sweep:
       measure: diagnostics of one student at logged steps, `measure(context, view)` ->
         {name: array}; mapped over students inside the compiled program.
       teacher: with it the objective is the KL to the teacher, else cross-entropy.
+      guard: what the students are kept from taking up; evaluation and measure are without it.
 
     Raises InputError for data sets of different shapes, an unknown data name, a batch larger than
-    the data, data that holds nothing to predict or tokens outside the vocabulary, or a teacher
-    whose rows have other completions.
+    the data, data that holds nothing to predict or tokens outside the vocabulary, a teacher whose
+    rows have other completions, or a guard that does not fit the data sets or an optimizer.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Sweep:
         measure: Measure | None = None,
         context: Any = None,
         teacher: Teacher | None = None,
+        guard: Guard = NO_GUARD,
     ):
         self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
         self.names = sorted(data)
@@ -131,12 +134,13 @@ class Sweep:
         rows = stack_rows([data[name] for name in self.names])
         if teacher is not None:
             check_teacher(teacher, rows, self.names)
+        check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.objective = Objective(
             cfg, self._adapter, max_targets(rows), config.remat, config.accumulation
         )
-        self._inputs = self._make_inputs(Source(base, rows, teacher), context)
+        self._inputs = self._make_inputs(Source(base, rows, teacher, guard), context)
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
@@ -170,18 +174,23 @@ class Sweep:
         state, metrics = self._advance(state, self._inputs)
         return state, self._in_order(metrics)
 
-    def evaluate(self, state: State, heldout: dict[str, Batch]) -> Float[Array, " students"]:
+    def evaluate(
+        self, state: State, heldout: dict[str, Batch], teacher: Teacher | None = None
+    ) -> Float[Array, " students"]:
         """The loss of each student (at its evaluation parameters) on held-out rows of its data.
 
-        It is the cross-entropy (nats per predicted token) whatever the students are trained on.
-        Raises InputError as the data sets of a sweep do.
+        It is the cross-entropy (nats per predicted token) whatever the students are trained on, or
+        with `teacher`, whose rows are those of `heldout`, the KL to it. Raises InputError as the
+        data sets of a sweep do.
         """
         if missing := [name for name in self.names if name not in heldout]:
             raise InputError(f"there are no held-out rows of data {missing[0]!r}")
         heldout = {name: heldout[name] for name in self.names}
         check_data(heldout, self.cfg.vocab)
         rows = stack_rows(list(heldout.values()))
-        losses = self._evaluate(state, self._inputs, rows, max_targets=max_targets(rows))
+        if teacher is not None:
+            check_teacher(teacher, rows, self.names)
+        losses = self._evaluate(state, self._inputs, rows, teacher, max_targets=max_targets(rows))
         return self._in_order(losses)
 
     def diverged_at(self, state: State) -> np.ndarray:
@@ -200,7 +209,7 @@ class Sweep:
         @jax.jit
         def run(state: State, inputs: Inputs, given: Any) -> Any:
             def one(x: tuple[Trainable, Array]) -> Any:
-                return f(given, *attach(inputs.source.base, x[0], self.cfg, self._adapter, x[1]))
+                return f(given, *self._model(inputs, x[1])(x[0]))
 
             return self._map(one, (self._evaluated_fn(state), self._scales))
 
@@ -213,10 +222,9 @@ class Sweep:
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
         arms = tuple(self.arms[i] for i in members)
-        orders = row_orders(arms, source.data.tokens.shape[1], self.config)
         return Inputs(
             source=source,
-            orders=jnp.asarray(orders),
+            orders=jnp.asarray(row_orders(arms, source.data.tokens.shape[1], self.config)),
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
             sets=jnp.asarray([self.names.index(arm.data) for arm in arms], jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
@@ -239,6 +247,10 @@ class Sweep:
             return jnp.ones((len(self.arms),))
         ranks = [g.rank or adapter.rank for g in self.groups for _ in g.members]
         return adapter.alpha / jnp.asarray(ranks, jnp.float32)
+
+    def _model(self, inputs: Inputs, scale: Array) -> Model:
+        """What makes (params, steering) of a student's trainable tree."""
+        return lambda tree: attach(inputs.source.base, tree, self.cfg, self._adapter, scale)
 
     def _init_fn(self, inputs: Inputs) -> State:
         trainables, states = [], []
@@ -286,14 +298,9 @@ class Sweep:
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
         trainable, before, gradient, update, which, scale = x
-
-        def model(trainable: Trainable) -> tuple[Params, Steering | None]:
-            return attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
-
         assert self.measure is not None
-        return self.measure(
-            inputs.context, StudentView(trainable, before, gradient, update, which, model)
-        )
+        view = StudentView(trainable, before, gradient, update, which, self._model(inputs, scale))
+        return self.measure(inputs.context, view)
 
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)
@@ -315,7 +322,7 @@ class Sweep:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
             x = (student, old, old_state, cut_to(gradient, old), loss, alive)
             update = partial(self._update, g.spec, inputs)
-            runs_the_model = "obj_fn" in g.spec.entry.needs
+            runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
             updated.append(self._map(update, x) if runs_the_model else jax.vmap(update)(x))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
         sound = jnp.concatenate(ok)
@@ -337,6 +344,8 @@ class Sweep:
         update, new_state = optimizer.update(
             gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
         )
+        model = self._model(inputs, student.scale)
+        update = inputs.source.guard.projected(update, trainable, student.which, model)
         new = optax.apply_updates(trainable, update)
         ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(new))
         new, new_state, update = jax.tree.map(
@@ -347,17 +356,20 @@ class Sweep:
         return new, new_state, update, ok
 
     def _evaluate_fn(
-        self, state: State, inputs: Inputs, rows: Batch, max_targets: int
+        self, state: State, inputs: Inputs, rows: Batch, teacher: Teacher | None, max_targets: int
     ) -> Float[Array, " students"]:
         at_once = self.config.batch_size // self.config.accumulation
+        base = inputs.source.base
 
         def one(x: tuple) -> Array:
             trainable, scale, which = x
-            params, steering = attach(inputs.source.base, trainable, self.cfg, self._adapter, scale)
-            own = jax.tree.map(lambda leaf: leaf[which], rows)
+            params, steering = attach(base, trainable, self.cfg, self._adapter, scale)
+            own, its = jax.tree.map(lambda leaf: leaf[which], (rows, teacher))
             return heldout_loss(
-                params, own, self.cfg, steering, rows_at_once=at_once, max_targets=max_targets
-            )
+                params, own, self.cfg, steering,
+                rows_at_once=at_once, max_targets=max_targets,
+                teacher=None if its is None else (base, *its),
+            )  # fmt: skip
 
         stacked = (self._evaluated_fn(state), self._scales, inputs.sets)
         return self._map(one, stacked)

@@ -59,6 +59,11 @@ class Entry:
     eval_params: Callable[[PyTree, PyTree], PyTree] = _training_point
     note: str = ""
 
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """Whether the point to evaluate at is another than the parameters in training."""
+        return self.eval_params is not _training_point
+
 
 def _then_rate(rule: Callable[..., optax.GradientTransformation], lift: bool = False) -> Any:
     """A builder from a rule that knows no learning rate; with `lift`, layer by layer."""
