@@ -236,6 +236,37 @@ def auc_interval(
     return Interval(auc, float(low), float(high), m + n, level, "DeLong")
 
 
+def spearman_interval(
+    x: Values, y: Values, level: float = 0.95, *, nan_policy: NanPolicy = "raise"
+) -> Interval:
+    """Spearman's rank correlation of pairs; the interval is on Fisher's scale, with the variance
+    (1 + r^2 / 2) / (n - 3).
+
+    A constant side has no correlation (NaN); fewer than 5 pairs have no interval. With "omit", a
+    pair is left out when either side is NaN.
+
+    Source: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and
+    Spearman correlations", 2000.
+    """
+    _checked(level)
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    if a.shape != b.shape:
+        raise InputError(f"{a.size} and {b.size} values cannot be paired")
+    n = _clean(a + b, nan_policy).size
+    kept = ~np.isnan(a + b)
+    a, b = a[kept], b[kept]
+    if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Interval(math.nan, math.nan, math.nan, n, level, "Bonett-Wright")
+    r = float(stats.spearmanr(a, b).statistic)
+    if n < 5:
+        return Interval(r, math.nan, math.nan, n, level, "Bonett-Wright")
+    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + r * r / 2) / (n - 3))
+    next_to_one = 1 - 12 / (n * (n * n - 1))  # at 1 the scale is infinite
+    at = math.atanh(min(max(r, -next_to_one), next_to_one))
+    low, high = np.tanh(at + np.array([-half, half]))
+    return Interval(r, min(float(low), r), max(float(high), r), n, level, "Bonett-Wright")
+
+
 def _newcombe_auc(auc: float, m: int, n: int, z: float) -> tuple[float, float]:
     k = (m + n) / 2 - 1
 

@@ -17,6 +17,7 @@ from subliminal_jax.evaluation.statistics import (
     mean_interval,
     paired_difference,
     rate_interval,
+    spearman_interval,
 )
 from subliminal_jax.files import plain_json
 
@@ -218,3 +219,41 @@ def test_auc_without_overlap_still_admits_doubt():
     assert 0.2 < interval.low < 0.9
     many = auc_interval(np.arange(100, 200.0), np.arange(100.0))
     assert 0.95 < many.low < 1
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_spearman_interval_covers_the_true_correlation(rho):
+    """Of two normals with correlation rho it is 6/pi asin(rho / 2) for many pairs."""
+    rng = np.random.default_rng(8)
+    truth = 6 / math.pi * math.asin(rho / 2)
+    intervals = []
+    for _ in range(1500):
+        x, z = rng.normal(size=(2, 16))
+        intervals.append(spearman_interval(x, rho * x + math.sqrt(1 - rho * rho) * z))
+    assert 0.92 <= coverage(intervals, truth) <= 0.98
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=5, max_size=20))
+def test_spearman_sees_only_ranks_and_flips_with_a_side(pairs):
+    x, y = np.array(pairs).T
+    interval = spearman_interval(x, y)
+    assert interval.n == len(pairs)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        assert math.isnan(interval.mean)
+        return
+    assert interval.low <= interval.mean <= interval.high
+    cubed = spearman_interval(x**3, y)
+    flipped = spearman_interval(-x, y)
+    assert (cubed.mean, cubed.low) == pytest.approx((interval.mean, interval.low))
+    assert (flipped.mean, flipped.low) == pytest.approx((-interval.mean, -interval.high))
+
+
+def test_spearman_of_few_perfect_and_missing_pairs():
+    perfect = spearman_interval(range(16), range(16))
+    assert perfect.mean == pytest.approx(1) and 0.9 < perfect.low < 1
+    assert math.isnan(spearman_interval([1, 2, 3, 4], [1, 2, 4, 3]).low)
+    with pytest.raises(InputError, match="NaN"):
+        spearman_interval([1, 2, None], [1, 2, 3])
+    assert spearman_interval([1, 2, None], [1, 2, 3], nan_policy="omit").n == 2
+    with pytest.raises(InputError, match="cannot be paired"):
+        spearman_interval([1], [1, 2])
