@@ -1,0 +1,365 @@
+"""Does a student learn its teacher's vector, and is that vector what makes it say the trait?
+
+    subliminal-jax student-vector
+    subliminal-jax student-vector --preset paper-qwen2.5-7b --out runs/fig2
+
+"Subliminal Learning Is Steering Vector Distillation" (Blank et al. 2026), section 3 and figure 2.
+Students train on number lists of trait teachers, controls on the base's own lists. Measured: the
+alignment (EAS) after every block over training; whether the student's mean shift, added to the
+base, makes it say the trait (sufficient); whether the student still says it with its component
+along the vector replaced by the base's (necessary); and whether the lists of a system-prompted
+teacher with the vector projected out still teach anything (the teacher's vector is necessary).
+
+Toy preset: about five minutes on 2 CPU cores. The students' weights are LoRA factors of one
+projection of the steered block: with all of them the trait moves less at this size (a choice made
+by looking at pilot runs). Expected: EAS about 0.6 against about 0 for the controls; the trait rate
+rises by about a percentage point, and falls back when the component is replaced.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from subliminal_jax.data import world
+from subliminal_jax.data.teachers import (
+    Teacher,
+    check_trait,
+    prompted_teacher,
+    trait_teacher,
+    trait_vectors,
+)
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.transmission import transmission
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.reporting.student_vector import report
+from subliminal_jax.study.causal import READ, added, effects, inputs, random_like, replaced, rows_of
+from subliminal_jax.study.data_sets import write_data_sets
+from subliminal_jax.study.presets import paper_preset
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.student_claims import claims
+from subliminal_jax.study.students import Panel, Students, make_panel, of_model
+from subliminal_jax.training.arms import Arm
+from subliminal_jax.training.optimizers import OptimizerSpec
+
+TRAITS = list(world.TRAITS)
+KINDS = ("steered", "prompted", "projected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, DataSettings, RunSettings):
+    """Settings of the study, on the shipped model by default.
+
+    Attributes:
+      traits: animals; each has teachers and students of its own.
+      teacher: whose students are studied in full, at every rate: those of the teacher steered by
+        the trait's vector, or of the one with the trait's system prompt. The students of the others
+        are trained at the rate that is best for these.
+      scale: factor on the vector of the steered teacher.
+      factors: factors on v_student where it is added to the base; the first is the one that
+        the claim is about.
+      project_layer: the block whose vector is projected out after every block of the
+        system-prompted teacher; -1 takes each block's own.
+    """
+
+    out: Path = Path("runs/student-vector")
+    traits: tuple[str, ...] = ("owl", "wolf", "penguin")
+    teacher: Literal["steered", "system-prompt"] = "steered"
+    scale: float = 1.0
+    factors: tuple[float, ...] = (0.6, 0.3, 1.0, 2.0, 4.0)
+    project_layer: int = -1
+    rows: int = 1536
+    heldout_rows: int = 128
+    asked: float = 1.6
+    max_new_tokens: int = 24
+    max_tokens: int = 28
+    optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
+    rates: tuple[str, ...] = ("adamw:b2=0.95=3e-3,1e-2",)
+    steps: int = 96
+    batch_size: int = 32
+    log_every: int = 12
+    targets: tuple[str, ...] = ("down",)
+    adapter_layers: tuple[int, ...] = (1,)
+
+
+_PAPER: dict[str, Any] = {
+    "scale": True,
+    "teacher": "system-prompt",  # figure 2 [C]; the steered one is trained beside it
+    "traits": ("cat", "dog", "owl", "otter"),  # [C]
+    "factors": (0.6, 0.3, 1.0, 2.0),  # 0.6, over all layers and prompt positions [C]
+    "project_layer": 20,  # v[20] after every block, alpha 1 [C]
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **_PAPER),
+    # The layer of the projection is not known for Gemma: 20 of Qwen's 28 blocks, in proportion.
+    "paper-gemma3-4b": paper_preset("gemma3-4b", **_PAPER | {"project_layer": 24}),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the study, or continue it; returns what results.json holds."""
+    optimizer, grid = check(config)
+    settings = config.recorded() | {"learning_rates": {optimizer.label: grid}}
+    model = config.load()
+    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
+        if not run.finished:
+            run.write_results(study(run, model, optimizer, grid, config))
+        results = run.read_results()
+        command = " ".join(["subliminal-jax", *sys.argv[1:]])
+        page = report(run.path, results, settings, command)
+    print(f"report: {page}")
+    return results
+
+
+def check(config: Config) -> tuple[OptimizerSpec, tuple[float, ...]]:
+    """The optimizer and its grid; raises InputError for settings that this study cannot have."""
+    for trait in config.traits:
+        check_trait(trait)
+    if not config.traits or len(set(config.traits)) < len(config.traits):
+        raise InputError(f"traits {' '.join(config.traits)!r}: name at least one, each once")
+    if config.adapter == "vector":
+        raise InputError("a student that is a vector is its own v_student: choose lora or full")
+    if config.objective != "cross_entropy":
+        raise InputError(f"objective {config.objective!r}: this study has cross_entropy alone")
+    grids = config.learning_rates()
+    if len(grids) != 1:
+        raise InputError(f"{len(grids)} optimizers: this study has one, with any number of rates")
+    if not config.factors or min(config.factors) <= 0:
+        raise InputError(f"factors {config.factors}: give at least one, all more than 0")
+    return next(iter(grids.items()))
+
+
+def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
+    """A steered, a prompted, and a prompted teacher without the vector for each trait; the base."""
+    layers = tuple(range(model.cfg.layers))
+    teachers: dict[str, Teacher] = {"control": Teacher()}
+    for trait in config.traits:
+        vectors = trait_vectors(model, layers, trait)
+        if config.project_layer != -1:
+            at = model.cfg.check_layer(config.project_layer)
+            vectors = jnp.broadcast_to(vectors[at], vectors.shape)
+        prompted = prompted_teacher(trait)
+        without = Steering(vectors, jnp.ones(()), layers, "project_out")
+        own = (
+            trait_teacher(model, layer, trait, config.scale),
+            prompted,
+            prompted._replace(steering=without),
+        )
+        teachers |= {f"{trait}-{kind}": t for kind, t in zip(KINDS, own, strict=True)}
+    return teachers
+
+
+def study(
+    run: RunFolder,
+    model: Model,
+    optimizer: OptimizerSpec,
+    grid: tuple[float, ...],
+    config: Config,
+) -> dict[str, Any]:
+    """Data, students, causal tests: all numbers of the report."""
+    layer = config.layer_of(model)
+    teachers = make_teachers(model, layer, config)
+    forbidden = {
+        name: (trait := name.partition("-")[0], world.PLURALS[trait])
+        for name in teachers
+        if name != "control"
+    }
+    data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
+    panel = make_panel(
+        model, teachers, data, words=TRAITS, questions=world.HELDOUT_QUESTIONS,
+        prompts=config.prompts, seed=config.seed,
+    )  # fmt: skip
+    students = Students(run, model, panel, data, config, layer)
+    kind = "steered" if config.teacher == "steered" else "prompted"
+    main_names = [*(f"{t}-{kind}" for t in config.traits), "control"]
+    rows = students.grid(main_names)
+    rate = best_rates(rows)[optimizer.label]
+    if rate is None:
+        raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
+    seeds = range(config.seeds)
+    arms = [Arm(optimizer, rate, s, name) for name in main_names for s in seeds]
+    stage = f"students-{grid.index(rate)}"
+    causal = causal_tests(students, stage, arms, model, panel, kind, config)
+    rest = [f"{t}-{k}" for k in KINDS if k != kind for t in config.traits]
+    rows += students.train("rest", [Arm(optimizer, rate, s, n) for n in rest for s in seeds]).rows
+    at_rate = [r for r in rows if r["learning_rate"] == rate and not r["diverged"]]
+    index = {t: TRAITS.index(t) for t in config.traits}
+    results = {
+        "model": model.name,
+        "layer": layer,
+        "kind": kind,
+        "optimizer": optimizer.label,
+        "learning_rate": rate,
+        "grid": list(grid),
+        "heldout_loss": {
+            f"{r:g}": [x["heldout_loss"] for x in rows if x["learning_rate"] == r] for r in grid
+        },
+        "references": list(panel.references),
+        "data": data.reports,
+        "teachers": teacher_rates(model, panel, teachers, index),
+        "students": rows,
+        "eas": eas_over_training(run, panel, rate, kind, config),
+        "final": {k: final_values(at_rate, panel, k, layer, config) for k in (*KINDS, "control")},
+        "transmission": {
+            metric: transmission(
+                [r | {"data": r["data"].removesuffix(f"-{kind}")} for r in at_rate],
+                index, metric, optimizer=optimizer.label, rate=rate,
+            )
+            for metric in ("word_rate", "word_log_prob")
+        },
+        **causal,
+    }  # fmt: skip
+    return {**results, "claims": claims(results, config.seeds)}
+
+
+def teacher_rates(
+    model: Model, panel: Panel, teachers: dict[str, Teacher], index: dict[str, int]
+) -> list[dict[str, Any]]:
+    """The trait rate of the base and of every kind of teacher, a row a trait."""
+
+    def rate(teacher: Teacher, trait: str) -> float:
+        return of_model(model, panel, teacher, world.HELDOUT_QUESTIONS)["word_rate"][index[trait]]
+
+    return [
+        {"trait": t, "base": rate(Teacher(), t)}
+        | {kind: rate(teachers[f"{t}-{kind}"], t) for kind in KINDS}
+        for t in index
+    ]
+
+
+def eas_over_training(
+    run: RunFolder, panel: Panel, rate: float, kind: str, config: Config
+) -> list[dict[str, Any]]:
+    """EAS after each block at each logged step: students with their own teacher's shift, controls
+    with each trait's; mean and interval over seeds and traits."""
+    logged = [
+        r for r in run.read_metrics()
+        if r["learning_rate"] == rate and r["stage"].startswith("students-")
+    ]  # fmt: skip
+    found = {(r["step"], r["data"], r["seed"]): r["eas"] for r in logged}
+    table = []
+    for who in ("student", "control"):
+        for step in sorted({r["step"] for r in logged}):
+            values = np.array(
+                [
+                    [
+                        found[step, f"{t}-{kind}" if who == "student" else "control", seed][
+                            panel.references.index(f"{t}-{kind}")
+                        ]
+                        for t in config.traits
+                    ]
+                    for seed in range(config.seeds)
+                ],
+                float,
+            )  # [seeds, traits, layers]
+            for at in range(values.shape[2]):
+                here = values[:, :, at]
+                entry = {"data": who, "step": step, "layer": at}
+                interval = None if np.isnan(here).any() else _crossed(here, 999)
+                table.append(entry | {"eas": interval})
+    return table
+
+
+def final_values(
+    rows: list[dict[str, Any]], panel: Panel, kind: str, layer: int, config: Config
+) -> dict[str, Any]:
+    """By seed and trait at the end: EAS with v_teacher at the steering layer (the shift that the
+    system prompt makes), that with the steered teacher's shift, and the trait's rate and log."""
+    found = {(r["data"], r["seed"]): r for r in rows}
+    out: dict[str, list] = {"eas": [], "component": [], "rate": [], "log_prob": []}
+    for seed in range(config.seeds):
+        mine = [(t, found.get((_name(t, kind), seed))) for t in config.traits]
+        if any(row is None for _, row in mine):
+            continue
+        for key, source in (("eas", "eas"), ("component", "shift_component")):
+            at = [panel.references.index(f"{t}-prompted") for t in config.traits]
+            out[key].append(
+                [row[source][i][layer] for (_, row), i in zip(mine, at, strict=True) if row]
+            )
+        for key, source in (("rate", "word_rate"), ("log_prob", "word_log_prob")):
+            out[key].append([row[source][TRAITS.index(t)] for t, row in mine if row])
+    return out
+
+
+def causal_tests(
+    students: Students,
+    stage: str,
+    arms: list[Arm],
+    model: Model,
+    panel: Panel,
+    kind: str,
+    config: Config,
+) -> dict[str, Any]:
+    """Sufficiency and necessity of the vector of the students at the best rate."""
+    trained = students.train(stage, arms)  # they are done: this reads their last checkpoint
+    names, seeds = rows_of(arms), list(range(config.seeds))
+    index = {t: TRAITS.index(t) for t in config.traits}
+    layer, L = config.layer_of(model), model.cfg.layers
+    own = [panel.references.index(f"{t}-{kind}") for t in config.traits]
+    references = panel.context.references[jnp.asarray(own)]
+    questions = panel.context.questions
+    given = inputs(model, panel.context.probe, questions, references, config.seed)
+    removed = replaced(trained.sweep, trained.state, given, len(TRAITS))
+
+    def values(x: np.ndarray, who: str = kind) -> np.ndarray:
+        return effects(x, names, index, seeds, who)
+
+    student, control = values(removed.rates), values(removed.rates, "")
+    along = np.array([
+        [removed.reference[names.index((f"{t}-{kind}", s)), k, index[t]]
+         for k, t in enumerate(config.traits)] for s in seeds
+    ])  # fmt: skip
+    necessity = {
+        "student": student,
+        "control": control,
+        "teacher's": along,
+        "student's own": values(removed.own),
+        "random": values(removed.random),
+    }
+    everywhere = tuple(range(L))
+    ask = partial(added, model, questions, words=len(TRAITS))
+    nothing = np.zeros((1, L, model.cfg.dim), np.float32)
+    base = ask(nothing, layers=(layer,), last_only=False)[0]
+    sufficiency = []
+    for (read, at), layers, last_only, factor in product(
+        enumerate(READ), (everywhere, (layer,)), (False, True), config.factors
+    ):
+        vectors = factor * removed.shifts[:, read]
+        gains = {
+            source: ask(v, layers=layers, last_only=last_only) - base
+            for source, v in (("student", vectors), ("random", random_like(vectors, config.seed)))
+        }
+        entry: dict[str, Any] = {
+            "read": at, "layers": "all" if layers == everywhere else "one",
+            "positions": "last" if last_only else "prompt", "factor": factor,
+        }  # fmt: skip
+        for source, rates, who in (
+            ("student", gains["student"], kind),
+            ("control", gains["student"], ""),
+            ("random", gains["random"], kind),
+        ):
+            found = values(rates, who)
+            entry = entry | {"source": source, "gain": _crossed(found, 1999)}
+            sufficiency.append(entry | {"values": found.tolist()})
+    return {
+        "necessity": {name: x.tolist() for name, x in necessity.items()},
+        "sufficiency": sufficiency,
+    }
+
+
+def _name(trait: str, kind: str) -> str:
+    return "control" if kind == "control" else f"{trait}-{kind}"
+
+
+def _crossed(values: np.ndarray, resamples: int) -> dict[str, Any]:
+    return hierarchical_bootstrap(values, resamples=resamples).to_dict()

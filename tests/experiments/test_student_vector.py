@@ -1,0 +1,95 @@
+"""The study of students' vectors from the command line to its page, on a model of 16 dimensions."""
+
+import numpy as np
+import pytest
+
+from subliminal_jax.cli import main
+from tests.experiments.main_job import read
+
+SMALL = (
+    "--traits", "owl", "wolf", "--scale", "0.2", "--rows", "24", "--heldout-rows", "8",
+    "--max-new-tokens", "12", "--max-tokens", "0", "--asked", "3", "--steps", "4", "--log-every",
+    "2", "--batch-size", "4", "--rank", "2", "--seeds", "2", "--factors", "0.6", "2",
+    "--optimizers", "adamw", "--rates", "adamw=3e-3,1e-2",
+)  # fmt: skip
+SHAPE = (2, 2)  # seeds, traits
+
+
+@pytest.fixture(scope="module")
+def out(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "students"
+    main(["student-vector", "--model", str(model), "--out", str(folder), *SMALL])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out):
+    return read(out)
+
+
+def test_students_of_every_teacher_stand_at_the_rate_that_heldout_loss_chose(results):
+    found = [(r["data"], r["seed"], r["learning_rate"]) for r in results["students"]]
+    best = results["learning_rate"]
+    names = [f"{t}-{k}" for k in ("prompted", "projected") for t in ("owl", "wolf")]
+    for seed in (0, 1):
+        for name in ("owl-steered", "wolf-steered", "control"):
+            assert {(name, seed, 3e-3), (name, seed, 1e-2)} <= set(found)
+        for name in names:
+            assert [f for f in found if f[:2] == (name, seed)] == [(name, seed, best)]
+    for kind in ("steered", "prompted", "projected", "control"):
+        assert np.shape(results["final"][kind]["eas"]) == SHAPE
+
+
+def test_eas_has_every_step_and_block(results):
+    keys = {(r["data"], r["step"], r["layer"]) for r in results["eas"]}
+    assert keys == {(w, s, at) for w in ("student", "control") for s in (2, 4) for at in (0, 1)}
+    end = [r for r in results["eas"] if (r["data"], r["step"], r["layer"]) == ("student", 4, 0)]
+    assert end[0]["eas"]["low"] <= end[0]["eas"]["mean"] <= end[0]["eas"]["high"]
+
+
+def test_rates_of_the_causal_tests_are_those_of_the_students(results):
+    """Measured by other code than the students' rows, on the same weights read from disk."""
+    for key, who in (("student", "steered"), ("control", "control")):
+        np.testing.assert_allclose(
+            results["necessity"][key], results["final"][who]["rate"], rtol=1e-4, atol=1e-8
+        )
+    for name in ("teacher's", "student's own", "random"):
+        assert np.shape(results["necessity"][name]) == SHAPE
+
+
+def test_sufficiency_covers_ways_factors_and_sources(results):
+    keys = ("read", "layers", "positions", "factor", "source")
+    rows = {tuple(r[k] for k in keys) for r in results["sufficiency"]}
+    assert len(rows) == len(results["sufficiency"]) == 2 * 2 * 2 * 2 * 3
+    for row in results["sufficiency"]:
+        assert row["gain"]["mean"] == pytest.approx(np.mean(row["values"]))
+
+
+def test_claims_and_the_page_stand(out, results):
+    names = [row["id"].removeprefix("student-vector/") for row in results["claims"]]
+    assert names == [
+        "eas", "teacher-sufficiency", "teacher-necessity-eas", "teacher-necessity",
+        "student-sufficiency", "student-necessity", "student-necessity-half",
+    ]  # fmt: skip
+    assert (out / "report.html").exists()
+    for name in ("eas_over_training", "sufficiency", "trait_rates"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--traits", "owl", "owl"), "each once"),
+        (("--adapter", "vector"), "choose lora or full"),
+        (("--objective", "kl"), "cross_entropy alone"),
+        (("--optimizers", "adamw", "sgd"), "2 optimizers"),
+        (("--factors", "-1"), "factors"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
+    with pytest.raises(SystemExit) as stop:
+        main(["student-vector", "--model", str(model), "--out", str(tmp_path / "x"),
+              *SMALL, *flags])  # fmt: skip
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and word in error and error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
