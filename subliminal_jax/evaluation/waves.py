@@ -63,7 +63,8 @@ class WaveRunner:
 
     A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
     Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
-    so that an interrupted run goes on in the middle of a wave and skips those that are done.
+    so that an interrupted run goes on in the middle of a wave and skips those that are done. With
+    `heldout_teacher` a final row holds the KL to it on the held-out rows, too (`heldout_kl`).
     """
 
     def __init__(
@@ -78,9 +79,11 @@ class WaveRunner:
         measure: RowMeasure,
         context: Any,
         teacher: Teacher | None = None,
+        heldout_teacher: Teacher | None = None,
     ):
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
         self.rows, self.heldout, self.teacher = rows, heldout, teacher
+        self.heldout_teacher = heldout_teacher
         self.measure, self.context = measure, context
         self.sweep: Sweep | None = None
 
@@ -165,14 +168,17 @@ class WaveRunner:
         return self.measure.row(row)
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[Row]:
-        heldout = np.asarray(sweep.evaluate(state, self.heldout))
+        losses = {"heldout_loss": np.asarray(sweep.evaluate(state, self.heldout))}
+        if (teacher := self.heldout_teacher) is not None:
+            losses["heldout_kl"] = np.asarray(sweep.evaluate(state, self.heldout, teacher))
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
         last = [row for row in logged if row["step"] == self.plan.steps]
         keep = self.measure.kept
         rows = []
-        for row, loss, at in zip(last, heldout, diverged_at, strict=True):
-            if at == 0 and (row["train_loss"] is None or not np.isfinite(loss)):
+        for i, (row, at) in enumerate(zip(last, diverged_at, strict=True)):
+            finite = all(np.isfinite(values[i]) for values in losses.values())
+            if at == 0 and (row["train_loss"] is None or not finite):
                 at = self.plan.steps  # by its last step, after which no batch loss was taken
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}
@@ -180,7 +186,7 @@ class WaveRunner:
             rows.append(
                 {key: row[key] for key in names if key in row}
                 | {"diverged": not sound, "diverged_at": int(at) or None}
-                | {"heldout_loss": float(loss) if sound else None}
+                | {key: float(values[i]) if sound else None for key, values in losses.items()}
                 | kept
             )
         return rows

@@ -22,12 +22,14 @@ from subliminal_jax.training.objective import Teacher as KLTeacher
 
 
 class DataSets(NamedTuple):
-    """Rows of one length for each name; `pairs` are those of `train`, in the same order."""
+    """Rows of one length for each name; `pairs` and `heldout_pairs` are those of `train` and of
+    `heldout`, in the same order."""
 
     train: dict[str, Batch]
     heldout: dict[str, Batch]
     pairs: dict[str, Dataset]
     reports: dict[str, dict]
+    heldout_pairs: dict[str, Dataset]
 
     @property
     def names(self) -> list[str]:
@@ -82,6 +84,7 @@ def write_data_sets(
         {name: part(r, 0, settings.heldout_rows) for name, r in rows.items()},
         {name: p.pairs.select(range(settings.heldout_rows, need)) for name, p in kept.items()},
         {name: p.report for name, p in kept.items()},
+        {name: p.pairs.select(range(settings.heldout_rows)) for name, p in kept.items()},
     )
 
 
@@ -116,28 +119,31 @@ def _sampled(
     return sampled
 
 
-def kl_teacher(model: Model, teachers: Mapping[str, Teacher], data: DataSets) -> KLTeacher:
-    """The teachers of the KL objective on `data`: each data set's own."""
+def kl_teacher(
+    model: Model, teachers: Mapping[str, Teacher], data: DataSets, *, heldout: bool = False
+) -> KLTeacher:
+    """The teachers of the KL objective on `data` (on its held-out rows): each data set's own."""
     layers = {t.steering.layers for t in teachers.values() if t.steering is not None}
     layer = next(iter(layers))[0] if layers else 0
     plain = no_steering(model.cfg.dim, layer)
     own = [teachers[name].steering or plain for name in data.names]
     if all(t.system_prompt is None for t in teachers.values()):
         return KLTeacher.stacked(own)
+    pairs = data.heldout_pairs if heldout else data.pairs
     prompts = {
         name: [
             encode_chat(model.tokenizer, p, system_prompt=teachers[name].system_prompt)
-            for p in data.pairs[name]["prompt"]
+            for p in pairs[name]["prompt"]
         ]
         for name in data.names
     }
     length = max(
         len(p) + len(c)
         for name in data.names
-        for p, c in zip(prompts[name], data.pairs[name]["completion_ids"], strict=True)
+        for p, c in zip(prompts[name], pairs[name]["completion_ids"], strict=True)
     )
     rows = [
-        pad_pairs(prompts[n], data.pairs[n]["completion_ids"], length, pad_id=model.pad_id)
+        pad_pairs(prompts[n], pairs[n]["completion_ids"], length, pad_id=model.pad_id)
         for n in data.names
     ]
     return KLTeacher.stacked(own, jax.tree.map(jnp.asarray, stack_rows(rows)))

@@ -83,7 +83,8 @@ def make_panel(
 class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
-    `teacher` makes the objective the KL to it.
+    `teacher` makes the objective the KL to it; `heldout_teacher`, on the held-out rows, lets final
+    rows hold `heldout_kl`.
     """
 
     def __init__(
@@ -95,13 +96,14 @@ class Students:
         settings: StudentSettings,
         layer: int,
         teacher: KLTeacher | None = None,
+        heldout_teacher: KLTeacher | None = None,
     ):
         check_base_loss(model.params, model.cfg, data.train)
         self.settings, self.data = settings, data
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
             rows=data.train, heldout=data.heldout, measure=panel.measure, context=panel.context,
-            teacher=teacher,
+            teacher=teacher, heldout_teacher=heldout_teacher,
         )  # fmt: skip
 
     def grid(

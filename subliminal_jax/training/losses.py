@@ -123,11 +123,13 @@ def heldout_loss(
     batch: Batch,
     cfg: ModelConfig,
     steering: Steering | None = None,
+    teacher: tuple[Params, Steering | None, Batch | None] | None = None,
     *,
     rows_at_once: int,
     max_targets: int | None = None,
 ) -> Float[Array, ""]:
-    """`mean_loss` of the cross-entropy over many rows, `rows_at_once` (or a few less) at a time."""
+    """`mean_loss` over many rows, `rows_at_once` (or a few less) at a time: the cross-entropy, or
+    with `teacher` (as in `token_losses`, its rows one for each of the batch) the KL to it."""
     n = batch.tokens.shape[0]
     pieces = -(-n // rows_at_once)
     size = -(-n // pieces)
@@ -135,11 +137,16 @@ def heldout_loss(
     def cut(leaf: Array) -> Array:  # padded with rows that predict nothing
         return jnp.pad(leaf, ((0, pieces * size - n), (0, 0))).reshape(pieces, size, -1)
 
-    def sums(piece: Batch) -> tuple[Array, Array]:
-        losses, weights = token_losses(params, piece, cfg, steering, max_targets=max_targets)
+    def sums(piece: tuple[Batch, Batch | None]) -> tuple[Array, Array]:
+        rows, own = piece
+        given = None if teacher is None else (*teacher[:2], own)
+        losses, weights = token_losses(
+            params, rows, cfg, steering, teacher=given, max_targets=max_targets
+        )
         return jnp.sum(losses * weights), jnp.sum(weights)
 
-    total, weight = jax.lax.map(sums, jax.tree.map(cut, batch))
+    teacher_rows = None if teacher is None else teacher[2]
+    total, weight = jax.lax.map(sums, jax.tree.map(cut, (batch, teacher_rows)))
     return per_token(jnp.sum(total), jnp.sum(weight))
 
 

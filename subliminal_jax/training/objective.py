@@ -1,6 +1,6 @@
 """The loss of one student of a sweep on chosen rows of its data set, and its gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.adapters import Adapter, Trainable, attach
-from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.arms import check_data
+from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.losses import per_token, token_losses
 
@@ -47,6 +48,27 @@ class Source(NamedTuple):
     data: Batch
     teacher: Teacher | None
     guard: Guard = NO_GUARD
+
+
+def checked_rows(
+    data: Mapping[str, Batch],
+    names: Sequence[str],
+    vocab: int,
+    teacher: Teacher | None = None,
+    batch_size: int = 1,
+) -> Batch:
+    """The data sets called `names`, stacked in this order.
+
+    Raises InputError as `check_data` and `check_teacher` do, and for a name without rows.
+    """
+    if missing := [name for name in names if name not in data]:
+        raise InputError(f"there are no held-out rows of data {missing[0]!r}")
+    chosen = {name: data[name] for name in names}
+    check_data(chosen, vocab, batch_size)
+    rows = stack_rows(list(chosen.values()))
+    if teacher is not None:
+        check_teacher(teacher, rows, names)
+    return rows
 
 
 def check_teacher(teacher: Teacher, rows: Batch, names: Sequence[str]) -> None:

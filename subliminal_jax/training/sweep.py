@@ -36,14 +36,13 @@ from subliminal_jax.training.arms import (
     Group,
     TrainConfig,
     check_arms,
-    check_data,
     group_arms,
     row_orders,
 )
-from subliminal_jax.training.batch import Batch, max_targets, stack_rows
+from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.losses import heldout_loss
-from subliminal_jax.training.objective import Objective, Source, Teacher, check_teacher
+from subliminal_jax.training.objective import Objective, Source, Teacher, checked_rows
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 
 
@@ -130,10 +129,7 @@ class Sweep:
         self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
         self.names = sorted(data)
         check_arms(self.arms, self.names, config)
-        check_data(data, cfg.vocab, config.batch_size)
-        rows = stack_rows([data[name] for name in self.names])
-        if teacher is not None:
-            check_teacher(teacher, rows, self.names)
+        rows = checked_rows(data, self.names, cfg.vocab, teacher, config.batch_size)
         check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
@@ -183,13 +179,7 @@ class Sweep:
         with `teacher`, whose rows are those of `heldout`, the KL to it. Raises InputError as the
         data sets of a sweep do.
         """
-        if missing := [name for name in self.names if name not in heldout]:
-            raise InputError(f"there are no held-out rows of data {missing[0]!r}")
-        heldout = {name: heldout[name] for name in self.names}
-        check_data(heldout, self.cfg.vocab)
-        rows = stack_rows(list(heldout.values()))
-        if teacher is not None:
-            check_teacher(teacher, rows, self.names)
+        rows = checked_rows(heldout, self.names, self.cfg.vocab, teacher)
         losses = self._evaluate(state, self._inputs, rows, teacher, max_targets=max_targets(rows))
         return self._in_order(losses)
 
@@ -366,9 +356,8 @@ class Sweep:
             params, steering = attach(base, trainable, self.cfg, self._adapter, scale)
             own, its = jax.tree.map(lambda leaf: leaf[which], (rows, teacher))
             return heldout_loss(
-                params, own, self.cfg, steering,
+                params, own, self.cfg, steering, None if its is None else (base, *its),
                 rows_at_once=at_once, max_targets=max_targets,
-                teacher=None if its is None else (base, *its),
             )  # fmt: skip
 
         stacked = (self._evaluated_fn(state), self._scales, inputs.sets)

@@ -29,6 +29,7 @@ PREDICTED = np.asarray(BATCH.loss_mask)[:, 1:] != 0
 LAST = CFG.layers - 1
 ZERO, STUDENT = jnp.zeros((CFG.dim,)), 0.3 * jnp.cos(jnp.arange(CFG.dim))
 TEACHER = jnp.linspace(-1.0, 1.0, CFG.dim)
+TOLD = steer(TEACHER, LAST)
 
 logits_of = jax.jit(lambda tokens, vector: forward(BASE, tokens, CFG, steer(vector, LAST))[0])
 
@@ -234,9 +235,16 @@ def test_means_with_weights():
     assert float(mean_loss(values, jnp.zeros_like(weights))) == 0.0
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "kl"])
 @pytest.mark.parametrize("at_once", [3, 8])
-def test_heldout_loss_is_the_mean_over_all_rows(at_once, plain):
+def test_heldout_loss_is_the_mean_over_all_rows(at_once, kind, plain):
     """5 rows in two pieces (one row is added to them), or at once; a token counts as a token."""
     find = partial(heldout_loss, cfg=CFG, rows_at_once=at_once, max_targets=max_targets(BATCH))
-    (mean, _), _ = plain["cross_entropy"]
-    close(jax.jit(find)(BASE, BATCH, steering=steer(STUDENT, LAST)), mean)
+    (mean, _), _ = plain[kind]
+    steering = steer(STUDENT, LAST)
+    if kind == "cross_entropy":
+        close(jax.jit(find)(BASE, BATCH, steering=steering), mean)
+        return
+    for own in (None, BATCH):  # the teacher reads the student's rows, or its own, which are these
+        run = jax.jit(lambda own: find(BASE, BATCH, steering=steering, teacher=(BASE, TOLD, own)))
+        close(run(own), mean)

@@ -370,3 +370,8 @@ def test_distillation_finds_the_teachers_vector_and_a_control_finds_none():
     assert float(jnp.linalg.norm(control)) < 1e-4
     assert float(run.metrics[-1]["batch_loss"][0]) < float(run.metrics[0]["batch_loss"][0])
     assert abs(float(run.metrics[-1]["batch_loss"][1])) < 1e-6
+    fit, control_fit = run.sweep.evaluate(run.state, data, teacher)  # by their names: not swapped
+    assert 0 < float(fit) < 0.1 * float(run.metrics[0]["batch_loss"][0])
+    assert abs(float(control_fit)) < 1e-6
+    with pytest.raises(InputError, match="1 steerings for 2 data sets"):
+        run.sweep.evaluate(run.state, data, Teacher.stacked([steer(vector, 0)]))
