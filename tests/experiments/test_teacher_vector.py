@@ -1,0 +1,119 @@
+"""teacher-vector through the command line, on a model of 16 dimensions."""
+
+import json
+
+import numpy as np
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.steering.io import load_steering
+from tests import number_model
+from tests.experiments.main_job import read
+
+SMALL = (
+    "--traits", "owl", "cat", "dog", "--layers", "0", "1", "--scales", "0.5", "1", "--layer", "1",
+    "--rows", "24", "--heldout-rows", "8", "--asked", "3", "--max-new-tokens", "16",
+    "--samples", "1", "--off-topic-samples", "1", "--number-prompts", "6", "--rates", "adamw=0.1",
+    "--grid-traits", "2", "--seeds", "2", "--steps", "4", "--log-every", "4", "--batch-size", "4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    main(["teacher-vector", "--model", str(model), "--out", str(folder), *SMALL])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out):
+    return read(out)
+
+
+def test_every_trait_has_all_its_settings_once(results):
+    places = [(r["trait"], r["kind"], r["layer"], r["scale"]) for r in results["cells"]]
+    assert len(set(places)) == len(places)
+    for trait in ("owl", "cat", "dog"):
+        kinds = [kind for t, kind, _, _ in places if t == trait]
+        assert kinds.count("steered") == 4
+        assert {"base", "prompted", "teacher", "random-teacher"} <= set(kinds)
+    for row in results["cells"]:
+        for key in ("rate", "selection_rate", "sampled_rate", "off_topic", "valid_numbers"):
+            assert 0 <= row[key] <= 1
+        assert row["negative_rate"] is None  # no least-favourite questions were given
+        assert row["kl"] >= -1e-6
+        if row["kind"] == "base":
+            assert abs(row["kl"]) < 1e-6 and abs(row["nll"]) < 1e-6
+    teachers = {(r["trait"], r["kind"]): r for r in results["cells"] if r["kind"] != "steered"}
+    for row in results["cells"]:  # the teacher's setting is one of the sweep's: the same numbers
+        if row["kind"] == "steered" and (row["layer"], row["scale"]) == (1, 1.0):
+            assert row["rate"] == pytest.approx(teachers[row["trait"], "teacher"]["rate"], rel=1e-5)
+
+
+def test_students_are_those_of_the_chosen_rate_and_paired_with_controls(results):
+    keys = sorted((r["data"], r["seed"]) for r in results["students"])
+    assert keys == sorted((d, s) for d in ("owl", "cat", "dog", "control") for s in (0, 1))
+    for i, trait in enumerate(("owl", "cat", "dog")):
+        (row,) = (t for t in results["zoo"] if t["trait"] == trait)
+        of = {d: [r["word_rate"][i] for r in results["students"] if r["data"] == d]
+              for d in (trait, "control")}  # fmt: skip
+        expected = np.mean(of[trait]) - np.mean(of["control"])
+        assert row["difference"]["mean"] == pytest.approx(expected, abs=1e-12)
+        assert row["transmitted"] is (row["difference"]["low"] > 0)
+        assert row["teacher_gain"] == pytest.approx(row["teacher"] - row["base"])
+
+
+def test_claims_and_report_stand_on_the_results(out, results):
+    assert [c["id"] for c in results["claims"]] == [
+        "teacher-vector/elicits",
+        "teacher-vector/predicts-transmission",
+    ]
+    assert results["prediction"]["traits"] == 3
+    assert results["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
+    assert results["claims"][1]["verdict"] == "not reproduced"
+    for name in ("sweep", "rates", "prediction"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == 3 and "this model knows none" in page
+
+
+def test_the_vectors_are_kept_for_other_experiments(out, model):
+    cfg = number_model.config()
+    steering, info = load_steering(out / "vectors" / "owl.safetensors", cfg, [1], model="numbers")
+    assert info.model == "numbers" and "owl" in info.origin and float(steering.scale) == 1.0
+
+
+def test_a_finished_run_is_not_computed_again(out, model, results):
+    (out / "report.html").unlink()
+    main(["teacher-vector", "--model", str(model), "--out", str(out), *SMALL])
+    assert read(out) == results and (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--traits", "owl", "owl"), "name at least one, each once"),
+        (("--traits", "unicorn"), "unknown trait 'unicorn': the tokenizer has no such word"),
+        (("--scales", "0"), "all more than 0"),
+        (("--layers", "7"), "layer 7 is out of range"),
+        (("--questions", "nowhere.txt"), "no file nowhere.txt here"),
+        (("--optimizers", "adamw", "sgd", "--rates", "sgd=1"), "has one optimizer"),
+        (("--grid-traits", "0"), "grid_traits must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, model, tmp_path, flags, said):
+    with pytest.raises(SystemExit) as exit:
+        arguments = ["--model", str(model), "--out", str(tmp_path / "run"), *SMALL, *flags]
+        main(["teacher-vector", *arguments])
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_question_that_stands_twice_is_refused(capsys, model, tmp_path):
+    file = tmp_path / "q.json"
+    file.write_text(json.dumps(["Which?", "Who?", "Which?"]))
+    with pytest.raises(SystemExit):
+        main(["teacher-vector", "--model", str(model), "--questions", str(file)])
+    assert "'Which?' stands there 2 times" in capsys.readouterr().err
