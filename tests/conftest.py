@@ -3,6 +3,14 @@
 import os
 from pathlib import Path
 
+# Before JAX is imported. Most of the time of these tests goes into compiling small programs; on a
+# CPU, XLA's plain code generation halves it. Whoever sets XLA_FLAGS keeps what they set.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false",
+)
+
 import jax
 import jaxtyping
 import pytest
