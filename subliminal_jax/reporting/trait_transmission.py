@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.claims import claims_text
 from subliminal_jax.reporting.page import Picture, Text, write_page
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
 
@@ -37,6 +38,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
             ),
             tables[1],
             Text(data_text(results), "The data"),
+            claims_text(results["claims"]),
         ],
     )
 
@@ -95,9 +97,9 @@ def table(results: Results) -> Table:
     ]
     caption = (
         f"Over {results['seeds']} seeds and all traits, with 95% intervals of a bootstrap over "
-        "both (crossed); the second is a t interval over seeds of the mean over these very traits. The "
-        "rate was chosen on held-out loss. EAS: cosine with the teacher's shift at the steering "
-        "layer."
+        "both (crossed); the second is a t interval over seeds of the mean over these very traits. "
+        "The rate was chosen on held-out loss. EAS: cosine with the teacher's shift at the "
+        "steering layer."
     )
     return Table("Transmission", columns, rows, caption)
 
