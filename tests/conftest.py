@@ -1,15 +1,16 @@
 """What each test runs under: checked array shapes, no silent rank promotion, fixed examples."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX is imported. Most of the time of these tests goes into compiling small programs; on a
-# CPU, XLA's plain code generation halves it. Whoever sets XLA_FLAGS keeps what they set.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
-)
+# CPU, XLA's plain code generation halves it. XLA ends the process at a flag that it does not know,
+# so only versions on which these were tried get them. Whoever sets XLA_FLAGS keeps what they set.
+PLAIN = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FLAGS = {"0.10": f"{PLAIN} --xla_cpu_use_fusion_emitters=false", "0.12": PLAIN}
+if flags := FLAGS.get(".".join(version("jaxlib").split(".")[:2])):
+    os.environ.setdefault("XLA_FLAGS", flags)
 
 import jax
 import jaxtyping
@@ -22,7 +23,7 @@ from tests import typechecker
 # every jaxtyping annotation (shape and dtype) is checked by beartype on each call in the tests.
 jaxtyping.install_import_hook("subliminal_jax", f"{typechecker.__name__}.check")
 
-from subliminal_jax.compilation import enable_compilation_cache  # noqa: E402
+from subliminal_jax.compilation import enable_compilation_cache
 
 enable_compilation_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
