@@ -105,8 +105,8 @@ class Config(StudentSettings, DataSettings, RunSettings):
     negative: str = ""
     off_topic: str = "world-off-topic"
     samples: int = 2
-    off_topic_samples: int = 2
-    number_prompts: int = 24
+    off_topic_samples: int = 1
+    number_prompts: int = 16
     grid_traits: int = 3
     layer: int = 1
     heldout_rows: int = 96

@@ -84,6 +84,23 @@ def encode_questions(
     )
 
 
+def only_word(questions: Questions, i: int, singles: int, longer: int) -> Questions:
+    """Word `i` of `questions` alone, as word 0 of two; word 1 takes what fills up the spellings to
+    `singles` of one token and `longer` others, so that every word's questions have one shape."""
+    own, others = (
+        np.flatnonzero(np.asarray(owner) == i)
+        for owner in (questions.single_owner, questions.row_owner)
+    )
+    s, r = np.resize(own, singles), np.resize(others, longer)
+    return questions._replace(
+        single=questions.single[s],
+        single_owner=jnp.asarray(np.arange(singles) >= own.size, jnp.int32),
+        rows=questions.rows[r],
+        spans=questions.spans[r],
+        row_owner=jnp.asarray(np.arange(longer) >= others.size, jnp.int32),
+    )
+
+
 def _without_continuations(
     owner: dict[tuple[int, ...], int], words: list[str]
 ) -> dict[tuple[int, ...], int]:

@@ -21,6 +21,7 @@ from subliminal_jax.evaluation.elicitation import (
     Questions,
     SampledAnswers,
     encode_questions,
+    only_word,
     word_probs,
 )
 from subliminal_jax.models.hub import Model
@@ -96,24 +97,33 @@ class Effects:
             )
         )
 
-    def forced_rates(self, teacher: Teacher) -> dict[str, list[float] | None]:
-        """Each trait's teacher-forced probability over the three sets of questions."""
-        steering, system = self.spread(teacher).steering, teacher.system_prompt
-        out: dict[str, list[float] | None] = {}
+    def forced_rates(self, teacher: Teacher, trait: str) -> dict[str, float | None]:
+        """The trait's teacher-forced probability over each of the three sets of questions."""
+        steering = self.spread(teacher).steering
+        out: dict[str, float | None] = {}
         for name, asked in self.forced.items():
-            if not asked:
-                out[name] = None
-                continue
-            key = name, system
-            if key not in self.encoded:
-                self.encoded[key] = encode_questions(
-                    self.model.tokenizer, list(asked), list(self.traits), system
-                )
-            probs = self.probs(
-                self.model.params, self.model.cfg, self.encoded[key], len(self.traits), steering
-            )
-            out[name] = np.asarray(probs, float).mean(axis=0).tolist()
+            out[name] = None
+            if asked:
+                questions = self._of_trait(name, asked, trait, teacher.system_prompt)
+                probs = self.probs(self.model.params, self.model.cfg, questions, 2, steering)
+                out[name] = float(np.asarray(probs, float)[:, 0].mean())
         return out
+
+    def _of_trait(
+        self, name: str, asked: Sequence[str], trait: str, system_prompt: str | None
+    ) -> Questions:
+        """Of all traits in one shape, so that they share a program."""
+        key = name, system_prompt
+        if key not in self.encoded:
+            self.encoded[key] = encode_questions(
+                self.model.tokenizer, list(asked), list(self.traits), system_prompt
+            )
+        every = self.encoded[key]
+        most = [
+            int(np.bincount(owner, minlength=1).max())
+            for owner in (np.asarray(every.single_owner), np.asarray(every.row_owner))
+        ]
+        return only_word(every, self.traits.index(trait), *most)
 
     def of(self, teacher: Teacher, trait: str) -> dict[str, float | None]:
         """All effects of a teacher of `trait`:
@@ -124,12 +134,11 @@ class Effects:
         from the base's next-token distribution, and how much less likely these answers became, in
         nats a token).
         """
-        i = self.traits.index(trait)
-        forced = {
-            name: None if rates is None else rates[i]
-            for name, rates in self.forced_rates(teacher).items()
+        return {
+            **self.forced_rates(teacher, trait),
+            **self._sampled(self.spread(teacher), trait),
+            **self._damage(teacher),
         }
-        return {**forced, **self._sampled(self.spread(teacher), trait), **self._damage(teacher)}
 
     def _sampled(self, teacher: Teacher, trait: str) -> dict[str, float | None]:
         favorites = [q for q in self.questions for _ in range(self.samples)]

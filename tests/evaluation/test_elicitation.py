@@ -14,6 +14,7 @@ from subliminal_jax.evaluation.elicitation import (
     encode_questions,
     favoured_word,
     first_word,
+    only_word,
     sampled_answers,
     word_probs,
 )
@@ -119,6 +120,20 @@ def test_an_answer_counts_once_where_one_spelling_goes_on_from_another():
         spelt.append(row[start:end].tolist())
     for one, two in itertools.permutations(spelt, 2):
         assert two[: len(one)] != one
+
+
+def test_a_word_alone_has_the_probability_that_it_has_among_others(params, tokenizer, steering):
+    """Whatever fills up its spellings: "a" has single tokens, "dog" none."""
+    questions = encode_questions(tokenizer, QUESTIONS, WORDS)
+    together = probs_of(params, CFG, questions, len(WORDS), steering)
+    shapes = set()
+    for i in range(len(WORDS)):
+        alone = only_word(questions, i, 2, 5)
+        shapes.add(str(jax.tree.map(jnp.shape, alone)))
+        np.testing.assert_allclose(
+            probs_of(params, CFG, alone, 2, steering)[:, 0], together[:, i], rtol=1e-5
+        )
+    assert len(shapes) == 1
 
 
 def test_words_that_cannot_be_told_apart_are_refused(tokenizer):

@@ -1,0 +1,88 @@
+"""How much likelier does a vector make a text? The cross-model test of Blank et al. (2026, arXiv
+2606.00995, fig. 5b): each model scores data with a vector of its own."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from datasets import Dataset
+from jaxtyping import Array, Float
+
+from subliminal_jax.data.answers import encode_pairs
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.training.batch import Batch, max_targets
+from subliminal_jax.training.losses import token_losses
+
+ROWS_AT_ONCE = 64
+WIDTHS = 32  # rows are padded to multiples of this, so that few programs serve all data
+
+
+class Likelihood(NamedTuple):
+    """Of each completion: its negative log-likelihood in nats, and its tokens."""
+
+    nll: Float[np.ndarray, " rows"]
+    tokens: Float[np.ndarray, " rows"]
+
+    @property
+    def per_token(self) -> float:
+        return float(self.nll.sum() / self.tokens.sum())
+
+
+class Gain(NamedTuple):
+    """NLL(base) - NLL(steered): what the vector explains, in nats."""
+
+    per_token: float
+    per_completion: float
+
+
+def gain(base: Likelihood, steered: Likelihood) -> Gain:
+    """Of the same rows, in all tokens and in the mean completion."""
+    difference = base.nll - steered.nll
+    return Gain(float(difference.sum() / base.tokens.sum()), float(difference.mean()))
+
+
+def scored_rows(pairs: Dataset, model: Model) -> Batch:
+    """The texts as `model` reads them, whoever wrote them: encoded by its own tokenizer.
+
+    Raises InputError for a pair that does not fit its context.
+    """
+    encoded = encode_pairs(pairs.select_columns(["prompt", "completion"]), model)
+    prompts, completions = list(encoded["prompt_ids"]), list(encoded["completion_ids"])
+    longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
+    width = min(-(-longest // WIDTHS) * WIDTHS, model.cfg.context)
+    if longest > width:
+        raise InputError(
+            f"a pair has {longest} tokens for {model.name}, whose context is {model.cfg.context}: "
+            "ask for shorter answers (max_new_tokens)"
+        )
+    return pad_pairs(prompts, completions, width, pad_id=model.pad_id)
+
+
+def likelihood(model: Model, rows: Batch, steering: Steering) -> Likelihood:
+    """Of every row's completion under the steered model; a zero vector makes it the base."""
+    most = -(-max_targets(rows) // WIDTHS) * WIDTHS
+    n = rows.tokens.shape[0]
+    parts = []
+    for start in range(0, n, ROWS_AT_ONCE):
+        piece = jax.tree.map(lambda leaf, at=start: leaf[at : at + ROWS_AT_ONCE], rows)
+        short = ROWS_AT_ONCE - piece.tokens.shape[0]
+        padded = jax.tree.map(lambda leaf, k=short: jnp.pad(leaf, ((0, k), (0, 0))), piece)
+        nll, tokens = _sums(model.params, padded, model.cfg, steering, most)
+        parts.append((np.asarray(nll, float), np.asarray(tokens, float)))
+    nll, tokens = (np.concatenate(x)[:n] for x in zip(*parts, strict=True))
+    return Likelihood(nll, tokens)
+
+
+@partial(jax.jit, static_argnames=("cfg", "most"))
+def _sums(
+    params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, most: int
+) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
+    losses, weights = token_losses(params, rows, cfg, steering, max_targets=most)
+    return jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)
