@@ -28,14 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data import world
 from subliminal_jax.data.teachers import (
     Teacher,
-    check_trait,
     prompted_teacher,
     trait_teacher,
     trait_vectors,
 )
+from subliminal_jax.data.traits import check_trait, names_of
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
     layer_gradients,
@@ -163,7 +162,7 @@ def measure(run: RunFolder, model: Model, config: Config) -> dict[str, Any]:
                 if steered
                 else prompted_teacher(trait)
             )
-    words = {name: _words(name.partition("-")[0]) for name in teachers if name not in CLEAN}
+    words = {name: names_of(name.partition("-")[0]) for name in teachers if name not in CLEAN}
     data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=words)
     n = config.rows // config.draws
     table = Cosines(vectors, layer, config.row_batch)
@@ -194,10 +193,6 @@ def measure(run: RunFolder, model: Model, config: Config) -> dict[str, Any]:
         "outliers": parameter_space(model, data, vectors, layer, config),
     }
     return {**results, "claims": claims(results, config)}
-
-
-def _words(trait: str) -> tuple[str, str]:
-    return trait, world.PLURALS[trait]
 
 
 def gradients(model: Model, rows: Batch, at_once: int) -> Gradients:

@@ -29,11 +29,11 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import (
     Teacher,
-    check_trait,
     prompted_teacher,
     trait_teacher,
     trait_vectors,
 )
+from subliminal_jax.data.traits import check_trait, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
@@ -169,11 +169,7 @@ def study(
     """Data, students, causal tests: all numbers of the report."""
     layer = config.layer_of(model)
     teachers = make_teachers(model, layer, config)
-    forbidden = {
-        name: (trait := name.partition("-")[0], world.PLURALS[trait])
-        for name in teachers
-        if name != "control"
-    }
+    forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name != "control"}
     data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
         model, teachers, data, words=TRAITS, questions=world.HELDOUT_QUESTIONS,
@@ -186,6 +182,8 @@ def study(
     rate = best_rates(rows)[optimizer.label]
     if rate is None:
         raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
+    if any(r["diverged"] for r in rows if r["learning_rate"] == rate):
+        raise InputError(f"a control diverged at the rate {rate:g}: lower it")
     seeds = range(config.seeds)
     arms = [Arm(optimizer, rate, s, name) for name in main_names for s in seeds]
     stage = f"students-{grid.index(rate)}"

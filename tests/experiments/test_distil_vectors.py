@@ -1,0 +1,96 @@
+"""Distilled vectors from the command line to the page, on a model of 16 dimensions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.models.hub import load_model
+from subliminal_jax.steering import steer
+from subliminal_jax.steering.io import VectorInfo, save_steering
+from tests.experiments.main_job import read
+
+SMALL = (
+    "--traits", "owl", "--kinds", "trait", "centred", "random", "--randoms", "1", "--layers", "0",
+    "--norms", "0.1", "500", "--rows", "24", "--heldout-rows", "8", "--max-new-tokens", "12",
+    "--max-tokens", "0", "--asked", "3", "--steps", "4", "--log-every", "2", "--batch-size", "4",
+    "--rank", "2", "--seeds", "2", "--optimizers", "adamw", "--rates", "adamw=3e-3,1e-2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vector_file(model, tmp_path_factory):
+    cfg = load_model(model).cfg
+    file = tmp_path_factory.mktemp("vectors") / "mine.safetensors"
+    ramp = jnp.arange(1.0, 1.0 + cfg.dim)
+    save_steering(file, steer(ramp, 0), VectorInfo(str(model), "a ramp"))
+    return file
+
+
+@pytest.fixture(scope="module")
+def out(model, vector_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "distil"
+    main(["distil-vectors", "--model", str(model), "--out", str(folder), *SMALL,
+          "--files", str(vector_file)])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out):
+    return read(out)
+
+
+def test_vectors_that_break_the_format_are_told_and_the_others_measured(results):
+    found = {(r["vector"], r["kind"], r["norm"]) for r in results["vectors"] + results["refused"]}
+    names = {("owl", "trait"), ("owl-centred", "centred"), ("random-0", "random"), ("mine", "file")}
+    assert found == {(*name, norm) for name in names for norm in (0.1, 500.0)}
+    assert {r["norm"] for r in results["refused"]} == {500.0}
+    assert all("ended" in r["reason"] or "filter" in r["reason"] for r in results["refused"])
+    assert {r["vector"] for r in results["vectors"] if r["norm"] == 0.1} == {n for n, _ in names}
+
+
+def test_every_number_has_its_seeds_and_controls(results):
+    for row in results["vectors"]:
+        for key in ("eas", "component", "loss_drop", "variation"):
+            assert len(row[key]) == len(row[f"control_{key}"]) == 2
+        assert all(-1 <= x <= 1 for x in row["eas"])
+        assert all(0 <= x <= 1 for x in (*row["variation"], row["valid"]))
+        students = [
+            r for r in results["students"]
+            if r["data"] == row["data"]
+            and r["learning_rate"] == results["layers"][0]["learning_rate"]
+        ]  # fmt: skip
+        # the fall of the loss is taken by other code than the held-out loss of the final rows
+        fall = np.subtract(*(s["heldout_loss"] for s in sorted(students, key=lambda s: s["seed"])))
+        assert np.diff(row["loss_drop"])[0] == pytest.approx(fall, abs=1e-5)
+
+
+def test_claims_and_the_page_stand(out, results):
+    ids = [row["id"] for row in results["claims"]]
+    assert ids == [
+        f"distil-vectors/{name}"
+        for name in ("trait-eas", "trait-loss", "random-eas", "random-loss", "behaviour")
+    ]
+    assert (out / "report.html").exists()
+    for name in ("eas", "loss", "behaviour"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--norms", "-1"), "norms"),
+        (("--randoms", "0"), "randoms=0"),
+        (("--layers", "0", "0"), "each once"),
+        (("--layers", "7"), "7"),
+        (("--files", "/nowhere.safetensors"), "/nowhere.safetensors"),
+        (("--optimizers", "adamw", "sgd"), "one optimizer"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
+    with pytest.raises(SystemExit) as stop:
+        main(["distil-vectors", "--model", str(model), "--out", str(tmp_path / "x"),
+              *SMALL, *flags])  # fmt: skip
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and word in error and error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
