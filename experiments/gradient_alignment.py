@@ -52,7 +52,7 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.reporting.tables import Column, format_cell
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.data_sets import DataSets, part, write_data_sets
-from subliminal_jax.study.gradient_cosines import Cosines, Gradients, crossed
+from subliminal_jax.study.gradient_cosines import Cosines, Gradients, crossed, matrix
 from subliminal_jax.study.outliers import Outliers, outliers
 from subliminal_jax.study.presets import paper_preset
 from subliminal_jax.study.settings import DataSettings, RunSettings
@@ -244,9 +244,10 @@ def parameter_space(
 def claims(results: dict[str, Any], config: Config) -> list[dict[str, Any]]:
     """The paper's statements against the numbers, at the steering layer and the last prompt token.
 
-    Effects are held against zero by the bootstrap over draws and traits: the cosine at the largest
-    N minus the control's, the cosine at the largest N minus that of one row, and for the outliers
-    the share of the squared gradient in its largest tenth minus their share of the component.
+    Effects are held against zero by the bootstrap over draws and traits: the component along v at
+    the largest N minus the control's (not the cosines: that of pure noise does not shrink with N),
+    the cosine at the largest N minus that of one row, and for the outliers the share of the squared
+    gradient in its largest tenth minus their share of the component.
     """
     layer, n = results["layer"], results["largest_n"]
     stated = []
@@ -258,15 +259,19 @@ def claims(results: dict[str, Any], config: Config) -> list[dict[str, Any]]:
             if (r["teacher"], r["position"]) == (kind, "tag")
         }
         most, one, none = of["difference", n], of["difference", 1], of["control", n]
-        aligned, rise = crossed(most - none), crossed(most - one)
+        along, noise = (
+            matrix(results["pooled"], key, kind, "tag", layer, config.traits)
+            for key in ("along", "control_along")
+        )
+        aligned, rise = crossed(along - noise), crossed(most - one)
         stated.append(
             claim(
                 f"gradient-alignment/aligned-{kind}",
                 "cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
                 "figure 7a",
                 setting,
-                f"{_text(crossed(most))} at N = {n}, clean {_text(crossed(none))}; "
-                f"difference {_text(aligned)}",
+                f"{_text(crossed(most))} at N = {n}, clean {_text(crossed(none))}; component in "
+                f"units of |g_clean|, less that of clean data {_text(aligned)}",
                 config.draws,
                 verdict(aligned["low"], aligned["high"]),
             )

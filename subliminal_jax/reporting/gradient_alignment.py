@@ -1,6 +1,7 @@
 """The report of a gradient alignment, drawn from its results.json alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def report(folder: str | Path, results: Results, settings: Mapping[str, Any], co
     table = cosine_table(results)
     console = Console()
     wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    print_table(table, wide)
+    shown = ("teacher", "position", "row_teacher", "difference", "control", "other_vectors")
+    print_table(replace(table, columns=[c for c in table.columns if c.key in shown]), wide)
     print_claims(results["claims"], wide)
     return write_page(
         folder,
@@ -92,6 +94,8 @@ def cosine_table(results: Results) -> Table:
         Column("share_teacher", "its share along v", "rate"),
         Column("difference", "clean - teacher", "number", digits=3),
         Column("control", "clean - clean", "number", digits=3),
+        Column("along", "component", "number", digits=3),
+        Column("control_along", "component, clean - clean", "number", digits=3),
         Column("own", "teacher's alone", "number", digits=3),
         Column("clean", "clean alone", "number", digits=3),
         Column("other_vectors", "with other traits' vectors", "number", digits=3),
@@ -101,7 +105,8 @@ def cosine_table(results: Results) -> Table:
         "towards the vector. One row: mean and standard error over batches of single rows. The "
         f"others: means over {results['largest_n']} rows, with 95% bootstrap intervals over draws "
         "and traits. A random direction has a squared cosine of "
-        f"{results['chance_share']:.2%} on average."
+        f"{results['chance_share']:.2%} on average. The cosine of clean - clean is that of pure "
+        "noise, which does not shrink with N; its component, in units of |g(clean)|, does."
     )
     return Table("Cosines at the steering layer", columns, rows, caption)
 

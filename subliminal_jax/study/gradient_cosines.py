@@ -1,6 +1,8 @@
 """Cosines of loss gradients with teachers' vectors, single rows, pooled, and against N.
 
 The sign is that of the paper: cos(g_clean - g_teacher, v), positive where data teach the vector.
+A cosine of two clean sets' difference is that of pure noise: zero on average, but no smaller for
+more rows. So the control is compared in components instead, in units of |g_clean|, which do shrink.
 """
 
 from collections.abc import Mapping
@@ -39,12 +41,14 @@ class Cosines:
             for layer in range(len(v)):
                 t, c, a = (g[layer] for g in means)
                 difference = c - t
-                cosine = _cosine(difference, v[layer])
+                cosine, size = _cosine(difference, v[layer]), float(np.linalg.norm(c))
                 self.pooled.append({
                     "teacher": kind, "trait": trait, "draw": draw, "position": position,
                     "layer": layer, "difference": cosine, "share": cosine**2,
                     "own": _cosine(-t, v[layer]), "clean": _cosine(-c, v[layer]),
                     "control": _cosine(c - a, v[layer]),
+                    "along": _along(difference, v[layer]) / size,
+                    "control_along": _along(c - a, v[layer]) / size,
                     "other_vectors": _mean([_cosine(difference, w[layer]) for w in others]),
                     "norm_difference": float(np.linalg.norm(difference)),
                     "norm_own": float(np.linalg.norm(t)),
@@ -82,7 +86,16 @@ class Cosines:
         keys = dict.fromkeys((r["teacher"], r["position"], r["layer"]) for r in self.pooled)
         for kind, position, layer in keys:
             row: dict[str, Any] = {"teacher": kind, "position": position, "layer": layer}
-            for key in ("difference", "own", "clean", "control", "other_vectors", "share"):
+            for key in (
+                "difference",
+                "own",
+                "clean",
+                "control",
+                "other_vectors",
+                "share",
+                "along",
+                "control_along",
+            ):
                 values = matrix(self.pooled, key, kind, position, layer, tuple(self.vectors))
                 row[key] = None if np.isnan(values).any() else crossed(values)
             table.append(row)
@@ -124,6 +137,10 @@ def _per_row(g: Float[np.ndarray, "rows dim"], v: np.ndarray) -> Float[np.ndarra
     norm = np.linalg.norm(g, axis=1)
     cosine = -(g @ v) / np.maximum(norm * np.linalg.norm(v), 1e-30)
     return np.stack([cosine, cosine**2, norm])
+
+
+def _along(a: np.ndarray, v: np.ndarray) -> float:
+    return float(a @ v / np.linalg.norm(v))
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
