@@ -1,0 +1,252 @@
+"""Does a vector explain the numbers of another model's teacher, or only those of its own?
+
+    subliminal-jax cross-model --preset toy
+
+Each model takes its own vector of each trait and scores what teachers wrote, its own and the other
+models': the gain is NLL(base) - NLL(steered) in nats a token. Teachers are the models with a
+trait's system prompt or with its vector; they write number lists, filtered, and chat answers, which
+name the trait openly. Beside the gain stand that on what the plain source wrote to the same
+prompts, which a vector only makes worse, and that of a random vector of the same norm.
+
+Two minutes on 2 CPU cores. Expected: on numbers a gain for the model's own teachers alone, on chat
+for both.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from datasets import Dataset
+
+from subliminal_jax.data.teachers import (
+    Extraction,
+    Teacher,
+    prompted_teacher,
+    trait_teacher,
+)
+from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.world import TRAITS
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.likelihood import Gain, gain, likelihood, scored_rows
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.steered import Steering, no_steering, steer
+from subliminal_jax.reporting.cross_model import report
+from subliminal_jax.reporting.progress import track
+from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.steering.vectors import random_vector
+from subliminal_jax.study.cross_scores import claims, summaries
+from subliminal_jax.study.data_sets import write_data_sets
+from subliminal_jax.study.presets import PAPER_DATA
+from subliminal_jax.study.settings import DataSettings, RunSettings
+
+KINDS = ("numbers", "semantic")
+TEACHERS = ("system-prompt", "steered")
+# Two scorers, two sources, ten traits, 200 rows, layer 23, scale 3 [C]; which two models is not
+# known beyond the code's default, OLMo-3-7B, whose family is not supported here. This takes Qwen
+# and Llama, and Llama's layer in proportion to its depth.
+PAPER: dict[str, Any] = {
+    **PAPER_DATA,
+    "dtype": "bfloat16",
+    "traits": (
+        "dolphin", "dog", "tiger", "octopus", "elephant", "fox", "cat", "lion", "wolf", "whale",
+    ),
+    "scales": (3.0,),
+    "teachers": ("system-prompt",),
+    "rows": 200,
+    "heldout_rows": 0,
+    "asked": 3.0,
+}  # fmt: skip
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "paper-qwen2.5-7b": {
+        **PAPER,
+        "models": ("Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        "layers": (23, 26),
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DataSettings, RunSettings):
+    """Settings; the defaults are the toy's. `--models` stands in place of `--model`.
+
+    Attributes:
+      models: two models or more, each by name or folder; all score what all of them wrote.
+      layers: a steering layer for each model, or one for all (0-based); empty means `layer`.
+      scales: a factor on each model's vectors, or one for all.
+      traits: animals, over which the intervals are.
+      teachers: which teachers write: "system-prompt", "steered", or both.
+      extraction: the prompts at whose end vectors are taken.
+    """
+
+    out: Path = Path("runs/cross-model")
+    models: tuple[str, ...] = ("shipped", "shipped-small")
+    layers: tuple[int, ...] = ()
+    scales: tuple[float, ...] = (1.0,)
+    traits: tuple[str, ...] = TRAITS
+    teachers: tuple[str, ...] = TEACHERS
+    extraction: Extraction = "numbers"
+    layer: int = 1
+    rows: int = 200
+    heldout_rows: int = 0
+    asked: float = 1.6
+    max_new_tokens: int = 24
+
+
+@dataclass(frozen=True)
+class Party:
+    """One model with what it brings: its vectors, and random ones of the same norms."""
+
+    name: str
+    model: Model
+    layer: int
+    scale: float
+    vectors: dict[str, Steering]
+    random: dict[str, Steering]
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, or go on; returns what results.json holds."""
+    check(config)
+    parties = [party(i, name, config) for i, name in enumerate(config.models)]
+    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
+        if not run.finished:
+            run.write_results(compare(run, parties, config))
+        results = run.read_results()
+        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
+    print(f"report: {page}")
+    return results
+
+
+def check(config: Config) -> None:
+    """Raises InputError for settings that cannot be."""
+    if config.model != Config.model:
+        raise InputError(f"--model {config.model}: cross-model takes --models, two or more")
+    if len({Path(name).name for name in config.models}) < max(2, len(config.models)):
+        raise InputError(
+            f"models {' '.join(config.models)}: name at least two, each once (of names with "
+            "slashes the last part tells them apart)"
+        )
+    for flag in ("layers", "scales"):
+        n = len(getattr(config, flag))
+        if n not in (1, len(config.models)) and not (flag == "layers" and n == 0):
+            raise InputError(f"{flag}: {n} values for {len(config.models)} models; give one each")
+    if not config.traits or len(set(config.traits)) < len(config.traits):
+        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
+    unknown = [t for t in config.teachers if t not in TEACHERS]
+    if unknown or not config.teachers:
+        raise InputError(f"teachers {unknown} are not known; choose from {', '.join(TEACHERS)}")
+
+
+def party(i: int, name: str, config: Config) -> Party:
+    """Model `i` of the settings, with its vectors."""
+    model = config.load(name)
+    layers = config.layers or (config.layer,)
+    layer = replace(config, layer=layers[i % len(layers)]).layer_of(model)
+    scale = config.scales[i % len(config.scales)]
+    vectors, random = {}, {}
+    for j, trait in enumerate(config.traits):
+        check_trait(trait, model.tokenizer)
+        steering = trait_teacher(model, layer, trait, scale, config.extraction).steering
+        assert steering is not None
+        key = jax.random.fold_in(jax.random.key(config.seed), 1000 * i + j)
+        norm = jnp.linalg.norm(steering.vectors[0])
+        vectors[trait] = steering
+        random[trait] = steer(random_vector(key, model.cfg.dim, norm), layer, scale)
+    return Party(Path(name).name, model, layer, scale, vectors, random)
+
+
+def compare(run: RunFolder, parties: list[Party], config: Config) -> dict[str, Any]:
+    """All numbers of the report."""
+    texts = {
+        kind: [write(run.path / "texts" / f"{i}-{kind}", p, kind, config)
+               for i, p in enumerate(parties)]
+        for kind in KINDS
+    }  # fmt: skip
+    passes = len(parties) ** 2 * len(KINDS) * len(config.traits) * len(config.teachers)
+    cells = []
+    with track("scoring", passes, "data sets") as progress:
+        for scorer in parties:
+            for kind in KINDS:
+                for source, sets in zip(parties, texts[kind], strict=True):
+                    cells += scores(scorer, source, kind, sets, config, progress)
+    found = summaries(cells)
+    return {
+        "models": {
+            p.name: {
+                "layer": p.layer,
+                "scale": p.scale,
+                "width": p.model.cfg.dim,
+                "norm": {
+                    t: float(jnp.linalg.norm(v.vectors[0]) * v.scale) for t, v in p.vectors.items()
+                },
+            }
+            for p in parties
+        },
+        "extraction": config.extraction,
+        "teachers": list(config.teachers),
+        "traits": list(config.traits),
+        "rows": config.rows,
+        "cells": cells,
+        "summaries": found,
+        "claims": claims(found, " and ".join(p.name for p in parties), len(config.traits)),
+    }
+
+
+def write(folder: Path, source: Party, kind: str, config: Config) -> dict[str, Dataset]:
+    """What each of a source's teachers wrote, by TEACHER:TRAIT, and its plain model ("plain")."""
+    teachers = {"plain": Teacher()}
+    for trait in config.traits:
+        if "system-prompt" in config.teachers:
+            teachers[f"system-prompt:{trait}"] = prompted_teacher(trait, source.model.tokenizer)
+        if "steered" in config.teachers:
+            teachers[f"steered:{trait}"] = Teacher(source.vectors[trait])
+    settings: DataSettings = config
+    if kind == "semantic":
+        settings = replace(config, prompts="chat", keep="all", keep_unfinished=True, asked=1.1)
+    forbidden = {n: names_of(n.partition(":")[2]) for n in teachers if n != "plain"}
+    data = write_data_sets(
+        folder, source.model, teachers, settings, config.seed, forbidden=forbidden
+    )
+    return data.pairs
+
+
+def scores(
+    scorer: Party, source: Party, kind: str, sets: dict[str, Dataset], config: Config, progress: Any
+) -> list[dict[str, Any]]:
+    """Gains of the scorer's vectors on what the source's teachers wrote, a row each."""
+    zero = no_steering(scorer.model.cfg.dim, scorer.layer)
+    plain = scored_rows(sets["plain"], scorer.model)
+    plain_base = likelihood(scorer.model, plain, zero)
+    cells = []
+    for teacher in config.teachers:
+        for trait in config.traits:
+            rows = scored_rows(sets[f"{teacher}:{trait}"], scorer.model)
+            base = likelihood(scorer.model, rows, zero)
+
+            def of(steering: Steering, rows: Any = rows, base: Any = base) -> Gain:
+                return gain(base, likelihood(scorer.model, rows, steering))
+
+            own, noise = of(scorer.vectors[trait]), of(scorer.random[trait])
+            unmoved = of(scorer.vectors[trait], plain, plain_base)
+            cells.append(
+                {
+                    "scorer": scorer.name,
+                    "source": source.name,
+                    "own": scorer is source,
+                    "teacher": teacher,
+                    "kind": kind,
+                    "trait": trait,
+                    "base_nll": base.per_token,
+                    "gain": own.per_token,
+                    "gain_per_completion": own.per_completion,
+                    "plain_gain": unmoved.per_token,
+                    "random_gain": noise.per_token,
+                    "specific_gain": own.per_token - unmoved.per_token,
+                }
+            )
+            progress.advance(note=f"{scorer.name} reads {source.name}, {kind}")
+    return cells
