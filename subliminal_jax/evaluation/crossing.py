@@ -35,8 +35,8 @@ def needed(
     """`first_crossing` of each seed's curve and their geometric mean with its 95% t interval.
 
     `interval` is None where a crossing lies outside of x; `bound` then says where: "at most" the
-    first x (every seed begins at the level), "more than" the last (no seed reaches it), "open"
-    (some do, some do not).
+    first x (every seed begins at the level), "more than" the last (no seed reaches it), both with
+    `edge` that x, or "open" (some do, some do not).
     """
     values = [first_crossing(x, curve, level) for curve in curves.tolist()]
     out: dict[str, Any] = {
@@ -44,11 +44,12 @@ def needed(
         "values": [None if math.isinf(v) else v for v in values],
         "interval": None,
         "bound": None,
+        "edge": None,
     }
     if all(v == x[0] for v in values):
-        return {**out, "bound": "at most"}
+        return {**out, "bound": "at most", "edge": x[0]}
     if all(math.isinf(v) for v in values):
-        return {**out, "bound": "more than"}
+        return {**out, "bound": "more than", "edge": x[-1]}
     if any(math.isinf(v) or v == x[0] for v in values):
         return {**out, "bound": "open"}
     logs = mean_interval([math.log(v) for v in values])

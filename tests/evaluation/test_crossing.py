@@ -35,9 +35,11 @@ def test_needed_is_a_geometric_mean_over_seeds_or_says_why_there_is_none():
     assert found["interval"]["low"] * found["interval"]["high"] == pytest.approx(1600.0)
     assert found["bound"] is None
     at, never = np.ones((2, 3)), np.zeros((2, 3))
-    assert needed(X, at, 0.5)["bound"] == "at most"
+    first = needed(X, at, 0.5)
+    assert (first["bound"], first["edge"]) == ("at most", 10)
     assert needed(X, never, 0.5) == {
         "level": 0.5, "values": [None, None], "interval": None, "bound": "more than",
+        "edge": 160,
     }  # fmt: skip
     mixed = needed(X, np.stack([rising[0], never[0]]), 0.5)
     assert mixed["bound"] == "open" and mixed["interval"] is None

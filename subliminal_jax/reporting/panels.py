@@ -1,0 +1,151 @@
+"""Small multiples: the same measure in several panels, one for each teacher or factor, say."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from subliminal_jax.reporting.style import AXIS, INK, ArmStyle, assign_styles, legend_above, styled
+
+Rows = Sequence[Mapping[str, Any]]
+APART = 0.09  # how far lines stand from one another where x are words
+
+
+@styled
+def line_panels(
+    rows: Rows,
+    *,
+    y_label: str,
+    x_label: str = "",
+    level: float | None = None,
+    styles: Mapping[str, ArmStyle] | None = None,
+    columns: int = 3,
+) -> Figure:
+    """Lines with 95% intervals over x, one panel for each `panel` of the rows.
+
+    Args:
+      rows: one a line, with `panel`, `line`, `x` (numbers, drawn on a log axis, or words) and `y`
+        (intervals with `mean`, `low` and `high`, numbers, or None for a gap). A row that is a
+        control's (`control`) is dashed and without intervals, in the colour of its line.
+      level: a level drawn across.
+    """
+    styles = styles or assign_styles(row["line"] for row in rows)
+    names = list(dict.fromkeys(row["panel"] for row in rows))
+    columns = max(min(columns, len(names)), 1)
+    lines = max(math.ceil(len(names) / columns), 1)
+    figure = Figure(figsize=(max(7.0, 3.1 * columns), 0.9 + 2.7 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    handles: dict[str, Any] = {}
+    order = list(dict.fromkeys(row["line"] for row in rows))
+    for axes, name in zip(panels.flat, names, strict=False):
+        mine = [row for row in rows if row["panel"] == name]
+        words = any(isinstance(x, str) for row in mine for x in row["x"])
+        axes.axhline(0, color=AXIS, linewidth=0.8)
+        if level is not None:
+            axes.axhline(level, color=INK, linewidth=1, linestyle=":")
+        for row in mine:
+            style = styles[row["line"]]
+            away = APART * (order.index(row["line"]) - (len(order) - 1) / 2)
+            x = [i + away for i in range(len(row["x"]))] if words else row["x"]
+            mark = _line(axes, x, row["y"], style, bool(row.get("control")))
+            if not row.get("control"):
+                handles[row["line"]] = mark
+        _ticks(axes, mine, words)
+        axes.set_title(name, fontsize=11, loc="left", fontweight="bold")
+        axes.set_xlabel(x_label)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(y_label)
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    if any(row.get("control") for row in rows):
+        handles["controls"] = Line2D([], [], color=AXIS, linestyle=(0, (2, 2)), linewidth=1.2)
+    legend_above(figure, handles)
+    return figure
+
+
+@styled
+def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figure:
+    """Settings against optimizers: each square has the colour and the number of a measure.
+
+    Args:
+      rows: one a square, with `setting`, `group` (of settings), `optimizer` and `value` (an
+        interval, or None where no rate was sound). A square whose mean is above `level` is dark;
+        it has a frame where the whole interval is.
+    """
+    settings = list(dict.fromkeys((row["group"], row["setting"]) for row in rows))
+    optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
+    table = np.full((len(settings), len(optimizers)), np.nan)
+    figure = Figure(
+        figsize=(2.9 + 1.25 * len(optimizers), 1.1 + 0.36 * len(settings)), layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    for row in rows:
+        i = settings.index((row["group"], row["setting"]))
+        k = optimizers.index(row["optimizer"])
+        value = row["value"] or {}
+        mean, low = value.get("mean"), value.get("low")
+        table[i, k] = np.nan if mean is None else mean
+        text = "diverged" if mean is None else f"{mean:.2f}"
+        light = mean is not None and mean > level + 0.15
+        axes.text(k, i, text, ha="center", va="center", color="white" if light else INK)
+        if low is not None and low > level:
+            axes.add_patch(_frame(k, i))
+    image = axes.imshow(table, aspect="auto", cmap="PuOr", vmin=level - 1, vmax=level + 1)
+    axes.set_xticks(range(len(optimizers)), optimizers)
+    axes.set_yticks(range(len(settings)), [f"{group}: {name}" for group, name in settings])
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    groups = [group for group, _ in settings]
+    for i in range(1, len(groups)):
+        if groups[i] != groups[i - 1]:
+            axes.axhline(i - 0.5, color="white", linewidth=4)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=value_label)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _line(axes: Axes, x: Sequence[float], y: Sequence[Any], style: ArmStyle, control: bool) -> Any:
+    mean, low, high = np.array([_interval(value) for value in y]).T
+    if control:
+        return axes.plot(x, mean, color=style.color, linestyle=(0, (2, 2)), linewidth=1.2)[0]
+    ends = np.maximum([mean - low, high - mean], 0)
+    return axes.errorbar(
+        x, mean, yerr=np.where(np.isfinite(ends), ends, 0.0), color=style.color,
+        linestyle=style.dash, marker=style.marker, ms=5, capsize=2, elinewidth=1.1,
+    )  # fmt: skip
+
+
+def _ticks(axes: Axes, rows: Rows, words: bool) -> None:
+    values = list(dict.fromkeys(x for row in rows for x in row["x"]))
+    if words:
+        long = max(map(len, values)) > 6
+        turned: dict[str, Any] = {"rotation": 25, "ha": "right"} if long else {}
+        axes.set_xticks(range(len(values)), values, **turned)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
+    axes.margins(x=0.08)
+
+
+def _frame(k: int, i: int) -> Rectangle:
+    return Rectangle((k - 0.47, i - 0.44), 0.94, 0.88, fill=False, edgecolor=INK, linewidth=1.8)
+
+
+def _interval(value: Any) -> tuple[float, float, float]:
+    if isinstance(value, Mapping):
+        ends = (value.get("mean"), value.get("low"), value.get("high"))
+        mean, low, high = (math.nan if end is None else float(end) for end in ends)
+        return mean, low, high
+    return math.nan if value is None else float(value), math.nan, math.nan
