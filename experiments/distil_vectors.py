@@ -82,7 +82,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     heldout_rows: int = 64
     asked: float = 1.8
     max_new_tokens: int = 24
-    max_tokens: int = 28
+    max_tokens: int = 32
     optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
     rates: tuple[str, ...] = ("adamw:b2=0.95=5e-3,1.5e-2",)
     steps: int = 48

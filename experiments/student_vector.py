@@ -79,9 +79,9 @@ class Config(StudentSettings, DataSettings, RunSettings):
     project_layer: int = -1
     rows: int = 1536
     heldout_rows: int = 128
-    asked: float = 1.6
+    asked: float = 1.7
     max_new_tokens: int = 24
-    max_tokens: int = 28
+    max_tokens: int = 32
     optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
     rates: tuple[str, ...] = ("adamw:b2=0.95=3e-3,1e-2",)
     steps: int = 96
