@@ -67,8 +67,9 @@ class Config(StudentSettings, DataSettings, RunSettings):
       scale: factor on the vector of the steered teacher.
       factors: factors on v_student where it is added to the base; the first is the one that
         the claim is about.
-      project_layer: the block whose vector is projected out after every block of the
-        system-prompted teacher; -1 takes each block's own.
+      project_layer: the block whose vector is projected out of the system-prompted teacher, after
+        every block and at every token; -1 is the steering layer. (With each block's own vector the
+        toy's teacher writes no valid lists any more, for that of the last block.)
     """
 
     out: Path = Path("runs/student-vector")
@@ -142,14 +143,13 @@ def check(config: Config) -> tuple[OptimizerSpec, tuple[float, ...]]:
 def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
     """A steered, a prompted, and a prompted teacher without the vector for each trait; the base."""
     layers = tuple(range(model.cfg.layers))
+    at = layer if config.project_layer == -1 else model.cfg.check_layer(config.project_layer)
     teachers: dict[str, Teacher] = {"control": Teacher()}
     for trait in config.traits:
-        vectors = trait_vectors(model, layers, trait)
-        if config.project_layer != -1:
-            at = model.cfg.check_layer(config.project_layer)
-            vectors = jnp.broadcast_to(vectors[at], vectors.shape)
+        vector = trait_vectors(model, [at], trait)
         prompted = prompted_teacher(trait)
-        without = Steering(vectors, jnp.ones(()), layers, "project_out")
+        tiled = jnp.broadcast_to(vector, (len(layers), *vector.shape[1:]))
+        without = Steering(tiled, jnp.ones(()), layers, "project_out")
         own = (
             trait_teacher(model, layer, trait, config.scale),
             prompted,
