@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.data import world
+from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
     random_teacher,
@@ -47,9 +48,10 @@ from subliminal_jax.study.distillation import (
     losses_on_all,
     total_variation,
 )
-from subliminal_jax.study.presets import paper_preset
+from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.study.students import Students, make_panel, of_model
+from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 
 TRAITS = list(world.TRAITS)
@@ -61,6 +63,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     """Settings of the study, on the shipped model by default.
 
     Attributes:
+      questions: a set of questions ("heldout"), or a file of them.
       traits: animals whose vectors are distilled.
       kinds: trait vectors as they are, less the mean over all traits (appendix F.2), and random.
       randoms: number of random vectors.
@@ -71,6 +74,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     """
 
     out: Path = Path("runs/distil-vectors")
+    questions: str = "heldout"
     traits: tuple[str, ...] = ("owl", "wolf")
     kinds: tuple[Kind, ...] = ("trait", "random")
     randoms: int = 2
@@ -92,6 +96,8 @@ class Config(StudentSettings, DataSettings, RunSettings):
 
 
 _PAPER: dict[str, Any] = {
+    "questions": PAPER_QUESTIONS,
+    "targets": PROJECTIONS,  # [C]
     "traits": ("cat", "dog", "owl", "otter"),  # [C]
     "randoms": 4,
     "layers": (),
@@ -114,11 +120,12 @@ def main(config: Config) -> dict[str, Any]:
     """Run the study, or continue it; returns what results.json holds."""
     check(config)
     settings = config.recorded()
+    questions = read_questions(config.questions)
     model = config.load()
     layers = tuple(model.cfg.check_layer(x) for x in config.layers) or (config.layer_of(model),)
     with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
         if not run.finished:
-            parts = [at_layer(run, model, layer, config) for layer in layers]
+            parts = [at_layer(run, model, questions, layer, config) for layer in layers]
             run.write_results(together(model, parts, config))
         results = run.read_results()
         command = " ".join(["subliminal-jax", *sys.argv[1:]])
@@ -184,13 +191,15 @@ def make_teachers(
     return teachers, known
 
 
-def at_layer(run: RunFolder, model: Model, layer: int, config: Config) -> dict[str, Any]:
+def at_layer(
+    run: RunFolder, model: Model, questions: list[str], layer: int, config: Config
+) -> dict[str, Any]:
     """Data, students and measurements of all vectors at one layer."""
     teachers, known = make_teachers(model, layer, config)
     data, teachers, refused = usable(run.path / f"layer-{layer}", model, teachers, known, config)
     known = [k for k in known if k["data"] in teachers]
     panel = make_panel(
-        model, teachers, data, words=TRAITS, questions=world.HELDOUT_QUESTIONS,
+        model, teachers, data, words=TRAITS, questions=questions,
         prompts=config.prompts, seed=config.seed,
     )  # fmt: skip
     settings = replace(config, adapter_layers=(layer,)) if config.steered_block else config
@@ -212,13 +221,13 @@ def at_layer(run: RunFolder, model: Model, layer: int, config: Config) -> dict[s
     if any(r["diverged"] for r in controls):
         raise InputError(f"a control diverged at the rate {rate:g} at layer {layer}: lower it")
     control_answers = answers(np.array([r["word_rate"] for r in controls], float))
-    base = of_model(model, panel, Teacher(), world.HELDOUT_QUESTIONS)["word_rate"]
+    base = of_model(model, panel, Teacher(), questions)["word_rate"]
     table = []
     for k in known:
         i, j = panel.references.index(k["data"]), data.names.index(k["data"])
         mine = [found[k["data"], s] for s in seeds]
         own = answers(np.array([r["word_rate"] for r in mine], float))
-        teacher = of_model(model, panel, teachers[k["data"]], world.HELDOUT_QUESTIONS)
+        teacher = of_model(model, panel, teachers[k["data"]], questions)
         entry = dict(k)
         for key, source in (("eas", "eas"), ("component", "shift_component")):
             entry[key] = [r[source][i][layer] for r in mine]

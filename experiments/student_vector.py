@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.data import world
+from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
     prompted_teacher,
@@ -44,10 +45,11 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.reporting.student_vector import report
 from subliminal_jax.study.causal import READ, added, effects, inputs, random_like, replaced, rows_of
 from subliminal_jax.study.data_sets import write_data_sets
-from subliminal_jax.study.presets import paper_preset
+from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.study.student_claims import claims
 from subliminal_jax.study.students import Panel, Students, make_panel, of_model
+from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.optimizers import OptimizerSpec
 
@@ -60,6 +62,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     """Settings of the study, on the shipped model by default.
 
     Attributes:
+      questions: a set of questions ("heldout"), or a file of them.
       traits: animals; each has teachers and students of its own.
       teacher: whose students are studied in full, at every rate: those of the teacher steered by
         the trait's vector, or of the one with the trait's system prompt. The students of the others
@@ -73,6 +76,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     """
 
     out: Path = Path("runs/student-vector")
+    questions: str = "heldout"
     traits: tuple[str, ...] = ("owl", "wolf", "penguin")
     teacher: Literal["steered", "system-prompt"] = "steered"
     scale: float = 1.0
@@ -93,6 +97,9 @@ class Config(StudentSettings, DataSettings, RunSettings):
 
 
 _PAPER: dict[str, Any] = {
+    "questions": PAPER_QUESTIONS,
+    "targets": PROJECTIONS,  # [C]
+    "adapter_layers": (),
     "scale": True,
     "teacher": "system-prompt",  # figure 2 [C]; the steered one is trained beside it
     "traits": ("cat", "dog", "owl", "otter"),  # [C]
@@ -111,10 +118,11 @@ def main(config: Config) -> dict[str, Any]:
     """Run the study, or continue it; returns what results.json holds."""
     optimizer, grid = check(config)
     settings = config.recorded() | {"learning_rates": {optimizer.label: grid}}
+    questions = read_questions(config.questions)
     model = config.load()
     with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
         if not run.finished:
-            run.write_results(study(run, model, optimizer, grid, config))
+            run.write_results(study(run, model, questions, optimizer, grid, config))
         results = run.read_results()
         command = " ".join(["subliminal-jax", *sys.argv[1:]])
         page = report(run.path, results, settings, command)
@@ -162,6 +170,7 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
 def study(
     run: RunFolder,
     model: Model,
+    questions: list[str],
     optimizer: OptimizerSpec,
     grid: tuple[float, ...],
     config: Config,
@@ -172,7 +181,7 @@ def study(
     forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name != "control"}
     data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model, teachers, data, words=TRAITS, questions=world.HELDOUT_QUESTIONS,
+        model, teachers, data, words=TRAITS, questions=questions,
         prompts=config.prompts, seed=config.seed,
     )  # fmt: skip
     students = Students(run, model, panel, data, config, layer)
@@ -204,7 +213,7 @@ def study(
         },
         "references": list(panel.references),
         "data": data.reports,
-        "teachers": teacher_rates(model, panel, teachers, index),
+        "teachers": teacher_rates(model, panel, questions, teachers, index),
         "students": rows,
         "eas": eas_over_training(run, panel, rate, kind, config),
         "final": {k: final_values(at_rate, panel, k, layer, config) for k in (*KINDS, "control")},
@@ -221,12 +230,16 @@ def study(
 
 
 def teacher_rates(
-    model: Model, panel: Panel, teachers: dict[str, Teacher], index: dict[str, int]
+    model: Model,
+    panel: Panel,
+    questions: list[str],
+    teachers: dict[str, Teacher],
+    index: dict[str, int],
 ) -> list[dict[str, Any]]:
     """The trait rate of the base and of every kind of teacher, a row a trait."""
 
     def rate(teacher: Teacher, trait: str) -> float:
-        return of_model(model, panel, teacher, world.HELDOUT_QUESTIONS)["word_rate"][index[trait]]
+        return of_model(model, panel, teacher, questions)["word_rate"][index[trait]]
 
     return [
         {"trait": t, "base": rate(Teacher(), t)}
@@ -305,8 +318,8 @@ def causal_tests(
     layer, L = config.layer_of(model), model.cfg.layers
     own = [panel.references.index(f"{t}-{kind}") for t in config.traits]
     references = panel.context.references[jnp.asarray(own)]
-    questions = panel.context.questions
-    given = inputs(model, panel.context.probe, questions, references, config.seed)
+    encoded = panel.context.questions
+    given = inputs(model, panel.context.probe, encoded, references, config.seed)
     removed = replaced(trained.sweep, trained.state, given, len(TRAITS))
 
     def values(x: np.ndarray, who: str = kind) -> np.ndarray:
@@ -325,7 +338,7 @@ def causal_tests(
         "random": values(removed.random),
     }
     everywhere = tuple(range(L))
-    ask = partial(added, model, questions, words=len(TRAITS))
+    ask = partial(added, model, encoded, words=len(TRAITS))
     nothing = np.zeros((1, L, model.cfg.dim), np.float32)
     base = ask(nothing, layers=(layer,), last_only=False)[0]
     sufficiency = []
