@@ -66,6 +66,7 @@ from subliminal_jax.reporting.comparison import report
 from subliminal_jax.reporting.progress import track
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.data_sets import part
+from subliminal_jax.study.guards import protected
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.training import objective
 from subliminal_jax.training.batch import Batch
@@ -143,9 +144,10 @@ def compare(
     heldout = {name: part(rows, 0, config.heldout_rows) for name, rows in both.items()}
     train = {name: part(rows, config.heldout_rows, None) for name, rows in both.items()}
     context, measure = measurements(model, teacher, layer, trait, train, config)
+    guarded = protected(model, train, config, layer, {"steered": context.vector})
     runner = WaveRunner(
-        run, model, plan, config.seeds,
-        rows=train, heldout=heldout, measure=measure, context=context, teacher=kl_teacher,
+        run, model, plan, config.seeds, guard=guarded.guard,
+        rows=guarded.rows, heldout=heldout, measure=measure, context=context, teacher=kl_teacher,
     )  # fmt: skip
     students = (sum(map(len, grids.values())) + len(grids)) * config.seeds
     with track("training", students * config.steps, "student steps") as progress:

@@ -10,6 +10,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objective import Teacher
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -80,9 +81,10 @@ class WaveRunner:
         context: Any,
         teacher: Teacher | None = None,
         heldout_teacher: Teacher | None = None,
+        guard: Guard = NO_GUARD,
     ):
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
-        self.rows, self.heldout, self.teacher = rows, heldout, teacher
+        self.rows, self.heldout, self.teacher, self.guard = rows, heldout, teacher, guard
         self.heldout_teacher = heldout_teacher
         self.measure, self.context = measure, context
         self.sweep: Sweep | None = None
@@ -151,7 +153,7 @@ class WaveRunner:
                 pass
         self.sweep = Sweep(
             self.model.params, self.model.cfg, arms, self.rows, self.plan,
-            measure=self.measure, context=self.context, teacher=self.teacher,
+            measure=self.measure, context=self.context, teacher=self.teacher, guard=self.guard,
         )  # fmt: skip
         return self.sweep
 

@@ -12,6 +12,8 @@ from subliminal_jax.training.arms import Schedule, TrainConfig
 from subliminal_jax.training.losses import Objective
 from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
 
+GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -99,6 +101,11 @@ class StudentSettings:
       clip: bound on the global gradient norm; 0 means no clipping.
       accumulation: parts that a batch goes through in.
       log_every: steps between two measurements (and checkpoints).
+      guard: what keeps students from taking up a vector: projecting it out of every update, adding
+        it while they train, or leaving out the rows that teach it most.
+      guard_vector: the vector: "teacher" (each data set's own), "blind" (recovered from the data),
+        or a safetensors file.
+      guard_share: share of the rows that drop-rows leaves out.
     """
 
     optimizers: tuple[str, ...] = ("adamw",)
@@ -118,6 +125,9 @@ class StudentSettings:
     clip: float = 0.0
     accumulation: int = 1
     log_every: int = 8
+    guard: GuardKind = "none"
+    guard_vector: str = "teacher"
+    guard_share: float = 0.1
 
     def learning_rates(self) -> dict[OptimizerSpec, tuple[float, ...]]:
         """The grid of each optimizer, ascending; raises InputError where it cannot be read."""

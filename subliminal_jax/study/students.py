@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
 from subliminal_jax.diagnostics.alignment import At, make_probe, mean_activation
@@ -24,12 +25,14 @@ from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.reporting.progress import track
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.data_sets import DataSets, part
+from subliminal_jax.study.guards import Protected, protected
 from subliminal_jax.study.settings import StudentSettings
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.objective import Teacher as KLTeacher
 
 PROBE_PROMPTS = 16
+NO_TEACHER = "none"  # the reference, a zero, where all data are the plain base's
 MEASURED_ROWS = 32  # training rows of each data set on which the training loss is measured
 
 
@@ -40,6 +43,11 @@ class Panel(NamedTuple):
     measure: PanelMeasure
     references: tuple[str, ...]
     words: tuple[str, ...]
+
+    def vectors_at(self, layer: int) -> dict[str, Float[Array, " dim"]]:
+        """The teachers' shifts after `layer`, by name; of a steered teacher, its vector."""
+        shifts = dict(zip(self.references, self.context.references, strict=True))
+        return {name: shift[layer] for name, shift in shifts.items() if name != NO_TEACHER}
 
 
 def make_panel(
@@ -75,7 +83,7 @@ def make_panel(
     return Panel(
         PanelContext(probe, base_mean, references, encoded, rows),
         PanelMeasure(model.cfg, len(words), targets, at),
-        tuple(own) or ("none",),
+        tuple(own) or (NO_TEACHER,),
         tuple(words),
     )
 
@@ -84,7 +92,8 @@ class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
     `teacher` makes the objective the KL to it; `heldout_teacher`, on the held-out rows, lets final
-    rows hold `heldout_kl`.
+    rows hold `heldout_kl`. `protection` is what they train on and are guarded from; without it,
+    that is made as the settings ask for, from the panel's references.
     """
 
     def __init__(
@@ -97,12 +106,17 @@ class Students:
         layer: int,
         teacher: KLTeacher | None = None,
         heldout_teacher: KLTeacher | None = None,
+        protection: Protected | None = None,
     ):
         check_base_loss(model.params, model.cfg, data.train)
         self.settings, self.data = settings, data
+        if protection is None:
+            vectors = panel.vectors_at(layer)
+            protection = protected(model, data.train, settings, layer, vectors, teacher)
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
-            rows=data.train, heldout=data.heldout, measure=panel.measure, context=panel.context,
+            rows=protection.rows, heldout=data.heldout, guard=protection.guard,
+            measure=panel.measure, context=panel.context,
             teacher=teacher, heldout_teacher=heldout_teacher,
         )  # fmt: skip
 
