@@ -1,6 +1,6 @@
 """The students of a comparison: trained in waves, logged, checkpointed, measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -109,8 +109,15 @@ class WaveRunner:
         """Train any students; one row each, in their order."""
         return self.train(stage, arms, progress).rows
 
-    def train(self, stage: str, arms: Sequence[Arm], progress: Progress | None = None) -> "Trained":
-        """`run_arms`, with the students themselves for what else is asked of them."""
+    def train(
+        self,
+        stage: str,
+        arms: Sequence[Arm],
+        progress: Progress | None = None,
+        prepare: Callable[[Sweep, State], State] = lambda sweep, state: state,
+    ) -> "Trained":
+        """`run_arms`, with the students themselves for what else is asked of them. `prepare` may
+        change the state before the first step."""
         arms = list(arms)
         sweep = self._sweep(arms)
         done = 0
@@ -131,7 +138,7 @@ class WaveRunner:
             tell(step)
 
         folder = self.journal.path / "checkpoints" / stage
-        state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log)
+        state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log, prepare=prepare)
         return Trained(self._final(sweep, state, stage), sweep, state)
 
     def history(self, optimizer: str, rate: float, seed: int) -> list[Row]:

@@ -20,6 +20,7 @@ def run_sweep(
     on_start: Callable[[int], None] = lambda step: None,
     on_log: Callable[[int, Metrics], None] = lambda step, metrics: None,
     save_every: int = 1,
+    prepare: Callable[[Sweep, State], State] = lambda sweep, state: state,
 ) -> State:
     """Train all students of `sweep`; returns the state after the last step.
 
@@ -30,7 +31,7 @@ def run_sweep(
     """
     total, every = sweep.config.steps, sweep.config.log_every
     checkpoints = None if folder is None else Checkpoints(folder)
-    state = sweep.init()
+    state = prepare(sweep, sweep.init())
     if checkpoints is not None and checkpoints.latest() is not None:
         state = checkpoints.restore(state)
     start = int(state.step)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import optax
 from jaxtyping import PyTree
 
-from subliminal_jax.training.optimizers import rules
+from subliminal_jax.training.optimizers import rules, separating
 from subliminal_jax.training.optimizers.stacking import per_layer
 
 Hyper = float | int | bool
@@ -106,6 +106,10 @@ FLOOR = (
 
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 _DECAY = {"weight_decay": 0.0}
+_MAP = {"bottom": 0.1, "flat_rest": False, "flat_bottom": False, "zero_bottom": False}
+_ROTATION = {"seed": 0, "per_layer": False, "mlp_only": False}
+BLANK, FENG = "Blank et al. 2026, arXiv:2606.00995", "Feng 2026, blank_sgd_repro"
+GIVEN = "another run's second moment is put into the state in place of 1"
 
 OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
     {
@@ -274,6 +278,53 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
             COORDINATE, ADAM_GRID, {"b1": 0.9, "b2": 0.999, "b3": 0.9999, "alpha": 5.0,
             "eps": 1e-8, **_DECAY}, wants_total_steps=True,
             note="alpha and b3 warm up over total_steps where it is given",
+        ),
+        "normalized_sgd_per_row": Entry(
+            _then_rate(separating.normalize_rows), "Pethick et al. 2025, arXiv:2502.07529",
+            "per_leaf", "length of each row's step", _half_decades(1e-3, 5),
+            note="a row holds the weights into one output, as in torch",
+        ),
+        "sgd_top_masked": Entry(
+            separating.sgd_top_masked, FENG, "global", GRADIENT, _half_decades(1e-2, 7),
+            {"share": 0.01},
+        ),
+        "sgd_top_clipped": Entry(
+            separating.sgd_top_clipped, FENG + " (masked)", "global", GRADIENT,
+            _half_decades(1e-2, 7), {"share": 0.01},
+        ),
+        "sgd_top_only": Entry(
+            separating.sgd_top_only, FENG + " (masked)", "global", GRADIENT, _half_decades(1e-2, 7),
+            {"share": 0.1},
+        ),
+        "sgd_by_factor": Entry(
+            separating.by_factor(optax.sgd), "Hayou et al. 2024, arXiv:2402.12354", "elementwise",
+            GRADIENT, _half_decades(1e-2, 7), {"a": 1.0, "b": 1.0},
+        ),
+        "adamw_by_factor": Entry(
+            separating.by_factor(optax.adamw), "Hayou et al. 2024, arXiv:2402.12354",
+            "elementwise", COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY, "a": 1.0, "b": 1.0},
+        ),
+        "sgd_rotated": Entry(
+            separating.rotated(optax.sgd), BLANK, "per_leaf", GRADIENT, _half_decades(1e-2, 7),
+            _ROTATION, note="SGD up to rounding, in whatever basis",
+        ),
+        "adamw_rotated": Entry(
+            separating.rotated(optax.adamw), BLANK, "per_leaf", COORDINATE, ADAM_GRID,
+            {**_ROTATION, **_ADAM, **_DECAY},
+        ),
+        "adamw_masked": Entry(
+            separating.adamw_masked, BLANK, "elementwise", COORDINATE, ADAM_GRID,
+            {**_ADAM, **_DECAY, "share": 0.1, "zeroed": False}, note=GIVEN,
+        ),
+        "frozen_map": Entry(
+            separating.frozen_map, BLANK, "elementwise",
+            "size of a coordinate's step where its gradient is the root of the given moment",
+            _half_decades(1e-3, 5), {"b1": 0.0, "eps": 1e-8, "eps_in_root": True, **_MAP},
+            note=GIVEN + "; eps under the root as in the paper's code",
+        ),
+        "living_map": Entry(
+            separating.living_map, FENG, "elementwise", COORDINATE, ADAM_GRID,
+            {**_ADAM, "eps_in_root": False, **_MAP}, note="adam, unless its map is flattened",
         ),
     }
 )  # fmt: skip

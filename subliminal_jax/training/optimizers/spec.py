@@ -14,9 +14,9 @@ from subliminal_jax.training.optimizers.registry import OPTIMIZERS, Entry, Hyper
 from subliminal_jax.training.optimizers.rules import LearningRate
 from subliminal_jax.training.optimizers.stacking import as_owned
 
-# Weights of the past in a running mean: at 1 it would never move.
+# Weights of the past in a running mean, and shares of the coordinates: at 1 nothing would move.
 BELOW_ONE = {"b1", "b2", "b3", "beta", "rho", "decay", "decay_rate", "momentum", "adam_b1",
-             "adam_b2"}  # fmt: skip
+             "adam_b2", "share", "bottom"}  # fmt: skip
 # Divisors: at 0 a coordinate without a gradient (LoRA's a at the first step) would become NaN.
 ABOVE_ZERO = {"eps", "estim_lr0", "reps_rel", "update_interval", "clipping_threshold",
               "clip_threshold"}  # fmt: skip
