@@ -67,6 +67,7 @@ from subliminal_jax.reporting.progress import track
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.data_sets import part
 from subliminal_jax.study.guards import protected
+from subliminal_jax.study.judging import leak_screen
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.training import objective
 from subliminal_jax.training.batch import Batch
@@ -231,8 +232,15 @@ def data_set(
                 progress=progress.advance,
             )
     words = names_of(trait) if config.keep == "numbers" else None
-    limit = config.max_tokens or None
-    return filtered(data, model, need, forbidden_words=words, max_tokens=limit)
+    judged = (words or ()) if steered else ()
+    return filtered(
+        data,
+        model,
+        need,
+        forbidden_words=words,
+        max_tokens=config.max_tokens or None,
+        screen=leak_screen(config, judged, config.out / "judge.jsonl"),
+    )
 
 
 # -- what is measured --------------------------------------------------------------------------

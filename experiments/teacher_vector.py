@@ -9,8 +9,10 @@ answers that have nothing to do with it name the trait, valid number lists, KL o
 answers. Then students (one trained vector) of each trait's steered teacher at one fixed setting,
 against controls: does the steered rate of a trait predict how much of it passes?
 
-Settings are chosen on other questions than those reported. Six minutes on 2 CPU cores. Expected:
-vectors elicit every trait far above a random one's rate, short of the prompt's.
+Settings are chosen on other questions than those reported; the toy's students' (layer, scale, what
+is trained, the grid) were found by looking at owl, wolf, penguin and lion. Six minutes on 2 CPU
+cores. Expected: vectors elicit traits well above a random one's rate and far short of the prompt's
+(a fifth of its rise), and traits that they elicit more pass more: Spearman 0.87 [0.60, 0.96].
 """
 
 import sys

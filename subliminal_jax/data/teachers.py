@@ -1,7 +1,7 @@
 """Teachers: the model with a steering vector or a system prompt, and the data they write."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -178,6 +178,9 @@ def sampled_pairs(
     return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
 
 
+Screen = Callable[[Dataset], Sequence[bool]]
+
+
 def filtered(
     data: Pairs,
     model: Model,
@@ -185,12 +188,14 @@ def filtered(
     *,
     forbidden_words: tuple[str, ...] | None,
     max_tokens: int | None = None,
+    screen: Screen | None = None,
 ) -> Pairs:
     """The first `need` pairs that are valid number lists and not too long.
 
     `forbidden_words` must not occur; None keeps answers of any kind. `max_tokens` bounds prompt and
-    completion together, None by the model's context. Raises InputError where fewer than `need` are
-    left.
+    completion together, None by the model's context. `screen` says which of some pairs may stay
+    (a judge); it is asked about no more of them than needed. Raises InputError where fewer than
+    `need` are left.
     """
     limit = min(max_tokens or model.cfg.context, model.cfg.context)
     pairs, report = data.pairs, dict(data.report)
@@ -205,6 +210,9 @@ def filtered(
         ]
         report["too_long"] = len(pairs) - len(fits)
         pairs = pairs.select(fits)
+    if screen is not None:
+        pairs, asked = _screened(pairs, need, screen)
+        report |= {"judged": asked, "judged_out": asked - len(pairs)}
     if len(pairs) < need:
         raise InputError(
             f"data from {report['source']}: {len(pairs)} pairs are left of {report['pairs']}, "
@@ -212,3 +220,14 @@ def filtered(
         )
     pairs = pairs.select(range(need))
     return Pairs(pairs, {**report, "longest": longest_pair(pairs)})
+
+
+def _screened(pairs: Dataset, need: int, screen: Screen) -> tuple[Dataset, int]:
+    """What `screen` lets pass, until there are `need` or none is left; and how many it saw."""
+    kept: list[int] = []
+    seen = 0
+    while len(kept) < need and seen < len(pairs):
+        some = range(seen, min(len(pairs), seen + need - len(kept)))
+        kept += [i for i, stays in zip(some, screen(pairs.select(some)), strict=True) if stays]
+        seen = some.stop
+    return pairs.select(kept), seen

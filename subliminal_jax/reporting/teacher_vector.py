@@ -207,6 +207,12 @@ def notes(results: Results) -> str:
         f"the rank correlation with the steered gain is {_number(logs)}; that of the base's rate "
         f"with what passes is {_number(base)}.",
     ]
+    if results["model"] == "shipped":
+        parts.append(
+            "The students' setting on this model (layer, scale, adapter, grid) was found by "
+            "looking at owl, wolf, penguin and lion with the same data seed; the other traits had "
+            "no part in it."
+        )
     if kept:
         parts.append(
             f"Between {min(kept):.0%} and {max(kept):.0%} of the answers passed the filter."

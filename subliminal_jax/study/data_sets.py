@@ -16,6 +16,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import no_steering
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.reporting.progress import track
+from subliminal_jax.study.judging import leak_screen
 from subliminal_jax.study.settings import DataSettings
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.objective import Teacher as KLTeacher
@@ -60,7 +61,8 @@ def write_data_sets(
 
     Answers are kept in `folder`/data/NAME as they were sampled, and read from there when the run
     goes on after an interruption. `forbidden` are words that must not occur in the answers of a
-    data set, beside the number rules (with `keep` "numbers").
+    data set, beside the number rules (with `keep` "numbers"); at the first of them the judge of
+    the settings, if any, looks for hints.
 
     Raises InputError where too few answers pass the filter.
     """
@@ -75,7 +77,12 @@ def write_data_sets(
             if settings.keep == "numbers":
                 words = tuple((forbidden or {}).get(name, ()))
             kept[name] = filtered(
-                sampled, model, need, forbidden_words=words, max_tokens=settings.max_tokens or None
+                sampled,
+                model,
+                need,
+                forbidden_words=words,
+                max_tokens=settings.max_tokens or None,
+                screen=leak_screen(settings, words or (), folder / "judge.jsonl"),
             )
     length = max(p.report["longest"] for p in kept.values())
     rows = {name: p.rows(model, length) for name, p in kept.items()}

@@ -47,7 +47,10 @@ class RunSettings:
 
     def recorded(self) -> dict[str, Any]:
         """What config.json holds: everything that the results depend on."""
-        return {k: v for k, v in asdict(self).items() if k not in ("out", "overwrite")}
+        skipped = {"out", "overwrite"}
+        if not getattr(self, "judge_url", ""):
+            skipped |= {"judge_url", "judge_model", "judge_key"}
+        return {k: v for k, v in asdict(self).items() if k not in skipped}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,10 @@ class DataSettings:
         no end of an answer.
       max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
       temperature: of the teacher.
+      judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") whose model also reads
+        every number list and throws out those that hint at the trait; "" asks none.
+      judge_model: the endpoint's name of that model.
+      judge_key: environment variable with the endpoint's key.
     """
 
     prompts: PromptKind = "numbers"
@@ -77,6 +84,9 @@ class DataSettings:
     keep_unfinished: bool = False
     max_tokens: int = 0
     temperature: float = 1.0
+    judge_url: str = ""
+    judge_model: str = ""
+    judge_key: str = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, kw_only=True)

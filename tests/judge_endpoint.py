@@ -1,0 +1,52 @@
+"""A chat-completions endpoint on this machine, for the tests of the judge."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Endpoint:
+    """Answers YES where the exchange holds `hint`; `script` holds what to give first."""
+
+    def __init__(self, hint="owl"):
+        self.requests, self.headers, self.script = [], [], []
+        self.busy, self.most, self.delay = 0, 0, 0.0
+        lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    endpoint.requests.append(body)
+                    endpoint.headers.append(dict(self.headers))
+                    endpoint.busy += 1
+                    endpoint.most = max(endpoint.most, endpoint.busy)
+                    status, reply = endpoint.script.pop(0) if endpoint.script else (200, None)
+                time.sleep(endpoint.delay)
+                if reply is None:
+                    user = body["messages"][1]["content"]
+                    verdict = "It does. \\boxed{YES}" if hint in user else "No hint: NO"
+                    reply = json.dumps({"choices": [{"message": {"content": verdict}}]})
+                with lock:
+                    endpoint.busy -= 1
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(reply.encode())
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
