@@ -1,6 +1,7 @@
 """The table of claims, from the `claims` that each run's results.json holds.
 
     python -m subliminal_jax.study.claims RUN... --out experiments/CLAIMS.md --readme README.md
+    python -m subliminal_jax.study.claims RUN... --store experiments/results
 
 A claim says what a paper states, in which setting it was tested here, what came out, over how many
 seeds, and the verdict. Nothing is written by hand: an experiment computes its verdicts from its
@@ -69,6 +70,17 @@ def read_run(folder: str | Path) -> Stored:
     return Stored(f"subliminal-jax {name}{flags}", claims)
 
 
+def store(folder: str | Path, shelf: str | Path) -> Path:
+    """Keep what the table is made of, config.json and results.json (compact), in a folder of
+    `shelf` that is named after the run's; returns that folder."""
+    read_run(folder)
+    folder, kept = Path(folder), Path(shelf) / Path(folder).name
+    for name in ("config.json", "results.json"):
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+        write_text(kept / name, json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+    return kept
+
+
 def table(runs: Iterable[Stored]) -> str:
     """The claims as a Markdown table, in the order of the runs."""
     head = ("claim (source)", "setting", "our number", "seeds", "verdict", "command")
@@ -124,17 +136,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
           runs: folders of finished runs, in the order of the table.
           out: the page to write.
           readme: a README whose table between the markers is written anew.
+          store: keep the results of the runs in folders of this one, and make no table.
         """
 
         runs: tyro.conf.Positional[tuple[Path, ...]]
         out: Path = Path("experiments/CLAIMS.md")
         readme: Path | None = None
+        store: Path | None = None
 
     given = tyro.cli(Arguments, args=arguments)
     try:
         stored = [read_run(folder) for folder in given.runs]
         if not stored:
             raise InputError("name at least one folder of a finished run")
+        if given.store is not None:
+            for folder in given.runs:
+                print(f"{store(folder, given.store)}: kept")
+            return
         new_readme = None
         if given.readme is not None:
             new_readme = into_readme(given.readme.read_text(encoding="utf-8"), stored)

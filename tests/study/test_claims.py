@@ -54,6 +54,14 @@ def test_the_page_and_the_readme_hold_every_claim_with_its_command(tmp_path):
     assert readme.read_text() == table
 
 
+def test_stored_results_give_the_same_table(tmp_path):
+    run = stored(tmp_path / "run")
+    claims.main([str(run), "--store", str(tmp_path / "shelf")])
+    kept = tmp_path / "shelf" / "run"
+    assert claims.read_run(kept) == claims.read_run(run)
+    assert (kept / "results.json").stat().st_size <= (run / "results.json").stat().st_size
+
+
 @pytest.mark.parametrize("broken", ["missing", "no claims", "half a claim", "no markers"])
 def test_what_cannot_be_read_is_refused_and_nothing_is_written(broken, tmp_path, capsys):
     run = stored(tmp_path / "run")
