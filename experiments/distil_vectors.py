@@ -91,7 +91,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     rates: tuple[str, ...] = ("adamw:b2=0.95=5e-3,1.5e-2",)
     steps: int = 48
     batch_size: int = 32
-    log_every: int = 24
+    log_every: int = 48
     targets: tuple[str, ...] = ("down",)
 
 

@@ -26,7 +26,6 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -53,7 +52,6 @@ from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.optimizers import OptimizerSpec
 
-TRAITS = list(world.TRAITS)
 KINDS = ("steered", "prompted", "projected")
 
 
@@ -181,7 +179,7 @@ def study(
     forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name != "control"}
     data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model, teachers, data, words=TRAITS, questions=questions,
+        model, teachers, data, words=config.traits, questions=questions,
         prompts=config.prompts, seed=config.seed,
     )  # fmt: skip
     students = Students(run, model, panel, data, config, layer)
@@ -200,7 +198,7 @@ def study(
     rest = [f"{t}-{k}" for k in KINDS if k != kind for t in config.traits]
     rows += students.train("rest", [Arm(optimizer, rate, s, n) for n in rest for s in seeds]).rows
     at_rate = [r for r in rows if r["learning_rate"] == rate and not r["diverged"]]
-    index = {t: TRAITS.index(t) for t in config.traits}
+    index = {t: i for i, t in enumerate(config.traits)}
     results = {
         "model": model.name,
         "layer": layer,
@@ -298,7 +296,7 @@ def final_values(
                 [row[source][i][layer] for (_, row), i in zip(mine, at, strict=True) if row]
             )
         for key, source in (("rate", "word_rate"), ("log_prob", "word_log_prob")):
-            out[key].append([row[source][TRAITS.index(t)] for t, row in mine if row])
+            out[key].append([row[source][config.traits.index(t)] for t, row in mine if row])
     return out
 
 
@@ -314,13 +312,13 @@ def causal_tests(
     """Sufficiency and necessity of the vector of the students at the best rate."""
     trained = students.train(stage, arms)  # they are done: this reads their last checkpoint
     names, seeds = rows_of(arms), list(range(config.seeds))
-    index = {t: TRAITS.index(t) for t in config.traits}
+    index = {t: i for i, t in enumerate(config.traits)}
     layer, L = config.layer_of(model), model.cfg.layers
     own = [panel.references.index(f"{t}-{kind}") for t in config.traits]
     references = panel.context.references[jnp.asarray(own)]
     encoded = panel.context.questions
     given = inputs(model, panel.context.probe, encoded, references, config.seed)
-    removed = replaced(trained.sweep, trained.state, given, len(TRAITS))
+    removed = replaced(trained.sweep, trained.state, given, len(config.traits))
 
     def values(x: np.ndarray, who: str = kind) -> np.ndarray:
         return effects(x, names, index, seeds, who)
@@ -338,7 +336,7 @@ def causal_tests(
         "random": values(removed.random),
     }
     everywhere = tuple(range(L))
-    ask = partial(added, model, encoded, words=len(TRAITS))
+    ask = partial(added, model, encoded, words=len(config.traits))
     nothing = np.zeros((1, L, model.cfg.dim), np.float32)
     base = ask(nothing, layers=(layer,), last_only=False)[0]
     sufficiency = []
