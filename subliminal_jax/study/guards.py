@@ -41,7 +41,7 @@ from subliminal_jax.training.sweep import Sweep
 
 SCORED_ROWS = 16  # training rows of each data set on which the guard's scores are taken
 SCORED_AT_ONCE = 32  # rows in one pass of `taught`
-BLIND_RATE = 0.02  # of a blind vector, in units of the residual stream's root mean square
+BLIND_RATE = 0.05  # of a blind vector, in units of the residual stream's root mean square
 Vectors = Mapping[str, Float[Array, " dim"]]
 
 
