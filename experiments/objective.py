@@ -93,13 +93,13 @@ class Config(StudentSettings, DataSettings, RunSettings):
     traits: tuple[str, ...] = ("owl",)
     teachers: tuple[Kind, ...] = ("steered", "random", "system-prompt")
     scale: float = 1.0
-    sizes: tuple[int, ...] = (10, 40, 160, 640)
+    sizes: tuple[int, ...] = (8, 32, 128, 512)
     level: float = 0.5
     questions: str = "heldout"
     draws: int = 3
     gradient_rows: int = 256
     layer: int = 1
-    rows: int = 1280
+    rows: int = 1024
     heldout_rows: int = 128
     asked: float = 1.6
     max_new_tokens: int = 24
@@ -107,10 +107,10 @@ class Config(StudentSettings, DataSettings, RunSettings):
     adapter: Literal["lora", "full", "vector"] = "vector"
     rates: tuple[str, ...] = ("adamw=0.03,0.15,0.75",)
     seeds: int = 3
-    steps: int = 40
+    steps: int = 32
     batch_size: int = 16
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    log_every: int = 40
+    log_every: int = 32
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -102,8 +102,8 @@ class Config(StudentSettings, DataSettings, RunSettings):
     models: tuple[str, ...] = ("shipped",)
     blocks: tuple[int, ...] = (2,)
     ranks: tuple[int, ...] = (2, 32)
-    norms: tuple[float, ...] = (0.35, 0.7, 2.8)
-    samples: tuple[int, ...] = (32, 128)
+    norms: tuple[float, ...] = (0.7, 2.8)
+    samples: tuple[int, ...] = (64,)
     tails: tuple[str, ...] = ("frequent-16", "rare-0.5")
     plane: tuple[str, ...] = ()
     pair: tuple[str, str] = ("adamw", "sgd")
@@ -115,10 +115,8 @@ class Config(StudentSettings, DataSettings, RunSettings):
     heldout_rows: int = 96
     max_tokens: int = 28
     keep_unfinished: bool = True
-    optimizers: tuple[str, ...] = ("adamw", "signum", "sgd")
-    rates: tuple[str, ...] = (
-        "adamw=1e-3,3e-3,1e-2,3e-2", "signum=3e-4,1e-3,3e-3,1e-2", "sgd=0.03,0.1,0.3,1",
-    )  # fmt: skip
+    optimizers: tuple[str, ...] = ("adamw", "sgd")
+    rates: tuple[str, ...] = ("adamw=3e-4,1e-3,3e-3,1e-2,3e-2", "sgd=0.01,0.03,0.1,0.3,1")
     steps: int = 32
     batch_size: int = 16
 

@@ -109,7 +109,7 @@ def pictures(results: Results, settings: Mapping[str, Any]) -> list[Block]:
             "Each point is the mean over seeds at the best rate, with its 95% interval; the dotted "
             f"line is an EAS of {settings['level']:g}. Dashed: students of the plain model's "
             "answers, along the same direction.",
-            line_panels(eas, x_label="rows", y_label="EAS", level=settings["level"]),
+            line_panels(eas, x_label="rows", y_label="EAS", level=settings["level"], bound=1),
         )
     ]
     if trait:
@@ -130,7 +130,7 @@ def pictures(results: Results, settings: Mapping[str, Any]) -> list[Block]:
             "and of KL (negative, as a step goes), the teacher's vector v, and F v with F the "
             "Fisher information of a vector at this block. Intervals are over disjoint parts of "
             "the rows.",
-            line_panels(gradients, x_label="rows in the mean", y_label="cosine"),
+            line_panels(gradients, x_label="rows in the mean", y_label="cosine", bound=1),
         )
     )
     return blocks

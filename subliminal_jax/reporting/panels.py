@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from subliminal_jax.reporting.style import AXIS, INK, ArmStyle, assign_styles, legend_above, styled
 
 Rows = Sequence[Mapping[str, Any]]
-APART = 0.09  # how far lines stand from one another where x are words
+APART = 0.09  # how far lines stand apart where x are words; twice that in powers of two elsewhere
 
 
 @styled
@@ -24,6 +24,7 @@ def line_panels(
     y_label: str,
     x_label: str = "",
     level: float | None = None,
+    bound: float | None = None,
     styles: Mapping[str, ArmStyle] | None = None,
     columns: int = 3,
 ) -> Figure:
@@ -34,6 +35,7 @@ def line_panels(
         (intervals with `mean`, `low` and `high`, numbers, or None for a gap). A row that is a
         control's (`control`) is dashed and without intervals, in the colour of its line.
       level: a level drawn across.
+      bound: what no value can exceed in size: wider intervals are cut a little beyond it.
     """
     styles = styles or assign_styles(row["line"] for row in rows)
     names = list(dict.fromkeys(row["panel"] for row in rows))
@@ -52,7 +54,8 @@ def line_panels(
         for row in mine:
             style = styles[row["line"]]
             away = APART * (order.index(row["line"]) - (len(order) - 1) / 2)
-            x = [i + away for i in range(len(row["x"]))] if words else row["x"]
+            numbers = range(len(row["x"])) if words else row["x"]
+            x = [v + away if words else v * 2 ** (2 * away) for v in numbers]
             mark = _line(axes, x, row["y"], style, bool(row.get("control")))
             if not row.get("control"):
                 handles[row["line"]] = mark
@@ -61,6 +64,9 @@ def line_panels(
         axes.set_xlabel(x_label)
     for axes in panels[:, 0]:
         axes.set_ylabel(y_label)
+    if bound is not None:
+        low, high = panels[0, 0].get_ylim()  # shared by all
+        panels[0, 0].set_ylim(max(low, -1.05 * bound), min(high, 1.05 * bound))
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
     if any(row.get("control") for row in rows):
@@ -93,11 +99,11 @@ def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figu
         mean, low = value.get("mean"), value.get("low")
         table[i, k] = np.nan if mean is None else mean
         text = "diverged" if mean is None else f"{mean:.2f}"
-        light = mean is not None and mean > level + 0.15
+        light = mean is not None and abs(mean - level) > 0.4
         axes.text(k, i, text, ha="center", va="center", color="white" if light else INK)
         if low is not None and low > level:
             axes.add_patch(_frame(k, i))
-    image = axes.imshow(table, aspect="auto", cmap="PuOr", vmin=level - 1, vmax=level + 1)
+    image = axes.imshow(table, aspect="auto", cmap="PuOr", vmin=level - 0.7, vmax=level + 0.7)
     axes.set_xticks(range(len(optimizers)), optimizers)
     axes.set_yticks(range(len(settings)), [f"{group}: {name}" for group, name in settings])
     axes.tick_params(length=0)

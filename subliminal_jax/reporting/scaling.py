@@ -114,14 +114,14 @@ def pictures(results: Results, settings: Mapping[str, Any]) -> list[Block]:
             "eas_by_factor",
             "Alignment, one factor at a time",
             f"EAS at the best rate with 95% intervals over seeds; the dotted line is {level:g}.",
-            line_panels(eas, y_label="EAS", level=level, styles=styles),
+            line_panels(eas, y_label="EAS", level=level, bound=1, styles=styles),
         ),
         Picture(
             "gap_by_factor",
             f"The gap: {lead} minus {other}",
             "Difference in EAS, paired by seed, with 95% intervals: after the same steps, and "
             "where the two first reach one common training loss.",
-            line_panels(gaps, y_label=f"EAS, {lead} - {other}"),
+            line_panels(gaps, y_label=f"EAS, {lead} - {other}", bound=1),
         ),
     ]
 

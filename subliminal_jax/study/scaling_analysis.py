@@ -255,4 +255,6 @@ def _seeds(gap: Row) -> dict[int, float]:
 
 
 def _text(gap: Row) -> str:
+    if math.isnan(gap["low"]):
+        return f"{gap['mean']:+.2f}"
     return f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
