@@ -1,0 +1,212 @@
+"""Verdicts on explanations of the gap between two optimizers, by explicit rules from seeds' values.
+
+The gap is the paired difference, over seeds, of the upper arm (AdamW) and the lower one (SGD) in
+one metric. An explanation makes predictions about other arms; each is decided by an interval
+against half of the gap, so that "it closes the gap" and "it does not" both have to be shown, and
+neither is the default:
+
+  rescues   some of the arms closes the lower arm's gap: its difference to the lower arm is clear of
+            zero and at least half of the gap. Refuted if every one of them stays below half
+            (the interval's upper end, or a mean clear of zero yet below half).
+  spares    each of the arms stays within half a gap of the upper arm; refuted if one falls by more.
+  harms     some of the arms falls by half a gap or more below the upper arm, clear of zero; refuted
+            if none falls by so much.
+  vanishes  for each pair (upper, lower) of arms the difference is below half of the gap; refuted
+            if one is clear of zero and at least half.
+  exceeds   for each pair (first, second) the first is larger, clear of zero; refuted if one is
+            smaller, clear of zero, or if the interval's upper end is below a quarter of the gap.
+  measured  a difference that is not a metric of arms is positive, clear of zero; refuted if it is
+            negative, clear of zero.
+
+An arm that "rescues" is chosen among several after the fact, which favours the explanation.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+
+Kind = Literal["rescues", "spares", "harms", "vanishes", "exceeds", "measured"]
+Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value of one metric
+Verdict = Literal["supported", "supported in part", "contradicted", "mixed", "undecided", "no gap"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an explanation predicts of `arms`; `pairs` for "vanishes" and "exceeds"; `measured` is a
+    key of the measured differences."""
+
+    kind: Kind
+    says: str
+    arms: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    measured: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause that was proposed for the gap, with its source and what follows from it."""
+
+    name: str
+    source: str
+    predictions: tuple[Prediction, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One prediction held against one metric: holds (None: undecided), and the numbers that say so.
+
+    `difference` is the interval that decided, of `arm` ("x - y" for pairs).
+    """
+
+    holds: bool | None
+    arm: str = ""
+    difference: Interval | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        interval = None if self.difference is None else self.difference.to_dict()
+        return {"holds": self.holds, "arm": self.arm, "difference": interval}
+
+
+def difference(values: Values, first: str, second: str) -> Interval | None:
+    """first - second, paired by the seeds that both have; None without two such seeds."""
+    a, b = values.get(first, {}), values.get(second, {})
+    seeds = sorted(a.keys() & b.keys())
+    if len(seeds) < 2:
+        return None
+    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds]).interval
+
+
+def gap_between(values: Values, upper: str, lower: str) -> float | None:
+    """upper - lower where it is positive, clear of zero; else None, and nothing is to explain."""
+    found = difference(values, upper, lower)
+    return None if found is None or not found.low > 0 else found.mean
+
+
+def closes(d: Interval, gap: float) -> bool | None:
+    """Whether a difference to the lower arm closes half of the gap or more; None: undecided."""
+    if d.low > 0:
+        return d.mean >= gap / 2
+    return False if d.high < gap / 2 else None
+
+
+def falls(d: Interval, gap: float) -> bool | None:
+    """Whether a difference to the upper arm loses half of the gap or more; None: undecided."""
+    flipped = Interval(-d.mean, -d.high, -d.low, d.n, d.level, d.method)
+    return closes(flipped, gap)
+
+
+def decide(
+    prediction: Prediction, values: Values, gap: float | None, upper: str, lower: str,
+    measured: Mapping[str, Sequence[float]],
+) -> Decided:  # fmt: skip
+    """Hold one prediction against one metric, by the rules of this module. Arms that were not
+    trained, or of which seeds diverged, leave it undecided, as does a metric without a gap."""
+    kind = prediction.kind
+    if kind == "measured":
+        interval = mean_interval(list(measured.get(prediction.measured, ())))
+        return Decided(_sign(interval), prediction.measured, interval)
+    if kind in ("rescues", "harms", "spares"):
+        other = lower if kind == "rescues" else upper
+        found = {arm: difference(values, arm, other) for arm in prediction.arms}
+        test: Callable[[Interval, float], bool | None] = closes if kind == "rescues" else falls
+    else:
+        found = {f"{a} \N{MINUS SIGN} {b}": difference(values, a, b) for a, b in prediction.pairs}
+        test = closes if kind == "vanishes" else _exceeds
+    known = {arm: d for arm, d in found.items() if d is not None and math.isfinite(d.low)}
+    if not known:
+        return Decided(None)
+    outcomes = {arm: None if gap is None else test(d, gap) for arm, d in known.items()}
+    missing = len(known) < len(found)
+    if kind in ("rescues", "harms"):
+        holds = _any(outcomes.values(), missing)
+    else:
+        as_predicted = [None if o is None else o == (kind == "exceeds") for o in outcomes.values()]
+        holds = _all(as_predicted, missing)
+    largest_is_telling = kind in ("rescues", "vanishes")
+    pick = max if largest_is_telling else min
+    arm = pick(known, key=lambda name: known[name].mean)
+    return Decided(holds, arm, known[arm])
+
+
+def conclude(holds: Sequence[bool | None]) -> Verdict:
+    """The verdict from all of an explanation's predictions."""
+    yes, no, open_ = holds.count(True), holds.count(False), holds.count(None)
+    if yes and no:
+        return "mixed"
+    if no:
+        return "contradicted"
+    if yes:
+        return "supported in part" if open_ else "supported"
+    return "undecided"
+
+
+def judge(
+    explanations: Sequence[Explanation],
+    metrics: Mapping[str, Values],
+    *,
+    upper: str = "adamw",
+    lower: str = "sgd",
+    measured: Mapping[str, Sequence[float]] | None = None,
+) -> list[dict[str, Any]]:
+    """One row an explanation: each prediction held against each metric, and a verdict a metric.
+
+    Args:
+      metrics: for each metric, every arm's value by seed.
+      measured: for "measured" predictions, differences by seed.
+
+    A metric in which the upper arm is not clearly above the lower one has the verdict "no gap".
+    """
+    rows = []
+    gaps = {name: gap_between(values, upper, lower) for name, values in metrics.items()}
+    for explanation in explanations:
+        decided: list[dict[str, Any]] = []
+        for prediction in explanation.predictions:
+            by_metric = {
+                name: decide(prediction, values, gaps[name], upper, lower, measured or {}).to_dict()
+                for name, values in metrics.items()
+            }
+            decided.append({"says": prediction.says, "kind": prediction.kind, "by": by_metric})
+        verdicts: dict[str, Verdict] = {
+            name: "no gap"
+            if gaps[name] is None
+            else conclude([d["by"][name]["holds"] for d in decided])
+            for name in metrics
+        }
+        rows.append(
+            {
+                "explanation": explanation.name,
+                "source": explanation.source,
+                "predictions": decided,
+                "verdicts": verdicts,
+            }
+        )
+    return rows
+
+
+def _exceeds(d: Interval, gap: float) -> bool | None:
+    if d.low > 0:
+        return True
+    return False if d.high < gap / 4 else None
+
+
+def _sign(d: Interval) -> bool | None:
+    if d.low > 0:
+        return True
+    return False if d.high < 0 else None
+
+
+def _any(outcomes: Any, missing: bool) -> bool | None:
+    outcomes = list(outcomes)
+    if True in outcomes:
+        return True
+    return None if missing or None in outcomes else False
+
+
+def _all(outcomes: Any, missing: bool) -> bool | None:
+    outcomes = list(outcomes)
+    if False in outcomes:
+        return False
+    return None if missing or None in outcomes else True
