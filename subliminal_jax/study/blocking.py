@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap, mean_interval
+from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.settings import GuardKind
 
@@ -76,12 +76,6 @@ def interval(values: Float[np.ndarray, "seeds traits"]) -> dict[str, Any] | None
     return mean_interval(whole.mean(axis=1)).to_dict() if len(whole) else None
 
 
-def pooled(values: Float[np.ndarray, "seeds traits"]) -> dict[str, Any] | None:
-    """A bootstrap over seeds and traits, which speaks of other traits too."""
-    whole = values[~np.isnan(values).any(axis=1)]
-    return hierarchical_bootstrap(whole).to_dict() if len(whole) else None
-
-
 def table_row(students: Students, case: str) -> dict[str, Any]:
     """What one guard does, against unguarded students and unguarded controls of the same seeds.
 
@@ -97,7 +91,6 @@ def table_row(students: Students, case: str) -> dict[str, Any]:
         plain, control = (students.values("none", metric, control=c) for c in (False, True))
         guarded_control = students.values(case, metric, control=True)
         out[f"transmission{end}"] = interval(own - control)
-        out[f"transmission{end}_pooled"] = pooled(own - control)
         out[f"change{end}"] = interval(own - plain)
         out[f"control_shift{end}"] = interval(guarded_control - control)
     out["transmission_values"] = _seed_means(

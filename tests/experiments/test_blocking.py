@@ -7,13 +7,12 @@ import pytest
 
 from subliminal_jax.cli import main
 from tests.experiments.main_job import arguments, read
-from tests.experiments.main_job import run as run_main_job
 
 SMALL = (
     "--traits", "owl", "wolf", "--scale", "0.3", "--rows", "24", "--heldout-rows", "8", "--asked",
     "1.5", "--max-new-tokens", "12", "--batch-size", "4", "--rank", "2", "--steps", "4",
     "--log-every", "4", "--seeds", "2", "--rates", "adamw=0.003,0.01", "--shares", "0.5",
-    "--blind-steps", "8",
+    "--blind-steps", "8", "--vector-rates",
 )  # fmt: skip
 GUARDS = (
     "project", "inoculate", "drop 50%", "drop 50% at random", "project, blind",
@@ -50,16 +49,13 @@ def test_every_guard_has_its_students_and_the_known_ones_their_controls(results)
     assert [row["case"] for row in results["tables"]["lora"]["adamw"]["rows"]] == ["none", *GUARDS]
 
 
-def test_guarded_students_differ_and_projection_takes_the_vector_from_vector_students(results):
-    def weights(case, adapter):
+def test_guarded_students_are_others(results):
+    def losses(case):
         return [r["heldout_loss"] for r in results["students"]
-                if (r["case"], r["adapter"], r["data"]) == (case, adapter, "owl")]  # fmt: skip
+                if (r["case"], r["data"]) == (case, "owl")]  # fmt: skip
 
-    best = results["tables"]["vector"]["adamw"]["rows"]
-    by_case = {row["case"]: row for row in best}
-    assert abs(by_case["project"]["component"]["mean"]) < 1e-4
-    assert abs(by_case["none"]["component"]["mean"]) > 1e-3
-    assert weights("project", "lora") != weights("none", "lora")
+    found = [tuple(losses(case)) for case in GUARDS]
+    assert len(set(found)) == len(GUARDS)
 
 
 def test_gains_are_shares_of_the_unguarded_ones(results):
@@ -118,31 +114,29 @@ def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
     assert stop.value.code == 2 and word in error and error.count("\n") == 1
 
 
-# -- a guard by flag in the main job ----------------------------------------------------------
+# -- a guard by flag in other jobs: what only a guarded training refuses ----------------------
 
-TINY = ("--optimizers", "adamw", "--rates", "adamw=0.01", "--steps", "4", "--log-every", "4",
-        "--seeds", "1", "--rows", "24")  # fmt: skip
+AVERAGED = ("--optimizers", "schedule_free_sgd", "--rates", "schedule_free_sgd=0.1", "--steps", "4",
+            "--log-every", "4", "--seeds", "1", "--rows", "24")  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "words"),
     [
-        ("--guard", "project"),
-        ("--guard", "inoculate", "--guard-vector", "blind"),
-        ("--guard", "drop-rows", "--guard-share", "0.5"),
+        (("--guard", "project"), "schedule_free_sgd evaluates an average"),
+        (
+            ("--guard", "drop-rows", "--guard-share", "0.9"),
+            "batch_size=4 is larger than the data (2 rows)",
+        ),
     ],
 )
-def test_the_main_job_takes_a_guard(model, tmp_path, flags):
-    plain = run_main_job(model, tmp_path / "plain", *TINY)
-    guarded = run_main_job(model, tmp_path / "guarded", *TINY, *flags)
-    one, other = (r["arms"][0] for r in (plain, guarded))
-    assert one["heldout_loss"] != other["heldout_loss"]
-    assert plain["alignment"] == guarded["alignment"]
-
-
-def test_a_share_that_leaves_too_few_rows_is_refused(model, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(
-            arguments(model, tmp_path / "x", *TINY, "--guard", "drop-rows", "--guard-share", "0.9")
-        )
-    assert "batch_size=4 is larger than the data (2 rows)" in capsys.readouterr().err
+@pytest.mark.parametrize("job", ["optimizer-comparison", "trait-transmission"])
+def test_other_jobs_take_a_guard(model, tmp_path, capsys, job, flags, words):
+    out = tmp_path / "x"
+    given = arguments(model, out) if job == "optimizer-comparison" else [
+        job, "--model", str(model), "--out", str(out), "--traits", "owl", "--teachers", "steered",
+        "--heldout-rows", "8", "--max-new-tokens", "12", "--batch-size", "4",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main([*given, *AVERAGED, *flags])
+    assert stop.value.code == 2 and words in capsys.readouterr().err
