@@ -28,9 +28,8 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
 )
 from subliminal_jax.data.traits import check_trait, names_of
-from subliminal_jax.data.world import TRAITS
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.likelihood import Gain, gain, likelihood, scored_rows
+from subliminal_jax.evaluation.likelihood import Gain, Likelihood, gain, likelihood, scored_rows
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, no_steering, steer
 from subliminal_jax.reporting.cross_model import report
@@ -41,6 +40,7 @@ from subliminal_jax.study.cross_scores import claims, summaries
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_DATA
 from subliminal_jax.study.settings import DataSettings, RunSettings
+from subliminal_jax.training.batch import Batch
 
 KINDS = ("numbers", "semantic")
 TEACHERS = ("system-prompt", "steered")
@@ -85,14 +85,20 @@ class Config(DataSettings, RunSettings):
     out: Path = Path("runs/cross-model")
     models: tuple[str, ...] = ("shipped", "shipped-small")
     layers: tuple[int, ...] = ()
-    scales: tuple[float, ...] = (1.0,)
-    traits: tuple[str, ...] = TRAITS
+    # Both make a vector of about half the residual stream's norm: the small model's are short.
+    scales: tuple[float, ...] = (1.0, 4.0)
+    # Of the world's 16 animals those whose prompted teacher keeps to the format of number lists
+    # (panda: 34% valid, dolphin: 61%); nothing else decided.
+    traits: tuple[str, ...] = (
+        "owl", "cat", "dog", "lion", "tiger", "eagle", "wolf", "fox", "bear", "whale", "penguin",
+        "otter",
+    )  # fmt: skip
     teachers: tuple[str, ...] = TEACHERS
     extraction: Extraction = "numbers"
     layer: int = 1
-    rows: int = 200
+    rows: int = 128
     heldout_rows: int = 0
-    asked: float = 1.6
+    asked: float = 1.8
     max_new_tokens: int = 24
 
 
@@ -221,17 +227,20 @@ def scores(
     zero = no_steering(scorer.model.cfg.dim, scorer.layer)
     plain = scored_rows(sets["plain"], scorer.model)
     plain_base = likelihood(scorer.model, plain, zero)
+    unmoved = {
+        trait: gain(plain_base, likelihood(scorer.model, plain, scorer.vectors[trait])).per_token
+        for trait in config.traits
+    }
     cells = []
     for teacher in config.teachers:
         for trait in config.traits:
             rows = scored_rows(sets[f"{teacher}:{trait}"], scorer.model)
             base = likelihood(scorer.model, rows, zero)
 
-            def of(steering: Steering, rows: Any = rows, base: Any = base) -> Gain:
+            def of(steering: Steering, rows: Batch = rows, base: Likelihood = base) -> Gain:
                 return gain(base, likelihood(scorer.model, rows, steering))
 
             own, noise = of(scorer.vectors[trait]), of(scorer.random[trait])
-            unmoved = of(scorer.vectors[trait], plain, plain_base)
             cells.append(
                 {
                     "scorer": scorer.name,
@@ -243,9 +252,9 @@ def scores(
                     "base_nll": base.per_token,
                     "gain": own.per_token,
                     "gain_per_completion": own.per_completion,
-                    "plain_gain": unmoved.per_token,
+                    "plain_gain": unmoved[trait],
                     "random_gain": noise.per_token,
-                    "specific_gain": own.per_token - unmoved.per_token,
+                    "specific_gain": own.per_token - unmoved[trait],
                 }
             )
             progress.advance(note=f"{scorer.name} reads {source.name}, {kind}")

@@ -21,7 +21,7 @@ from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.losses import token_losses
 
 ROWS_AT_ONCE = 64
-WIDTHS = 32  # rows are padded to multiples of this, so that few programs serve all data
+WIDTHS = 16  # rows are padded to multiples of this, so that few programs serve all data
 
 
 class Likelihood(NamedTuple):
@@ -69,10 +69,11 @@ def likelihood(model: Model, rows: Batch, steering: Steering) -> Likelihood:
     """Of every row's completion under the steered model; a zero vector makes it the base."""
     most = -(-max_targets(rows) // WIDTHS) * WIDTHS
     n = rows.tokens.shape[0]
+    size = -(-n // -(-n // ROWS_AT_ONCE))  # even pieces waste the least padding
     parts = []
-    for start in range(0, n, ROWS_AT_ONCE):
-        piece = jax.tree.map(lambda leaf, at=start: leaf[at : at + ROWS_AT_ONCE], rows)
-        short = ROWS_AT_ONCE - piece.tokens.shape[0]
+    for start in range(0, n, size):
+        piece = jax.tree.map(lambda leaf, at=start: leaf[at : at + size], rows)
+        short = size - piece.tokens.shape[0]
         padded = jax.tree.map(lambda leaf, k=short: jnp.pad(leaf, ((0, k), (0, 0))), piece)
         nll, tokens = _sums(model.params, padded, model.cfg, steering, most)
         parts.append((np.asarray(nll, float), np.asarray(tokens, float)))
