@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
-from subliminal_jax.training.optimizers.separating import largest, scales
+from subliminal_jax.training.optimizers.separating import largest, random_rotation, scales
 
 L, D, R, F = 3, 6, 2, 5
 SHAPES = {
@@ -110,6 +110,15 @@ def test_masked_adamw_leaves_the_given_coordinates_or_sets_them_to_zero():
     np.testing.assert_array_equal(free, np.where(held, 0, adamw))
     np.testing.assert_array_equal(zeroed, np.where(held, -flat(tree(0)), adamw))
     np.testing.assert_array_equal(updates("adamw_masked", 2), updates("adamw", 2))
+
+
+def test_random_rotations_are_orthogonal_and_without_a_preferred_direction():
+    R = np.asarray(random_rotation(jax.random.key(0), (300, 7, 7)), np.float64)
+    np.testing.assert_allclose(R @ R.swapaxes(1, 2), np.broadcast_to(np.eye(7), R.shape), atol=1e-5)
+    # Entries of a uniform one have mean 0 and second moment 1/n; of 300, to within 5 deviations.
+    assert np.abs(R.mean(axis=0)).max() < 5 * (1 / 7 / 300) ** 0.5
+    assert np.abs((R**2).mean(axis=0) - 1 / 7).max() < 5 * (2 / 49 / 300) ** 0.5
+    assert 0.3 < (np.linalg.det(R) > 0).mean() < 0.7
 
 
 @pytest.mark.parametrize("flags", ["", ",mlp_only=true", ",per_layer=true"])
