@@ -5,11 +5,11 @@
 Each model takes its own vector of each trait and scores what teachers wrote, its own and the other
 models': the gain is NLL(base) - NLL(steered) in nats a token. Teachers are the models with a
 trait's system prompt or with its vector; they write number lists, filtered, and chat answers, which
-name the trait openly. Beside the gain stand that on what the plain source wrote to the same
-prompts, which a vector only makes worse, and that of a random vector of the same norm.
+name the trait openly. The specific gain is that over the gain on what the plain source wrote to
+the same prompts (a vector makes plain text less likely), minus the same for a random vector of the
+same norm (any push makes odd text likelier).
 
-Two minutes on 2 CPU cores. Expected: on numbers a gain for the model's own teachers alone, on chat
-for both.
+Two minutes on 2 CPU cores.
 """
 
 import sys
@@ -227,8 +227,9 @@ def scores(
     zero = no_steering(scorer.model.cfg.dim, scorer.layer)
     plain = scored_rows(sets["plain"], scorer.model)
     plain_base = likelihood(scorer.model, plain, zero)
-    unmoved = {
-        trait: gain(plain_base, likelihood(scorer.model, plain, scorer.vectors[trait])).per_token
+    on_plain = {
+        (trait, name): gain(plain_base, likelihood(scorer.model, plain, of[trait])).per_token
+        for name, of in (("own", scorer.vectors), ("random", scorer.random))
         for trait in config.traits
     }
     cells = []
@@ -252,9 +253,12 @@ def scores(
                     "base_nll": base.per_token,
                     "gain": own.per_token,
                     "gain_per_completion": own.per_completion,
-                    "plain_gain": unmoved[trait],
+                    "plain_gain": on_plain[trait, "own"],
                     "random_gain": noise.per_token,
-                    "specific_gain": own.per_token - unmoved[trait],
+                    "random_plain_gain": on_plain[trait, "random"],
+                    "specific_gain": own.per_token
+                    - on_plain[trait, "own"]
+                    - (noise.per_token - on_plain[trait, "random"]),
                 }
             )
             progress.advance(note=f"{scorer.name} reads {source.name}, {kind}")

@@ -15,7 +15,8 @@ Results = Mapping[str, Any]
 KINDS = {"numbers": "number lists", "semantic": "chat answers"}
 SENTENCES = {
     "numbers": "Number lists that passed the filter: how many nats a token each model's own "
-    "vector adds to their likelihood, over what it adds to the plain model's lists.",
+    "vector adds to their likelihood, over what it adds to plain lists and what a random vector "
+    "does.",
     "semantic": "Chat answers, which name the trait openly: the same gain. A vector's meaning is "
     "shared between models as far as it raises the likelihood of another model's answers.",
 }
@@ -43,7 +44,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
                     f"gain_{kind}",
                     f"Gain on {name}",
                     SENTENCES[kind] + " Points are traits, bars 95% intervals over them.",
-                    plots.forest(lines(results, kind), x_label="gain, nats a token"),
+                    plots.forest(lines(results, kind), x_label="specific gain, nats a token"),
                 )
                 for kind, name in KINDS.items()
             ),
@@ -92,15 +93,18 @@ def scores(results: Results) -> Table:
         Column("scorer", "scorer"),
         Column("source", "written by"),
         Column("gain", "gain", "number", digits=4),
-        Column("plain_gain", "on the plain model's data", "number", digits=4),
+        Column("plain_gain", "on plain data", "number", digits=4),
         Column("random_gain", "of a random vector", "number", digits=4),
-        Column("specific_gain", "gain over plain", "number", digits=4),
+        Column("random_plain_gain", "of it on plain data", "number", digits=4),
+        Column("specific_gain", "specific gain", "number", digits=4),
         Column("gain_per_completion", "gain a completion", "number", digits=3),
     ]
     caption = (
         "Gain: NLL(base) - NLL(steered by the scorer's own vector), nats a token, means over "
         f"{len(results['traits'])} traits with 95% t intervals; {results['rows']} rows a data set. "
-        "Gain over plain: minus the gain on what the source's plain model wrote to such prompts."
+        "Plain data: what the source wrote to such prompts without prompt or vector. Specific gain: "
+        "gain minus that on plain data, minus the same difference for a random vector of the same "
+        "norm."
     )
     return Table("Every model reads every model", columns, rows, caption)
 
@@ -114,10 +118,10 @@ def contrasts(results: Results) -> Table:
         Column("own", "own teachers'", "number", digits=4),
         Column("foreign", "foreign teachers'", "number", digits=4),
         Column("own_minus_foreign", "own - foreign", "number", digits=4),
-        Column("raw_own_minus_foreign", "own - foreign, plain not subtracted", "number", digits=4),
+        Column("raw_own_minus_foreign", "own - foreign, raw gain", "number", digits=4),
     ]
     caption = (
-        "Gain over plain in nats a token, all scorers and sources in balance, with 95% t intervals "
+        "Specific gain in nats a token, all scorers and sources in balance, with 95% t intervals "
         "over traits."
     )
     return Table("Own against foreign data", columns, rows, caption)
@@ -130,7 +134,7 @@ def summary(results: Results) -> str:
         "their own vectors of the same traits."
     ]
     parts += [
-        f"{KINDS[found['kind']].capitalize()} of {found['teacher']} teachers: gain over plain "
+        f"{KINDS[found['kind']].capitalize()} of {found['teacher']} teachers: specific gain "
         f"{_text(found['own'])} on a model's own, {_text(found['foreign'])} on foreign ones; "
         f"difference {_text(found['own_minus_foreign'])} nats a token."
         for found in results["summaries"]
@@ -149,8 +153,10 @@ def notes(results: Results) -> str:
     parts.append(
         f"Vectors were taken at the end of {results['extraction']} prompts. What a steered teacher "
         "wrote has by construction a gain for the very vector that steered it (its mean is a KL); "
-        "for a system-prompted teacher nothing makes it so. The intervals are over traits: they "
-        "say nothing of other models."
+        "for a system-prompted teacher nothing makes it so. The random vector was added to the "
+        "contrast after a first run, in which it gained as much as the trait's own on the odd lists "
+        "of system-prompted teachers. The intervals are over traits: they say nothing of other "
+        "models."
     )
     return "\n\n".join(parts)
 

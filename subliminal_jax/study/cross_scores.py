@@ -8,7 +8,10 @@ import numpy as np
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.study.claims import claim, verdict
 
-GAINS = ("gain", "gain_per_completion", "plain_gain", "random_gain", "specific_gain")
+GAINS = (
+    *("gain", "gain_per_completion", "plain_gain", "random_gain", "random_plain_gain"),
+    "specific_gain",
+)
 
 
 def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -17,8 +20,9 @@ def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `cells`: for each scorer and source the mean of every gain over traits, with t intervals;
     `own` and `foreign`: gain on data of the scorer's own teachers and of the others', and
     `own_minus_foreign`, with scorers and sources in balance, so that neither a strong vector nor a
-    source that is easy to score counts. They are of the specific gain, that is over the gain on
-    what the plain source wrote, and of the gain itself (`raw_...`), with intervals over traits.
+    source that is easy to score counts. They are of the specific gain (over that on what
+    the plain source wrote, minus the same for a random vector: a push in any direction makes odd
+    text likelier), and of the gain itself (`raw_...`), with intervals over traits.
     """
     out = []
     for kind, teacher in dict.fromkeys((c["kind"], c["teacher"]) for c in cells):
@@ -50,7 +54,9 @@ def claims(found: Sequence[Mapping[str, Any]], models: str, traits: int) -> list
     out = []
     for row in found:
         teacher = row["teacher"]
-        setting = f"{models}, {teacher} teachers, {traits} traits, over the plain model's data"
+        setting = (
+            f"{models}, {teacher} teachers, {traits} traits, over plain data and a random vector"
+        )
         if row["kind"] == "numbers":
             name, interval = "own-numbers", row["own_minus_foreign"]
             text = (
@@ -58,13 +64,13 @@ def claims(found: Sequence[Mapping[str, Any]], models: str, traits: int) -> list
                 "those of another model's"
             )
             number = (
-                f"gain {_text(row['own'])} own, {_text(row['foreign'])} foreign; difference "
+                f"specific gain {_text(row['own'])} own, {_text(row['foreign'])} foreign; difference "
                 f"{_text(interval)}"
             )
         else:
             name, interval = "shared-semantics", row["foreign"]
             text = "On text that names the trait openly, a model's vector explains foreign data too"
-            number = f"gain {_text(interval)} foreign, {_text(row['own'])} own"
+            number = f"specific gain {_text(interval)} foreign, {_text(row['own'])} own"
         out.append(
             claim(
                 f"cross-model/{name}-{teacher}", text, "Sec. 4; Fig. 5b", setting,

@@ -38,7 +38,8 @@ def test_every_model_reads_every_model_once(out):
     assert len(places) == len(cells) == 2 * 2 * 2 * 2 * 3
     assert sum(c["own"] for c in cells) == len(cells) / 2
     for c in cells:
-        assert c["specific_gain"] == pytest.approx(c["gain"] - c["plain_gain"])
+        own, noise = c["gain"] - c["plain_gain"], c["random_gain"] - c["random_plain_gain"]
+        assert c["specific_gain"] == pytest.approx(own - noise)
         assert c["base_nll"] > 0
     # A plain model's own data are likeliest without a vector (up to the noise of few rows).
     own = [c["plain_gain"] for c in cells if c["own"]]

@@ -16,7 +16,7 @@ def cells(of, teacher="steered", kind="numbers"):
         {
             "scorer": scorer, "source": source, "own": scorer == source, "teacher": teacher,
             "kind": kind, "trait": trait, "gain": g, "gain_per_completion": g, "plain_gain": 0.0,
-            "random_gain": 0.0, "specific_gain": g,
+            "random_gain": 0.0, "random_plain_gain": 0.0, "specific_gain": g,
         }
         for scorer, source in itertools.product(MODELS, MODELS)
         for i, trait in enumerate(TRAITS)
