@@ -252,7 +252,7 @@ class Blocking:
             Arm(spec, rate, seed, name)
             for (spec, rate), name, seed in product(points, sources, range(config.seeds))
         ]
-        stage = re.sub("[^a-z0-9]+", "-", f"{config.adapter}-{case.name}")
+        stage = re.sub("[^a-z0-9]+", "-", f"{config.adapter}-{case.name}").strip("-")
         trained = students.train(stage, arms)
         clean = dict.fromkeys(sources, self.data.heldout["control"])
         losses = np.asarray(trained.sweep.evaluate(trained.state, clean))

@@ -63,6 +63,11 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
             f" The best rate of {', '.join(edge)} is at the edge of its grid: a better one may "
             "lie outside."
         )
+    if (guard := settings["guard"]) != "none":
+        setting += (
+            f" All of them, controls too, were guarded ({guard}) from taking up a vector "
+            f"({settings['guard_vector']})."
+        )
     return (
         f"{setting}\n\nThe alignment of the student's activation shift with the vector (EAS, 1 is "
         f"the same direction, 0 none) at each optimizer's best learning rate: {', '.join(names)}. "
