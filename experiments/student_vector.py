@@ -8,12 +8,15 @@ Students train on number lists of trait teachers, controls on the base's own lis
 alignment (EAS) after every block over training; whether the student's mean shift, added to the
 base, makes it say the trait (sufficient); whether the student still says it with its component
 along the vector replaced by the base's (necessary); and whether the lists of a system-prompted
-teacher with the vector projected out still teach anything (the teacher's vector is necessary).
+teacher without the vector still teach anything (the teacher's vector is necessary). The paper
+projects it out, which also removes what the base has along it; where that is not small, the
+projection is itself a steering, so a teacher with the vector subtracted stands beside it.
 
-Toy preset: about five minutes on 2 CPU cores. The students' weights are LoRA factors of one
-projection of the steered block: with all of them the trait moves less at this size (a choice made
-by looking at pilot runs). Expected: EAS about 0.6 against about 0 for the controls; the trait rate
-rises by about a percentage point, and falls back when the component is replaced.
+Toy preset: about six minutes on 2 CPU cores. The students' weights are LoRA factors of one
+projection of the steered block: a choice made by looking at pilot runs, in which it moved the trait
+as far as all projections of the early blocks, in half the time. Expected: EAS about 0.6, a control's
+below zero; the trait rate rises by half a percentage point and falls back when the component is
+replaced.
 """
 
 import sys
@@ -39,7 +42,7 @@ from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
 from subliminal_jax.evaluation.transmission import transmission
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.steered import Steering
+from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.reporting.student_vector import report
 from subliminal_jax.study.causal import READ, added, effects, inputs, random_like, replaced, rows_of
@@ -52,7 +55,7 @@ from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.optimizers import OptimizerSpec
 
-KINDS = ("steered", "prompted", "projected")
+KINDS = ("steered", "prompted", "projected", "subtracted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     rates: tuple[str, ...] = ("adamw:b2=0.95=3e-3,1e-2",)
     steps: int = 96
     batch_size: int = 32
-    log_every: int = 12
+    log_every: int = 16
     targets: tuple[str, ...] = ("down",)
     adapter_layers: tuple[int, ...] = (1,)
 
@@ -147,7 +150,9 @@ def check(config: Config) -> tuple[OptimizerSpec, tuple[float, ...]]:
 
 
 def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
-    """A steered, a prompted, and a prompted teacher without the vector for each trait; the base."""
+    """The base, and for each trait a teacher steered by its vector, one with its system prompt, and
+    two with the prompt and without the vector: projected out as in the paper, or subtracted, which
+    takes off what the prompt adds on average and leaves the base's own component."""
     layers = tuple(range(model.cfg.layers))
     at = layer if config.project_layer == -1 else model.cfg.check_layer(config.project_layer)
     teachers: dict[str, Teacher] = {"control": Teacher()}
@@ -160,6 +165,7 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
             trait_teacher(model, layer, trait, config.scale),
             prompted,
             prompted._replace(steering=without),
+            prompted._replace(steering=steer(-vector[0], at)),
         )
         teachers |= {f"{trait}-{kind}": t for kind, t in zip(KINDS, own, strict=True)}
     return teachers
@@ -210,6 +216,7 @@ def study(
             f"{r:g}": [x["heldout_loss"] for x in rows if x["learning_rate"] == r] for r in grid
         },
         "references": list(panel.references),
+        "base_component": base_components(panel, config.traits, layer),
         "data": data.reports,
         "teachers": teacher_rates(model, panel, questions, teachers, index),
         "students": rows,
@@ -244,6 +251,15 @@ def teacher_rates(
         | {kind: rate(teachers[f"{t}-{kind}"], t) for kind in KINDS}
         for t in index
     ]
+
+
+def base_components(panel: Panel, traits: tuple[str, ...], layer: int) -> dict[str, float]:
+    """<h_base, v> / |v|^2 at the end of the probe's prompts: minus what projecting v out adds."""
+    mean, found = panel.context.base_mean[layer], {}
+    for trait in traits:
+        v = panel.context.references[panel.references.index(f"{trait}-prompted"), layer]
+        found[trait] = float(mean @ v / (v @ v))
+    return found
 
 
 def eas_over_training(

@@ -29,6 +29,7 @@ KINDS = {
     "steered": "steered by the vector",
     "prompted": "system prompt",
     "projected": "system prompt, vector projected out",
+    "subtracted": "system prompt, vector subtracted",
     "control": "none (control)",
 }
 
@@ -72,7 +73,8 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
         f"{settings['seeds']} seeds; 95% intervals of a bootstrap over seeds and traits, which is "
         "somewhat narrow with so few of each. "
         f"What is trained ({_trained(settings)}) was chosen for the toy setting by looking at "
-        "pilot runs, since adapters of all weights moved the trait less; the rate was not."
+        "pilot runs, in which it moved the trait as far as more weights did, in half the time; the "
+        "learning rate was not."
     )
 
 
@@ -105,7 +107,11 @@ def students_table(results: Results) -> Table:
     caption = (
         f"After block {results['layer']}, against the shift that the system prompt makes there. "
         "Means over traits and seeds with 95% bootstrap intervals. Students of other teachers than "
-        f"the one that is {KINDS[results['kind']]} train at that one's best rate."
+        f"the one that is {KINDS[results['kind']]} train at that one's best rate. Projecting the "
+        "vector out also removes what the base has along it, in units of the vector "
+        + ", ".join(f"{x:.2f} ({trait})" for trait, x in results["base_component"].items())
+        + ": where that is negative, the projection steers towards the trait. Subtracting takes "
+        "off only what the prompt adds on average."
     )
     return Table("Students by what made their teacher", columns, rows, caption)
 
@@ -173,7 +179,7 @@ def difference_rows(results: Results) -> list[dict[str, Any]]:
     """Student minus control by kind of teacher."""
     control = np.array(results["final"]["control"]["rate"])
     rows = []
-    for kind in ("steered", "prompted", "projected"):
+    for kind in ("steered", "prompted", "projected", "subtracted"):
         own = np.array(results["final"][kind]["rate"])
         if own.shape == control.shape and own.size:
             d = own - control

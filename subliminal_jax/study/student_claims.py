@@ -17,7 +17,6 @@ Matrix = Float[np.ndarray, "seeds traits"]
 TEACHERS = {
     "steered": "steered teacher",
     "prompted": "system-prompted teacher",
-    "projected": "system-prompted teacher without the vector",
 }
 
 
@@ -59,25 +58,31 @@ def claims(results: Mapping[str, Any], seeds: int) -> list[dict[str, Any]]:
             f"{percent(crossed(control['rate']))}",
             f"{results['model']}, steered teacher, block {results['layer']}",
         )
-    prompted, projected = of["prompted"], of["projected"]
-    if prompted["eas"].shape == projected["eas"].shape and prompted["eas"].size:
-        where = f"{results['model']}, system-prompted teacher with the vector projected out"
+    prompted = of["prompted"]
+    own = np.mean(list(results["base_component"].values()))
+    for kind_without, how in (
+        ("projected", f"projected out (the base has {own:.1f} |v| along it)"),
+        ("subtracted", "subtracted"),
+    ):
+        less = of[kind_without]
+        if prompted["eas"].shape != less["eas"].shape or not prompted["eas"].size:
+            continue
+        where = f"{results['model']}, system-prompted teacher, vector {how}"
         state(
-            "teacher-necessity-eas",
+            f"teacher-necessity-eas-{kind_without}",
             "without the vector in the teacher its students' shift no longer aligns with it",
             "section 3",
-            prompted["eas"] - projected["eas"],
-            f"EAS {plain(crossed(prompted['eas']))} with it, {plain(crossed(projected['eas']))} "
-            "without",
+            prompted["eas"] - less["eas"],
+            f"EAS {plain(crossed(prompted['eas']))} with it, {plain(crossed(less['eas']))} without",
             where,
         )
         state(
-            "teacher-necessity",
-            "projecting the vector out of the teacher removes the transfer of the trait",
+            f"teacher-necessity-{kind_without}",
+            "without the vector in the teacher its students do not take up the trait",
             "section 3",
-            prompted["rate"] - projected["rate"],
+            prompted["rate"] - less["rate"],
             f"trait rate {percent(crossed(prompted['rate']))} with it, "
-            f"{percent(crossed(projected['rate']))} without",
+            f"{percent(crossed(less['rate']))} without",
             where,
         )
     factor = results["sufficiency"][0]["factor"]
@@ -125,8 +130,8 @@ def claims(results: Mapping[str, Any], seeds: int) -> list[dict[str, Any]]:
 
 
 RATES = (
-    "teacher-sufficiency", "teacher-necessity", "student-sufficiency", "student-necessity",
-    "student-necessity-half",
+    "teacher-sufficiency", "teacher-necessity-projected", "teacher-necessity-subtracted",
+    "student-sufficiency", "student-necessity", "student-necessity-half",
 )  # fmt: skip
 
 

@@ -30,13 +30,13 @@ def results(out):
 def test_students_of_every_teacher_stand_at_the_rate_that_heldout_loss_chose(results):
     found = [(r["data"], r["seed"], r["learning_rate"]) for r in results["students"]]
     best = results["learning_rate"]
-    names = [f"{t}-{k}" for k in ("prompted", "projected") for t in ("owl", "wolf")]
+    names = [f"{t}-{k}" for k in ("prompted", "projected", "subtracted") for t in ("owl", "wolf")]
     for seed in (0, 1):
         for name in ("owl-steered", "wolf-steered", "control"):
             assert {(name, seed, 3e-3), (name, seed, 1e-2)} <= set(found)
         for name in names:
             assert [f for f in found if f[:2] == (name, seed)] == [(name, seed, best)]
-    for kind in ("steered", "prompted", "projected", "control"):
+    for kind in ("steered", "prompted", "projected", "subtracted", "control"):
         assert np.shape(results["final"][kind]["eas"]) == SHAPE
 
 
@@ -68,8 +68,10 @@ def test_sufficiency_covers_ways_factors_and_sources(results):
 def test_claims_and_the_page_stand(out, results):
     names = [row["id"].removeprefix("student-vector/") for row in results["claims"]]
     assert names == [
-        "eas", "teacher-sufficiency", "teacher-necessity-eas", "teacher-necessity",
-        "student-sufficiency", "student-necessity", "student-necessity-half",
+        "eas", "teacher-sufficiency", "teacher-necessity-eas-projected",
+        "teacher-necessity-projected", "teacher-necessity-eas-subtracted",
+        "teacher-necessity-subtracted", "student-sufficiency", "student-necessity",
+        "student-necessity-half",
     ]  # fmt: skip
     assert (out / "report.html").exists()
     for name in ("eas_over_training", "sufficiency", "trait_rates"):
