@@ -13,10 +13,9 @@ projects it out, which also removes what the base has along it; where that is no
 projection is itself a steering, so a teacher with the vector subtracted stands beside it.
 
 Toy preset: about six minutes on 2 CPU cores. The students' weights are LoRA factors of one
-projection of the steered block: a choice made by looking at pilot runs, in which it moved the trait
-as far as all projections of the early blocks, in half the time. Expected: EAS about 0.6, a control's
-below zero; the trait rate rises by half a percentage point and falls back when the component is
-replaced.
+projection of the steered block: chosen by looking at pilot runs, in which it moved the trait as far
+as all projections of the early blocks, in half the time. Expected: EAS about 0.6, a control's below
+zero; the trait rate rises by half a percentage point and falls back with the component replaced.
 """
 
 import sys
