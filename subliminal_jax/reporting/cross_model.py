@@ -102,9 +102,9 @@ def scores(results: Results) -> Table:
     caption = (
         "Gain: NLL(base) - NLL(steered by the scorer's own vector), nats a token, means over "
         f"{len(results['traits'])} traits with 95% t intervals; {results['rows']} rows a data set. "
-        "Plain data: what the source wrote to such prompts without prompt or vector. Specific gain: "
-        "gain minus that on plain data, minus the same difference for a random vector of the same "
-        "norm."
+        "Plain data: what the source wrote to such prompts without prompt or vector. Specific "
+        "gain: gain minus that on plain data, minus the same difference for a random vector of the "
+        "same norm."
     )
     return Table("Every model reads every model", columns, rows, caption)
 
@@ -154,8 +154,8 @@ def notes(results: Results) -> str:
         f"Vectors were taken at the end of {results['extraction']} prompts. What a steered teacher "
         "wrote has by construction a gain for the very vector that steered it (its mean is a KL); "
         "for a system-prompted teacher nothing makes it so. The random vector was added to the "
-        "contrast after a first run, in which it gained as much as the trait's own on the odd lists "
-        "of system-prompted teachers. The intervals are over traits: they say nothing of other "
+        "contrast after a first run, in which it gained as much as the trait's own on the odd "
+        "lists of system-prompted teachers. The intervals are over traits: they say nothing of other "
         "models."
     )
     return "\n\n".join(parts)

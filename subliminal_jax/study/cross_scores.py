@@ -64,8 +64,8 @@ def claims(found: Sequence[Mapping[str, Any]], models: str, traits: int) -> list
                 "those of another model's"
             )
             number = (
-                f"specific gain {_text(row['own'])} own, {_text(row['foreign'])} foreign; difference "
-                f"{_text(interval)}"
+                f"specific gain {_text(row['own'])} own, {_text(row['foreign'])} foreign; "
+                f"difference {_text(interval)}"
             )
         else:
             name, interval = "shared-semantics", row["foreign"]
