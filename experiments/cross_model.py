@@ -9,7 +9,9 @@ name the trait openly. The specific gain is that over the gain on what the plain
 the same prompts (a vector makes plain text less likely), minus the same for a random vector of the
 same norm (any push makes odd text likelier).
 
-Two minutes on 2 CPU cores.
+Three minutes on 2 CPU cores. Expected, in nats a token, with system-prompted teachers: numbers
++0.03 on a model's own and nothing on foreign ones (-0.02 [-0.04, 0.01]); chat +0.07 and +0.03. What
+steered teachers wrote is explained by the own vector alone, chat too.
 """
 
 import sys

@@ -155,8 +155,8 @@ def notes(results: Results) -> str:
         "wrote has by construction a gain for the very vector that steered it (its mean is a KL); "
         "for a system-prompted teacher nothing makes it so. The random vector was added to the "
         "contrast after a first run, in which it gained as much as the trait's own on the odd "
-        "lists of system-prompted teachers. The intervals are over traits: they say nothing of other "
-        "models."
+        "lists of system-prompted teachers. The intervals are over traits: they say nothing of "
+        "other models."
     )
     return "\n\n".join(parts)
 
