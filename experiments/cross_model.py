@@ -11,7 +11,7 @@ same norm (any push makes odd text likelier).
 
 Three minutes on 2 CPU cores. Expected, in nats a token, with system-prompted teachers: numbers
 +0.03 on a model's own and nothing on foreign ones (-0.02 [-0.04, 0.01]); chat +0.07 and +0.03. What
-steered teachers wrote is explained by the own vector alone, chat too.
+steered teachers wrote is explained almost by the own vector alone, chat too.
 """
 
 import sys
