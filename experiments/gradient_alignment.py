@@ -270,8 +270,8 @@ def claims(results: dict[str, Any], config: Config) -> list[dict[str, Any]]:
                 "cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
                 "figure 7a",
                 setting,
-                f"{_text(crossed(most))} at N = {n}, clean {_text(crossed(none))}; component in "
-                f"units of |g_clean|, less that of clean data {_text(aligned)}",
+                f"{_text(crossed(most))} at N = {n}, clean {_text(crossed(none))}; component "
+                f"in units of one row's gradient, less that of clean data {_text(aligned)}",
                 config.draws,
                 verdict(aligned["low"], aligned["high"]),
             )

@@ -94,8 +94,8 @@ def cosine_table(results: Results) -> Table:
         Column("share_teacher", "its share along v", "rate"),
         Column("difference", "clean - teacher", "number", digits=3),
         Column("control", "clean - clean", "number", digits=3),
-        Column("along", "component", "number", digits=3),
-        Column("control_along", "component, clean - clean", "number", digits=3),
+        Column("along", "component", "number", digits=4),
+        Column("control_along", "component, clean - clean", "number", digits=4),
         Column("own", "teacher's alone", "number", digits=3),
         Column("clean", "clean alone", "number", digits=3),
         Column("other_vectors", "with other traits' vectors", "number", digits=3),
@@ -106,7 +106,8 @@ def cosine_table(results: Results) -> Table:
         f"others: means over {results['largest_n']} rows, with 95% bootstrap intervals over draws "
         "and traits. A random direction has a squared cosine of "
         f"{results['chance_share']:.2%} on average. The cosine of clean - clean is that of pure "
-        "noise, which does not shrink with N; its component, in units of |g(clean)|, does."
+        "noise, which does not shrink with N; its component, in units of the norm of one clean row's "
+        "gradient, does."
     )
     return Table("Cosines at the steering layer", columns, rows, caption)
 

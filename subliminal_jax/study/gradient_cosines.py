@@ -2,7 +2,8 @@
 
 The sign is that of the paper: cos(g_clean - g_teacher, v), positive where data teach the vector.
 A cosine of two clean sets' difference is that of pure noise: zero on average, but no smaller for
-more rows. So the control is compared in components instead, in units of |g_clean|, which do shrink.
+more rows. So the control is compared in components instead, in units of a clean row's gradient norm,
+which do shrink.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ class Cosines:
             for layer in range(len(v)):
                 t, c, a = (g[layer] for g in means)
                 difference = c - t
-                cosine, size = _cosine(difference, v[layer]), float(np.linalg.norm(c))
+                cosine = _cosine(difference, v[layer])
+                size = float(np.linalg.norm(clean[p, layer], axis=1).mean())  # of a single row
                 self.pooled.append({
                     "teacher": kind, "trait": trait, "draw": draw, "position": position,
                     "layer": layer, "difference": cosine, "share": cosine**2,
@@ -52,7 +54,7 @@ class Cosines:
                     "other_vectors": _mean([_cosine(difference, w[layer]) for w in others]),
                     "norm_difference": float(np.linalg.norm(difference)),
                     "norm_own": float(np.linalg.norm(t)),
-                    "norm_clean": float(np.linalg.norm(c)),
+                    "norm_clean": float(np.linalg.norm(c)), "norm_clean_row": size,
                 })  # fmt: skip
                 for name, g in ((kind, teacher), ("clean", clean)):
                     which = (kind, trait, position, layer, name)

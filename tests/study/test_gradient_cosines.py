@@ -25,7 +25,7 @@ def test_gradients_that_differ_by_the_vector_have_a_cosine_of_one_in_the_papers_
         assert row["difference"] == pytest.approx(1, abs=1e-5)
         assert row["share"] == pytest.approx(1, abs=1e-5)
         v = np.linalg.norm(table.vectors[row["trait"]][row["layer"]])
-        assert row["along"] * row["norm_clean"] == pytest.approx(v, rel=1e-4)
+        assert row["along"] * row["norm_clean_row"] == pytest.approx(v, rel=1e-4)
         assert abs(row["control"]) < 1
     for row in table.curves():
         if row["data"] == "difference":
