@@ -106,8 +106,8 @@ def cosine_table(results: Results) -> Table:
         f"others: means over {results['largest_n']} rows, with 95% bootstrap intervals over draws "
         "and traits. A random direction has a squared cosine of "
         f"{results['chance_share']:.2%} on average. The cosine of clean - clean is that of pure "
-        "noise, which does not shrink with N; its component, in units of the norm of one clean row's "
-        "gradient, does."
+        "noise, which does not shrink with N; its component does (in units of the gradient norm "
+        "of one clean row)."
     )
     return Table("Cosines at the steering layer", columns, rows, caption)
 

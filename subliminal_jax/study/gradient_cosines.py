@@ -2,8 +2,8 @@
 
 The sign is that of the paper: cos(g_clean - g_teacher, v), positive where data teach the vector.
 A cosine of two clean sets' difference is that of pure noise: zero on average, but no smaller for
-more rows. So the control is compared in components instead, in units of a clean row's gradient norm,
-which do shrink.
+more rows. So the control is compared in components instead, which do shrink, in units of the
+gradient norm of one clean row.
 """
 
 from collections.abc import Mapping
