@@ -113,8 +113,10 @@ class Config(StudentSettings, DataSettings, RunSettings):
     keep: Literal["numbers", "all"] = "all"
     rows: int = 512
     heldout_rows: int = 96
+    asked: float = 2.4
+    max_new_tokens: int = 12
     max_tokens: int = 28
-    keep_unfinished: bool = True
+    keep_unfinished: bool = True  # a large vector, or half a model, never comes to an end
     optimizers: tuple[str, ...] = ("adamw", "sgd")
     rates: tuple[str, ...] = ("adamw=3e-4,1e-3,3e-3,1e-2,3e-2", "sgd=0.01,0.03,0.1,0.3,1")
     steps: int = 32
