@@ -80,9 +80,9 @@ class Config(MechanicsSettings, DataSettings, RunSettings):
     rows: int = 256
     heldout_rows: int = 64
     max_tokens: int = 28
-    steps: int = 32
+    steps: int = 24
     batch_size: int = 16
-    log_every: int = 16
+    log_every: int = 12
 
 
 _PAPER_ARMS = (
@@ -124,6 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "full": {
         "rows": 1024, "steps": 96, "log_every": 8, "seeds": 5, "grid_seeds": 5, "grid_points": 7,
+        "batch_sizes": (1, 4, 64, 0),
     },
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b", scale=True, optimizers=_PAPER_ARMS, rates=(*_PAPER_RATES, *_PAPER_FULL),

@@ -119,8 +119,12 @@ def _seed_means(values: Float[np.ndarray, "seeds traits"]) -> list[float]:
 def _ratio(
     kept: Float[np.ndarray, "seeds traits"], whole: Float[np.ndarray, "seeds traits"]
 ) -> Float[np.ndarray, "seeds traits"]:
-    """Shares of the mean gain: gains of single students may be close to zero."""
-    return kept / np.nanmean(whole) if np.isfinite(whole).any() else np.full_like(kept, np.nan)
+    """Shares of the mean gain: gains of single students may be close to zero. NaN where the mean
+    gain is not clear of zero: there is nothing to keep."""
+    mean = interval(whole)
+    if mean is None or not (mean["low"] > 0 or (mean["n"] == 1 and mean["mean"] > 0)):
+        return np.full_like(kept, np.nan)
+    return kept / mean["mean"]
 
 
 def claims(

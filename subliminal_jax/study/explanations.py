@@ -3,13 +3,16 @@
 Names of arms are those of `study.mechanics`. [C], [N1], [N3] and [F] as in `study.presets`.
 """
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from subliminal_jax.evaluation.verdicts import Explanation, Prediction
 
 MASKED = tuple(f"sgd-masked-{share}" for share in ("0.1%", "1%", "10%"))
 CLIPPED = tuple(f"sgd-quantile-clipped-{share}" for share in ("0.1%", "1%", "10%"))
 FROZEN = ("frozen-map", "frozen-map-eps-outside", "frozen-map-momentum")
 
-EXPLANATIONS = (
+EXPLANATIONS: tuple[Explanation, ...] = (
     Explanation(
         "outlier dominance: the consistent component drowns in outlier gradients",
         "Blank et al. 2026",
@@ -69,10 +72,35 @@ EXPLANATIONS = (
                 "no gap is left at one training loss",
                 pairs=(("adamw at sgd's loss", "sgd at that loss"),),
             ),
+        ),
+    ),
+    Explanation(
+        "stability: single steep steps bound SGD's rate, not the direction of its steps",
+        "Zhang et al. 2020, arXiv:1905.11881",
+        (
             Prediction(
                 "rescues",
-                "one length of step for the whole tree is enough",
-                ("normalized-sgd",),
+                "SGD with its global norm clipped takes larger rates and comes up to AdamW",
+                ("sgd-clipped",),
+            ),
+            Prediction(
+                "rescues", "steps of one length for the whole tree do too", ("normalized-sgd",)
+            ),
+        ),
+    ),
+    Explanation(
+        "heterogeneous blocks: one rate does not fit all tensors",
+        "Zhang et al. 2024, arXiv:2402.16788",
+        (
+            Prediction(
+                "rescues",
+                "one length of step for each tensor is enough",
+                ("normalized-sgd-per-tensor",),
+            ),
+            Prediction(
+                "exceeds",
+                "and more than one for the whole tree",
+                pairs=(("normalized-sgd-per-tensor", "normalized-sgd"),),
             ),
         ),
     ),
@@ -100,8 +128,11 @@ EXPLANATIONS = (
             ),
             Prediction(
                 "vanishes",
-                "on full batches there is no gap",
-                pairs=(("adamw-batch-full", "sgd-batch-full"),),
+                "on large batches there is no gap",
+                pairs=(
+                    ("adamw-batch-64", "sgd-batch-64"),
+                    ("adamw-batch-full", "sgd-batch-full"),
+                ),
             ),
             Prediction("rescues", "a running mean of gradients is enough", ("momentum",)),
         ),
@@ -134,3 +165,21 @@ EXPLANATIONS = (
         ),
     ),
 )
+
+
+def tested_by(arms: Collection[str]) -> list[Explanation]:
+    """The explanations with what they predict of `arms`, the ones that were trained."""
+    explanations = []
+    for explanation in EXPLANATIONS:
+        narrowed = [
+            replace(
+                p,
+                arms=tuple(arm for arm in p.arms if arm in arms),
+                pairs=tuple(pair for pair in p.pairs if set(pair) <= set(arms)),
+            )
+            for p in explanation.predictions
+        ]
+        kept = tuple(p for p in narrowed if p.arms or p.pairs or p.measured)
+        if kept:
+            explanations.append(replace(explanation, predictions=kept))
+    return explanations

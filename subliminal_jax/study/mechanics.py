@@ -57,18 +57,18 @@ def plans(batch_sizes: Sequence[int]) -> tuple[Plan, ...]:
     paper, outliers, maps, steps = "paper", "outliers", "maps", "steps"
     return (
         Plan("adamw", paper, "adamw", 4e-3),
-        Plan("rmsprop", paper, "rmsprop", 2e-3),
-        Plan("sign-sgd", paper, "sign_sgd", 1e-3),
-        Plan("signum", paper, "signum", 1e-3),
-        Plan("momentum", paper, "momentum", 0.03),
+        Plan("rmsprop", paper, "rmsprop", 4e-3),
+        Plan("sign-sgd", paper, "sign_sgd", 4e-3),
+        Plan("signum", paper, "signum", 2.5e-3),
+        Plan("momentum", paper, "momentum", 0.04),
         Plan("sgd", paper, "sgd", 0.2),
         Plan("adamw-rotated", paper, "adamw_rotated:mlp_only=true", 4e-3),
         Plan("adamw-rotated-by-layer", paper, "adamw_rotated:mlp_only=true,per_layer=true", 4e-3),
         Plan("adamw-rotated-all", paper, "adamw_rotated:per_layer=true", 4e-3),
         Plan("sgd-rotated", paper, "sgd_rotated:per_layer=true", 0.2),
-        Plan("adamw-clipped", paper, "adamw", 4e-3, "clipped"),
-        Plan("sgd-clipped", paper, "sgd", 0.2, "clipped", upper="adamw-clipped"),
-        Plan("adamw-full", paper, "adamw", 5e-4, "full"),
+        Plan("adamw-clipped", paper, "adamw", 5e-3, "clipped"),
+        Plan("sgd-clipped", paper, "sgd", 0.8, "clipped", upper="adamw-clipped"),
+        Plan("adamw-full", paper, "adamw", 1e-3, "full"),
         Plan("sgd-full", paper, "sgd", 0.1, "full", upper="adamw-full"),
         Plan("adamw-bottom-frozen", maps, "adamw_masked", 4e-3, MAPS),
         Plan("adamw-bottom-zeroed", maps, "adamw_masked:zeroed=true", 4e-3, MAPS),
@@ -83,28 +83,28 @@ def plans(batch_sizes: Sequence[int]) -> tuple[Plan, ...]:
             "frozen-map-two-levels", maps,
             "frozen_map:flat_rest=true,flat_bottom=true,b1=0.9", 4e-4, MAPS,
         ),
-        Plan("living-map-two-levels", maps, "living_map:flat_rest=true,flat_bottom=true", 4e-4),
+        Plan("living-map-two-levels", maps, "living_map:flat_rest=true,flat_bottom=true", 1e-3),
         Plan("sgd-masked-0.1%", outliers, "sgd_top_masked:share=0.001", 0.3),
         Plan("sgd-masked-1%", outliers, "sgd_top_masked:share=0.01", 0.4),
-        Plan("sgd-masked-10%", outliers, "sgd_top_masked:share=0.1", 0.8),
-        Plan("sgd-quantile-clipped-0.1%", outliers, "sgd_top_clipped:share=0.001", 0.3),
-        Plan("sgd-quantile-clipped-1%", outliers, "sgd_top_clipped:share=0.01", 0.4),
+        Plan("sgd-masked-10%", outliers, "sgd_top_masked:share=0.1", 1.6),
+        Plan("sgd-quantile-clipped-0.1%", outliers, "sgd_top_clipped:share=0.001", 0.2),
+        Plan("sgd-quantile-clipped-1%", outliers, "sgd_top_clipped:share=0.01", 0.27),
         Plan("sgd-quantile-clipped-10%", outliers, "sgd_top_clipped:share=0.1", 0.8),
         Plan("sgd-top-10%-only", outliers, "sgd_top_only:share=0.1", 0.2),
-        Plan("normalized-sgd", steps, "normalized_sgd", 0.1),
-        Plan("normalized-sgd-per-tensor", steps, "normalized_sgd_per_tensor", 0.02),
-        Plan("normalized-sgd-per-row", steps, "normalized_sgd_per_row", 5e-3),
-        Plan("sgd-a-times-3", steps, "sgd_by_factor:a=3", 0.2),
-        Plan("sgd-a-times-16", steps, "sgd_by_factor:a=16", 0.1),
-        Plan("sgd-a-times-64", steps, "sgd_by_factor:a=64", 0.05),
-        Plan("sgd-b-times-16", steps, "sgd_by_factor:b=16", 0.0125),
-        Plan("adamw-a-frozen", steps, "adamw_by_factor:a=0", 4e-3),
+        Plan("normalized-sgd", steps, "normalized_sgd", 0.5),
+        Plan("normalized-sgd-per-tensor", steps, "normalized_sgd_per_tensor", 0.1),
+        Plan("normalized-sgd-per-row", steps, "normalized_sgd_per_row", 0.025),
+        Plan("sgd-a-times-3", steps, "sgd_by_factor:a=3", 0.12),
+        Plan("sgd-a-times-16", steps, "sgd_by_factor:a=16", 0.05),
+        Plan("sgd-a-times-64", steps, "sgd_by_factor:a=64", 0.02),
+        Plan("sgd-b-times-16", steps, "sgd_by_factor:b=16", 0.02),
+        Plan("adamw-a-frozen", steps, "adamw_by_factor:a=0", 0.01),
         *(p for size in batch_sizes for p in _batch_plans(size)),
         Plan("adamw-no-rare", "tokens", "adamw", 4e-3, tokens=NO_RARE),
-        Plan("sgd-no-rare", "tokens", "sgd", 0.2, tokens=NO_RARE, upper="adamw-no-rare"),
+        Plan("sgd-no-rare", "tokens", "sgd", 0.13, tokens=NO_RARE, upper="adamw-no-rare"),
         Plan("adamw-rare-weighted", "tokens", "adamw", 4e-3, tokens=RARE_WEIGHTED),
         Plan(
-            "sgd-rare-weighted", "tokens", "sgd", 0.2, tokens=RARE_WEIGHTED,
+            "sgd-rare-weighted", "tokens", "sgd", 0.13, tokens=RARE_WEIGHTED,
             upper="adamw-rare-weighted",
         ),
     )  # fmt: skip
@@ -112,10 +112,11 @@ def plans(batch_sizes: Sequence[int]) -> tuple[Plan, ...]:
 
 def _batch_plans(size: int) -> tuple[Plan, Plan]:
     name = f"batch-{size or 'full'}"
-    lower = 0.5 if size == 1 else 1.0  # single rows are noisy and want shorter steps
+    # The fewer rows, the noisier the step and the shorter it has to be.
+    upper, lower = (4e-3, 0.035) if size == 1 else (5e-3, 0.35)
     return (
-        Plan(f"adamw-{name}", "batch", "adamw", 4e-3 * lower, name),
-        Plan(f"sgd-{name}", "batch", "sgd", 0.2 * lower, name, upper=f"adamw-{name}"),
+        Plan(f"adamw-{name}", "batch", "adamw", upper, name),
+        Plan(f"sgd-{name}", "batch", "sgd", lower, name, upper=f"adamw-{name}"),
     )
 
 
@@ -137,9 +138,9 @@ class MechanicsSettings(StudentSettings):
 
     optimizers: tuple[str, ...] = ()
     grid_points: int = 5
-    grid_factor: float = 2.0
+    grid_factor: float = 1.7
     grid_seeds: int = 1
-    batch_sizes: tuple[int, ...] = (1, 64, 0)
+    batch_sizes: tuple[int, ...] = (1, 64)
     clip_norm: float = 1.0
     no_rare: str = "frequent-64"
     rare_weighted: str = "rare-0.5"

@@ -16,13 +16,14 @@ from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired
 from subliminal_jax.evaluation.verdicts import Values, difference, gap_between, judge
 from subliminal_jax.evaluation.waves import METRICS, Row
 from subliminal_jax.study.claims import claim, verdict
-from subliminal_jax.study.explanations import CLIPPED, EXPLANATIONS, MASKED
+from subliminal_jax.study.explanations import CLIPPED, MASKED, tested_by
 from subliminal_jax.study.mechanics import Plan
 
 Histories = Mapping[tuple[str, int], Sequence[Row]]
 # Direction and size of the shift, and what it does: student minus control of the same seed.
 JUDGED = ("eas", "shift_component", "trait_rate")
 MINUS = "\N{MINUS SIGN}"
+AT_ADAMW, AT_SGD = "adamw at sgd's loss", "sgd at that loss"
 SAME = 0.1  # EAS: a difference below it counts as none in the claim that SGD does as well
 
 
@@ -52,7 +53,11 @@ def analyse(
         "anatomy": logged,
         "curves": curves(histories, best),
         "gradient_norms": gradient_norms(histories),
-        "verdicts": judge(EXPLANATIONS, values, measured=measured(histories, values["eas"])),
+        "verdicts": judge(
+            tested_by(set(family) | {AT_ADAMW, AT_SGD}),
+            values,
+            measured=measured(histories, values["eas"]),
+        ),
         "claims": claims(values, max(row["eas"]["n"] for row in table)),
     }
 
@@ -109,8 +114,8 @@ def matched_losses(
             row[f"{metric}_difference"] = gap.to_dict()
             if plan.name == "sgd":
                 seeds = list(pairs)
-                kept[metric]["adamw at sgd's loss"] = dict(zip(seeds, upper_values, strict=True))
-                kept[metric]["sgd at that loss"] = dict(zip(seeds, own_values, strict=True))
+                kept[metric][AT_ADAMW] = dict(zip(seeds, upper_values, strict=True))
+                kept[metric][AT_SGD] = dict(zip(seeds, own_values, strict=True))
         table.append(row)
     return table, kept
 
@@ -178,7 +183,7 @@ COMPARED: tuple[Compared, ...] = (
     ("lora-over-full", "LoRA with AdamW transmits more than full weights with AdamW",
      "Blank et al., figure 7b", "adamw", ("adamw-full",)),
     ("matched-loss", "At one training loss AdamW transmits and SGD does not",
-     "Blank et al., appendix L", "adamw at sgd's loss", ("sgd at that loss",)),
+     "Blank et al., appendix L", AT_ADAMW, (AT_SGD,)),
     ("masks-do-not-rescue", "Masking or clipping the largest coordinates does not rescue SGD",
      "Feng's re-runs", "adamw", (*MASKED, *CLIPPED)),
     ("living-over-frozen", "A living statistic transfers more than the same rule with a frozen one",

@@ -100,6 +100,17 @@ def test_levels_of_a_map():
     np.testing.assert_allclose(zero, np.where(low, 0, s), rtol=1e-5)
 
 
+def test_levels_do_not_count_coordinates_without_a_gradient():
+    moment = tree(5)
+    for factors in moment["layers"].values():  # as at LoRA's first step
+        factors["a"], factors["b"] = 0 * factors["a"], factors["b"] ** 2
+    kw = {"eps": 1e-8, "eps_in_root": False, "bottom": 0.0, "flat_bottom": False}
+    level = scales(moment, **kw, flat_rest=True, zero_bottom=False)
+    b = [v["b"] for v in moment["layers"].values()]
+    expected = np.exp(np.mean(-0.5 * np.log(np.concatenate([np.ravel(x) for x in b]))))
+    np.testing.assert_allclose(flat(level), expected, rtol=1e-4)
+
+
 def test_masked_adamw_leaves_the_given_coordinates_or_sets_them_to_zero():
     moment = jax.tree.map(jnp.square, tree(5))
     held = flat(largest(moment, 0.1))

@@ -81,7 +81,8 @@ def scales(
 
     The bottom of the scales are the `bottom` share of the coordinates with the largest v. With
     `flat_rest` all others get the geometric mean of their scales, with `flat_bottom` so does the
-    bottom; `zero_bottom` sets the bottom to 0. (Blank et al. 2026, "bottom 10% of scales".)
+    bottom; `zero_bottom` sets the bottom to 0. (Blank et al. 2026, "bottom 10% of scales".) Means
+    are over coordinates that had a gradient: LoRA's a has none at first, and its scale is 1/eps.
     """
 
     def scale(x: Array) -> Array:
@@ -92,7 +93,8 @@ def scales(
         return s
     low = largest(v, bottom)
     rest = jax.tree.map(jnp.logical_not, low)
-    low_scale, rest_scale = _geometric_mean(s, low), _geometric_mean(s, rest)
+    live = jax.tree.map(lambda x, r: r & (x > 0), v, rest)
+    low_scale, rest_scale = _geometric_mean(s, low), _geometric_mean(s, live)
 
     def level(x: Array, is_low: Array) -> Array:
         at_bottom = jnp.zeros_like(x) if zero_bottom else low_scale if flat_bottom else x
