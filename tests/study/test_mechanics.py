@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.study.explanations import EXPLANATIONS
+from subliminal_jax.study.explanations import EXPLANATIONS, tested_by
 from subliminal_jax.study.mechanics import (
     MechanicsSettings,
     adam_moments,
@@ -40,6 +40,20 @@ def test_arms_are_told_apart_and_every_named_one_exists():
     used |= {arm for _, _, _, larger, smaller in COMPARED for arm in (larger, *smaller)}
     at_loss = {"adamw at sgd's loss", "sgd at that loss"}
     assert used - at_loss <= set(names)
+
+
+def test_predictions_of_arms_that_were_not_trained_are_left_out():
+    names = {"adamw", "sgd", "sgd-masked-1%", "rmsprop"}
+    arms = {
+        arm
+        for explanation in tested_by(names)
+        for prediction in explanation.predictions
+        for arm in (*prediction.arms, *(a for pair in prediction.pairs for a in pair))
+    }
+    assert arms == names
+    assert tested_by({plan.name for plan in ALL} | {"adamw at sgd's loss", "sgd at that loss"}) == [
+        *EXPLANATIONS
+    ]
 
 
 def test_grids_are_around_the_centre_or_as_given():
