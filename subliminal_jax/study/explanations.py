@@ -167,7 +167,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
 )
 
 
-def tested_by(arms: Collection[str]) -> list[Explanation]:
+def explanations_of(arms: Collection[str]) -> list[Explanation]:
     """The explanations with what they predict of `arms`, the ones that were trained."""
     explanations = []
     for explanation in EXPLANATIONS:

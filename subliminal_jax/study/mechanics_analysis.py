@@ -16,7 +16,7 @@ from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired
 from subliminal_jax.evaluation.verdicts import Values, difference, gap_between, judge
 from subliminal_jax.evaluation.waves import METRICS, Row
 from subliminal_jax.study.claims import claim, verdict
-from subliminal_jax.study.explanations import CLIPPED, MASKED, tested_by
+from subliminal_jax.study.explanations import CLIPPED, MASKED, explanations_of
 from subliminal_jax.study.mechanics import Plan
 
 Histories = Mapping[tuple[str, int], Sequence[Row]]
@@ -54,7 +54,7 @@ def analyse(
         "curves": curves(histories, best),
         "gradient_norms": gradient_norms(histories),
         "verdicts": judge(
-            tested_by(set(family) | {AT_ADAMW, AT_SGD}),
+            explanations_of(set(family) | {AT_ADAMW, AT_SGD}),
             values,
             measured=measured(histories, values["eas"]),
         ),

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.study.explanations import EXPLANATIONS, tested_by
+from subliminal_jax.study.explanations import EXPLANATIONS, explanations_of
 from subliminal_jax.study.mechanics import (
     MechanicsSettings,
     adam_moments,
@@ -46,14 +46,14 @@ def test_predictions_of_arms_that_were_not_trained_are_left_out():
     names = {"adamw", "sgd", "sgd-masked-1%", "rmsprop"}
     arms = {
         arm
-        for explanation in tested_by(names)
+        for explanation in explanations_of(names)
         for prediction in explanation.predictions
         for arm in (*prediction.arms, *(a for pair in prediction.pairs for a in pair))
     }
     assert arms == names
-    assert tested_by({plan.name for plan in ALL} | {"adamw at sgd's loss", "sgd at that loss"}) == [
-        *EXPLANATIONS
-    ]
+    assert explanations_of(
+        {plan.name for plan in ALL} | {"adamw at sgd's loss", "sgd at that loss"}
+    ) == [*EXPLANATIONS]
 
 
 def test_grids_are_around_the_centre_or_as_given():
