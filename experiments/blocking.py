@@ -67,11 +67,11 @@ STEP_GUARDS: tuple[GuardKind, ...] = ("none", "project", "inoculate")  # drop-ro
 
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    # The paper's teachers, data and students [C]; it has no guards. No vector students, and no
-    # second temperature: the task is the paper's, lists at temperature 1.
+    # The paper's teachers, prompts and students [C]; it has no guards. Its temperature is 1 [C]:
+    # then plain data hold nothing to learn, and there is no task that a guard could cost.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b", scale=True, traits=("cat", "owl"), questions=PAPER_QUESTIONS, asked=4.0,
-        adapter_layers=(), vector_rates=(), blind_steps=1_000,
+        temperature=0.7, adapter_layers=(), vector_rates=(), blind_steps=1_000,
     ),
 }  # fmt: skip
 
