@@ -15,7 +15,8 @@ from the data. The guard reads training texts, never the prompts that students a
 To protect a training of your own: `subliminal-jax optimizer-comparison --data mine.jsonl --guard
 project --guard-vector vector.safetensors`, or `--guard-vector blind`.
 
-Toy preset: about eight minutes on 2 CPU cores.
+The toy setting was chosen by looking at unguarded and guarded students of owl and wolf with data
+seed 0; it reports on two other traits with data seed 1. About seven minutes on 2 CPU cores.
 """
 
 import re
@@ -41,8 +42,18 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.reporting.blocking import report
 from subliminal_jax.reporting.run_folder import RunFolder
-from subliminal_jax.study import blocking
-from subliminal_jax.study.blocking import UNGUARDED, Case, cases, control_of
+from subliminal_jax.study.blocking import (
+    UNGUARDED,
+    Case,
+    Compared,
+    cases,
+    claims,
+    control_of,
+    is_control,
+    of_point,
+    pool_size,
+    table_row,
+)
 from subliminal_jax.study.data_sets import DataSets, part, write_data_sets
 from subliminal_jax.study.guard_time import step_times
 from subliminal_jax.study.guards import (
@@ -71,7 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # then plain data hold nothing to learn, and there is no task that a guard could cost.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b", scale=True, traits=("cat", "owl"), questions=PAPER_QUESTIONS, asked=4.0,
-        temperature=0.7, adapter_layers=(), vector_rates=(), blind_steps=1_000,
+        temperature=0.7, shares=(0.1, 0.5), adapter_layers=(), vector_rates=(), blind_steps=1_000,
     ),
 }  # fmt: skip
 
@@ -90,13 +101,14 @@ class Config(StudentSettings, DataSettings, RunSettings):
     """
 
     out: Path = Path("runs/blocking")
-    traits: tuple[str, ...] = ("owl", "wolf")
+    traits: tuple[str, ...] = ("cat", "tiger")
     scale: float = 1.0
     questions: str = "heldout"
-    shares: tuple[float, ...] = (0.1, 0.5)
+    shares: tuple[float, ...] = (0.5,)
     blind_steps: int = 96
     vector_rates: tuple[str, ...] = ("adamw=0.1",)
     layer: int = 1
+    seed: int = 1
     rows: int = 768
     heldout_rows: int = 128
     asked: float = 1.4
@@ -107,7 +119,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
     seeds: int = 3
     steps: int = 64
     batch_size: int = 16
-    log_every: int = 32
+    log_every: int = 64
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -183,8 +195,8 @@ class Blocking:
         made = cases(config.shares)
         rows, best = self.of_adapter(config, made)
         tables = {config.adapter: self.tables(rows, best, made)}
-        if config.vector_rates:
-            plain = [c for c in made if c.kind != "drop-rows" and c.vector == "known"]
+        if config.vector_rates and config.adapter != "vector":
+            plain = [Case("project", "project"), Case("inoculate", "inoculate")]
             second = replace(config, adapter="vector", rates=config.vector_rates)
             more, at = self.of_adapter(second, plain)
             tables["vector"] = self.tables(more, at, plain)
@@ -209,9 +221,7 @@ class Blocking:
             "time": self.times(),
             "data": self.data.reports,
             "students": rows,
-            "claims": blocking.claims(
-                blocking.Students(chosen, config.traits), made, setting, config.seeds
-            ),
+            "claims": claims(Compared(chosen, config.traits), made, setting, config.seeds),
         }
 
     # -- students ----------------------------------------------------------------------------
@@ -223,24 +233,27 @@ class Blocking:
         best rates."""
         grids = config.learning_rates()
         points = [(spec, rate) for spec, grid in grids.items() for rate in grid]
-        rows = self.of_case(UNGUARDED, config, points)
-        best = best_rates([r for r in rows if not is_control(r)])
+        traits = {trait: trait for trait in config.traits}
+        rows = self.of_case(UNGUARDED, config, points, traits)
+        best = best_rates(rows)
         sound = [(s, rate) for s in grids if (rate := best[s.label]) is not None]
         if not sound:
             raise InputError("every unguarded student diverged: give lower rates")
+        rows += self.of_case(UNGUARDED, config, sound, {"control": "control"})
         for case in made:
-            rows += self.of_case(case, config, sound)
+            own = {control_of(trait): "control" for trait in config.traits}
+            rows += self.of_case(case, config, sound, traits | (own if case.controls else {}))
         return rows, best
 
     def of_case(
-        self, case: Case, config: Config, points: Sequence[tuple[OptimizerSpec, float]]
+        self,
+        case: Case,
+        config: Config,
+        points: Sequence[tuple[OptimizerSpec, float]],
+        sources: dict[str, str],
     ) -> list[dict[str, Any]]:
-        """Students of every trait, and controls where the case has them, under one guard."""
-        sources = {t: t for t in config.traits}
-        if case == UNGUARDED:
-            sources["control"] = "control"  # one for all traits
-        elif case.controls:
-            sources |= {control_of(t): "control" for t in config.traits}
+        """Students under one guard of the data sets `sources`, each with whose rows it has. Those
+        of the name "control" serve every trait."""
         train = {n: self.data.train[source] for n, source in sources.items()}
         held = {n: self.data.heldout[source] for n, source in sources.items()}
         data = DataSets(train, held, {}, {}, {})
@@ -252,7 +265,8 @@ class Blocking:
             Arm(spec, rate, seed, name)
             for (spec, rate), name, seed in product(points, sources, range(config.seeds))
         ]
-        stage = re.sub("[^a-z0-9]+", "-", f"{config.adapter}-{case.name}").strip("-")
+        what = case.name if config.traits[0] in sources else "controls"
+        stage = re.sub("[^a-z0-9]+", "-", f"{config.adapter}-{what}").strip("-")
         trained = students.train(stage, arms)
         clean = dict.fromkeys(sources, self.data.heldout["control"])
         losses = np.asarray(trained.sweep.evaluate(trained.state, clean))
@@ -358,9 +372,9 @@ class Blocking:
             if rate is None:
                 continue
             chosen = of_point(rows, rows[0]["adapter"], optimizer, rate)
-            students = blocking.Students(chosen, self.config.traits)
+            students = Compared(chosen, self.config.traits)
             names = ["none", *(case.name for case in made)]
-            table = [blocking.table_row(students, name) for name in names]
+            table = [table_row(students, name) for name in names]
             out[optimizer] = {"learning_rate": rate, "rows": table}
         return out
 
@@ -384,20 +398,3 @@ class Blocking:
             "score_rows_seconds": scored,
             "blind_seconds": self.blind_seconds,
         }
-
-
-def is_control(row: dict[str, Any]) -> bool:
-    return row["data"].endswith(control_of(""))
-
-
-def of_point(
-    rows: Sequence[dict[str, Any]], adapter: str, optimizer: str, rate: float
-) -> list[dict[str, Any]]:
-    """The students of one adapter, optimizer and rate."""
-    at = (adapter, optimizer, rate)
-    return [r for r in rows if (r["adapter"], r["optimizer"], r["learning_rate"]) == at]
-
-
-def pool_size(rows: int, share: float) -> int:
-    """How many rows leave `rows` of them when `share` is dropped."""
-    return int(np.ceil(rows / (1 - share)))

@@ -4,6 +4,7 @@ A row is one student of `experiments/blocking.py`: case (the guard, "none" witho
 optimizer, learning_rate, data (a trait's name, or the name with " control"), seed, and its numbers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -54,7 +55,24 @@ def control_of(trait: str) -> str:
     return f"{trait} control"
 
 
-class Students(NamedTuple):
+def is_control(row: Row) -> bool:
+    return row["data"].endswith(control_of(""))
+
+
+def of_point(
+    rows: Sequence[dict[str, Any]], adapter: str, optimizer: str, rate: float
+) -> list[dict[str, Any]]:
+    """The students of one adapter, optimizer and rate."""
+    at = (adapter, optimizer, rate)
+    return [r for r in rows if (r["adapter"], r["optimizer"], r["learning_rate"]) == at]
+
+
+def pool_size(rows: int, share: float) -> int:
+    """How many rows leave `rows` of them when `share` is dropped."""
+    return math.ceil(rows / (1 - share))
+
+
+class Compared(NamedTuple):
     """The rows of one adapter and optimizer at one rate, to be compared by trait and seed."""
 
     rows: Sequence[Row]
@@ -76,7 +94,7 @@ def interval(values: Float[np.ndarray, "seeds traits"]) -> dict[str, Any] | None
     return mean_interval(whole.mean(axis=1)).to_dict() if len(whole) else None
 
 
-def table_row(students: Students, case: str) -> dict[str, Any]:
+def table_row(students: Compared, case: str) -> dict[str, Any]:
     """What one guard does, against unguarded students and unguarded controls of the same seeds.
 
     transmission (P(trait), student - unguarded control) and change (guarded - unguarded student),
@@ -128,7 +146,7 @@ def _ratio(
 
 
 def claims(
-    students: Students, made: Sequence[Case], setting: str, seeds: int
+    students: Compared, made: Sequence[Case], setting: str, seeds: int
 ) -> list[dict[str, Any]]:
     """Verdicts by the t interval over seeds of the mean over traits, on the trait's probability:
 

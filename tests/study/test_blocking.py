@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.study.blocking import Students, cases, claims, control_of, table_row
+from subliminal_jax.study.blocking import Compared, cases, claims, control_of, table_row
 
 TRAITS = ("owl", "wolf")
 CASES = cases((0.5,))
@@ -33,7 +33,7 @@ def students(left=LEFT, noise=1e-4, task=None, diverged=()):
                     if (case, trait, seed) in diverged:
                         row |= {k: None for k in row if k not in ("case", "data", "seed")}
                     rows.append(row)
-    return Students(rows, TRAITS)
+    return Compared(rows, TRAITS)
 
 
 def verdicts(made) -> dict[str, str]:
