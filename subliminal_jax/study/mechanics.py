@@ -77,7 +77,8 @@ def plans(batch_sizes: Sequence[int]) -> tuple[Plan, ...]:
         Plan("frozen-map-momentum", maps, "frozen_map:b1=0.9", 8e-3, MAPS),
         Plan("frozen-map-flat-rest", maps, "frozen_map:flat_rest=true", 2.5e-3, MAPS),
         Plan(
-            "frozen-map-zero-bottom", maps, "frozen_map:flat_rest=true,zero_bottom=true", 2.5e-3, MAPS
+            "frozen-map-zero-bottom", maps,
+            "frozen_map:flat_rest=true,zero_bottom=true", 2.5e-3, MAPS,
         ),
         Plan(
             "frozen-map-two-levels", maps,
