@@ -115,12 +115,10 @@ def into_readme(text: str, runs: Sequence[Stored]) -> str:
     before, rest = text.split(START)
     _, after = rest.split(END)
     rows = [row for run in runs for row in run.claims]
-    lines = ["| claim | our number | verdict |", "|---|---|---|"]
-    lines += [
-        "| " + " | ".join(x.replace("|", "\\|") for x in (r["claim"], r["number"], r["verdict"]))
-        + " |"
-        for r in rows
-    ]  # fmt: skip
+    lines = ["| run/claim | what is claimed | our number | verdict |", "|---|---|---|---|"]
+    for row in rows:
+        cells = f"`{row['id']}`", row["claim"], row["number"], row["verdict"]
+        lines.append("| " + " | ".join(x.replace("|", "\\|") for x in cells) + " |")
     return before + START + "\n\n" + "\n".join(lines) + "\n\n" + END + after
 
 
