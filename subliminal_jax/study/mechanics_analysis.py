@@ -193,19 +193,30 @@ COMPARED: tuple[Compared, ...] = (
 )  # fmt: skip
 
 
+# What a comparison is judged by: the claims are about the trait; with a random vector, whose trait
+# is incidental, the alignment says more.
+BY: tuple[tuple[str, str, str], ...] = (
+    ("trait_rate", "", " (by trait rate)"),
+    ("eas", "-eas", " (by alignment, EAS)"),
+)
+
+
 def claims(values: Mapping[str, Values], seeds: int) -> list[dict[str, Any]]:
-    """Each comparison's verdict is by the trait rate; alignment and size stand beside it."""
+    """Each comparison twice, by the trait rate and by the alignment; both rows hold all numbers."""
     rows = []
     for name, says, section, larger, smaller in COMPARED:
-        trait = {arm: difference(values["trait_rate"], larger, arm) for arm in smaller}
-        known = {arm: d for arm, d in trait.items() if d is not None}
-        if not known:
-            continue
-        arm = min(known, key=lambda a, known=known: known[a].mean)  # type: ignore[misc]
-        d = known[arm]
-        number = f"{larger} {MINUS} {arm}: {_numbers(values, larger, arm)}"
-        id = f"optimizer_mechanics/{name}"
-        rows.append(claim(id, says, section, SETTING, number, seeds, verdict(d.low, d.high)))
+        for metric, suffix, by in BY:
+            found = {arm: difference(values[metric], larger, arm) for arm in smaller}
+            known = {arm: d for arm, d in found.items() if d is not None}
+            if not known:
+                continue
+            arm = min(known, key=lambda a, known=known: known[a].mean)  # type: ignore[misc]
+            d = known[arm]
+            number = f"{larger} {MINUS} {arm}: {_numbers(values, larger, arm)}"
+            id = f"optimizer_mechanics/{name}{suffix}"
+            rows.append(
+                claim(id, says + by, section, SETTING, number, seeds, verdict(d.low, d.high))
+            )
     eas = difference(values["eas"], "adamw", "sgd")
     if eas is not None:
         rows.append(
