@@ -119,7 +119,10 @@ def into_readme(text: str, runs: Sequence[Stored]) -> str:
     for row in rows:
         cells = f"`{row['id']}`", row["claim"], row["number"], row["verdict"]
         lines.append("| " + " | ".join(x.replace("|", "\\|") for x in cells) + " |")
-    return before + START + "\n\n" + "\n".join(lines) + "\n\n" + END + after
+    counts = ", ".join(f"{sum(r['verdict'] == v for r in rows)} {v}" for v in VERDICTS)
+    folded = f"<details><summary>{len(rows)} claims: {counts}</summary>"
+    body = "\n".join(lines)
+    return f"{before}{START}\n\n{folded}\n\n{body}\n\n</details>\n\n{END}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
