@@ -6,18 +6,20 @@ against half of the gap, so that "it closes the gap" and "it does not" both have
 neither is the default:
 
   rescues   some of the arms closes the lower arm's gap: its difference to the lower arm is clear of
-            zero and at least half of the gap. Refuted if every one of them stays below half
-            (the interval's upper end, or a mean clear of zero yet below half).
-  spares    each of the arms stays within half a gap of the upper arm; refuted if one falls by more.
+            zero and at least half of the gap. Refuted if the interval of every one of them ends
+            below half.
+  spares    each of the arms stays within half a gap of the upper arm, to the interval's end;
+            refuted if one falls by half or more, clear of zero.
   harms     some of the arms falls by half a gap or more below the upper arm, clear of zero; refuted
-            if none falls by so much.
-  vanishes  for each pair (upper, lower) of arms the difference is below half of the gap; refuted
-            if one is clear of zero and at least half.
-  exceeds   for each pair (first, second) the first is larger, clear of zero; refuted if one is
-            smaller, clear of zero, or if the interval's upper end is below a quarter of the gap.
+            if the interval of every one of them ends before that.
+  vanishes  for each pair (upper, lower) of arms the interval of the difference ends below half of
+            the gap; refuted if one is clear of zero and at least half.
+  exceeds   for each pair (first, second) the first is larger, clear of zero; refuted if the
+            interval of one ends below a quarter of the gap.
   measured  a difference that is not a metric of arms is positive, clear of zero; refuted if it is
             negative, clear of zero.
 
+What is neither stays open: a difference clear of zero whose interval holds half of the gap, say.
 An arm that "rescues" is chosen among several after the fact, which favours the explanation.
 """
 
@@ -87,9 +89,9 @@ def gap_between(values: Values, upper: str, lower: str) -> float | None:
 
 def closes(d: Interval, gap: float) -> bool | None:
     """Whether a difference to the lower arm closes half of the gap or more; None: undecided."""
-    if d.low > 0:
-        return d.mean >= gap / 2
-    return False if d.high < gap / 2 else None
+    if d.high < gap / 2:
+        return False
+    return True if d.low > 0 and d.mean >= gap / 2 else None
 
 
 def falls(d: Interval, gap: float) -> bool | None:
