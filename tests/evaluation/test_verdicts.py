@@ -63,6 +63,14 @@ def test_rescue_needs_one_arm_that_closes_half_of_the_gap(arms, expected):
     ("arm", "spares", "harms"),
     [("most", True, False), ("over", True, False), ("lost", False, True), ("noisy", None, None)],
 )
+def test_sparing_and_harming_are_judged_against_the_upper_arm(arm, spares, harms):
+    values = VALUES | {"noisy": {0: -2.0, 1: 1.0, 2: 3.0}}
+    assert holds("spares", arm, values=values) is spares
+    assert holds("harms", arm, values=values) is harms
+    assert holds("spares", "most", "lost") is False  # one that falls refutes
+    assert holds("harms", "most", "lost") is True  # one that falls is enough
+
+
 def test_a_difference_clear_of_zero_whose_interval_holds_half_of_the_gap_decides_nothing():
     straddling = {seed: v + d for (seed, v), d in
                   zip(VALUES["sgd"].items(), (0.32, 0.45, 0.4), strict=True)}  # fmt: skip
@@ -72,14 +80,6 @@ def test_a_difference_clear_of_zero_whose_interval_holds_half_of_the_gap_decides
     assert holds("rescues", "straddling", values=values) is None
     assert holds("vanishes", ("straddling", "sgd"), values=values) is None
     assert holds("exceeds", ("straddling", "sgd"), values=values) is True
-
-
-def test_sparing_and_harming_are_judged_against_the_upper_arm(arm, spares, harms):
-    values = VALUES | {"noisy": {0: -2.0, 1: 1.0, 2: 3.0}}
-    assert holds("spares", arm, values=values) is spares
-    assert holds("harms", arm, values=values) is harms
-    assert holds("spares", "most", "lost") is False  # one that falls refutes
-    assert holds("harms", "most", "lost") is True  # one that falls is enough
 
 
 def test_a_gap_vanishes_below_half_and_persists_above():
