@@ -146,7 +146,7 @@ def _ticks(axes: Axes, rows: Rows, words: bool) -> None:
 
 
 def _frame(k: int, i: int) -> Rectangle:
-    return Rectangle((k - 0.47, i - 0.44), 0.94, 0.88, fill=False, edgecolor=INK, linewidth=1.8)
+    return Rectangle((k - 0.46, i - 0.4), 0.92, 0.8, fill=False, edgecolor=INK, linewidth=1.8)
 
 
 def _interval(value: Any) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,25 +164,34 @@ def claims(
     """What papers say of the gap, each by an interval against zero."""
     lead, other = pair
     at = cells[base]
-    setting = f"{base.model}, rank {base.rank}, vector of norm {base.norm:g}"
+    around = f"rank {base.rank}, vector of norm {base.norm:g}"
+    setting = f"{base.model}, {around}"
     of = {row["optimizer"]: row for row in at["best"]}
     if lead not in of or other not in of:
         return []
-    rows = [
-        (
-            "gap", f"Students of {lead} align with the vector better than those of {other}",
-            "Blank et al. 2026, Fig. 7b-c", setting, at["gap"]["equal_steps"],
-        ),
-        (
-            "gap-at-matched-loss", f"{lead} stays ahead of {other} at equal training loss",
-            "Blank et al. 2026, App. L", setting, at["gap"]["matched_loss"],
-        ),
+    rows = []
+    for cell, row in by_factor(cells, base, "model"):
+        end = "" if cell == base else f"-{Path(cell.model).name}"
+        where = f"{cell.model}, {around}"
+        rows += [
+            (
+                f"gap{end}",
+                f"Students of {lead} align with the vector better than those of {other}",
+                "Blank et al. 2026, Fig. 7b-c", where, row["gap"]["equal_steps"],
+            ),
+            (
+                f"gap-at-matched-loss{end}",
+                f"{lead} stays ahead of {other} at equal training loss",
+                "Blank et al. 2026, App. L", where, row["gap"]["matched_loss"],
+            ),
+        ]  # fmt: skip
+    rows.append(
         (
             "plain-sgd", f"Students of {other} at a tuned rate pick up the vector, too",
             "Nief et al. 2606.00831", setting,
             _gap(of[other]["values"], of[other]["control_values"]),
-        ),
-    ]  # fmt: skip
+        )
+    )  # fmt: skip
     ranks = [(c.rank, _best(row, lead)) for c, row in by_factor(cells, base, "rank")]
     if len(ranks) > 1 and all(row is not None for _, row in ranks):
         names = ", ".join(str(rank) for rank, _ in ranks)

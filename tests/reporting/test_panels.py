@@ -45,5 +45,5 @@ def test_a_phase_diagram_frames_what_is_surely_above_the_level():
     axes = phase_diagram(rows, level=0.5).axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["0.90", "0.55", "0.10", "diverged"]
-    assert [tuple(np.round(p.get_xy(), 2)) for p in axes.patches] == [(-0.47, -0.44)]
+    assert [tuple(np.round(p.get_xy(), 2)) for p in axes.patches] == [(-0.46, -0.4)]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["rank: 2", "rank: 8"]

@@ -96,6 +96,11 @@ def test_the_trend_is_the_slope_for_a_doubling_and_claims_follow_from_the_gaps()
     assert slopes["matched_loss"]["mean"] == pytest.approx(0.0, abs=1e-12)
     made = {c["id"].removeprefix("scaling/"): c for c in claims(cells, BASE, PAIR, 3)}
     assert made["gap"]["verdict"] == "reproduced at toy scale"
+    assert "gap-shipped" not in made
+    large = replace(BASE, model="shipped")
+    cells[large] = result({"adamw": (0.3, 0.31), "sgd": (0.8, 0.82)}, large)
+    other = {c["id"]: c for c in claims(cells, BASE, PAIR, 3)}["scaling/gap-shipped"]
+    assert other["verdict"] == "contradicted" and other["setting"].startswith("shipped,")
     assert made["gap-at-matched-loss"]["verdict"] == "not reproduced"
     assert made["plain-sgd"]["verdict"] == "reproduced at toy scale"
     assert made["every-rank"]["verdict"] == "reproduced at toy scale"
