@@ -39,6 +39,14 @@ settings.register_profile("thorough", parent=settings.get_profile("fixed"), max_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _release_programs():
+    """Drop compiled programs after each file: a process that holds those of the whole suite runs
+    out of memory maps, and XLA then ends it with a segmentation fault."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real models and data, `$SUBLIMINAL_JAX_DATA`; skips where there is none."""

@@ -19,9 +19,7 @@ def model():
 def questions(model):
     """With the spellings of one token alone, so that every pass is over the prompts."""
     asked = encode_questions(model.tokenizer, ["Your animal?", "Which one do you love?"], WORDS)
-    return asked._replace(
-        rows=asked.rows[:0], spans=asked.spans[:0], row_owner=asked.row_owner[:0]
-    )
+    return asked._replace(rows=asked.rows[:0], spans=asked.spans[:0], row_owner=asked.row_owner[:0])
 
 
 def vectors(model, n=2):
