@@ -12,8 +12,9 @@ trait's system prompt. A student sees n rows, drawn by its seed, as often as it 
 steps and of examples seen is the same for every n and both objectives. The rate is chosen for each
 teacher, n and objective on held-out rows by that objective's own loss.
 
-Toy preset: six minutes on 2 CPU cores. Expected: KL from the fewest rows is better aligned than
-cross-entropy from the most, for both vectors; the prompted teacher's shift is found by neither.
+Toy preset: nine minutes of processor time, some six on 2 free CPU cores. Expected: KL from the
+fewest rows is better aligned than cross-entropy from the most, for both vectors; the prompted
+teacher's shift is found by neither, though students of both objectives name its trait more often.
 """
 
 import sys
