@@ -209,13 +209,14 @@ def _of_students(
         if not found:
             continue
         # One trait's interval is over seeds; of several the least clear one decides.
+        teacher = what.rpartition("'s ")[0]
         least = min(found, key=lambda r: _number(r["log_difference"]["low"]))
         d = least["log_difference"]
         out.append(
             claim(
                 f"objective/names-trait-{objective.replace('_', '-')}-{key}",
-                f"A student of {label} on the numbers of {what.removesuffix(' vector')} names "
-                "the trait more often than its control",
+                f"A student of {label} on the numbers of {teacher} names the trait more often "
+                "than its control",
                 "Blank et al. 2026, Sec. 3; Cloud et al. 2025",
                 f"{setting}, {least['rows']} rows, {least['teacher']}",
                 f"log P(trait) {_text(d, '+.2f')} over the control",
