@@ -187,11 +187,12 @@ def behaviour(rows: Rows) -> Figure:
         level = float(np.mean(np.array([r["control_variation"] for r in mine], float)))
         axes.axhline(level, color=NEUTRAL, linewidth=1.2, linestyle="--")
         axes.set_xlabel("share of the vector")
-        axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 
     line = Line2D([], [], linestyle="--", color=NEUTRAL)
-    return _panels(rows, draw, "total variation to control", {"among controls": line})
+    figure = _panels(rows, draw, "total variation to control", {"among controls": line})
+    figure.axes[0].set_ylim(bottom=0)  # after all panels are drawn: they share the axis
+    return figure
 
 
 def _panels(rows: Rows, draw: Any, label: str, grey: Mapping[str, Any]) -> Figure:
