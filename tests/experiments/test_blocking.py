@@ -60,8 +60,8 @@ def test_guarded_students_are_others(results):
 
 def test_gains_are_shares_of_the_unguarded_ones(results):
     rows = {r["case"]: r for r in results["tables"]["lora"]["adamw"]["rows"]}
-    assert rows["none"]["gain"]["mean"] == pytest.approx(1)
-    assert rows["none"]["control_task_gain"]["mean"] == pytest.approx(1)
+    for share in ("gain", "control_task_gain"):  # None where nothing was learnt to be shared
+        assert rows["none"][share] is None or rows["none"][share]["mean"] == pytest.approx(1)
     assert rows["none"]["change"]["mean"] == rows["none"]["control_shift"]["mean"] == 0
     for row in rows.values():
         left, whole = row["transmission"]["mean"], rows["none"]["transmission"]["mean"]

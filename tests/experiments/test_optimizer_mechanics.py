@@ -56,7 +56,7 @@ def test_matched_losses_verdicts_and_claims_are_whole(results):
     matched = {row["optimizer"]: row for row in results["matched_loss"]}
     assert matched["sgd-no-rare"]["upper"] == "adamw-no-rare"
     assert {"sgd", "frozen-map"} < matched.keys() and "adamw" not in matched
-    assert len(results["verdicts"]) >= 6
+    assert len(results["verdicts"]) >= 4  # those that the trained arms bear upon
     for row in results["verdicts"]:
         assert set(row["verdicts"]) == {"eas", "shift_component", "trait_rate"}
         assert row["predictions"] and all(p["says"] for p in row["predictions"])
