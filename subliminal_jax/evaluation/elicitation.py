@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from subliminal_jax.data.filters import contains_word
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstrap, rate_interval
 from subliminal_jax.models.config import ModelConfig
@@ -189,6 +190,10 @@ class SampledAnswers(NamedTuple):
         """Whether an answer's exact first word is one of `words` (singular and plural, say)."""
         wanted = {word.casefold() for word in words}
         return np.array([[first_word(text) in wanted for text in row] for row in self.texts])
+
+    def mentions(self, words: Sequence[str]) -> Bool[np.ndarray, "questions samples"]:
+        """Whether one of `words` stands in an answer as a whole word, in any case."""
+        return np.array([[contains_word(text, words) for text in row] for row in self.texts])
 
     def rate(self, words: Sequence[str]) -> Interval:
         """The share of answers that begin with one of `words`; the interval resamples questions and
