@@ -1,0 +1,1 @@
+"""Selecting training data: scores of responses under system prompts, and the rows they choose."""

@@ -1,0 +1,387 @@
+"""Log-probabilities of given responses, many at once.
+
+Two programs compute the same numbers. One reads every prompt together with one response. The other
+reads the beginning that all prompts share once, each prompt once, and each response after the
+prompt's cached keys and values; it computes fewer tokens, but rows are then padded twice. Which one
+serves a call is decided by the token slots that each would compute.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.attention import Cache
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.forward import hidden_states
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.selection.plans import (
+    TOKENS_PER_BATCH,
+    BatchPlan,
+    plan_batches,
+    planned_slots,
+    power_of_two,
+    width,
+)
+from subliminal_jax.training.losses import next_token_log_probs
+
+PromptCache = Literal["auto", "always", "never"]
+BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
+# A slot of the cached program costs this many of the plain one's: the plain attention masks by
+# index, the cached one reads the whole cache. Measured on the shipped model.
+CACHED_SLOT_COST = 1.2
+
+
+@dataclass
+class Meter:
+    """What scoring took, summed over the calls that were given this meter.
+
+    `slots` are the token positions that were computed, `tokens` those that held a token.
+    """
+
+    rows: int = 0
+    slots: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def padding_share(self) -> float:
+        """The share of computed positions that held padding."""
+        return 1 - self.tokens / self.slots if self.slots else 0.0
+
+
+def data_mesh() -> Mesh:
+    """All local devices on one axis, over which a batch is spread."""
+    devices = np.asarray(jax.local_devices())
+    return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+
+
+def response_log_probs(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+    *,
+    steering: Steering | None = None,
+    progress: Callable[[int], Any] | None = None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    prompt_cache: PromptCache = "auto",
+    mesh: Mesh | None = None,
+    meter: Meter | None = None,
+) -> Float[np.ndarray, "rows k"]:
+    """log P(response j of row i | prompt i): the float32 sum over the response's tokens, in nats.
+
+    Args:
+      prompts: token ids, ready to be answered; `responses`: for each, k lists of token ids.
+      steering: an edit of all positions, prompt and response.
+      progress: called with the number of rows done since its last call.
+      tokens_per_batch: token slots computed at once.
+      prompt_cache: read each prompt once for its k responses, or once for each; "auto" takes what
+        computes less. The numbers are equal up to rounding.
+      mesh: devices over whose axis "data" the rows of a batch are spread; see `data_mesh`.
+      meter: adds up what the call took.
+
+    Raises InputError for rows with different numbers of responses, an empty prompt or response,
+    tokens outside the vocabulary, and rows longer than the model's context.
+    """
+    lengths = _checked_lengths(model, prompts, responses)
+    _check_steering(model.cfg, steering)
+    start = time.perf_counter()
+    n, k = lengths.shape[0], lengths.shape[1] - 1
+    if n == 0 or k == 0:
+        return np.zeros((n, k), np.float32)
+    devices = 1 if mesh is None else mesh.shape["data"]
+    layout = _choose(prompts, responses, lengths, prompt_cache, tokens_per_batch, devices)
+    params = model.params if mesh is None else _replicated(model.params, mesh)
+    flat = np.zeros(n * k, np.float32)
+    left = np.full(n, k)  # responses of each row that are not scored yet
+    running: deque[tuple[Int[np.ndarray, " scored"], Array]] = deque()
+
+    def collect() -> None:
+        scored, result = running.popleft()
+        flat[scored] = np.asarray(result).reshape(-1)[: len(scored)]
+        np.subtract.at(left, scored // k, 1)
+        if progress is not None:
+            progress(int((left[np.unique(scored // k)] == 0).sum()))
+
+    common = layout.common(model.pad_id)
+    for batch in layout.batches:
+        arrays: Any = layout.arrays(batch, model.pad_id)
+        if mesh is not None:
+            arrays = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec("data")))
+        result = layout.run(params, model.cfg, steering, *common, *arrays)
+        running.append((layout.scored(batch), result))
+        if len(running) == BATCHES_IN_FLIGHT:
+            collect()
+    while running:
+        collect()
+    if meter is not None:
+        meter.rows += n
+        meter.slots += layout.slots
+        meter.tokens += layout.tokens
+        meter.seconds += time.perf_counter() - start
+    return flat.reshape(n, k)
+
+
+class _Whole:
+    """Each response after its whole prompt, a line of tokens each."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[Sequence[int]]],
+        lengths: Int[np.ndarray, "rows k_and_prompt"],
+        tokens_per_batch: int,
+        devices: int,
+    ):
+        self.prompts = prompts
+        self.responses = [response for row in responses for response in row]
+        self.k = lengths.shape[1] - 1
+        self.starts = np.repeat(lengths[:, 0], self.k)
+        self.counts = lengths[:, 1:].reshape(-1)
+        read = self.starts + self.counts - 1  # the last token is predicted, not read
+        # The second width only bounds what is unembedded: coarse, so that few programs serve.
+        targets = np.array([power_of_two(int(c)) for c in self.counts])
+        self.batches = plan_batches(read, targets, (1, 0), tokens_per_batch, devices)
+        self.slots = planned_slots(self.batches, (1, 0))
+        self.tokens = int(read.sum())
+
+    def scored(self, batch: BatchPlan) -> Int[np.ndarray, " members"]:
+        return batch.members
+
+    def common(self, pad_id: int) -> tuple[np.ndarray, ...]:
+        return ()
+
+    def arrays(self, batch: BatchPlan, pad_id: int) -> tuple[np.ndarray, ...]:
+        tokens = np.full((batch.lines, batch.major), pad_id, np.int32)
+        targets = np.full((batch.lines, batch.minor), pad_id, np.int32)
+        starts, counts = np.ones(batch.lines, np.int32), np.zeros(batch.lines, np.int32)
+        for line, unit in enumerate(batch.members):
+            response = self.responses[unit]
+            row = [*self.prompts[unit // self.k], *response[:-1]]
+            tokens[line, : len(row)] = row
+            targets[line, : len(response)] = response
+            starts[line], counts[line] = self.starts[unit], self.counts[unit]
+        return tokens, targets, starts, counts
+
+    @staticmethod
+    @partial(jax.jit, static_argnums=1)
+    def run(
+        params: Params,
+        cfg: ModelConfig,
+        steering: Steering | None,
+        tokens: Int[Array, "lines time"],
+        targets: Int[Array, "lines targets"],
+        starts: Int[Array, " lines"],
+        counts: Int[Array, " lines"],
+    ) -> Float[Array, " lines"]:
+        hidden = hidden_states(params, tokens, cfg, steering).hidden
+        ahead = jnp.arange(targets.shape[1], dtype=jnp.int32)[None]
+        at = jnp.minimum(starts[:, None] - 1 + ahead, tokens.shape[1] - 1)
+        hidden = jnp.take_along_axis(hidden, at[:, :, None], axis=1)
+        return _summed(next_token_log_probs(params, hidden, targets, cfg), counts)
+
+
+class _Cached:
+    """Each prompt once, after the beginning that all share; then its responses side by side."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[Sequence[int]]],
+        lengths: Int[np.ndarray, "rows k_and_prompt"],
+        tokens_per_batch: int,
+        devices: int,
+    ):
+        self.prompts, self.responses = prompts, responses
+        self.k = lengths.shape[1] - 1
+        self.counts = lengths[:, 1:]
+        self.shared = _common_beginning(prompts)
+        # The last token of a prompt predicts the first of each response: it is read with those.
+        own = lengths[:, 0] - 1 - len(self.shared)
+        cost = (1, self.k)
+        self.batches = plan_batches(own, self.counts.max(axis=1), cost, tokens_per_batch, devices)
+        beginnings = len(self.batches) * (width(len(self.shared)) if self.shared else 0)
+        self.slots = planned_slots(self.batches, cost) + beginnings
+        self.tokens = int(own.sum() + self.counts.sum()) + len(self.batches) * len(self.shared)
+
+    def scored(self, batch: BatchPlan) -> Int[np.ndarray, " scored"]:
+        return (batch.members[:, None] * self.k + np.arange(self.k)).reshape(-1)
+
+    def common(self, pad_id: int) -> tuple[np.ndarray, ...]:
+        S = len(self.shared)
+        tokens = np.full((1, width(S) if S else 0), pad_id, np.int32)
+        positions = np.full(tokens.shape, -1, np.int32)
+        tokens[0, :S], positions[0, :S] = self.shared, np.arange(S)
+        return tokens, positions
+
+    def arrays(self, batch: BatchPlan, pad_id: int) -> tuple[np.ndarray, ...]:
+        shape = (batch.lines, self.k, batch.minor)
+        own = np.full((batch.lines, batch.major), pad_id, np.int32)
+        inputs, targets = (np.full(shape, pad_id, np.int32) for _ in range(2))
+        lengths = np.zeros(batch.lines, np.int32)
+        counts = np.zeros((batch.lines, self.k), np.int32)
+        for line, row in enumerate(batch.members):
+            prompt = self.prompts[row][len(self.shared) :]
+            own[line, : len(prompt) - 1] = prompt[:-1]
+            lengths[line], counts[line] = len(prompt) - 1, self.counts[row]
+            for j, response in enumerate(self.responses[row]):
+                inputs[line, j, : len(response)] = [prompt[-1], *response[:-1]]
+                targets[line, j, : len(response)] = response
+        return own, lengths, inputs, targets, counts
+
+    @staticmethod
+    @partial(jax.jit, static_argnums=1)
+    def run(
+        params: Params,
+        cfg: ModelConfig,
+        steering: Steering | None,
+        beginning: Int[Array, "1 shared"],
+        beginning_positions: Int[Array, "1 shared"],
+        own: Int[Array, "lines prompt"],
+        lengths: Int[Array, " lines"],
+        inputs: Int[Array, "lines k response"],
+        targets: Int[Array, "lines k response"],
+        counts: Int[Array, "lines k"],
+    ) -> Float[Array, "lines k"]:
+        B, k, R = inputs.shape
+        S, P = beginning.shape[1], own.shape[1]
+        read = partial(hidden_states, params, cfg=cfg, steering=steering)
+        start = jnp.sum(beginning_positions >= 0, dtype=jnp.int32)
+        at = jnp.arange(P, dtype=jnp.int32)[None]
+        positions = jnp.where(at < lengths[:, None], start + at, -1)
+        if S == 0:
+            cache = read(tokens=own, positions=positions, cache_slots=P + R).cache
+        else:
+            cache = read(
+                tokens=beginning, positions=beginning_positions, cache_slots=S + P + R
+            ).cache
+            cache = read(tokens=own, positions=positions, cache=_repeated(cache, B)).cache
+        at = jnp.arange(R, dtype=jnp.int32)[None, None]
+        positions = jnp.where(at < counts[:, :, None], start + lengths[:, None, None] + at, -1)
+        inputs, targets, positions = (x.reshape(B * k, R) for x in (inputs, targets, positions))
+        out = read(tokens=inputs, positions=positions, cache=_repeated(cache, k))
+        summed = _summed(next_token_log_probs(params, out.hidden, targets, cfg), counts.reshape(-1))
+        return summed.reshape(B, k)
+
+
+def _repeated(cache: Cache | None, times: int) -> Cache:
+    """Each row of the cache, `times` times in a row."""
+    assert cache is not None
+    again = partial(jnp.repeat, repeats=times, axis=0)
+    return Cache(
+        k=tuple(again(x) for x in cache.k),
+        v=tuple(again(x) for x in cache.v),
+        positions=again(cache.positions),
+        index=cache.index,
+    )
+
+
+def _summed(
+    log_probs: Float[Array, "lines targets"], counts: Int[Array, " lines"]
+) -> Float[Array, " lines"]:
+    """Of each line, the sum over its first `counts` entries."""
+    counted = jnp.arange(log_probs.shape[1])[None] < counts[:, None]
+    return jnp.sum(log_probs, axis=1, where=counted)
+
+
+def _choose(
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+    lengths: Int[np.ndarray, "rows k_and_prompt"],
+    prompt_cache: PromptCache,
+    tokens_per_batch: int,
+    devices: int,
+) -> _Whole | _Cached:
+    """The layout asked for, or the one that costs less."""
+    made = {}
+    for name, layout in (("never", _Whole), ("always", _Cached)):
+        if prompt_cache in (name, "auto"):
+            made[name] = layout(prompts, responses, lengths, tokens_per_batch, devices)
+    if not made:
+        raise InputError(f"prompt_cache is {prompt_cache!r}: choose auto, always or never")
+    if len(made) == 1:
+        return next(iter(made.values()))
+    pays = made["always"].slots * CACHED_SLOT_COST < made["never"].slots
+    return made["always" if pays else "never"]
+
+
+def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts start with; at least one token of each is left over."""
+    ordered = sorted(map(tuple, prompts))
+    first, last = ordered[0], ordered[-1]  # what these share, all between them share
+    most = min(len(prompt) for prompt in prompts) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return list(first[:same])
+
+
+def _replicated(params: Params, mesh: Mesh) -> Params:
+    """The parameters on every device of the mesh, unless they are already spread over several."""
+    if any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(params)):
+        return params
+    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+
+
+def _check_steering(cfg: ModelConfig, steering: Steering | None) -> None:
+    if steering is None:
+        return
+    for layer in steering.layers:
+        cfg.check_layer(layer)
+    if steering.vectors.shape != (len(steering.layers), cfg.dim) or steering.scale.ndim:
+        raise InputError(
+            f"steering has vectors of shape {steering.vectors.shape} and a scale of shape "
+            f"{steering.scale.shape}: scoring needs {(len(steering.layers), cfg.dim)} and a number"
+        )
+    if steering.mask is not None or steering.operation == "replace":
+        raise InputError(
+            'scoring edits all positions and has no base run: use no mask, no "replace"'
+        )
+
+
+def _checked_lengths(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+) -> Int[np.ndarray, "rows k_and_prompt"]:
+    """Tokens of each row's prompt and of its responses."""
+    if len(prompts) != len(responses):
+        raise InputError(f"{len(prompts)} prompts but responses for {len(responses)}")
+    k = len(responses[0]) if len(responses) else 0
+    lengths = np.zeros((len(prompts), 1 + k), np.int64)
+    for i, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
+        if len(row) != k:
+            raise InputError(f"row {i} has {len(row)} responses, row 0 has {k}: give all the same")
+        for j, part in enumerate((prompt, *row)):
+            what = "prompt" if j == 0 else f"response {j - 1}"
+            if len(part) == 0:
+                raise InputError(f"row {i}: its {what} has no tokens; leave the row out")
+            if min(part) < 0 or max(part) >= model.cfg.vocab:
+                wrong = next(token for token in part if not 0 <= token < model.cfg.vocab)
+                raise InputError(
+                    f"row {i}: its {what} holds the token id {wrong}, outside the vocabulary of "
+                    f"{model.cfg.vocab}: is this another model's tokenizer?"
+                )
+            lengths[i, j] = len(part)
+        if lengths[i, 0] + lengths[i, 1:].max() > model.cfg.context:
+            raise InputError(
+                f"row {i} has {lengths[i, 0]} prompt tokens and up to {lengths[i, 1:].max()} in a "
+                f"response, the context of {model.name} is {model.cfg.context}: leave long prompts "
+                "out or truncate responses"
+            )
+    return lengths

@@ -1,0 +1,71 @@
+"""Which rows are scored together: few shapes, little padding, decided by the lengths alone.
+
+A batch is a rectangle, so each of its rows costs as much as the longest. Rows are therefore sorted
+by length and cut where a batch is full, and widths are rounded up, so that few programs serve all.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+TOKENS_PER_BATCH = 8192  # token slots computed at once, padding included
+
+
+class BatchPlan(NamedTuple):
+    """The rows of one batch, its lines (those without a row stay idle) and its two widths."""
+
+    members: Int[np.ndarray, " members"]
+    lines: int
+    major: int
+    minor: int
+
+
+def width(length: int) -> int:
+    """`length` rounded up to a multiple of 8, above 64 to the next of four steps an octave."""
+    step = 8 if length <= 32 else 1 << ((length - 1).bit_length() - 3)
+    return max(step, -(-length // step) * step)
+
+
+def power_of_two(length: int) -> int:
+    """`length` rounded up to a power of two, at least 1."""
+    return 1 << max(length - 1, 0).bit_length()
+
+
+def plan_batches(
+    major: Int[np.ndarray, " rows"],
+    minor: Int[np.ndarray, " rows"],
+    cost: tuple[int, int],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    devices: int = 1,
+) -> list[BatchPlan]:
+    """Batches that hold each row exactly once, the longest first.
+
+    Args:
+      major, minor: two lengths of each row in tokens. A batch is as wide as its widest row in each.
+      cost: the slots of one line are cost[0] * (major width) + cost[1] * (minor width).
+      tokens_per_batch: most slots of a batch, unless a single line for each device takes more.
+      devices: the lines of every batch are a multiple of it.
+    """
+    wide, tall = (np.array([width(int(n)) for n in x], int) for x in (major, minor))
+    todo = np.lexsort((-tall, -wide))  # ties stay in the order of the rows
+    batches = []
+    while len(todo):
+        widest = int(wide[todo[0]])
+        tallest = np.maximum.accumulate(tall[todo])
+        per_line = cost[0] * widest + cost[1] * tallest
+        fits = np.arange(1, len(todo) + 1) * per_line <= tokens_per_batch
+        most = max(devices, int(fits.sum()) // devices * devices)
+        members, todo = todo[:most], todo[most:]
+        height = int(tallest[len(members) - 1])
+        full = tokens_per_batch // (cost[0] * widest + cost[1] * height) // devices * devices
+        lines = devices * power_of_two(-(-len(members) // devices))
+        lines = min(lines, max(full, devices)) if full >= len(members) else lines
+        batches.append(BatchPlan(members, lines, widest, height))
+    return batches
+
+
+def planned_slots(batches: Sequence[BatchPlan], cost: tuple[int, int]) -> int:
+    """Token slots that the batches compute, padding and idle lines included."""
+    return sum(b.lines * (cost[0] * b.major + cost[1] * b.minor) for b in batches)
