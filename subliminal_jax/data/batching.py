@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -148,3 +149,23 @@ def pad_pairs(
         positions[i, :end] = np.arange(end)
         loss_mask[i, start:end] = 1
     return Batch(jnp.asarray(tokens), jnp.asarray(positions), jnp.asarray(loss_mask))
+
+
+def pad_preferences(
+    prompts: Sequence[Sequence[int]],
+    chosen: Sequence[Sequence[int]],
+    rejected: Sequence[Sequence[int]],
+    length: int,
+    *,
+    pad_id: int = 0,
+    too_long: Literal["error", "truncate"] = "error",
+) -> Batch:
+    """Preference rows [rows, 2, length] for DPO: prompt and chosen, then prompt and rejected.
+
+    As `pad_pairs` pads and raises.
+    """
+    both = [
+        pad_pairs(prompts, responses, length, pad_id=pad_id, too_long=too_long)
+        for responses in (chosen, rejected)
+    ]
+    return jax.tree.map(lambda *sides: jnp.stack(sides, axis=1), *both)

@@ -14,6 +14,7 @@ from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objective import Teacher
 from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.preference import Preference
 from subliminal_jax.training.sweep import State, StudentView, Sweep
 
 Row = dict[str, Any]
@@ -65,7 +66,11 @@ class WaveRunner:
     A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
     Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
     so that an interrupted run goes on in the middle of a wave and skips those that are done. With
-    `heldout_teacher` a final row holds the KL to it on the held-out rows, too (`heldout_kl`).
+    `heldout_teacher` a final row holds the KL to it on the held-out rows, too (`heldout_kl`). With
+    `preference` the students are trained by DPO, and `heldout_loss` is its loss on the held-out
+    pairs, whose reference is `heldout_preference`.
+
+    Raises InputError for one of these two without the other.
     """
 
     def __init__(
@@ -81,11 +86,16 @@ class WaveRunner:
         context: Any,
         teacher: Teacher | None = None,
         heldout_teacher: Teacher | None = None,
+        preference: Preference | None = None,
+        heldout_preference: Preference | None = None,
         guard: Guard = NO_GUARD,
     ):
+        if (preference is None) != (heldout_preference is None):
+            raise InputError("DPO needs the reference of the training and of the held-out pairs")
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
         self.rows, self.heldout, self.teacher, self.guard = rows, heldout, teacher, guard
         self.heldout_teacher = heldout_teacher
+        self.preference, self.heldout_preference = preference, heldout_preference
         self.measure, self.context = measure, context
         self.sweep: Sweep | None = None
 
@@ -160,7 +170,8 @@ class WaveRunner:
                 pass
         self.sweep = Sweep(
             self.model.params, self.model.cfg, arms, self.rows, self.plan,
-            measure=self.measure, context=self.context, teacher=self.teacher, guard=self.guard,
+            measure=self.measure, context=self.context, teacher=self.teacher,
+            preference=self.preference, guard=self.guard,
         )  # fmt: skip
         return self.sweep
 
@@ -177,7 +188,8 @@ class WaveRunner:
         return self.measure.row(row)
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[Row]:
-        losses = {"heldout_loss": np.asarray(sweep.evaluate(state, self.heldout))}
+        of = sweep.evaluate(state, self.heldout, preference=self.heldout_preference)
+        losses = {"heldout_loss": np.asarray(of)}
         if (teacher := self.heldout_teacher) is not None:
             losses["heldout_kl"] = np.asarray(sweep.evaluate(state, self.heldout, teacher))
         diverged_at = sweep.diverged_at(state)

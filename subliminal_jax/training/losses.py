@@ -157,12 +157,15 @@ def sequence_log_probs(
     steering: Steering | None = None,
     *,
     max_targets: int | None = None,
+    remat: Remat = "none",
 ) -> Float[Array, " batch"]:
     """log P(completion | prompt) of each row: float32 sum over its predicted tokens, in nats.
 
     All predicted tokens count alike, whatever their weight in the loss.
     """
-    losses, weights = token_losses(params, batch, cfg, steering, max_targets=max_targets)
+    losses, weights = token_losses(
+        params, batch, cfg, steering, max_targets=max_targets, remat=remat
+    )
     return -jnp.sum(losses, axis=1, where=weights != 0)
 
 

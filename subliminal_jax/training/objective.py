@@ -18,7 +18,15 @@ from subliminal_jax.training.adapters import Adapter, Trainable, attach
 from subliminal_jax.training.arms import check_data
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
-from subliminal_jax.training.losses import per_token, token_losses
+from subliminal_jax.training.losses import heldout_loss, per_token, token_losses
+from subliminal_jax.training.preference import (
+    Preference,
+    Reference,
+    check_preference_rows,
+    log_ratios,
+    margins,
+    pair_losses,
+)
 
 
 class Teacher(NamedTuple):
@@ -41,34 +49,52 @@ class Teacher(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What all students share: frozen base, rows [datasets, rows, time], the KL's teacher, and
-    what they are guarded from."""
+    """What all students share: frozen base, rows [datasets, rows, time], the KL's teacher, what
+    they are guarded from, and DPO's reference; with it rows are [datasets, rows, 2, time]."""
 
     base: Params
     data: Batch
     teacher: Teacher | None
     guard: Guard = NO_GUARD
+    reference: Reference | None = None
 
 
-def checked_rows(
+def checked_source(
+    base: Params,
     data: Mapping[str, Batch],
     names: Sequence[str],
     vocab: int,
     teacher: Teacher | None = None,
+    preference: Preference | None = None,
+    *,
+    guard: Guard = NO_GUARD,
     batch_size: int = 1,
-) -> Batch:
-    """The data sets called `names`, stacked in this order.
+) -> Source:
+    """The data sets called `names`, stacked in this order, with what is asked of them.
 
-    Raises InputError as `check_data` and `check_teacher` do, and for a name without rows.
+    Raises InputError as `check_data`, `check_teacher`, `check_preference_rows` and
+    `Preference.stacked` do, for a name without rows, for preference rows without a preference, and
+    for a teacher and a preference at once.
     """
     if missing := [name for name in names if name not in data]:
         raise InputError(f"there are no held-out rows of data {missing[0]!r}")
+    if teacher is not None and preference is not None:
+        raise InputError("students follow a teacher (KL) or a preference (DPO), not both")
     chosen = {name: data[name] for name in names}
     check_data(chosen, vocab, batch_size)
-    rows = stack_rows(list(chosen.values()))
+    for name, rows in chosen.items():
+        if preference is not None:
+            check_preference_rows(rows, name)
+        elif rows.tokens.ndim != 2:
+            raise InputError(
+                f"data {name!r} has the shape {tuple(rows.tokens.shape)}, not [rows, time]; "
+                "preference rows need a `preference`"
+            )
+    stacked = stack_rows(list(chosen.values()))
     if teacher is not None:
-        check_teacher(teacher, rows, names)
-    return rows
+        check_teacher(teacher, stacked, names)
+    reference = None if preference is None else preference.stacked(stacked, names)
+    return Source(base, stacked, teacher, guard, reference)
 
 
 def check_teacher(teacher: Teacher, rows: Batch, names: Sequence[str]) -> None:
@@ -111,7 +137,8 @@ def _completions(rows: Batch) -> list[Int[np.ndarray, " predicted"]]:
 
 @dataclass(frozen=True)
 class Objective:
-    """Mean loss per predicted token; static under jit. Without a teacher it is cross-entropy.
+    """Mean loss per predicted token (cross-entropy, or with a teacher the KL to it), or with a
+    reference DPO's mean loss per pair; static under jit.
 
     A guard's inoculation is part of the student here.
     """
@@ -158,16 +185,50 @@ class Objective:
         share = per_token(jnp.ones(()), weight)
         return total * share, jax.tree.map(lambda g: g * share, grads)
 
+    def heldout_loss(
+        self,
+        source: Source,
+        trainable: Trainable,
+        scale: Float[Array, ""],
+        which: Int[Array, ""],
+        *,
+        rows_at_once: int,
+        max_targets: int,
+    ) -> Float[Array, ""]:
+        """The loss on all rows of data set `which` of a held-out `source`, without its guard."""
+        params, steering = attach(source.base, trainable, self.cfg, self.adapter, scale)
+        rows, teacher = jax.tree.map(lambda leaf: leaf[which], (source.data, source.teacher))
+        if source.reference is not None:
+            beta, ratios = source.reference
+            shifts = margins(
+                params, rows, self.cfg, ratios[which], steering,
+                rows_at_once=rows_at_once, max_targets=max_targets,
+            )  # fmt: skip
+            return jnp.mean(pair_losses(shifts, beta))
+        return heldout_loss(
+            params, rows, self.cfg, steering, None if teacher is None else (source.base, *teacher),
+            rows_at_once=rows_at_once, max_targets=max_targets,
+        )  # fmt: skip
+
     def _total(
         self, trainable: Trainable, source: Source, scale: Array, which: Array, rows: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(summed loss, number of predicted tokens), both weighted with the loss mask."""
+        """(summed loss, number of predicted tokens), both weighted with the loss mask; of DPO
+        (summed loss, number of pairs)."""
 
         def chosen(data: Batch) -> Batch:
             return jax.tree.map(lambda leaf: leaf[which, rows], data)
 
         params, steering = attach(source.base, trainable, self.cfg, self.adapter, scale)
         steering = source.guard.inoculated(steering, which)
+        if source.reference is not None:
+            found = log_ratios(
+                params, chosen(source.data), self.cfg, steering,
+                max_targets=self.max_targets, remat=self.remat,
+            )  # fmt: skip
+            beta, ratios = source.reference
+            of_pairs = pair_losses(found - ratios[which, rows], beta)
+            return jnp.sum(of_pairs), jnp.asarray(of_pairs.size, jnp.float32)
         teacher = None
         if source.teacher is not None:
             own = source.teacher.batch

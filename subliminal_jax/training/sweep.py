@@ -41,9 +41,9 @@ from subliminal_jax.training.arms import (
 )
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
-from subliminal_jax.training.losses import heldout_loss
-from subliminal_jax.training.objective import Objective, Source, Teacher, checked_rows
+from subliminal_jax.training.objective import Objective, Source, Teacher, checked_source
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+from subliminal_jax.training.preference import Preference
 
 
 class Inputs(NamedTuple):
@@ -102,15 +102,17 @@ class Sweep:
     Args:
       base: the frozen parameters.
       arms: the students; results come in this order.
-      data: for each name that an arm uses, its rows [rows, time]; all of the same shape.
+      data: for each name that an arm uses, its rows [rows, time] (of a preference: [rows, 2,
+        time]); all of the same shape.
       measure: diagnostics of one student at logged steps, `measure(context, view)` ->
         {name: array}; mapped over students inside the compiled program.
-      teacher: with it the objective is the KL to the teacher, else cross-entropy.
+      teacher: with it the objective is the KL to the teacher.
+      preference: with it the objective is DPO; with neither, cross-entropy.
       guard: what the students are kept from taking up; evaluation and measure are without it.
 
-    Raises InputError for data sets of different shapes, an unknown data name, a batch larger than
-    the data, data that holds nothing to predict or tokens outside the vocabulary, a teacher whose
-    rows have other completions, or a guard that does not fit the data sets or an optimizer.
+    Raises InputError for an unknown data name, a batch larger than the data, data, a teacher or a
+    preference that do not fit (`checked_source`), or a guard that does not fit the data sets or an
+    optimizer.
     """
 
     def __init__(
@@ -124,19 +126,23 @@ class Sweep:
         measure: Measure | None = None,
         context: Any = None,
         teacher: Teacher | None = None,
+        preference: Preference | None = None,
         guard: Guard = NO_GUARD,
     ):
         self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
         self.names = sorted(data)
         check_arms(self.arms, self.names, config)
-        rows = checked_rows(data, self.names, cfg.vocab, teacher, config.batch_size)
+        source = checked_source(
+            base, data, self.names, cfg.vocab, teacher, preference,
+            guard=guard, batch_size=config.batch_size,
+        )  # fmt: skip
         check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.objective = Objective(
-            cfg, self._adapter, max_targets(rows), config.remat, config.accumulation
+            cfg, self._adapter, max_targets(source.data), config.remat, config.accumulation
         )
-        self._inputs = self._make_inputs(Source(base, rows, teacher, guard), context)
+        self._inputs = self._make_inputs(source, context)
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
@@ -171,16 +177,21 @@ class Sweep:
         return state, self._in_order(metrics)
 
     def evaluate(
-        self, state: State, heldout: dict[str, Batch], teacher: Teacher | None = None
+        self,
+        state: State,
+        heldout: dict[str, Batch],
+        teacher: Teacher | None = None,
+        preference: Preference | None = None,
     ) -> Float[Array, " students"]:
         """The loss of each student (at its evaluation parameters) on held-out rows of its data.
 
-        It is the cross-entropy (nats per predicted token) whatever the students are trained on, or
-        with `teacher`, whose rows are those of `heldout`, the KL to it. Raises InputError as the
-        data sets of a sweep do.
+        Whatever the students are trained on, it is the cross-entropy (nats per predicted token),
+        with `teacher`, whose rows are those of `heldout`, the KL to it, and with `preference` DPO's
+        loss. Raises InputError as the data sets of a sweep do.
         """
-        rows = checked_rows(heldout, self.names, self.cfg.vocab, teacher)
-        losses = self._evaluate(state, self._inputs, rows, teacher, max_targets=max_targets(rows))
+        base, vocab = self._inputs.source.base, self.cfg.vocab
+        source = checked_source(base, heldout, self.names, vocab, teacher, preference)
+        losses = self._evaluate(state, self._inputs, source, max_targets=max_targets(source.data))
         return self._in_order(losses)
 
     def diverged_at(self, state: State) -> np.ndarray:
@@ -346,22 +357,14 @@ class Sweep:
         return new, new_state, update, ok
 
     def _evaluate_fn(
-        self, state: State, inputs: Inputs, rows: Batch, teacher: Teacher | None, max_targets: int
+        self, state: State, inputs: Inputs, source: Source, max_targets: int
     ) -> Float[Array, " students"]:
         at_once = self.config.batch_size // self.config.accumulation
-        base = inputs.source.base
-
-        def one(x: tuple) -> Array:
-            trainable, scale, which = x
-            params, steering = attach(base, trainable, self.cfg, self._adapter, scale)
-            own, its = jax.tree.map(lambda leaf: leaf[which], (rows, teacher))
-            return heldout_loss(
-                params, own, self.cfg, steering, None if its is None else (base, *its),
-                rows_at_once=at_once, max_targets=max_targets,
-            )  # fmt: skip
-
-        stacked = (self._evaluated_fn(state), self._scales, inputs.sets)
-        return self._map(one, stacked)
+        loss = partial(
+            self.objective.heldout_loss, source, rows_at_once=at_once, max_targets=max_targets
+        )
+        students = (self._evaluated_fn(state), self._scales, inputs.sets)
+        return self._map(lambda student: loss(*student), students)
 
     def _evaluated_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""

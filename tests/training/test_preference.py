@@ -1,0 +1,265 @@
+"""DPO: its loss, gradient and reference, and students that a sweep trains with it."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from subliminal_jax.data.batching import pad_pairs, pad_preferences
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.steered import steer
+from subliminal_jax.training.adapters import Full, LoRA, Vector, attach, init_trainable
+from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
+from subliminal_jax.training.batch import Batch, max_targets, stack_rows
+from subliminal_jax.training.checkpoints import Checkpoints
+from subliminal_jax.training.losses import sequence_log_probs
+from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.preference import (
+    Preference,
+    log_ratios,
+    margins,
+    pair_losses,
+    reference_log_ratios,
+)
+from subliminal_jax.training.sweep import Sweep
+from tests.training.tiny import CFG, TIME, base, close, identical, pairs
+
+BASE, BETA, N, BATCH, STEPS = base(), 0.4, 12, 4, 24
+LORA = LoRA(rank=2, alpha=4.0, targets=("q", "down"))
+CONFIG = TrainConfig(steps=STEPS, batch_size=BATCH, adapter=LORA, log_every=STEPS // 3)
+ARMS = tuple(
+    Arm(OptimizerSpec.parse(text), rate, 0, data)
+    for text, rate, data in (("adamw", 0.02, "left"), ("sgd", 0.5, "right"))
+)
+
+
+def preference_rows(seed: int, n: int = N) -> Batch:
+    prompts, chosen = pairs(n, seed)
+    _, rejected = pairs(n, seed + 100)
+    return pad_preferences(prompts, chosen, rejected, TIME)
+
+
+DATA = {"left": preference_rows(1), "right": preference_rows(2)}
+HELDOUT = {"left": preference_rows(3, 5), "right": preference_rows(4, 5)}
+WIDEST = max(max_targets(rows) for rows in (*DATA.values(), *HELDOUT.values()))
+
+
+def ratios_of(data: dict[str, Batch]) -> dict[str, np.ndarray]:
+    return {name: reference_log_ratios(BASE, rows, CFG) for name, rows in data.items()}
+
+
+@pytest.fixture(scope="module")
+def given() -> Preference:
+    return Preference(BETA, ratios_of(DATA))
+
+
+@pytest.fixture(scope="module")
+def run(given):
+    """(sweep, the first state's students, final state, metrics of every logged step)."""
+    context = stack_rows(list(DATA.values())), jnp.stack(list(given.log_ratios.values()))
+    sweep = Sweep(
+        BASE, CFG, ARMS, DATA, CONFIG, preference=given, measure=mean_margin, context=context
+    )
+    state, metrics = sweep.init(), []
+    start = sweep.evaluate(state, DATA, preference=given)
+    for _ in range(3):
+        state, found = sweep.advance(state)
+        metrics.append(jax.tree.map(np.asarray, found))
+    return sweep, np.asarray(start), state, metrics
+
+
+def mean_margin(context, view):
+    """The mean margin of each student on the pairs that it is trained on."""
+    rows, ratios = jax.tree.map(lambda leaf: leaf[view.which], context)
+    params, steering = view.model(view.trainable)
+    return {"margin": margins(params, rows, CFG, ratios, steering).mean()}
+
+
+def test_rows_are_the_pairs_of_both_responses():
+    prompts, chosen = pairs(5, 1)
+    _, rejected = pairs(5, 2)
+    rows = pad_preferences(prompts, chosen, rejected, TIME, pad_id=3)
+    for side, responses in enumerate((chosen, rejected)):
+        identical(
+            jax.tree.map(lambda leaf, side=side: leaf[:, side], rows),
+            pad_pairs(prompts, responses, TIME, pad_id=3),
+        )
+
+
+def test_log_ratios_are_differences_of_two_forward_passes():
+    rows = DATA["left"]
+    of = jax.jit(partial(sequence_log_probs, cfg=CFG))
+    chosen, rejected = (
+        of(BASE, jax.tree.map(lambda leaf, side=side: leaf[:, side], rows)) for side in (0, 1)
+    )
+    expected = np.asarray(chosen - rejected)
+    for at_once in (N, 5):  # in one pass, and in three of which the last is padded
+        found = reference_log_ratios(BASE, rows, CFG, rows_at_once=at_once)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    swapped = jax.tree.map(lambda leaf: leaf[:, ::-1], rows)
+    np.testing.assert_allclose(reference_log_ratios(BASE, swapped, CFG), -expected, atol=1e-5)
+
+
+def test_the_loss_of_a_pair_and_its_slope():
+    """dL/drho = -beta sigmoid(-beta rho); no overflow where the margin is far off."""
+    rho = jnp.array([-3.0, -0.5, 0.0, 0.2, 4.0])
+    np.testing.assert_allclose(
+        pair_losses(rho, BETA), np.log1p(np.exp(-BETA * np.asarray(rho))), rtol=1e-5
+    )
+    slope = jax.grad(lambda x: pair_losses(x, BETA).sum())(rho)
+    np.testing.assert_allclose(slope, -BETA * jax.nn.sigmoid(-BETA * rho), rtol=1e-5)
+    assert float(pair_losses(jnp.zeros(()), BETA)) == pytest.approx(math.log(2))
+    far = pair_losses(jnp.array([-1e4, 1e4]), 1.0)
+    np.testing.assert_allclose(far, [1e4, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [Full(), LORA, Vector(0)])
+def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter, given):
+    """Of log-probability gradients; the loss starts at ln 2 with every margin 0."""
+    config = replace(CONFIG, steps=1, log_every=1, adapter=adapter)
+    arm = Arm(OptimizerSpec.parse("sgd"), 0.1, 0, "right")
+
+    def keep(context, view):
+        return {"gradient": ravel_pytree(view.gradient)[0]}
+
+    sweep = Sweep(BASE, CFG, [arm], DATA, config, preference=given, measure=keep)
+    state = sweep.init()
+    start = float(sweep.evaluate(state, DATA, preference=given)[0])
+    _, metrics = sweep.advance(state)
+    assert start == pytest.approx(math.log(2), abs=1e-6)
+    assert float(metrics["batch_loss"][0]) == pytest.approx(math.log(2), abs=1e-6)
+
+    order = row_orders((arm,), N, config)[0, 0]
+    batch = jax.tree.map(lambda leaf: leaf[order], DATA["right"])
+    trainable = init_trainable(jax.random.key(0), BASE, CFG, adapter)
+
+    @jax.jit
+    @jax.grad
+    def mean_difference(at):
+        params, steering = attach(BASE, at, CFG, adapter)
+        return log_ratios(params, batch, CFG, steering).mean()
+
+    expected = -BETA / 2 * ravel_pytree(mean_difference(trainable))[0]
+    assert np.abs(expected).max() > 1e-3
+    close(metrics["gradient"][0], expected, rtol=1e-4)
+
+
+def test_nothing_of_the_reference_can_be_differentiated(given):
+    """It is computed outside of every trace, and stays what it was while the students train."""
+    assert isinstance(given.log_ratios["left"], np.ndarray)
+    with pytest.raises(jax.errors.TracerArrayConversionError):
+        jax.grad(lambda p: jnp.sum(reference_log_ratios(p, DATA["left"], CFG)))(BASE)
+
+
+def test_students_learn_to_prefer_what_was_chosen(run):
+    _, start, _, metrics = run
+    np.testing.assert_allclose(start, math.log(2), atol=1e-6)
+    margin = np.array([m["margin"] for m in metrics])
+    losses = np.array([m["batch_loss"] for m in metrics])
+    assert (margin[0] > 0.05).all() and (margin[-1] > 2 * margin[0]).all()
+    assert (losses[-1] < 0.85 * math.log(2)).all()
+    assert not metrics[-1]["diverged"].any()
+
+
+def test_heldout_loss_is_that_of_each_student_on_its_pairs(run):
+    sweep, _, state, _ = run
+    ratios = ratios_of(HELDOUT)
+    found = sweep.evaluate(state, HELDOUT, preference=Preference(BETA, ratios))
+    students = sweep.students(state)
+    of = jax.jit(partial(margins, cfg=CFG, max_targets=WIDEST))
+    for i, arm in enumerate(ARMS):
+        params, _ = attach(BASE, jax.tree.map(lambda x, i=i: x[i], students), CFG, LORA)
+        rho = np.asarray(of(params, HELDOUT[arm.data], reference=ratios[arm.data]), np.float64)
+        assert float(found[i]) == pytest.approx(np.log1p(np.exp(-BETA * rho)).mean(), rel=1e-5)
+
+
+def test_batches_in_parts_and_a_run_in_two_halves_train_the_same_students(run, given, tmp_path):
+    """Accumulation is equal to rounding, a saved and restored state bit for bit."""
+    sweep, _, state, metrics = run
+    split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), preference=given)
+    at = split.init()
+    at, first = split.advance(at)
+    np.testing.assert_allclose(first["batch_loss"], metrics[0]["batch_loss"], rtol=1e-4)
+
+    half, _ = sweep.advance(sweep.init())
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, half)
+    half = checkpoints.restore(sweep.init())
+    checkpoints.close()
+    for _ in range(2):
+        half, _ = sweep.advance(half)
+    identical(sweep.students(half), sweep.students(state))
+
+
+def test_log_ratios_are_stored_once_and_guarded(tmp_path):
+    path, rows = tmp_path / "reference.npz", DATA["left"]
+    computed = reference_log_ratios(BASE, rows, CFG, path=path)
+    stamp = path.stat().st_mtime_ns
+    stored = reference_log_ratios(BASE, rows, CFG, path=path, rows_at_once=3)
+    np.testing.assert_array_equal(stored, computed)
+    assert path.stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="of other rows"):
+        reference_log_ratios(BASE, DATA["right"], CFG, path=path)
+    other = {**BASE, "lm_head": 2 * BASE["lm_head"]}
+    with pytest.raises(InputError, match="of another model"):
+        reference_log_ratios(other, rows, CFG, path=path)
+    path.write_bytes(b"not an archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        reference_log_ratios(BASE, rows, CFG, path=path)
+
+
+def flat(rows: Batch) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[:, 0], rows)
+
+
+def empty_rejected(rows: Batch) -> Batch:
+    return rows._replace(loss_mask=rows.loss_mask.at[2, 1].set(0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: {"preference": None}, "preference rows need a `preference`"),
+        (lambda p: {"preference": p._replace(beta=0.0)}, "beta=0.0 is not valid"),
+        (lambda p: {"preference": p._replace(beta=math.nan)}, "beta=nan is not valid"),
+        (
+            lambda p: {"preference": p._replace(log_ratios={"left": p.log_ratios["left"]})},
+            "no reference log-ratios of data 'right'",
+        ),
+        (
+            lambda p: {
+                "preference": p._replace(
+                    log_ratios=p.log_ratios | {"right": p.log_ratios["right"][:7]}
+                )
+            },
+            r"data 'right' has 12 preference rows, but .* \[7\]",
+        ),
+        (
+            lambda p: {
+                "preference": p._replace(
+                    log_ratios=p.log_ratios | {"right": np.full(N, -np.inf, np.float32)}
+                )
+            },
+            "row 0 of data 'right' is -inf",
+        ),
+        (
+            lambda p: {"data": {name: flat(rows) for name, rows in DATA.items()}},
+            r"shape \(12, 9\); preference rows are \[rows, 2, time\]",
+        ),
+        (
+            lambda p: {"data": {**DATA, "left": empty_rejected(DATA["left"])}},
+            "row 2 of data 'left': its rejected response has no token",
+        ),
+        (lambda p: {"teacher": Teacher.stacked([steer(jnp.zeros(CFG.dim), 0)] * 2)}, "not both"),
+    ],
+)
+def test_what_does_not_fit_is_named(given, change, message):
+    settings = {"data": DATA, "preference": given} | change(given)
+    with pytest.raises(InputError, match=message):
+        Sweep(BASE, CFG, ARMS, config=CONFIG, **settings)
