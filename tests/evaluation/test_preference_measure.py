@@ -1,0 +1,157 @@
+"""The measure of DPO students: known for the base, and for students that follow a system prompt."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subliminal_jax.data.batching import pad_preferences
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.elicitation import Questions, word_probs
+from subliminal_jax.evaluation.preference_measure import (
+    PreferenceContext,
+    PreferenceMeasure,
+    correlations,
+    shifts,
+)
+from subliminal_jax.evaluation.waves import WaveRunner
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.steered import steer
+from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.training.adapters import LoRA, Vector, attach
+from subliminal_jax.training.arms import TrainConfig
+from subliminal_jax.training.batch import stack_rows
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.preference import Preference, reference_log_ratios
+from subliminal_jax.training.sweep import StudentView
+from tests.training.tiny import CFG, TIME, base, pairs
+
+PARAMS, BETA, WORDS, N = base(), 0.5, 3, 40
+SYSTEM = [7, 21, 3, 3, 19]  # what stands before every prompt under the system prompt
+
+
+def texts(seed: int, n: int = N):
+    prompts, chosen = pairs(n, seed)
+    return prompts, chosen, pairs(n, seed + 100)[1]
+
+
+PROMPTS, CHOSEN, REJECTED = texts(5, 70)  # more than go through one pass
+PROBE = pad_preferences(PROMPTS, CHOSEN, REJECTED, TIME)
+PROMPTED = pad_preferences([SYSTEM + p for p in PROMPTS], CHOSEN, REJECTED, TIME + len(SYSTEM))
+ROWS = {"all": pad_preferences(*texts(1), TIME), "other": pad_preferences(*texts(2), TIME)}
+
+
+@pytest.fixture(scope="module")
+def ratios():
+    return {name: reference_log_ratios(PARAMS, rows, CFG) for name, rows in ROWS.items()}
+
+
+@pytest.fixture(scope="module")
+def context(ratios):
+    rng = np.random.default_rng(1)
+    questions = Questions(
+        prompts=jnp.asarray(rng.integers(0, 31, (2, 6)), jnp.int32),
+        last=jnp.asarray([5, 3], jnp.int32),
+        single=jnp.asarray([4, 9, 11, 12], jnp.int32),
+        single_owner=jnp.asarray([0, 1, 2, 2], jnp.int32),
+        rows=jnp.zeros((0, 2, 6), jnp.int32),
+        spans=jnp.zeros((0, 2, 2), jnp.int32),
+        row_owner=jnp.zeros((0,), jnp.int32),
+    )
+    plain = reference_log_ratios(PARAMS, PROBE, CFG)
+    of_prompt = shifts(PARAMS, PROMPTED, CFG, plain)
+    return PreferenceContext(
+        questions=questions,
+        beta=BETA,
+        rows=stack_rows(list(ROWS.values())),
+        row_ratios=jnp.stack([jnp.asarray(x) for x in ratios.values()]),
+        probe=PROBE,
+        probe_ratios=jnp.asarray(plain),
+        shifts=jnp.stack([jnp.asarray(of_prompt), -2 * of_prompt, 3 * of_prompt + 1]),
+    )
+
+
+@pytest.fixture(scope="module")
+def measure():
+    return PreferenceMeasure(CFG, WORDS, max_targets=TIME - 1)
+
+
+def test_the_base_has_no_shift_and_says_what_elicitation_says(context, measure):
+    got = jax.jit(measure.of_model)(context, PARAMS, None)
+    for key in ("cosine", "pearson", "size"):
+        np.testing.assert_allclose(got[key], 0, atol=1e-4)
+    probs = word_probs(PARAMS, CFG, context.questions, WORDS)
+    np.testing.assert_allclose(got["word_rate"], probs.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(got["word_log_prob"], jnp.log(probs).mean(axis=0), rtol=1e-5)
+
+
+def test_correlations_are_those_of_the_definitions():
+    rng = np.random.default_rng(0)
+    x, ys = rng.normal(size=50) + 0.5, rng.normal(size=(3, 50)) + 1
+    got = correlations(jnp.asarray(x, jnp.float32), jnp.asarray(ys, jnp.float32))
+    cosine = [x @ y / math.sqrt(x @ x * (y @ y)) for y in ys]
+    np.testing.assert_allclose(got["cosine"], cosine, rtol=1e-5)
+    np.testing.assert_allclose(got["pearson"], [np.corrcoef(x, y)[0, 1] for y in ys], rtol=1e-5)
+    size = np.linalg.norm(x) / np.linalg.norm(ys, axis=1)
+    np.testing.assert_allclose(got["size"], size, rtol=1e-5)
+
+
+def test_a_student_that_does_as_the_system_prompt_says_correlates_with_it(context):
+    """Whatever the scale and, centred, whatever is added to every pair."""
+    got = correlations(context.shifts[0], context.shifts)
+    np.testing.assert_allclose(got["cosine"][:2], [1, -1], rtol=1e-5)
+    np.testing.assert_allclose(got["pearson"], [1, -1, 1], rtol=1e-4)
+    np.testing.assert_allclose(got["size"][:2], [1, 0.5], rtol=1e-5)
+    assert float(got["cosine"][2]) < 0.999
+
+
+def test_a_student_is_measured_on_the_pairs_of_its_own_data(context, measure, ratios):
+    adapter = Vector(0)
+    vector = {"vector": jnp.linspace(-1.0, 1.0, CFG.dim)}
+
+    def model(trainable):
+        return attach(PARAMS, trainable, CFG, adapter)
+
+    @jax.jit
+    def measured(which):
+        return measure(context, StudentView(*[vector] * 4, which=which, model=model))
+
+    for which, name in enumerate(ROWS):
+        got = measured(jnp.asarray(which, jnp.int32))
+        rho = shifts(PARAMS, ROWS[name], CFG, ratios[name], steer(vector["vector"], 0))
+        assert rho.std() > 0.1
+        np.testing.assert_allclose(got["margin"], rho.mean(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(got["accuracy"], (rho > 0).mean())
+        np.testing.assert_allclose(
+            got["train_loss"], np.log1p(np.exp(-BETA * rho)).mean(), rtol=1e-4
+        )
+
+
+def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(
+    context, measure, ratios, tmp_path
+):
+    plan = TrainConfig(
+        steps=8, batch_size=10, adapter=LoRA(rank=2, targets=("q", "down")), log_every=4
+    )
+    model = Model(PARAMS, CFG, None, "tiny", tmp_path, (), 0)  # no tokenizer: nothing is read
+    preference = Preference(BETA, ratios)
+    given = {"rows": ROWS, "heldout": ROWS, "measure": measure, "context": context}
+    with RunFolder.open(tmp_path / "run", {}) as run:
+        with pytest.raises(InputError, match="reference of the training and of the held-out"):
+            WaveRunner(run, model, plan, 1, **given, preference=preference)
+        runner = WaveRunner(
+            run, model, plan, 1, **given, preference=preference, heldout_preference=preference
+        )
+        wave = [(OptimizerSpec.parse("adamw"), rate) for rate in (0.03, 0.0)]
+        moved, still = runner.run("students", wave, "all")
+        logged = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
+    for row in (moved, still):
+        assert {*PreferenceMeasure.kept, "heldout_loss"} <= row.keys() and not row["diverged"]
+        assert row["heldout_loss"] == pytest.approx(row["train_loss"], rel=1e-4)  # equal rows
+    assert still["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert moved["train_loss"] < 0.9 * math.log(2) and moved["margin"] > 0
+    assert moved["size"][0] > 0.01 and len(moved["cosine"]) == 3
+    assert len(logged) == 4 and logged[-2]["margin"] == moved["margin"]
