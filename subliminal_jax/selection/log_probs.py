@@ -308,16 +308,14 @@ def _choose(
     devices: int,
 ) -> _Whole | _Cached:
     """The layout asked for, or the one that costs less."""
-    made = {}
-    for name, layout in (("never", _Whole), ("always", _Cached)):
-        if prompt_cache in (name, "auto"):
-            made[name] = layout(prompts, responses, lengths, tokens_per_batch, devices)
-    if not made:
-        raise InputError(f"prompt_cache is {prompt_cache!r}: choose auto, always or never")
-    if len(made) == 1:
-        return next(iter(made.values()))
-    pays = made["always"].slots * CACHED_SLOT_COST < made["never"].slots
-    return made["always" if pays else "never"]
+    given = (prompts, responses, lengths, tokens_per_batch, devices)
+    if prompt_cache == "never":
+        return _Whole(*given)
+    cached = _Cached(*given)
+    if prompt_cache == "always":
+        return cached
+    whole = _Whole(*given)
+    return cached if cached.slots * CACHED_SLOT_COST < whole.slots else whole
 
 
 def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -1,5 +1,301 @@
-"""Scores of responses under a system prompt."""
+"""How much likelier a system prompt makes each response: the scores that logit-linear selection
+sorts by.
 
-from subliminal_jax.selection.log_probs import response_log_probs
+Source: Aden-Ali et al. (2026, arXiv 2602.04863), Algorithm 1 for pairs, appendix A for single
+responses. The scores of a stream are kept on disk piece by piece, so that a run that was killed
+goes on where it was.
+"""
 
-__all__ = ["response_log_probs"]
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from datasets import Dataset, Features, Value
+from jax.sharding import Mesh
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.selection.log_probs import Meter, response_log_probs
+from subliminal_jax.selection.plans import TOKENS_PER_BATCH
+from subliminal_jax.selection.rendering import (
+    ScoringOptions,
+    encode_prompts,
+    encode_responses,
+    text_tokens,
+)
+from subliminal_jax.selection.shards import Shards
+
+Row = dict[str, str]
+ROWS_PER_SHARD = 4096  # sorted by length together; a kill loses at most these
+
+
+def score_preferences(
+    model: Model,
+    pairs: Dataset | Iterable[Row],
+    system_prompt: str | None,
+    options: ScoringOptions | None = None,
+    *,
+    steering: Steering | None = None,
+    base: Dataset | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int], Any] | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mesh: Mesh | None = None,
+    meter: Meter | None = None,
+) -> Dataset:
+    """The score of each pair, w_i = [log P(r+|s,p) - log P(r-|s,p)] - [log P(r+|p) - log P(r-|p)].
+
+    Columns: index (the pair's number in `pairs`; those that the options leave out are missing),
+    base_chosen, base_rejected, prompted_chosen, prompted_rejected (log-probabilities in nats,
+    float32 sums over tokens), chosen_tokens, rejected_tokens, weight (w_i) and score (w_i divided
+    by the tokens of both responses).
+
+    Args:
+      pairs: rows with the texts prompt, chosen and rejected; a stream is read once, in pieces.
+      system_prompt: s. None leaves the base's own (`options.base_system`) in place.
+      steering: a vector that the prompted score is taken with, beside or instead of s.
+      base: an earlier table of the same pairs under the same options, whose base scores are taken
+        over: of many candidates, only the first then scores the base.
+      folder: where the pieces are kept. The same call goes on there; another one is refused.
+      progress: called with the number of pairs done since its last call, those found done included.
+      rows_per_shard: pairs that a piece holds. They are read into memory and batched together.
+      tokens_per_batch, mesh, meter: as in `response_log_probs`; the meter counts a pair twice, for
+        it is read with and without s.
+
+    Raises InputError for pairs that are no such texts, that leave nothing to score or do not fit
+    into the model's context, a folder with other scores, and a `base` of other pairs.
+    """
+    job = _Job(model, ("chosen", "rejected"), system_prompt, options, steering, base)
+    engine = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "meter": meter}
+    return job.score(pairs, folder, progress, rows_per_shard, engine)
+
+
+def score_responses(
+    model: Model,
+    rows: Dataset | Iterable[Row],
+    system_prompt: str | None,
+    options: ScoringOptions | None = None,
+    *,
+    steering: Steering | None = None,
+    base: Dataset | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int], Any] | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    mesh: Mesh | None = None,
+    meter: Meter | None = None,
+) -> Dataset:
+    """The supervised variant, w_i = log P(r|s,p) - log P(r|p), for the texts prompt and completion.
+
+    Columns: index, base_completion, prompted_completion, completion_tokens, weight (w_i) and score
+    (w_i divided by the response's tokens). Arguments and errors as in `score_preferences`.
+    """
+    job = _Job(model, ("completion",), system_prompt, options, steering, base)
+    engine = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "meter": meter}
+    return job.score(rows, folder, progress, rows_per_shard, engine)
+
+
+class _Job:
+    """What is computed of every row; `names` are the columns of its responses."""
+
+    def __init__(
+        self,
+        model: Model,
+        names: tuple[str, ...],
+        system_prompt: str | None,
+        options: ScoringOptions | None,
+        steering: Steering | None,
+        base: Dataset | None,
+    ):
+        self.model, self.names, self.steering = model, names, steering
+        self.options = ScoringOptions() if options is None else options
+        self.system = self.options.base_system if system_prompt is None else system_prompt
+        self.base = None if base is None else _Base(base, names)
+        self.features = Features(
+            {"index": Value("int64")}
+            | {f"{run}_{name}": Value("float32") for run in ("base", "prompted") for name in names}
+            | {f"{name}_tokens": Value("int32") for name in names}
+            | {"weight": Value("float64"), "score": Value("float64")}
+        )
+
+    def score(
+        self,
+        rows: Dataset | Iterable[Row],
+        folder: Path | None,
+        progress: Callable[[int], Any] | None,
+        rows_per_shard: int,
+        engine: dict[str, Any],
+    ) -> Dataset:
+        if rows_per_shard < 1:
+            raise InputError(f"rows_per_shard is {rows_per_shard}: give at least 1")
+        shards = Shards(folder, self.features, self._settings(rows_per_shard), self._sums())
+        start = 0
+        for piece in _pieces(rows, rows_per_shard):
+            piece = [self._texts(start + i, row) for i, row in enumerate(piece)]
+            steps = _Steps(progress, len(piece))
+            if not shards.done(start, piece):
+                shards.add(start, piece, self._columns(start, piece, steps, engine))
+            steps.finish()
+            start += len(piece)
+        if start == 0:
+            raise InputError("there are no rows to score: give at least one")
+        table = shards.table()
+        if len(table) == 0:
+            raise InputError(
+                f"none of {start} rows is within the limits of {self.options}: widen them"
+            )
+        return table
+
+    def _columns(
+        self, start: int, piece: Sequence[Row], steps: "_Steps", engine: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """The table of one piece, whose first row is number `start` of the source."""
+        tokenizer, k = self.model.tokenizer, len(self.names)
+        kept = self._within_limits(piece)
+        prompts = [piece[i]["prompt"] for i in kept]
+        texts = [piece[i][name] for i in kept for name in self.names]
+        flat = encode_responses(tokenizer, texts, self.options)
+        responses = [flat[at : at + k] for at in range(0, len(flat), k)]
+        index = np.asarray(kept, np.int64) + start
+        tokens = np.array([[len(r) for r in row] for row in responses]).reshape(-1, k)
+        runs = {} if self.base is None else {"base": self.base.rows(index, tokens)}
+        steps.expect(len(kept) * (2 - len(runs)))
+        for run, system, steering in (
+            ("base", self.options.base_system, None),
+            ("prompted", self.system, self.steering),
+        ):
+            if run not in runs:
+                encoded = encode_prompts(tokenizer, prompts, system)
+                self._check_context(index, encoded, tokens)
+                runs[run] = response_log_probs(
+                    self.model, encoded, responses, steering=steering, progress=steps, **engine
+                ).reshape(-1, k)
+        shift = runs["prompted"].astype(np.float64) - runs["base"].astype(np.float64)
+        weight = shift[:, 0] - shift[:, 1] if k == 2 else shift[:, 0]
+        return (
+            {"index": index}
+            | {f"{run}_{n}": runs[run][:, j] for run in runs for j, n in enumerate(self.names)}
+            | {f"{name}_tokens": tokens[:, j] for j, name in enumerate(self.names)}
+            | {"weight": weight, "score": weight / tokens.sum(axis=1)}
+        )
+
+    def _within_limits(self, piece: Sequence[Row]) -> list[int]:
+        """The rows of the piece that the options leave in."""
+        options, tokenizer = self.options, self.model.tokenizer
+        inside = np.ones(len(piece), bool)
+        limits = [("prompt", 0, options.max_prompt_tokens)]
+        shortest, longest = options.min_response_tokens, options.max_response_tokens
+        limits += [(name, shortest, longest) for name in self.names]
+        for name, least, most in limits:
+            if least > 0 or most is not None:
+                counts = np.array([len(t) for t in text_tokens(tokenizer, _column(piece, name))])
+                inside &= (counts >= least) & (counts <= (np.inf if most is None else most))
+        return np.flatnonzero(inside).tolist()
+
+    def _texts(self, index: int, row: Row) -> Row:
+        """The texts of a row that count; raises InputError where one is missing."""
+        texts = {name: row.get(name) for name in ("prompt", *self.names)}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise InputError(
+                    f"row {index}: {name} must be a text, got {text!r:.80}; scoring needs the "
+                    f"columns {', '.join(texts)}"
+                )
+        return texts
+
+    def _check_context(
+        self, index: np.ndarray, prompts: Sequence[Sequence[int]], tokens: np.ndarray
+    ) -> None:
+        whole = np.array([len(p) for p in prompts], int) + tokens.max(axis=1, initial=0)
+        if (whole > self.model.cfg.context).any():
+            wrong = int(np.argmax(whole > self.model.cfg.context))
+            raise InputError(
+                f"row {index[wrong]} has {whole[wrong]} tokens with its system prompt, the context "
+                f"of {self.model.name} is {self.model.cfg.context}: set max_prompt_tokens, "
+                "max_response_tokens or truncate"
+            )
+
+    def _settings(self, rows_per_shard: int) -> dict[str, Any]:
+        steering = self.steering
+        return {
+            "model": self.model.name,
+            "chat_template": self.model.tokenizer.chat_template,
+            "responses": list(self.names),
+            "system_prompt": self.system,
+            "steering": None if steering is None else [*steering.layers, steering.operation],
+            "options": asdict(self.options),
+            "rows_per_shard": rows_per_shard,
+        }
+
+    def _sums(self) -> list[float]:
+        """The sum of the absolute values of each tensor that the scores depend on."""
+        tensors = jax.tree.leaves((self.model.params, self.steering))
+        return [float(x) for x in jax.device_get(_absolute_sums(tensors))]
+
+
+@jax.jit
+def _absolute_sums(tensors: list[jax.Array]) -> list[jax.Array]:
+    return [jnp.sum(jnp.abs(x.astype(jnp.float32))) for x in tensors]
+
+
+class _Base:
+    """The base scores of an earlier table."""
+
+    def __init__(self, table: Dataset, names: tuple[str, ...]):
+        needed = ["index", *(f"base_{n}" for n in names), *(f"{n}_tokens" for n in names)]
+        if missing := [column for column in needed if column not in table.column_names]:
+            raise InputError(f"base has no columns {', '.join(missing)}: give a table of scores")
+        columns = {column: np.asarray(table.with_format("numpy")[column]) for column in needed}
+        order = np.argsort(columns["index"], kind="stable")
+        self.index = columns["index"][order]
+        self.values = np.stack([columns[f"base_{n}"] for n in names], axis=1)[order]
+        self.tokens = np.stack([columns[f"{n}_tokens"] for n in names], axis=1)[order]
+
+    def rows(self, index: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Of these source rows, whose responses have so many tokens."""
+        at = np.minimum(np.searchsorted(self.index, index), len(self.index) - 1)
+        if (self.index[at] != index).any() or (self.tokens[at] != tokens).any():
+            raise InputError(
+                "base holds scores of other pairs or under other options: leave it out"
+            )
+        return self.values[at]
+
+
+class _Steps:
+    """Turns passes over the kept rows of one piece into its rows done."""
+
+    def __init__(self, progress: Callable[[int], Any] | None, rows: int):
+        self.progress, self.rows = progress, rows
+        self.passes = self.seen = self.said = 0
+
+    def expect(self, passes: int) -> None:
+        self.passes = passes
+
+    def __call__(self, passes: int) -> None:
+        self.seen += passes
+        self._say(self.rows * self.seen // self.passes)
+
+    def finish(self) -> None:
+        self._say(self.rows)
+
+    def _say(self, done: int) -> None:
+        if self.progress is not None and done > self.said:
+            self.progress(done - self.said)
+        self.said = max(done, self.said)
+
+
+def _pieces(rows: Dataset | Iterable[Row], size: int) -> Iterator[list[Row]]:
+    stream = iter(rows)
+    while piece := list(islice(stream, size)):
+        yield piece
+
+
+def _column(piece: Sequence[Row], name: str) -> list[str]:
+    return [row[name] for row in piece]

@@ -1,0 +1,105 @@
+"""A table that grows on disk piece by piece, and of which a kill loses at most the last piece.
+
+A piece holds the results of a fixed run of source rows. Its file appears whole or not at all, and
+its name says which rows, of which content: what is done is read from the folder alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path, plain_json, write_json
+
+SETTINGS = "settings.json"
+RELATIVE_TOLERANCE = 1e-5  # of sums over weights: their rounding may differ between devices
+
+
+class Shards:
+    """Pieces in `folder`, or in memory if it is None.
+
+    `settings` say what is computed, `weights` with which parameters (a sum for each tensor). A
+    folder that holds results of other ones raises InputError.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        features: Features,
+        settings: dict[str, Any],
+        weights: Sequence[float],
+    ):
+        self.folder, self.features = folder, features
+        self.tables: dict[int, Dataset] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            _same_settings(folder / SETTINGS, plain_json(settings), [float(x) for x in weights])
+
+    def done(self, start: int, rows: Sequence[dict[str, str]]) -> bool:
+        """Whether the piece of these source rows, the first of them number `start`, is there.
+
+        Raises InputError if the folder has results of other rows in their place.
+        """
+        if self.folder is None:
+            return start in self.tables
+        path = self._path(start, rows)
+        found = sorted(self.folder.glob(f"rows-{start:010d}-*.arrow"))
+        if any(other != path for other in found):
+            raise InputError(
+                f"{self.folder} holds scores of other data in the place of rows {start} to "
+                f"{start + len(rows) - 1}: give another folder, or remove this one"
+            )
+        if found:
+            self.tables[start] = Dataset.from_file(str(path))
+        return bool(found)
+
+    def add(
+        self, start: int, rows: Sequence[dict[str, str]], columns: dict[str, np.ndarray]
+    ) -> None:
+        """Keep the results of these source rows."""
+        if self.folder is None:
+            self.tables[start] = Dataset.from_dict(columns, features=self.features)
+            return
+        path = self._path(start, rows)
+        with atomic_path(path) as temporary:
+            writer = ArrowWriter(path=str(temporary), features=self.features)
+            writer.write_table(Dataset.from_dict(columns, features=self.features).data.table)
+            writer.finalize()
+        self.tables[start] = Dataset.from_file(str(path))
+
+    def table(self) -> Dataset:
+        """All pieces asked for or added, in the order of the source."""
+        return concatenate_datasets([self.tables[start] for start in sorted(self.tables)])
+
+    def _path(self, start: int, rows: Sequence[dict[str, str]]) -> Path:
+        assert self.folder is not None
+        text = json.dumps(list(rows), sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self.folder / f"rows-{start:010d}-{len(rows)}-{digest}.arrow"
+
+
+def _same_settings(path: Path, settings: dict[str, Any], weights: list[float]) -> None:
+    """Write what the folder is for, or raise InputError where it was for something else."""
+    if not path.exists():
+        write_json(path, {**settings, "weights": weights})
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        old = held.pop("weights")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): remove the folder") from error
+    names = sorted({*held, *settings})
+    differing = [name for name in names if held.get(name) != settings.get(name)]
+    if len(old) != len(weights) or not np.allclose(old, weights, rtol=RELATIVE_TOLERANCE, atol=0):
+        differing.append("the model's weights")
+    if differing:
+        raise InputError(
+            f"{path.parent} holds scores with other settings ({', '.join(differing)}): "
+            "give another folder, or remove this one"
+        )
