@@ -1,0 +1,247 @@
+"""Is a language model approximately log-linear?
+
+It is, with dimension d and error epsilon, where |log P(r | s, p) - <psi(s), phi(p, r)>| <= epsilon
+for all system prompts s, prompts p and responses r (Aden-Ali et al. 2026, arXiv 2602.04863,
+Definition 2.1). Exactly so where the matrix X of these log-probabilities, a row for each s and a
+column for each (p, r), has a rank of at most d (Fact 2.1). What a selection by log-ratios can carry
+from one model to another is decided by the row space of X.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path
+from subliminal_jax.models.hub import Model
+from subliminal_jax.selection.log_probs import response_log_probs
+from subliminal_jax.selection.rendering import ScoringOptions, encode_prompts, encode_responses
+
+SYSTEMS_A_FILE = 8  # rows of the matrix that are stored together
+
+
+def log_prob_matrix(
+    model: Model,
+    system_prompts: Sequence[str | None],
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    options: ScoringOptions | None = None,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Float[np.ndarray, "systems pairs"]:
+    """X[s, i] = log P(responses[i] | system prompt s, prompts[i]), in nats, float32 sums.
+
+    A system prompt may be None: no system turn. With `folder` its rows are kept there, a few a
+    file, so that a call that was killed goes on; `progress` is called with the number of new
+    log-probabilities. Raises InputError for no rows or columns, and for a folder with other rows.
+    """
+    if len(prompts) != len(responses):
+        raise InputError(f"{len(prompts)} prompts but {len(responses)} responses")
+    if not prompts or not system_prompts:
+        raise InputError("a matrix of log-probabilities needs a system prompt and a pair")
+    options = options or ScoringOptions()
+    answers = [[ids] for ids in encode_responses(model.tokenizer, responses, options)]
+    parts = []
+    for start in range(0, len(system_prompts), SYSTEMS_A_FILE):
+        some = system_prompts[start : start + SYSTEMS_A_FILE]
+        path = None if folder is None else folder / f"systems-{start:05d}.npz"
+        mark = _digest(model.name, some, prompts, responses, options)
+        part = None if path is None or not path.exists() else _read(path, mark)
+        if part is None:
+            rows = []
+            for system_prompt in some:
+                encoded = encode_prompts(model.tokenizer, prompts, system_prompt)
+                rows.append(response_log_probs(model, encoded, answers)[:, 0])
+                if progress is not None:
+                    progress(len(prompts))
+            part = np.stack(rows)
+            if path is not None:
+                with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, log_probs=part, mark=np.array(mark))
+        elif progress is not None:
+            progress(part.size)
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def centred(x: Float[np.ndarray, "systems pairs"]) -> Float[np.ndarray, "systems pairs"]:
+    """Without each pair's mean over the system prompts, which says how likely its text is anyway;
+    log-ratios between system prompts do not depend on it."""
+    return x - x.mean(axis=0, keepdims=True)
+
+
+# -- the spectrum ------------------------------------------------------------------------------
+
+
+class PowerLaw(NamedTuple):
+    """sigma_k = scale * k^slope, fitted over the ranks `first` to `last` (from 1, inclusive)."""
+
+    slope: float
+    scale: float
+    r_squared: float  # of the logarithms
+    first: int
+    last: int
+
+
+def fit_power_law(singular: Float[np.ndarray, " k"], first: int, last: int) -> PowerLaw:
+    """Least squares of log sigma over log k; every rank of the range counts alike.
+
+    Raises InputError for a range of fewer than three ranks, beyond the spectrum, or with a zero.
+    """
+    if not 1 <= first <= last - 2 or last > len(singular):
+        raise InputError(
+            f"a power law cannot be fitted over the ranks {first} to {last} of {len(singular)}; "
+            "give at least three ranks that there are"
+        )
+    values = np.asarray(singular[first - 1 : last], np.float64)
+    if not (values > 0).all():
+        raise InputError(f"the singular values from rank {first} to {last} are not all positive")
+    x, y = np.log(np.arange(first, last + 1)), np.log(values)
+    slope, intercept = np.polyfit(x, y, 1)
+    rest = np.sum((y - slope * x - intercept) ** 2)
+    spread = np.sum((y - y.mean()) ** 2)
+    fit = 1.0 if spread == 0 else 1 - rest / spread
+    return PowerLaw(float(slope), float(np.exp(intercept)), float(fit), first, last)
+
+
+def effective_rank(singular: Float[np.ndarray, " k"]) -> float:
+    """exp of the entropy of the singular values as shares of their sum (Roy and Vetterli 2007)."""
+    shares = np.asarray(singular, np.float64)
+    shares = shares[shares > 0] / shares.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0
+
+
+def rank_for(singular: Float[np.ndarray, " k"], share: float) -> int:
+    """The smallest rank that holds `share` of the squared norm."""
+    energy = np.cumsum(np.asarray(singular, np.float64) ** 2)
+    return int(np.searchsorted(energy, share * energy[-1] * (1 - 1e-12))) + 1
+
+
+def numerical_rank(x: Float[np.ndarray, "rows columns"], tolerance: float = 1e-5) -> int:
+    """How many singular values exceed `tolerance` times the largest."""
+    singular = np.linalg.svd(x, compute_uv=False)
+    return int((singular > tolerance * singular[0]).sum())
+
+
+# -- factors, and what they predict --------------------------------------------------------------
+
+
+def factors(
+    x: Float[np.ndarray, "systems pairs"], d: int
+) -> tuple[Float[np.ndarray, "systems d"], Float[np.ndarray, "pairs d"]]:
+    """psi and phi of the best rank-d approximation X = psi phi^T, in least squares.
+
+    They are unique up to psi -> psi A, phi -> phi A^-T. Here psi^T psi = phi^T phi, a diagonal.
+    Raises InputError for a d beyond the shape.
+    """
+    _check_rank(d, x.shape)
+    u, singular, v = np.linalg.svd(x, full_matrices=False)
+    root = np.sqrt(singular[:d])
+    return u[:, :d] * root, v[:d].T * root
+
+
+class Prediction(NamedTuple):
+    """How well rank-k factors predict log-probabilities that they were not fitted to."""
+
+    rank: int
+    r_squared: float  # against each pair's mean over the fitted system prompts, which is rank 0
+    rmse: float  # nats
+    largest: float  # largest error, nats
+
+
+def predict_held_out(
+    x: Float[np.ndarray, "systems pairs"], ranks: Sequence[int], seed: int
+) -> list[Prediction]:
+    """Bi-cross-validation: half of the system prompts and half of the pairs are held out together.
+
+    With blocks X = [[A, B], [C, D]], A held out, centred by the means over the fitted rows, A is
+    predicted as B D_k^+ C, D_k being the rank-k approximation of D; each quarter is held out once.
+    For X of rank k it is exact (Owen and Perry 2009, arXiv:0908.2062).
+    Raises InputError for a rank that a quarter of the matrix cannot have.
+    """
+    rng = np.random.default_rng([seed, 0xB1C5])
+    m, n = x.shape
+    for rank in ranks:
+        _check_rank(rank, (m // 2, n // 2), least=0)
+    row_halves, column_halves = (np.array_split(rng.permutation(size), 2) for size in (m, n))
+    errors: dict[int, list[np.ndarray]] = {rank: [] for rank in ranks}
+    spread = []
+    for i in (0, 1):
+        for j in (0, 1):
+            out_r, in_r = row_halves[i], row_halves[1 - i]
+            out_c, in_c = column_halves[j], column_halves[1 - j]
+            y = np.asarray(x, np.float64) - x[in_r].mean(axis=0, keepdims=True)
+            u, singular, v = np.linalg.svd(y[np.ix_(in_r, in_c)], full_matrices=False)
+            held, left = y[np.ix_(out_r, out_c)], y[np.ix_(out_r, in_c)] @ v.T
+            right = u.T @ y[np.ix_(in_r, out_c)]
+            positive = singular > 1e-10 * singular[0]
+            inverse = np.where(positive, 1 / np.where(positive, singular, 1.0), 0.0)
+            spread.append(held.ravel())
+            for rank in ranks:
+                found = left[:, :rank] * inverse[:rank] @ right[:rank]
+                errors[rank].append((held - found).ravel())
+    whole = np.mean(np.concatenate(spread) ** 2)
+    made = []
+    for rank in ranks:
+        error = np.concatenate(errors[rank])
+        mean = np.mean(error**2)
+        share = float(1 - mean / whole) if whole > 0 else 0.0
+        made.append(Prediction(rank, share, float(np.sqrt(mean)), float(np.abs(error).max())))
+    return made
+
+
+# -- row spaces of two models ----------------------------------------------------------------------
+
+
+def row_space(x: Float[np.ndarray, "systems pairs"], k: int) -> Float[np.ndarray, "pairs k"]:
+    """An orthonormal basis of the span of the top k right singular vectors.
+
+    Raises InputError for a k beyond the shape.
+    """
+    _check_rank(k, x.shape)
+    return np.linalg.svd(x, full_matrices=False)[2][:k].T
+
+
+def principal_cosines(
+    a: Float[np.ndarray, "pairs k"], b: Float[np.ndarray, "pairs l"]
+) -> Float[np.ndarray, " min"]:
+    """Cosines of the principal angles between the spans of two orthonormal bases, descending.
+
+    They do not depend on the bases. Source: Björck and Golub 1973.
+    """
+    return np.clip(np.linalg.svd(a.T @ b, compute_uv=False), 0.0, 1.0)
+
+
+def gaussian_cosines(pairs: int, k: int, draws: int, seed: int) -> Float[np.ndarray, "draws k"]:
+    """`principal_cosines` of the top-k row spaces of independent Gaussian matrices over `pairs`
+    columns: whatever their numbers of rows, these spaces are uniform, and so are drawn directly."""
+    _check_rank(k, (pairs, pairs))
+    rng = np.random.default_rng([seed, 0x6A55])
+    bases = [np.linalg.qr(rng.normal(size=(pairs, k)))[0] for _ in range(2 * draws)]
+    return np.stack([principal_cosines(*bases[2 * i : 2 * i + 2]) for i in range(draws)])
+
+
+def _check_rank(rank: int, shape: Sequence[int], least: int = 1) -> None:
+    if not least <= rank <= min(shape):
+        raise InputError(f"rank {rank} is not valid for {shape[0]} x {shape[1]} numbers")
+
+
+def _digest(*of: Any) -> str:
+    return hashlib.sha256(json.dumps(of, default=repr).encode()).hexdigest()
+
+
+def _read(path: Path, mark: str) -> Float[np.ndarray, "systems pairs"]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found, theirs = file["log_probs"], str(file["mark"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it") from error
+    if theirs != mark:
+        raise InputError(f"{path} holds log-probabilities of other rows; remove it")
+    return found
