@@ -201,14 +201,14 @@ class _Job:
 
     def _texts(self, index: int, row: Row) -> Row:
         """The texts of a row that count; raises InputError where one is missing."""
-        texts = {name: row.get(name) for name in ("prompt", *self.names)}
-        for name, text in texts.items():
-            if not isinstance(text, str):
+        columns = ("prompt", *self.names)
+        for name in columns:
+            if not isinstance(row.get(name), str):
                 raise InputError(
-                    f"row {index}: {name} must be a text, got {text!r:.80}; scoring needs the "
-                    f"columns {', '.join(texts)}"
+                    f"row {index}: {name} must be a text, got {row.get(name)!r:.80}; scoring needs "
+                    f"the columns {', '.join(columns)}"
                 )
-        return texts
+        return {name: row[name] for name in columns}
 
     def _check_context(
         self, index: np.ndarray, prompts: Sequence[Sequence[int]], tokens: np.ndarray
