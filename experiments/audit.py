@@ -1,0 +1,79 @@
+"""Which of some candidate traits, system prompts or directions does a data set push towards?
+
+    subliminal-jax audit --data FILE.jsonl
+    subliminal-jax audit --data steered:eagle:1.5     # or clean, system-prompt:eagle: made here
+
+The data are prompt/completion pairs or preferences (prompt, chosen, rejected) in a JSONL file.
+Every candidate scores every row: how much likelier does its system prompt, or its direction, make
+the row? What counts is the score over that of the base's own answers to the same prompts (of the
+rejected answer), in the metric in which those vary, after what candidates and placebo nouns share
+is projected out. A candidate is reported where it stands out at 5%, over all candidates, against
+four nulls: the base wrote it; the other candidates; placebo nouns in the same form; random
+directions (subliminal_jax/selection/audit.py says how, and why foreign data need the last three).
+Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
+of shuffled completions, and the rows that carry most.
+
+One to two minutes on 2 CPU cores for 512 rows, 16 traits and both forms. Expected: the trait of a
+steered teacher is named at a scale of 1 or more; nothing is found in clean data, and nothing in
+the number lists of larger models, whose teachers are not at hand.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.reporting.audit import report
+from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.study.audit import AuditSettings, audit_data, default_traits
+from subliminal_jax.study.audit_data import read_data
+from subliminal_jax.study.audit_scores import candidates_of
+from subliminal_jax.study.audit_sets import is_made, made_here
+from subliminal_jax.study.settings import RunSettings
+
+PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(AuditSettings, RunSettings):
+    """Settings; the defaults are the toy's.
+
+    Attributes:
+      data: a JSONL file or hub name; or what the project's own teacher writes: "clean",
+        "steered:TRAIT:SCALE" or "system-prompt:TRAIT".
+      system_prompts: candidates by the text of their system prompt.
+      vectors: candidates by safetensors files with a vector for the layer.
+    """
+
+    out: Path = Path("runs/audit")
+    data: str = "steered:eagle:1.5"
+    system_prompts: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, or go on; returns what results.json holds."""
+    config.check_audit()
+    model = config.load()
+    layer = config.layer_of(model)
+    others = len(config.system_prompts) + len(config.vectors)
+    candidates = candidates_of(
+        model, layer, default_traits(config, others), config.system_prompts, config.vectors
+    )
+    source = config.data
+    given = None if is_made(source, model) else read_data(source)
+    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
+        if not run.finished:
+            kind, data = given or (
+                "pairs", made_here(model, layer, source, config.rows, config.seed)
+            )  # fmt: skip
+            found = audit_data(
+                model, layer, kind, data, candidates, config, config.seed, run.path / "scores"
+            )
+            run.write_results(
+                {"model": model.name, "layer": layer, "source": source, **found, "claims": []}
+            )
+        results = run.read_results()
+        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
+    print(f"report: {page}")
+    return results

@@ -1,0 +1,272 @@
+"""Which candidates does a data set push towards? Score tests with nulls that foreign data pass.
+
+A candidate is a system prompt or a steering vector; its row score is what it adds to the
+log-probability of a row, log P(answer | prompt, candidate) - log P(answer | prompt) (for a vector
+to first order: <v, gradient of log P>; for a preference pair: chosen minus rejected). Let d_i be
+the score of row i minus the mean score of answers that the base itself writes to the same prompt,
+m its mean over rows, and F the covariance of the scores over the base's answers (the Fisher metric
+of the candidates). For data of a teacher that leans a towards the candidates, m estimates F a:
+0 writes as the base does, 1 as the candidate's own teacher (Rao's score test, to first order).
+
+Data of another model violate "the base wrote it" for reasons of style, in arbitrary directions. So
+a candidate must also stand out against columns of the same form that nobody suspects:
+
+1. What candidates and placebos share (any system prompt moves the model, and data that are written
+   in another style move along with it) is projected out in the metric F: the first principal
+   component of their standardised scores.
+2. With e_k = m_k / sqrt(F_kk), candidate c is tested against two groups of comparators k: the
+   other candidates and placebos of its form, and random directions. From these c is projected out
+   (a push along c alone leaves nothing there): t = e_c / max(s, se_c), s the root mean square of
+   e_k given c (the larger of the candidates' and the placebos'), under Student's t with the
+   group's effective number of independent columns. It asks whether c explains the push better
+   than a member of the group would, where the push falls on the group at random.
+3. The p-value of c is the largest of those and of the plain score test's; over all candidates it
+   is corrected by Sidak. After a finding, it is projected out and the others are tested again, so
+   that relatives of a trait are not reported with it.
+
+Sources: Rao, "Large sample tests of statistical hypotheses concerning several parameters", 1948;
+Efron, "Large-scale simultaneous hypothesis testing: the choice of a null hypothesis", 2004; the
+score of a preference pair is w_i of the paper on logit-linear selection (arXiv 2602.04863),
+algorithm 1, before it is divided by the lengths.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from subliminal_jax.errors import InputError
+
+CANDIDATE, PLACEBO = "candidate", "placebo"
+BASE, OTHERS = "written by the base", "others of its form"
+FEWEST_ROWS = 16
+FEWEST_COMPARATORS = 4  # a smaller group says too little of its spread: it is left out
+NEAR = 0.9  # squared correlation from which a comparator is the candidate under another name
+
+
+class Column(NamedTuple):
+    """What one column of scores belongs to.
+
+    `form` is the kind of score ("system prompt", "direction"): only columns of one form are
+    compared. `kind` is "candidate", "placebo" (of the same making, and with a shared part that
+    is to be projected out) or the name of another null.
+    """
+
+    name: str
+    form: str
+    kind: str = CANDIDATE
+
+
+class Push(NamedTuple):
+    """Where the rows push: `rows` less the base's own answers to their prompts, and the metric."""
+
+    rows: Float[np.ndarray, "rows columns"]
+    metric: Float[np.ndarray, "columns columns"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the data say of one candidate.
+
+    `lean` is the estimated strength, 0 as the base writes and 1 as the candidate's teacher does,
+    with its standard error; `p_values` by null, `p` the largest of them, `p_adjusted` over all
+    candidates that were tested with it.
+    """
+
+    name: str
+    form: str
+    lean: float
+    lean_error: float
+    p_values: dict[str, float]
+    p: float
+    p_adjusted: float
+    log_p: float  # of `p`, for ranks where p itself rounds to 0
+
+
+def push_from_control(
+    data: Float[np.ndarray, "rows columns"],
+    control: Float[np.ndarray, "answers columns"],
+    row_of: Int[np.ndarray, " answers"],
+) -> Push:
+    """Of prompt/completion data: each row's scores minus the mean over the base's answers to its
+    prompt. `row_of` says whose prompt each control answer answers; every row needs one at least.
+
+    The metric is the covariance within prompts where prompts have several answers, else over all.
+    """
+    counts = np.bincount(row_of, minlength=len(data))
+    if (counts == 0).any():
+        raise InputError(f"row {int(np.argmin(counts))} has no answer of the base to compare with")
+    sums = np.zeros(data.shape)
+    np.add.at(sums, row_of, control)
+    means = sums / counts[:, None]
+    several = counts[row_of] > 1
+    if several.sum() > (counts > 1).sum() + data.shape[1]:
+        within = (control - means[row_of])[several]
+        freedom = len(within) - int((counts > 1).sum())
+    else:
+        within = control - control.mean(axis=0)
+        freedom = len(within) - 1
+    return Push(data - means, within.T @ within / max(freedom, 1))
+
+
+def push_of_preferences(weights: Float[np.ndarray, "rows columns"]) -> Push:
+    """Of preference data: where it has nothing to do with the candidate which answer is chosen, a
+    weight is as likely as its negative and its mean is 0. The metric is the weights' covariance; a
+    lean is then half the slope of the log-odds of being chosen in the weight."""
+    return Push(weights, np.atleast_2d(np.cov(weights, rowvar=False)))
+
+
+def without(push: Push, mixture: Float[np.ndarray, " columns"]) -> Push:
+    """All columns with a mixture of them projected out, in the metric."""
+    along = push.metric @ mixture
+    size = float(mixture @ along)
+    if size <= 0:
+        return push
+    share = along / size
+    return Push(
+        push.rows - np.outer(push.rows @ mixture, share),
+        push.metric - np.outer(along, share),
+    )
+
+
+def assess(push: Push, columns: Sequence[Column], found: Sequence[int] = ()) -> list[Finding]:
+    """A finding for each candidate column but those in `found` (indices), which are projected out.
+
+    Raises InputError for too few rows, scores that are not finite, and where there is no candidate.
+    """
+    if len(push.rows) < FEWEST_ROWS:
+        raise InputError(f"{len(push.rows)} rows are too few to test: give {FEWEST_ROWS} at least")
+    if not np.isfinite(push.rows).all():
+        raise InputError("some row scores are not finite: are the model's weights whole?")
+    tested = [i for i, c in enumerate(columns) if c.kind == CANDIDATE and i not in found]
+    if not tested:
+        raise InputError("there is no candidate to test: give at least one")
+    sizes = np.diag(push.metric).copy()
+    rest = push
+    for mixture in (*_shared(push, columns), *np.eye(len(columns))[list(found)]):
+        rest = without(rest, mixture)
+    # What is left of a column after the projections may be rounding alone.
+    dead = np.diag(rest.metric) <= 1e-6 * np.maximum(sizes, 1e-30)
+    raw = [_test(rest, columns, i, dead, found) for i in tested]
+    n = len(tested)
+    out = []
+    for i, (lean, error, logs) in zip(tested, raw, strict=True):
+        worst = max(logs.values())
+        p = math.exp(worst)
+        out.append(
+            Finding(
+                columns[i].name, columns[i].form, lean, error,
+                {null: math.exp(log) for null, log in logs.items()},
+                p, -math.expm1(n * math.log1p(-min(p, 1 - 1e-16))), worst,
+            )
+        )  # fmt: skip
+    return out
+
+
+def stepwise(
+    push: Push, columns: Sequence[Column], level: float = 0.05
+) -> tuple[list[Finding], list[Finding]]:
+    """All candidates tested at first, and those reported: the best one below `level` (after
+    correction), then with it projected out the next best, and so on until none is below it."""
+    first = assess(push, columns)
+    index = _places(columns)
+    reported: list[Finding] = []
+    now, found = first, []
+    while True:
+        best = min(now, key=lambda f: f.log_p)
+        if best.p_adjusted >= level:
+            return first, reported
+        reported.append(best)
+        found.append(index[best.name, best.form])
+        if len(found) == len(index):
+            return first, reported
+        now = assess(push, columns, found)
+
+
+def not_told_apart(
+    push: Push,
+    columns: Sequence[Column],
+    first: Sequence[Finding],
+    top: Finding,
+    level: float = 0.05,
+) -> list[Finding]:
+    """Findings of `first` below `level` that explain the push as well as `top` does: with one of
+    them projected out, nothing of `top` is left that the base would not write."""
+    index = _places(columns)
+    out = []
+    for other in first:
+        if other.p_adjusted < level and (other.name, other.form) != (top.name, top.form):
+            rest = assess(push, columns, [index[other.name, other.form]])
+            left = next(f for f in rest if (f.name, f.form) == (top.name, top.form))
+            if left.p_values[BASE] >= level:
+                out.append(other)
+    return out
+
+
+def _places(columns: Sequence[Column]) -> dict[tuple[str, str], int]:
+    return {(c.name, c.form): i for i, c in enumerate(columns) if c.kind == CANDIDATE}
+
+
+def own_rows(push: Push, columns: Sequence[Column], c: int) -> Float[np.ndarray, " rows"]:
+    """What each row pushes towards column `c`, beyond what placebos share, in nats."""
+    for mixture in _shared(push, columns):
+        push = without(push, mixture)
+    return push.rows[:, c]
+
+
+def _shared(push: Push, columns: Sequence[Column]) -> list[np.ndarray]:
+    """For each form the mixture that its candidates and placebos share: the first principal
+    component of their standardised scores."""
+    out = []
+    for form in dict.fromkeys(c.form for c in columns):
+        pool = [
+            i
+            for i, c in enumerate(columns)
+            if c.form == form and c.kind in (CANDIDATE, PLACEBO) and push.metric[i, i] > 0
+        ]
+        if sum(columns[i].kind == PLACEBO for i in pool) < FEWEST_COMPARATORS:
+            continue
+        sizes = np.sqrt(np.diag(push.metric)[pool])
+        metric = push.metric[np.ix_(pool, pool)] / np.outer(sizes, sizes)
+        mixture = np.zeros(len(columns))
+        mixture[pool] = np.linalg.eigh(metric)[1][:, -1] / sizes
+        out.append(mixture)
+    return out
+
+
+def _test(
+    push: Push, columns: Sequence[Column], c: int, dead: np.ndarray, found: Sequence[int]
+) -> tuple[float, float, dict[str, float]]:
+    """(lean, its standard error, log p by null) of candidate `c`."""
+    if dead[c]:  # nothing of its own is left: the data cannot speak for it
+        return 0.0, math.inf, {BASE: 0.0}
+    n = len(push.rows)
+    metric, own = push.metric, math.sqrt(push.metric[c, c])
+    e = push.rows.mean(axis=0)
+    e_c = e[c] / own
+    se = float(push.rows[:, c].std(ddof=1)) / math.sqrt(n) / own
+    logs = {BASE: float(stats.t.logsf(e_c / max(se, 1e-30), n - 1))}
+    groups: dict[str, list[int]] = {}
+    for k, column in enumerate(columns):
+        if k == c or k in found or dead[k] or column.form != columns[c].form:
+            continue
+        if metric[k, c] ** 2 < NEAR * metric[k, k] * metric[c, c]:
+            same = column.kind in (CANDIDATE, PLACEBO)
+            groups.setdefault(OTHERS if same else column.kind, []).append(k)
+    for null, group in groups.items():
+        if len(group) < FEWEST_COMPARATORS:
+            continue
+        slope = metric[group, c] / metric[c, c]
+        left = metric[np.ix_(group, group)] - np.outer(slope, metric[group, c])
+        spread = np.sqrt(np.diag(left))
+        others = (e[group] - slope * e[c]) / spread
+        freedom = len(group) ** 2 / float(np.sum((left / np.outer(spread, spread)) ** 2))
+        kinds = np.array([columns[k].kind for k in group])
+        parts = [others[kinds == kind] for kind in dict.fromkeys(kinds)]
+        scale = max(*(math.sqrt(float(np.mean(x**2))) for x in parts), se, 1e-30)
+        logs[null] = float(stats.t.logsf(e_c / scale, freedom))
+    return float(e[c] / metric[c, c]), se / own, logs

@@ -1,0 +1,65 @@
+"""The gradient of each answer's log-probability with respect to one vector: first-order scores of
+all directions at once."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, example_gradients
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
+from subliminal_jax.selection.plans import plan_batches, width
+from subliminal_jax.training.batch import Batch
+
+TOKENS_AT_ONCE = 4096  # token slots of one backward pass
+
+
+def answer_gradients(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    layer: int,
+    *,
+    progress: Callable[[int], Any] | None = None,
+) -> Float[np.ndarray, "answers dim"]:
+    """d log P(answer i | prompt i, v added after `layer` at all positions) / dv at v = 0, in nats a
+    unit of the residual stream.
+
+    <v, gradient> is the log-probability ratio of the steered model to first order; over what the
+    base itself writes its mean is 0, and its covariance the Fisher information of the vector.
+    `progress` is called with the number of answers done since its last call. Raises InputError as
+    `pad_pairs` does.
+    """
+    cfg = model.cfg
+    layer = cfg.check_layer(layer)
+    lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], int)
+    targets = np.array([len(a) for a in answers], int)
+    out = np.zeros((len(answers), cfg.dim), np.float32)
+    most = width(int(targets.max(initial=1)))  # only bounds what is unembedded: one for all
+    for batch in plan_batches(lengths, np.zeros_like(lengths), (1, 0), TOKENS_AT_ONCE):
+        slots = min(batch.major, cfg.context)
+        members = np.resize(batch.members, batch.lines)  # idle lines repeat some; they are cut off
+        rows = pad_pairs(
+            [prompts[i] for i in members], [answers[i] for i in members], slots,
+            pad_id=model.pad_id,
+        )  # fmt: skip
+        found = _gradients(model.params, rows, cfg, layer, min(most, slots - 1))
+        out[batch.members] = np.asarray(found)[: len(batch.members)]
+        if progress is not None:
+            progress(len(batch.members))
+    return out
+
+
+@partial(jax.jit, static_argnames=("cfg", "layer", "most"))
+def _gradients(
+    params: Params, rows: Batch, cfg: ModelConfig, layer: int, most: int
+) -> Float[Array, "rows dim"]:
+    rows = jax.tree.map(jnp.asarray, rows)
+    return -example_gradients(CompletionLoss(cfg, "sum", most), params, rows, layer)
