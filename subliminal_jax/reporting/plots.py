@@ -15,7 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from subliminal_jax.reporting.style import (
     AXIS,
@@ -299,6 +305,7 @@ def forest(
     axes.tick_params(axis="y", length=0)
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.xaxis.set_major_locator(MaxNLocator(6))  # long numbers would run into each other
     axes.set_xlabel(x_label)
     if len(groups) > 1:
         legend_above(figure, handles)

@@ -182,6 +182,17 @@ def claims(
                 row["change"], -1, _change(row, none),
             )
         )  # fmt: skip
+        own, other = (students.values(name, "component") for name in (case.name, "none"))
+        fewer = interval(own - other)
+        number = f"{_text(fewer, 2)}: {_text(row['component'], 2)}, unguarded "
+        out.append(
+            one(
+                case.name.replace(", ", "-") + "-share",
+                texts[case.kind].replace("transfer", "the uptake of the vector (its share)")
+                + (", the vector recovered from the data" if blind else ""),
+                OWN, fewer, -1, number + _text(none["component"], 2),
+            )
+        )  # fmt: skip
     random = next(c for c in made if c.at_random)
     for case in made:
         if case.kind == "drop-rows" and not case.at_random and case.share == random.share:

@@ -78,7 +78,8 @@ def test_times_vectors_and_claims_are_there(results):
             assert row["size"] == pytest.approx(1, rel=1e-4)
     ids = [row["id"].removeprefix("blocking/") for row in results["claims"]]
     assert ids == [
-        "transmits", "project", "inoculate", "project-blind", "inoculate-blind", "drop-rows",
+        "transmits", "project", "project-share", "inoculate", "inoculate-share", "project-blind",
+        "project-blind-share", "inoculate-blind", "inoculate-blind-share", "drop-rows",
         "drop-rows-blind", "project-keeps-the-task", "inoculate-keeps-the-task",
     ]  # fmt: skip
 
