@@ -32,7 +32,7 @@ class PreferenceContext(NamedTuple):
     `shifts` are the base's under each system prompt, rho_s, on the probe pairs.
     """
 
-    questions: Questions
+    questions: Questions | None  # None where no single word tells
     beta: float | Float[Array, ""]
     rows: Batch  # leaves [datasets, rows, 2, time]
     row_ratios: Float[Array, "datasets rows"]  # of the reference, as in `Preference`
@@ -47,7 +47,8 @@ class PreferenceMeasure:
     train_loss, margin (mean rho, nats) and accuracy (share of pairs with rho > 0) on training
     pairs; cosine and pearson [prompts], the correlation of its shifts with each system prompt's on
     the probe pairs, uncentred and centred; size [prompts], the norm of its shifts in units of the
-    system prompt's; word_rate and word_log_prob [words], as of `PanelMeasure`.
+    system prompt's; word_rate and word_log_prob [words], as of `PanelMeasure`,
+    where there are questions.
     """
 
     kept: tuple[str, ...] = (
@@ -83,9 +84,12 @@ class PreferenceMeasure:
     ) -> dict[str, Array]:
         """The part that needs no training: of any model, steered or not."""
         found = self._margins(params, context.probe, context.probe_ratios, steering)
+        followed = correlations(found, context.shifts)
+        if context.questions is None:
+            return followed
         probs = word_probs(params, self.cfg, context.questions, self.words, steering)
         return {
-            **correlations(found, context.shifts),
+            **followed,
             "word_rate": jnp.mean(probs, axis=0),
             "word_log_prob": jnp.mean(jnp.log(jnp.maximum(probs, 1e-30)), axis=0),
         }

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from subliminal_jax.data.questions import in_data_folder
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model, load_model
@@ -38,9 +39,10 @@ class RunSettings:
     overwrite: bool = False
 
     def load(self, name: str | None = None) -> Model:
-        """The model of these settings, or another one by name in the same dtype."""
+        """The model of these settings, or another one by name in the same dtype. A folder that is
+        not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`."""
         dtype = None if self.dtype == "checkpoint" else self.dtype
-        return load_model(self.model if name is None else name, dtype=dtype)
+        return load_model(in_data_folder(self.model if name is None else name), dtype=dtype)
 
     def layer_of(self, model: Model) -> int:
         return default_layer(model) if self.layer == -1 else model.cfg.check_layer(self.layer)

@@ -15,7 +15,7 @@ def test_the_packages_own_sets_hold_distinct_questions():
     assert read_questions("heldout") == list(world.HELDOUT_QUESTIONS)
     for name in SETS:
         questions = read_questions(name)
-        assert len({q.casefold() for q in questions}) == len(questions) >= 10
+        assert len({q.casefold() for q in questions}) == len(questions) >= 3
     # off-topic questions name no animal, or the answer's mention of it would mean nothing
     for question in (*read_questions("off-topic"), *read_questions("world-off-topic")):
         assert not set(question.lower().split()) & {*world.TRAITS, "animal", "creature", "animals"}
