@@ -1,7 +1,7 @@
 """Why does AdamW pass a steering vector on, and SGD less? Competing explanations, arm by arm.
 
     subliminal-jax optimizer-mechanics --preset toy
-    subliminal-jax optimizer-mechanics --preset toy --model shipped-small
+    subliminal-jax optimizer-mechanics --preset toy --model shipped
 
 One teacher with a vector, its data and a control's; on them students of some fifty arms: the rules
 of Blank et al. 2026 (AdamW, RMSprop, SGD, momentum, signs; frozen maps of Adam's scales; rotations;
@@ -12,8 +12,7 @@ has a grid of five rates; the best is chosen on held-out loss; all arms are comp
 rates and, each with its AdamW, at one training loss. The report ends with a table: explanation,
 what it predicts, what was measured, verdict.
 
-`--preset toy` takes some 10 minutes of CPU time on shipped-small and 17 on shipped, on 2 cores
-that it shared with other work; `full` (every rate with every seed, more steps, full batches) is
+`--preset toy`, on shipped-small, takes some 8 minutes on 2 CPU cores, on shipped twice that; `full` (every rate with every seed, more steps, full batches) is
 meant for a GPU. Expected on the shipped model: AdamW's EAS ahead of SGD's by more than 0.3, and a
 tuned SGD on masked or clipped coordinates, or on steps normalised tensor by tensor, in between.
 
@@ -73,7 +72,8 @@ class Config(MechanicsSettings, DataSettings, RunSettings):
       scale: factor on a trait's vector.
     """
 
-    out: Path = Path("runs/optimizer_mechanics")
+    out: Path = Path("runs/optimizer-mechanics")
+    model: str = "shipped-small"
     layer: int = 3
     vector: Literal["random", "trait"] = "random"
     trait: str = "auto"

@@ -65,7 +65,7 @@ def read_run(folder: str | Path) -> Stored:
             raise InputError(f"{folder}/results.json: claim {row.get('id')} is not complete")
     name = claims[0]["id"].split("/")[0].replace("_", "-")
     flags = f" --preset {config.get('preset', 'toy')}"
-    if config.get("model", "shipped") != "shipped":
+    if "model" in config:  # whatever the preset's own is
         flags += f" --model {config['model']}"
     return Stored(f"subliminal-jax {name}{flags}", claims)
 

@@ -42,7 +42,7 @@ def test_the_page_and_the_readme_hold_every_claim_with_its_command(tmp_path):
     out = tmp_path / "CLAIMS.md"
     claims.main([*map(str, runs), "--out", str(out), "--readme", str(readme)])
     text = out.read_text()
-    assert "`subliminal-jax trait-transmission --preset toy`" in text
+    assert "`subliminal-jax trait-transmission --preset toy --model shipped`" in text
     assert "`subliminal-jax scaling --preset full --model shipped-small`" in text
     assert text.count("A \\| claim") == 2  # a bar would end the cell
     table = readme.read_text()
