@@ -22,7 +22,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.selection.log_probs import response_log_probs
 from subliminal_jax.selection.rendering import ScoringOptions, encode_prompts, encode_responses
 
-SYSTEMS_A_FILE = 8  # rows of the matrix that are stored together
+SYSTEMS_A_FILE = 16  # rows of the matrix that are scored and stored together
 
 
 def log_prob_matrix(
@@ -54,13 +54,13 @@ def log_prob_matrix(
         mark = _digest(model.name, some, prompts, responses, options)
         part = None if path is None or not path.exists() else _read(path, mark)
         if part is None:
-            rows = []
-            for system_prompt in some:
-                encoded = encode_prompts(model.tokenizer, prompts, system_prompt)
-                rows.append(response_log_probs(model, encoded, answers)[:, 0])
-                if progress is not None:
-                    progress(len(prompts))
-            part = np.stack(rows)
+            encoded = [
+                ids
+                for system_prompt in some
+                for ids in encode_prompts(model.tokenizer, prompts, system_prompt)
+            ]
+            found = response_log_probs(model, encoded, answers * len(some), progress=progress)
+            part = found.reshape(len(some), len(prompts))
             if path is not None:
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     np.savez(file, log_probs=part, mark=np.array(mark))

@@ -55,23 +55,24 @@ class Killed(Exception):
 
 
 def test_a_killed_matrix_goes_on_without_a_lost_row(model, tmp_path):
-    """Rows are stored eight a file; the second file is not written."""
+    """System prompts are stored sixteen a file; the second file is not written."""
+    systems = [*SYSTEMS, *(f"Be kind, {i}." for i in range(8))]
     seen = []
 
     def stop(n):
         seen.append(n)
-        if len(seen) == 9:
+        if sum(seen) > 16 * 3:
             raise Killed
 
     with pytest.raises(Killed):
-        log_prob_matrix(model, SYSTEMS, PROMPTS, RESPONSES, folder=tmp_path, progress=stop)
+        log_prob_matrix(model, systems, PROMPTS, RESPONSES, folder=tmp_path, progress=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["systems-00000.npz"]
     again = []
     found = log_prob_matrix(
-        model, SYSTEMS, PROMPTS, RESPONSES, folder=tmp_path, progress=again.append
+        model, systems, PROMPTS, RESPONSES, folder=tmp_path, progress=again.append
     )
-    assert again == [24, 3, 3]  # the first eight rows at once
-    np.testing.assert_array_equal(found, log_prob_matrix(model, SYSTEMS, PROMPTS, RESPONSES))
+    assert again[0] == 16 * 3 and sum(again) == 18 * 3
+    np.testing.assert_array_equal(found, log_prob_matrix(model, systems, PROMPTS, RESPONSES))
     with pytest.raises(InputError, match="log-probabilities of other rows"):
         log_prob_matrix(model, SYSTEMS, PROMPTS, RESPONSES[::-1], folder=tmp_path)
 
