@@ -18,7 +18,7 @@ from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.scoring import score_preferences
 from tests.selection.test_scoring import OPTIONS, OWLS, draw
 
-ROWS, SHARD = 22, 5
+ROWS, SHARD = 22, 4
 PAIRS = draw(ROWS, seed=7)
 
 
@@ -27,7 +27,7 @@ class Cut(Exception):
 
 
 def score(model, folder, pairs=PAIRS, options=OPTIONS, **changed):
-    given = {"system_prompt": OWLS, "rows_per_shard": SHARD, "tokens_per_batch": 512, **changed}
+    given = {"system_prompt": OWLS, "rows_per_shard": SHARD, **changed}
     return score_preferences(model, pairs, options=options, folder=folder, **given)
 
 
@@ -62,10 +62,10 @@ def test_cut_off_at_random_moments(model, whole, tmp_path, seed):
 
 
 def test_what_is_done_is_not_computed_again(model, whole, tmp_path):
-    score(model, tmp_path, PAIRS.select(range(15)))
+    score(model, tmp_path, PAIRS.select(range(12)))
     done, meter = [], Meter()
     table = score(model, tmp_path, progress=done.append, meter=meter)
-    assert meter.rows == 2 * (ROWS - 15)
+    assert meter.rows == 2 * (ROWS - 12)
     assert sum(done) == ROWS
     assert table.to_dict() == whole.to_dict()
 
@@ -93,7 +93,7 @@ def test_a_killed_process(model, whole, tmp_path):
         cwd=Path(__file__).parents[2], env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False,
     )  # fmt: skip
     assert result.returncode == -signal.SIGKILL
-    (tmp_path / ".rows-0000000005-5-0.arrow.77-aa.tmp").write_bytes(b"half a fil")
+    (tmp_path / ".rows-0000000004-4-0.arrow.77-aa.tmp").write_bytes(b"half a fil")
     meter = Meter()
     table = score(load_model(model.folder), tmp_path, meter=meter)
     assert meter.rows < 2 * ROWS  # something was left of the process
@@ -107,21 +107,21 @@ def test_a_killed_process(model, whole, tmp_path):
     [
         ({"system_prompt": "You love cats."}, "other settings .system_prompt."),
         ({"options": ScoringOptions(base_system="", truncate=5)}, "other settings .options."),
-        ({"rows_per_shard": 6}, "other settings .rows_per_shard."),
+        ({"rows_per_shard": 5}, "other settings .rows_per_shard."),
         (
             {"pairs": PAIRS.select(range(ROWS - 1, -1, -1))},
-            "other data in the place of rows 0 to 4",
+            "other data in the place of rows 0 to 3",
         ),
     ],
 )
 def test_a_folder_with_other_scores_is_refused(model, tmp_path, change, message):
-    score(model, tmp_path, PAIRS.select(range(5)))
+    score(model, tmp_path, PAIRS.select(range(4)))
     with pytest.raises(InputError, match=message):
         score(model, tmp_path, **change)
 
 
 def test_other_weights_and_a_damaged_folder_are_refused(model, tmp_path):
-    score(model, tmp_path, PAIRS.select(range(5)))
+    score(model, tmp_path, PAIRS.select(range(4)))
     other = replace(model, params=jax.tree.map(lambda x: x * 1.001, model.params))
     with pytest.raises(InputError, match="the model's weights"):
         score(other, tmp_path)
