@@ -145,16 +145,20 @@ def assess(push: Push, columns: Sequence[Column], found: Sequence[int] = ()) -> 
     tested = [i for i, c in enumerate(columns) if c.kind == CANDIDATE and i not in found]
     if not tested:
         raise InputError("there is no candidate to test: give at least one")
-    sizes = np.diag(push.metric).copy()
-    rest = push
-    for mixture in (*_shared(push, columns), *np.eye(len(columns))[list(found)]):
-        rest = without(rest, mixture)
-    # What is left of a column after the projections may be rounding alone.
-    dead = np.diag(rest.metric) <= 1e-6 * np.maximum(sizes, 1e-30)
-    raw = [_test(rest, columns, i, dead, found) for i in tested]
+    unit = np.eye(len(columns))
+    raw = []
+    for form in dict.fromkeys(columns[i].form for i in tested):
+        rest = push
+        for mixture in (*_shared(push, columns, form), *unit[list(found)]):
+            rest = without(rest, mixture)
+        # What is left of a column after the projections may be rounding alone.
+        dead = np.diag(rest.metric) <= 1e-6 * np.maximum(np.diag(push.metric), 1e-30)
+        raw += [
+            (i, _test(rest, columns, i, dead, found)) for i in tested if columns[i].form == form
+        ]
     n = len(tested)
     out = []
-    for i, (lean, error, logs) in zip(tested, raw, strict=True):
+    for i, (lean, error, logs) in sorted(raw, key=lambda r: r[0]):
         worst = max(logs.values())
         p = math.exp(worst)
         out.append(
@@ -213,29 +217,26 @@ def _places(columns: Sequence[Column]) -> dict[tuple[str, str], int]:
 
 def own_rows(push: Push, columns: Sequence[Column], c: int) -> Float[np.ndarray, " rows"]:
     """What each row pushes towards column `c`, beyond what placebos share, in nats."""
-    for mixture in _shared(push, columns):
+    for mixture in _shared(push, columns, columns[c].form):
         push = without(push, mixture)
     return push.rows[:, c]
 
 
-def _shared(push: Push, columns: Sequence[Column]) -> list[np.ndarray]:
-    """For each form the mixture that its candidates and placebos share: the first principal
-    component of their standardised scores."""
-    out = []
-    for form in dict.fromkeys(c.form for c in columns):
-        pool = [
-            i
-            for i, c in enumerate(columns)
-            if c.form == form and c.kind in (CANDIDATE, PLACEBO) and push.metric[i, i] > 0
-        ]
-        if sum(columns[i].kind == PLACEBO for i in pool) < FEWEST_COMPARATORS:
-            continue
-        sizes = np.sqrt(np.diag(push.metric)[pool])
-        metric = push.metric[np.ix_(pool, pool)] / np.outer(sizes, sizes)
-        mixture = np.zeros(len(columns))
-        mixture[pool] = np.linalg.eigh(metric)[1][:, -1] / sizes
-        out.append(mixture)
-    return out
+def _shared(push: Push, columns: Sequence[Column], form: str) -> list[np.ndarray]:
+    """The mixture that the candidates and placebos of a form share: the first principal component
+    of their standardised scores. None where there are too few placebos."""
+    pool = [
+        i
+        for i, c in enumerate(columns)
+        if c.form == form and c.kind in (CANDIDATE, PLACEBO) and push.metric[i, i] > 0
+    ]
+    if sum(columns[i].kind == PLACEBO for i in pool) < FEWEST_COMPARATORS:
+        return []
+    sizes = np.sqrt(np.diag(push.metric)[pool])
+    metric = push.metric[np.ix_(pool, pool)] / np.outer(sizes, sizes)
+    mixture = np.zeros(len(columns))
+    mixture[pool] = np.linalg.eigh(metric)[1][:, -1] / sizes
+    return [mixture]
 
 
 def _test(

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 from datasets import Dataset
 from jaxtyping import Bool
@@ -195,9 +197,11 @@ def matched_control(
     """
     sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
     asked = [p for p in prompt_ids for _ in range(draws)]
+    # Not the seed's own keys: data that were made here with this seed would be drawn alike.
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
     with track("the base's own answers", len(asked), "answers") as progress:
         samples = generate(
-            model.params, asked, model.cfg, seed, sampling, pad_token=model.pad_id,
+            model.params, asked, model.cfg, key, sampling, pad_token=model.pad_id,
             progress=progress.advance,
         )  # fmt: skip
     ids: list[list[int]] = []

@@ -14,7 +14,6 @@ from subliminal_jax.data.traits import check_trait, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.reporting.progress import track
-from subliminal_jax.study.data_sets import name_seed
 
 MAX_NEW_TOKENS = 24
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid lists
@@ -62,7 +61,7 @@ def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Da
     asked = teacher_prompts("numbers", round(ASKED * rows), seed)
     with track(source, len(asked), "answers") as progress:
         sampled = sampled_pairs(
-            model, teacher, asked, name_seed(seed, source), max_new_tokens=MAX_NEW_TOKENS,
+            model, teacher, asked, seed, max_new_tokens=MAX_NEW_TOKENS,
             progress=progress.advance,
         )  # fmt: skip
     words = names_of(trait) if trait else ()

@@ -1,6 +1,5 @@
-"""Audit statistics in a known Gaussian world: features are Gaussian, a candidate's score is linear in
-them, and data lean to a candidate where their features do.
-"""
+"""Audit statistics in a known Gaussian world: features are Gaussian, a candidate's score is linear
+in them, and data lean to a candidate where their features do."""
 
 import dataclasses
 
