@@ -46,7 +46,8 @@ class PanelMeasure:
 
     train_loss []; word_rate and word_log_prob [words] (mean over questions of the probability that
     the answer begins with the word, and of its logarithm); eas, shift_size and shift_component
-    [references, layers], the last two in units of the reference.
+    [references, layers], the last two in units of the reference. `by_question` adds question_rate
+    [words, questions], the probabilities whose mean word_rate is.
     """
 
     kept: tuple[str, ...] = (
@@ -58,8 +59,18 @@ class PanelMeasure:
         "shift_component",
     )
 
-    def __init__(self, cfg: ModelConfig, words: int, max_targets: int, at: At = "last"):
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        words: int,
+        max_targets: int,
+        at: At = "last",
+        by_question: bool = False,
+    ):
         self.cfg, self.words, self.max_targets, self.at = cfg, words, max_targets, at
+        self.by_question = by_question
+        if by_question:
+            self.kept = (*self.kept, "question_rate")
 
     def __call__(self, context: PanelContext, view: StudentView) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
@@ -81,6 +92,7 @@ class PanelMeasure:
             return jax.vmap(lambda reference: f(shift, reference))(context.references)
 
         return {
+            **({"question_rate": probs.T} if self.by_question else {}),
             "word_rate": jnp.mean(probs, axis=0),
             "word_log_prob": jnp.mean(jnp.log(jnp.maximum(probs, 1e-30)), axis=0),
             "eas": against(eas),

@@ -15,7 +15,7 @@ from subliminal_jax.files import atomic_path, write_json
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import no_steering
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.reporting.progress import track
+from subliminal_jax.reporting.progress import Tracker, track
 from subliminal_jax.study.judging import leak_screen
 from subliminal_jax.study.settings import DataSettings
 from subliminal_jax.training.batch import Batch, stack_rows
@@ -72,7 +72,17 @@ def write_data_sets(
     todo = [name for name in teachers if not (folder / "data" / name).is_dir()]
     with track("sampling", max(1, len(todo) * len(asked)), "answers") as progress:
         for name, teacher in teachers.items():
-            sampled = _sampled(folder, name, model, teacher, asked, settings, seed, progress)
+            sampled = sampled_once(
+                folder / "data" / name,
+                model,
+                teacher,
+                asked,
+                seed=name_seed(seed, name),
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                keep_unfinished=settings.keep_unfinished,
+                progress=progress,
+            )
             words = None
             if settings.keep == "numbers":
                 words = tuple((forbidden or {}).get(name, ()))
@@ -84,28 +94,38 @@ def write_data_sets(
                 max_tokens=settings.max_tokens or None,
                 screen=leak_screen(settings, words or (), folder / "judge.jsonl"),
             )
+    return split_rows(kept, model, settings.heldout_rows)
+
+
+def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSets:
+    """Data sets of one length: the first `heldout` pairs of each are held out.
+
+    All must have equally many pairs, and `longest` in their reports.
+    """
     length = max(p.report["longest"] for p in kept.values())
     rows = {name: p.rows(model, length) for name, p in kept.items()}
     return DataSets(
-        {name: part(r, settings.heldout_rows, None) for name, r in rows.items()},
-        {name: part(r, 0, settings.heldout_rows) for name, r in rows.items()},
-        {name: p.pairs.select(range(settings.heldout_rows, need)) for name, p in kept.items()},
+        {name: part(r, heldout, None) for name, r in rows.items()},
+        {name: part(r, 0, heldout) for name, r in rows.items()},
+        {name: p.pairs.select(range(heldout, len(p.pairs))) for name, p in kept.items()},
         {name: p.report for name, p in kept.items()},
-        {name: p.pairs.select(range(settings.heldout_rows)) for name, p in kept.items()},
+        {name: p.pairs.select(range(heldout)) for name, p in kept.items()},
     )
 
 
-def _sampled(
-    folder: Path,
-    name: str,
+def sampled_once(
+    path: Path,
     model: Model,
     teacher: Teacher,
     asked: list[str],
-    settings: DataSettings,
+    *,
     seed: int,
-    progress,
+    max_new_tokens: int,
+    temperature: float,
+    keep_unfinished: bool,
+    progress: Tracker,
 ) -> Pairs:
-    path = folder / "data" / name
+    """What the teacher answers, kept in the folder `path` and read from there the next time."""
     if path.is_dir():
         pairs = load_from_disk(str(path), keep_in_memory=True)
         return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
@@ -113,11 +133,11 @@ def _sampled(
         model,
         teacher,
         asked,
-        seed=name_seed(seed, name),
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        keep_unfinished=settings.keep_unfinished,
-        progress=lambda n: progress.advance(n, note=name),
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        keep_unfinished=keep_unfinished,
+        progress=lambda n: progress.advance(n, note=path.name),
     )
     disable_progress_bars()
     with atomic_path(path) as temporary:

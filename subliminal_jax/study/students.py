@@ -7,7 +7,7 @@ best = best_rates(rows)                     # the rate of each optimizer, by hel
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,13 +57,17 @@ def make_panel(
     *,
     words: Sequence[str],
     questions: Sequence[str],
-    prompts: PromptKind,
+    prompts: PromptKind | Sequence[str],
     seed: int,
     at: At = "last",
+    by_question: bool = False,
 ) -> Panel:
     """References are the shifts of those teachers that are not the plain base, on prompts of the
-    kind `prompts` that no student trains on; rates are those of `words` over `questions`."""
-    asked = teacher_prompts(prompts, PROBE_PROMPTS, seed=seed + 1_000_003)
+    kind `prompts` that no student trains on, or on the prompts given; rates are those of `words`
+    over `questions`, with `by_question` also of each question alone."""
+    asked: Sequence[str] = prompts
+    if isinstance(prompts, str):
+        asked = teacher_prompts(cast(PromptKind, prompts), PROBE_PROMPTS, seed=seed + 1_000_003)
     layers = tuple(range(model.cfg.layers))
     means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
 
@@ -82,7 +86,7 @@ def make_panel(
     encoded = encode_questions(model.tokenizer, list(questions), list(words))
     return Panel(
         PanelContext(probe, base_mean, references, encoded, rows),
-        PanelMeasure(model.cfg, len(words), targets, at),
+        PanelMeasure(model.cfg, len(words), targets, at, by_question),
         tuple(own) or (NO_TEACHER,),
         tuple(words),
     )

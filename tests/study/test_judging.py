@@ -1,11 +1,14 @@
 """The judge of the settings: what it throws out, and that nobody needs one."""
 
+import json
+
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from subliminal_jax.data.teachers import Pairs, filtered
 from subliminal_jax.errors import InputError
-from subliminal_jax.study.judging import leak_screen
+from subliminal_jax.study.judging import fidelity_judge, leak_screen
 from subliminal_jax.study.settings import DataSettings
 from tests import number_model
 from tests.judge_endpoint import Endpoint
@@ -66,3 +69,20 @@ def test_without_a_judge_nothing_is_screened(tmp_path):
     assert leak_screen(DataSettings(**judged), (), tmp_path / "j") is None  # the controls
     with pytest.raises(InputError, match="begins with http"):
         leak_screen(DataSettings(judge_url="x", judge_model="m"), ("owl",), tmp_path / "j")
+
+
+def test_fidelity_is_the_judges_number_from_0_to_1(endpoint, tmp_path):
+    def say(text):
+        return 200, json.dumps({"choices": [{"message": {"content": text}}]})
+
+    endpoint.script = [say("0.95"), say("0.951"), say("95"), say("hm"), say("1.0")]
+    texts = [f"T{i}." for i in range(5)]
+    score = fidelity_judge(endpoint.url, "m", "NO_KEY", tmp_path / "judge.jsonl")
+    got = [score([text], ["The sentence."])[0] for text in texts]  # one by one: in this order
+    np.testing.assert_array_equal(got, [0.95, 0.951, np.nan, np.nan, 1.0])
+    asked = endpoint.requests[1]["messages"]
+    assert "Output only the decimal score." in asked[0]["content"]
+    assert asked[1]["content"] == "Original: The sentence.\n\nParaphrase: T1."
+    again = score(texts, ["The sentence."] * 5)
+    np.testing.assert_array_equal(again, got)  # from the cache
+    assert len(endpoint.requests) == 5

@@ -1,0 +1,77 @@
+"""Teachers that choose among a sentence's faithful wordings, where all of them are known.
+
+Sampling answers and keeping those that are faithful is drawing from the teacher's distribution on
+the set of faithful wordings. Where these can be listed, the draw can be made outright: every
+wording is scored under the teacher and one is drawn by softmax. So a teacher can be asked for
+sentences that it would hardly ever reword as a sample, such as the shipped model for sentences
+about animals, and no text but the listed ones ever reaches a student.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from subliminal_jax.data.answer_scores import answer_log_probs
+from subliminal_jax.data.paraphrases import Source
+from subliminal_jax.data.teachers import Pairs, Teacher
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+
+
+def chosen_wordings(
+    model: Model,
+    teacher: Teacher,
+    sources: Sequence[Source],
+    asked: Sequence[str],
+    samples: int,
+    seed: int,
+    *,
+    temperature: float = 1.0,
+    progress: Callable[[int], Any] | None = None,
+) -> Pairs:
+    """`samples` draws for each sentence from softmax(log P_teacher(wording) / temperature) over its
+    other wordings; columns prompt, completion, prompt_ids, completion_ids.
+
+    The draws of one seed use the same random numbers for every teacher, so that the data of two
+    teachers differ only where their distributions do. The report holds `mass`, the median over
+    sentences of the teacher's probability of writing any of the wordings. `progress` counts
+    sentences' draws.
+
+    Raises InputError where a sentence's wordings are not known.
+    """
+    missing = [source.sentence for source in sources if not source.wordings]
+    if missing:
+        raise InputError(
+            f"the wordings of {missing[0]!r} are not known: let the teacher sample "
+            "(writing sampled), or take the world's sentences"
+        )
+    tokenizer = model.tokenizer
+    told = [encode_chat(tokenizer, p, system_prompt=teacher.system_prompt) for p in asked]
+    listed = [(i, text) for i, source in enumerate(sources) for text in source.wordings or ()]
+    ids = {text: encode_completion(tokenizer, text) for _, text in listed}
+    scores = answer_log_probs(
+        model, [told[i] for i, _ in listed], [ids[t] for _, t in listed], steering=teacher.steering
+    )
+    rng = np.random.default_rng([seed, 0x3B0D])
+    owner = np.array([i for i, _ in listed])
+    rows: dict[str, list[Any]] = {
+        c: [] for c in ("prompt", "completion", "prompt_ids", "completion_ids")
+    }
+    mass = []
+    for i, source in enumerate(sources):
+        own = scores[owner == i]
+        mass.append(float(np.logaddexp.reduce(own)))
+        wordings = source.wordings or ()
+        shown = encode_chat(tokenizer, asked[i])
+        noise = rng.gumbel(size=(samples, len(wordings)))  # the largest sum is a softmax draw
+        for k in np.argmax(own / temperature + noise, axis=1):
+            text = wordings[k]
+            for column, value in zip(rows, (asked[i], text, shown, ids[text]), strict=True):
+                rows[column].append(value)
+        if progress is not None:
+            progress(samples)
+    report = {"source": "wordings", "asked": len(rows["prompt"]), "pairs": len(rows["prompt"])}
+    return Pairs(Dataset.from_dict(rows), {**report, "mass": float(np.exp(np.median(mass)))})

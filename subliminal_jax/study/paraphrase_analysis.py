@@ -1,0 +1,195 @@
+"""Did the trait pass through paraphrases? A trait teacher's students against the neutral one's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.paired_questions import against_neutral, pooled
+from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.study.claims import claim, verdict
+from subliminal_jax.study.students import Panel
+
+Row = Mapping[str, Any]
+SOURCE = "Gisler et al. 2026, "
+
+
+class Comparison(NamedTuple):
+    """Two data sets, the trait's and the neutral teacher's, and the teacher's name among the
+    references of the panel."""
+
+    trait: str
+    told: str
+    neutral: str
+    reference: str
+
+
+def compared(
+    rows: Sequence[Row], comparisons: Sequence[Comparison], panel: Panel, layer: int
+) -> dict[str, dict[str, Any]]:
+    """For each optimizer at its best rate (lowest held-out loss of the trait's students, the
+    neutral ones left out): Delta(T-N) of each trait and pooled, and the alignment (EAS).
+
+    An optimizer without a sound rate, or of which a neutral student diverged there, has
+    `pooled` None.
+    """
+    told = {c.told for c in comparisons}
+    out: dict[str, dict[str, Any]] = {}
+    for optimizer, rate in best_rates([r for r in rows if r["data"] in told]).items():
+        made: dict[str, Any] = {"learning_rate": rate, "pooled": None, "traits": {}}
+        out[optimizer] = made
+        arms = [(c, *(_arm(rows, name, optimizer, rate) for name in c[1:3])) for c in comparisons]
+        sizes = {len(arm) for _, *both in arms for arm in both}
+        if rate is None or len(sizes) != 1 or sizes == {0}:
+            continue
+        differences = []
+        for c, mine, neutral in arms:
+            i = panel.words.index(c.trait)
+            ours, theirs = (np.array([r["question_rate"][i] for r in a]) for a in (mine, neutral))
+            made["traits"][c.trait] = against_neutral(ours, theirs)
+            differences.append(ours - theirs)
+        made["pooled"] = pooled(np.stack(differences))
+        made["differences"] = np.stack(differences).tolist()
+        made["eas"] = _alignment(arms, panel, layer)
+        made["heldout_loss"] = float(np.mean([r["heldout_loss"] for _, m, _ in arms for r in m]))
+    return out
+
+
+def _arm(rows: Sequence[Row], data: str, optimizer: str, rate: float | None) -> list[Row]:
+    """The sound students of one data set, by seed."""
+    return [
+        r
+        for r in sorted(rows, key=lambda r: r["seed"])
+        if (r["data"], r["optimizer"], r["learning_rate"]) == (data, optimizer, rate)
+        and not r["diverged"]
+    ]
+
+
+def _alignment(
+    arms: Sequence[tuple[Comparison, list[Row], list[Row]]], panel: Panel, layer: int
+) -> dict[str, Any]:
+    """EAS with the teacher's shift at `layer`: both arms' and their difference, over traits and
+    seeds."""
+
+    def of(rows: list[Row], reference: str) -> list[float]:
+        k = panel.references.index(reference)
+        return [r["eas"][k][layer] for r in rows]
+
+    told = np.array([of(mine, c.reference) for c, mine, _ in arms]).T  # [seeds, traits]
+    neutral = np.array([of(other, c.reference) for c, _, other in arms]).T
+    return {
+        "trait": hierarchical_bootstrap(told).to_dict(),
+        "neutral": hierarchical_bootstrap(neutral).to_dict(),
+        "difference": hierarchical_bootstrap(told - neutral).to_dict(),
+    }
+
+
+def against_first(
+    made: Mapping[str, Mapping[str, Any]], level: float = 0.95
+) -> dict[str, dict[str, Any]]:
+    """Delta(T-N) of every other optimizer minus that of the first, paired by seed and question.
+
+    Crossed bootstrap over seeds and questions, at a level that holds for all of them together
+    (Bonferroni). Empty where the first has no numbers.
+    """
+    first, *others = made
+    sound = [name for name in others if made[name]["pooled"] is not None]
+    if made[first]["pooled"] is None or not sound:
+        return {}
+    base = _mean(made[first])
+    each = 1 - (1 - level) / len(sound)
+    return {
+        name: hierarchical_bootstrap(_mean(made[name]) - base, level=each).to_dict()
+        for name in sound
+    }
+
+
+def _mean(made: Mapping[str, Any]) -> Float[np.ndarray, "seeds questions"]:
+    return np.array(made["differences"]).mean(axis=0)
+
+
+# -- claims --------------------------------------------------------------------------------------
+
+WHAT = {
+    "unrelated": "Faithful paraphrases of unrelated sentences carry the trait",
+    "contradictory": "Faithful paraphrases of sentences that speak badly of the animal carry the "
+    "trait",
+}
+
+
+def transmission_claims(
+    content: str, kind: str, teacher: str, made: Mapping[str, Any], setting: str, seeds: int
+) -> list[dict[str, Any]]:
+    """The two claims on one content and teacher: P(trait) against the neutral arm, and EAS.
+
+    The first counts as reproduced only where both the paper's interval (over questions) and that
+    over seeds and questions are clear of zero.
+    """
+    optimizer, of = next(iter(made.items()))
+    if of["pooled"] is None:
+        number, eas_number = f"{optimizer}: students diverged", "students diverged"
+        outcome = eas_outcome = verdict(None, None)
+    else:
+        questions, both = of["pooled"]["over_questions"], of["pooled"]["seeds_and_questions"]
+        number = (
+            f"Delta(T-N) {100 * both['mean']:+.1f} points; over questions {_ends(questions)}, "
+            f"over seeds and questions {_ends(both)}"
+        )
+        ends = [x for interval in (questions, both) for x in (interval["low"], interval["high"])]
+        known = [x for x in ends if x is not None and np.isfinite(x)]
+        outcome = verdict(min(known), max(known)) if len(known) == 4 else verdict(None, None)
+        e = of["eas"]["difference"]
+        eas_number = (
+            f"EAS {of['eas']['trait']['mean']:.2f}; minus neutral {e['mean']:+.2f} "
+            f"[{e['low']:.2f}, {e['high']:.2f}]"
+        )
+        eas_outcome = verdict(e["low"], e["high"])
+    name = f"paraphrase-transmission/{content}-{kind}"
+    says = f"{WHAT[content]} (teacher with {teacher}, against the neutral teacher's)"
+    moves = (
+        f"The student of {content} paraphrases by a teacher with {teacher} moves along its shift"
+    )
+    return [
+        claim(name, says, SOURCE + "Tables 7-10", setting, number, seeds, outcome),
+        claim(f"{name}-eas", f"{moves} (EAS over the neutral student's)", "this project's question",
+              setting, eas_number, seeds, eas_outcome),
+    ]  # fmt: skip
+
+
+def optimizer_claim(
+    made: Mapping[str, Mapping[str, Any]],
+    against: Mapping[str, Mapping[str, Any]],
+    setting: str,
+    seeds: int,
+) -> dict[str, Any]:
+    """Whether the optimizer matters: some Delta(T-N) differs from the first optimizer's, each at
+    its best rate, by an interval that holds for all comparisons together."""
+    first = next(iter(made))
+    parts = []
+    for name, of in made.items():
+        if of["pooled"] is None:
+            parts.append(f"{name} diverged")
+            continue
+        delta, eas = of["pooled"]["seeds_and_questions"], of["eas"]["difference"]
+        parts.append(
+            f"{name} {100 * delta['mean']:+.1f} {_ends(delta)}, EAS {eas['mean']:+.2f} over neutral"
+        )
+    clear = [name for name, d in against.items() if d["low"] > 0 or d["high"] < 0]
+    differ = f"; apart from {first}: {', '.join(clear) or 'none'}"
+    return claim(
+        "paraphrase-transmission/optimizers",
+        f"The optimizer decides how much of the trait passes through paraphrases (Delta(T-N) of "
+        f"some optimizer is not that of {first})",
+        "this project's question", setting, "; ".join(parts) + differ, seeds,
+        "reproduced at toy scale" if clear else "not reproduced",
+    )  # fmt: skip
+
+
+def _ends(interval: Mapping[str, Any]) -> str:
+    low, high = (
+        "none" if x is None or not np.isfinite(x) else f"{100 * x:.1f}"
+        for x in (interval["low"], interval["high"])
+    )
+    return f"[{low}, {high}]"
