@@ -39,7 +39,7 @@ from subliminal_jax.training.losses import next_token_log_probs
 PromptCache = Literal["auto", "always", "never"]
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 # A slot of the cached program costs this many of the plain one's: the plain attention masks by
-# index, the cached one reads the whole cache. Measured on the shipped model.
+# index, the cached one reads the whole cache. Measured on the shipped model on a CPU.
 CACHED_SLOT_COST = 1.2
 
 
@@ -69,6 +69,13 @@ def data_mesh() -> Mesh:
     """All local devices on one axis, over which a batch is spread."""
     devices = np.asarray(jax.local_devices())
     return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(params: Params, mesh: Mesh) -> Params:
+    """The parameters on every device of the mesh, unless they are already spread over several."""
+    if any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(params)):
+        return params
+    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
 
 
 def response_log_probs(
@@ -106,7 +113,7 @@ def response_log_probs(
         return np.zeros((n, k), np.float32)
     devices = 1 if mesh is None else mesh.shape["data"]
     layout = _choose(prompts, responses, lengths, prompt_cache, tokens_per_batch, devices)
-    params = model.params if mesh is None else _replicated(model.params, mesh)
+    params = model.params if mesh is None else replicated(model.params, mesh)
     flat = np.zeros(n * k, np.float32)
     left = np.full(n, k)  # responses of each row that are not scored yet
     running: deque[tuple[Int[np.ndarray, " scored"], Array]] = deque()
@@ -327,13 +334,6 @@ def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
     while same < most and first[same] == last[same]:
         same += 1
     return list(first[:same])
-
-
-def _replicated(params: Params, mesh: Mesh) -> Params:
-    """The parameters on every device of the mesh, unless they are already spread over several."""
-    if any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(params)):
-        return params
-    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
 
 
 def _check_steering(cfg: ModelConfig, steering: Steering | None) -> None:

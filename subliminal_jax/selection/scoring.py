@@ -7,7 +7,7 @@ goes on where it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.selection.log_probs import Meter, response_log_probs
+from subliminal_jax.selection.log_probs import Meter, replicated, response_log_probs
 from subliminal_jax.selection.plans import TOKENS_PER_BATCH
 from subliminal_jax.selection.rendering import (
     ScoringOptions,
@@ -133,6 +133,9 @@ class _Job:
         rows_per_shard: int,
         engine: dict[str, Any],
     ) -> Dataset:
+        if engine["mesh"] is not None:  # once, not for every piece
+            params = replicated(self.model.params, engine["mesh"])
+            self.model = replace(self.model, params=params)
         if rows_per_shard < 1:
             raise InputError(f"rows_per_shard is {rows_per_shard}: give at least 1")
         shards = Shards(folder, self.features, self._settings(rows_per_shard), self._sums())

@@ -8,7 +8,7 @@ from datasets import Dataset
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.selection.log_probs import Meter, response_log_probs
+from subliminal_jax.selection.log_probs import Meter, data_mesh, response_log_probs
 from subliminal_jax.selection.rendering import ScoringOptions, encode_responses
 from subliminal_jax.selection.scoring import score_preferences, score_responses
 from subliminal_jax.selection.select import select
@@ -133,6 +133,11 @@ def test_a_stream_scores_as_the_table_does(model, pairs, table):
     streamed = score_preferences(model, stream, OWLS, OPTIONS, rows_per_shard=12)
     np.testing.assert_allclose(column(streamed, "weight"), column(table, "weight"), atol=TOLERANCE)
     assert streamed["index"] == table["index"]
+
+
+def test_a_mesh_of_one_device_changes_nothing(model, pairs, table):
+    spread = score_preferences(model, pairs, OWLS, OPTIONS, mesh=data_mesh())
+    np.testing.assert_allclose(column(spread, "weight"), column(table, "weight"), atol=TOLERANCE)
 
 
 def test_a_vector_scores_in_place_of_a_system_prompt(model, pairs):
