@@ -16,6 +16,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.reporting.progress import track
 
 MAX_NEW_TOKENS = 24
+FEWEST = 64  # valid lists of a teacher that hardly writes any
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid lists
 
 
@@ -47,7 +48,7 @@ def is_made(source: str, model: Model) -> bool:
 
 def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Dataset:
     """Up to `rows` number lists (valid, without the trait's name) of the teacher that `source`
-    names; at least half of them, or InputError."""
+    names; InputError where a strong one writes fewer than `FEWEST`."""
     parsed = parse(source, model)
     if parsed is None:
         raise InputError(f"data {source!r} is made by no teacher here")
@@ -65,6 +66,6 @@ def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Da
             progress=progress.advance,
         )  # fmt: skip
     words = names_of(trait) if trait else ()
-    kept = filtered(sampled, model, max(1, rows // 2), forbidden_words=words)
+    kept = filtered(sampled, model, min(rows, FEWEST), forbidden_words=words)
     most = min(rows, kept.report["kept"])
     return filtered(sampled, model, most, forbidden_words=words).pairs
