@@ -7,6 +7,9 @@ the score of row i minus the mean score of answers that the base itself writes t
 m its mean over rows, and F the covariance of the scores over the base's answers (the Fisher metric
 of the candidates). For data of a teacher that leans a towards the candidates, m estimates F a:
 0 writes as the base does, 1 as the candidate's own teacher (Rao's score test, to first order).
+System prompts move a model further than that: over what a prompted teacher writes, their scores
+vary several times as much as over the base's answers. Their metric is therefore the mean of both
+covariances, and of several that stand out the one is named that makes the data likeliest.
 
 Data of another model violate "the base wrote it" for reasons of style, in arbitrary directions. So
 a candidate must also stand out against columns of the same form that nobody suspects:
@@ -91,11 +94,14 @@ def push_from_control(
     data: Float[np.ndarray, "rows columns"],
     control: Float[np.ndarray, "answers columns"],
     row_of: Int[np.ndarray, " answers"],
+    *,
+    pooled: bool = False,
 ) -> Push:
     """Of prompt/completion data: each row's scores minus the mean over the base's answers to its
     prompt. `row_of` says whose prompt each control answer answers; every row needs one at least.
 
-    The metric is the covariance within prompts where prompts have several answers, else over all.
+    The metric is the covariance within prompts where prompts have several answers, else over all;
+    `pooled`, the mean of that and of the covariance over the data.
     """
     counts = np.bincount(row_of, minlength=len(data))
     if (counts == 0).any():
@@ -110,7 +116,10 @@ def push_from_control(
     else:
         within = control - control.mean(axis=0)
         freedom = len(within) - 1
-    return Push(data - means, within.T @ within / max(freedom, 1))
+    metric = within.T @ within / max(freedom, 1)
+    if pooled:
+        metric = (metric + np.atleast_2d(np.cov(data, rowvar=False))) / 2
+    return Push(data - means, metric)
 
 
 def push_of_preferences(weights: Float[np.ndarray, "rows columns"]) -> Push:
@@ -133,8 +142,12 @@ def without(push: Push, mixture: Float[np.ndarray, " columns"]) -> Push:
     )
 
 
-def assess(push: Push, columns: Sequence[Column], found: Sequence[int] = ()) -> list[Finding]:
+def assess(
+    push: Push, columns: Sequence[Column], found: Sequence[int] = (), tests: int | None = None
+) -> list[Finding]:
     """A finding for each candidate column but those in `found` (indices), which are projected out.
+
+    `tests` is the number that Sidak's correction is for; by default the candidates tested here.
 
     Raises InputError for too few rows, scores that are not finite, and where there is no candidate.
     """
@@ -156,7 +169,7 @@ def assess(push: Push, columns: Sequence[Column], found: Sequence[int] = ()) -> 
         raw += [
             (i, _test(rest, columns, i, dead, found)) for i in tested if columns[i].form == form
         ]
-    n = len(tested)
+    n = tests or len(tested)
     out = []
     for i, (lean, error, logs) in sorted(raw, key=lambda r: r[0]):
         worst = max(logs.values())
@@ -172,23 +185,35 @@ def assess(push: Push, columns: Sequence[Column], found: Sequence[int] = ()) -> 
 
 
 def stepwise(
-    push: Push, columns: Sequence[Column], level: float = 0.05
+    push: Push,
+    columns: Sequence[Column],
+    level: float = 0.05,
+    *,
+    tests: int | None = None,
+    likeliest: Sequence[str] = (),
 ) -> tuple[list[Finding], list[Finding]]:
     """All candidates tested at first, and those reported: the best one below `level` (after
-    correction), then with it projected out the next best, and so on until none is below it."""
-    first = assess(push, columns)
+    correction), then with it projected out the next best, and so on until none is below it.
+
+    `likeliest`: candidates that make the data likelier than the base does, the likeliest first. The
+    first of them that is below `level` comes before the others, whatever their p-values.
+    """
+    first = assess(push, columns, (), tests)
     index = _places(columns)
     reported: list[Finding] = []
     now, found = first, []
     while True:
-        best = min(now, key=lambda f: f.log_p)
-        if best.p_adjusted >= level:
+        below = [f for f in now if f.p_adjusted < level]
+        if not below:
             return first, reported
+        best = min(below, key=lambda f: f.log_p)
+        if not reported:
+            best = next((f for name in likeliest for f in below if f.name == name), best)
         reported.append(best)
         found.append(index[best.name, best.form])
         if len(found) == len(index):
             return first, reported
-        now = assess(push, columns, found)
+        now = assess(push, columns, found, tests)
 
 
 def not_told_apart(

@@ -15,7 +15,15 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.selection.audit import Column, Finding, Push, not_told_apart, own_rows, stepwise
+from subliminal_jax.selection.audit import (
+    CANDIDATE,
+    Column,
+    Finding,
+    Push,
+    not_told_apart,
+    own_rows,
+    stepwise,
+)
 from subliminal_jax.study.audit_data import AuditRows, Kind, prepare
 from subliminal_jax.study.audit_scores import (
     EXTRACTED_FROM,
@@ -24,6 +32,7 @@ from subliminal_jax.study.audit_scores import (
     Form,
     Nulls,
     Scores,
+    of_form,
     placebos_for,
     push_of,
     score,
@@ -130,21 +139,50 @@ def audit(
     """The whole audit but the blind vector, as plain numbers: every candidate's scores and tests,
     what is reported at 5%, the verdict in words, and the rows that carry most."""
     scores = score(model, layer, rows, candidates, nulls, forms, folder)
-    push = push_of(rows, scores)
-    first, reported = stepwise(push, scores.columns, LEVEL)
-    best = min(first, key=lambda f: f.log_p)
-    alike = not_told_apart(push, scores.columns, first, best, LEVEL) if reported else []
+    tests = sum(c.kind == CANDIDATE for c in scores.columns)
+    tested = {}
+    for form in dict.fromkeys(c.form for c in scores.columns):
+        mine = of_form(scores, form)
+        push = push_of(rows, mine)
+        first, reported = stepwise(
+            push, mine.columns, LEVEL, tests=tests, likeliest=likelier(rows, mine)
+        )
+        tested[form] = mine, push, first, reported
+    everything = [f for _, _, first, _ in tested.values() for f in first]
+    best = min(everything, key=lambda f: f.log_p)
+    # One form speaks: the other's findings are the same trait again, or its relatives.
+    mine, push, first, reported = tested[best.form]
+    lead = reported[0] if reported else best
+    alike = not_told_apart(push, mine.columns, first, lead, LEVEL) if reported else []
     return {
-        "candidates": [candidate_row(f, rows, scores, push) for f in first],
-        "placebos": null_rows(scores, push),
+        "candidates": [
+            candidate_row(f, rows, mine, push)
+            for mine, push, first, _ in tested.values()
+            for f in first
+        ],
+        "placebos": [r for mine, push, _, _ in tested.values() for r in null_rows(mine, push)],
         "reported": [
             {"name": f.name, "form": f.form, "p": f.p_adjusted, "lean": f.lean} for f in reported
         ],
         "not_told_apart": [{"name": f.name, "form": f.form, "p": f.p_adjusted} for f in alike],
         "verdict": verdict(reported, alike),
-        "best": {"name": best.name, "form": best.form, "p": best.p_adjusted, "log_p": best.log_p},
-        "carriers": carriers(best, rows, scores, push),
+        "best": {"name": lead.name, "form": lead.form, "p": lead.p_adjusted, "log_p": lead.log_p},
+        "carriers": carriers(lead, rows, mine, push),
     }
+
+
+def likelier(rows: AuditRows, scores: Scores) -> list[str]:
+    """Of system prompts over prompt/completion pairs: those under which the data are likelier than
+    under the base, the likeliest first. A direction's score is no likelihood, only its slope."""
+    if rows.kind == "preferences" or scores.columns[0].form != "system prompt":
+        return []
+    means = scores.values[:, rows.part("data")].mean(axis=0)
+    order = np.argsort(-means)
+    return [
+        scores.columns[i].name
+        for i in order
+        if means[i] > 0 and scores.columns[i].kind == CANDIDATE
+    ]
 
 
 def verdict(reported: Sequence[Finding], alike: Sequence[Finding]) -> str:

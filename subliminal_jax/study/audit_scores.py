@@ -198,6 +198,12 @@ def _kept(
     return made
 
 
+def of_form(scores: Scores, form: str) -> Scores:
+    """The columns of one form."""
+    at = [i for i, c in enumerate(scores.columns) if c.form == form]
+    return Scores([scores.columns[i] for i in at], scores.values[:, :, at])
+
+
 def push_of(rows: AuditRows, scores: Scores) -> Push:
     """Where the data push: against the base's own answers, or the chosen against the rejected."""
     v = scores.values
@@ -205,5 +211,5 @@ def push_of(rows: AuditRows, scores: Scores) -> Push:
         return push_of_preferences(v[:, rows.part("chosen")] - v[:, rows.part("rejected")])
     at = [i for i, part in enumerate(rows.parts) if part == "control"]
     ok = rows.valid[:, at]
-    row_of = np.nonzero(ok)[0]
-    return push_from_control(v[:, rows.part("data")], v[:, at][ok], row_of)
+    far = all(c.form == "system prompt" for c in scores.columns)
+    return push_from_control(v[:, rows.part("data")], v[:, at][ok], np.nonzero(ok)[0], pooled=far)
