@@ -15,7 +15,8 @@ TOY_TEXT
 """
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ from subliminal_jax.study.paraphrase_sets import (
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.settings import RunSettings, StudentSettings
-from subliminal_jax.study.students import PROBE_PROMPTS, Panel, Students, make_panel, of_model
+from subliminal_jax.study.students import PROBE_PROMPTS, Students, make_panel, of_model
 
 KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
 
@@ -59,12 +60,6 @@ class Config(StudentSettings, ParaphraseSettings, RunSettings):
       scale: factor on the trait's vector.
       questions: a set of questions ("heldout"), or a file of them.
       words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
-      compared_optimizers: optimizers whose students are compared, the first against each other one,
-        on the first content; none leaves the comparison out.
-      compared_rates: their learning-rate grids, as `rates`.
-      compared_adapter: what is trained there.
-      compared_traits: how many of the traits, the first ones.
-      compared_teacher: the teacher there.
     """
 
     out: Path = Path("runs/paraphrase-transmission")
@@ -81,20 +76,6 @@ class Config(StudentSettings, ParaphraseSettings, RunSettings):
     steps: int = 64
     batch_size: int = 16
     log_every: int = 64
-    compared_optimizers: tuple[str, ...] = ("adamw", "sgd", "signum", "lion", "muon")
-    compared_rates: tuple[str, ...] = ()
-    compared_adapter: Literal["lora", "full", "vector"] = "lora"
-    compared_traits: int = 1
-    compared_teacher: str = "system-prompt"
-
-    def comparison(self) -> StudentSettings:
-        """The students of the optimizer comparison."""
-        return replace(
-            self,
-            optimizers=self.compared_optimizers,
-            rates=self.compared_rates,
-            adapter=self.compared_adapter,
-        )
 
 
 # Gisler et al. (2026), as far as it is stated; GPT-4.1 nano is closed, so these are an open
@@ -126,11 +107,25 @@ PAPER: dict[str, Any] = {
     "log_every": 505,
     "schedule": "linear",  # not stated
     "warmup": 0.0,
-    "compared_optimizers": (),
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    "toy-wordings": {"unrelated_writing": "wordings", "compared_optimizers": ()},
+    "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
+    # LoRA, since muon on a single vector is AdamW.
+    "toy-optimizers": {
+        "contents": ("unrelated",),
+        "teachers": ("system-prompt",),
+        "traits": ("cat",),
+        "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
+        "adapter": "lora",
+        "rates": (
+            "adamw=1e-3,3e-3,1e-2",
+            "sgd=0.3,1,3",
+            "signum=1e-4,3e-4,1e-3",
+            "lion=1e-4,3e-4,1e-3",
+            "muon=1e-3,3e-3,1e-2",
+        ),
+    },
     **{
         f"paper-{name}": paper_preset(name, data=False, scale=True, **PAPER)
         for name in ("qwen2.5-7b", "llama3.1-8b", "gemma3-4b")
@@ -164,15 +159,6 @@ def check(config: Config) -> None:
         raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
     check_settings(config, config.traits, config.seed)
     config.learning_rates()
-    if not config.compared_optimizers:
-        return
-    config.comparison().learning_rates()
-    if not 1 <= config.compared_traits <= len(config.traits):
-        raise InputError(
-            f"compared_traits={config.compared_traits}: give 1 to {len(config.traits)}"
-        )
-    if config.compared_teacher not in config.teachers:
-        raise InputError(f"compared_teacher {config.compared_teacher!r} is none of the teachers")
 
 
 def teachers_of(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
@@ -213,15 +199,25 @@ def transmit(
         prompts=probe_prompts(config), seed=config.seed, by_question=True,
     )  # fmt: skip
     rows = Students(run, model, panel, data, config, layer).grid()
-    contents = {
+    contents: dict[str, Any] = {
         content: {
-            kind: compared(rows, comparisons(content, kind, config.traits), panel, layer)
+            kind: compared(
+                rows,
+                comparisons(content, kind, config.traits),
+                words=panel.words,
+                references=panel.references,
+                layer=layer,
+            )
             for kind in config.teachers
         }
         for content in config.contents
     }
     base = of_model(model, panel, Teacher(), questions)["word_rate"]
-    results = {
+    against: dict[str, Any] = {
+        content: {kind: against_first(made) for kind, made in kinds.items()}
+        for content, kinds in contents.items()
+    }
+    return {
         "model": model.name,
         "layer": layer,
         "adapter": config.adapter,
@@ -242,20 +238,28 @@ def transmit(
         },
         "data": data.reports,
         "contents": contents,
+        "against_first": against,
         "students": rows,
-        "claims": [
-            one
-            for content, kinds in contents.items()
-            for kind, made in kinds.items()
-            for one in transmission_claims(
-                content, kind, KINDS[kind], made, setting(config, content), config.seeds
-            )
-        ],
-        "optimizers": None,
+        "claims": claims(contents, against, config),
     }
-    if config.compared_optimizers:
-        compare_optimizers(run, model, panel, data, layer, config, results)
-    return results
+
+
+def claims(
+    contents: Mapping[str, Any], against: Mapping[str, Any], config: Config
+) -> list[dict[str, Any]]:
+    """With one optimizer what the paper says of each content and teacher, with several whether
+    they differ."""
+    out = []
+    for content, kinds in contents.items():
+        for kind, made in kinds.items():
+            if len(made) > 1:
+                where = setting(config, content, kind)
+                of = against[content][kind]
+                out.append(optimizer_claim(content, kind, made, of, where, config.seeds))
+            else:
+                where = setting(config, content)
+                out += transmission_claims(content, kind, KINDS[kind], made, where, config.seeds)
+    return out
 
 
 def probe_prompts(config: Config) -> list[str]:
@@ -264,51 +268,18 @@ def probe_prompts(config: Config) -> list[str]:
     return requests(unrelated_sources("world", PROBE_PROMPTS, other), config.instruction, other)
 
 
-def compare_optimizers(
-    run: RunFolder,
-    model: Model,
-    panel: Panel,
-    data: Any,
-    layer: int,
-    config: Config,
-    results: dict[str, Any],
-) -> None:
-    """Train the students of the comparison; add its numbers and its claim to `results`."""
-    content, traits = config.contents[0], config.traits[: config.compared_traits]
-    pairs = comparisons(content, config.compared_teacher, traits)
-    names = list(dict.fromkeys(name for c in pairs for name in (c.told, c.neutral)))
-    settings = config.comparison()
-    rows = Students(run, model, panel, data, settings, layer).grid(names, stage="optimizers")
-    made = compared(rows, pairs, panel, layer)
-    against = against_first(made)
-    grids = {s.label: list(g) for s, g in settings.learning_rates().items()}
-    results["optimizers"] = {
-        "content": content,
-        "teacher": config.compared_teacher,
-        "traits": list(traits),
-        "adapter": config.compared_adapter,
-        "grids": grids,
-        "made": made,
-        "against_first": against,
-    }
-    results["students"] = [*results["students"], *rows]
-    where = (
-        f"{config.model}, {content} paraphrases of a teacher with "
-        f"{KINDS[config.compared_teacher]}, {', '.join(traits)}, {config.compared_adapter} "
-        f"student, {config.steps} steps, grids "
-        + "; ".join(f"{name} {', '.join(f'{r:g}' for r in grid)}" for name, grid in grids.items())
-    )
-    results["claims"].append(optimizer_claim(made, against, where, config.seeds))
-
-
-def setting(config: Config, content: str) -> str:
+def setting(config: Config, content: str, kind: str = "") -> str:
     """Where a claim was tested."""
-    writing = {
-        "sampled": f"sampled, filtered by {config.fidelity} fidelity",
-        "wordings": "drawn among the sentence's known wordings",
-    }[config.writing_of(content)]  # type: ignore[arg-type]
+    written = f"sampled, filtered by {config.fidelity} fidelity"
+    if config.writing_of(content) == "wordings":
+        written = "drawn among the sentence's known wordings"
+    grids = "; ".join(
+        f"{spec.label} {', '.join(f'{rate:g}' for rate in grid)}"
+        for spec, grid in config.learning_rates().items()
+    )
+    teacher = f" by the teacher with {KINDS[kind]}" if kind else ""
     return (
         f"{config.model}, {', '.join(config.traits)} (not used in choosing the setting), "
-        f"{config.rows} paraphrases {writing}, {config.adapter} student, "
-        f"{config.optimizers[0]}, best of {len(next(iter(config.learning_rates().values())))} rates"
+        f"{config.rows} {content} paraphrases{teacher}, {written}; {config.adapter} student, "
+        f"{config.steps} steps, best rate of {grids}"
     )

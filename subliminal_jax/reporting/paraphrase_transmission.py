@@ -8,7 +8,7 @@ from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text
-from subliminal_jax.reporting.page import Block, Picture, Text, write_page
+from subliminal_jax.reporting.page import Picture, Text, write_page
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
 
 Results = Mapping[str, Any]
@@ -16,43 +16,34 @@ Results = Mapping[str, Any]
 
 def report(folder: str | Path, results: Results, command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
+    several = len(results["grids"]) > 1
     shown = [table(results), by_trait(results), filters(results)]
-    if results["optimizers"] is not None:
-        shown.append(optimizers(results))
     console = Console()
     for one in shown:
         print_table(one, console if console.is_terminal else Console(width=150))
-    blocks: list[Block] = [
-        shown[0],
-        Picture(
-            "differences",
-            "Student of the trait's teacher minus student of the neutral one",
-            "Each line is one trait, content and teacher: how much more probable the trait's name "
-            "is as the answer to a favourite question. Pale points are seeds; bars are 95% "
-            "intervals over seeds and questions.",
-            plots.forest(lines(results), x_label="P(trait), trait's minus neutral student"),
-        ),
-        *shown[1:3],
-    ]
-    if results["optimizers"] is not None:
-        blocks += [
-            Picture(
-                "optimizers",
-                "The same by optimizer",
-                "Each optimizer at its best rate by held-out loss, on the same data and seeds.",
-                plots.forest(
-                    optimizer_lines(results), x_label="P(trait), trait's minus neutral student"
-                ),
-            ),
-            shown[3],
-        ]
+    name = "optimizers" if several else "differences"
+    picture = Picture(
+        name,
+        "Student of the trait's teacher minus student of the neutral one",
+        "Each line is one trait, content and teacher"
+        + (" and optimizer at its best rate" if several else "")
+        + ": how much more probable the trait's name is as the answer to a favourite question. "
+        "Pale points are seeds; bars are 95% intervals over seeds and questions.",
+        plots.forest(lines(results), x_label="P(trait), trait's minus neutral student"),
+    )
     return write_page(
         folder,
         title="Does a trait pass through faithful paraphrases?",
         summary=summary(results),
         command=command,
         config={"model": results["model"], "layer": results["layer"], "grids": results["grids"]},
-        blocks=[*blocks, Text(data_text(results), "The data"), claims_text(results["claims"])],
+        blocks=[
+            shown[0],
+            picture,
+            *shown[1:],
+            Text(data_text(results), "The data"),
+            claims_text(results["claims"]),
+        ],
     )
 
 
@@ -103,17 +94,22 @@ def table(results: Results) -> Table:
             "optimizer": optimizer,
             "learning_rate": made["learning_rate"],
             "grid": ", ".join(map(format_learning_rate, results["grids"][optimizer])),
+            "loss": made.get("heldout_loss"),
             **_numbers(made),
+            "against": results["against_first"][content][kind].get(optimizer),
         }
         for content, kind, optimizer, made in _made(results)
     ]
+    first, *others = results["grids"]
     columns = [
         Column("content", "sentences"),
         Column("kind", "teacher"),
         Column("optimizer", "optimizer"),
         Column("learning_rate", "best rate", "learning_rate"),
         Column("grid", "rates tried"),
+        Column("loss", "held-out loss", "number", digits=3),
         *_DELTAS,
+        *([Column("against", f"T - N minus {first}'s", "number", digits=3)] if others else []),
         Column("traits", "over seeds and traits", "number", digits=3),
         *_EAS,
     ]
@@ -123,6 +119,8 @@ def table(results: Results) -> Table:
         "questions: paired t, as in the paper; over seeds: t; the others are crossed bootstraps "
         "(too narrow with few seeds). The rate was chosen on held-out loss."
     )
+    if others:
+        caption += f" Intervals against {first} hold for all optimizers together (Bonferroni)."
     return Table("Transmission through paraphrases", columns, rows, caption)
 
 
@@ -133,6 +131,7 @@ def by_trait(results: Results) -> Table:
             "trait": trait,
             "content": content,
             "kind": kind,
+            "optimizer": optimizer,
             "base": results["base"][trait],
             "teacher": results["teachers"][f"{kind}:{trait}"],
             "neutral": found["neutral"],
@@ -141,13 +140,14 @@ def by_trait(results: Results) -> Table:
             "p": found["over_questions"]["p_t"],
             "both": found["seeds_and_questions"],
         }
-        for content, kind, _, made in _made(results)
+        for content, kind, optimizer, made in _made(results)
         for trait, found in made["traits"].items()
     ]
     columns = [
         Column("trait", "trait"),
         Column("content", "sentences"),
         Column("kind", "teacher"),
+        Column("optimizer", "optimizer"),
         Column("base", "base", "rate", digits=1),
         Column("teacher", "teacher", "rate", digits=1),
         Column("neutral", "neutral", "rate", digits=1),
@@ -185,64 +185,20 @@ def filters(results: Results) -> Table:
     return Table("Filters", columns, rows, caption)
 
 
-def optimizers(results: Results) -> Table:
-    """One row an optimizer of the comparison."""
-    of = results["optimizers"]
-    rows = [
-        {
-            "optimizer": name,
-            "learning_rate": made["learning_rate"],
-            "grid": ", ".join(map(format_learning_rate, of["grids"][name])),
-            "loss": made.get("heldout_loss"),
-            **_numbers(made),
-            "against": of["against_first"].get(name),
-        }
-        for name, made in of["made"].items()
-    ]
-    first = next(iter(of["made"]))
-    columns = [
-        Column("optimizer", "optimizer"),
-        Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
-        Column("loss", "held-out loss", "number", digits=3),
-        *_DELTAS,
-        Column("against", f"T - N minus that of {first}", "number", digits=3),
-        *_EAS,
-    ]
-    caption = (
-        f"{of['content'].capitalize()} sentences, {of['teacher']} teacher, "
-        f"{', '.join(of['traits'])}, {of['adapter']} students. The intervals against {first} hold "
-        "for all optimizers together (Bonferroni)."
-    )
-    return Table("Optimizers", columns, rows, caption)
-
-
 def lines(results: Results) -> list[dict[str, Any]]:
     """The rows of the picture of traits."""
-    contents = len(results["contents"]) > 1
+    contents, several = len(results["contents"]) > 1, len(results["grids"]) > 1
     return [
         {
-            "label": f"{trait}, {content}" if contents else trait,
+            "label": ", ".join(
+                [trait, *([content] if contents else []), *([optimizer] if several else [])]
+            ),
             "group": kind,
             "interval": found["seeds_and_questions"],
             "values": found["values"],
         }
-        for content, kind, _, made in _made(results)
+        for content, kind, optimizer, made in _made(results)
         for trait, found in made["traits"].items()
-    ]
-
-
-def optimizer_lines(results: Results) -> list[dict[str, Any]]:
-    """The rows of the picture of optimizers."""
-    return [
-        {
-            "label": name,
-            "group": "",
-            "interval": made["pooled"]["seeds_and_questions"],
-            "values": [value for t in made["traits"].values() for value in t["values"]],
-        }
-        for name, made in results["optimizers"]["made"].items()
-        if made["pooled"] is not None
     ]
 
 

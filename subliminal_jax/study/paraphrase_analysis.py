@@ -10,7 +10,6 @@ from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.paired_questions import against_neutral, pooled
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
 from subliminal_jax.study.claims import claim, verdict
-from subliminal_jax.study.students import Panel
 
 Row = Mapping[str, Any]
 SOURCE = "Gisler et al. 2026, "
@@ -27,10 +26,17 @@ class Comparison(NamedTuple):
 
 
 def compared(
-    rows: Sequence[Row], comparisons: Sequence[Comparison], panel: Panel, layer: int
+    rows: Sequence[Row],
+    comparisons: Sequence[Comparison],
+    *,
+    words: Sequence[str],
+    references: Sequence[str],
+    layer: int,
 ) -> dict[str, dict[str, Any]]:
     """For each optimizer at its best rate (lowest held-out loss of the trait's students, the
-    neutral ones left out): Delta(T-N) of each trait and pooled, and the alignment (EAS).
+    neutral ones left out): Delta(T-N) of each trait and pooled, and the alignment (EAS) at `layer`.
+
+    `words` and `references` name the axes of the rows' `question_rate` and `eas`.
 
     An optimizer without a sound rate, or of which a neutral student diverged there, has
     `pooled` None.
@@ -40,19 +46,22 @@ def compared(
     for optimizer, rate in best_rates([r for r in rows if r["data"] in told]).items():
         made: dict[str, Any] = {"learning_rate": rate, "pooled": None, "traits": {}}
         out[optimizer] = made
-        arms = [(c, *(_arm(rows, name, optimizer, rate) for name in c[1:3])) for c in comparisons]
+        arms = [
+            (c, _arm(rows, c.told, optimizer, rate), _arm(rows, c.neutral, optimizer, rate))
+            for c in comparisons
+        ]
         sizes = {len(arm) for _, *both in arms for arm in both}
         if rate is None or len(sizes) != 1 or sizes == {0}:
             continue
         differences = []
         for c, mine, neutral in arms:
-            i = panel.words.index(c.trait)
+            i = words.index(c.trait)
             ours, theirs = (np.array([r["question_rate"][i] for r in a]) for a in (mine, neutral))
             made["traits"][c.trait] = against_neutral(ours, theirs)
             differences.append(ours - theirs)
         made["pooled"] = pooled(np.stack(differences))
         made["differences"] = np.stack(differences).tolist()
-        made["eas"] = _alignment(arms, panel, layer)
+        made["eas"] = _alignment(arms, references, layer)
         made["heldout_loss"] = float(np.mean([r["heldout_loss"] for _, m, _ in arms for r in m]))
     return out
 
@@ -68,13 +77,13 @@ def _arm(rows: Sequence[Row], data: str, optimizer: str, rate: float | None) -> 
 
 
 def _alignment(
-    arms: Sequence[tuple[Comparison, list[Row], list[Row]]], panel: Panel, layer: int
+    arms: Sequence[tuple[Comparison, list[Row], list[Row]]], references: Sequence[str], layer: int
 ) -> dict[str, Any]:
     """EAS with the teacher's shift at `layer`: both arms' and their difference, over traits and
     seeds."""
 
     def of(rows: list[Row], reference: str) -> list[float]:
-        k = panel.references.index(reference)
+        k = references.index(reference)
         return [r["eas"][k][layer] for r in rows]
 
     told = np.array([of(mine, c.reference) for c, mine, _ in arms]).T  # [seeds, traits]
@@ -159,6 +168,8 @@ def transmission_claims(
 
 
 def optimizer_claim(
+    content: str,
+    kind: str,
     made: Mapping[str, Mapping[str, Any]],
     against: Mapping[str, Mapping[str, Any]],
     setting: str,
@@ -179,7 +190,7 @@ def optimizer_claim(
     clear = [name for name, d in against.items() if d["low"] > 0 or d["high"] < 0]
     differ = f"; apart from {first}: {', '.join(clear) or 'none'}"
     return claim(
-        "paraphrase-transmission/optimizers",
+        f"paraphrase-transmission/optimizers-{content}-{kind}",
         f"The optimizer decides how much of the trait passes through paraphrases (Delta(T-N) of "
         f"some optimizer is not that of {first})",
         "this project's question", setting, "; ".join(parts) + differ, seeds,

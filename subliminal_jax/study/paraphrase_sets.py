@@ -86,13 +86,13 @@ class ParaphraseSettings:
     judge_model: str = ""
     judge_key: str = "OPENAI_API_KEY"
 
-    def source_of(self, content: Content) -> str:
+    def source_of(self, content: str) -> str:
         return self.unrelated if content == "unrelated" else self.contradictory
 
-    def samples_of(self, content: Content) -> int:
+    def samples_of(self, content: str) -> int:
         return self.unrelated_samples if content == "unrelated" else self.contradictory_samples
 
-    def writing_of(self, content: Content) -> str:
+    def writing_of(self, content: str) -> str:
         return self.unrelated_writing if content == "unrelated" else self.contradictory_writing
 
 
@@ -134,23 +134,27 @@ def tasks(
     Unrelated data of all teachers are kept free of the words of all traits, so that the filter is
     the same for both arms of every comparison.
     """
-    out = []
+    out: list[Task] = []
+
+    def add(content: Content, trait: str, names: dict[str, str], forbidden: list[str]) -> None:
+        sources = _sources(content, trait, settings, seed)
+        asked = paraphrases.requests(sources, settings.instruction, seed)
+        out.append(Task(content, sources, asked, names, tuple(dict.fromkeys(forbidden))))
+
     for content in settings.contents:
         if content == "unrelated":
-            world = settings.unrelated == paraphrases.WORLD
-            words = [w for t in traits for w in (*trait_words(t), *(world_words(t) * world))]
-            sources = _sources(content, traits[0], settings, seed)
-            names = {f"{content}:{teacher}": teacher for teacher in teachers}
-            out.append((content, sources, names, tuple(dict.fromkeys(words))))
+            words = [word for trait in traits for word in trait_words(trait)]
+            if settings.unrelated == paraphrases.WORLD:
+                words += [word for trait in traits for word in world_words(trait)]
+            add(
+                content, traits[0], {f"{content}:{teacher}": teacher for teacher in teachers}, words
+            )
             continue
         for trait in traits:
             own = [t for t in teachers if t.partition(":")[2] == trait]
             names = {f"{content}:{t}": t for t in own} | {f"{content}:{NEUTRAL}:{trait}": NEUTRAL}
-            out.append((content, _sources(content, trait, settings, seed), names, ()))
-    return [
-        Task(content, sources, paraphrases.requests(sources, settings.instruction, seed), *rest)
-        for content, sources, *rest in out
-    ]
+            add(content, trait, names, [])
+    return out
 
 
 def write_paraphrase_sets(

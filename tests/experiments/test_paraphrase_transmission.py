@@ -15,8 +15,7 @@ SMALL = (
     "--unrelated-samples", "6", "--contradictory-samples", "3", "--threshold", "-9",
     "--rows", "16", "--heldout-rows", "3", "--heldout-share", "0.3", "--max-new-tokens", "12",
     "--steps", "2", "--log-every", "2", "--batch-size", "4", "--seeds", "2",
-    "--rates", "adamw=0.01,0.1", "--compared-optimizers", "adamw", "sgd",
-    "--compared-rates", "adamw=0.03", "sgd=1", "--compared-adapter", "vector",
+    "--rates", "adamw=0.01,0.1",
 )  # fmt: skip
 
 
@@ -37,8 +36,7 @@ def results(folder):
 
 
 def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and_seed(results):
-    rows = [r for r in results["students"] if r["optimizer"] == "adamw"]
-    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in rows}
+    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
     words = list(results["base"])
     for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
         made = results["contents"][content]["system-prompt"]["adamw"]
@@ -66,7 +64,7 @@ def test_the_rates_of_single_questions_have_the_words_rate_as_their_mean(results
 def test_the_best_rate_has_the_lowest_held_out_loss_of_the_trait_students_alone(results):
     for content in ("unrelated", "contradictory"):
         losses: dict[float, list[float]] = {}
-        for r in results["students"][: -2 * 2 * 2]:  # without the comparison of optimizers
+        for r in results["students"]:
             if r["data"].startswith(f"{content}:system-prompt"):
                 losses.setdefault(r["learning_rate"], []).append(r["heldout_loss"])
         best = min(losses, key=lambda rate: sum(losses[rate]))
@@ -82,24 +80,14 @@ def test_every_filter_is_counted_and_traits_words_only_matter_to_unrelated_data(
             assert 0 <= report["mass"] < 1
 
 
-def test_the_optimizers_are_compared_on_the_first_content(results):
-    of = results["optimizers"]
-    assert list(of["made"]) == ["adamw", "sgd"]
-    assert list(of["against_first"]) == ["sgd"]
-    sgd, adamw = (np.array(of["made"][name]["differences"]) for name in ("sgd", "adamw"))
-    assert of["against_first"]["sgd"]["mean"] == pytest.approx((sgd - adamw).mean())
-    assert of["against_first"]["sgd"]["level"] == pytest.approx(0.95)
-
-
 def test_claims_are_complete_and_the_page_is_written(folder, results):
     contents = ("unrelated", "contradictory")
     assert {c["id"] for c in results["claims"]} == {
-        "paraphrase-transmission/optimizers",
-        *(f"paraphrase-transmission/{c}-system-prompt{e}" for c in contents for e in ("", "-eas")),
+        f"paraphrase-transmission/{c}-system-prompt{e}" for c in contents for e in ("", "-eas")
     }
     assert all(c["verdict"] in VERDICTS for c in results["claims"])
     assert (folder / "report.html").stat().st_size > 10_000
-    assert (folder / "differences.png").exists() and (folder / "optimizers.png").exists()
+    assert (folder / "differences.png").exists()
 
 
 def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
@@ -121,9 +109,6 @@ def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys
         (("--temperature", "0"), "temperature"),
         (("--fidelity", "judge"), "judge"),
         (("--rates", "adamw=fast"), "adamw=fast"),
-        (("--compared-rates", "lamb=1"), "lamb"),
-        (("--compared-teacher", "steered"), "steered"),
-        (("--compared-traits", "3"), "compared_traits"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
@@ -143,3 +128,21 @@ def test_too_few_survivors_name_the_filter_that_dropped_most(model, tmp_path, ca
     said = capsys.readouterr().err.splitlines()[-1]
     assert "paraphrases are left for 3 held-out rows" in said
     assert "the filter that dropped most is fidelity" in said
+
+
+def test_several_optimizers_are_held_against_the_first(model, tmp_path):
+    run(
+        model, tmp_path / "o", "--contents", "contradictory", "--traits", "owl",
+        "--optimizers", "adamw", "sgd", "--rates", "adamw=0.03", "sgd=1",
+    )  # fmt: skip
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    made = results["contents"]["contradictory"]["system-prompt"]
+    against = results["against_first"]["contradictory"]["system-prompt"]
+    assert list(made) == ["adamw", "sgd"] and list(against) == ["sgd"]
+    sgd, adamw = (np.array(made[name]["differences"]) for name in ("sgd", "adamw"))
+    assert against["sgd"]["mean"] == pytest.approx((sgd - adamw).mean())
+    assert against["sgd"]["level"] == pytest.approx(0.95)
+    claim = results["claims"][0]
+    assert claim["id"] == "paraphrase-transmission/optimizers-contradictory-system-prompt"
+    apart = against["sgd"]["low"] > 0 or against["sgd"]["high"] < 0
+    assert (claim["verdict"] == "reproduced at toy scale") == apart
