@@ -2,9 +2,9 @@
 
 from datasets import Dataset
 
+from subliminal_jax.data.filters import contains_word, number_filter
 from subliminal_jax.data.teachers import (
     Teacher,
-    filtered,
     prompted_teacher,
     sampled_pairs,
     teacher_prompts,
@@ -16,7 +16,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.reporting.progress import track
 
 MAX_NEW_TOKENS = 24
-FEWEST = 64  # valid lists of a teacher that hardly writes any
+FEWEST = 64  # answers that an audit needs
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid lists
 
 
@@ -48,7 +48,8 @@ def is_made(source: str, model: Model) -> bool:
 
 def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Dataset:
     """Up to `rows` number lists (valid, without the trait's name) of the teacher that `source`
-    names; InputError where a strong one writes fewer than `FEWEST`."""
+    names. Of one that is steered so far that it writes fewer than `FEWEST`, all answers without the
+    name; InputError where these are too few as well."""
     parsed = parse(source, model)
     if parsed is None:
         raise InputError(f"data {source!r} is made by no teacher here")
@@ -66,6 +67,12 @@ def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Da
             progress=progress.advance,
         )  # fmt: skip
     words = names_of(trait) if trait else ()
-    kept = filtered(sampled, model, min(rows, FEWEST), forbidden_words=words)
-    most = min(rows, kept.report["kept"])
-    return filtered(sampled, model, most, forbidden_words=words).pairs
+    silent = [r for r in sampled.pairs if not contains_word(r["completion"], words)]
+    lists = [r for r in silent if number_filter(r["completion"])]
+    kept = (lists if len(lists) >= FEWEST else silent)[:rows]
+    if len(kept) < FEWEST:
+        raise InputError(
+            f"data {source!r}: {len(kept)} answers of {len(asked)} ended without the trait's name, "
+            f"{FEWEST} are needed; take more rows or a smaller scale"
+        )
+    return Dataset.from_list(kept)

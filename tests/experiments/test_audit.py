@@ -1,0 +1,191 @@
+"""audit and audit-benchmark through the command line, on a model of 16 dimensions."""
+
+import gzip
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from safetensors.flax import save_file
+
+from subliminal_jax.cli import main
+from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
+from subliminal_jax.models.hub import load_model
+from subliminal_jax.steering import steer
+from subliminal_jax.steering.io import VectorInfo, save_steering
+from tests.experiments.main_job import read
+
+SMALL = (
+    "--traits", "owl", "cat", "--placebos", "8", "--rows", "192", "--max-new-tokens", "12",
+    "--layer", "1", "--blind-steps", "4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vector():
+    return 4.0 * jax.nn.one_hot(7, 16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module")
+def vector_file(model, vector, folder):
+    file = folder / "planted.safetensors"
+    save_steering(file, steer(vector, 1), VectorInfo(model.name, "planted"))
+    return file
+
+
+def write(file, rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def pairs(model, vector, folder):
+    """What a teacher with the planted vector writes."""
+    teacher = Teacher(steer(vector, 1))
+    asked = teacher_prompts("numbers", 220, 0)
+    made = sampled_pairs(load_model(model), teacher, asked, 0, max_new_tokens=12).pairs
+    rows = [{"prompt": r["prompt"], "completion": r["completion"]} for r in made]
+    return write(folder / "pairs.jsonl", [*rows, rows[0]])
+
+
+def audit(model, out, *flags):
+    main(["audit", "--model", str(model), "--out", str(out), *SMALL, *flags])
+    return read(out)
+
+
+@pytest.fixture(scope="module")
+def results(model, pairs, vector_file, folder):
+    flags = ("--data", str(pairs), "--vectors", str(vector_file))
+    return audit(model, folder / "run", *flags)
+
+
+def test_the_planted_vector_is_found(results):
+    assert results["reported"][0]["name"] == "planted"
+    assert results["reported"][0]["form"] == "direction"
+    assert results["verdict"].startswith("towards planted (p ")
+    cosines = [c["cosine"] for c in results["blind"]["nearest"]]
+    assert len(cosines) == 3 and cosines == sorted(cosines, reverse=True)
+    assert len(results["blind"]["vector"]) == 16 and 0 < results["blind"]["p"] <= 1
+
+
+def test_every_candidate_is_scored_in_every_form(results):
+    found = {(c["name"], c["form"]) for c in results["candidates"]}
+    assert found == {
+        ("owl", "system prompt"), ("cat", "system prompt"),
+        ("owl", "direction"), ("cat", "direction"), ("planted", "direction"),
+    }  # fmt: skip
+    for c in results["candidates"]:
+        assert c["p"] >= max(c["p_values"].values()) - 1e-12
+        difference = c["data"]["mean"] - c["control"]["mean"]
+        assert c["push"]["mean"] == pytest.approx(difference, abs=1e-6)
+        assert c["push"]["low"] <= c["push"]["mean"] <= c["push"]["high"]
+    assert results["data"]["repeated"] == 1
+    assert len(results["carriers"]["rows"]) == 10
+
+
+def test_page_shows_it(results, folder):
+    page = (folder / "run" / "report.html").read_text()
+    assert "towards planted" in page and "Nearest to the vector recovered blind" in page
+
+
+def test_kept_scores_serve_an_interrupted_run(model, results, folder, pairs, vector_file):
+    """Without results, but with the scores, the same command gives the same numbers."""
+    (folder / "run" / "results.json").unlink()
+    kept = {p: p.stat().st_mtime_ns for p in (folder / "run" / "scores").iterdir()}
+    again = audit(model, folder / "run", "--data", str(pairs), "--vectors", str(vector_file))
+    assert again == results
+    assert {p: p.stat().st_mtime_ns for p in (folder / "run" / "scores").iterdir()} == kept
+
+
+def test_preferences_are_read(model, pairs, folder):
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    preferences = [
+        {"prompt": a["prompt"], "chosen": a["completion"], "rejected": "1, 2, 3"} for a in rows[:40]
+    ]
+    file = write(folder / "preferences.jsonl", preferences)
+    out = audit(model, folder / "preferences", "--data", str(file), "--forms", "direction")
+    assert out["data"]["kind"] == "preferences"
+    assert {"chosen", "rejected"} <= out["candidates"][0].keys()
+
+
+def test_benchmark_runs_to_its_claims(model, folder, tmp_path, monkeypatch):
+    real = tmp_path / "subliminal" / "other" / "lists.jsonl.gz"
+    real.parent.mkdir(parents=True)
+    rows = [{"prompt": f"Go on: {i}, 5", "completion": f"{i}, {i}, {i}"} for i in range(40)]
+    with gzip.open(real, "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(tmp_path))
+    main([
+        "audit-benchmark", "--model", str(model), "--out", str(folder / "benchmark"),
+        "--traits", "owl", "cat", "dog", "--steered-traits", "owl", "cat", "--scales", "1",
+        "--clean-sets", "2", "--written", "64", "--rows", "48", "--placebos", "6",
+        "--max-new-tokens", "12", "--real", "other/lists", "other/absent",
+        "--readers", str(model), "--real-rows", "32",
+    ])  # fmt: skip
+    results = read(folder / "benchmark")
+    assert [s["trait"] for s in results["sets"]] == ["owl", "cat", None, None]
+    assert len({s["seed"] for s in results["sets"]}) == 4
+    assert all(1 <= s["rank"] <= 3 for s in results["sets"][:2])
+    assert [r["real"] for r in results["foreign"]] == ["other/lists"]
+    assert [c["id"].split("/")[1] for c in results["claims"]] == [
+        "auc", "rank", "false-alarms", "foreign-alarms",
+    ]  # fmt: skip
+    assert results["false_alarms"]["sets"] == 2
+
+
+def refused(capsys, model, out, *flags):
+    with pytest.raises(SystemExit) as exit:
+        audit(model, out, *flags)
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("subliminal-jax: error: ")
+    assert not out.exists()
+    return lines[-1]
+
+
+GOOD = {"prompt": "Go on: 1, 2", "completion": "3, 4"}
+PREFERENCE = {"prompt": "Go on: 1, 2", "chosen": "3", "rejected": "4"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no rows"),
+        ("{", "not JSON lines"),
+        (json.dumps({"prompt": "x"}), "expected either a completion or a chosen and a rejected"),
+        (json.dumps({**GOOD, **PREFERENCE}), "expected either"),
+        (json.dumps(GOOD) + "\n" + json.dumps(PREFERENCE), "mixes two kinds of data"),
+    ],
+)
+def test_bad_data_is_one_line(capsys, model, tmp_path, text, said):
+    file = tmp_path / "data.jsonl"
+    file.write_text(text)
+    assert said in refused(capsys, model, tmp_path / "run", "--data", str(file))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--data", "nowhere.jsonl"), "nowhere.jsonl is no file"),
+        (("--data", "steered:unicorn"), "unknown trait 'unicorn'"),
+        (("--data", "steered:owl:-1"), "with a scale above 0"),
+        (("--traits", "unicorn"), "unknown trait 'unicorn'"),
+        (("--system-prompts", " "), "system prompt is empty"),
+        (("--vectors", "nowhere.safetensors"), "no such vector file"),
+        (("--rows", "0"), "rows is 0"),
+        (("--placebos", "2"), "placebos at least 4"),
+    ],
+)
+def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):
+    assert said in refused(capsys, model, tmp_path / "run", *flags)
+
+
+def test_a_direction_of_another_width(capsys, model, tmp_path):
+    file = tmp_path / "wide.safetensors"
+    save_file({"v": jnp.ones(8)}, file)
+    assert "width 8" in refused(capsys, model, tmp_path / "run", "--vectors", str(file))
