@@ -14,7 +14,10 @@ DPO loss on held-out pairs of the selected kind.
 `--student shipped-small` trains another model on what the first one selected; `--preset
 toy-optimizers` asks whether the optimizer matters; `--preset real-pairs` runs on real preference
 data with a small real model. The toy setting was chosen by looking at owl, wolf and penguin with
-seed 0; it reports on three other animals with seed 1.
+seed 0 (AdamW at 1e-4, 3e-4 and 1e-3, gamma 0.1 and 0.4): at 1e-3 students overshot, which cost them
+correlation (0.55) but not the trait; so the grid ends at 3e-4. It reports on three other animals
+with seed 1. About eight minutes on 2 CPU cores. Expected: correlations above 0.6 for selected
+pairs, near zero for random ones, below -0.5 for the lowest scores.
 """
 
 import sys
@@ -64,9 +67,11 @@ QWEN = {"model": "Qwen/Qwen3-8B", **PAPER}
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-optimizers": {
+        "model": "shipped-small",
+        "pool": 10_000,
         "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
         "rates": (
-            "adamw=1e-4,3e-4,1e-3", "sgd=0.03,0.1,0.3", "signum=1e-5,3e-5,1e-4",
+            "adamw=1e-4,3e-4,1e-3", "sgd=0.03,0.1,0.3", "signum=3e-5,1e-4,3e-4",
             "lion=3e-5,1e-4,3e-4", "muon=3e-4,1e-3,3e-3",
         ),
         "bottom": False,

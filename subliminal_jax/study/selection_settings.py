@@ -46,7 +46,7 @@ class SelectionSettings(StudentSettings, RunSettings):
     pool: int = 20_000
     probe: int = 400
     heldout: int = 32
-    gamma: float = 0.1
+    gamma: float = 0.4
     truncate: int = 32
     base_system: bool = False
     max_prompt_tokens: int = 0
@@ -62,10 +62,10 @@ class SelectionSettings(StudentSettings, RunSettings):
     judge_model: str = ""
     judge_key: str = "OPENAI_API_KEY"
     seed: int = 1
-    rates: tuple[str, ...] = ("adamw=1e-4,3e-4,1e-3",)
+    rates: tuple[str, ...] = ("adamw=3e-5,1e-4,3e-4",)
     steps: int = 48
     batch_size: int = 16
-    log_every: int = 16
+    log_every: int = 24
 
     @property
     def options(self) -> ScoringOptions:
