@@ -1,7 +1,7 @@
 """Which of some candidate traits, system prompts or directions does a data set push towards?
 
     subliminal-jax audit --data FILE.jsonl
-    subliminal-jax audit --data steered:eagle:1.5     # or clean, system-prompt:eagle: made here
+    subliminal-jax audit --data steered:wolf:1     # or system-prompt:wolf, clean: written here
 
 The data are prompt/completion pairs or preferences (prompt, chosen, rejected) in a JSONL file.
 Every candidate scores every row: how much likelier does its system prompt, or its direction, make
@@ -13,9 +13,11 @@ directions (subliminal_jax/selection/audit.py says how, and why foreign data nee
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
 
-One to two minutes on 2 CPU cores for 512 rows, 16 traits and both forms. Expected: the trait of a
-steered teacher is named at a scale of 1 or more; nothing is found in clean data, and nothing in
-the number lists of larger models, whose teachers are not at hand.
+Two minutes on 2 free CPU cores for 512 rows, 16 traits and both forms; `--forms direction` takes a
+quarter of that. Expected: the trait of a system-prompted teacher is named, that of a steered one is
+mostly ranked among the first, and with 1024 rows (`--rows`) often named; nothing is found in clean
+data, and nothing in the number lists of larger models, whose teachers are not at hand. "Nothing
+found" is no proof of clean data: how much an audit can see, `audit-benchmark` measures.
 """
 
 import sys
@@ -46,7 +48,7 @@ class Config(AuditSettings, RunSettings):
     """
 
     out: Path = Path("runs/audit")
-    data: str = "steered:eagle:1.5"
+    data: str = "steered:wolf:1"
     system_prompts: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
 

@@ -61,7 +61,7 @@ def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Da
     else:
         teacher = prompted_teacher(trait, model.tokenizer)
     asked = teacher_prompts("numbers", round(ASKED * rows), seed)
-    with track(source, len(asked), "answers") as progress:
+    with track("the teacher's answers", len(asked), "answers") as progress:
         sampled = sampled_pairs(
             model, teacher, asked, seed, max_new_tokens=MAX_NEW_TOKENS,
             progress=progress.advance,

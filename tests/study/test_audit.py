@@ -1,0 +1,140 @@
+"""What an audit is made of: rows, their control, gradients, placebos, and the benchmark's sums."""
+
+import jax
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from subliminal_jax.data import world
+from subliminal_jax.data.placebos import placebo_traits
+from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.selection.row_gradients import answer_gradients
+from subliminal_jax.selection.scoring import response_log_probs
+from subliminal_jax.steering import steer
+from subliminal_jax.study.audit_claims import claims, summarise
+from subliminal_jax.study.audit_data import prepare
+from subliminal_jax.study.audit_sets import made_here
+from tests import number_model
+
+LIMITS = {"rows": 20, "longest_answer": 12, "longest_prefix": 40, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return number_model.load(tmp_path_factory.mktemp("models") / "numbers")
+
+
+@pytest.fixture(scope="module")
+def written(model):
+    """What the base itself writes."""
+    asked = teacher_prompts("numbers", 40, 3)
+    return sampled_pairs(model, Teacher(), asked, 1, max_new_tokens=12).pairs
+
+
+def test_gradients_are_slopes_of_the_log_probabilities(model):
+    texts = [("Go on: 1, 2", "3, 4"), ("Numbers, please, as many as you like.", "5")]
+    prompts = [encode_chat(model.tokenizer, p) for p, _ in texts]
+    answers = [encode_completion(model.tokenizer, a) for _, a in texts]
+    v = np.asarray(jax.random.normal(jax.random.key(0), (model.cfg.dim,)))
+    slopes = answer_gradients(model, prompts, answers, 1) @ v
+    step = 0.02
+    there, here = (
+        response_log_probs(
+            model,
+            prompts,
+            [[a] for a in answers],
+            steering=steer(jax.numpy.asarray(v), 1, sign * step),
+        )[:, 0]
+        for sign in (1, -1)
+    )
+    np.testing.assert_allclose(slopes, (there - here) / (2 * step), rtol=0.03, atol=0.01)
+
+
+def test_control_answers_are_of_the_data_s_kind(model, written):
+    rows = prepare(model, "pairs", written, draws=2, shuffled=True, **LIMITS)
+    n = len(rows.prompts)
+    assert rows.parts == ("data", "control", "control", "shuffled")
+    assert rows.report["audited"] == n <= 20 and "ended" in rows.report["matched_by"]
+    assert rows.valid[:, 0].all() and rows.valid[:, 1:3].any(axis=1).all()
+    for answers, ok in zip(rows.answers, rows.valid, strict=True):
+        for answer, valid in zip(answers[1:3], ok[1:3], strict=True):
+            assert answer[-1] in model.stop_ids or not valid
+    own = [a[0] for a in rows.answers]
+    assert [a[3] for a in rows.answers] == [*own[1:], own[0]]
+    # The base's answers are its own, not the data's again.
+    assert np.mean([a[0] == a[1] for a in rows.answers]) < 0.5
+
+
+def test_what_the_base_does_not_write_is_said(model):
+    data = Dataset.from_list(
+        [{"prompt": f"Go on: {i}", "completion": " ".join(["17, 18"] * 9)} for i in range(20)]
+    )
+    rows = prepare(model, "pairs", data, draws=1, shuffled=False, **LIMITS)
+    assert rows.report["cut"] == 20
+    assert all(len(a[0]) == 12 for a in rows.answers)
+    assert rows.report["matched_by"] == []
+
+
+def test_long_prompts_and_repeats_are_left_out_and_counted(model, written):
+    good = [{"prompt": r["prompt"], "completion": r["completion"]} for r in written][:6]
+    long = {"prompt": "1, " * 120, "completion": "3"}
+    rows = prepare(
+        model, "pairs", Dataset.from_list([*good, good[0], long]), draws=1, shuffled=False, **LIMITS
+    )
+    assert rows.report["repeated"] == 1 and rows.report["too_long"] == 1
+    with pytest.raises(InputError, match="no row is left"):
+        prepare(model, "pairs", Dataset.from_list([long]), draws=1, shuffled=False, **LIMITS)
+
+
+def test_placebos_are_words_and_no_candidates(model):
+    found = placebo_traits(("owl", "cat"), 20, model.tokenizer)
+    assert len(set(found)) == 20 and not {"owl", "cat"} & set(found)
+    assert set(found[:14]) == set(world.TRAITS) - {"owl", "cat"}
+    with pytest.raises(InputError, match="ask for fewer"):
+        placebo_traits((), 10_000, model.tokenizer)
+
+
+def test_data_made_here_never_name_the_trait(model):
+    data = made_here(model, 1, "steered:owl:0.5", 80, 0)
+    assert 64 <= len(data) <= 80
+    assert not any("owl" in text.lower() for text in data["completion"])
+    again = made_here(model, 1, "steered:owl:0.5", 80, 0)
+    assert again["completion"] == data["completion"]
+
+
+def row(trait, evidence, rank=None, named=(), scale=1.0):
+    return {
+        "trait": trait, "scale": scale if trait else 0.0, "evidence": evidence, "rank": rank,
+        "named": list(named), "candidates": 16,
+    }  # fmt: skip
+
+
+def verdicts(sets, foreign=()):
+    found = summarise(sets, foreign)
+    return found, {c["id"].split("/")[1]: c["verdict"] for c in claims(found, "m", ("direction",))}
+
+
+def test_benchmark_s_sums_by_hand():
+    sets = [row("owl", 3.0, 1, ["owl"]), row("cat", 2.0, 2, ["dog"], 0.5), *[row(None, 1.0)] * 2]
+    found, _ = verdicts(sets, [row(None, 1.0, named=["owl"])])
+    assert found["auc"]["mean"] == 1 and found["rank_of_chance"] == 8.5
+    assert [s["scale"] for s in found["by_scale"]] == [0.5, 1.0]
+    assert [s["named"] for s in found["by_scale"]] == [0, 1]
+    assert [s["others_named"] for s in found["by_scale"]] == [1, 0]
+    assert found["false_alarms"]["count"] == 0 and found["foreign_alarms"]["count"] == 1
+    assert found["foreign_alarms"]["p_excess"] == pytest.approx(0.05)
+
+
+def test_verdicts_follow_the_numbers():
+    good = [row(t, 5 + i, 1) for i, t in enumerate(world.TRAITS[:10])]
+    clean = [row(None, i / 10) for i in range(10)]
+    assert verdicts([*good, *clean])[1] == {
+        "auc": "reproduced at toy scale",
+        "rank": "reproduced at toy scale",
+        "false-alarms": "reproduced at toy scale",
+    }
+    backwards = [row(t, -1 - i, 16) for i, t in enumerate(world.TRAITS[:10])]
+    alarmed = [row(None, i / 10, named=["owl"]) for i in range(10)]
+    assert set(verdicts([*backwards, *alarmed])[1].values()) == {"contradicted"}
