@@ -12,9 +12,9 @@ alarm.
 
 The audit was tuned on owl, wolf, penguin and lion with data seeds below 100 (and on the real sets
 of penguin B0 and one model alone); the traits here are others, the data seeds from 1000 on.
-Directions are scored and no system prompts, which takes a twentieth of the time: ten minutes on 2
-CPU cores. Expected: an AUC clear of one half, the true trait among the first at scales of 0.5 and
-more, no false alarm.
+Directions are scored and no system prompts, which takes a fifth of the time: ten minutes on 2 free
+CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in half of the steered
+sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
 """
 
 import sys

@@ -21,7 +21,9 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
     tables = [table(results), carriers(results)]
     for shown in tables:
         print_table(shown, wide)
-    wide.print(f"{results['source']}: {results['verdict']}", highlight=False, markup=False)
+    wide.print(
+        f"{results['source']}: {results['verdict']}", highlight=False, markup=False, emoji=False
+    )
     blocks: list[Block] = [
         tables[0],
         Picture(
