@@ -5,13 +5,19 @@
 For each trait a teacher with its steering vector, one with its system prompt and a neutral one
 paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal. Unrelated
 paraphrases are sampled and filtered (telling words, artefacts, fidelity by round-trip likelihood
-under the base). The shipped model cannot sample a rewording of a sentence about an animal, so there
-the teachers draw among the sentence's known wordings by their own probabilities. Students train on
-what is left; reported is P(trait) on held-out favourite questions, the trait's student minus the
-neutral one's of the same seed, as in Gisler et al. (2026, arXiv 2603.09517), with an interval over
-questions (the paper's) and one over seeds and questions; and a comparison of optimizers.
+under the base). Asked to reword a sentence about an animal, the
+shipped model writes of lamps and chairs; so there the teachers draw among the sentence's known
+wordings by their own probabilities, which is what sampling and keeping the faithful ones would come
+to. Students train on what is left. Reported is P(trait) on held-out favourite questions, the trait
+teacher's student minus the neutral one's of the same seed, as in Gisler et al. (2026, arXiv
+2603.09517), with an interval over questions (the paper's) and one over seeds and questions.
 
-TOY_TEXT
+Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
+data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
+owl and wolf with data seed 0, the fidelity's threshold at samples of seed 0; they report on cat,
+dog, tiger and eagle with data seed 1. About seven minutes on 2 CPU cores. Expected: unrelated
+paraphrases carry the trait; those of contradicting sentences carry little, since the model hardly
+ever has two likely wordings to choose from there.
 """
 
 import sys
