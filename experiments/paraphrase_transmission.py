@@ -117,7 +117,7 @@ PAPER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
-    # LoRA, since muon on a single vector is AdamW.
+    # LoRA, since muon on a single vector is AdamW; grids about those of `make demo`, on numbers.
     "toy-optimizers": {
         "contents": ("unrelated",),
         "teachers": ("system-prompt",),
@@ -126,8 +126,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adapter": "lora",
         "rates": (
             "adamw=1e-3,3e-3,1e-2",
-            "sgd=0.3,1,3",
-            "signum=1e-4,3e-4,1e-3",
+            "sgd=0.1,0.3,1",
+            "signum=3e-4,1e-3,3e-3",
             "lion=1e-4,3e-4,1e-3",
             "muon=1e-3,3e-3,1e-2",
         ),
