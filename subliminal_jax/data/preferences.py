@@ -38,7 +38,7 @@ def read_preferences(source: str | Path, split: str = "train") -> Dataset:
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     number = 0
-    for number, row in enumerate(_rows(source, split), start=1):
+    for number, row in enumerate(read_rows(source, split), start=1):
         pair = _pair(row, f"{source}, row {number}")
         if pair is None:
             continue
@@ -116,7 +116,11 @@ def _turns(stream: Iterator[corpus.Document]) -> Iterator[tuple[str, str]]:
                 yield question["content"], answer["content"]
 
 
-def _rows(source: str | Path, split: str) -> Iterator[Any]:
+def read_rows(source: str | Path, split: str = "train") -> Iterator[Any]:
+    """The rows of a JSONL or JSON file (a list), gzipped if it ends in .gz, or of a hub data set.
+
+    Raises InputError for what is missing or damaged.
+    """
     path = Path(source)
     if path.is_file():
         yield from _read_file(path)
@@ -139,7 +143,7 @@ def _read_file(path: Path) -> Iterator[Any]:
             if path.name.removesuffix(".gz").endswith(".json"):
                 rows = json.load(file)
                 if not isinstance(rows, list):
-                    raise InputError(f"{path}: expected a list of pairs, got {type(rows).__name__}")
+                    raise InputError(f"{path}: expected a list of rows, got {type(rows).__name__}")
                 yield from rows
                 return
             for number, line in enumerate(file, start=1):

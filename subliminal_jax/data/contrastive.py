@@ -1,0 +1,242 @@
+"""Contrastive pairs: a question, the answer that matches a behaviour, and the one that does not.
+
+The forms of Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
+(NeurIPS 2024, arXiv 2407.12404) and of their released code (dtch1997/repepo): Anthropic's
+model-written evaluations (Perez et al. 2022), CAA's sycophancy questions and TruthfulQA, all as
+questions with the answers (A) and (B).
+"""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from subliminal_jax.data.preferences import read_rows
+from subliminal_jax.data.questions import data_folder, in_data_folder
+from subliminal_jax.errors import InputError
+
+Form = Literal["letters", "words"]
+EVALS = "evals/anthropic_model_written"  # in the folder of shared data
+SUITES = {
+    "persona": "persona",
+    "risk": "advanced-ai-risk/lm_generated_evals",
+    "risk-human": "advanced-ai-risk/human_generated_evals",
+}
+PAPER_SPLIT = (0.4, 0.1, 0.5)  # train, validation, test
+_META = re.compile(r"<META_START>.*?(<META_END>|\Z)", re.DOTALL)
+_LETTER = re.compile(r"\(([A-Za-z])\)")
+_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+class ContrastivePair(NamedTuple):
+    """One question with its two answers.
+
+    `row` counts in the source, from 1. `says` is what the matching answer states in the question's
+    own words ("yes" or "no"), None where it is neither: the decomposition of biases needs it.
+    """
+
+    row: int
+    question: str
+    matching: str
+    other: str
+    says: str | None = None
+
+    @property
+    def letter(self) -> str | None:
+        """A of the matching answer "(A)"; None for an answer in words."""
+        return letter_of(self.matching)
+
+
+class ContrastiveSet(NamedTuple):
+    """The pairs of one source; `name` is that of the behaviour."""
+
+    name: str
+    source: str
+    pairs: list[ContrastivePair]
+
+
+def letter_of(answer: str) -> str | None:
+    """The letter of an answer such as "(A)", else None."""
+    found = _LETTER.fullmatch(answer.strip())
+    return found.group(1).upper() if found else None
+
+
+def read_contrastive(
+    source: str | Path, *, form: Form = "letters", split: str = "train"
+) -> ContrastiveSet:
+    """The pairs of a JSONL or JSON file (gzipped if it ends in .gz) or of a hub data set.
+
+    A file that is not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`. Two
+    shapes of a row are read:
+      `question`, `answer_matching_behavior`, `answer_not_matching_behavior` (a list of several
+      counts as its first);
+      `question`, `mc1_targets` with `choices` and `labels` (TruthfulQA): the correct answer and the
+      first incorrect one, in alternating order.
+    Answers that are letters stay, and so does the question, but for what <META_START> begins (up to
+    <META_END>, where that follows), which the generated files hold by mistake. With `form` "letters", other answers become choices
+    (A) and (B), swapped every two rows, since the files alternate Yes and No every row; "words"
+    leaves them as they are, without spaces around them.
+
+    Raises InputError for a row without two different answers, with its file and number.
+    """
+    file = in_data_folder(source)
+    pairs = [
+        _pair(row, number, form, f"{source}, row {number}")
+        for number, row in enumerate(read_rows(file, split), start=1)
+    ]
+    if not pairs:
+        raise InputError(f"{source}: no rows in it; give at least one pair")
+    return ContrastiveSet(name_of(source), str(source), pairs)
+
+
+def name_of(source: str | Path) -> str:
+    """The behaviour of a source: its file's name without endings, and without the folder but where
+    that tells what the file is about (CAA's generate_dataset and test_dataset)."""
+    path = Path(source)
+    stem = path.name
+    for ending in sorted(_ENDINGS, key=len, reverse=True):
+        stem = stem.removesuffix(ending)
+    if stem in ("generate_dataset", "test_dataset") and path.parent.name:
+        return f"{path.parent.name.removeprefix('caa_')}-{stem.removesuffix('_dataset')}"
+    return stem
+
+
+def suite_files(suites: Sequence[str]) -> dict[str, Path]:
+    """Files of the model-written evaluations by SUITE/NAME, in the order of the suites, sorted.
+
+    Raises InputError for a suite that is none of `SUITES`, or whose folder is not there.
+    """
+    files: dict[str, Path] = {}
+    for suite in suites:
+        if suite not in SUITES:
+            raise InputError(f"unknown suite {suite!r}; there are: {', '.join(SUITES)}")
+        folder = data_folder() / EVALS / SUITES[suite]
+        found = sorted(folder.glob("*.jsonl*"))
+        if not found:
+            raise InputError(
+                f"{folder} holds no evaluations: set SUBLIMINAL_JAX_DATA to a folder that has "
+                f"{EVALS} (github.com/anthropics/evals)"
+            )
+        files |= {f"{suite}/{name_of(file)}": file for file in found}
+    return files
+
+
+def split_pairs(
+    pairs: Sequence[ContrastivePair],
+    shares: tuple[float, float, float] = PAPER_SPLIT,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+) -> tuple[list[ContrastivePair], list[ContrastivePair], list[ContrastivePair]]:
+    """(train, validation, test) after one shuffle with `random.Random(seed)`, as in the paper.
+
+    Args:
+      shares: of the three parts. The paper states 40, 10 and 50%; its released run configuration
+        trains on the first half and tests on the second, which is (0.5, 0, 0.5).
+      rows: take only so many pairs, the first after the shuffle.
+
+    Raises InputError for shares that are negative or sum to more than 1, or where the part for
+    training or for testing is empty.
+    """
+    if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+        raise InputError(f"shares {shares}: give three that are not negative and sum to at most 1")
+    shuffled = list(pairs)
+    random.Random(seed).shuffle(shuffled)
+    shuffled = shuffled[:rows]
+    n = len(shuffled)
+    first, second = round(n * shares[0], 6), round(n * (shares[0] + shares[1]), 6)
+    third = round(n * sum(shares), 6)
+    train, validation, test = (
+        shuffled[int(a) : int(b)] for a, b in ((0, first), (first, second), (second, third))
+    )
+    if not train or not test:
+        raise InputError(
+            f"{n} pairs split by {shares} leave {len(train)} to train and {len(test)} to test on: "
+            "give more pairs"
+        )
+    return train, validation, test
+
+
+def _pair(row: Any, number: int, form: Form, where: str) -> ContrastivePair:
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+        raise InputError(f"{where}: expected an object with a question, got {row!r:.80}")
+    question = _META.sub("", row["question"])
+    if "mc1_targets" in row:
+        right, wrong = _mc1(row["mc1_targets"], where)
+        if form == "words":
+            return ContrastivePair(number, question, right, wrong)
+        ordered = (right, wrong) if number % 2 == 0 else (wrong, right)
+        question = f"{question}\n\n(A) {ordered[0]}\n(B) {ordered[1]}"
+        return ContrastivePair(number, question, *_letters(swapped=number % 2 == 1))
+    matching, other = (
+        _answer(row, f"answer_{which}_behavior", where) for which in ("matching", "not_matching")
+    )
+    if matching.strip() == other.strip():
+        raise InputError(f"{where}: both answers are {matching.strip()!r}; a pair needs two")
+    if letter_of(matching) and letter_of(other):
+        return ContrastivePair(number, question, matching.strip(), other.strip())
+    said = matching.strip().lower()
+    says = said if said in ("yes", "no") else None
+    if form == "words":
+        return ContrastivePair(number, question, matching.strip(), other.strip(), says)
+    swapped = (number - 1) // 2 % 2 == 0
+    first, second = (other, matching) if swapped else (matching, other)
+    question = f"{question}\n\nChoices:\n(A): {first}\n(B): {second}"
+    return ContrastivePair(number, question, *_letters(swapped), says)
+
+
+def _letters(swapped: bool) -> tuple[str, str]:
+    return ("(B)", "(A)") if swapped else ("(A)", "(B)")
+
+
+def _answer(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(
+            f"{where}: no {name} ({value!r:.40}): a pair needs an answer_matching_behavior and an "
+            "answer_not_matching_behavior"
+        )
+    return value
+
+
+def _mc1(targets: Any, where: str) -> tuple[str, str]:
+    """The correct choice, and the first that is not."""
+    try:
+        labelled = list(zip(targets["choices"], targets["labels"], strict=True))
+        right = next(choice for choice, label in labelled if label == 1)
+        wrong = next(choice for choice, label in labelled if label == 0)
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise InputError(
+            f"{where}: mc1_targets needs choices and as many labels, 1 and 0: {targets!r:.60}"
+        ) from error
+    return str(right), str(wrong)
+
+
+def contrastive_sources(sources: Sequence[str]) -> Iterator[tuple[str, str, Path | str]]:
+    """(name, suite, file) of each source: a suite of `SUITES`, SUITE/NAME, or any file or hub name.
+
+    Raises InputError for a source that stands there twice, or a name that its suite does not have.
+    """
+    seen: set[str] = set()
+    for source in sources:
+        suite, _, name = source.partition("/")
+        named: dict[str, tuple[str, Path | str]] = {}
+        if suite in SUITES:
+            files = suite_files([suite])
+            if name and source not in files:
+                raise InputError(
+                    f"{source}: the suite has no such file; there are: "
+                    f"{', '.join(n.partition('/')[2] for n in files)}"
+                )
+            chosen = {source: files[source]} if name else files
+            named = {n: (suite, file) for n, file in chosen.items()}
+        else:
+            named = {name_of(source): ("own", source)}
+        for n, (group, file) in named.items():
+            if n in seen:
+                raise InputError(f"{n} is named twice; name each set once")
+            seen.add(n)
+            yield n, group, file

@@ -1,0 +1,190 @@
+"""Contrastive pairs as tokens, and how they lie in a batch: each prompt once, then its answers.
+
+Nothing of an evaluation depends on steering before the last token of the prompt. So the prompt up
+to that token is read once, unsteered, and what follows it is read after its cached keys and values,
+for all edits side by side: as segments of one row, which all see the prompt and not each other.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.config import ModelConfig
+
+TOKENS_PER_BATCH = 8192  # token slots computed at once, padding included
+
+
+class Contrasts(NamedTuple):
+    """Token ids of prompts, ready to be answered, and of the two answers to each."""
+
+    prompts: Sequence[Sequence[int]]
+    matching: Sequence[Sequence[int]]
+    other: Sequence[Sequence[int]]
+
+    def select(self, rows: Sequence[int]) -> "Contrasts":
+        return Contrasts(*([part[i] for i in rows] for part in self))
+
+    @property
+    def tokens(self) -> list[int]:
+        """Of each row, prompt and longer answer together."""
+        return [len(p) + max(len(a), len(b)) for p, a, b in zip(*self, strict=True)]
+
+    @property
+    def differ_at(self) -> list[int]:
+        """Index in the answers of the first token in which they differ: the letter.
+
+        Raises InputError for a row whose answers do not.
+        """
+        out = []
+        for i, (a, b) in enumerate(zip(self.matching, self.other, strict=True)):
+            at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+            if at is None:
+                raise InputError(
+                    f"row {i}: its answers, of {len(a)} and {len(b)} tokens, differ in no token "
+                    "that both have; leave it out"
+                )
+            out.append(at)
+        return out
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Raises InputError for no rows, an empty prompt or answer, a token outside the vocabulary,
+        answers that do not differ, and what exceeds the context."""
+        if not self.prompts:
+            raise InputError("there are no contrastive pairs; give at least one")
+        for name, part in zip(("prompt", "matching answer", "other answer"), self, strict=True):
+            if len(part) != len(self.prompts):
+                raise InputError(f"{len(self.prompts)} prompts, but {name}s of {len(part)} rows")
+            for i, ids in enumerate(part):
+                if len(ids) == 0:
+                    raise InputError(f"row {i}: its {name} has no tokens; leave it out")
+                if min(ids) < 0 or max(ids) >= cfg.vocab:
+                    raise InputError(
+                        f"row {i}: its {name} holds a token outside 0 to {cfg.vocab - 1}; was it "
+                        "made with another model's tokenizer?"
+                    )
+        for i, n in enumerate(self.tokens):
+            if n > cfg.context:
+                raise InputError(
+                    f"row {i}: prompt and answer have {n} tokens, more than the model's context of "
+                    f"{cfg.context}; leave it out"
+                )
+        self.differ_at  # noqa: B018, raises for answers that do not differ
+
+
+class Branches(NamedTuple):
+    """What is read after a prompt's prefix, and what is scored there.
+
+    `inputs` start with the prompt's last token; a count of them is real. The score of a row is the
+    sum over branches, positions and reads of `weights` times the logit of `ids`.
+    """
+
+    inputs: Int[np.ndarray, "rows branches time"]
+    counts: Int[np.ndarray, "rows branches"]
+    ids: Int[np.ndarray, "rows branches time reads"]
+    weights: Float[np.ndarray, "rows branches time reads"]
+
+
+def letter_branches(contrasts: Contrasts) -> Branches:
+    """One branch, up to where the answers differ: the logit difference of the two tokens there.
+
+    Both logits are of one position, so a single branch serves both answers.
+    """
+    at = contrasts.differ_at
+    out = _empty(len(at), 1, max(at) + 1, 2)
+    for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
+        out.inputs[i, 0, : at[i] + 1] = [prompt[-1], *a[: at[i]]]
+        out.counts[i, 0] = at[i] + 1
+        out.ids[i, 0, at[i]] = a[at[i]], b[at[i]]
+        out.weights[i, 0, at[i]] = 1.0, -1.0
+    return out
+
+
+def answer_branches(contrasts: Contrasts) -> Branches:
+    """A branch an answer: the sum of the logits of its tokens, matching minus other.
+
+    What both answers begin with would cancel and is left out.
+    """
+    at = contrasts.differ_at
+    longest = max(len(x) for answers in contrasts[1:] for x in answers)
+    out = _empty(len(at), 2, longest, 1)
+    for i, (prompt, *answers) in enumerate(zip(*contrasts, strict=True)):
+        for j, (answer, sign) in enumerate(zip(answers, (1.0, -1.0), strict=True)):
+            n = len(answer)
+            out.inputs[i, j, :n] = [prompt[-1], *answer[:-1]]
+            out.counts[i, j] = n
+            out.ids[i, j, :n, 0] = answer
+            out.weights[i, j, at[i] : n, 0] = sign
+    return out
+
+
+def activation_branches(contrasts: Contrasts) -> Branches:
+    """A branch an answer, up to and with the token in which it differs from the other, which is the
+    last of its count; nothing is scored."""
+    at = contrasts.differ_at
+    out = _empty(len(at), 2, max(at) + 2, 1)
+    for i, (prompt, *answers) in enumerate(zip(*contrasts, strict=True)):
+        for j, answer in enumerate(answers):
+            out.inputs[i, j, : at[i] + 2] = [prompt[-1], *answer[: at[i] + 1]]
+            out.counts[i, j] = at[i] + 2
+    return out
+
+
+def _empty(rows: int, branches: int, time: int, reads: int) -> Branches:
+    shape = rows, branches, time
+    return Branches(
+        np.zeros(shape, np.int32),
+        np.zeros(shape[:2], np.int32),
+        np.zeros((*shape, reads), np.int32),
+        np.zeros((*shape, reads), np.float32),
+    )
+
+
+class Lines(NamedTuple):
+    """One batch: prefixes (the prompts without their last token) and their branches.
+
+    `rows` are the indices of the rows in it; further lines repeat the first of them.
+    """
+
+    rows: Int[np.ndarray, " rows"]
+    prefixes: Int[np.ndarray, "lines prefix"]
+    lengths: Int[np.ndarray, " lines"]
+    branches: Branches
+
+    @property
+    def slots(self) -> int:
+        """Token slots of the prefixes, padding included."""
+        return self.prefixes.size
+
+
+def batches(
+    contrasts: Contrasts, branches: Branches, copies: int, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> Iterator[Lines]:
+    """Batches that hold every row once, the longest first, in few shapes.
+
+    `copies` of the branches follow each prompt. A width has a fixed number of lines, so that one
+    program serves it.
+    """
+    lengths = np.array([len(prompt) - 1 for prompt in contrasts.prompts], np.int32)
+    order = np.argsort(-lengths, kind="stable")
+    after = copies * int(np.prod(branches.inputs.shape[1:]))
+    while len(order):
+        width = rounded(int(lengths[order[0]]))
+        size = min(max(tokens_per_batch // (width + after), 1), rounded(len(contrasts.prompts)))
+        rows, order = order[:size], order[size:]
+        filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
+        prefixes = np.zeros((size, width), np.int32)
+        for line, row in zip(prefixes, filled, strict=True):
+            line[: lengths[row]] = contrasts.prompts[row][:-1]
+        yield Lines(rows, prefixes, lengths[filled], Branches(*(x[filled] for x in branches)))
+
+
+def rounded(length: int) -> int:
+    """`length` up to a multiple of 16, above 64 to the next of four steps an octave; 16 at least.
+
+    A shape takes seconds to compile and milliseconds to run: coarse steps keep them few.
+    """
+    step = 16 if length <= 64 else 1 << ((length - 1).bit_length() - 3)
+    return max(step, -(-length // step) * step)
