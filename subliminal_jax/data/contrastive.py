@@ -74,9 +74,9 @@ def read_contrastive(
       `question`, `mc1_targets` with `choices` and `labels` (TruthfulQA): the correct answer and the
       first incorrect one, in alternating order.
     Answers that are letters stay, and so does the question, but for what <META_START> begins (up to
-    <META_END>, where that follows), which the generated files hold by mistake. With `form` "letters", other answers become choices
-    (A) and (B), swapped every two rows, since the files alternate Yes and No every row; "words"
-    leaves them as they are, without spaces around them.
+    <META_END>, where that follows), which the generated files hold by mistake. With `form`
+    "letters", other answers become choices (A) and (B), swapped every two rows, since the files
+    alternate Yes and No every row; "words" leaves them as they are, without spaces around them.
 
     Raises InputError for a row without two different answers, with its file and number.
     """

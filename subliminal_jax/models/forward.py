@@ -102,7 +102,9 @@ def hidden_states(
 
     With `cache`, the tokens continue what it holds and the filled cache is returned; with
     `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
-    padding, which later queries do not see. Raises InputError for a layer that does not exist.
+    padding, which later queries do not see. With `cache` and `segment_ids`, each segment sees what
+    the cache held before and itself: many continuations of one prompt, side by side in its row.
+    Raises InputError for a layer that does not exist.
     """
     B, T = tokens.shape
     if positions is None:
@@ -171,8 +173,14 @@ def _context(
         local_rope = angles(cfg.local_rope, cfg.head_dim, positions)
     if cache is not None:
         slots = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
+        full = visible(positions, slots)
         near = visible(positions, slots, cfg.window) if cfg.has_sliding_layers else None
-        return _Context(rope, local_rope, visible(positions, slots), near, cache.index), slots
+        if segment_ids is not None:
+            same = segment_ids[:, :, None] == segment_ids[:, None, :]
+            seen = jnp.ones((*positions.shape, slots.shape[1]), bool)
+            seen = jax.lax.dynamic_update_slice(seen, same, (0, 0, cache.index))[:, None]
+            full, near = full & seen, None if near is None else near & seen
+        return _Context(rope, local_rope, full, near, cache.index), slots
     i = jnp.arange(T)
     ago = (i[:, None] - i[None, :])[None, None]
     mask: Array | None = None  # causal by index

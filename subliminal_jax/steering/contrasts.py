@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 
+AnyArray = Array | np.ndarray
 TOKENS_PER_BATCH = 8192  # token slots computed at once, padding included
 
 
@@ -81,10 +82,10 @@ class Branches(NamedTuple):
     sum over branches, positions and reads of `weights` times the logit of `ids`.
     """
 
-    inputs: Int[np.ndarray, "rows branches time"]
-    counts: Int[np.ndarray, "rows branches"]
-    ids: Int[np.ndarray, "rows branches time reads"]
-    weights: Float[np.ndarray, "rows branches time reads"]
+    inputs: Int[AnyArray, "rows branches time"]
+    counts: Int[AnyArray, "rows branches"]
+    ids: Int[AnyArray, "rows branches time reads"]
+    weights: Float[AnyArray, "rows branches time reads"]
 
 
 def letter_branches(contrasts: Contrasts) -> Branches:

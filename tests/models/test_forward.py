@@ -189,6 +189,23 @@ def test_rows_of_different_lengths_share_a_cache():
         close(logits[row, 0], expected[0, length])
 
 
+def test_continuations_side_by_side_are_continuations_one_at_a_time():
+    """Of one prompt, in one row: none sees another. With a window, which some keys leave."""
+    params, split = PARAMS["gemma3"], 7
+    fill = jax.jit(partial(hidden_states, cfg=GEMMA3, cache_slots=split + 6))
+    cache = fill(params, TOKENS[:, :split]).cache
+    tokens = jnp.concatenate([TOKENS[:, split : split + 3], TOKENS[:, :3]], axis=1)
+    ahead = jnp.tile(split + jnp.arange(3), 2)
+    read = jax.jit(partial(hidden_states, cfg=GEMMA3))
+    both = read(
+        params, tokens, cache=cache, positions=jnp.broadcast_to(ahead, tokens.shape),
+        segment_ids=jnp.broadcast_to(jnp.repeat(jnp.arange(2), 3), tokens.shape),
+    )  # fmt: skip
+    for i in range(2):
+        alone = read(params, tokens[:, 3 * i : 3 * i + 3], cache=cache)
+        close(both.hidden[:, 3 * i : 3 * i + 3], alone.hidden)
+
+
 @pytest.mark.parametrize("layers", [(1,), (2, 0)])
 def test_capture_at_positions_is_a_slice_of_the_full_capture(layers):
     params, positions = PARAMS["qwen3"], jnp.asarray([[0, 3, 3], [11, 7, 0]])

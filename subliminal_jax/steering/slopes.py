@@ -1,0 +1,142 @@
+"""Steerability from propensities: slopes, how straight they are, what explains their spread.
+
+All after Tan et al. (2024, arXiv 2407.12404), sections 3 and 4, and their code; plain numbers in
+and out, whatever model they came from.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from subliminal_jax.errors import InputError
+
+LEAST_SELF_STEERABILITY = (
+    0.25  # below it a ratio to it says nothing: the paper's code leaves it out
+)
+
+
+class Slopes(NamedTuple):
+    """Of each row: least-squares slope of the propensity over the multipliers (logits a
+    multiplier), the root mean square of what the line leaves, and the rank correlation of
+    propensity and multiplier (NaN where the propensity is constant)."""
+
+    slope: Float[np.ndarray, "*rows"]
+    residual: Float[np.ndarray, "*rows"]
+    rank: Float[np.ndarray, "*rows"]
+
+
+def per_sample_slopes(
+    propensities: Float[np.ndarray, "*rows multipliers"], multipliers: Sequence[float]
+) -> Slopes:
+    """Per-sample steerability, the slope of `numpy.polyfit(multipliers, propensity, 1)`, for all
+    rows at once; in float64.
+
+    Raises InputError for fewer than two different multipliers, or another number of propensities.
+    """
+    x = np.asarray(multipliers, float)
+    m = np.asarray(propensities, float)
+    if len(set(x.tolist())) < 2 or m.shape[-1] != len(x):
+        raise InputError(
+            f"a slope over the multipliers {tuple(multipliers)} of {m.shape[-1]} propensities: "
+            "give as many of both, and at least two different ones"
+        )
+    centred = x - x.mean()
+    slope = (m - m.mean(axis=-1, keepdims=True)) @ centred / (centred @ centred)
+    line = m.mean(axis=-1, keepdims=True) + slope[..., None] * centred
+    residual = np.sqrt(np.mean((m - line) ** 2, axis=-1))
+    ranks = stats.rankdata(m, axis=-1)
+    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
+    order = stats.rankdata(x) - np.mean(stats.rankdata(x))
+    spread = np.sqrt((ranks**2).sum(axis=-1) * (order @ order))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rank = np.where(spread > 0, ranks @ order / np.where(spread > 0, spread, 1.0), np.nan)
+    return Slopes(slope, residual, rank)
+
+
+def anti_steerable(slopes: Float[np.ndarray, "*batch rows"]) -> Float[np.ndarray, "*batch"] | float:
+    """The share of rows on which the vector works backwards: 1 - share of positive slopes, so that
+    a slope of zero counts."""
+    return 1.0 - np.mean(np.asarray(slopes) > 0, axis=-1)
+
+
+class Decomposition(NamedTuple):
+    """The variance of per-sample slopes and its parts: what the letter of the matching answer
+    explains, what Yes or No adds to it, and the rest. They sum to the variance."""
+
+    variance: float
+    letter: float
+    yes_no: float
+    unexplained: float
+
+    @property
+    def explained_share(self) -> float:
+        """Of the variance, by both biases; NaN where there is none."""
+        if self.variance == 0:
+            return float("nan")
+        return (self.letter + self.yes_no) / self.variance
+
+
+def decompose(
+    slopes: Float[np.ndarray, " rows"],
+    is_first: Bool[np.ndarray, " rows"] | None,
+    is_yes: Bool[np.ndarray, " rows"] | None,
+) -> Decomposition:
+    """Bias decomposition by least squares within a data set (the paper's code):
+    Var(s) - Var(residual of s ~ is_first), then what adding is_yes explains beyond it.
+
+    `is_first`: the matching answer is (A); `is_yes`: it says Yes. None where answers have no letter
+    or say neither.
+    """
+    s = np.asarray(slopes, float)
+    variance = float(s.var())
+    columns = [np.ones_like(s)]
+    explained = [0.0, 0.0]
+    for i, column in enumerate((is_first, is_yes)):
+        if column is not None:
+            columns.append(np.asarray(column, float))
+        design = np.stack(columns, axis=1)
+        rest = s - design @ np.linalg.lstsq(design, s, rcond=None)[0]
+        explained[i] = variance - float(rest.var())
+    letter, both = explained
+    return Decomposition(variance, letter, both - letter, variance - both)
+
+
+def relative_steerability(
+    matrix: Float[np.ndarray, "settings settings"], least: float = LEAST_SELF_STEERABILITY
+) -> Float[np.ndarray, "settings settings"]:
+    """s(v_A, D_B) / |s(v_B, D_B)| with D_B in the rows and v_A in the columns; NaN in rows whose
+    own vector has a steerability of at most `least`, as in the paper's code."""
+    own = np.diag(matrix).astype(float)
+    divisor = np.where(own > least, np.abs(own), np.nan)
+    return np.asarray(matrix, float) / divisor[:, None]
+
+
+def linear_reach(
+    propensities: Float[np.ndarray, "rows multipliers"],
+    multipliers: Sequence[float],
+    slope: Float[np.ndarray, " rows"],
+    tolerance: float = 0.1,
+) -> float:
+    """The largest |multiplier| up to which the line of the `slope` at zero predicts the change of
+    the propensity: relative root-mean-square error over rows at most `tolerance` there and at all
+    smaller ones. 0 where it does at none.
+
+    Raises InputError where the multipliers lack 0.
+    """
+    x = np.asarray(multipliers, float)
+    if 0.0 not in x:
+        raise InputError(f"multipliers {tuple(multipliers)}: 0 is needed, from where changes count")
+    m = np.asarray(propensities, float)
+    change = m - m[:, np.flatnonzero(x == 0)[:1]]
+    error = np.sqrt(np.mean((change - np.asarray(slope)[:, None] * x) ** 2, axis=0))
+    size = np.sqrt(np.mean(change**2, axis=0))
+    reach = 0.0
+    for distance in np.unique(np.abs(x[x != 0])):
+        here = np.abs(x) == distance
+        if np.any(error[here] > tolerance * size[here]):
+            break
+        reach = float(distance)
+    return reach
