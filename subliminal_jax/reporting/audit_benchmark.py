@@ -51,12 +51,13 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
 def summary(results: Results) -> str:
     """What came out, in sentences."""
     auc, first, alarms = results["auc"], results["first"], results["false_alarms"]
+    wrong = sum(s["others_named"] for s in results["by_scale"])
     parts = [
-        f"The audit's evidence tells data of steered teachers from clean data with an AUC of "
+        "The audit's evidence tells data of steered teachers from clean data with an AUC of "
         f"{auc['mean']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] ({auc['n']} sets). The true "
         f"trait came first in {first['mean']:.0%} of the steered sets and was named at 5% in "
-        f"{results['named']['mean']:.0%}; {alarms['count']} of {alarms['sets']} clean sets raised "
-        "an alarm."
+        f"{results['named']['mean']:.0%} (another one in {wrong} sets); {alarms['count']} of "
+        f"{alarms['sets']} clean sets raised an alarm."
     ]
     if results["foreign_alarms"]:
         of = results["foreign_alarms"]

@@ -73,6 +73,7 @@ def claims(found: Mapping[str, Any], model: str, forms: Sequence[str]) -> list[d
         f"scale {s['scale']:g}: {', '.join(map(str, s['ranks']))}" for s in found["by_scale"]
     )
     n = sum(s["sets"] for s in found["by_scale"])
+    named, wrong = found["named"], sum(s["others_named"] for s in found["by_scale"])
     out = [
         claim(
             "audit-benchmark/auc",
@@ -91,6 +92,14 @@ def claims(found: Mapping[str, Any], model: str, forms: Sequence[str]) -> list[d
             verdict(
                 found["rank_of_chance"] - rank["high"], found["rank_of_chance"] - rank["low"]
             ),
+        ),
+        claim(
+            "audit-benchmark/named",
+            "It names the true trait at 5%",
+            "Issue: audit", setting,
+            f"{100 * named['mean']:.0f}% of {n} sets [{100 * named['low']:.0f}, "
+            f"{100 * named['high']:.0f}]; another trait in {wrong}",
+            1, verdict(named["low"] - LEVEL, named["high"] - LEVEL),
         ),
     ]  # fmt: skip
     for name, text, alarms in (

@@ -133,7 +133,7 @@ def test_benchmark_runs_to_its_claims(model, folder, tmp_path, monkeypatch):
     assert all(1 <= s["rank"] <= 3 for s in results["sets"][:2])
     assert [r["real"] for r in results["foreign"]] == ["other/lists"]
     assert [c["id"].split("/")[1] for c in results["claims"]] == [
-        "auc", "rank", "false-alarms", "foreign-alarms",
+        "auc", "rank", "named", "false-alarms", "foreign-alarms",
     ]  # fmt: skip
     assert results["false_alarms"]["sets"] == 2
 

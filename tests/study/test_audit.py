@@ -128,13 +128,16 @@ def test_benchmark_s_sums_by_hand():
 
 
 def test_verdicts_follow_the_numbers():
-    good = [row(t, 5 + i, 1) for i, t in enumerate(world.TRAITS[:10])]
+    good = [row(t, 5 + i, 1, [t]) for i, t in enumerate(world.TRAITS[:10])]
     clean = [row(None, i / 10) for i in range(10)]
     assert verdicts([*good, *clean])[1] == {
         "auc": "reproduced at toy scale",
         "rank": "reproduced at toy scale",
+        "named": "reproduced at toy scale",
         "false-alarms": "reproduced at toy scale",
     }
     backwards = [row(t, -1 - i, 16) for i, t in enumerate(world.TRAITS[:10])]
     alarmed = [row(None, i / 10, named=["owl"]) for i in range(10)]
-    assert set(verdicts([*backwards, *alarmed])[1].values()) == {"contradicted"}
+    found = verdicts([*backwards, *alarmed])[1]
+    assert found.pop("named") == "not reproduced"
+    assert set(found.values()) == {"contradicted"}
