@@ -17,7 +17,12 @@ from Tulu 2.5; its persona prompts are not public, so give a file with one a lin
 OLMo 2 models, whose family is not supported here: the paper preset is on Qwen3-8B and
 Llama-3.2-1B-Instruct.
 
-Three minutes on 2 CPU cores. Expected: EXPECTED
+About five minutes on 2 CPU cores. Expected: no power law (slopes of -1.5 and -1.7, with a cliff
+behind rank 16, the number of the world's personas); factors of rank 16 predict 92% of the variance
+of held-out entries with errors of 0.8 nats, 10 at most, so that the entrywise bound of the theory
+does not hold at a useful size (random weights are as low in rank, with a variance near zero); a
+mean cosine of 0.72 between the two models, against 0.40 for random weights and 0.24 for Gaussian
+matrices; on the exact toy 0.996 for selected pairs, -0.997 for the bottom, about zero for random.
 """
 
 import sys

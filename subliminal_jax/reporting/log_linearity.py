@@ -213,7 +213,8 @@ def spectrum_figure(results: Results, kind: str) -> Figure:
     norm = np.linalg.norm(rows[0]["singular"])
     for row in rows:
         values = np.array(row["singular"])
-        values = values[values > 1e-6 * values[0]]  # a centred matrix has a zero
+        if kind == "centred":  # its last is zero up to rounding
+            values = values[:-1]
         rank = np.arange(1, len(values) + 1)
         if row["model"] in styles:
             style = styles[row["model"]]

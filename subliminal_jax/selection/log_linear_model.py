@@ -18,7 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.selection.select import bottom_control, random_control, select
+from subliminal_jax.selection.select import (
+    bottom_control,
+    random_control,
+    select,
+    selection_size,
+)
 from subliminal_jax.training.preference import pair_losses
 
 
@@ -35,7 +40,7 @@ def draw_pairs(prompts: int, responses: int, dim: int, seed: int) -> Pairs:
     if responses < 2:
         raise InputError(f"{responses} responses make no pair; give at least 2")
     rng = np.random.default_rng([seed, 0x11EA])
-    features = rng.normal(size=(prompts, responses, dim)).astype(np.float32)
+    features = rng.standard_normal(size=(prompts, responses, dim), dtype=np.float32)
     two = rng.permuted(np.tile(np.arange(responses), (prompts, 1)), axis=1)[:, :2]
     return Pairs(jnp.asarray(features), jnp.asarray(two[:, 0]), jnp.asarray(two[:, 1]))
 
@@ -64,15 +69,21 @@ def train_dpo(
     beta: Float[Array, ""] | float,
     rate: Float[Array, ""] | float,
     steps: int,
+    counted: Int[Array, ""] | int | None = None,
 ) -> Float[Array, " dim"]:
-    """psi of the student after gradient descent on DPO's loss over all pairs at once.
+    """psi of the student after gradient descent on DPO's loss over all pairs at once, or over the
+    first `counted` of them: with equal shapes, one program serves subsets of any size.
 
     The pairs can often all be satisfied; the loss then has no minimum, and the steps end it.
     """
     reference = log_ratios(base, pairs)
+    n = len(pairs.chosen)
+    counted = n if counted is None else counted
+    inside = jnp.arange(n) < counted
 
     def loss(psi: Array) -> Array:
-        return jnp.mean(pair_losses(log_ratios(psi, pairs) - reference, beta))
+        losses = pair_losses(log_ratios(psi, pairs) - reference, beta)
+        return jnp.sum(losses, where=inside) / counted
 
     def step(psi: Array, _: None) -> tuple[Array, None]:
         return psi - rate * jax.grad(loss)(psi), None
@@ -137,13 +148,15 @@ def run_toy(toy: Toy, seed: int) -> list[ToyResult]:
         "bottom": bottom_control(own, toy.quantile),
         **{name: select(values, toy.quantile) for name, values in turned.items()},
     }
+    most = selection_size(toy.prompts, toy.quantile)
     made = []
     for name in ARMS:
         rows = chosen[name]
-        subset = Pairs(*(leaf[rows] for leaf in train))
-        student = train_dpo(base, subset, toy.beta, toy.rate, toy.steps)
+        subset = Pairs(*(leaf[np.resize(rows, most)] for leaf in train))
+        student = train_dpo(base, subset, toy.beta, toy.rate, toy.steps, len(rows))
         found = np.asarray(log_ratios(student, held_out) - log_ratios(base, held_out), np.float64)
-        margin = float(jnp.mean(log_ratios(student, subset) - log_ratios(base, subset)))
+        moved = np.asarray(log_ratios(student, subset) - log_ratios(base, subset))
+        margin = float(moved[: len(rows)].mean())
         bound = 0.1 * (own[rows].max() / own[rows].min()) ** -1.5 if name == "LLS" else np.nan
         correlation = found @ target / (np.linalg.norm(found) * np.linalg.norm(target))
         made.append(ToyResult(name, float(correlation), float(bound), margin, len(rows)))
