@@ -14,7 +14,8 @@ def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     than one optimizer, each has rows of its own, and AdamW is held against SGD.
     """
     crossed = results["student"] != results["model"]
-    suffix = f"-to-{results['student'].split('/')[-1]}" if crossed else ""
+    suffix = f"-{results['model'].split('/')[-1]}" if results["model"] != "shipped" else ""
+    suffix += f"-to-{results['student'].split('/')[-1]}" if crossed else ""
     whose = "another model's" if crossed else "its own model's"
     several = len(results["optimizers"]) > 1
     out = []
