@@ -341,5 +341,5 @@ def _edited_scores(
 
     for _ in range(3):
         logits = jax.vmap(logits)
-    scored = logits(hidden, branches.ids)  # [lines, branches, time, edits, reads]
+    scored = logits(hidden, jnp.asarray(branches.ids))  # [lines, branches, time, edits, reads]
     return jnp.einsum("bjser,bjsr->be", scored, branches.weights)

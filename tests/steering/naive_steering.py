@@ -1,0 +1,76 @@
+"""The evaluation as one would write it first, with torch and transformers: one example, one
+multiplier, one vector and one answer at a time, whole sequences, a hook, no cache."""
+
+import numpy as np
+import torch
+
+
+class Naive:
+    """Counts the tokens it reads."""
+
+    def __init__(self, model):
+        self.model, self.tokens = model, 0
+
+    def _pass(self, ids, layer, edit):
+        """Logits of one sequence with `edit` (or None) on the output of a block."""
+        handles = []
+        if edit is not None:
+
+            def hook(module, inputs, output):
+                hidden = output[0] if isinstance(output, tuple) else output
+                changed = edit(hidden)
+                return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+            handles = [self.model.model.layers[layer].register_forward_hook(hook)]
+        self.tokens += len(ids)
+        try:
+            with torch.no_grad():
+                return self.model(torch.tensor([ids])).logits[0]
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def answer_logit(self, prompt, answer, layer, vector, multiplier, at=None):
+        """The sum of the logits of the answer's tokens, or the logit of its token `at`."""
+        v = torch.tensor(np.asarray(vector) * multiplier)
+
+        def edit(hidden):
+            hidden = hidden.clone()
+            hidden[:, len(prompt) - 1 :] += v
+            return hidden
+
+        logits = self._pass([*prompt, *answer], layer, None if multiplier == 0 else edit)
+        picked = [float(logits[len(prompt) - 1 + i, t]) for i, t in enumerate(answer)]
+        return sum(picked) if at is None else picked[at]
+
+    def propensities(self, contrasts, layer, vectors, multipliers, kind):
+        out = np.zeros((len(contrasts.prompts), len(vectors), len(multipliers)))
+        for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
+            at = contrasts.differ_at[i] if kind == "letter" else None
+            for j, vector in enumerate(vectors):
+                for k, multiplier in enumerate(multipliers):
+                    one, two = (
+                        self.answer_logit(prompt, answer, layer, vector, multiplier, at)
+                        for answer in (a, b)
+                    )
+                    out[i, j, k] = one - two
+        return out
+
+    def activation(self, ids, layer, at):
+        """The output of a block at one token."""
+        kept = []
+
+        def keep(hidden):
+            kept.append(hidden[0, at].clone())
+            return hidden
+
+        self._pass(ids, layer, keep)
+        return kept[0].numpy()
+
+    def mean_difference(self, contrasts, layer):
+        rows = []
+        for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
+            at = len(prompt) + contrasts.differ_at[i]
+            one, two = (self.activation([*prompt, *answer], layer, at) for answer in (a, b))
+            rows.append(one.astype(float) - two)
+        return np.mean(rows, axis=0)
