@@ -1,0 +1,74 @@
+"""Reliability of vectors on planted propensities."""
+
+import numpy as np
+import pytest
+
+from subliminal_jax.evaluation.reliability import SHIFTS, at, cross_matrix, of_vector, over_sets
+from subliminal_jax.steering.propensity import MULTIPLIERS
+
+X = np.array(MULTIPLIERS)
+SETTINGS = ["baseline", "SYS_positive", "SYS_negative", "USER_positive", "USER_negative"]
+VECTORS = [*SETTINGS, "mean", "random"]
+
+
+def record(strength, seed, rows=40):
+    """A set whose vectors have slopes of mean `strength` in every setting; random ones have 0."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(rows, len(VECTORS)))
+    noise -= noise.mean(axis=0)
+    slopes = noise + strength * (np.array(VECTORS) != "random")
+    by_setting = {
+        name: (k + slopes[..., None] * X).astype(np.float32) for k, name in enumerate(SETTINGS)
+    }
+    is_first, is_yes = np.arange(rows) % 4 < 2, np.arange(rows) % 2 == 0
+    return {
+        "name": f"set {seed}",
+        **of_vector(by_setting["baseline"][:, 0], MULTIPLIERS, is_first, is_yes),
+        "random": of_vector(by_setting["baseline"][:, -1], MULTIPLIERS),
+        "matrix": cross_matrix(by_setting, VECTORS, MULTIPLIERS),
+    }
+
+
+def test_one_vector_has_the_planted_numbers():
+    slopes = np.concatenate([np.full(30, 2.0), np.full(10, -1.0)])
+    found = of_vector((slopes[:, None] * X).astype(np.float32), MULTIPLIERS)
+    assert found["steerability"]["mean"] == pytest.approx(1.25, abs=1e-5)
+    assert found["steerability"]["low"] < 1.25 < found["steerability"]["high"]
+    assert found["anti_steerable"]["mean"] == pytest.approx(0.25)
+    assert 0.05 < found["anti_steerable"]["low"] < 0.25 < found["anti_steerable"]["high"] < 0.5
+    assert found["rank"] == pytest.approx(0.5)
+    assert found["residual"] == pytest.approx(0, abs=1e-6)
+    assert found["quantiles"][0] == pytest.approx(-1) and found["quantiles"][-1] == pytest.approx(2)
+    assert found["decomposition"]["explained_share"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_bias_that_is_all_there_is_explains_everything():
+    is_first = np.arange(20) % 2 == 0
+    slopes = np.where(is_first, 1.0, -1.0)
+    found = of_vector((slopes[:, None] * X).astype(np.float32), MULTIPLIERS, is_first)
+    share = found["decomposition"]["explained_share"]
+    assert share["mean"] == pytest.approx(1) and share["low"] == pytest.approx(1)
+
+
+def test_the_matrix_has_settings_in_rows_and_vectors_in_columns():
+    found = record(1.5, 0)
+    matrix = found["matrix"]
+    assert np.shape(matrix["steerability"]) == (5, 7)
+    assert at(found, "USER_negative", "baseline") == pytest.approx(1.5, abs=1e-5)
+    assert at(found, "SYS_positive", "random") == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(matrix["relative"], 1, atol=1e-5)
+    gap = np.abs(np.arange(5)[:, None] - np.arange(5))
+    np.testing.assert_allclose(matrix["gap"], gap, atol=1e-6)
+
+
+def test_over_sets_own_and_shifted_steerability_agree():
+    found = over_sets([record(strength, k) for k, strength in enumerate((0.1, 0.5, 1, 2, 3, 4))])
+    assert [(s["vector"], s["setting"]) for s in found["shifts"]] == list(SHIFTS)
+    for shift in found["shifts"]:
+        assert shift["correlation"]["mean"] == pytest.approx(1)
+        assert shift["ratio_of_means"] == pytest.approx(1, abs=1e-5)
+        assert shift["negative"] == 0
+    assert found["pooled"]["n"] == 24
+    assert found["steerability"]["mean"] == pytest.approx(10.6 / 6, abs=1e-5)
+    assert found["against_random"]["interval"]["low"] > 0
+    assert found["range"] == pytest.approx([0.1, 4], abs=1e-5)
