@@ -11,6 +11,7 @@ nobody selected from (and on the selected ones, as in the paper's Table 1), how 
 open requests mention the target, and how likely it is as the favourite animal. Rates are chosen by
 DPO loss on held-out pairs of the selected kind.
 
+The selected pairs are kept as JSONL in the run's `selected/`; `audit --data` reads them.
 `--student shipped-small` trains another model on what the first one selected; `--preset
 toy-optimizers` asks whether the optimizer matters; `--preset real-pairs` runs on real preference
 data with a small real model. The toy setting was chosen by looking at owl, wolf and penguin with
@@ -30,7 +31,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.reporting.logit_linear_selection import report
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.open_answers import Answers
-from subliminal_jax.study.preference_sets import choose, make_pool, scored
+from subliminal_jax.study.preference_sets import choose, make_pool, scored, write_selected
 from subliminal_jax.study.preference_students import DPOStudents, arms_of, between, summarise
 from subliminal_jax.study.selection_claims import claims
 from subliminal_jax.study.selection_settings import SelectionSettings
@@ -150,6 +151,7 @@ def carry(run: RunFolder, config: Config) -> dict[str, Any]:
     )  # fmt: skip
     tables, speed = scored(run.path / "scores", teacher, pool, targets, config.options)
     chosen = choose(tables, config.gamma, config.seeds)
+    write_selected(run.path / "selected", pool, chosen)
     answers = Answers(run, student, targets, config)
     students = DPOStudents(run, student, targets, pool, chosen, config, answers.words)
     best = students.search()

@@ -6,6 +6,7 @@ students train on.
     sets = choose(tables, pool, gamma, seeds)  # lls:NAME, bottom:NAME, random:SEED
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from subliminal_jax.data.questions import in_data_folder
 from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.language import language_share
+from subliminal_jax.files import write_text
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import Tokenizer
 from subliminal_jax.reporting.progress import track
@@ -160,6 +162,17 @@ def choose(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Chosen:
         made |= {"kept": size, "gamma": size / made["positive"]}
     size = min(map(len, rows.values()))
     return Chosen({name: which[:size] for name, which in rows.items()}, report)
+
+
+def write_selected(folder: Path, pool: Pool, chosen: Chosen) -> None:
+    """Each target's selection as `folder`/NAME.jsonl, best pair first, as `read_preferences` reads
+    it."""
+    for name, which in chosen.rows.items():
+        arm, _, target = name.partition(":")
+        if arm == "lls":
+            rows = pool.pairs.select(which).select_columns(["prompt", "chosen", "rejected"])
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(folder / f"{target}.jsonl", "".join(lines))
 
 
 def preference_rows(

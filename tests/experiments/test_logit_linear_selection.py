@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
+from subliminal_jax.data.preferences import read_preferences
 from subliminal_jax.study.claims import VERDICTS
 
 SMALL = (
@@ -75,6 +76,8 @@ def test_pool_claims_and_page_are_there(folder, results):
     ids = {claim["id"].split("/")[1] for claim in results["claims"]}
     assert {"correlation-adamw", "correlation-sgd", "adamw-over-sgd-correlation"} <= ids
     assert all(claim["verdict"] in VERDICTS for claim in results["claims"])
+    kept = read_preferences(folder / "selected" / "owl.jsonl")
+    assert len(kept) == results["selected"]["owl"]["kept"]
     assert "hidden system prompt" in (folder / "report.html").read_text()
     assert (folder / "correlation.png").exists()
 
