@@ -79,11 +79,11 @@ def explained_interval(
         rows = rng.integers(len(slopes), size=len(slopes))
         flags = (None if flag is None else flag[rows] for flag in (is_first, is_yes))
         shares[i] = decompose(slopes[rows], *flags).explained_share
-    low, high = np.nanquantile(shares, (0.025, 0.975)) if np.isfinite(shares).any() else (None,) * 2
+    low = high = float("nan")
+    if np.isfinite(shares).any():
+        low, high = map(float, np.nanquantile(shares, (0.025, 0.975)))
     share = decompose(slopes, is_first, is_yes).explained_share
-    nan = float("nan")
-    ends = (nan, nan) if low is None else (float(low), float(high))
-    return Interval(share, *ends, len(slopes), 0.95, "percentile bootstrap")
+    return Interval(share, low, high, len(slopes), 0.95, "percentile bootstrap")
 
 
 def cross_matrix(
