@@ -21,6 +21,7 @@ with seed 1. About eight minutes on 2 CPU cores. Expected: correlations above 0.
 pairs, near zero for random ones, below -0.5 for the lowest scores.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from subliminal_jax.data.targets import target
 from subliminal_jax.errors import InputError
 from subliminal_jax.reporting.logit_linear_selection import report
 from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.selection.select import selection_size
 from subliminal_jax.study.open_answers import Answers
 from subliminal_jax.study.preference_sets import choose, make_pool, scored, write_selected
 from subliminal_jax.study.preference_students import DPOStudents, arms_of, between, summarise
@@ -135,6 +137,9 @@ def check(config: Config) -> None:
     for name in ("pool", "probe", "heldout", "samples", "max_new_tokens"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} is {getattr(config, name)}: give at least 1")
+    if not 0 < config.beta < math.inf:
+        raise InputError(f"beta={config.beta} is not valid for DPO; it must be more than 0")
+    selection_size(1, config.gamma)
     read_questions(config.requests)
     config.learning_rates()
     config.options  # noqa: B018 - reading them checks them

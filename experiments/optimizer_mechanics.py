@@ -12,9 +12,10 @@ has a grid of five rates; the best is chosen on held-out loss; all arms are comp
 rates and, each with its AdamW, at one training loss. The report ends with a table: explanation,
 what it predicts, what was measured, verdict.
 
-`--preset toy`, on shipped-small, takes some 8 minutes on 2 CPU cores, on shipped twice that; `full` (every rate with every seed, more steps, full batches) is
-meant for a GPU. Expected on the shipped model: AdamW's EAS ahead of SGD's by more than 0.3, and a
-tuned SGD on masked or clipped coordinates, or on steps normalised tensor by tensor, in between.
+`--preset toy`, on shipped-small, takes some 8 minutes on 2 CPU cores, on shipped twice that; `full`
+(every rate with every seed, more steps, full batches) is meant for a GPU. Expected on the shipped
+model: AdamW's EAS ahead of SGD's by more than 0.3, and a tuned SGD on masked or clipped
+coordinates, or on steps normalised tensor by tensor, in between.
 
 The setting (a random vector after the last block, ordinary
 chat) is that of the demonstration and was chosen there because LoRA students pick the vector up
