@@ -46,8 +46,13 @@ def of_vector(
     is_yes: Flags = None,
 ) -> dict[str, Any]:
     """One vector on one set: `steerability` (mean slope) and `anti_steerable` (share) with
-    bootstrap intervals over rows, `median`, `variance`, `quantiles` of the slopes, mean `residual`
-    and `rank`, and the decomposition of the variance, with an interval for the share explained.
+    bootstrap intervals over rows, `balanced` (the mean of the mean slopes where (A) matches and
+    where (B) does, None without letters), `median`, `variance`, `quantiles` of the slopes, mean
+    `residual` and `rank`, and the decomposition of the variance, with an interval for the share
+    explained.
+
+    Where (A) matches more often than (B) in the rows that a vector was made of, the vector leans to
+    (A), and counts as steering on test rows that lean the same way; balanced, it does not.
     """
     found = per_sample_slopes(propensities, multipliers)
     slopes = found.slope
@@ -57,6 +62,7 @@ def of_vector(
         "anti_steerable": bootstrap_interval(
             (slopes <= 0).astype(float), resamples=RESAMPLES
         ).to_dict(),
+        "balanced": balanced(slopes, is_first),
         "median": float(np.median(slopes)),
         "variance": float(slopes.var()),
         "quantiles": np.quantile(slopes, np.linspace(0, 1, QUANTILES)).tolist(),
@@ -67,6 +73,13 @@ def of_vector(
             "explained_share": explained_interval(slopes, is_first, is_yes).to_dict(),
         },
     }  # fmt: skip
+
+
+def balanced(slopes: Float[np.ndarray, " rows"], is_first: Flags) -> float | None:
+    """The mean of the two letters' mean slopes; None without letters, or with one of them only."""
+    if is_first is None or is_first.all() or not is_first.any():
+        return None
+    return float((slopes[is_first].mean() + slopes[~is_first].mean()) / 2)
 
 
 def explained_interval(
@@ -155,10 +168,15 @@ def over_sets(records: Sequence[Record]) -> dict[str, Any]:
     random = [r["random"]["steerability"]["mean"] for r in records]
     shares = [r["anti_steerable"]["mean"] for r in records]
     explained = [r["decomposition"]["explained_share"]["mean"] for r in records]
+    even = [(r["balanced"], r["random"]["balanced"]) for r in records if r["balanced"] is not None]
     out |= {
         "steerability": mean_interval(own_slopes).to_dict(),
         "range": [min(own_slopes), max(own_slopes)],
         "against_random": paired_difference(own_slopes, random).to_dict(),
+        "balanced": mean_interval([own for own, _ in even]).to_dict(),
+        "balanced_against_random": paired_difference(
+            [own for own, _ in even], [other for _, other in even]
+        ).to_dict(),
         "anti_steerable": mean_interval(shares).to_dict(),
         "anti_steerable_median": float(np.median(shares)),
         "anti_steerable_above_40": sum(share > 0.4 for share in shares),

@@ -51,7 +51,9 @@ def summary(results: Results) -> str:
             f"block {results['layer']}: the mean steerability is {_with_ends(s)} logits a "
             f"multiplier, {_with_ends(against)} more than that of random vectors of the same norm. "
             f"On {100 * over['anti_steerable']['mean']:.0f}% of the rows the vectors work "
-            "backwards."
+            f"backwards. With equal weight for both letters the steerability is "
+            f"{_with_ends(over['balanced'])}: what exceeds it comes from splits in which (A) or "
+            "(B) matches more often."
         )
         if results["parameters"] < SMALL:
             parts.append(
@@ -131,6 +133,7 @@ def set_table(results: Results) -> Table:
         Column("name", "set"),
         Column("test", "rows", "count"),
         Column("steerability", "steerability", "number", 4),
+        Column("balanced", "balanced", "number", 4),
         Column("random", "random", "number", 4),
         Column("anti_steerable", "anti-steerable", "rate", 0),
         Column("rank", "rank corr.", "number"),
@@ -141,7 +144,8 @@ def set_table(results: Results) -> Table:
     return Table(
         "Sets", columns, [_line(row) for row in results["sets"]],
         "Steerability is the mean slope, in logits a multiplier, of the set's own vector and of a "
-        "random one of its norm; explained: share of the slopes' variance that letter and Yes or "
+        "random one of its norm; balanced: with equal weight for the rows that (A) matches and "
+        "those that (B) does; explained: share of the slopes' variance that letter and Yes or "
         "No explain; analytic: correlation of the derivative at zero with the finite slope at the "
         "smallest multipliers; linear to: the largest multiplier that the derivative predicts "
         "within 10%. Brackets are 95% bootstrap intervals over rows.",

@@ -278,6 +278,7 @@ def _set_claims(over: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     steered = over["against_random"]["interval"]
     clear = steered["low"] is not None and steered["low"] > 0
     beats = clear and over["steerability"]["mean"] > LEAST_SELF_STEERABILITY
+    even = over["balanced"]
     setting = f"{model}, {over['sets']} sets of the model-written evaluations"
     made = [
         claim(
@@ -286,7 +287,8 @@ def _set_claims(over: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
             "vectors of their norm)",
             "Sec. 4.1", setting,
             f"{steered['mean']:+.4f} logits a multiplier [{_end(steered['low'], 4)}, "
-            f"{_end(steered['high'], 4)}]", 1,
+            f"{_end(steered['high'], 4)}]; letters weighted equally {_end(even['mean'], 4)} "
+            f"[{_end(even['low'], 4)}, {_end(even['high'], 4)}]", 1,
             verdict(steered["low"], steered["high"]) if beats else "needs large models",
         )
     ]  # fmt: skip

@@ -24,7 +24,7 @@ def record(strength, seed, rows=40):
     return {
         "name": f"set {seed}",
         **of_vector(by_setting["baseline"][:, 0], MULTIPLIERS, is_first, is_yes),
-        "random": of_vector(by_setting["baseline"][:, -1], MULTIPLIERS),
+        "random": of_vector(by_setting["baseline"][:, -1], MULTIPLIERS, is_first, is_yes),
         "matrix": cross_matrix(by_setting, VECTORS, MULTIPLIERS),
     }
 
@@ -48,6 +48,17 @@ def test_a_bias_that_is_all_there_is_explains_everything():
     found = of_vector((slopes[:, None] * X).astype(np.float32), MULTIPLIERS, is_first)
     share = found["decomposition"]["explained_share"]
     assert share["mean"] == pytest.approx(1) and share["low"] == pytest.approx(1)
+
+
+def test_a_leaning_to_a_letter_is_no_steering_when_letters_weigh_the_same():
+    is_first = np.arange(20) < 15
+    slopes = np.where(is_first, 1.0, -1.0) + 0.25
+    m = (slopes[:, None] * X).astype(np.float32)
+    found = of_vector(m, MULTIPLIERS, is_first)
+    assert found["steerability"]["mean"] == pytest.approx(0.75, abs=1e-6)
+    assert found["balanced"] == pytest.approx(0.25, abs=1e-6)
+    assert of_vector(m, MULTIPLIERS)["balanced"] is None
+    assert of_vector(m[:15], MULTIPLIERS, is_first[:15])["balanced"] is None
 
 
 def test_the_matrix_has_settings_in_rows_and_vectors_in_columns():
