@@ -79,8 +79,8 @@ class ParaphraseSettings:
     max_new_tokens: int = 32
     fidelity: Literal["round-trip", "judge", "wordings"] = "round-trip"
     threshold: float = 0.92
-    rows: int = 192
-    heldout_rows: int = 24
+    rows: int = 128
+    heldout_rows: int = 16
     heldout_share: float = 0.125
     judge_url: str = ""
     judge_model: str = ""
