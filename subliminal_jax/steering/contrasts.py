@@ -1,8 +1,9 @@
 """Contrastive pairs as tokens, and how they lie in a batch: each prompt once, then its answers.
 
 Nothing of an evaluation depends on steering before the last token of the prompt. So the prompt up
-to that token is read once, unsteered, and what follows it is read after its cached keys and values,
-for all edits side by side: as segments of one row, which all see the prompt and not each other.
+to that token is read once, unsteered (and what all prompts begin with, once a batch), and what
+follows it is read after its cached keys and values, for all edits side by side: as segments of one
+row, which all see the prompt and not each other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -143,21 +144,25 @@ def _empty(rows: int, branches: int, time: int, reads: int) -> Branches:
     )
 
 
+class Prefixes(NamedTuple):
+    """The prompts of a batch without their last token: the beginning that all of them share, padded
+    to a width, and what follows it. `shared_length` and `lengths` count the tokens of both."""
+
+    shared: Int[AnyArray, "1 shared"]
+    shared_length: Int[AnyArray, ""]
+    own: Int[AnyArray, "lines own"]
+    lengths: Int[AnyArray, " lines"]
+
+
 class Lines(NamedTuple):
-    """One batch: prefixes (the prompts without their last token) and their branches.
+    """One batch: prefixes and their branches.
 
     `rows` are the indices of the rows in it; further lines repeat the first of them.
     """
 
     rows: Int[np.ndarray, " rows"]
-    prefixes: Int[np.ndarray, "lines prefix"]
-    lengths: Int[np.ndarray, " lines"]
+    prefixes: Prefixes
     branches: Branches
-
-    @property
-    def slots(self) -> int:
-        """Token slots of the prefixes, padding included."""
-        return self.prefixes.size
 
 
 def batches(
@@ -168,18 +173,34 @@ def batches(
     `copies` of the branches follow each prompt. A width has a fixed number of lines, so that one
     program serves it.
     """
-    lengths = np.array([len(prompt) - 1 for prompt in contrasts.prompts], np.int32)
+    begun = _common_beginning(contrasts.prompts)
+    shared = np.zeros((1, rounded(len(begun)) if begun else 0), np.int32)
+    shared[0, : len(begun)] = begun
+    own = [prompt[len(begun) : -1] for prompt in contrasts.prompts]
+    lengths = np.array([len(ids) for ids in own], np.int32)
     order = np.argsort(-lengths, kind="stable")
     after = copies * int(np.prod(branches.inputs.shape[1:]))
     while len(order):
         width = rounded(int(lengths[order[0]]))
-        size = min(max(tokens_per_batch // (width + after), 1), rounded(len(contrasts.prompts)))
+        size = min(max(tokens_per_batch // (width + after), 1), rounded(len(own)))
         rows, order = order[:size], order[size:]
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
-        prefixes = np.zeros((size, width), np.int32)
-        for line, row in zip(prefixes, filled, strict=True):
-            line[: lengths[row]] = contrasts.prompts[row][:-1]
-        yield Lines(rows, prefixes, lengths[filled], Branches(*(x[filled] for x in branches)))
+        tokens = np.zeros((size, width), np.int32)
+        for line, row in zip(tokens, filled, strict=True):
+            line[: lengths[row]] = own[row]
+        prefixes = Prefixes(shared, np.asarray(len(begun), np.int32), tokens, lengths[filled])
+        yield Lines(rows, prefixes, Branches(*(x[filled] for x in branches)))
+
+
+def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts start with; the last token of each is left over."""
+    ordered = sorted(map(tuple, prompts))
+    first, last = ordered[0], ordered[-1]  # what these share, all between them share
+    most = min(len(prompt) for prompt in prompts) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return list(first[:same])
 
 
 def rounded(length: int) -> int:

@@ -16,16 +16,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.attention import Cache
+from subliminal_jax.models.attention import Cache, empty_cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, Output, hidden_states, unembed
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.contrasts import (
     TOKENS_PER_BATCH,
+    AnyArray,
     Branches,
     Contrasts,
     Lines,
+    Prefixes,
     activation_branches,
     answer_branches,
     batches,
@@ -140,7 +142,7 @@ def answer_activations(
         raise InputError("no layer to read activations at; give at least one")
     out = np.empty((len(contrasts.prompts), 2, len(layers), cfg.dim), np.float32)
     for lines in batches(contrasts, activation_branches(contrasts), 1, tokens_per_batch):
-        h = _activations(params, cfg, layers, lines.prefixes, lines.lengths, lines.branches)
+        h = _activations(params, cfg, layers, lines.prefixes, lines.branches)
         out[lines.rows] = np.asarray(h)[: len(lines.rows)]
     return out
 
@@ -150,8 +152,12 @@ def forward_tokens(
 ) -> int:
     """Tokens that `propensities` reads, without padding."""
     edits = 1 + vectors * sum(x != 0 for x in multipliers)
-    prefixes = sum(len(prompt) - 1 for prompt in contrasts.prompts)
-    return prefixes + edits * int(_branches(contrasts, kind).counts.sum())
+    branches = _branches(contrasts, kind)
+    tokens = edits * int(branches.counts.sum())
+    for lines in batches(contrasts, branches, edits):
+        of = lines.prefixes
+        tokens += int(of.shared_length) + int(of.lengths[: len(lines.rows)].sum())
+    return tokens
 
 
 def _branches(contrasts: Contrasts, kind: Kind) -> Branches:
@@ -194,7 +200,7 @@ def _over_rows(
             progress(len(lines.rows))
 
     for lines in batches(contrasts, _branches(contrasts, kind), columns, tokens_per_batch):
-        running.append((lines, run(lines.prefixes, lines.lengths, lines.branches)))
+        running.append((lines, run(lines.prefixes, lines.branches)))
         if len(running) == BATCHES_IN_FLIGHT:
             collect()
     while running:
@@ -208,16 +214,15 @@ def _scores(
     cfg: ModelConfig,
     layers: tuple[int, ...],
     edits: Float[Array, "edits n dim"],
-    prefixes: Int[Array, "lines prefix"],
-    lengths: Int[Array, " lines"],
+    prefixes: Prefixes,
     branches: Branches,
 ) -> Float[Array, "lines edits"]:
     """The propensity under each edit."""
     _, J, S = branches.inputs.shape
     E = edits.shape[0]
     size = min(E, max(SEGMENT_TOKENS // (J * S), 1))
-    cache = _prefix_cache(params, cfg, prefixes, lengths, size * J * S)
-    score = partial(_edited_scores, params, cfg, layers, cache, lengths, branches)
+    cache = _prefix_cache(params, cfg, prefixes, size * J * S)
+    score = partial(_edited_scores, params, cfg, layers, cache, prefixes, branches)
     if size == E:
         return score(edits)
     pad = -E % size
@@ -233,18 +238,17 @@ def _derivatives(
     layers: tuple[int, ...],
     vectors: Float[Array, "vectors n dim"],
     at: Float[Array, ""],
-    prefixes: Int[Array, "lines prefix"],
-    lengths: Int[Array, " lines"],
+    prefixes: Prefixes,
     branches: Branches,
 ) -> Float[Array, "lines two_vectors"]:
     """First derivatives along each vector, then second ones."""
     _, J, S = branches.inputs.shape
     V = vectors.shape[0]
-    cache = _prefix_cache(params, cfg, prefixes, lengths, V * J * S)
+    cache = _prefix_cache(params, cfg, prefixes, V * J * S)
 
     def score(multipliers: Float[Array, " vectors"]) -> Float[Array, "lines vectors"]:
         edits = multipliers[:, None, None] * vectors
-        return _edited_scores(params, cfg, layers, cache, lengths, branches, edits)
+        return _edited_scores(params, cfg, layers, cache, prefixes, branches, edits)
 
     def slope(multipliers: Float[Array, " vectors"]) -> Float[Array, "lines vectors"]:
         return jax.jvp(score, (multipliers,), (jnp.ones((V,)),))[1]
@@ -258,14 +262,13 @@ def _activations(
     params: Params,
     cfg: ModelConfig,
     layers: tuple[int, ...],
-    prefixes: Int[Array, "lines prefix"],
-    lengths: Int[Array, " lines"],
+    prefixes: Prefixes,
     branches: Branches,
 ) -> Float[Array, "lines branches n dim"]:
     B, J, S = branches.inputs.shape
-    cache = _prefix_cache(params, cfg, prefixes, lengths, J * S)
+    cache = _prefix_cache(params, cfg, prefixes, J * S)
     h = _branch_states(
-        params, cfg, cache, lengths, branches, None, 1, Capture(layers)
+        params, cfg, cache, prefixes, branches, None, 1, Capture(layers)
     ).activations  # fmt: skip
     assert h is not None
     h = h.reshape(len(layers), B, J, S, cfg.dim).astype(jnp.float32)
@@ -273,29 +276,48 @@ def _activations(
     return jnp.take_along_axis(h, last, axis=3)[:, :, :, 0].transpose(1, 2, 0, 3)
 
 
-def _prefix_cache(
+def _prefix_cache(params: Params, cfg: ModelConfig, prefixes: Prefixes, after: int) -> Cache:
+    """The unedited prompts up to their last token, with `after` slots left free.
+
+    Both parts continue a cache, in which layers are not scanned, so that what the last layer
+    computes for nothing but the final norm is left out.
+    """
+    shared, begun, own, lengths = prefixes
+    S, (B, P) = shared.shape[1], own.shape
+    cache = empty_cache(cfg, 1, S + P, params["embed"].dtype)
+    if S:
+        at = jnp.arange(S, dtype=jnp.int32)[None]
+        cache = _after(params, cfg, shared, jnp.where(at < begun, at, -1), cache)
+    copies = partial(jnp.repeat, repeats=B, axis=0)
+    k, v, positions = jax.tree.map(copies, (cache.k, cache.v, cache.positions))
+    cache = Cache(k, v, positions, cache.index)
+    at = jnp.arange(P, dtype=jnp.int32)[None]
+    cache = _after(params, cfg, own, jnp.where(at < lengths[:, None], begun + at, -1), cache)
+    room = partial(jnp.pad, pad_width=((0, 0), (0, 0), (0, after), (0, 0)))
+    k, v = jax.tree.map(room, (cache.k, cache.v))
+    positions = jnp.pad(cache.positions, ((0, 0), (0, after)), constant_values=-1)
+    return Cache(k, v, positions, cache.index)
+
+
+def _after(
     params: Params,
     cfg: ModelConfig,
-    prefixes: Int[Array, "lines prefix"],
-    lengths: Int[Array, " lines"],
-    after: int,
+    tokens: Int[AnyArray, "batch time"],
+    positions: Int[Array, "batch time"],
+    cache: Cache,
 ) -> Cache:
-    """The unedited prompts up to their last token, with `after` slots left free."""
-    P = prefixes.shape[1]
-    at = jnp.arange(P, dtype=jnp.int32)[None]
-    positions = jnp.where(at < lengths[:, None], at, -1)
-    cache = hidden_states(
-        params, prefixes, cfg, positions=positions, cache_slots=P + after
+    filled = hidden_states(
+        params, jnp.asarray(tokens), cfg, positions=positions, cache=cache
     ).cache  # fmt: skip
-    assert cache is not None
-    return cache
+    assert filled is not None
+    return filled
 
 
 def _branch_states(
     params: Params,
     cfg: ModelConfig,
     cache: Cache,
-    lengths: Int[Array, " lines"],
+    prefixes: Prefixes,
     branches: Branches,
     steering: Steering | None,
     copies: int,
@@ -306,7 +328,8 @@ def _branch_states(
     shape = B, copies, J, S
     at = jnp.arange(S, dtype=jnp.int32)[None, None]
     real = at < branches.counts[:, :, None]
-    positions = jnp.where(real, lengths[:, None, None] + at, -1)
+    start = (prefixes.shared_length + prefixes.lengths)[:, None, None]
+    positions = jnp.where(real, start + at, -1)
     tokens, positions = (
         jnp.broadcast_to(x[:, None], shape).reshape(B, -1) for x in (branches.inputs, positions)
     )
@@ -322,7 +345,7 @@ def _edited_scores(
     cfg: ModelConfig,
     layers: tuple[int, ...],
     cache: Cache,
-    lengths: Int[Array, " lines"],
+    prefixes: Prefixes,
     branches: Branches,
     edits: Float[Array, "edits n dim"],
 ) -> Float[Array, "lines edits"]:
@@ -330,7 +353,7 @@ def _edited_scores(
     E = edits.shape[0]
     by_token = jnp.repeat(edits.swapaxes(0, 1), J * S, axis=1)[:, None]  # [n, 1, time, dim]
     steering = Steering(by_token, jnp.ones((), jnp.float32), layers)
-    hidden = _branch_states(params, cfg, cache, lengths, branches, steering, E).hidden
+    hidden = _branch_states(params, cfg, cache, prefixes, branches, steering, E).hidden
     hidden = hidden.reshape(B, E, J, S, cfg.dim).transpose(0, 2, 3, 1, 4)
 
     def logits(h: Float[Array, "edits dim"], ids: Int[Array, " reads"]) -> Array:

@@ -79,6 +79,15 @@ def test_nothing_depends_on_how_rows_and_edits_are_cut(model, vectors, monkeypat
     np.testing.assert_allclose(propensities(*model, ROWS, vectors, LAYERS), whole, atol=1e-5)
 
 
+def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(model, vectors):
+    begun = ROWS._replace(prompts=[[5, 6, 7, *prompt] for prompt in ROWS.prompts])
+    alone = [propensities(*model, begun.select([i]), vectors, LAYERS) for i in range(4)]
+    found = propensities(*model, begun, vectors, LAYERS)
+    np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-5)
+    scales = (-1.0, 1.0)
+    assert forward_tokens(begun, 1, scales) == forward_tokens(ROWS, 1, scales) + 3
+
+
 def test_progress_counts_every_row_once(model, vectors):
     seen = []
     propensities(*model, ROWS, vectors, LAYERS, progress=seen.append)
