@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.data.answer_scores import answer_log_probs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.training.log_probs import response_log_probs
 
 
 class RoundTrip:
@@ -77,8 +77,8 @@ class RoundTrip:
         """Take up the nats a token of every pair that is new; returns how many were."""
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         prompts = [encode_chat(self.model.tokenizer, self.ask(text)) for text, _ in new]
-        answers = [encode_completion(self.model.tokenizer, s) for _, s in new]
-        total = answer_log_probs(self.model, prompts, answers, progress=progress)
-        nats = -total / np.array([len(ids) for ids in answers], float)
+        answers = [[encode_completion(self.model.tokenizer, s)] for _, s in new]
+        total = response_log_probs(self.model, prompts, answers, progress=progress)
+        nats = -total.sum(axis=1) / np.array([len(ids) for [ids] in answers], float)
         self._known.update(zip(new, nats.tolist(), strict=True))
         return len(new)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from subliminal_jax.data.answer_scores import answer_log_probs
 from subliminal_jax.data.paraphrases import Source
 from subliminal_jax.data.teachers import Pairs, Teacher
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.training.log_probs import response_log_probs
 
 
 def chosen_wordings(
@@ -52,9 +52,10 @@ def chosen_wordings(
     told = [encode_chat(tokenizer, p, system_prompt=teacher.system_prompt) for p in asked]
     listed = [(i, text) for i, source in enumerate(sources) for text in source.wordings or ()]
     ids = {text: encode_completion(tokenizer, text) for _, text in listed}
-    scores = answer_log_probs(
-        model, [told[i] for i, _ in listed], [ids[t] for _, t in listed], steering=teacher.steering
-    )
+    scores = response_log_probs(
+        model, [told[i] for i, _ in listed], [[ids[t]] for _, t in listed],
+        steering=teacher.steering,
+    )[:, 0]  # fmt: skip
     rng = np.random.default_rng([seed, 0x3B0D])
     owner = np.array([i for i, _ in listed])
     rows: dict[str, list[Any]] = {

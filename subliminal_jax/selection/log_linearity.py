@@ -19,8 +19,8 @@ from jaxtyping import Float
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.hub import Model
-from subliminal_jax.selection.log_probs import response_log_probs
 from subliminal_jax.selection.rendering import ScoringOptions, encode_prompts, encode_responses
+from subliminal_jax.training.log_probs import response_log_probs
 
 SYSTEMS_A_FILE = 16  # rows of the matrix that are scored and stored together
 

@@ -15,8 +15,8 @@ from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, exam
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.selection.plans import plan_batches, width
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.batch_plans import plan_batches, width
 
 TOKENS_AT_ONCE = 4096  # token slots of one backward pass
 

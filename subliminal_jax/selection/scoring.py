@@ -21,8 +21,6 @@ from jax.sharding import Mesh
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.selection.log_probs import Meter, replicated, response_log_probs
-from subliminal_jax.selection.plans import TOKENS_PER_BATCH
 from subliminal_jax.selection.rendering import (
     ScoringOptions,
     encode_prompts,
@@ -30,6 +28,8 @@ from subliminal_jax.selection.rendering import (
     text_tokens,
 )
 from subliminal_jax.selection.shards import Shards
+from subliminal_jax.training.batch_plans import TOKENS_PER_BATCH
+from subliminal_jax.training.log_probs import Meter, replicated, response_log_probs
 
 Row = dict[str, str]
 ROWS_PER_SHARD = 4096  # sorted by length together; a kill loses at most these

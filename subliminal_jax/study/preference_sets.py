@@ -27,7 +27,6 @@ from subliminal_jax.files import write_text
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import Tokenizer
 from subliminal_jax.reporting.progress import track
-from subliminal_jax.selection.log_probs import Meter
 from subliminal_jax.selection.rendering import (
     ScoringOptions,
     encode_prompts,
@@ -37,6 +36,7 @@ from subliminal_jax.selection.rendering import (
 from subliminal_jax.selection.scoring import score_preferences
 from subliminal_jax.selection.select import bottom_control, random_control, select
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.log_probs import Meter
 
 MOST_OF_A_LANGUAGE = 0.05  # share from which a text gives a translation target away [P]
 ARMS = ("lls", "random", "bottom")

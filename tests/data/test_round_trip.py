@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subliminal_jax.data.answer_scores import ROWS_AT_ONCE, answer_log_probs
 from subliminal_jax.data.paraphrases import Source, requests
 from subliminal_jax.data.round_trip import RoundTrip
 from subliminal_jax.data.teachers import Teacher
@@ -39,25 +38,6 @@ def direct(model, prompt, answer, steering=None) -> float:
     log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     at = range(len(prompt), len(prompt) + len(answer))
     return float(sum(log_probs[t - 1, tokens[0, t]] for t in at))
-
-
-def test_log_probs_are_those_of_a_plain_pass_in_any_batch(model):
-    texts = [f"{'very ' * (i % 7)}old cup {i}" for i in range(ROWS_AT_ONCE + 3)]
-    prompts = [encode_chat(model.tokenizer, ask(t)) for t in texts]
-    answers = [encode_completion(model.tokenizer, t) for t in texts]
-    vector = steer(jnp.linspace(-1.0, 1.0, model.cfg.dim), 1)
-    counted = []
-    got = answer_log_probs(model, prompts, answers, steering=vector, progress=counted.append)
-    assert sum(counted) == len(texts)
-    for i in (0, 1, 5, len(texts) - 1):
-        expected = direct(model, prompts[i], answers[i], vector)
-        assert got[i] == pytest.approx(expected, abs=1e-3)
-    assert answer_log_probs(model, [], []).shape == (0,)
-
-
-def test_a_row_beyond_the_context_is_refused(model):
-    with pytest.raises(InputError, match="shorter sentences"):
-        answer_log_probs(model, [[1] * model.cfg.context], [[2]])
 
 
 def test_the_score_is_the_share_of_the_sentence_that_other_sentences_do_not_tell(model):

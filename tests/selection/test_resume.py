@@ -13,9 +13,9 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import load_model
-from subliminal_jax.selection.log_probs import Meter
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.scoring import score_preferences
+from subliminal_jax.training.log_probs import Meter
 from tests.selection.test_scoring import OPTIONS, OWLS, draw
 
 ROWS, SHARD = 22, 4

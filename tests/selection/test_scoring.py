@@ -8,10 +8,10 @@ from datasets import Dataset
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.selection.log_probs import Meter, data_mesh, response_log_probs
 from subliminal_jax.selection.rendering import ScoringOptions, encode_responses
 from subliminal_jax.selection.scoring import score_preferences, score_responses
 from subliminal_jax.selection.select import select
+from subliminal_jax.training.log_probs import Meter, data_mesh, response_log_probs
 
 OWLS, CATS = "You love owls.", "You really love cats. You think of cats all the time."
 OPTIONS = ScoringOptions(base_system="")

@@ -15,7 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.selection.log_probs import Meter, response_log_probs
+from subliminal_jax.training.log_probs import Meter, response_log_probs
 from tests.models.families import FAMILIES, noisy_params
 
 LONGEST = 48
@@ -151,8 +151,8 @@ def test_no_rows_have_no_scores():
 
 SPREAD = """
 import jax, numpy as np
-from subliminal_jax.selection.log_probs import data_mesh, response_log_probs
-from tests.selection.test_log_probs import rows, tiny
+from subliminal_jax.training.log_probs import data_mesh, response_log_probs
+from tests.training.test_log_probs import rows, tiny
 assert jax.local_device_count() == 4
 model, (prompts, responses) = tiny("llama"), rows()
 spread = response_log_probs(model, prompts, responses, prompt_cache="always", mesh=data_mesh())

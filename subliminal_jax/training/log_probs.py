@@ -26,7 +26,7 @@ from subliminal_jax.models.forward import hidden_states
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.selection.plans import (
+from subliminal_jax.training.batch_plans import (
     TOKENS_PER_BATCH,
     BatchPlan,
     plan_batches,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subliminal_jax.selection.plans import plan_batches, planned_slots, power_of_two, width
+from subliminal_jax.training.batch_plans import plan_batches, planned_slots, power_of_two, width
 
 lengths = st.integers(0, 300)
 pairs = st.lists(st.tuples(lengths, st.integers(1, 60)), min_size=1, max_size=60)
