@@ -171,8 +171,13 @@ def write_paraphrase_sets(
     InputError where too few paraphrases are left, and says which filter dropped most.
     """
     kept: dict[str, Pairs] = {}
-    n = sum(len(t.asked) * settings.samples_of(t.content) * len(t.teachers) for t in todo)
-    with track("paraphrases", n, "paraphrases") as progress:
+    n = sum(
+        len(task.asked) * settings.samples_of(task.content)
+        for task in todo
+        for name in task.teachers
+        if not (folder / "data" / name).is_dir()  # sampled before an interruption
+    )
+    with track("paraphrases", max(n, 1), "paraphrases") as progress:
         for task in todo:
             fidelity = _fidelity(model, task, settings, folder, seed)
             for name, teacher in task.teachers.items():
