@@ -1,6 +1,7 @@
 """steering-reliability through the command line, on a model of 16 dimensions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_an_interrupted_run_makes_only_what_is_missing(model, results, folder, s
 
 def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder, sets):
     long = folder / "long.jsonl"
-    rows = [json.loads(line) for line in open(sets[0]).read().splitlines()]
+    rows = [json.loads(line) for line in Path(sets[0]).read_text().splitlines()]
     for row in rows:
         row["question"] += " and so on" * 100
     long.write_text("".join(json.dumps(row) + "\n" for row in rows))
