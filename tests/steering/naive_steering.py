@@ -44,16 +44,19 @@ class Naive:
         return sum(picked) if at is None else picked[at]
 
     def propensities(self, contrasts, layer, vectors, multipliers, kind):
+        """A multiplier of 0 is read once a row, for all vectors."""
         out = np.zeros((len(contrasts.prompts), len(vectors), len(multipliers)))
         for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
             at = contrasts.differ_at[i] if kind == "letter" else None
-            for j, vector in enumerate(vectors):
-                for k, multiplier in enumerate(multipliers):
-                    one, two = (
-                        self.answer_logit(prompt, answer, layer, vector, multiplier, at)
-                        for answer in (a, b)
-                    )
-                    out[i, j, k] = one - two
+            for j, k in np.ndindex(out.shape[1:]):
+                if multipliers[k] == 0 and j > 0:
+                    out[i, j, k] = out[i, 0, k]
+                    continue
+                one, two = (
+                    self.answer_logit(prompt, answer, layer, vectors[j], multipliers[k], at)
+                    for answer in (a, b)
+                )
+                out[i, j, k] = one - two
         return out
 
     def activation(self, ids, layer, at):
