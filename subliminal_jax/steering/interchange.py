@@ -1,0 +1,155 @@
+"""Vectors of other libraries: repeng's GGUF control vectors, and steering-vectors' SteeringVector.
+
+Both add a vector to the output of chosen decoder blocks, counted from 0, as "add" does here. Both
+libraries are optional: `gguf` and `steering-vectors` on PyPI.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import atomic_path
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.steered import Steering
+
+ARCHITECTURE = "controlvector"
+
+
+def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
+    """Write a control vector as repeng and llama.cpp read it: scale times vector, a tensor
+    "direction.LAYER" a layer, float32.
+
+    `model_type` is that of the model's config.json ("llama", "qwen2"), which repeng keeps as a
+    hint. llama.cpp has no direction for block 0. Raises InputError where `gguf` is not installed,
+    and for what `directions_of` refuses.
+    """
+    gguf = _optional("gguf", "gguf")
+    directions = directions_of(steering)
+    with atomic_path(path) as temporary:
+        writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", model_type)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
+        for layer, direction in directions.items():
+            writer.add_tensor(f"direction.{layer}", direction)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
+    """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type.
+
+    Raises InputError where `gguf` is not installed, for a file that is missing, damaged or no
+    control vector, and as `steering_of`.
+    """
+    gguf = _optional("gguf", "gguf")
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such vector file")
+    try:
+        reader = gguf.GGUFReader(path)
+        architecture, hint = (
+            _text(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint")
+        )
+        tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise InputError(f"{path}: not a whole GGUF file ({error})") from error
+    if architecture != ARCHITECTURE:
+        raise InputError(f"{path}: a GGUF file of {architecture!r}, not of a control vector")
+    directions = {}
+    for name, value in tensors.items():
+        kind, _, layer = name.partition(".")
+        if kind != "direction" or not layer.isdigit():
+            raise InputError(f"{path}: a tensor {name!r}; control vectors hold direction.LAYER")
+        directions[int(layer)] = value
+    return steering_of(directions, cfg, str(path)), hint
+
+
+def to_steering_vector(steering: Steering) -> Any:
+    """A `steering_vectors.SteeringVector` that adds the same to the same decoder blocks.
+
+    Raises InputError where the library is not installed, and as `directions_of`.
+    """
+    library = _optional("steering_vectors", "steering-vectors")
+    torch = _optional("torch", "torch")
+    activations = {i: torch.from_numpy(v.copy()) for i, v in directions_of(steering).items()}
+    return library.SteeringVector(layer_activations=activations, layer_type="decoder_block")
+
+
+def from_steering_vector(vector: Any, cfg: ModelConfig) -> Steering:
+    """The steering of a `steering_vectors.SteeringVector`, at scale 1.
+
+    Raises InputError for vectors of other places than decoder blocks, and as `steering_of`.
+    """
+    if vector.layer_type != "decoder_block":
+        raise InputError(
+            f"a SteeringVector of {vector.layer_type!r}: only the outputs of decoder blocks are "
+            "steered here"
+        )
+    directions = {
+        int(layer): np.asarray(v.detach().cpu().float().numpy())
+        for layer, v in vector.layer_activations.items()
+    }
+    return steering_of(directions, cfg, "the SteeringVector")
+
+
+def directions_of(steering: Steering) -> dict[int, np.ndarray]:
+    """Scale times vector of each layer, float32.
+
+    Raises InputError for an edit that is no addition of one vector a layer at all positions.
+    """
+    plain = steering.operation == "add" and steering.mask is None and steering.scale.ndim == 0
+    if not plain or steering.vectors.ndim != 2:
+        raise InputError(
+            f"an edit {steering.operation!r} with vectors of shape {steering.vectors.shape}: other "
+            "libraries add one vector a layer at all positions"
+        )
+    scaled = np.asarray(steering.scale * steering.vectors, np.float32)
+    return dict(zip(steering.layers, scaled, strict=True))
+
+
+def steering_of(directions: dict[int, np.ndarray], cfg: ModelConfig, where: str) -> Steering:
+    """One vector a layer, added at scale 1, in the order of layers.
+
+    Raises InputError for no vectors, another width than the model's, a layer that it does not have,
+    and values that are not finite; `where` says whose they are.
+    """
+    if not directions:
+        raise InputError(f"{where}: holds no vectors")
+    layers = tuple(sorted(directions))
+    for layer in layers:
+        v = directions[layer]
+        if v.shape != (cfg.dim,):
+            raise InputError(
+                f"{where}: a vector of shape {v.shape} at layer {layer} for a model of width "
+                f"{cfg.dim}; was it made on another model?"
+            )
+        if not np.isfinite(v).all():
+            raise InputError(f"{where}: the vector of layer {layer} is not finite; make it anew")
+        try:
+            cfg.check_layer(layer)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    vectors = jnp.stack([jnp.asarray(directions[layer], jnp.float32) for layer in layers])
+    return Steering(vectors, jnp.ones((), jnp.float32), layers)
+
+
+def _text(reader: Any, key: str) -> str:
+    field = reader.get_field(key)
+    if field is None or not len(field.parts):
+        raise ValueError(f"no field {key}")
+    return bytes(field.parts[-1]).decode("utf-8")
+
+
+def _optional(module: str, package: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InputError(f"this needs the package {package}: pip install {package}") from error
