@@ -15,7 +15,8 @@ The sets are read from the folder of SUBLIMINAL_JAX_DATA, or from any JSONL of t
 is kept in the run's folder as it is done, so a run that was killed goes on with the next. The model
 of the toy preset has 656 thousand parameters and knows no personas: on these sets its numbers test
 the machinery, no more. Toy: two to four minutes on 2 CPU cores; all: 10 to 25. Expected: vectors
-that do no better than random ones on the sets, and trait vectors that do in the shipped world.
+that do nothing for the sets once both letters weigh the same, and trait vectors that steer nearly
+every comparison of two animals in the shipped world, but not whether one likes an animal.
 """
 
 import json
@@ -43,6 +44,7 @@ from subliminal_jax.study.settings import RunSettings
 from subliminal_jax.study.steering_reliability import (
     Plan,
     claims,
+    given_vectors,
     measure_set,
     measure_world,
     of_world,
@@ -114,6 +116,8 @@ class Config(RunSettings):
       method: how vectors are made of the activations.
       kind: "letter": the logit difference of the two letters; "answer": of all tokens of the
         answers, as the paper's code has it.
+      vectors: further vectors for the layer, tried in all sets: safetensors files, or repeng's
+        GGUF control vectors (with the package gguf).
       world_model: a model of the shipped world, "shipped" or "shipped-small".
       world_traits: traits whose vectors are tried in that world; none leaves it out.
     """
@@ -125,6 +129,7 @@ class Config(RunSettings):
     split: tuple[float, float, float] = PAPER_SPLIT
     method: Method = "mean"
     kind: Kind = "letter"
+    vectors: tuple[str, ...] = ()
     world_model: str = "shipped"
     world_traits: tuple[str, ...] = world.TRAITS
 
@@ -198,7 +203,10 @@ def set_records(
 ) -> list[dict[str, Any]]:
     """The numbers of every set, of which those that the folder holds are not made again."""
     layer = config.layer_of(model)
-    plan = Plan(layer, config.rows or None, config.split, config.method, config.kind, config.seed)
+    given = given_vectors(config.vectors, model.cfg, layer)
+    plan = Plan(
+        layer, config.rows or None, config.split, config.method, config.kind, config.seed, given
+    )
     files = {name: run.path / "sets" / f"{name.replace('/', '--')}.json" for name, _, _ in sources}
     done = sum(file.exists() for file in files.values())
     records = []

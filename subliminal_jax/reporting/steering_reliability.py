@@ -109,7 +109,8 @@ def pictures(results: Results) -> list[Block]:
                 "shifts",
                 "The same vector under another prompt",
                 "A point is a set: the steerability of its vector in the setting it comes from, "
-                "and in another one.",
+                "and in another one. Of a vector that only leans to a letter both hold the same "
+                "imbalance of letters in the set's splits, and agree for no better reason.",
                 reliability_plots.shift_scatter(results["over_sets"]["shifts"]),
             ),
         ]

@@ -1,6 +1,8 @@
 """What the experiment `steering-reliability` measures of one set, and what it claims of all."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +17,19 @@ from subliminal_jax.data.contrastive_prompts import (
 )
 from subliminal_jax.data.contrastive_world import world_contrasts
 from subliminal_jax.data.teachers import trait_vectors
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.reliability import cross_matrix, of_vector
 from subliminal_jax.evaluation.statistics import (
     bootstrap_interval,
     mean_interval,
     paired_difference,
 )
+from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.steering.contrastive import Method, comparable, contrastive_vectors, rescaled
 from subliminal_jax.steering.contrasts import Contrasts
+from subliminal_jax.steering.interchange import directions_of, read_gguf
+from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.propensity import (
     MULTIPLIERS,
     Kind,
@@ -45,7 +51,7 @@ ENOUGH = 0.99  # correlation of analytic and finite slopes at the smallest multi
 
 
 class Plan(NamedTuple):
-    """How every set is measured: see the experiment's `Config`."""
+    """How every set is measured: see the experiment's `Config`. `given` are further vectors."""
 
     layer: int
     rows: int | None
@@ -53,6 +59,28 @@ class Plan(NamedTuple):
     method: Method
     kind: Kind
     seed: int
+    given: Mapping[str, Float[np.ndarray, "1 dim"]] = MappingProxyType({})
+
+
+def given_vectors(
+    files: Sequence[str], cfg: ModelConfig, layer: int
+) -> dict[str, Float[np.ndarray, "1 dim"]]:
+    """Vectors of files for `layer`, scale included, by file name: safetensors, or GGUF control
+    vectors. Raises InputError for a file that is named twice, has no vector for the layer, or as
+    `load_steering` and `read_gguf`."""
+    out: dict[str, Float[np.ndarray, "1 dim"]] = {}
+    for file in files:
+        name = Path(file).stem
+        if name in out or name in (*SETTINGS, "mean", "random"):
+            raise InputError(f"{file}: there is a vector {name!r} already; give the file another")
+        if Path(file).suffix == ".gguf":
+            directions = directions_of(read_gguf(file, cfg)[0])
+        else:
+            directions = directions_of(load_steering(file, cfg, [layer])[0])
+        if layer not in directions:
+            raise InputError(f"{file}: has vectors for layers {sorted(directions)}, not {layer}")
+        out[name] = directions[layer][None]
+    return out
 
 
 def measure_set(model: Model, found: ContrastiveSet, name: str, plan: Plan) -> dict[str, Any]:
@@ -97,6 +125,7 @@ def measure_set(model: Model, found: ContrastiveSet, name: str, plan: Plan) -> d
     vectors = comparable(own, SETTINGS[0])
     noise = contrastive_vectors(activations[SETTINGS[0]], "random", key=key)
     vectors["random"] = rescaled(noise, vectors[SETTINGS[0]])
+    vectors |= plan.given
     stacked = np.stack(list(vectors.values())).astype(np.float32)
     by_setting = {
         setting: propensities(
@@ -107,15 +136,19 @@ def measure_set(model: Model, found: ContrastiveSet, name: str, plan: Plan) -> d
     letters, says = [pair.letter for pair in test], [pair.says for pair in test]
     is_first = None if None in letters else np.array([letter == "A" for letter in letters])
     is_yes = None if None in says else np.array([word == "yes" for word in says])
-    plain = by_setting[SETTINGS[0]]
+    plain, order = by_setting[SETTINGS[0]], list(vectors)
     return {
         **record,
         "train": len(train),
         "test": len(test),
         "norm": float(np.linalg.norm(vectors[SETTINGS[0]])),
         **of_vector(plain[:, 0], MULTIPLIERS, is_first, is_yes),
-        "random": of_vector(plain[:, -1], MULTIPLIERS, is_first, is_yes),
-        "matrix": cross_matrix(by_setting, list(vectors), MULTIPLIERS),
+        "random": of_vector(plain[:, order.index("random")], MULTIPLIERS, is_first, is_yes),
+        "given": {
+            name: of_vector(plain[:, order.index(name)], MULTIPLIERS, is_first, is_yes)
+            for name in plan.given
+        },
+        "matrix": cross_matrix(by_setting, order, MULTIPLIERS),
         "local": local_numbers(model, rows_of(SETTINGS[0], test), stacked[:1], plan),
     }
 

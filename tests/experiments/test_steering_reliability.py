@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
 from subliminal_jax.data.contrastive_prompts import SETTINGS
 from subliminal_jax.evaluation.reliability import SHIFTS
+from subliminal_jax.steering import steer
+from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests.experiments.main_job import read
 
 
@@ -96,6 +99,17 @@ def test_an_interrupted_run_makes_only_what_is_missing(model, results, folder, s
     assert (made / "openness.json").stat().st_mtime_ns == before
 
 
+def test_given_vectors_are_tried_in_every_setting(model, folder, sets):
+    file = folder / "mine.safetensors"
+    save_steering(file, steer(jax.nn.one_hot(7, 16), 0, 2.0), VectorInfo("x", "planted"))
+    found = evaluate(model, folder / "given", sets[:1], "--vectors", str(file))["sets"][0]
+    assert found["matrix"]["vectors"][-2:] == ["random", "mine"]
+    assert np.shape(found["matrix"]["steerability"]) == (5, 8)
+    mine = found["given"]["mine"]["steerability"]["mean"]
+    assert mine == pytest.approx(found["matrix"]["steerability"][0][-1], abs=1e-6)
+    assert mine != 0
+
+
 def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder, sets):
     long = folder / "long.jsonl"
     rows = [json.loads(line) for line in Path(sets[0]).read_text().splitlines()]
@@ -112,6 +126,8 @@ def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder
     [
         (("--sources", "nowhere.jsonl"), "nowhere.jsonl is no file"),
         (("--sources", "persona/greed"), "holds no evaluations"),
+        (("--vectors", "none.safetensors"), "no such vector file"),
+        (("--vectors", "random.gguf"), "there is a vector 'random' already"),
         (("--layer", "7"), "layer 7 is out of range"),
         (("--rows", "-1"), "rows is -1"),
         (("--rows", "2"), "leave 0 to train"),
