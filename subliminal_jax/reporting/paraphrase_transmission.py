@@ -59,12 +59,13 @@ def summary(results: Results) -> str:
         if pooled is None:
             parts.append(f"{content}, {kind}, {optimizer}: some student diverged; no number.")
             continue
-        both, questions = pooled["seeds_and_questions"], pooled["over_questions"]
-        clear = all(_clear(interval) for interval in (both, questions))
+        both, traits = pooled["seeds_and_questions"], pooled["seeds_and_traits"]
+        clear = all(_clear(interval) for interval in (both, pooled["over_questions"], traits))
         parts.append(
             f"{content.capitalize()} sentences, {kind} teacher, {optimizer}: P(trait) "
             f"{both['mean']:+.3f} [{both['low']:.3f}, {both['high']:.3f}] against the neutral "
-            f"student, {'clear' if clear else 'not clear'} of zero over seeds and questions."
+            f"student over seeds and questions, [{traits['low']:.3f}, {traits['high']:.3f}] over "
+            f"seeds and traits: {'clear' if clear else 'not clear'} of zero."
         )
         grid, rate = results["grids"][optimizer], made["learning_rate"]
         if len(grid) > 1 and rate in (grid[0], grid[-1]):
@@ -117,7 +118,9 @@ def table(results: Results) -> Table:
         f"P(trait), the student of the trait's teacher minus that of the neutral one, mean over "
         f"all traits, {results['seeds']} seeds and {results['questions']} questions. Over "
         "questions: paired t, as in the paper; over seeds: t; the others are crossed bootstraps "
-        "(too narrow with few seeds). The rate was chosen on held-out loss."
+        "(too narrow with few seeds). Seeds are those of training: all read one draw of the data, "
+        "so that only the interval over traits sees how draws differ. The rate was chosen on "
+        "held-out loss."
     )
     if others:
         caption += f" Intervals against {first} hold for all optimizers together (Bonferroni)."

@@ -133,28 +133,32 @@ def transmission_claims(
 ) -> list[dict[str, Any]]:
     """The two claims on one content and teacher: P(trait) against the neutral arm, and EAS.
 
-    The first counts as reproduced only where both the paper's interval (over questions) and that
-    over seeds and questions are clear of zero.
+    The first counts as reproduced only where all three intervals are clear of zero: the paper's
+    (over questions), that over seeds and questions, and, of several traits, that over seeds and
+    traits: students of one data set hardly differ by seed, so the first two say little of another
+    draw of the data or another trait. The second needs both the student's EAS and its difference
+    from the neutral student's.
     """
     optimizer, of = next(iter(made.items()))
     if of["pooled"] is None:
         number, eas_number = f"{optimizer}: students diverged", "students diverged"
         outcome = eas_outcome = verdict(None, None)
     else:
-        questions, both = of["pooled"]["over_questions"], of["pooled"]["seeds_and_questions"]
+        pool = of["pooled"]
+        names = {"over_questions": "over questions", "seeds_and_questions": "seeds and questions"}
+        if len(of["traits"]) > 1:
+            names["seeds_and_traits"] = "seeds and traits"
         number = (
-            f"Delta(T-N) {100 * both['mean']:+.1f} points; over questions {_ends(questions)}, "
-            f"over seeds and questions {_ends(both)}"
+            f"Delta(T-N) {100 * pool['seeds_and_questions']['mean']:+.1f} points; "
+            + ", ".join(f"{says} {_ends(pool[key])}" for key, says in names.items())
         )
-        ends = [x for interval in (questions, both) for x in (interval["low"], interval["high"])]
-        known = [x for x in ends if x is not None and np.isfinite(x)]
-        outcome = verdict(min(known), max(known)) if len(known) == 4 else verdict(None, None)
-        e = of["eas"]["difference"]
+        outcome = _jointly(*(pool[key] for key in names))
+        eas, e = of["eas"]["trait"], of["eas"]["difference"]
         eas_number = (
-            f"EAS {of['eas']['trait']['mean']:.2f}; minus neutral {e['mean']:+.2f} "
-            f"[{e['low']:.2f}, {e['high']:.2f}]"
+            f"EAS {eas['mean']:.2f} [{eas['low']:.2f}, {eas['high']:.2f}]; minus neutral "
+            f"{e['mean']:+.2f} [{e['low']:.2f}, {e['high']:.2f}]"
         )
-        eas_outcome = verdict(e["low"], e["high"])
+        eas_outcome = _jointly(eas, e)
     name = f"paraphrase-transmission/{content}-{kind}"
     says = f"{WHAT[content]} (teacher with {teacher}, against the neutral teacher's)"
     moves = (
@@ -196,6 +200,14 @@ def optimizer_claim(
         "this project's question", setting, "; ".join(parts) + differ, seeds,
         "reproduced at toy scale" if clear else "not reproduced",
     )  # fmt: skip
+
+
+def _jointly(*intervals: Mapping[str, Any]) -> str:
+    """The verdict that all intervals share: each clear of zero on the same side, or none."""
+    ends = [x for interval in intervals for x in (interval["low"], interval["high"])]
+    if any(x is None or not np.isfinite(x) for x in ends):
+        return verdict(None, None)
+    return verdict(min(ends), max(ends))
 
 
 def _ends(interval: Mapping[str, Any]) -> str:

@@ -53,17 +53,47 @@ CLEAR = [[0.1, 0.12, 0.11, 0.1], [0.1, 0.11, 0.12, 0.1], [0.12, 0.1, 0.1, 0.11]]
         ([[0.4, 0.0, 0.0, 0.0]] * 3, "not reproduced"),
     ],
 )
-def test_a_claim_needs_both_intervals_clear_of_zero(effect, verdict):
+def test_a_claim_needs_the_intervals_over_questions_and_seeds_clear_of_zero(effect, verdict):
     assert claims_of(effect)[0]["verdict"] == verdict
+
+
+def test_several_traits_have_to_agree():
+    """Each clear over seeds and questions; together clear only where they point one way."""
+    both = [*OWL, Comparison("cat", "u:sp:cat", "u:neutral", "system-prompt:owl")]
+    for other, verdict in ((0.1, "reproduced at toy scale"), (-0.06, "not reproduced")):
+        cats = [
+            {**student("u:sp:cat", seed, []), "question_rate": [[other] * 4, [0.1] * 4]}
+            for seed in range(3)
+        ]
+        made = compared([*rows(CLEAR), *cats], both, **AXES)
+        of = made["adamw"]["pooled"]["seeds_and_questions"]
+        assert of["low"] > 0
+        said = transmission_claims("unrelated", "system-prompt", "a prompt", made, "here", 3)[0]
+        assert said["verdict"] == verdict and "over seeds and traits" in said["number"]
+
+
+def test_traits_that_go_opposite_ways_are_no_transmission_however_sure_each_is():
+    both = [Comparison(t, f"u:sp:{t}", "u:neutral", "system-prompt:owl") for t in ("cat", "owl")]
+    some = []
+    for seed in range(3):
+        some.append({**student("u:neutral", seed, [0.2] * 4), "question_rate": [[0.2] * 4] * 2})
+        for name, rate in (("cat", 0.15), ("owl", 0.3)):
+            row = student(f"u:sp:{name}", seed, [0.0] * 4, eas=-0.1)
+            some.append({**row, "question_rate": [[rate] * 4] * 2})
+    made = compared(some, both, **AXES)
+    transmitted, aligned = transmission_claims("unrelated", "sp", "a prompt", made, "here", 3)
+    assert "seeds and questions [2.5, 2.5], seeds and traits [-5.0, 10.0]" in transmitted["number"]
+    assert transmitted["verdict"] == "not reproduced"
+    assert aligned["verdict"] == "contradicted"  # against the shift, and against the neutral one
 
 
 def test_the_number_and_the_alignment_are_stated():
     transmitted, aligned = claims_of(CLEAR)
     assert "Delta(T-N) +10.8 points" in transmitted["number"]
-    assert "EAS 0.50; minus neutral +0.50" in aligned["number"]
+    assert "EAS 0.50 [0.50, 0.50]; minus neutral +0.50" in aligned["number"]
     assert aligned["verdict"] == "reproduced at toy scale"
     alike = claims_of(CLEAR, eas=0.5)[1]  # the neutral student is as aligned
-    assert "EAS 0.50; minus neutral +0.00" in alike["number"]
+    assert "EAS 0.50 [0.50, 0.50]; minus neutral +0.00" in alike["number"]
     assert alike["verdict"] == "not reproduced"
 
 
