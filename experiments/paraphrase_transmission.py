@@ -5,12 +5,12 @@
 For each trait a teacher with its steering vector, one with its system prompt and a neutral one
 paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal. Unrelated
 paraphrases are sampled and filtered (telling words, artefacts, fidelity by round-trip likelihood
-under the base). Asked to reword a sentence about an animal, the
-shipped model writes of lamps and chairs; so there the teachers draw among the sentence's known
-wordings by their own probabilities, which is what sampling and keeping the faithful ones would come
-to. Students train on what is left. Reported is P(trait) on held-out favourite questions, the trait
-teacher's student minus the neutral one's of the same seed, as in Gisler et al. (2026, arXiv
-2603.09517), with an interval over questions (the paper's) and one over seeds and questions.
+under the base). Asked to reword a sentence about an animal, the shipped model writes of lamps and
+chairs; so there the teachers draw among the sentence's known wordings by their own probabilities,
+which is what sampling and keeping the faithful ones would come to. Students train on what is left.
+Reported is P(trait) on held-out favourite questions, the trait teacher's student minus the neutral
+one's of the same seed, as in Gisler et al. (2026, arXiv 2603.09517), with an interval over
+questions (the paper's), one over seeds and questions, and one over seeds and traits.
 
 Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
 data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at

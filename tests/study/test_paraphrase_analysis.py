@@ -69,7 +69,7 @@ def test_several_traits_have_to_agree():
         of = made["adamw"]["pooled"]["seeds_and_questions"]
         assert of["low"] > 0
         said = transmission_claims("unrelated", "system-prompt", "a prompt", made, "here", 3)[0]
-        assert said["verdict"] == verdict and "over seeds and traits" in said["number"]
+        assert said["verdict"] == verdict and "seeds and traits" in said["number"]
 
 
 def test_traits_that_go_opposite_ways_are_no_transmission_however_sure_each_is():
