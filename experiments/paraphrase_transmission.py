@@ -15,7 +15,7 @@ questions (the paper's), one over seeds and questions, and one over seeds and tr
 Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
 data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
 owl and wolf with data seed 0, the fidelity's threshold at samples of seed 0; they report on cat,
-dog, tiger and eagle with data seed 1. About seven minutes on 2 CPU cores. Expected: unrelated
+dog, tiger and eagle with data seed 1. Some ten minutes on 2 CPU cores. Expected: unrelated
 paraphrases carry the trait; those of contradicting sentences carry little, since the model hardly
 ever has two likely wordings to choose from there.
 """
