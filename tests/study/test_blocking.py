@@ -46,6 +46,8 @@ def test_verdicts_are_those_of_the_intervals():
     assert found == {
         "transmits": yes, "project": yes, "inoculate": no, "project-blind": against,
         "inoculate-blind": yes, "drop-rows": yes, "drop-rows-blind": no,
+        "project-share": yes, "inoculate-share": no, "project-blind-share": against,
+        "inoculate-blind-share": yes,
         "project-keeps-the-task": yes, "inoculate-keeps-the-task": against,
     }  # fmt: skip
 
