@@ -11,6 +11,8 @@ from subliminal_jax.training.adapters import LoRA, Vector
 
 EXPERIMENTS = find_experiments(experiments_folder())
 WITHOUT_PRESETS = {"train-shipped-model", "optimizer-comparison"}
+# Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
+OF_NO_PAPER = {"audit", "audit-benchmark", "steering-bridge"}
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - WITHOUT_PRESETS))
@@ -18,7 +20,8 @@ def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name, tmp_path
     module = load_experiment(EXPERIMENTS[name])
     known = {field.name: field for field in dataclasses.fields(module.Config)}
     assert next(iter(presets(module))) == "toy"
-    assert any(preset.startswith("paper-") for preset in presets(module))
+    from_paper = any(preset.startswith("paper-") for preset in presets(module))
+    assert from_paper != (name in OF_NO_PAPER)
     assert known["preset"].default == "toy"
     for preset, values in presets(module).items():
         assert values.keys() <= known.keys(), preset
