@@ -21,8 +21,9 @@ DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-row
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo $(DEMO)
 
+# Two processes, a file to each: half of the time goes into compiling, which one core does.
 test: $(VENV)/.stamp-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .
