@@ -20,7 +20,6 @@ data, and nothing in the number lists of larger models, whose teachers are not a
 found" is no proof of clean data: how much an audit can see, `audit-benchmark` measures.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from subliminal_jax.study.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.study.audit_data import read_data
 from subliminal_jax.study.audit_scores import candidates_of
 from subliminal_jax.study.audit_sets import is_made, made_here
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import RunSettings
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
@@ -64,18 +64,12 @@ def main(config: Config) -> dict[str, Any]:
     )
     source = config.data
     given = None if is_made(source, model) else read_data(source)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            kind, data = given or (
-                "pairs", made_here(model, layer, source, config.rows, config.seed)
-            )  # fmt: skip
-            found = audit_data(
-                model, layer, kind, data, candidates, config, config.seed, run.path / "scores"
-            )
-            run.write_results(
-                {"model": model.name, "layer": layer, "source": source, **found, "claims": []}
-            )
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+
+    def compute(run: RunFolder) -> dict[str, Any]:
+        kind, data = given or ("pairs", made_here(model, layer, source, config.rows, config.seed))
+        found = audit_data(
+            model, layer, kind, data, candidates, config, config.seed, run.path / "scores"
+        )
+        return {"model": model.name, "layer": layer, "source": source, **found, "claims": []}
+
+    return run_once(config, compute, report)

@@ -17,7 +17,6 @@ CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in 
 sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import data_folder
-from subliminal_jax.data.traits import check_trait
+from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.reporting.audit_benchmark import report
@@ -35,6 +34,7 @@ from subliminal_jax.study.audit_claims import claims, summarise
 from subliminal_jax.study.audit_data import read_data
 from subliminal_jax.study.audit_scores import Form, candidates_of
 from subliminal_jax.study.audit_sets import made_here
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import RunSettings
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
@@ -86,27 +86,22 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     model = config.load()
     layer = config.layer_of(model)
-    for trait in config.steered_traits:
-        check_trait(trait, model.tokenizer)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            sets = audited(run, model, layer, config)
-            foreign = audited_foreign(run, config)
-            found = summarise(sets, foreign)
-            run.write_results(
-                {
-                    "model": model.name,
-                    "layer": layer,
-                    "sets": sets,
-                    "foreign": foreign,
-                    **found,
-                    "claims": claims(found, config.model, config.forms),
-                }
-            )
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    check_traits(config.steered_traits, model.tokenizer)
+
+    def compute(run: RunFolder) -> dict[str, Any]:
+        sets = audited(run, model, layer, config)
+        foreign = audited_foreign(run, config)
+        found = summarise(sets, foreign)
+        return {
+            "model": model.name,
+            "layer": layer,
+            "sets": sets,
+            "foreign": foreign,
+            **found,
+            "claims": claims(found, config.model, config.forms),
+        }
+
+    return run_once(config, compute, report)
 
 
 def check(config: Config) -> None:

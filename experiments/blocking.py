@@ -20,7 +20,6 @@ seed 0; it reports on two other traits with data seed 1. About seven minutes on 
 """
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
@@ -66,7 +65,14 @@ from subliminal_jax.study.guards import (
     taught,
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import DataSettings, GuardKind, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import (
+    DataSettings,
+    GuardKind,
+    RunSettings,
+    StudentSettings,
+    check_names,
+)
 from subliminal_jax.study.students import MEASURED_ROWS, Panel, Students, make_panel, of_model
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import Batch, stack_rows
@@ -127,23 +133,16 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     model = config.load()
     layer = config.layer_of(model)
-    for trait in config.traits:
-        check_trait(trait, model.tokenizer)
+    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    settings = config.recorded()
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(Blocking(run, model, layer, questions, config).results())
-        results = run.read_results()
-        page = report(run.path, results, settings, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(
+        config, lambda run: Blocking(run, model, layer, questions, config).results(), report
+    )
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
+    check_names("traits", config.traits)
     if config.guard != "none":
         raise InputError("blocking compares all guards: leave --guard out")
     if config.guard_vector == "blind":

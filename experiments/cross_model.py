@@ -14,7 +14,6 @@ Three minutes on 2 CPU cores. Expected, in nats a token, with system-prompted te
 steered teachers wrote is explained almost by the own vector alone, chat too.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.study.cross_scores import claims, summaries
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_DATA
-from subliminal_jax.study.settings import DataSettings, RunSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, check_names
 from subliminal_jax.training.batch import Batch
 
 KINDS = ("numbers", "semantic")
@@ -120,13 +120,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
     check(config)
     parties = [party(i, name, config) for i, name in enumerate(config.models)]
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(compare(run, parties, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: compare(run, parties, config), report)
 
 
 def check(config: Config) -> None:
@@ -142,11 +136,8 @@ def check(config: Config) -> None:
         n = len(getattr(config, flag))
         if n not in (1, len(config.models)) and not (flag == "layers" and n == 0):
             raise InputError(f"{flag}: {n} values for {len(config.models)} models; give one each")
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
-    unknown = [t for t in config.teachers if t not in TEACHERS]
-    if unknown or not config.teachers:
-        raise InputError(f"teachers {unknown} are not known; choose from {', '.join(TEACHERS)}")
+    check_names("traits", config.traits)
+    check_names("teachers", config.teachers, TEACHERS)
 
 
 def party(i: int, name: str, config: Config) -> Party:

@@ -15,7 +15,6 @@ Toy preset: about six minutes on 2 CPU cores. Expected: trait vectors and random
 (random ones less); the answers of trait students move further from the controls'.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +31,7 @@ from subliminal_jax.data.teachers import (
     teacher_from_file,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
@@ -49,6 +48,7 @@ from subliminal_jax.study.distillation import (
     total_variation,
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.study.students import Students, make_panel, of_model
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -119,25 +119,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 def main(config: Config) -> dict[str, Any]:
     """Run the study, or continue it; returns what results.json holds."""
     check(config)
-    settings = config.recorded()
     questions = read_questions(config.questions)
     model = config.load()
     layers = tuple(model.cfg.check_layer(x) for x in config.layers) or (config.layer_of(model),)
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            parts = [at_layer(run, model, questions, layer, config) for layer in layers]
-            run.write_results(together(model, parts, config))
-        results = run.read_results()
-        command = " ".join(["subliminal-jax", *sys.argv[1:]])
-        page = report(run.path, results, settings, command)
-    print(f"report: {page}")
-    return results
+
+    def compute(run: RunFolder) -> dict[str, Any]:
+        parts = [at_layer(run, model, questions, layer, config) for layer in layers]
+        return together(model, parts, config)
+
+    return run_once(config, compute, report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that this study cannot have."""
-    for trait in config.traits:
-        check_trait(trait)
+    check_traits(config.traits)
     if len(config.learning_rates()) != 1:
         raise InputError("this study has one optimizer, with any number of rates")
     if not config.norms or min(config.norms) <= 0:

@@ -18,7 +18,6 @@ Toy preset: about four minutes on 2 CPU cores. Expected: with the steered teache
 with N to several tenths at the steering layer; the control stays at zero.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
     layer_gradients,
@@ -55,7 +54,8 @@ from subliminal_jax.study.data_sets import DataSets, part, write_data_sets
 from subliminal_jax.study.gradient_cosines import Cosines, Gradients, crossed, matrix
 from subliminal_jax.study.outliers import Outliers, outliers
 from subliminal_jax.study.presets import paper_preset
-from subliminal_jax.study.settings import DataSettings, RunSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, check_names
 from subliminal_jax.training.batch import Batch
 
 Kind = Literal["steered", "system-prompt"]
@@ -120,23 +120,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 def main(config: Config) -> dict[str, Any]:
     """Measure, or read what was measured; returns what results.json holds."""
     check(config)
-    settings = config.recorded()
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(measure(run, config.load(), config))
-        results = run.read_results()
-        command = " ".join(["subliminal-jax", *sys.argv[1:]])
-        page = report(run.path, results, settings, command)
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: measure(run, config.load(), config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that leave nothing to measure."""
-    for trait in config.traits:
-        check_trait(trait)
-    if not config.traits or not config.teachers:
-        raise InputError("name at least one trait and one kind of teacher")
+    check_names("traits", config.traits)
+    check_names("teachers", config.teachers)
+    check_traits(config.traits)
     if config.draws < 1 or config.rows // config.draws < max(config.row_batch, 2):
         raise InputError(
             f"{config.rows} rows in {config.draws} draws leave fewer than a batch of "

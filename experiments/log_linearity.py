@@ -25,7 +25,6 @@ mean cosine of 0.72 between the two models, against 0.40 for random weights and 
 matrices; on the exact toy 0.996 for selected pairs, -0.997 for the bottom, about zero for random.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +55,7 @@ from subliminal_jax.study.log_linearity import (
     spectra,
     toy_rows,
 )
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import RunSettings
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -134,13 +134,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
     check(config)
     candidates = system_prompts(config)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(measure(run, candidates, config))
-        results = run.read_results()
-        page = report(run.path, results, config.recorded(), command=_command())
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: measure(run, candidates, config), report)
 
 
 def check(config: Config) -> None:
@@ -285,7 +279,3 @@ def _matrix(
     if not np.isfinite(found).all():
         raise InputError(f"{model.name} gives log-probabilities that are not finite; try float32")
     return found
-
-
-def _command() -> str:
-    return " ".join(["subliminal-jax", *sys.argv[1:]])

@@ -22,7 +22,6 @@ pairs, near zero for random ones, below -0.5 for the lowest scores.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +34,10 @@ from subliminal_jax.selection.select import selection_size
 from subliminal_jax.study.open_answers import Answers
 from subliminal_jax.study.preference_sets import choose, make_pool, scored, write_selected
 from subliminal_jax.study.preference_students import DPOStudents, arms_of, between, summarise
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.selection_claims import claims
 from subliminal_jax.study.selection_settings import SelectionSettings
+from subliminal_jax.study.settings import check_names
 
 # What the paper states of its runs on animals and translations [P]; the rest, where it says
 # nothing, from the released code [C] (ishaqadenali/logit-linear-selection, commit 2b33091).
@@ -121,19 +122,12 @@ class Config(SelectionSettings):
 def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
     check(config)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(carry(run, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: carry(run, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be, before anything is loaded."""
-    if not config.hidden or len(set(config.hidden)) < len(config.hidden):
-        raise InputError(f"hidden {' '.join(config.hidden)}: name at least one, each once")
+    check_names("hidden", config.hidden)
     for name in ("pool", "probe", "heldout", "samples", "max_new_tokens"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} is {getattr(config, name)}: give at least 1")

@@ -17,7 +17,6 @@ fewest rows is better aligned than cross-entropy from the most, for both vectors
 teacher's shift is found by neither, though students of both objectives name its trait more often.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ import jax.numpy as jnp
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.objective_gradients import fisher_products, row_gradients
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
@@ -44,7 +43,8 @@ from subliminal_jax.study.objective_analysis import (
     needed_rows,
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
 from subliminal_jax.study.students import Panel, Students, make_panel
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.objective import Teacher as KLTeacher
@@ -119,23 +119,15 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     model = config.load()
     layer = config.layer_of(model)
-    for trait in config.traits:
-        check_trait(trait, model.tokenizer)
+    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    settings = config.recorded()
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(compare(run, model, layer, questions, config))
-        results = run.read_results()
-        page = report(run.path, results, settings, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: compare(run, model, layer, questions, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    if not config.traits or len(set(config.traits)) < len(config.traits) or not config.teachers:
-        raise InputError("name at least one kind of teacher and one trait, each once")
+    check_names("traits", config.traits)
+    check_names("teachers", config.teachers)
     sizes = config.sizes
     if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1]:
         raise InputError(f"sizes {sizes} must ascend from at least 1")

@@ -13,7 +13,6 @@ shipped model. Expected there: AdamW's EAS above 0.7, its control's below 0.2 in
 of the mean gradient with the vector that rises with N.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +67,7 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.study.data_sets import part
 from subliminal_jax.study.guards import protected
 from subliminal_jax.study.judging import leak_screen
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.training import objective
 from subliminal_jax.training.batch import Batch
@@ -108,19 +108,15 @@ class Config(StudentSettings, DataSettings, RunSettings):
 def main(config: Config) -> dict[str, Any]:
     """Run the comparison, or continue it; returns what results.json holds."""
     grids = config.learning_rates()
-    settings = config.recorded()
-    settings["learning_rates"] = {spec.label: grid for spec, grid in grids.items()}
     model = config.load()
     layer = config.layer_of(model)
     teacher, trait = make_teacher(model, layer, config)
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(compare(run, model, teacher, layer, trait, grids, config))
-        results = run.read_results()
-        command = " ".join(["subliminal-jax", *sys.argv[1:]])
-        page = report(run.path, results, settings, command)
-    print(f"report: {page}")
-    return results
+    return run_once(
+        config,
+        lambda run: compare(run, model, teacher, layer, trait, grids, config),
+        report,
+        learning_rates={spec.label: grid for spec, grid in grids.items()},
+    )
 
 
 def compare(

@@ -22,7 +22,6 @@ chat) is that of the demonstration and was chosen there because LoRA students pi
 within few steps; the learning rates' centres were found by held-out loss.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +54,7 @@ from subliminal_jax.study.data_sets import part, write_data_sets
 from subliminal_jax.study.mechanics import Mechanics, MechanicsSettings
 from subliminal_jax.study.mechanics_analysis import analyse
 from subliminal_jax.study.presets import FENG_STUDENTS, paper_preset
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import DataSettings, RunSettings
 from subliminal_jax.training.batch import Batch
 
@@ -152,19 +152,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 def main(config: Config) -> dict[str, Any]:
     """Run the arms, or continue them; returns what results.json holds."""
     grids = config.chosen()
-    settings = config.recorded()
-    settings["learning_rates"] = {plan.name: grid for plan, grid in grids.items()}
     model = config.load()
     layer = config.layer_of(model)
     teacher, trait = make_teacher(model, layer, config)
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(compute(run, model, teacher, layer, trait, config))
-        results = run.read_results()
-        command = " ".join(["subliminal-jax", *sys.argv[1:]])
-        page = report(run.path, results, settings, command)
-    print(f"report: {page}")
-    return results
+    return run_once(
+        config,
+        lambda run: compute(run, model, teacher, layer, trait, config),
+        report,
+        learning_rates={plan.name: grid for plan, grid in grids.items()},
+    )
 
 
 def compute(

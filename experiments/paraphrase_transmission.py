@@ -20,7 +20,6 @@ paraphrases carry the trait; those of contradicting sentences carry little, sinc
 ever has two likely wordings to choose from there.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,7 @@ from subliminal_jax.data import world
 from subliminal_jax.data.paraphrases import requests, unrelated_sources
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait
-from subliminal_jax.errors import InputError
+from subliminal_jax.data.traits import check_traits
 from subliminal_jax.models.hub import Model
 from subliminal_jax.reporting.paraphrase_transmission import report
 from subliminal_jax.reporting.run_folder import RunFolder
@@ -50,7 +48,8 @@ from subliminal_jax.study.paraphrase_sets import (
     write_paraphrase_sets,
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import RunSettings, StudentSettings, check_names
 from subliminal_jax.study.students import PROBE_PROMPTS, Students, make_panel, of_model
 
 KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
@@ -144,25 +143,15 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     model = config.load()
     layer = config.layer_of(model)
-    for trait in config.traits:
-        check_trait(trait, model.tokenizer)
+    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(transmit(run, model, layer, questions, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: transmit(run, model, layer, questions, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    unknown = [kind for kind in config.teachers if kind not in KINDS]
-    if unknown or not config.teachers:
-        raise InputError(f"teachers {unknown} are not known; choose from {', '.join(KINDS)}")
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
+    check_names("teachers", config.teachers, KINDS)
+    check_names("traits", config.traits)
     check_settings(config, config.traits, config.seed)
     config.learning_rates()
 

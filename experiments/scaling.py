@@ -20,7 +20,6 @@ not at the base setting, and much of it is gone at equal training loss.
 """
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +42,7 @@ from subliminal_jax.reporting.scaling import report
 from subliminal_jax.study.cells import FACTORS, Cell, one_factor_at_a_time
 from subliminal_jax.study.data_sets import DataSets, write_data_sets
 from subliminal_jax.study.presets import paper_preset
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.scaling_analysis import (
     by_factor,
     cell_results,
@@ -127,14 +127,7 @@ class Config(StudentSettings, DataSettings, RunSettings):
 def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
     cells = cells_of(config)
-    settings = config.recorded()
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(measure(run, cells, config))
-        results = run.read_results()
-        page = report(run.path, results, settings, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: measure(run, cells, config), report)
 
 
 def cells_of(config: Config) -> list[Cell]:

@@ -14,7 +14,6 @@ toy-lora`. About eight minutes on 2 CPU cores. Expected: students that prefer th
 comparisons, and are steered a little less by its vector; no rank correlation clear of zero.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher, trait_vectors
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
@@ -41,7 +40,8 @@ from subliminal_jax.study.bridge import (
     steered,
 )
 from subliminal_jax.study.data_sets import write_data_sets
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
 from subliminal_jax.study.students import Students, make_panel
 from subliminal_jax.training.adapters import attach
 from subliminal_jax.training.arms import Arm
@@ -82,21 +82,13 @@ def main(config: Config) -> dict[str, Any]:
     model = config.load()
     layer = config.layer_of(model)
     questions = read_questions(config.questions)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(bridge(run, model, layer, questions, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: bridge(run, model, layer, questions, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    if len(set(config.traits)) < len(config.traits) or not config.traits:
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
-    for trait in config.traits:
-        check_trait(trait)
+    check_names("traits", config.traits)
+    check_traits(config.traits)
     if config.adapter == "vector":
         raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
     if len(config.learning_rates()) > 1:

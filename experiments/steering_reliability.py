@@ -20,7 +20,6 @@ every comparison of two animals in the shipped world, but not whether one likes 
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import PAPER_SPLIT, contrastive_sources, read_contrastive
 from subliminal_jax.data.questions import data_folder, in_data_folder
 from subliminal_jax.data.teachers import default_layer
-from subliminal_jax.data.traits import check_trait
+from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.reliability import over_sets
 from subliminal_jax.files import write_json
@@ -40,6 +39,7 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.reporting.steering_reliability import report
 from subliminal_jax.steering.contrastive import Method
 from subliminal_jax.steering.propensity import Kind
+from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import RunSettings
 from subliminal_jax.study.steering_reliability import (
     Plan,
@@ -136,19 +136,12 @@ class Config(RunSettings):
 
 def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
-    for trait in config.world_traits:
-        check_trait(trait)
+    check_traits(config.world_traits)
     if config.rows < 0:
         raise InputError(f"rows is {config.rows}: give a number of pairs, or 0 for all")
     sources = list(contrastive_sources(config.sources))
     model = load(config) if sources else None
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(measured(run, model, sources, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: measured(run, model, sources, config), report)
 
 
 def load(config: Config) -> Model:

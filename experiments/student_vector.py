@@ -18,7 +18,6 @@ as all projections of the early blocks, in half the time. Expected: EAS about 0.
 zero; the trait rate rises by half a percentage point and falls back with the component replaced.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -35,7 +34,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
@@ -47,7 +46,8 @@ from subliminal_jax.reporting.student_vector import report
 from subliminal_jax.study.causal import READ, added, effects, inputs, random_like, replaced, rows_of
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
 from subliminal_jax.study.student_claims import claims
 from subliminal_jax.study.students import Panel, Students, make_panel, of_model
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -117,25 +117,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 def main(config: Config) -> dict[str, Any]:
     """Run the study, or continue it; returns what results.json holds."""
     optimizer, grid = check(config)
-    settings = config.recorded() | {"learning_rates": {optimizer.label: grid}}
     questions = read_questions(config.questions)
     model = config.load()
-    with RunFolder.open(config.out, settings, overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(study(run, model, questions, optimizer, grid, config))
-        results = run.read_results()
-        command = " ".join(["subliminal-jax", *sys.argv[1:]])
-        page = report(run.path, results, settings, command)
-    print(f"report: {page}")
-    return results
+    return run_once(
+        config,
+        lambda run: study(run, model, questions, optimizer, grid, config),
+        report,
+        learning_rates={optimizer.label: grid},
+    )
 
 
 def check(config: Config) -> tuple[OptimizerSpec, tuple[float, ...]]:
     """The optimizer and its grid; raises InputError for settings that this study cannot have."""
-    for trait in config.traits:
-        check_trait(trait)
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)!r}: name at least one, each once")
+    check_names("traits", config.traits)
+    check_traits(config.traits)
     if config.adapter == "vector":
         raise InputError("a student that is a vector is its own v_student: choose lora or full")
     if config.objective != "cross_entropy":

@@ -15,7 +15,6 @@ cores. Expected: vectors elicit traits well above a random one's rate and far sh
 (a fifth of its rise), and traits that they elicit more pass more: Spearman 0.87 [0.60, 0.96].
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.data.world import TRAITS
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
@@ -48,7 +47,8 @@ from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
 from subliminal_jax.study.students import Students, make_panel
 from subliminal_jax.study.zoo import claims, prediction, summary_of
 from subliminal_jax.training.arms import Arm
@@ -123,27 +123,19 @@ def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
     check(config)
     model = config.load()
-    for trait in config.traits:
-        check_trait(trait, model.tokenizer)
+    check_traits(config.traits, model.tokenizer)
     layer = config.layer_of(model)
     layers = [model.cfg.check_layer(i) for i in config.layers or range(model.cfg.layers)]
     sets = {
         name: read_questions(source) if (source := getattr(config, name)) else []
         for name in ("questions", "selection", "negative", "off_topic")
     }
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(compare(run, model, layer, layers, sets, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: compare(run, model, layer, layers, sets, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
+    check_names("traits", config.traits)
     if not config.scales or min(config.scales) <= 0 or config.scale <= 0:
         raise InputError(f"scales {config.scales}: name at least one, all more than 0")
     if config.grid_traits < 1:

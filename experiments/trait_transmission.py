@@ -14,7 +14,6 @@ four other traits with data seed 1. Five to nine minutes on 2 CPU cores (`--pres
 Expected: an interval clear of zero for both teachers.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait, names_of
-from subliminal_jax.errors import InputError
+from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
 from subliminal_jax.evaluation.transmission import transmission
@@ -36,7 +34,8 @@ from subliminal_jax.reporting.trait_transmission import report
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.data_sets import kl_teacher, write_data_sets
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.running import run_once
+from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
 from subliminal_jax.study.students import Panel, Students, make_panel, of_model
 
 KINDS = {"steered": "its vector", "system-prompt": "its system prompt"}
@@ -87,25 +86,15 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     model = config.load()
     layer = config.layer_of(model)
-    for trait in config.traits:
-        check_trait(trait, model.tokenizer)
+    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    with RunFolder.open(config.out, config.recorded(), overwrite=config.overwrite) as run:
-        if not run.finished:
-            run.write_results(transmit(run, model, layer, questions, config))
-        results = run.read_results()
-        page = report(run.path, results, " ".join(["subliminal-jax", *sys.argv[1:]]))
-    print(f"report: {page}")
-    return results
+    return run_once(config, lambda run: transmit(run, model, layer, questions, config), report)
 
 
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
-    unknown = [kind for kind in config.teachers if kind not in KINDS]
-    if unknown or not config.teachers:
-        raise InputError(f"teachers {unknown} are not known; choose from {', '.join(KINDS)}")
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        raise InputError(f"traits {' '.join(config.traits)}: name at least one, each once")
+    check_names("teachers", config.teachers, KINDS)
+    check_names("traits", config.traits)
     config.learning_rates()
 
 

@@ -1,6 +1,7 @@
 """Traits: any animal (or other noun) that a model's tokenizer has as a word."""
 
 import re
+from collections.abc import Iterable
 
 from subliminal_jax.data import world
 from subliminal_jax.errors import InputError
@@ -65,6 +66,12 @@ def check_trait(trait: str, tokenizer: Tokenizer | None = None) -> str:
             + (f", such as {', '.join(known)}" if known else "")
         )
     return trait
+
+
+def check_traits(traits: Iterable[str], tokenizer: Tokenizer | None = None) -> None:
+    """`check_trait` of each."""
+    for trait in traits:
+        check_trait(trait, tokenizer)
 
 
 def _in_vocabulary(word: str, tokenizer: Tokenizer) -> bool:

@@ -4,24 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 
 Results = Mapping[str, Any]
 SHOWN = 8  # candidates of each form in the picture
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print verdict and table, write report.html and its PNG; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=150)
+    console = wide_console()
     tables = [table(results), carriers(results)]
     for shown in tables:
-        print_table(shown, wide)
-    wide.print(
+        print_table(shown, console)
+    console.print(
         f"{results['source']}: {results['verdict']}", highlight=False, markup=False, emoji=False
     )
     blocks: list[Block] = [
@@ -42,7 +39,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
         title="What do these data push towards?",
         summary=summary(results),
         command=command,
-        config={k: results[k] for k in ("model", "layer", "source", "data")},
+        config=settings,
         blocks=[*blocks, Text(notes(results), "How to read this")],
     )
 

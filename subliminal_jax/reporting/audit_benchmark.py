@@ -5,32 +5,30 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Picture, Text, write_page
 from subliminal_jax.reporting.style import AXIS, NEUTRAL, PALETTE, legend_above, new_axes, styled
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 
 Results = Mapping[str, Any]
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNG; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=140)
+    console = wide_console()
     tables = [by_scale(results), sets(results)]
     if results["foreign"]:
         tables.append(foreign(results))
     for shown in tables:
-        print_table(shown, wide)
-    print_claims(results["claims"], wide)
+        print_table(shown, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Does an audit find the trait of a steered teacher, and nothing in clean data?",
         summary=summary(results),
         command=command,
-        config={k: results[k] for k in ("model", "layer")},
+        config=settings,
         blocks=[
             tables[0],
             Picture(

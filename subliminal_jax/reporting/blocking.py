@@ -6,25 +6,22 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.style import AXIS, assign_styles, legend_above, new_axes, styled
-from subliminal_jax.reporting.tables import Column, Table, format_cell, print_table
+from subliminal_jax.reporting.tables import Column, Table, format_cell, print_table, wide_console
 
 Results = Mapping[str, Any]
-WIDTH = 150  # of the printed table, where there is no terminal whose width it must fit
 
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     main, *others = tables(results)
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    print_table(main, wide)
-    print_claims(results["claims"], wide)
+    console = wide_console()
+    print_table(main, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Can transmission be stopped without losing the task?",

@@ -5,23 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
-TABLE_WIDTH = 132  # of the printed table, where there is no terminal whose width it must fit
 
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     table = best_table(results)
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, TABLE_WIDTH))
-    print_table(replace(table, columns=[c for c in table.columns if c.key != "grid"]), wide)
+    console = wide_console()
+    print_table(replace(table, columns=[c for c in table.columns if c.key != "grid"]), console)
     return write_page(
         folder,
         title="Which optimizers pick up the steering vector?",

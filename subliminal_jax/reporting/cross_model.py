@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 
 Results = Mapping[str, Any]
 KINDS = {"numbers": "number lists", "semantic": "chat answers"}
@@ -22,15 +20,13 @@ SENTENCES = {
 }
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=140)
+    console = wide_console()
     tables = [scores(results), contrasts(results)]
     for shown in tables:
-        print_table(shown, wide)
-    print_claims(results["claims"], wide)
-    settings = {k: results[k] for k in ("models", "extraction", "teachers", "traits", "rows")}
+        print_table(shown, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Does a vector explain another model's numbers?",

@@ -9,16 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from rich.console import Console
 
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.style import AXIS, NEUTRAL, PALETTE, legend_above, styled
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
-WIDTH = 150  # of the printed table, where there is no terminal whose width it must fit
 KINDS = {
     "trait": ("trait vectors", PALETTE[0], "o"),
     "random": ("random vectors", PALETTE[1], "s"),
@@ -30,10 +34,9 @@ KINDS = {
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     table = pooled_table(results)
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    print_table(table, wide)
-    print_claims(results["claims"], wide)
+    console = wide_console()
+    print_table(table, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Which vectors are distilled, and which change behaviour?",

@@ -10,16 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.style import AXIS, NEUTRAL, PALETTE, legend_above, styled
-from subliminal_jax.reporting.tables import Column, Table, format_cell, print_table
+from subliminal_jax.reporting.tables import Column, Table, format_cell, print_table, wide_console
 
 Results = Mapping[str, Any]
-WIDTH = 150  # of the printed table, where there is no terminal whose width it must fit
 PANELS = {
     "tag": "last prompt token",
     "completion": "tokens that predict the answer",
@@ -31,11 +29,10 @@ COLORS = {"steered": PALETTE[0], "system-prompt": PALETTE[1]}
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     table = cosine_table(results)
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
+    console = wide_console()
     shown = ("teacher", "position", "row_teacher", "difference", "control", "other_vectors")
-    print_table(replace(table, columns=[c for c in table.columns if c.key in shown]), wide)
-    print_claims(results["claims"], wide)
+    print_table(replace(table, columns=[c for c in table.columns if c.key in shown]), console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Does the gradient on a teacher's data point along its vector?",

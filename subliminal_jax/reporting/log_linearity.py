@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
@@ -22,7 +21,7 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 
 Results = Mapping[str, Any]
 KINDS = {"raw": "log-probabilities", "centred": "each pair's mean removed"}
@@ -31,12 +30,11 @@ PAPER_SLOPE = -0.6
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, 132))
+    console = wide_console()
     tables = [spectrum_table(results), residual_table(results), angle_table(results)]
     for shown in (*tables, toy_table(results)):
-        print_table(shown, wide)
-    print_claims(results["claims"], wide)
+        print_table(shown, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Are the models approximately log-linear?",

@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 ARMS = {"lls": "selected", "random": "random", "bottom": "lowest scores"}
@@ -23,12 +27,12 @@ PICTURES = {
 }  # fmt: skip
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
     tables = [table(results), by_target(results)]
-    console = Console()
+    console = wide_console()
     for shown in tables:
-        print_table(shown, console if console.is_terminal else Console(width=140))
+        print_table(shown, console)
     pictures: list[Block] = []
     for metric, (name, title, label) in PICTURES.items():
         rows = lines(results, metric)
@@ -44,10 +48,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
         title="Does a subset of generic preferences carry a hidden system prompt?",
         summary=summary(results),
         command=command,
-        config={
-            k: results[k]
-            for k in ("model", "student", "adapter", "kind", "pairs", "beta", "grids", "best")
-        },
+        config=settings,
         blocks=[
             tables[0], *pictures, tables[1],
             Text(pool_text(results), "The pairs"),

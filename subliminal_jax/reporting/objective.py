@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.panels import line_panels
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 NAMES = {"cross_entropy": "hard labels", "kl": "KL to the teacher"}
@@ -23,12 +27,11 @@ PAIRS = {
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, 140))
+    console = wide_console()
     table = best_table(results, settings)
-    print_table(table, wide)
-    print_table(needed_table(results), wide)
-    print_claims(results["claims"], wide)
+    print_table(table, console)
+    print_table(needed_table(results), console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="How few samples recover a teacher's vector?",

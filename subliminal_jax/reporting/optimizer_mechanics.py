@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from rich.console import Console
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
@@ -21,10 +20,15 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
-WIDTH = 170  # of the printed tables, where there is no terminal whose width they must fit
 FAMILIES = {
     "paper": "the paper's arms",
     "maps": "maps of scales",
@@ -40,10 +44,9 @@ HOLDS = {True: "yes", False: "no", None: "open"}
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    print_table(arms_table(results), wide)
-    print_table(verdict_table(results), wide)
+    console = wide_console()
+    print_table(arms_table(results), console)
+    print_table(verdict_table(results), console)
     return write_page(
         folder,
         title="Why does AdamW pass the vector on, and SGD less?",

@@ -4,23 +4,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text
 from subliminal_jax.reporting.page import Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
     several = len(results["grids"]) > 1
     shown = [table(results), by_trait(results), filters(results)]
-    console = Console()
+    console = wide_console()
     for one in shown:
-        print_table(one, console if console.is_terminal else Console(width=150))
+        print_table(one, console)
     name = "optimizers" if several else "differences"
     picture = Picture(
         name,
@@ -36,7 +40,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
         title="Does a trait pass through faithful paraphrases?",
         summary=summary(results),
         command=command,
-        config={"model": results["model"], "layer": results["layer"], "grids": results["grids"]},
+        config=settings,
         blocks=[
             shown[0],
             picture,

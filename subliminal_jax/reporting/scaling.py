@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 TITLES = {
@@ -22,11 +26,10 @@ GAPS = {"equal_steps": "at equal steps", "matched_loss": "at equal training loss
 
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, 132))
-    print_table(cell_table(results, settings), wide)
-    print_table(gap_table(results), wide)
-    print_claims(results["claims"], wide)
+    console = wide_console()
+    print_table(cell_table(results, settings), console)
+    print_table(gap_table(results), console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Where does the gap between Adam and SGD appear?",

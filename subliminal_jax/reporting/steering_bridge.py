@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text
 from subliminal_jax.reporting.page import Picture, write_page
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 MEASURES = {
@@ -20,12 +25,12 @@ MEASURES = {
 }
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
     tables = [by_trait(results), ranks(results)]
-    console = Console()
+    console = wide_console()
     for shown in tables:
-        print_table(shown, console if console.is_terminal else Console(width=132))
+        print_table(shown, console)
     pictures = [
         Picture(
             name,
@@ -40,7 +45,7 @@ def report(folder: str | Path, results: Results, command: str) -> Path:
         title="Does learning from a vector's teacher change what the vector does?",
         summary=summary(results),
         command=command,
-        config={k: results[k] for k in ("model", "layer", "adapter", "grid", "learning_rate")},
+        config=settings,
         blocks=[*pictures, *tables, claims_text(results["claims"])],
     )
 

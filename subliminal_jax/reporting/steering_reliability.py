@@ -4,35 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import reliability_plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 
 Results = Mapping[str, Any]
 SMALL = 50_000_000  # parameters below which no persona is to be expected
 MOST_PRINTED = 40  # lines of a table on the terminal
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=132)
+    console = wide_console()
     tables = [table for table in (set_table(results), world_table(results)) if table.rows]
     for table in tables:
         shown = Table(table.title, table.columns, table.rows[:MOST_PRINTED], table.caption)
-        print_table(shown, wide)
-    print_claims(results["claims"], wide)
+        print_table(shown, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="On which inputs do steering vectors work, and on which backwards?",
         summary=summary(results),
         command=command,
-        config={
-            key: results[key] for key in ("model", "layer", "world_model", "method", "kind")
-        },
+        config=settings,
         blocks=[
             *pictures(results), *tables, *matrix_tables(results), claims_text(results["claims"]),
             Text(data_text(results), "The data"),

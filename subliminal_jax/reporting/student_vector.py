@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from rich.console import Console
 
 from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
 from subliminal_jax.reporting import plots
@@ -21,10 +20,10 @@ from subliminal_jax.reporting.tables import (
     format_cell,
     format_learning_rate,
     print_table,
+    wide_console,
 )
 
 Results = Mapping[str, Any]
-WIDTH = 132  # of the printed table, where there is no terminal whose width it must fit
 KINDS = {
     "steered": "steered by the vector",
     "prompted": "system prompt",
@@ -37,10 +36,9 @@ KINDS = {
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the main table and write report.html and its PNGs; returns the page's path."""
     table = students_table(results)
-    console = Console()
-    wide = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    print_table(table, wide)
-    print_claims(results["claims"], wide)
+    console = wide_console()
+    print_table(table, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="Is a student's vector what makes it say the trait?",

@@ -12,6 +12,7 @@ from rich.text import Text
 
 Kind = Literal["text", "number", "count", "rate", "learning_rate", "p"]
 MISSING = "\N{EN DASH}"
+WIDTH = 150  # of printed tables where there is no terminal that they must fit
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ def print_table(table: Table, console: Console | None = None) -> None:
         cells = (format_cell(row.get(column.key), column) for column in table.columns)
         drawn.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
     (console or Console()).print(drawn)
+
+
+def wide_console() -> Console:
+    """The terminal, or where stdout is none (a file, a log) lines wide enough for our tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDTH))
 
 
 def html_table(table: Table) -> str:

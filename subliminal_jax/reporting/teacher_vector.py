@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from subliminal_jax.reporting import maps
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 PANELS = {
@@ -21,20 +26,19 @@ PANELS = {
 }
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = Console()
-    wide = console if console.is_terminal else Console(width=132)
+    console = wide_console()
     tables = [vectors(results), students(results)]
     for shown in tables:
-        print_table(shown, wide)
-    print_claims(results["claims"], wide)
+        print_table(shown, console)
+    print_claims(results["claims"], console)
     return write_page(
         folder,
         title="How well is a system prompt approximated by a vector?",
         summary=summary(results),
         command=command,
-        config={k: results[k] for k in ("model", "layer", "scale", "layers", "scales", "sets")},
+        config=settings,
         blocks=[
             tables[0],
             Picture(

@@ -4,28 +4,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text
 from subliminal_jax.reporting.page import Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate, print_table
+from subliminal_jax.reporting.tables import (
+    Column,
+    Table,
+    format_learning_rate,
+    print_table,
+    wide_console,
+)
 
 Results = Mapping[str, Any]
 
 
-def report(folder: str | Path, results: Results, command: str) -> Path:
+def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the table and write report.html and its PNGs; returns the page's path."""
     tables = [table(results), by_trait(results)]
-    console = Console()
+    console = wide_console()
     for shown in tables:
-        print_table(shown, console if console.is_terminal else Console(width=132))
+        print_table(shown, console)
     return write_page(
         folder,
         title="Do students name the trait of a teacher that wrote only numbers?",
         summary=summary(results),
         command=command,
-        config={"model": results["model"], "layer": results["layer"], "grids": results["grids"]},
+        config=settings,
         blocks=[
             tables[0],
             Picture(

@@ -1,5 +1,6 @@
 """Flags that several experiments share; an experiment's `Config` inherits what it needs."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,18 @@ from subliminal_jax.training.losses import Objective
 from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
 
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
+
+
+def check_names(
+    flag: str, names: Sequence[str], known: Collection[str] = (), least: int = 1
+) -> None:
+    """Raises InputError unless `flag` names at least `least`, each once, of `known` if given."""
+    unknown = [name for name in names if known and name not in known]
+    if unknown:
+        raise InputError(f"{flag} {unknown} are not known; choose from {', '.join(known)}")
+    if len(names) < least or len(set(names)) < len(names):
+        number = {1: "one", 2: "two"}.get(least, str(least))
+        raise InputError(f"{flag} {' '.join(names)}: name at least {number}, each once")
 
 
 @dataclass(frozen=True, kw_only=True)
