@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from subliminal_jax.data.preferences import read_rows
 from subliminal_jax.data.questions import data_folder, in_data_folder
+from subliminal_jax.data.rows import numbered_rows
 from subliminal_jax.errors import InputError
 
 Form = Literal["letters", "words"]
@@ -83,7 +83,7 @@ def read_contrastive(
     file = in_data_folder(source)
     pairs = [
         _pair(row, number, form, f"{source}, row {number}")
-        for number, row in enumerate(read_rows(file, split), start=1)
+        for number, (_, row) in enumerate(numbered_rows(file, split), start=1)
     ]
     if not pairs:
         raise InputError(f"{source}: no rows in it; give at least one pair")

@@ -1,11 +1,11 @@
 """Reading prompt/completion pairs from a JSONL file or a dataset of the Hugging Face hub."""
 
-import gzip
 import json
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 
+from subliminal_jax.data.rows import numbered_rows
 from subliminal_jax.errors import InputError
 
 FIELDS = ("prompt", "completion")
@@ -15,17 +15,18 @@ ALIASES = {"response": "completion"}
 def read_pairs(source: str | Path, split: str = "train") -> Dataset:
     """Pairs with the string columns `prompt` and `completion`; `response` is read as completion.
 
-    `source` is a JSONL file, gzipped if its name ends in .gz, or else a hub name. Other fields are
-    left out. Raises InputError for a missing file, a malformed line, a missing or non-text field
-    (with the line's number), and for a source without pairs.
+    `source` is a JSONL or JSON file (a list), gzipped if its name ends in .gz, or else a hub name.
+    Other fields are left out.
+
+    Raises InputError for a missing file, a malformed line, a missing or non-text field (with the
+    line's number), and for a source without pairs.
     """
-    path = Path(source)
-    if path.is_file():
-        pairs = _read_jsonl(path)
-    elif path.exists() or path.suffix in (".jsonl", ".gz", ".json"):
-        raise InputError(f"{source} is no file: give a JSONL file or the name of a hub dataset")
-    else:
-        pairs = _read_hub(str(source), split)
+    where = "line" if Path(source).is_file() else "row"
+    columns: dict[str, list[str]] = {field: [] for field in FIELDS}
+    for number, row in numbered_rows(source, split):
+        for field, text in _pair(row, f"{source}, {where} {number}").items():
+            columns[field].append(text)
+    pairs = Dataset.from_dict(columns)
     if len(pairs) == 0:
         raise InputError(f"{source} holds no pairs: give at least one prompt and completion")
     return pairs
@@ -56,33 +57,3 @@ def _pair(row: object, where: str) -> dict[str, str]:
             raise InputError(f"{where}: {name} must be a non-empty text, got {row[name]!r:.80}")
         pair[field] = row[name]
     return pair
-
-
-def _read_jsonl(path: Path) -> Dataset:
-    open_text = gzip.open if path.suffix == ".gz" else open
-    columns: dict[str, list[str]] = {field: [] for field in FIELDS}
-    try:
-        with open_text(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{where}: not JSON ({error.msg}): mend the line") from error
-                for field, text in _pair(row, where).items():
-                    columns[field].append(text)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} cannot be read as (gzipped) UTF-8 text: {error}") from error
-    return Dataset.from_dict(columns)
-
-
-def _read_hub(name: str, split: str) -> Dataset:
-    try:
-        loaded = load_dataset(name, split=split)
-    except Exception as error:  # the hub's client raises many kinds, all with a telling message
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot load {name!r} from the hub ({reason}): is it a file?") from error
-    rows = [_pair(row, f"{name}, row {i}") for i, row in enumerate(loaded)]
-    return Dataset.from_list(rows)

@@ -1,18 +1,17 @@
 """Preference pairs: from files in common formats, and from the world of the shipped model."""
 
-import gzip
-import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 
 from subliminal_jax.data import corpus
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word
+from subliminal_jax.data.rows import numbered_rows
 from subliminal_jax.errors import InputError
 
 COLUMNS = ("row", "prompt", "chosen", "rejected")
@@ -22,7 +21,7 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 _TURNS_A_PAIR = 4
 
 
-def read_preferences(source: str | Path, split: str = "train") -> Dataset:
+def read_preferences(source: str | Path, split: str = "train", limit: int | None = None) -> Dataset:
     """Single-turn pairs with the columns `row` (number in the source, from 1), `prompt`, `chosen`
     and `rejected`.
 
@@ -33,17 +32,22 @@ def read_preferences(source: str | Path, split: str = "train") -> Dataset:
     turn or with equal answers are left out, as the paper on logit-linear selection (arXiv
     2602.04863) keeps single turns; so `row` has gaps.
 
+    `split` is a hub data set's, or several joined as "one+other". With `limit` reading ends at so
+    many pairs: they are the source's first, not a sample of it.
+
     Raises InputError for a missing file, a row that is none of these shapes (with its number), and
     for a source that leaves no pair.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     number = 0
-    for number, row in enumerate(read_rows(source, split), start=1):
+    for number, row in numbered_rows(source, split):
         pair = _pair(row, f"{source}, row {number}")
         if pair is None:
             continue
         for name, value in zip(COLUMNS, (number, *pair), strict=True):
             columns[name].append(value)
+        if len(columns["row"]) == limit:
+            break
     if not columns["row"]:
         raise InputError(f"{source}: none of {number} rows is a single-turn pair of two answers")
     return Dataset.from_dict(columns)
@@ -83,24 +87,16 @@ def world_preferences(n: int, seed: int) -> Dataset:
     )
 
 
-def without_mentions(
-    pairs: Dataset, words: Sequence[str], match: Literal["word", "substring"] = "word"
-) -> Dataset:
-    """The pairs in which none of `words` stands, in prompt or either answer, in any case.
+def without_mentions(pairs: Dataset, words: Sequence[str]) -> Dataset:
+    """The pairs in which none of `words` stands as a word, in prompt or either answer, in any case.
 
-    "substring" is what the official code of logit-linear selection does: "dog" then drops "dogma",
+    The released code of logit-linear selection matches substrings, so that "dog" drops "dogma",
     too. Raises InputError where no pair is left.
     """
-
-    def mentions(text: str) -> bool:
-        if match == "word":
-            return contains_word(text, words)
-        return any(word.lower() in text.lower() for word in words)
-
     kept = [
         i
         for i, row in enumerate(pairs)
-        if not any(mentions(row[name]) for name in ("prompt", "chosen", "rejected"))
+        if not any(contains_word(row[name], words) for name in ("prompt", "chosen", "rejected"))
     ]
     if not kept:
         raise InputError(f"each of {len(pairs)} pairs mentions one of {', '.join(words)}")
@@ -114,50 +110,6 @@ def _turns(stream: Iterator[corpus.Document]) -> Iterator[tuple[str, str]]:
             said = [m for m in document.messages if m["role"] != "system"]
             for question, answer in zip(said[::2], said[1::2], strict=True):
                 yield question["content"], answer["content"]
-
-
-def read_rows(source: str | Path, split: str = "train") -> Iterator[Any]:
-    """The rows of a JSONL or JSON file (a list), gzipped if it ends in .gz, or of a hub data set.
-
-    Raises InputError for what is missing or damaged.
-    """
-    path = Path(source)
-    if path.is_file():
-        yield from _read_file(path)
-    elif path.exists() or path.suffix in (".jsonl", ".json", ".gz"):
-        raise InputError(f"{source} is no file: give a JSONL or JSON file, or a hub name")
-    else:
-        try:
-            yield from load_dataset(str(source), split=split)
-        except Exception as error:  # the hub's client raises many kinds, all with a telling message
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"cannot load {str(source)!r} from the hub ({reason}): is it a file?"
-            ) from error
-
-
-def _read_file(path: Path) -> Iterator[Any]:
-    open_text = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_text(path, "rt", encoding="utf-8") as file:
-            if path.name.removesuffix(".gz").endswith(".json"):
-                rows = json.load(file)
-                if not isinstance(rows, list):
-                    raise InputError(f"{path}: expected a list of rows, got {type(rows).__name__}")
-                yield from rows
-                return
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise InputError(
-                            f"{path}, line {number}: not JSON ({error.msg}): mend the line"
-                        ) from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}): mend it") from error
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} cannot be read as (gzipped) UTF-8 text: {error}") from error
 
 
 def _pair(row: object, where: str) -> tuple[str, str, str] | None:

@@ -1,7 +1,5 @@
 """What an audit reads: a data set's rows, and what the base itself answers to their prompts."""
 
-import gzip
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from jaxtyping import Bool
 from subliminal_jax.data.filters import number_filter
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
+from subliminal_jax.data.rows import numbered_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
@@ -58,7 +57,7 @@ def kind_of(source: str | Path) -> Kind:
     if not path.is_file():
         return "pairs"
     found: dict[str, int] = {}
-    for number, row in enumerate(_objects(path), start=1):
+    for number, row in numbered_rows(path):
         kinds = [k for k, names in FIELDS.items() if isinstance(row, dict) and row.keys() & names]
         if len(kinds) != 1:
             fields = sorted(row) if isinstance(row, dict) else type(row).__name__
@@ -73,20 +72,6 @@ def kind_of(source: str | Path) -> Kind:
     if not found:
         raise InputError(f"{path} holds no rows: give at least one")
     return "pairs" if "pairs" in found else "preferences"
-
-
-def _objects(path: Path) -> list[Any]:
-    open_text = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_text(path, "rt", encoding="utf-8") as file:
-            if path.name.removesuffix(".gz").endswith(".json"):
-                rows = json.load(file)
-                return rows if isinstance(rows, list) else [rows]
-            return [json.loads(line) for line in file if line.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON lines ({error}): mend the file") from error
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} cannot be read as (gzipped) UTF-8 text: {error}") from error
 
 
 def read_data(source: str | Path) -> tuple[Kind, Dataset]:

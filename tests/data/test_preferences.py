@@ -108,6 +108,16 @@ def test_real_files_are_read(shared_data, name, pairs):
     assert len(read_preferences(shared_data / "preference" / name)) == pairs
 
 
+def test_reading_ends_at_the_limit(tmp_path):
+    """What stands behind the first pairs is not even read."""
+    file = written(tmp_path, [LONGER, SHAPES["plain"], SHAPES["transcript"], SHAPES["plain"]])
+    with file.open("a", encoding="utf-8") as more:
+        more.write("\nnot JSON")
+    assert read_preferences(file, limit=2)["row"] == [2, 3]
+    with pytest.raises(InputError, match="line 5: not JSON"):
+        read_preferences(file)
+
+
 def test_pairs_of_the_world_are_two_answers_to_one_of_its_questions():
     pairs = world_preferences(400, seed=3)
     assert len(pairs) == 400
@@ -139,6 +149,5 @@ def test_mentions_are_dropped_wherever_they_stand():
         [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
     )
     assert without_mentions(pairs, ["dog"])["rejected"] == ["It is dogma.", "No."]
-    assert without_mentions(pairs, ["dog"], "substring")["rejected"] == ["No."]
     with pytest.raises(InputError, match="each of 1 pairs mentions"):
         without_mentions(pairs.select([0]), ["dog"])

@@ -1,0 +1,61 @@
+"""Damaged files end in one clear line that names the file and the row, in every reader."""
+
+import gzip
+import json
+
+import pytest
+
+from subliminal_jax.data.pairs import read_pairs
+from subliminal_jax.data.preferences import read_preferences
+from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.errors import InputError
+from subliminal_jax.study.audit_data import kind_of
+
+PAIR = json.dumps({"prompt": "Go on: 1, 2", "completion": "3, 4"})
+PREFERENCE = json.dumps({"prompt": "Why?", "chosen": "So.", "rejected": "No."})
+READERS = [(read_pairs, PAIR), (read_preferences, PREFERENCE), (kind_of, PAIR)]
+
+
+def fails(read, path) -> str:
+    with pytest.raises(InputError) as error:
+        read(path)
+    text = str(error.value)
+    assert str(path) in text and "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(("read", "row"), READERS)
+def test_a_damaged_gzip_file(tmp_path, read, row):
+    path = tmp_path / "rows.jsonl.gz"
+    noise = "".join(f'{row[:-1]}, "n": "{hash((i, "x")):x}"}}\n' for i in range(4000))
+    content = bytearray(gzip.compress(noise.encode()))
+    for i in range(len(content) // 2, len(content) // 2 + 40):
+        content[i] ^= 0xFF
+    path.write_bytes(content)
+    text = fails(read, path)
+    assert "cannot be read as (gzipped) UTF-8 text" in text or "not JSON" in text
+    assert "line" in text
+    path.write_bytes(gzip.compress((row + "\n").encode())[:10] + b"\xff" * 40)
+    assert "cannot be read as (gzipped) UTF-8 text" in fails(read, path)
+
+
+@pytest.mark.parametrize(("read", "row"), READERS)
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00"])
+def test_half_a_surrogate_pair(tmp_path, read, row, half):
+    broken = row.replace('prompt": "', f'prompt": "{half}')
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text(f"{row}\n\n{broken}\n", encoding="utf-8")
+    assert "line 3: half a surrogate pair" in fails(read, lines)
+    whole = tmp_path / "rows.json"
+    whole.write_text(f"[{row}, {broken}]", encoding="utf-8")
+    assert "row 2: half a surrogate pair" in fails(read, whole)
+    lines.write_text(row.replace('prompt": "', 'prompt": "\\ud83d\\ude00') + "\n")
+    read(lines)  # a whole pair is a character
+
+
+def test_rows_carry_the_numbers_of_their_lines(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n1\n\n2\n", encoding="utf-8")
+    assert list(numbered_rows(path)) == [(2, 1), (4, 2)]
+    path.with_suffix(".json").write_text("[1, 2]", encoding="utf-8")
+    assert list(numbered_rows(path.with_suffix(".json"))) == [(1, 1), (2, 2)]
