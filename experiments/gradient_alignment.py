@@ -235,7 +235,7 @@ def parameter_space(
 def claims(results: dict[str, Any], config: Config) -> list[dict[str, Any]]:
     """The paper's statements against the numbers, at the steering layer and the last prompt token.
 
-    Effects are held against zero by the bootstrap over draws and traits: the component along v at
+    Effects are held against zero by a two-way t over draws and traits: the component along v at
     the largest N minus the control's (not the cosines: that of pure noise does not shrink with N),
     the cosine at the largest N minus that of one row, and for the outliers the share of the squared
     gradient in its largest tenth minus their share of the component.

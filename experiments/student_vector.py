@@ -37,7 +37,7 @@ from subliminal_jax.data.teachers import (
 from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.evaluation.transmission import transmission
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
@@ -284,7 +284,7 @@ def eas_over_training(
             for at in range(values.shape[2]):
                 here = values[:, :, at]
                 entry = {"data": who, "step": step, "layer": at}
-                interval = None if np.isnan(here).any() else _crossed(here, 999)
+                interval = None if np.isnan(here).any() else _crossed(here)
                 table.append(entry | {"eas": interval})
     return table
 
@@ -368,7 +368,7 @@ def causal_tests(
             ("random", gains["random"], kind),
         ):
             found = values(rates, who)
-            entry = entry | {"source": source, "gain": _crossed(found, 1999)}
+            entry = entry | {"source": source, "gain": _crossed(found)}
             sufficiency.append(entry | {"values": found.tolist()})
     return {
         "necessity": {name: x.tolist() for name, x in necessity.items()},
@@ -380,5 +380,5 @@ def _name(trait: str, kind: str) -> str:
     return "control" if kind == "control" else f"{trait}-{kind}"
 
 
-def _crossed(values: np.ndarray, resamples: int) -> dict[str, Any]:
-    return hierarchical_bootstrap(values, resamples=resamples).to_dict()
+def _crossed(values: np.ndarray) -> dict[str, Any]:
+    return crossed_interval(values).to_dict()

@@ -25,7 +25,7 @@ from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.evaluation.transmission import transmission
 from subliminal_jax.evaluation.waves import Row
 from subliminal_jax.models.hub import Model
@@ -202,7 +202,7 @@ def specificity(
     for name, i in index.items():
         others = [np.array(found[n])[:, i] for n in index if n != name]
         values.append(np.array(found[name])[:, i] - np.mean(others, axis=0))
-    return hierarchical_bootstrap(np.array(values).T).to_dict()
+    return crossed_interval(np.array(values).T).to_dict()
 
 
 def alignment(
@@ -220,7 +220,7 @@ def alignment(
     students, controls = np.array(own), np.array(theirs)  # [traits, seeds, layers]
 
     def pooled(x: np.ndarray) -> dict[str, Any]:
-        return hierarchical_bootstrap(x.T).to_dict()
+        return crossed_interval(x.T).to_dict()
 
     return {
         "student": pooled(students[..., layer]),

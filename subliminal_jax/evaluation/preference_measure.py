@@ -19,7 +19,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.vectors import safe_norm
 from subliminal_jax.training.batch import Batch, max_targets
-from subliminal_jax.training.preference import margins, pair_losses
+from subliminal_jax.training.preference import compiled_margins, margins, pair_losses
 from subliminal_jax.training.sweep import StudentView
 
 ROWS_AT_ONCE = 64
@@ -127,9 +127,6 @@ def correlations(
     }
 
 
-_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))
-
-
 def shifts(
     params: Params,
     rows: Batch,
@@ -143,7 +140,7 @@ def shifts(
 
     With the base as the model and rows that begin with a system prompt it is that prompt's rho_s.
     """
-    found = _margins(
+    found = compiled_margins(
         params, rows, cfg, jnp.asarray(reference), steering,
         rows_at_once=rows_at_once, max_targets=max_targets(rows),
     )  # fmt: skip

@@ -20,6 +20,7 @@ from subliminal_jax.evaluation.statistics import (
 )
 from subliminal_jax.steering.slopes import (
     anti_steerable,
+    clearly_anti_steerable,
     decompose,
     per_sample_slopes,
     relative_steerability,
@@ -46,7 +47,8 @@ def of_vector(
     is_yes: Flags = None,
 ) -> dict[str, Any]:
     """One vector on one set: `steerability` (mean slope) and `anti_steerable` (share) with
-    bootstrap intervals over rows, `balanced` (the mean of the mean slopes where (A) matches and
+    bootstrap intervals over rows, `clearly_anti_steerable` (the share of rows whose own slope is
+    clear of zero from below), `balanced` (the mean of the mean slopes where (A) matches and
     where (B) does, None without letters), `median`, `variance`, `quantiles` of the slopes, mean
     `residual` and `rank`, and the decomposition of the variance, with an interval for the share
     explained.
@@ -62,6 +64,7 @@ def of_vector(
         "anti_steerable": bootstrap_interval(
             (slopes <= 0).astype(float), resamples=RESAMPLES
         ).to_dict(),
+        "clearly_anti_steerable": float(clearly_anti_steerable(found, multipliers).mean()),
         "balanced": balanced(slopes, is_first),
         "median": float(np.median(slopes)),
         "variance": float(slopes.var()),

@@ -156,6 +156,57 @@ def paired_difference(
     return PairedDifference(interval, p_t, float(permutation.pvalue))
 
 
+def crossed_interval(
+    values: Float[np.ndarray, "rows columns"],
+    level: float = 0.95,
+    *,
+    nan_policy: NanPolicy = "raise",
+) -> Interval:
+    """Mean of a table whose rows and columns are both drawn (seeds and traits), with a t interval.
+
+    Two-way random effects, one value a cell: the variance of the mean is estimated by (MSR + MSC -
+    MSE) / (rows columns), or by MSR or MSC alone where that is more, with Satterthwaite's degrees
+    of freedom. Where one axis does all the varying it is Student's t over that axis. Unlike a
+    crossed bootstrap, which with 3 seeds covers 71% to 90% in place of 95%, it holds for few rows
+    and columns (93% to 99% over the layouts in tests/evaluation/test_crossed_interval.py).
+
+    Args:
+      values: for a paired comparison the differences, treated - control. With "omit", a row with
+        any NaN is left out whole.
+
+    Returns:
+      The interval; its `n` is the number of rows. An axis of one is held fixed: the interval is
+      Student's t over the other, and says nothing of another trait (or seed); with one value in
+      all the ends are NaN.
+
+    Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite,
+    "An approximate distribution of estimates of variance components", 1946.
+    """
+    _checked(level)
+    broken = np.isnan(values).any(axis=1)
+    if nan_policy == "raise" and broken.any():
+        raise InputError(f"NaN in the values of rows {np.flatnonzero(broken).tolist()}")
+    x = values[~broken]
+    r, c = x.shape
+    mean = float(x.mean()) if x.size else math.nan
+    if min(r, c) < 2:
+        _, low, high = _t_interval(x.ravel(), level)
+        return Interval(mean, low, high, r, level, "t")
+    rows, columns = x.mean(axis=1), x.mean(axis=0)
+    rest = x - rows[:, None] - columns[None] + mean
+    degrees = np.array([r - 1, c - 1, (r - 1) * (c - 1)])
+    sums = np.array([c * ((rows - mean) ** 2).sum(), r * ((columns - mean) ** 2).sum(),
+                     (rest**2).sum()])  # fmt: skip
+    of_rows, of_columns, of_rest = squares = sums / degrees
+    variance = max(of_rows + of_columns - of_rest, of_rows, of_columns)
+    if variance == 0:
+        return Interval(mean, mean, mean, r, level, "two-way t")
+    free = variance**2 / float((squares**2 / degrees).sum())
+    free = min(max(free, min(r, c) - 1), x.size - 1)
+    half = float(stats.t.ppf((1 + level) / 2, free)) * math.sqrt(variance / x.size)
+    return Interval(mean, mean - half, mean + half, r, level, "two-way t")
+
+
 def hierarchical_bootstrap(
     values: Float[np.ndarray, "seeds questions"],
     level: float = 0.95,
@@ -170,8 +221,9 @@ def hierarchical_bootstrap(
     "crossed": every seed answered the same questions, so a resample draws seeds and, once for all
     of them, questions. "nested": each seed had questions of its own, drawn anew for each. Treating
     the first as the second makes the interval too narrow. For a paired comparison give the
-    differences, treated - control. With few seeds the interval is too narrow: a bootstrap over n
-    values has a variance (n - 1) / n of the right one.
+    differences, treated - control. With few seeds the interval is too narrow (a bootstrap over n
+    values has a variance (n - 1) / n of the right one, and no heavier tails): `crossed_interval`
+    is for those.
 
     Args:
       values: a number for each seed and question, such as the share of answers with the trait.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.evaluation.statistics import (
-    hierarchical_bootstrap,
+    crossed_interval,
     mean_interval,
     paired_difference,
 )
@@ -51,7 +51,7 @@ def transmission(
 ) -> dict[str, Any]:
     """Student minus control for each trait, and pooled over traits and seeds.
 
-    `pooled` resamples seeds and traits (crossed bootstrap): it speaks of other traits and seeds.
+    `pooled` takes seeds and traits as drawn (two-way t): it speaks of other traits and seeds.
     `over_seeds` is a t interval on each seed's mean over traits: it speaks of these traits. Both
     need every trait to have the same seeds; where a student diverged they are None.
     """
@@ -69,7 +69,7 @@ def transmission(
     pooled = over_seeds = None
     if len(lengths) == 1 and lengths != {0}:
         values = np.array(list(by_trait.values())).T
-        pooled = hierarchical_bootstrap(values).to_dict()
+        pooled = crossed_interval(values).to_dict()
         over_seeds = mean_interval(values.mean(axis=1)).to_dict()
     return {
         "metric": metric, "optimizer": optimizer, "learning_rate": rate,

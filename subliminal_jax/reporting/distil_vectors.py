@@ -90,7 +90,7 @@ def pooled_table(results: Results) -> Table:
         "Norms in units of the residual stream's. Fall of the loss: in nats a token on the "
         "teacher's unseen lists, beyond the control's fall. Answers moved: total variation to the "
         "control's answers beyond that among controls; the teacher's is to the base's. 95% "
-        "intervals of a bootstrap over seeds and vectors."
+        "t intervals over seeds and vectors (two-way)."
     )
     return Table("Students by kind of vector", columns, rows, caption)
 

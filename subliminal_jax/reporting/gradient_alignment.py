@@ -56,7 +56,7 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
         row = _row(results["by_layer"], kind, "tag", layer)
         parts.append(
             f"With a {kind} teacher the cosine is {_number(row['difference'])} "
-            f"(95% bootstrap interval over draws and traits); two sets of its own lists give "
+            f"(95% interval over draws and traits); two sets of its own lists give "
             f"{_number(row['control'])}."
         )
     parts.append(
@@ -100,7 +100,7 @@ def cosine_table(results: Results) -> Table:
     caption = (
         f"Cosines with the teacher's vector after block {layer}, signed so that positive is "
         "towards the vector. One row: mean and standard error over batches of single rows. The "
-        f"others: means over {results['largest_n']} rows, with 95% bootstrap intervals over draws "
+        f"others: means over {results['largest_n']} rows, with 95% intervals over draws "
         "and traits. A random direction has a squared cosine of "
         f"{results['chance_share']:.2%} on average. The cosine of clean - clean is that of pure "
         "noise, which does not shrink with N; its component does (in units of the gradient norm "
@@ -116,7 +116,7 @@ def blocks(results: Results, settings: Mapping[str, Any]) -> list[Block]:
             "cosine_against_n",
             "The vector appears when gradients are averaged",
             "Cosine of the mean of N differences (clean - teacher) with the teacher's vector; grey "
-            "is a second set of clean lists in the teacher's place. Bands are 95% bootstrap "
+            "is a second set of clean lists in the teacher's place. Bands are 95% "
             "intervals over draws and traits.",
             against_n(results["curves"], settings["teachers"]),
         ),

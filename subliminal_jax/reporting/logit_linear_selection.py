@@ -112,8 +112,8 @@ def table(results: Results) -> Table:
         *(Column(m, title, "number", digits=digits) for m, (title, digits) in _METRICS.items()),
     ]
     caption = (
-        f"Over {results['seeds']} seeds and all targets, with 95% intervals of a bootstrap over "
-        "both (crossed). Corr: of the student's shifts with the system prompt's, uncentred, on "
+        f"Over {results['seeds']} seeds and all targets, with 95% t intervals over "
+        "both (two-way). Corr: of the student's shifts with the system prompt's, uncentred, on "
         "pairs kept from the selection and on the selected ones. The rate was chosen by DPO loss "
         "on held-out selected pairs."
     )

@@ -121,8 +121,8 @@ def table(results: Results) -> Table:
     caption = (
         f"P(trait), the student of the trait's teacher minus that of the neutral one, mean over "
         f"all traits, {results['seeds']} seeds and {results['questions']} questions. Over "
-        "questions: paired t, as in the paper; over seeds: t; the others are crossed bootstraps "
-        "(too narrow with few seeds). Seeds are those of training: all read one draw of the data, "
+        "questions: paired t, as in the paper; over seeds: t; the others are two-way t "
+        "intervals. Seeds are those of training: all read one draw of the data, "
         "so that only the interval over traits sees how draws differ. The rate was chosen on "
         "held-out loss."
     )

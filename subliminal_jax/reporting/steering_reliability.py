@@ -17,7 +17,8 @@ MOST_PRINTED = 40  # lines of a table on the terminal
 def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
     """Print the tables and write report.html and its PNGs; returns the page's path."""
     console = wide_console()
-    tables = [table for table in (set_table(results), world_table(results)) if table.rows]
+    made = set_table(results), given_table(results), world_table(results)
+    tables = [table for table in made if table.rows]
     for table in tables:
         shown = Table(table.title, table.columns, table.rows[:MOST_PRINTED], table.caption)
         print_table(shown, console)
@@ -46,9 +47,15 @@ def summary(results: Results) -> str:
             f"block {results['layer']}: the mean steerability is {_with_ends(s)} logits a "
             f"multiplier, {_with_ends(against)} more than that of random vectors of the same norm. "
             f"On {100 * over['anti_steerable']['mean']:.0f}% of the rows the vectors work "
-            f"backwards. With equal weight for both letters the steerability is "
-            f"{_with_ends(over['balanced'])}: what exceeds it comes from splits in which (A) or "
-            "(B) matches more often."
+            "backwards. "
+            + (
+                "With equal weight for both letters the steerability is "
+                f"{_with_ends(over['balanced'])}: what exceeds it comes from splits in which (A) "
+                "or (B) matches more often."
+                if over["balanced"]["mean"] is not None
+                else "No set has answers of both letters, so a leaning to one of them cannot be "
+                "told from steering."
+            )
         )
         if results["parameters"] < SMALL:
             parts.append(
@@ -100,6 +107,9 @@ def pictures(results: Results) -> list[Block]:
                 "says Yes, and neither.",
                 reliability_plots.decomposition_bars(sets),
             ),
+        ]
+    if sets and results["over_sets"]["shifts"]:
+        out.append(
             Picture(
                 "shifts",
                 "The same vector under another prompt",
@@ -107,8 +117,8 @@ def pictures(results: Results) -> list[Block]:
                 "and in another one. Of a vector that only leans to a letter both hold the same "
                 "imbalance of letters in the set's splits, and agree for no better reason.",
                 reliability_plots.shift_scatter(results["over_sets"]["shifts"]),
-            ),
-        ]
+            )
+        )
     if sets or world:
         groups = {"sets": sets, "the shipped world": world}
         out.append(
@@ -148,6 +158,36 @@ def set_table(results: Results) -> Table:
     )  # fmt: skip
 
 
+def given_table(results: Results) -> Table:
+    """The vectors of `--vectors`, each on each set, in the plain setting."""
+    rows = [
+        {**_line({**of, "random": row["random"]}), "name": row["name"], "vector": name}
+        for row in results["sets"]
+        for name, of in row["given"].items()
+    ]
+    columns = [
+        Column("name", "set"),
+        Column("vector", "vector"),
+        Column("norm", "norm", "number"),
+        Column("steerability", "steerability", "number", 4),
+        Column("slope", "local slope", "number", 4),
+        Column("anti_steerable", "anti-steerable", "rate", 0),
+        Column("clearly_anti_steerable", "clearly so", "rate", 0),
+        Column("rank", "rank corr.", "number"),
+        Column("letter", "by letter", "rate", 0),
+        Column("yes_no", "by Yes or No", "rate", 0),
+        Column("first", "analytic, smallest", "number", 4),
+        Column("reach", "linear to", "number"),
+    ]
+    return Table(
+        "Given vectors", columns, rows,
+        "Each at its own norm (a factor on the norm is one on the slope, as far as it is linear), "
+        "in the plain setting. Local slope: the mean derivative at zero, in logits a multiplier; "
+        "clearly so: rows whose own slope is clear of zero from below; by letter, by Yes or No: "
+        "shares of the slopes' variance that these explain.",
+    )  # fmt: skip
+
+
 def world_table(results: Results) -> Table:
     columns = [
         Column("name", "trait and question"),
@@ -169,7 +209,7 @@ def world_table(results: Results) -> Table:
 
 def matrix_tables(results: Results) -> list[Block]:
     """Every vector in every setting, the mean over sets."""
-    sets = results["sets"]
+    sets = [row for row in results["sets"] if row["personas"]]  # the others have one setting
     if not sets:
         return []
     settings, vectors = (sets[0]["matrix"][key] for key in ("settings", "vectors"))
@@ -185,8 +225,9 @@ def matrix_tables(results: Results) -> list[Block]:
     ]
     columns = [Column("setting", "asked in"), *(Column(v, v, "number", 4) for v in vectors)]
     caption = (
-        "Mean steerability over sets of the vector of each column in the setting of each row; all "
-        "vectors of a set have one norm."
+        "Mean steerability over sets of the vector of each column in the setting of each row. The "
+        "vectors of a set's own settings, their mean and the random one have one norm"
+        + ("; given vectors keep theirs." if sets[0]["given"] else ".")
     )
     shifts = [
         {**shift, "name": f"{shift['vector']} to {shift['setting']}"}
@@ -211,9 +252,16 @@ def data_text(results: Results) -> str:
     """Where the rows come from, and what was left out."""
     parts = [
         "The persona and risk sets are Anthropic's model-written evaluations (Perez et al. 2022); "
-        "sentences that give or deny a persona follow from the set's name by rule. Prompts are "
+        "sentences that give or deny a persona follow from the set's name by our rules and are not "
+        "those of Tan et al. Prompts are "
         "written in the model's own chat template, answers follow it without a space."
     ]
+    plain = [row["name"] for row in results["sets"] if not row["personas"]]
+    if plain:
+        parts.append(
+            f"Without --personas these sets are asked in the plain setting alone: "
+            f"{', '.join(plain)}."
+        )
     long = [row for row in results["sets"] if row["too_long"]]
     if long:
         count = sum(row["too_long"] for row in long)
@@ -232,9 +280,17 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "random": row["random"]["steerability"]["mean"],
         "others": sum(others) / len(others) if others else None,
         "explained": row["decomposition"]["explained_share"]["mean"],
+        **_shares(row["decomposition"]),
+        "slope": row["local"]["slope"],
         "first": row["local"]["correlation"][0],
         "reach": row["local"]["reach"],
     }
+
+
+def _shares(parts: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of the variance of the slopes, by letter and by Yes or No; None where there is none."""
+    variance = parts["variance"]
+    return {name: parts[name] / variance if variance else None for name in ("letter", "yes_no")}
 
 
 def _with_ends(interval: Mapping[str, Any], digits: int = 4) -> str:

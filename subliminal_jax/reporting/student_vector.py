@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.claims import claims_text, print_claims
 from subliminal_jax.reporting.page import Block, Picture, Text, write_page
@@ -68,8 +68,7 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
         f"{_rate(final[kind]['rate'])}, the controls with {_rate(final['control']['rate'])}. With "
         "the component along the teacher's vector replaced by the base's they lose "
         f"{share:.0%} of that difference.\n\n"
-        f"{settings['seeds']} seeds; 95% intervals of a bootstrap over seeds and traits, which is "
-        "somewhat narrow with so few of each. "
+        f"{settings['seeds']} seeds; 95% t intervals over seeds and traits (two-way). "
         f"What is trained ({_trained(settings)}) was chosen for the toy setting by looking at "
         "pilot runs, in which it moved the trait as far as more weights did, in half the time; the "
         "learning rate was not."
@@ -104,7 +103,7 @@ def students_table(results: Results) -> Table:
     ]
     caption = (
         f"After block {results['layer']}, against the shift that the system prompt makes there. "
-        "Means over traits and seeds with 95% bootstrap intervals. Students of other teachers than "
+        "Means over traits and seeds with 95% intervals. Students of other teachers than "
         f"the one that is {KINDS[results['kind']]} train at that one's best rate. Projecting the "
         "vector out also removes what the base has along it, in units of the vector "
         + ", ".join(f"{x:.2f} ({trait})" for trait, x in results["base_component"].items())
@@ -147,7 +146,7 @@ def blocks(results: Results, settings: Mapping[str, Any]) -> list[Block]:
             "eas_over_training",
             "Alignment over training",
             "EAS after each block with the shift that the teacher has there: students in colour, "
-            "controls in grey; bands are 95% bootstrap intervals over seeds and traits. Before the "
+            "controls in grey; bands are 95% intervals over seeds and traits. Before the "
             "steered block a steered teacher has no shift, and there is nothing to align with.",
             eas_lines(results["eas"], layer),
         ),
@@ -271,7 +270,7 @@ def _matrix(necessity: Mapping[str, Any], name: str) -> np.ndarray:
 
 
 def _crossed(values: Sequence[Sequence[float]]) -> dict[str, Any]:
-    return hierarchical_bootstrap(np.array(values, float), resamples=1999).to_dict()
+    return crossed_interval(np.array(values, float)).to_dict()
 
 
 def _number(values: Sequence[Sequence[float]]) -> str:

@@ -100,8 +100,8 @@ def table(results: Results) -> Table:
         Column("control_eas", "EAS, control", "number"),
     ]
     caption = (
-        f"Over {results['seeds']} seeds and all traits, with 95% intervals of a bootstrap over "
-        "both (crossed); the second is a t interval over seeds of the mean over these very traits. "
+        f"Over {results['seeds']} seeds and all traits, with 95% t intervals over "
+        "both (two-way); the second is a t interval over seeds of the mean over these very traits. "
         "The rate was chosen on held-out loss. EAS: cosine with the teacher's shift at the "
         "steering layer."
     )

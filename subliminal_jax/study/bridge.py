@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from subliminal_jax.data.contrastive_prompts import encode_contrasts
 from subliminal_jax.data.contrastive_world import world_contrasts
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap, spearman_interval
+from subliminal_jax.evaluation.statistics import crossed_interval, spearman_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.steering.contrasts import Contrasts
@@ -52,14 +52,14 @@ def differences(
     students: Mapping[str, Sequence[Steered]], controls: Mapping[str, Sequence[Steered]]
 ) -> dict[str, Any]:
     """Of each measure: students minus controls of the same seed, by trait and pooled over traits
-    and seeds (crossed bootstrap)."""
+    and seeds (two-way t)."""
     out: dict[str, Any] = {}
     for i, name in enumerate(Steered._fields):
         values = np.array(
             [[a[i] - b[i] for a, b in zip(students[t], controls[t], strict=True)] for t in students]
         )  # [traits, seeds]
         out[name] = {
-            "pooled": hierarchical_bootstrap(values.T).to_dict(),
+            "pooled": crossed_interval(values.T).to_dict(),
             "traits": dict(zip(students, values.tolist(), strict=True)),
         }
     return out

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.reporting.tables import Column, format_cell
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.distillation import difference_of_sets
@@ -30,7 +30,7 @@ def by_vector(
     rows: Sequence[Row], values: Float[np.ndarray, "seeds rows"]
 ) -> Float[np.ndarray, "seeds vectors"]:
     """The mean over the norms of each vector at each layer: norms of one vector are not so many
-    vectors, and a bootstrap over them would be too narrow."""
+    vectors, and an interval over them would be too narrow."""
     keys = [(r["vector"], r["layer"]) for r in rows]
     return np.stack(
         [values[:, [k == key for k in keys]].mean(axis=1) for key in dict.fromkeys(keys)],
@@ -40,7 +40,7 @@ def by_vector(
 
 def pooled(vectors: Sequence[Row]) -> list[dict[str, Any]]:
     """By kind, layer and norm: each metric of students, of controls, and their difference, with
-    intervals of a bootstrap over seeds and vectors."""
+    two-way t intervals over seeds and vectors."""
     table = []
     keys = dict.fromkeys((r["kind"], r["layer"], r["norm"]) for r in vectors)
     for kind, layer, norm in keys:
@@ -127,9 +127,9 @@ def claims(results: Mapping[str, Any], seeds: int) -> list[dict[str, Any]]:
 
 
 def crossed(values: Float[np.ndarray, "seeds vectors"]) -> dict[str, Any]:
-    """Mean and bootstrap interval over seeds and vectors; a seed with a NaN (a single control has
+    """Mean and two-way t interval over seeds and vectors; a seed with a NaN (a single control has
     no other control to be compared with) is left out."""
-    return hierarchical_bootstrap(values, resamples=1999, nan_policy="omit").to_dict()
+    return crossed_interval(values, nan_policy="omit").to_dict()
 
 
 def _plain(interval: Mapping[str, Any], digits: int = 2) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.diagnostics.activation_gradients import cosine_against_n, doubling
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 
 POSITIONS = ("tag", "completion", "all")
 Gradients = Float[np.ndarray, "positions layers rows dim"]
@@ -72,12 +72,12 @@ class Cosines:
                 by_trait.setdefault(trait, []).append(np.asarray(curve.cosine))
 
     def curves(self) -> list[dict[str, Any]]:
-        """The cosine at the steering layer against N: mean and bootstrap over draws and traits."""
+        """The cosine at the steering layer against N: mean and two-way t over draws and traits."""
         table = []
         for (kind, position, name), by_trait in self._curves.items():
             values = np.array(list(by_trait.values()))  # [traits, draws, n]
             for i, n in enumerate(self._n):
-                interval = crossed(values[:, :, i], resamples=999)
+                interval = crossed(values[:, :, i])
                 entry = {"teacher": kind, "position": position, "data": name, "n": n}
                 table.append({**entry, "cosine": interval, "values": values[:, :, i].tolist()})
         return table
@@ -153,6 +153,6 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def crossed(values: Float[np.ndarray, "traits draws"], resamples: int = 4999) -> dict[str, Any]:
-    """Mean and bootstrap interval over draws and traits, both resampled."""
-    return hierarchical_bootstrap(values.T, resamples=resamples).to_dict()
+def crossed(values: Float[np.ndarray, "traits draws"]) -> dict[str, Any]:
+    """Mean and two-way t interval over draws and traits."""
+    return crossed_interval(values.T).to_dict()

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.paired_questions import against_neutral, pooled
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.study.claims import claim, verdict
 
 Row = Mapping[str, Any]
@@ -89,9 +89,9 @@ def _alignment(
     told = np.array([of(mine, c.reference) for c, mine, _ in arms]).T  # [seeds, traits]
     neutral = np.array([of(other, c.reference) for c, _, other in arms]).T
     return {
-        "trait": hierarchical_bootstrap(told).to_dict(),
-        "neutral": hierarchical_bootstrap(neutral).to_dict(),
-        "difference": hierarchical_bootstrap(told - neutral).to_dict(),
+        "trait": crossed_interval(told).to_dict(),
+        "neutral": crossed_interval(neutral).to_dict(),
+        "difference": crossed_interval(told - neutral).to_dict(),
     }
 
 
@@ -100,7 +100,7 @@ def against_first(
 ) -> dict[str, dict[str, Any]]:
     """Delta(T-N) of every other optimizer minus that of the first, paired by seed and question.
 
-    Crossed bootstrap over seeds and questions, at a level that holds for all of them together
+    Two-way t over seeds and questions, at a level that holds for all of them together
     (Bonferroni). Empty where the first has no numbers.
     """
     first, *others = made
@@ -110,8 +110,7 @@ def against_first(
     base = _mean(made[first])
     each = 1 - (1 - level) / len(sound)
     return {
-        name: hierarchical_bootstrap(_mean(made[name]) - base, level=each).to_dict()
-        for name in sound
+        name: crossed_interval(_mean(made[name]) - base, level=each).to_dict() for name in sound
     }
 
 

@@ -19,7 +19,7 @@ from subliminal_jax.evaluation.preference_measure import (
     PreferenceMeasure,
     shifts,
 )
-from subliminal_jax.evaluation.statistics import hierarchical_bootstrap, mean_interval
+from subliminal_jax.evaluation.statistics import crossed_interval, mean_interval
 from subliminal_jax.evaluation.waves import Row, Trained, WaveRunner
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
@@ -279,11 +279,11 @@ def _value(
 
 
 def _pooled(values: np.ndarray, targets: Sequence[Target]) -> dict[str, Any] | None:
-    """Crossed bootstrap over seeds and targets; t intervals over seeds of all and each target."""
+    """Two-way t over seeds and targets; t intervals over seeds of all and each target."""
     if np.isnan(values).any():
         return None
     return {
-        "pooled": hierarchical_bootstrap(values).to_dict(),
+        "pooled": crossed_interval(values).to_dict(),
         "over_seeds": mean_interval(values.mean(axis=1)).to_dict(),
         "by_target": {
             t.name: {

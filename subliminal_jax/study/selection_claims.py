@@ -9,7 +9,7 @@ PAPER = "Aden-Ali et al. 2026"
 
 
 def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Verdicts by the crossed bootstrap over targets and seeds of differences that are paired by
+    """Verdicts by the two-way t over targets and seeds of differences that are paired by
     seed: selected minus random pairs, and random minus lowest scores for the opposite. With more
     than one optimizer, each has rows of its own, and AdamW is held against SGD.
     """

@@ -82,7 +82,7 @@ def test_traits_that_go_opposite_ways_are_no_transmission_however_sure_each_is()
             some.append({**row, "question_rate": [[rate] * 4] * 2})
     made = compared(some, both, **AXES)
     transmitted, aligned = transmission_claims("unrelated", "sp", "a prompt", made, "here", 3)
-    assert "seeds and questions [2.5, 2.5], seeds and traits [-5.0, 10.0]" in transmitted["number"]
+    assert "seeds and questions [2.5, 2.5], seeds and traits [-92.8, 97.8]" in transmitted["number"]
     assert transmitted["verdict"] == "not reproduced"
     assert aligned["verdict"] == "contradicted"  # against the shift, and against the neutral one
 
