@@ -6,9 +6,18 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from subliminal_jax import processes
+from subliminal_jax.errors import InputError
 
 
 @contextlib.contextmanager
@@ -17,19 +26,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     If the body raises, whatever was written to the temporary name is removed and `path` stays as
     it was. An existing folder at `path` is replaced.
+
+    Where several processes run together, all of them must come here, and what the first one wrote
+    stays. `path` appears only when all have left the body: none of them can have found it before.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    writes = processes.is_first()
+    folder = path.parent if writes else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / name
     try:
         yield temporary
-        if temporary.is_dir() and path.is_dir():
+        processes.wait()
+        if not writes:
+            pass
+        elif temporary.is_dir() and path.is_dir():
             retired = temporary.with_suffix(".old")
             os.replace(path, retired)
             os.replace(temporary, path)
             shutil.rmtree(retired)
         else:
             os.replace(temporary, path)
+        processes.wait()
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -63,3 +82,30 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_marked(path: str | Path, what: str, values: Shaped[np.ndarray, "..."], mark: str) -> None:
+    """Write `values` under the name `what` to an .npz file with a mark: a digest of all that they
+    were computed from."""
+    arrays: dict[str, Any] = {what: values, "mark": np.array(mark)}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_marked(path: str | Path, what: str, mark: str) -> Shaped[np.ndarray, "..."] | None:
+    """What `write_marked` wrote; None where there is no file.
+
+    Raises InputError for a damaged file, one with other things, and one with another mark.
+    """
+    path = Path(path)
+    shown = what.replace("_", "-")
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values, theirs = file[what], str(file["mark"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read as {shown} ({error}); remove it") from error
+    if theirs != mark:
+        raise InputError(f"{path} holds {shown} of other rows or another model; remove it")
+    return values

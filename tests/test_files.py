@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subliminal_jax.files import atomic_path, plain_json, write_json, write_text
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import (
+    atomic_path,
+    plain_json,
+    read_marked,
+    write_json,
+    write_marked,
+    write_text,
+)
 
 
 def test_a_body_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -72,3 +80,23 @@ def test_what_is_no_json_is_refused_and_leaves_no_file(tmp_path):
 def test_json_is_utf8(tmp_path):
     write_text(tmp_path / "x.txt", "θ → é")
     assert (tmp_path / "x.txt").read_bytes().decode("utf-8") == "θ → é"
+
+
+def test_marked_numbers_are_read_where_the_mark_is_theirs(tmp_path):
+    file = tmp_path / "deeper" / "scores.npz"
+    assert read_marked(file, "scores", "a") is None
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_marked(file, "scores", values, "a")
+    found = read_marked(file, "scores", "a")
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == np.float32
+    with pytest.raises(InputError, match="holds scores of other rows or another model; remove it"):
+        read_marked(file, "scores", "b")
+    content = file.read_bytes()
+    for broken in (b"", b"no archive", content[:40], content[:-30]):
+        file.write_bytes(broken)
+        with pytest.raises(InputError, match="cannot be read as scores"):
+            read_marked(file, "scores", "a")
+    write_marked(file, "log_probs", values, "a")
+    with pytest.raises(InputError, match="cannot be read as scores"):
+        read_marked(file, "scores", "a")

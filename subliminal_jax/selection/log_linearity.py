@@ -7,9 +7,8 @@ column for each (p, r), has a rank of at most d (Fact 2.1). What a selection by 
 from one model to another is decided by the row space of X.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path
+from subliminal_jax.files import read_marked, write_marked
+from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
 from subliminal_jax.selection.rendering import ScoringOptions, encode_prompts, encode_responses
 from subliminal_jax.training.log_probs import response_log_probs
@@ -39,7 +39,8 @@ def log_prob_matrix(
 
     A system prompt may be None: no system turn. With `folder` its rows are kept there, a few a
     file, so that a call that was killed goes on; `progress` is called with the number of new
-    log-probabilities. Raises InputError for no rows or columns, and for a folder with other rows.
+    log-probabilities. Raises InputError for no rows or columns, and for a folder with other rows or
+    those of other weights.
     """
     if len(prompts) != len(responses):
         raise InputError(f"{len(prompts)} prompts but {len(responses)} responses")
@@ -47,12 +48,14 @@ def log_prob_matrix(
         raise InputError("a matrix of log-probabilities needs a system prompt and a pair")
     options = options or ScoringOptions()
     answers = [[ids] for ids in encode_responses(model.tokenizer, responses, options)]
+    weights = None if folder is None else weights_digest(model.params)
+    given = [prompts, responses, asdict(options), model.tokenizer.chat_template]
     parts = []
     for start in range(0, len(system_prompts), SYSTEMS_A_FILE):
         some = system_prompts[start : start + SYSTEMS_A_FILE]
         path = None if folder is None else folder / f"systems-{start:05d}.npz"
-        mark = _digest(model.name, some, prompts, responses, options)
-        part = None if path is None or not path.exists() else _read(path, mark)
+        mark = digest(weights, some, given)
+        part = None if path is None else read_marked(path, "log_probs", mark)
         if part is None:
             encoded = [
                 ids
@@ -62,8 +65,7 @@ def log_prob_matrix(
             found = response_log_probs(model, encoded, answers * len(some), progress=progress)
             part = found.reshape(len(some), len(prompts))
             if path is not None:
-                with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, log_probs=part, mark=np.array(mark))
+                write_marked(path, "log_probs", part, mark)
         elif progress is not None:
             progress(part.size)
         parts.append(part)
@@ -230,18 +232,3 @@ def gaussian_cosines(pairs: int, k: int, draws: int, seed: int) -> Float[np.ndar
 def _check_rank(rank: int, shape: Sequence[int], least: int = 1) -> None:
     if not least <= rank <= min(shape):
         raise InputError(f"rank {rank} is not valid for {shape[0]} x {shape[1]} numbers")
-
-
-def _digest(*of: Any) -> str:
-    return hashlib.sha256(json.dumps(of, default=repr).encode()).hexdigest()
-
-
-def _read(path: Path, mark: str) -> Float[np.ndarray, "systems pairs"]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found, theirs = file["log_probs"], str(file["mark"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it") from error
-    if theirs != mark:
-        raise InputError(f"{path} holds log-probabilities of other rows; remove it")
-    return found

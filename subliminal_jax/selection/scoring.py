@@ -7,18 +7,17 @@ goes on where it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from datasets import Dataset, Features, Value
-from jax.sharding import Mesh
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.selection.rendering import (
@@ -29,7 +28,7 @@ from subliminal_jax.selection.rendering import (
 )
 from subliminal_jax.selection.shards import Shards
 from subliminal_jax.training.batch_plans import TOKENS_PER_BATCH
-from subliminal_jax.training.log_probs import Meter, replicated, response_log_probs
+from subliminal_jax.training.log_probs import Meter, response_log_probs
 
 Row = dict[str, str]
 ROWS_PER_SHARD = 4096  # sorted by length together; a kill loses at most these
@@ -47,7 +46,6 @@ def score_preferences(
     progress: Callable[[int], Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    mesh: Mesh | None = None,
     meter: Meter | None = None,
 ) -> Dataset:
     """The score of each pair, w_i = [log P(r+|s,p) - log P(r-|s,p)] - [log P(r+|p) - log P(r-|p)].
@@ -66,14 +64,15 @@ def score_preferences(
       folder: where the pieces are kept. The same call goes on there; another one is refused.
       progress: called with the number of pairs done since its last call, those found done included.
       rows_per_shard: pairs that a piece holds. They are read into memory and batched together.
-      tokens_per_batch, mesh, meter: as in `response_log_probs`; the meter counts a pair twice, for
+      tokens_per_batch, meter: as in `response_log_probs`; the meter counts a pair twice, for
         it is read with and without s.
 
     Raises InputError for pairs that are no such texts, that leave nothing to score or do not fit
-    into the model's context, a folder with other scores, and a `base` of other pairs.
+    into the model's context, a folder with other scores, and a `base` of
+    other pairs, of another model or under other options.
     """
     job = _Job(model, ("chosen", "rejected"), system_prompt, options, steering, base)
-    engine = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "meter": meter}
+    engine = {"tokens_per_batch": tokens_per_batch, "meter": meter}
     return job.score(pairs, folder, progress, rows_per_shard, engine)
 
 
@@ -89,7 +88,6 @@ def score_responses(
     progress: Callable[[int], Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    mesh: Mesh | None = None,
     meter: Meter | None = None,
 ) -> Dataset:
     """The supervised variant, w_i = log P(r|s,p) - log P(r|p), for the texts prompt and completion.
@@ -98,7 +96,7 @@ def score_responses(
     (w_i divided by the response's tokens). Arguments and errors as in `score_preferences`.
     """
     job = _Job(model, ("completion",), system_prompt, options, steering, base)
-    engine = {"tokens_per_batch": tokens_per_batch, "mesh": mesh, "meter": meter}
+    engine = {"tokens_per_batch": tokens_per_batch, "meter": meter}
     return job.score(rows, folder, progress, rows_per_shard, engine)
 
 
@@ -117,7 +115,11 @@ class _Job:
         self.model, self.names, self.steering = model, names, steering
         self.options = ScoringOptions() if options is None else options
         self.system = self.options.base_system if system_prompt is None else system_prompt
-        self.base = None if base is None else _Base(base, names)
+        self.weights = weights_digest(model.params)
+        template = model.tokenizer.chat_template
+        # All that base scores depend on, beside the rows.
+        self.mark = f"base scores {digest(self.weights, template, asdict(self.options))}"
+        self.base = None if base is None else _Base(base, names, self.mark)
         self.features = Features(
             {"index": Value("int64")}
             | {f"{run}_{name}": Value("float32") for run in ("base", "prompted") for name in names}
@@ -133,12 +135,9 @@ class _Job:
         rows_per_shard: int,
         engine: dict[str, Any],
     ) -> Dataset:
-        if engine["mesh"] is not None:  # once, not for every piece
-            params = replicated(self.model.params, engine["mesh"])
-            self.model = replace(self.model, params=params)
         if rows_per_shard < 1:
             raise InputError(f"rows_per_shard is {rows_per_shard}: give at least 1")
-        shards = Shards(folder, self.features, self._settings(rows_per_shard), self._sums())
+        shards = Shards(folder, self.features, self._settings(rows_per_shard), self.weights)
         start = 0
         for piece in _pieces(rows, rows_per_shard):
             piece = [self._texts(start + i, row) for i, row in enumerate(piece)]
@@ -150,6 +149,7 @@ class _Job:
         if start == 0:
             raise InputError("there are no rows to score: give at least one")
         table = shards.table()
+        table.info.description = self.mark
         if len(table) == 0:
             raise InputError(
                 f"none of {start} rows is within the limits of {self.options}: widen them"
@@ -232,29 +232,25 @@ class _Job:
             "chat_template": self.model.tokenizer.chat_template,
             "responses": list(self.names),
             "system_prompt": self.system,
-            "steering": None if steering is None else [*steering.layers, steering.operation],
+            "steering": None
+            if steering is None
+            else [*steering.layers, steering.operation, digest(*jax.tree.leaves(steering))],
             "options": asdict(self.options),
             "rows_per_shard": rows_per_shard,
         }
-
-    def _sums(self) -> list[float]:
-        """The sum of the absolute values of each tensor that the scores depend on."""
-        tensors = jax.tree.leaves((self.model.params, self.steering))
-        return [float(x) for x in jax.device_get(_absolute_sums(tensors))]
-
-
-@jax.jit
-def _absolute_sums(tensors: list[jax.Array]) -> list[jax.Array]:
-    return [jnp.sum(jnp.abs(x.astype(jnp.float32))) for x in tensors]
 
 
 class _Base:
     """The base scores of an earlier table."""
 
-    def __init__(self, table: Dataset, names: tuple[str, ...]):
+    def __init__(self, table: Dataset, names: tuple[str, ...], mark: str):
         needed = ["index", *(f"base_{n}" for n in names), *(f"{n}_tokens" for n in names)]
         if missing := [column for column in needed if column not in table.column_names]:
             raise InputError(f"base has no columns {', '.join(missing)}: give a table of scores")
+        if table.info.description != mark:
+            raise InputError(
+                "base holds scores of another model or under other options: leave it out"
+            )
         columns = {column: np.asarray(table.with_format("numpy")[column]) for column in needed}
         order = np.argsort(columns["index"], kind="stable")
         self.index = columns["index"][order]
@@ -265,9 +261,7 @@ class _Base:
         """Of these source rows, whose responses have so many tokens."""
         at = np.minimum(np.searchsorted(self.index, index), len(self.index) - 1)
         if (self.index[at] != index).any() or (self.tokens[at] != tokens).any():
-            raise InputError(
-                "base holds scores of other pairs or under other options: leave it out"
-            )
+            raise InputError("base holds scores of other pairs: leave it out")
         return self.values[at]
 
 

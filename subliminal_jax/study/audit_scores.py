@@ -1,6 +1,5 @@
 """Candidates of an audit, their placebos, and what each adds to every row's log-probability."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from jaxtyping import Float
 from subliminal_jax.data.placebos import placebo_traits
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path
+from subliminal_jax.files import read_marked, write_marked
+from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.reporting.progress import track
@@ -24,10 +24,10 @@ from subliminal_jax.selection.audit import (
     push_of_preferences,
 )
 from subliminal_jax.selection.row_gradients import answer_gradients
-from subliminal_jax.selection.scoring import response_log_probs
 from subliminal_jax.steering.activations import mean_activations
 from subliminal_jax.steering.io import load_steering
 from subliminal_jax.study.audit_data import AuditRows
+from subliminal_jax.training.log_probs import response_log_probs
 
 Form = Literal["system prompt", "direction"]
 FORMS: tuple[Form, ...] = ("system prompt", "direction")
@@ -123,7 +123,9 @@ def score(
     forms: Sequence[Form],
     folder: Path,
 ) -> Scores:
-    """All columns' scores. What took long is kept in `folder` by its content and read again."""
+    """All columns' scores. What took long is kept in `folder` and read again; InputError where that
+    was computed of other rows or of another model."""
+    mark = digest(weights_digest(model.params), rows.prompt_ids, rows.answers)
     columns: list[Column] = []
     values: list[np.ndarray] = []
     n, parts = len(rows.prompts), len(rows.parts)
@@ -138,10 +140,9 @@ def score(
                     prompts = [
                         encode_chat(model.tokenizer, p, system_prompt=system) for p in rows.prompts
                     ]
-                key = f"prompt-{zlib.crc32((system or '').encode()):08x}"
                 return _kept(
-                    folder / f"{key}{'-none' if system is None else ''}.npy",
-                    (n, parts),
+                    folder / f"prompt-{digest(system)[:16]}.npz",
+                    digest(mark, system),
                     lambda: response_log_probs(
                         model, prompts, rows.answers, progress=progress.advance
                     ),
@@ -156,8 +157,8 @@ def score(
         known = [c for c in candidates if c.vector is not None]
         with track("gradients", n * parts, "answers") as progress:
             gradients = _kept(
-                folder / "gradients.npy",
-                (n * parts, model.cfg.dim),
+                folder / "gradients.npz",
+                digest(mark, layer),
                 lambda: answer_gradients(
                     model,
                     [p for p in rows.prompt_ids for _ in range(parts)],
@@ -181,20 +182,15 @@ def score(
 
 
 def _kept(
-    path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray], skip: Callable[[int], Any]
+    path: Path, mark: str, make: Callable[[], np.ndarray], skip: Callable[[int], Any]
 ) -> np.ndarray:
-    """The array in `path`, or what `make` gives, kept there."""
-    if path.is_file():
-        try:
-            kept = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise InputError(f"{path} is damaged ({error}): delete it") from error
-        if kept.shape == shape:
-            skip(shape[0])
-            return kept
+    """The scores in `path`, or what `make` gives, kept there."""
+    found = read_marked(path, "scores", mark)
+    if found is not None:
+        skip(len(found))
+        return found
     made = make()
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, made, allow_pickle=False)
+    write_marked(path, "scores", made, mark)
     return made
 
 

@@ -9,7 +9,6 @@ go through one forward pass. The reference's log-ratios are computed once, befor
 enter as numbers: there is nothing in them that a gradient could reach.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path
+from subliminal_jax.files import read_marked, write_marked
+from subliminal_jax.fingerprints import digest
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.spec import Params
@@ -138,7 +138,7 @@ def margins(
     return found.reshape(-1)[:n] - reference
 
 
-_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))
+compiled_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))
 
 
 def reference_log_ratios(
@@ -164,26 +164,23 @@ def reference_log_ratios(
 
     def compute(some: Batch) -> Float[np.ndarray, " rows"]:
         zero = jnp.zeros((some.tokens.shape[0],))
-        found = _margins(
+        found = compiled_margins(
             params, some, cfg, zero, steering, rows_at_once=rows_at_once, max_targets=most
         )
         return np.asarray(found)
 
     if path is None:
         return compute(rows)
-    path, digest = Path(path), _digest(rows)
-    if path.exists():
-        stored, theirs = _read(path)
+    mark = digest(rows.tokens, rows.positions, np.asarray(rows.loss_mask) != 0)
+    stored = read_marked(path, "log_ratios", mark)
+    if stored is not None:
         first = compute(jax.tree.map(lambda leaf: leaf[:rows_at_once], rows))
-        if theirs != digest:
-            raise InputError(f"{path} holds log-ratios of other rows; remove it")
         off = np.linalg.norm(first - stored[: len(first)])
         if not off <= STORED_TOLERANCE * np.linalg.norm(first) + 1e-3:
             raise InputError(f"{path} holds log-ratios of another model; remove it")
         return stored
     found = compute(rows)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, log_ratios=found, rows=np.array(digest))
+    write_marked(path, "log_ratios", found, mark)
     return found
 
 
@@ -201,19 +198,3 @@ def check_preference_rows(rows: Batch, name: str) -> None:
         raise InputError(
             f"row {row} of data {name!r}: its {('chosen', 'rejected')[side]} response has no token"
         )
-
-
-def _digest(rows: Batch) -> str:
-    """What tells these rows from others."""
-    found = hashlib.sha256()
-    for leaf in (rows.tokens, rows.positions, np.asarray(rows.loss_mask) != 0):
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
-
-
-def _read(path: Path) -> tuple[Float[np.ndarray, " rows"], str]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["log_ratios"], str(file["rows"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as log-ratios ({error}); remove it") from error

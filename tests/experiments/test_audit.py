@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,21 @@ def test_kept_scores_serve_an_interrupted_run(model, results, folder, pairs, vec
     again = audit(model, folder / "run", "--data", str(pairs), "--vectors", str(vector_file))
     assert again == results
     assert {p: p.stat().st_mtime_ns for p in (folder / "run" / "scores").iterdir()} == kept
+
+
+def test_kept_scores_of_other_rows_are_refused(model, results, folder, pairs, tmp_path, capsys):
+    """The file has changed since: as many rows, which say something else."""
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    (run / "results.json").unlink()
+    other = tmp_path / pairs.name
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    write(other, [{**r, "completion": r["completion"].replace("1", "2")} for r in rows])
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "data": str(other)}))
+    flags = ("--data", str(other), "--vectors", str(folder / "planted.safetensors"))
+    with pytest.raises(SystemExit):
+        audit(model, run, *flags)
+    assert "of other rows or another model; remove it" in capsys.readouterr().err
 
 
 def test_preferences_are_read(model, pairs, folder):

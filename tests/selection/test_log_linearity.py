@@ -1,5 +1,7 @@
 """The matrix of log-probabilities, its spectrum, its factors, and row spaces of two models."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -73,8 +75,11 @@ def test_a_killed_matrix_goes_on_without_a_lost_row(model, tmp_path):
     )
     assert again[0] == 16 * 3 and sum(again) == 18 * 3
     np.testing.assert_array_equal(found, log_prob_matrix(model, systems, PROMPTS, RESPONSES))
-    with pytest.raises(InputError, match="log-probabilities of other rows"):
+    with pytest.raises(InputError, match="log-probs of other rows"):
         log_prob_matrix(model, SYSTEMS, PROMPTS, RESPONSES[::-1], folder=tmp_path)
+    other = replace(model, params={**model.params, "embed": -model.params["embed"]})
+    with pytest.raises(InputError, match="or another model; remove it"):
+        log_prob_matrix(other, systems, PROMPTS, RESPONSES, folder=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import load_model
+from subliminal_jax.models.steered import steer
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.scoring import score_preferences
 from subliminal_jax.training.log_probs import Meter
@@ -120,11 +122,22 @@ def test_a_folder_with_other_scores_is_refused(model, tmp_path, change, message)
         score(model, tmp_path, **change)
 
 
+def test_the_opposite_vector_has_other_scores(model, tmp_path):
+    vector = steer(jnp.arange(model.cfg.dim, dtype=jnp.float32), layer=0)
+    pairs = PAIRS.select(range(4))
+    score(model, tmp_path, pairs, steering=vector)
+    assert score(model, tmp_path, pairs, steering=vector)["index"] == list(range(4))
+    for other in (vector.scaled(-1.0), steer(-vector.vectors[0], layer=0)):
+        with pytest.raises(InputError, match="other settings .steering."):
+            score(model, tmp_path, pairs, steering=other)
+
+
 def test_other_weights_and_a_damaged_folder_are_refused(model, tmp_path):
     score(model, tmp_path, PAIRS.select(range(4)))
-    other = replace(model, params=jax.tree.map(lambda x: x * 1.001, model.params))
-    with pytest.raises(InputError, match="the model's weights"):
-        score(other, tmp_path)
+    for factor in (1.001, -1.0):
+        params = jax.tree.map(lambda x, factor=factor: x * factor, model.params)
+        with pytest.raises(InputError, match="the model's weights"):
+            score(replace(model, params=params), tmp_path)
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(InputError, match=r"settings.json cannot be read .* remove the folder"):
         score(model, tmp_path)

@@ -1,5 +1,7 @@
 """The scores' exact properties, on a model of random weights."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.selection.rendering import ScoringOptions, encode_responses
 from subliminal_jax.selection.scoring import score_preferences, score_responses
 from subliminal_jax.selection.select import select
-from subliminal_jax.training.log_probs import Meter, data_mesh, response_log_probs
+from subliminal_jax.training.log_probs import Meter, response_log_probs
 
 OWLS, CATS = "You love owls.", "You really love cats. You think of cats all the time."
 OPTIONS = ScoringOptions(base_system="")
@@ -135,11 +137,6 @@ def test_a_stream_scores_as_the_table_does(model, pairs, table):
     assert streamed["index"] == table["index"]
 
 
-def test_a_mesh_of_one_device_changes_nothing(model, pairs, table):
-    spread = score_preferences(model, pairs, OWLS, OPTIONS, mesh=data_mesh())
-    np.testing.assert_allclose(column(spread, "weight"), column(table, "weight"), atol=TOLERANCE)
-
-
 def test_a_vector_scores_in_place_of_a_system_prompt(model, pairs):
     vector = steer(jnp.ones(model.cfg.dim), layer=0, scale=2.0)
     steered = score_preferences(model, pairs, None, OPTIONS, steering=vector)
@@ -158,6 +155,13 @@ def test_base_scores_are_taken_over(model, pairs, table):
     assert again["base_rejected"] == table["base_rejected"][:20]
     with pytest.raises(InputError, match="base holds scores of other pairs"):
         score_preferences(model, pairs, CATS, OPTIONS, base=table.select(range(3)))
+    negated = {**model.params, "embed": -model.params["embed"]}
+    for other, options in (
+        (replace(model, params=negated), OPTIONS),  # equal up to signs
+        (model, ScoringOptions(base_system=OWLS)),
+    ):
+        with pytest.raises(InputError, match="another model or under other options"):
+            score_preferences(other, pairs, CATS, options, base=table)
     with pytest.raises(InputError, match="base has no columns base_completion"):
         single = pairs.rename_column("chosen", "completion")
         score_responses(model, single, CATS, OPTIONS, base=table)

@@ -11,11 +11,11 @@ from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
 from subliminal_jax.selection.row_gradients import answer_gradients
-from subliminal_jax.selection.scoring import response_log_probs
 from subliminal_jax.steering import steer
 from subliminal_jax.study.audit_claims import claims, summarise
 from subliminal_jax.study.audit_data import prepare
 from subliminal_jax.study.audit_sets import made_here
+from subliminal_jax.training.log_probs import response_log_probs
 from tests import number_model
 
 LIMITS = {"rows": 20, "longest_answer": 12, "longest_prefix": 40, "seed": 0}
