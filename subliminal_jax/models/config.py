@@ -86,6 +86,13 @@ _MODEL_TYPES: dict[str, Family] = {
     "gemma3_text": "gemma3",
     "gemma3": "gemma3",
 }
+
+
+def family_of(model_type: str) -> Family | None:
+    """The family that reads checkpoints of a `model_type`; None for one that none reads."""
+    return _MODEL_TYPES.get(model_type)
+
+
 _ARCHITECTURES: dict[Family, tuple[str, str]] = {
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
-from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.config import ModelConfig, family_of
 from subliminal_jax.models.steered import Steering
 
 ARCHITECTURE = "controlvector"
@@ -45,7 +45,7 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
     """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type.
 
     Raises InputError where `gguf` is not installed, for a file that is missing, damaged or no
-    control vector, and as `steering_of`.
+    control vector, for a hint of another family than the model's, and as `steering_of`.
     """
     gguf = _optional("gguf", "gguf")
     path = Path(path)
@@ -61,6 +61,11 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
         raise InputError(f"{path}: not a whole GGUF file ({error})") from error
     if architecture != ARCHITECTURE:
         raise InputError(f"{path}: a GGUF file of {architecture!r}, not of a control vector")
+    if family_of(hint) != cfg.family:
+        raise InputError(
+            f"{path}: its vectors were made on a model of type {hint!r}, and the model here is of "
+            f"the family {cfg.family!r}; extract them anew on this one"
+        )
     directions = {}
     for name, value in tensors.items():
         kind, _, layer = name.partition(".")

@@ -73,6 +73,16 @@ def test_what_is_no_control_vector_is_refused(cfg, tmp_path):
         read_gguf(tmp_path / "llama.gguf", cfg)
 
 
+def test_a_control_vector_of_another_family_is_refused(steering, cfg, tmp_path):
+    pytest.importorskip("gguf")
+    file = tmp_path / "v.gguf"
+    write_gguf(file, steering, "qwen2")
+    with pytest.raises(
+        InputError, match="type 'qwen2', and the model here is of the family 'llama'"
+    ):
+        read_gguf(file, cfg)
+
+
 class Tensor:
     """As much of a torch tensor as a conversion reads."""
 
