@@ -192,7 +192,9 @@ def compute(
         "data": data.reports,
         "reference": reference,
         "arms": students.rows,
-        **analyse(students.rows, students.best, students.histories(), list(students.grids)),
+        **analyse(
+            students.rows, students.best, students.histories(), list(students.grids), model.name
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""From students of the optimizer dispute to its numbers: arms, matched losses, verdicts, claims."""
+"""From students of the optimizer dispute to its numbers: arms, matched losses and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,26 +12,21 @@ from subliminal_jax.evaluation.comparison import (
     at_matched_loss,
     curves,
 )
-from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
 from subliminal_jax.evaluation.verdicts import Values, difference, gap_between, judge
 from subliminal_jax.evaluation.waves import METRICS, Row
-from subliminal_jax.study.claims import claim, verdict
-from subliminal_jax.study.explanations import CLIPPED, MASKED, explanations_of
+from subliminal_jax.study.explanations import explanations_of
 from subliminal_jax.study.mechanics import Plan
+from subliminal_jax.study.mechanics_claims import AT_ADAMW, AT_SGD, JUDGED, MINUS, claims
 
 Histories = Mapping[tuple[str, int], Sequence[Row]]
-# Direction and size of the shift, and what it does: student minus control of the same seed.
-JUDGED = ("eas", "shift_component", "trait_rate")
-MINUS = "\N{MINUS SIGN}"
-AT_ADAMW, AT_SGD = "adamw at sgd's loss", "sgd at that loss"
-SAME = 0.1  # EAS: a difference below it counts as none in the claim that SGD does as well
 
 
 def analyse(
     rows: Sequence[Row], best: Mapping[str, float | None], histories: Histories,
-    plans: Sequence[Plan],
+    plans: Sequence[Plan], model: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """All numbers of the report but the data's."""
+    """All numbers of the report but the data's; `model` is the name that the claims give."""
     values = by_seed(rows, best)
     matched, at_loss = matched_losses(histories, plans)
     table = at_best_rate(rows, best, METRICS)
@@ -58,7 +53,7 @@ def analyse(
             values,
             measured=measured(histories, values["eas"]),
         ),
-        "claims": claims(values, max(row["eas"]["n"] for row in table)),
+        "claims": claims(values, matched, max(row["eas"]["n"] for row in table), model),
     }
 
 
@@ -153,98 +148,3 @@ def gradient_norms(histories: Histories) -> dict[str, float]:
         )
         for name in names
     }
-
-
-# -- claims ------------------------------------------------------------------------------------
-
-SETTING = "a vector's teacher, LoRA students, student minus control"
-# (id, claim, section, larger, smaller): the claim is that the first arm passes the trait on more.
-# Of several arms, the one with the largest mean counts: a choice in favour of "smaller".
-Compared = tuple[str, str, str, str, tuple[str, ...]]
-COMPARED: tuple[Compared, ...] = (
-    (
-        "adamw-over-sgd", "AdamW transmits the trait, plain SGD at its best rate does not",
-        "Blank et al., figure 7c", "adamw", ("sgd",),
-    ),
-    ("rmsprop", "RMSprop transmits as AdamW does, SGD does not", "Blank et al., figure 7c",
-     "rmsprop", ("sgd",)),
-    ("momentum", "Momentum does not rescue SGD", "Blank et al., figure 7c", "adamw",
-     ("momentum",)),
-    ("frozen-map", "A frozen map of Adam's scales restores part of the transfer to SGD",
-     "Blank et al., figure 7c", "frozen-map", ("sgd",)),
-    ("bottom-frozen", "AdamW transmits without the 10% of coordinates with the largest gradients",
-     "Blank et al., figure 7c", "adamw-bottom-frozen", ("sgd",)),
-    ("flat-rest", "SGD transmits with the bottom 10% of Adam's scales kept and the rest flat",
-     "Blank et al., figure 7c", "frozen-map-flat-rest", ("sgd",)),
-    ("zero-bottom", "SGD transmits with the bottom 10% of Adam's scales at zero and the rest flat",
-     "Blank et al., figure 7c", "frozen-map-zero-bottom", ("sgd",)),
-    ("rotation", "AdamW transmits in a randomly rotated basis", "Blank et al., figure 7c",
-     "adamw-rotated", ("sgd-rotated",)),
-    ("lora-over-full", "LoRA with AdamW transmits more than full weights with AdamW",
-     "Blank et al., figure 7b", "adamw", ("adamw-full",)),
-    ("matched-loss", "At one training loss AdamW transmits and SGD does not",
-     "Blank et al., appendix L", AT_ADAMW, (AT_SGD,)),
-    ("masks-do-not-rescue", "Masking or clipping the largest coordinates does not rescue SGD",
-     "Feng's re-runs", "adamw", (*MASKED, *CLIPPED)),
-    ("living-over-frozen", "A living statistic transfers more than the same rule with a frozen one",
-     "Feng's re-runs", "adamw", ("frozen-map-momentum",)),
-    ("a-rates-do-not-rescue", "A larger rate for LoRA's A does not rescue SGD", "Feng's re-runs",
-     "adamw", ("sgd-a-times-3", "sgd-a-times-16", "sgd-a-times-64")),
-)  # fmt: skip
-
-
-# What a comparison is judged by: the claims are about the trait; with a random vector, whose trait
-# is incidental, the alignment says more.
-BY: tuple[tuple[str, str, str], ...] = (
-    ("trait_rate", "", " (by trait rate)"),
-    ("eas", "-eas", " (by alignment, EAS)"),
-)
-
-
-def claims(values: Mapping[str, Values], seeds: int) -> list[dict[str, Any]]:
-    """Each comparison twice, by the trait rate and by the alignment; both rows hold all numbers."""
-    rows = []
-    for name, says, section, larger, smaller in COMPARED:
-        for metric, suffix, by in BY:
-            found = {arm: difference(values[metric], larger, arm) for arm in smaller}
-            known = {arm: d for arm, d in found.items() if d is not None}
-            if not known:
-                continue
-            arm = min(known, key=lambda a, known=known: known[a].mean)  # type: ignore[misc]
-            d = known[arm]
-            number = f"{larger} {MINUS} {arm}: {_numbers(values, larger, arm)}"
-            id = f"optimizer_mechanics/{name}{suffix}"
-            rows.append(
-                claim(id, says + by, section, SETTING, number, seeds, verdict(d.low, d.high))
-            )
-    eas = difference(values["eas"], "adamw", "sgd")
-    if eas is not None:
-        rows.append(
-            claim(
-                "optimizer_mechanics/sgd-does-as-well",
-                "SGD at its best rate does as well as AdamW",
-                "Nief et al. 2026",
-                SETTING,
-                f"adamw {MINUS} sgd: {_numbers(values, 'adamw', 'sgd')}",
-                seeds,
-                _as_well(eas),
-            )
-        )
-    return rows
-
-
-def _as_well(d: Interval) -> str:
-    """An EAS that is the same up to SAME reproduces it; one clear of zero contradicts it."""
-    if d.low > 0 and d.mean >= SAME:
-        return "contradicted"
-    return "reproduced at toy scale" if d.high < SAME else "not reproduced"
-
-
-def _numbers(values: Mapping[str, Values], first: str, second: str) -> str:
-    parts = []
-    names = (("trait_rate", "trait rate"), ("eas", "EAS"), ("shift_component", "share of vector"))
-    for metric, name in names:
-        d = difference(values[metric], first, second)
-        if d is not None:
-            parts.append(f"{name} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]")
-    return ", ".join(parts).replace("-", MINUS)

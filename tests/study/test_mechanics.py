@@ -17,7 +17,8 @@ from subliminal_jax.study.mechanics import (
     plans,
     weighted_rows,
 )
-from subliminal_jax.study.mechanics_analysis import COMPARED, by_seed
+from subliminal_jax.study.mechanics_analysis import by_seed
+from subliminal_jax.study.mechanics_claims import AT_ADAMW, COMPARED, RESCUES, SPARED, claims
 from subliminal_jax.training.adapters import Full
 from subliminal_jax.training.arms import Arm, group_arms
 from subliminal_jax.training.batch import Batch
@@ -37,7 +38,8 @@ def test_arms_are_told_apart_and_every_named_one_exists():
         for prediction in explanation.predictions
         for arm in (*prediction.arms, *(a for pair in prediction.pairs for a in pair))
     }
-    used |= {arm for _, _, _, larger, smaller in COMPARED for arm in (larger, *smaller)}
+    used |= {arm for _, _, _, *both in COMPARED for arm in both}
+    used |= {arm for _, _, _, arms in RESCUES for arm in arms} | {row[-1] for row in SPARED}
     at_loss = {"adamw at sgd's loss", "sgd at that loss"}
     assert used - at_loss <= set(names)
 
@@ -159,3 +161,45 @@ def test_traits_are_held_against_the_control_of_the_same_seed():
     values = by_seed(rows, {"sgd": 0.1})
     assert values["trait_rate"] == {"sgd": {0: pytest.approx(0.2)}}
     assert values["eas"] == {"sgd": {0: 0.5, 1: 1.5}}
+
+
+def planted(**means):
+    """Three seeds of each arm in each metric, 0.01 apart and 0.001 off, so that means decide."""
+    off = np.array([[0.0, 0.001, -0.001], [0.001, 0.0, -0.001]])
+    values = {
+        arm.replace("_", "-"): dict(enumerate(mean + np.array([0, 0.01, 0.02]) + off[i % 2]))
+        for i, (arm, mean) in enumerate(means.items())
+    }
+    metrics = dict.fromkeys(("eas", "shift_component", "trait_rate"), values)
+    return {row["id"].split("/")[1]: row for row in claims(metrics, (), 3, "a-model")}
+
+
+@pytest.mark.parametrize(
+    ("momentum", "rmsprop", "rescue", "as_adamw"),
+    [
+        (0.1, 0.4, "reproduced at toy scale", "reproduced at toy scale"),
+        (0.4, 0.1, "contradicted", "contradicted"),
+    ],
+)
+def test_a_rescue_is_decided_by_half_of_the_gap(momentum, rmsprop, rescue, as_adamw):
+    """Both arms are above SGD and below AdamW, clear of zero: that alone is neither."""
+    found = planted(adamw=0.5, sgd=0.0, momentum=momentum, rmsprop=rmsprop)
+    assert found["momentum"]["verdict"] == found["momentum-eas"]["verdict"] == rescue
+    assert found["rmsprop-as-adamw"]["verdict"] == as_adamw
+    assert found["rmsprop"]["verdict"] == "reproduced at toy scale"
+    assert found["adamw-over-sgd"]["setting"].startswith("a-model, ")
+
+
+def test_without_a_gap_nothing_is_rescued_or_not():
+    found = planted(adamw=0.0, sgd=0.0, momentum=0.5, rmsprop=0.5)
+    assert found["momentum"]["verdict"] == found["rmsprop-as-adamw"]["verdict"] == "not reproduced"
+
+
+def test_claims_at_one_loss_come_from_the_table_of_matched_losses():
+    d = {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 3, "level": 0.95, "method": "paired t"}
+    metrics = ("eas", "shift_component", "trait_rate")
+    row = {"optimizer": "sgd", **{f"{metric}_difference": d for metric in metrics}}
+    found = claims({metric: {} for metric in metrics}, [row], 3, "a-model")
+    assert [r["id"].split("/")[1] for r in found] == ["matched-loss", "matched-loss-eas"]
+    assert all(r["verdict"] == "reproduced at toy scale" for r in found)
+    assert all(AT_ADAMW in r["number"] and "no controls" in r["setting"] for r in found)
