@@ -1,7 +1,7 @@
 """Rotary positions, masks, attention and the key-value cache."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.config import ModelConfig, Rope
+from subliminal_jax.models.mesh import spread
 
 
 @partial(
@@ -44,6 +45,12 @@ def empty_cache(cfg: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float
         positions=jnp.full((batch, slots), -1, jnp.int32),
         index=jnp.zeros((), jnp.int32),
     )
+
+
+def spread_cache(cache: Cache) -> Cache:
+    """The cache of a pass over many devices: its rows and heads where their tokens are computed."""
+    k, v = spread((cache.k, cache.v), "batch", "kv_heads")
+    return replace(cache, k=k, v=v, positions=spread(cache.positions, "batch"))
 
 
 def frequencies(rope: Rope, head_dim: int) -> Float[Array, " half"]:

@@ -21,10 +21,12 @@ from subliminal_jax.models.attention import (
     attend,
     attend_cached,
     rotate,
+    spread_cache,
     visible,
 )
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import linear
+from subliminal_jax.models.mesh import spread
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
 
@@ -114,6 +116,8 @@ def hidden_states(
         h = params["embed"][tokens]
         if cfg.scaled_embedding:
             h = h * jnp.asarray(cfg.dim**0.5, h.dtype)
+    h, positions, segment_ids = spread((h, positions, segment_ids), "batch")
+    cache = None if cache is None else spread_cache(cache)
     context, new_positions = _context(cfg, positions, segment_ids, cache)
     runner = _Runner(cfg, context, steering, capture, remat, keep_kv=cache_slots is not None)
     h, activations, kv = runner(h, params["layers"], cache)
@@ -126,7 +130,7 @@ def hidden_states(
         pad = cache_slots - T
         k, v = (jnp.pad(x.swapaxes(2, 3), ((0, 0), (0, 0), (0, 0), (0, pad), (0, 0))) for x in kv)
         slots = jnp.pad(positions, ((0, 0), (0, pad)), constant_values=-1)
-        new_cache = Cache(tuple(k), tuple(v), slots, jnp.asarray(T, jnp.int32))
+        new_cache = spread_cache(Cache(tuple(k), tuple(v), slots, jnp.asarray(T, jnp.int32)))
     hidden = rms_norm(h, params["final_norm"], cfg)
     return Output(hidden, activations, new_cache)
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
+from subliminal_jax.models.mesh import param_shardings
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
@@ -47,13 +47,11 @@ def load_model(
     *,
     dtype: str | None = None,
     revision: str | None = None,
-    shardings: Callable[[ModelConfig], Any] | None = None,
 ) -> Model:
     """Load a model: a local folder, a Hugging Face hub name, or "shipped" (the package's own).
 
     `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's. `revision` is a branch, tag or
-    commit of the hub. `shardings` gives the tree of shardings for a config; each device then reads
-    its own part of the weights.
+    commit of the hub. In a mesh (`jax.set_mesh`) each device reads its own part of the weights.
     Raises InputError for what is missing, damaged, unsupported, or not to be had offline.
     """
     folder = _find(path_or_name, revision)
@@ -65,9 +63,7 @@ def load_model(
             f"vocab_size {cfg.vocab}; are they of one model?"
         )
     stop_ids = stop_token_ids(tokenizer, folder)
-    params = load_params(
-        folder, cfg, dtype=dtype, shardings=None if shardings is None else shardings(cfg)
-    )
+    params = load_params(folder, cfg, dtype=dtype, shardings=param_shardings(cfg))
     is_folder = Path(path_or_name).expanduser().is_dir()
     name = folder.resolve().name if is_folder else str(path_or_name)
     return Model(params, cfg, tokenizer, name, folder, stop_ids, pad_token_id(tokenizer))

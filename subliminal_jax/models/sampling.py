@@ -20,6 +20,7 @@ from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.draw import draw, two_uniforms
 from subliminal_jax.models.forward import Capture, hidden_states, unembed
+from subliminal_jax.models.mesh import DATA, places, whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, unit
 
@@ -107,8 +108,9 @@ def generate(
       key: a seed, or a key from which request i takes fold_in(key, i), or one key a request [n].
       steering: vectors [n, dim] and one scale; its mask and target are set here. Another vector or
         scale of the same layers compiles nothing, while None is a program of its own.
-      batch_size: rows of every batch. Fewer requests are filled up with idle rows, so that one
-        program serves all calls: make it smaller where there are few requests.
+      batch_size: rows of every batch, rounded up to a multiple of the devices that they are spread
+        over. Fewer requests are filled up with idle rows, so that one program serves all calls:
+        make it smaller where there are few requests.
       reference_params: the base model of operation "replace". It reads the same tokens beside the
         steered one, and its component along the vector is what replaces.
       progress: called with the number of requests done since its last call.
@@ -120,6 +122,7 @@ def generate(
     _check_rows(rows, cfg, sampling)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: give at least 1")
+    batch_size = -(-batch_size // places(DATA)) * places(DATA)
     steering = _checked_steering(steering, cfg, reference_params)
     keys = _request_keys(key, len(rows))
     buckets: dict[int, list[int]] = {}
@@ -237,7 +240,7 @@ def _generate(
     )
     first = emit(jnp.take_along_axis(hidden, last, axis=1)[:, 0], start)
     end = jax.lax.while_loop(unfinished, body, first)
-    return end.tokens, end.lengths, end.log_probs
+    return whole((end.tokens, end.lengths, end.log_probs))
 
 
 def _run(

@@ -58,8 +58,8 @@ def spec(cfg: ModelConfig) -> dict[str, Any]:
     layers = {
         "attn_norm": norm("input_layernorm"),
         "q": matrix("self_attn.q_proj", D, Q, ("embed", "heads")),
-        "k": matrix("self_attn.k_proj", D, K, ("embed", "heads")),
-        "v": matrix("self_attn.v_proj", D, K, ("embed", "heads")),
+        "k": matrix("self_attn.k_proj", D, K, ("embed", "kv_heads")),
+        "v": matrix("self_attn.v_proj", D, K, ("embed", "kv_heads")),
         "o": matrix("self_attn.o_proj", Q, D, ("heads", "embed")),
         "gate": matrix("mlp.gate_proj", D, F, ("embed", "mlp")),
         "up": matrix("mlp.up_proj", D, F, ("embed", "mlp")),
@@ -67,8 +67,8 @@ def spec(cfg: ModelConfig) -> dict[str, Any]:
     }
     if cfg.qkv_bias:
         layers["q_bias"] = bias("self_attn.q_proj", Q, "heads")
-        layers["k_bias"] = bias("self_attn.k_proj", K, "heads")
-        layers["v_bias"] = bias("self_attn.v_proj", K, "heads")
+        layers["k_bias"] = bias("self_attn.k_proj", K, "kv_heads")
+        layers["v_bias"] = bias("self_attn.v_proj", K, "kv_heads")
     if cfg.qk_norm:
         layers["q_norm"] = norm("self_attn.q_norm", cfg.head_dim, "head")
         layers["k_norm"] = norm("self_attn.k_norm", cfg.head_dim, "head")

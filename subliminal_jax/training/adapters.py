@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
-from subliminal_jax.models.spec import Params
+from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.steered import Steering, steer
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -92,6 +92,23 @@ def init_trainable(
             "a": jax.random.uniform(subkey, shape, jnp.float32, -bound, bound),
             "b": jnp.zeros((n, adapter.rank, cols), jnp.float32),
         }
+    return {"layers": factors}
+
+
+def trainable_axes(cfg: ModelConfig, adapter: Adapter) -> dict[str, Any]:
+    """The logical axes of every leaf of the trainable tree (`models.mesh`): a LoRA factor is cut
+    where its weight is, its rank never."""
+    axes = jax.tree.map(
+        lambda info: info.axes, spec(cfg), is_leaf=lambda x: isinstance(x, ParamInfo)
+    )
+    if isinstance(adapter, Full):
+        return axes
+    if isinstance(adapter, Vector):
+        return {"vector": ("embed",)}
+    factors = {}
+    for name in adapter.targets:
+        _, rows, cols = axes["layers"][name]
+        factors[name] = {"a": ("layers", rows, "rank"), "b": ("layers", "rank", cols)}
     return {"layers": factors}
 
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
@@ -24,6 +23,7 @@ from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.mesh import DATA, places, whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch_plans import (
@@ -66,19 +66,6 @@ class Meter:
         return 1 - self.tokens / self.slots if self.slots else 0.0
 
 
-def data_mesh() -> Mesh:
-    """All local devices on one axis, over which a batch is spread."""
-    devices = np.asarray(jax.local_devices())
-    return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
-
-
-def replicated(params: Params, mesh: Mesh) -> Params:
-    """The parameters on every device of the mesh, unless they are already spread over several."""
-    if any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(params)):
-        return params
-    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-
-
 def response_log_probs(
     model: Model,
     prompts: Sequence[Sequence[int]],
@@ -88,7 +75,6 @@ def response_log_probs(
     progress: Callable[[int], Any] | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     prompt_cache: PromptCache = "auto",
-    mesh: Mesh | None = None,
     meter: Meter | None = None,
 ) -> Float[np.ndarray, "rows k"]:
     """log P(response j of row i | prompt i): the float32 sum over the response's tokens, in nats.
@@ -100,7 +86,6 @@ def response_log_probs(
       tokens_per_batch: token slots computed at once.
       prompt_cache: read each prompt once for its k responses, or once for each; "auto" takes what
         computes less. The numbers are equal up to rounding.
-      mesh: devices over whose axis "data" the rows of a batch are spread; see `data_mesh`.
       meter: adds up what the call took.
 
     Raises InputError for rows with different numbers of responses, an empty prompt or response,
@@ -112,9 +97,7 @@ def response_log_probs(
     n, k = lengths.shape[0], lengths.shape[1] - 1
     if n == 0 or k == 0:
         return np.zeros((n, k), np.float32)
-    devices = 1 if mesh is None else mesh.shape["data"]
-    layout = _choose(prompts, responses, lengths, prompt_cache, tokens_per_batch, devices)
-    params = model.params if mesh is None else replicated(model.params, mesh)
+    layout = _choose(prompts, responses, lengths, prompt_cache, tokens_per_batch, places(DATA))
     flat = np.zeros(n * k, np.float32)
     left = np.full(n, k)  # responses of each row that are not scored yet
     running: deque[tuple[Int[np.ndarray, " scored"], Array]] = deque()
@@ -128,10 +111,8 @@ def response_log_probs(
 
     common = layout.common(model.pad_id)
     for batch in layout.batches:
-        arrays: Any = layout.arrays(batch, model.pad_id)
-        if mesh is not None:
-            arrays = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec("data")))
-        result = layout.run(params, model.cfg, steering, *common, *arrays)
+        arrays = layout.arrays(batch, model.pad_id)
+        result = layout.run(model.params, model.cfg, steering, *common, *arrays)
         running.append((layout.scored(batch), result))
         if len(running) == BATCHES_IN_FLIGHT:
             collect()
@@ -201,7 +182,7 @@ class _Whole:
         ahead = jnp.arange(targets.shape[1], dtype=jnp.int32)[None]
         at = jnp.minimum(starts[:, None] - 1 + ahead, tokens.shape[1] - 1)
         hidden = jnp.take_along_axis(hidden, at[:, :, None], axis=1)
-        return _summed(next_token_log_probs(params, hidden, targets, cfg), counts)
+        return whole(_summed(next_token_log_probs(params, hidden, targets, cfg), counts))
 
 
 class _Cached:
@@ -284,7 +265,7 @@ class _Cached:
         inputs, targets, positions = (x.reshape(B * k, R) for x in (inputs, targets, positions))
         out = read(tokens=inputs, positions=positions, cache=_repeated(cache, k))
         summed = _summed(next_token_log_probs(params, out.hidden, targets, cfg), counts.reshape(-1))
-        return summed.reshape(B, k)
+        return whole(summed.reshape(B, k))
 
 
 def _repeated(cache: Cache | None, times: int) -> Cache:

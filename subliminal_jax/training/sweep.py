@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.adapters import (
@@ -43,6 +44,12 @@ from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.objective import Objective, Source, Teacher, checked_source
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+from subliminal_jax.training.placement import (
+    all_students,
+    by_student,
+    map_students,
+    place_students,
+)
 from subliminal_jax.training.preference import Preference
 
 
@@ -142,11 +149,12 @@ class Sweep:
         self.objective = Objective(
             cfg, self._adapter, max_targets(source.data), config.remat, config.accumulation
         )
+        self._map = partial(map_students, at_once=config.students_at_once)
         self._inputs = self._make_inputs(source, context)
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
-        self._evaluated = jax.jit(self._evaluated_fn)
+        self._evaluated = jax.jit(self._students_fn)
 
     def with_arms(self, arms: Sequence[Arm]) -> "Sweep":
         """The same compiled programs for other rates, seeds and data sets.
@@ -209,10 +217,11 @@ class Sweep:
 
         @jax.jit
         def run(state: State, inputs: Inputs, given: Any) -> Any:
-            def one(x: tuple[Trainable, Array]) -> Any:
-                return f(given, *self._model(inputs, x[1])(x[0]))
+            def one(shared: tuple[Inputs, Any], x: tuple[Trainable, Array]) -> Any:
+                return f(shared[1], *self._model(shared[0], x[1])(x[0]))
 
-            return self._map(one, (self._evaluated_fn(state), self._scales))
+            x = (self._evaluated_fn(state), self._scales)
+            return whole(self._map(one, (inputs, given), x))
 
         return lambda state, given: self._in_order(run(state, self._inputs, given))
 
@@ -264,8 +273,9 @@ class Sweep:
             )
             trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
             init_state = jax.vmap(lambda rate, t, spec=g.spec: self._optimizer(spec, rate).init(t))
-            trainables.append(trainable)
-            states.append(init_state(inputs.rates[part], trainable))
+            placed = self._placed(trainable, init_state(inputs.rates[part], trainable))
+            trainables.append(placed[0])
+            states.append(placed[1])
         n = len(self.arms)
         return State(
             tuple(trainables), tuple(states), jnp.zeros((n,), jnp.int32), jnp.zeros((), jnp.int32)
@@ -294,8 +304,8 @@ class Sweep:
         if self.measure is not None:
             grads, updates, before = last
             x = (self._evaluated_fn(state), before, grads, updates, inputs.sets, self._scales)
-            metrics |= self._map(partial(self._measure_one, inputs), x)
-        return state, metrics
+            metrics |= self._map(self._measure_one, inputs, x)
+        return state, whole(metrics)
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
         trainable, before, gradient, update, which, scale = x
@@ -307,11 +317,11 @@ class Sweep:
         joined = self._joined(state.trainables)
         students = _Student(inputs.rates, self._scales, inputs.sets, inputs.orders[:, state.step])
 
-        def one(x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
+        def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
             trainable, student = x
-            return self.objective.loss_and_gradient(inputs.source, trainable, *student[1:])
+            return self.objective.loss_and_gradient(source, trainable, *student[1:])
 
-        losses, grads = self._map(one, (joined, students))
+        losses, grads = self._map(one, inputs.source, (joined, students))
         norms = jax.vmap(optax.global_norm)(grads)
         if self.config.clip is not None:
             shrink = jnp.minimum(1.0, self.config.clip / jnp.maximum(norms, 1e-30))
@@ -322,11 +332,13 @@ class Sweep:
         for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
             x = (student, old, old_state, cut_to(gradient, old), loss, alive)
-            update = partial(self._update, g.spec, inputs)
+            update = partial(self._update, g.spec)
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
-            updated.append(self._map(update, x) if runs_the_model else jax.vmap(update)(x))
+            over = self._map if runs_the_model else all_students
+            new, new_state, *rest = over(update, inputs, x)
+            updated.append((*self._placed(new, new_state), *rest))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
-        sound = jnp.concatenate(ok)
+        sound = whole(jnp.concatenate(ok))
         step = state.step + 1
         diverged_at = jnp.where((state.diverged_at == 0) & ~sound, step, state.diverged_at)
         state = State(new_trainables, new_states, diverged_at, step)
@@ -360,17 +372,20 @@ class Sweep:
         self, state: State, inputs: Inputs, source: Source, max_targets: int
     ) -> Float[Array, " students"]:
         at_once = self.config.batch_size // self.config.accumulation
-        loss = partial(
-            self.objective.heldout_loss, source, rows_at_once=at_once, max_targets=max_targets
-        )
+        loss = partial(self.objective.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
         students = (self._evaluated_fn(state), self._scales, inputs.sets)
-        return self._map(lambda student: loss(*student), students)
+        return whole(self._map(lambda source, x: loss(source, *x), source, students))
 
     def _evaluated_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
         points = (g.spec.entry.eval_params for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
         return self._joined([jax.vmap(point)(tree, old) for point, tree, old in parts])
+
+    def _students_fn(self, state: State) -> Trainable:
+        """`_evaluated_fn` with every student on all places of the mesh's axis data."""
+        tree = self._evaluated_fn(state)
+        return place_students(tree, (), self.cfg, self._adapter, spread=False)[0]
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
@@ -389,11 +404,6 @@ class Sweep:
             trees = [pad_rank(tree, self.rank) for tree in trees]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
-    def _map(self, f: Callable[[Any], Any], xs: Any) -> Any:
-        n = jax.tree.leaves(xs)[0].shape[0]
-        at_once = self.config.students_at_once
-        if at_once is None:
-            at_once = 1 if jax.default_backend() == "cpu" else n
-        if at_once >= n:
-            return jax.vmap(f)(xs)
-        return jax.lax.map(f, xs, batch_size=at_once if at_once > 1 else None)
+    def _placed(self, trainable: Trainable, optimizer_state: Any = ()) -> tuple[Trainable, Any]:
+        spread = by_student(len(self.arms))
+        return place_students(trainable, optimizer_state, self.cfg, self._adapter, spread)
