@@ -5,6 +5,7 @@ their docstrings the help) and `main(config)`. Only the chosen one is imported.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -109,9 +110,17 @@ def _run(arguments: list[str], folder: Path) -> None:
         args=flags,
     )
     from subliminal_jax.compilation import enable_compilation_cache
+    from subliminal_jax.processes import is_first
+    from subliminal_jax.study.settings import RunSettings
 
     enable_compilation_cache()
-    module.main(config)
+    if isinstance(config, RunSettings):
+        config.use_devices()  # before the run's folder is opened: one of the processes writes it
+    with contextlib.ExitStack() as stack:
+        if not is_first():  # the first one says it all
+            silent = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(silent))
+        module.main(config)
 
 
 def _preset(module: ModuleType, flags: list[str]) -> tuple[str | None, list[str]]:

@@ -20,6 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 
 RETRIED_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -86,6 +87,9 @@ class EndpointJudge:
 
     def __call__(self, exchanges: Sequence[Exchange], /) -> list[float | None]:
         """Raises InputError for an endpoint that refuses, cannot be reached or answers oddly."""
+        return processes.on_first(lambda: self._verdicts(exchanges))
+
+    def _verdicts(self, exchanges: Sequence[Exchange]) -> list[float | None]:
         bodies = [self._body(exchange) for exchange in exchanges]
         known = self._read_cache()
         todo = {key: body for body in bodies if (key := _digest(body)) not in known}

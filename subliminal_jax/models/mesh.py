@@ -69,6 +69,26 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     )
 
 
+def use_devices(data: int | None = None, model: int = 1) -> None:
+    """Make `make_mesh(data, model)` the ambient mesh of this process from now on.
+
+    Nothing is set where that is a single device, and an ambient mesh that is there already stays.
+    Raises InputError as `make_mesh` does, and where the ambient mesh is another one than asked for.
+    """
+    held = jax.sharding.get_mesh()
+    if held.empty:
+        mesh = make_mesh(data, model)
+        if mesh.size > 1:
+            jax.set_mesh(mesh)
+        return
+    given = (held.shape.get(DATA), held.shape.get(MODEL))
+    if (data, model) not in ((None, 1), (None, given[1]), given):
+        raise InputError(
+            f"a mesh of {data or 'all'} x {model} devices is asked for, and the one set in this "
+            f"process is {given[0]} x {given[1]}; leave one of them out"
+        )
+
+
 def places(axis: str) -> int:
     """The devices along `data` or `model` in the mesh of this call or program; 1 without a mesh.
 

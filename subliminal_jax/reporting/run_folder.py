@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import plain_json, write_json, write_text
 
@@ -19,7 +20,8 @@ class RunFolder:
     """A folder that belongs to one configuration, so that the same command again continues it.
 
     `config.json` is written when the folder is first opened and says whose it is; `results.json` is
-    written last and says that the run is finished. Only one process at a time holds the folder.
+    written last and says that the run is finished. Only one run at a time holds the folder. Of
+    several processes that run together the first one writes, and all read.
 
     >>> with RunFolder.open("runs/a", {"rate": 0.1}) as run:
     ...     if not run.finished:
@@ -49,7 +51,12 @@ class RunFolder:
           InputError: the folder holds another run (the first key that differs is named) or files
             that are no run's, is a file, cannot be written, or another process is using it.
         """
-        path = Path(path)
+        opened: list[RunFolder] = []
+        processes.on_first(lambda: opened.append(cls._open(Path(path), config, overwrite)))
+        return opened[0] if opened else cls(Path(path), None)
+
+    @classmethod
+    def _open(cls, path: Path, config: Mapping[str, Any], overwrite: bool) -> "RunFolder":
         wanted = json.loads(json.dumps(plain_json(dict(config))))
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; name a folder for the run")
@@ -87,7 +94,7 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is not None and issubclass(kind, InputError):
+        if kind is not None and issubclass(kind, InputError) and processes.is_first():
             self._leave()
         self.close()
 
@@ -108,17 +115,20 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run wrote its results: there is nothing left to compute."""
-        return (self.path / "results.json").exists()
+        return bool(processes.on_first((self.path / "results.json").exists))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl; a process killed midway leaves at most a torn line."""
         line = json.dumps(plain_json(dict(record)), allow_nan=False) + "\n"
+        if not processes.is_first():
+            return
         with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """What was logged, in order."""
-        return [json.loads(line) for line in self._lines()]
+        lines: list[str] = processes.on_first(self._lines)
+        return [json.loads(line) for line in lines]
 
     def rewind(self, step: int, **match: Any) -> None:
         """Forget what was logged after `step`, for a run that goes on from the checkpoint there.
@@ -133,10 +143,13 @@ class RunFolder:
             ours = all(record.get(key) == value for key, value in match.items())
             return not (ours and record.get("step", step) > step)
 
-        lines = self._lines()
-        kept = [line for line in lines if is_kept(line)]
-        if len(kept) < len(lines):
-            write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
+        def forget() -> None:
+            lines = self._lines()
+            kept = [line for line in lines if is_kept(line)]
+            if len(kept) < len(lines):
+                write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
+
+        processes.on_first(forget)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json: plain JSON, non-finite numbers as null. This finishes the run."""

@@ -9,12 +9,15 @@ from subliminal_jax.data.questions import in_data_folder
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model, load_model
+from subliminal_jax.models.mesh import use_devices
+from subliminal_jax.processes import connect
 from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
 from subliminal_jax.training.arms import Schedule, TrainConfig
 from subliminal_jax.training.losses import Objective
 from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
 
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
+_DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
 
 
 def check_names(
@@ -29,6 +32,18 @@ def check_names(
         raise InputError(f"{flag} {' '.join(names)}: name at least {number}, each once")
 
 
+def check_seeds(seeds: int) -> None:
+    """Raises InputError for less than two seeds: no verdict can rest on one."""
+    if seeds < 2:
+        raise InputError(f"seeds is {seeds}: an interval over students needs at least 2")
+
+
+def check_cross_entropy(objective: str) -> None:
+    """Raises InputError for another objective, in experiments that would not train by it."""
+    if objective != "cross_entropy":
+        raise InputError(f"objective {objective} is not for this experiment: leave --objective out")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Where a run goes and on which model it is.
@@ -41,6 +56,13 @@ class RunSettings:
       layer: the steering layer (0-based); -1 takes the block at a third of the depth.
       seed: of vectors and data; students have seeds of their own.
       overwrite: begin anew in a folder that holds another run.
+      data_parallel: devices that students, or the rows of a batch, are spread over; 0 takes all
+        that there are.
+      model_parallel: devices that share every weight between them.
+      coordinator: how the processes of a run on several hosts meet: "auto" asks JAX (Slurm, Open
+        MPI, Kubernetes, TPU pods), HOST:PORT is the first process's address; "" is one process.
+      processes: their number, with HOST:PORT.
+      process_id: which of them this is, from 0, with HOST:PORT.
     """
 
     out: Path
@@ -50,10 +72,27 @@ class RunSettings:
     layer: int = -1
     seed: int = 0
     overwrite: bool = False
+    data_parallel: int = 0
+    model_parallel: int = 1
+    coordinator: str = ""
+    processes: int | None = None
+    process_id: int | None = None
+
+    def use_devices(self) -> None:
+        """Join the other processes, if any, and set the mesh that everything then runs on; a second
+        call changes nothing. The results do not depend on it but for rounding.
+
+        Raises InputError as `processes.connect` and `models.mesh.use_devices` do.
+        """
+        if self.coordinator:
+            connect(self.coordinator, self.processes, self.process_id)
+        use_devices(self.data_parallel or None, self.model_parallel)
 
     def load(self, name: str | None = None) -> Model:
-        """The model of these settings, or another one by name in the same dtype. A folder that is
-        not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`."""
+        """The model of these settings, or another one by name in the same dtype, on the devices
+        that they ask for. A folder that is not found as named is looked for in the folder of
+        `SUBLIMINAL_JAX_DATA`."""
+        self.use_devices()
         dtype = None if self.dtype == "checkpoint" else self.dtype
         return load_model(in_data_folder(self.model if name is None else name), dtype=dtype)
 
@@ -62,7 +101,7 @@ class RunSettings:
 
     def recorded(self) -> dict[str, Any]:
         """What config.json holds: everything that the results depend on."""
-        skipped = {"out", "overwrite"}
+        skipped = {"out", "overwrite"} | _DEVICES
         if not getattr(self, "judge_url", ""):
             skipped |= {"judge_url", "judge_model", "judge_key"}
         return {k: v for k, v in asdict(self).items() if k not in skipped}

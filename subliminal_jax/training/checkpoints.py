@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step at INFO
@@ -21,6 +22,9 @@ class Checkpoints:
     A checkpoint is written under a temporary name and renamed. One that is not whole all the same
     (the machine lost power, or the folder was copied in part) is set aside as `STEP.damaged`, and
     the one before it counts.
+
+    Sharded arrays are written and read part by part, by the processes that hold them. What is
+    stored does not depend on the mesh: a run goes on under another one.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
@@ -97,7 +101,10 @@ class Checkpoints:
         aside = path.with_suffix(".damaged")
         while aside.exists():
             aside = aside.with_name(f"{aside.name}.damaged")
-        path.rename(aside)
+        processes.wait()  # every process has found it so
+        if processes.is_first():
+            path.rename(aside)
+        processes.wait()
         self._manager.reload()
         warnings.warn(f"checkpoint {path} is set aside as {aside.name}: {reason}", stacklevel=3)
 
