@@ -71,6 +71,7 @@ from subliminal_jax.study.settings import (
     GuardKind,
     RunSettings,
     StudentSettings,
+    check_cross_entropy,
     check_names,
 )
 from subliminal_jax.study.students import MEASURED_ROWS, Panel, Students, make_panel, of_model
@@ -147,11 +148,23 @@ def check(config: Config) -> None:
         raise InputError("blocking compares all guards: leave --guard out")
     if config.guard_vector == "blind":
         raise InputError("blocking has a blind vector beside the known one: give 'teacher' or FILE")
-    if config.objective != "cross_entropy":
-        raise InputError("blocking trains on sampled rows: objective kl is not for it")
+    check_cross_entropy(config.objective)
     if not config.shares or not all(0 < share < 1 for share in config.shares):
         raise InputError(f"shares {config.shares} must be shares of the rows, between 0 and 1")
+    cases(config.shares)
     config.learning_rates()
+    if config.vector_rates and config.adapter != "vector":
+        try:
+            vector_students(config).learning_rates()
+        except InputError as error:
+            raise InputError(
+                f"vector-rates: {error}; give rates of the same optimizers, or none"
+            ) from error
+
+
+def vector_students(config: Config) -> Config:
+    """The settings of the second case."""
+    return replace(config, adapter="vector", rates=config.vector_rates)
 
 
 class Blocking:
@@ -196,8 +209,7 @@ class Blocking:
         tables = {config.adapter: self.tables(rows, best, made)}
         if config.vector_rates and config.adapter != "vector":
             plain = [Case("project", "project"), Case("inoculate", "inoculate")]
-            second = replace(config, adapter="vector", rates=config.vector_rates)
-            more, at = self.of_adapter(second, plain)
+            more, at = self.of_adapter(vector_students(config), plain)
             tables["vector"] = self.tables(more, at, plain)
             rows += more
         spec, rate = next((spec, rate) for spec, rate in best.items() if rate is not None)

@@ -55,7 +55,7 @@ from subliminal_jax.study.mechanics import Mechanics, MechanicsSettings
 from subliminal_jax.study.mechanics_analysis import analyse
 from subliminal_jax.study.presets import FENG_STUDENTS, paper_preset
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import DataSettings, RunSettings
+from subliminal_jax.study.settings import DataSettings, RunSettings, check_cross_entropy
 from subliminal_jax.training.batch import Batch
 
 TRAITS = list(world.TRAITS)
@@ -151,6 +151,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def main(config: Config) -> dict[str, Any]:
     """Run the arms, or continue them; returns what results.json holds."""
+    check_cross_entropy(config.objective)
     grids = config.chosen()
     model = config.load()
     layer = config.layer_of(model)

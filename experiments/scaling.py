@@ -50,7 +50,12 @@ from subliminal_jax.study.scaling_analysis import (
     students_of,
     trends,
 )
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
+from subliminal_jax.study.settings import (
+    DataSettings,
+    RunSettings,
+    StudentSettings,
+    check_cross_entropy,
+)
 from subliminal_jax.study.students import Students, make_panel
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import max_targets
@@ -136,8 +141,7 @@ def cells_of(config: Config) -> list[Cell]:
     names = [spec.label for spec in grids]
     if missing := [name for name in config.pair if name not in names]:
         raise InputError(f"pair names {missing[0]}, which is none of the optimizers")
-    if config.objective != "cross_entropy":
-        raise InputError("this experiment trains on sampled tokens: leave objective out")
+    check_cross_entropy(config.objective)
     if config.adapter != "lora" and config.ranks:
         raise InputError("ranks need --adapter lora")
     if config.ranks and min(config.ranks) < 1:

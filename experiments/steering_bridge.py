@@ -41,7 +41,13 @@ from subliminal_jax.study.bridge import (
 )
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
+from subliminal_jax.study.settings import (
+    DataSettings,
+    RunSettings,
+    StudentSettings,
+    check_cross_entropy,
+    check_names,
+)
 from subliminal_jax.study.students import Students, make_panel
 from subliminal_jax.training.adapters import attach
 from subliminal_jax.training.arms import Arm
@@ -91,8 +97,11 @@ def check(config: Config) -> None:
     check_traits(config.traits)
     if config.adapter == "vector":
         raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
+    check_cross_entropy(config.objective)
     if len(config.learning_rates()) > 1:
         raise InputError("steering-bridge compares traits: name one optimizer")
+    if config.grid_traits < 1:
+        raise InputError(f"grid_traits is {config.grid_traits}: at least 1 chooses the rate")
 
 
 def bridge(

@@ -47,7 +47,13 @@ from subliminal_jax.study.causal import READ, added, effects, inputs, random_lik
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
+from subliminal_jax.study.settings import (
+    DataSettings,
+    RunSettings,
+    StudentSettings,
+    check_cross_entropy,
+    check_names,
+)
 from subliminal_jax.study.student_claims import claims
 from subliminal_jax.study.students import Panel, Students, make_panel, of_model
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -133,8 +139,7 @@ def check(config: Config) -> tuple[OptimizerSpec, tuple[float, ...]]:
     check_traits(config.traits)
     if config.adapter == "vector":
         raise InputError("a student that is a vector is its own v_student: choose lora or full")
-    if config.objective != "cross_entropy":
-        raise InputError(f"objective {config.objective!r}: this study has cross_entropy alone")
+    check_cross_entropy(config.objective)
     grids = config.learning_rates()
     if len(grids) != 1:
         raise InputError(f"{len(grids)} optimizers: this study has one, with any number of rates")

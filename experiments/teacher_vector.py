@@ -48,7 +48,13 @@ from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.study.data_sets import write_data_sets
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings, check_names
+from subliminal_jax.study.settings import (
+    DataSettings,
+    RunSettings,
+    StudentSettings,
+    check_cross_entropy,
+    check_names,
+)
 from subliminal_jax.study.students import Students, make_panel
 from subliminal_jax.study.zoo import claims, prediction, summary_of
 from subliminal_jax.training.arms import Arm
@@ -136,6 +142,7 @@ def main(config: Config) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
     check_names("traits", config.traits)
+    check_cross_entropy(config.objective)
     if not config.scales or min(config.scales) <= 0 or config.scale <= 0:
         raise InputError(f"scales {config.scales}: name at least one, all more than 0")
     if config.grid_traits < 1:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.settings import GuardKind
@@ -37,8 +38,12 @@ UNGUARDED = Case("none", "none", "none")
 
 def cases(shares: Sequence[float]) -> list[Case]:
     """Every guard with the known vector and with the blind one; the largest share of rows is also
-    dropped at random, and also by the blind vector."""
+    dropped at random, and also by the blind vector. Raises InputError for shares whose cases would
+    have one name."""
     most = max(shares)
+    percents = [f"{share:.0%}" for share in sorted(shares)]
+    if len(set(percents)) < len(percents):
+        raise InputError(f"shares {shares} are {' '.join(percents)}: no two may be one in percent")
     return [
         Case("project", "project", controls=True),
         Case("inoculate", "inoculate", controls=True),

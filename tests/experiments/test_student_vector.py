@@ -83,7 +83,7 @@ def test_claims_and_the_page_stand(out, results):
     [
         (("--traits", "owl", "owl"), "each once"),
         (("--adapter", "vector"), "choose lora or full"),
-        (("--objective", "kl"), "cross_entropy alone"),
+        (("--objective", "kl"), "objective kl is not for this experiment"),
         (("--optimizers", "adamw", "sgd"), "2 optimizers"),
         (("--factors", "-1"), "factors"),
     ],

@@ -32,6 +32,20 @@ def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name, tmp_path
             assert config.plan(0).steps == config.steps
 
 
+# What trains by --objective kl, or compares the objectives; the others have to refuse it.
+WITH_KL = {"distil-vectors", "objective", "optimizer-comparison", "trait-transmission"}
+
+
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - WITH_KL))
+def test_an_objective_that_would_be_ignored_is_refused(name, tmp_path):
+    module = load_experiment(EXPERIMENTS[name])
+    if "objective" not in {field.name for field in dataclasses.fields(module.Config)}:
+        return
+    with pytest.raises(InputError, match="objective kl is not for this experiment"):
+        module.main(module.Config(out=tmp_path / "run", objective="kl"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_grids_are_given_or_the_middle_of_the_defaults():
     settings = StudentSettings(optimizers=("adamw", "sgd"), rates=("sgd=0.3,0.1",), grid_points=3)
     grids = {spec.label: grid for spec, grid in settings.learning_rates().items()}
