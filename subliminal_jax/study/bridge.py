@@ -1,6 +1,7 @@
 """From training back to steering: what a vector does to students of its teacher, and whether its
 reliability on single inputs tells which vectors are transmitted."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -100,6 +101,7 @@ def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     least, most = steerability["low"], steerability["high"]
     rank = results["prediction"]["steerability-preference"]
     reliable = results["prediction"]["reliability-preference"]
+    decided, ties = _ties([1 - of["anti_steerable"] for of in results["base"].values()])
     return [
         claim(
             "steering-bridge/preference",
@@ -126,10 +128,23 @@ def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "steering-bridge/reliability-predicts",
             "Vectors that work on more inputs are transmitted more (rank correlation over traits; "
             "share of inputs on which the vector does not work backwards)",
-            "this project's question", setting, _text(reliable, "Spearman"), seeds,
-            verdict(_known(reliable["low"]), _known(reliable["high"])),
+            "this project's question", setting, _text(reliable, "Spearman") + ties, seeds,
+            verdict(_known(reliable["low"]), _known(reliable["high"]))
+            if decided
+            else "not reproduced",
         ),
     ]  # fmt: skip
+
+
+def _ties(values: Sequence[float]) -> tuple[bool, str]:
+    """Whether at most half of the values are the same, and what to say of those that are: among
+    ties there is nothing to rank, and the interval of a rank correlation knows nothing of them."""
+    value, tied = Counter(values).most_common(1)[0]
+    if tied == 1:
+        return True, ""
+    said = f"; {tied} of {len(values)} traits tie at {value:.2f}"
+    decided = 2 * tied <= len(values)
+    return decided, said if decided else f"{said}, so this is undecided"
 
 
 def _known(value: float | None) -> float | None:

@@ -187,7 +187,8 @@ def claims(
         ]  # fmt: skip
     rows.append(
         (
-            "plain-sgd", f"Students of {other} at a tuned rate pick up the vector, too",
+            "plain-sgd",
+            f"Students of {other} at their best rate align with the vector better than controls",
             "Nief et al. 2606.00831", setting,
             _gap(of[other]["values"], of[other]["control_values"]),
         )
@@ -213,7 +214,7 @@ def claims(
         rows.append(
             (
                 "inverted-u",
-                "Transfer is largest at middle LoRA ranks",
+                "Transfer is larger at middle LoRA ranks than at both ends (means)",
                 "Nief et al. 2606.00831",
                 f"{base.model}, {lead}, ranks {names}; middle minus ends",
                 _contrast(middle, [ranks[0][1], ranks[-1][1]]),
@@ -225,7 +226,7 @@ def claims(
             rows.append(
                 (
                     f"tail-{cell.tail}",
-                    f"{lead}'s lead over {other} comes from rare tokens: without them it shrinks",
+                    f"{lead}'s lead over {other} shrinks where rare tokens are left out",
                     "Kunstner et al. 2402.19449",
                     f"{setting}; all tokens minus {cell.tail}",
                     first and second and _gap(_seeds(first), _seeds(second)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.study.bridge import Steered, differences, prediction
+from subliminal_jax.study.bridge import Steered, claims, differences, prediction
 from subliminal_jax.study.claims import VERDICTS
 
 SMALL = (
@@ -58,12 +58,40 @@ def test_what_predicts_is_ranked_over_traits():
     assert ranks["steerability-log_prob"]["mean"] == pytest.approx(-1)
 
 
+def test_ties_leave_reliability_undecided():
+    """Ten traits of which six work on every input: the ranks are mostly those of ties."""
+
+    def made(tied):
+        shares = [0.0] * tied + [0.1 + 0.01 * i for i in range(10 - tied)]
+        traits = [f"t{i}" for i in range(10)]
+        base = {t: Steered(0.0, 1.0 + i, shares[i]) for i, t in enumerate(traits)}
+        control = {t: [Steered(1.0, 1.0, 0.0)] * 2 for t in traits}
+        student = {t: [Steered(10.0 - i, 0.5, 0.0)] * 2 for i, t in enumerate(traits)}
+        found = differences(student, control)
+        ranks = prediction(base, found, dict.fromkeys(traits, 0.0))
+        results = {
+            "model": "m", "traits": traits, "adapter": "lora", "optimizer": "adamw", "grid": [0.1],
+            "learning_rate": 0.1, "seeds": 2, "differences": found, "prediction": ranks,
+            "base": {t: of._asdict() for t, of in base.items()},
+        }  # fmt: skip
+        return next(c for c in claims(results) if c["id"].endswith("reliability-predicts"))
+
+    undecided = made(6)
+    assert "6 of 10 traits tie at 1.00, so this is undecided" in undecided["number"]
+    assert undecided["verdict"] == "not reproduced"
+    assert made(1)["verdict"] == "reproduced at toy scale" and "tie" not in made(1)["number"]
+    assert "2 of 10 traits tie" in made(2)["number"]
+    assert made(2)["verdict"] == "reproduced at toy scale"
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (("--adapter", "vector"), "adapter 'vector'"),
         (("--optimizers", "adamw", "sgd"), "name one optimizer"),
         (("--traits", "unicorn"), "unicorn"),
+        (("--objective", "kl"), "objective kl is not for this experiment"),
+        (("--grid-traits", "0"), "grid_traits is 0"),
     ],
 )
 def test_bad_input_is_told_in_one_line(model, tmp_path, capsys, flags, says):
