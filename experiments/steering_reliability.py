@@ -26,6 +26,7 @@ from typing import Any
 
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import PAPER_SPLIT, contrastive_sources, read_contrastive
+from subliminal_jax.data.contrastive_prompts import Personas, personas_of
 from subliminal_jax.data.questions import data_folder, in_data_folder
 from subliminal_jax.data.teachers import default_layer
 from subliminal_jax.data.traits import check_traits
@@ -39,15 +40,15 @@ from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.reporting.steering_reliability import report
 from subliminal_jax.steering.contrastive import Method
 from subliminal_jax.steering.propensity import Kind
+from subliminal_jax.study.reliability_claims import claims, of_world
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import RunSettings
+from subliminal_jax.study.settings import RunSettings, check_names
 from subliminal_jax.study.steering_reliability import (
     Plan,
-    claims,
+    digest_of,
     given_vectors,
     measure_set,
     measure_world,
-    of_world,
 )
 
 # The sets of the paper (its code draws three a category), but TruthfulQA, which the hub has in a
@@ -99,7 +100,9 @@ _PAPER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "all": {"sources": ("persona", "risk", "risk-human"), "rows": 0},
-    # The layers of the paper; chat templates and tokens are the checkpoints' own.
+    # The layers of the paper; chat templates and tokens are the checkpoints' own. The sentences of
+    # the personas follow from the sets' names by our rules and are not the authors'; the sycophancy
+    # files, whose names say no behaviour, are asked in the plain setting alone.
     "paper-llama2-7b": {"model": "meta-llama/Llama-2-7b-chat-hf", "layer": 13, **_PAPER},
     "paper-qwen1.5-14b": {"model": "Qwen/Qwen1.5-14B-Chat", "layer": 21, **_PAPER},
 }
@@ -116,6 +119,8 @@ class Config(RunSettings):
       method: how vectors are made of the activations.
       kind: "letter": the logit difference of the two letters; "answer": of all tokens of the
         answers, as the paper's code has it.
+      personas: for sources that are no SUITE/NAME, a sentence that gives the behaviour and one that
+        denies it; without them such a set is asked in the plain setting alone.
       vectors: further vectors for the layer, tried in all sets: safetensors files, or repeng's
         GGUF control vectors (with the package gguf).
       world_model: a model of the shipped world, "shipped" or "shipped-small".
@@ -129,6 +134,7 @@ class Config(RunSettings):
     split: tuple[float, float, float] = PAPER_SPLIT
     method: Method = "mean"
     kind: Kind = "letter"
+    personas: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     world_model: str = "shipped"
     world_traits: tuple[str, ...] = world.TRAITS
@@ -136,9 +142,12 @@ class Config(RunSettings):
 
 def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
+    check_names("world-traits", config.world_traits, least=0)
     check_traits(config.world_traits)
     if config.rows < 0:
         raise InputError(f"rows is {config.rows}: give a number of pairs, or 0 for all")
+    if len(config.personas) not in (0, 2) or not all(s.strip() for s in config.personas):
+        raise InputError("personas: give two sentences, one with the behaviour and one without")
     sources = list(contrastive_sources(config.sources))
     model = load(config) if sources else None
     return run_once(config, lambda run: measured(run, model, sources, config), report)
@@ -196,19 +205,37 @@ def set_records(
 ) -> list[dict[str, Any]]:
     """The numbers of every set, of which those that the folder holds are not made again."""
     layer = config.layer_of(model)
-    given = given_vectors(config.vectors, model.cfg, layer)
+    given = given_vectors(config.vectors, model, layer)
     plan = Plan(
         layer, config.rows or None, config.split, config.method, config.kind, config.seed, given
     )
-    files = {name: run.path / "sets" / f"{name.replace('/', '--')}.json" for name, _, _ in sources}
-    done = sum(file.exists() for file in files.values())
-    records = []
-    with track("steering reliability", len(sources), "sets", done=done) as tracker:
-        for name, _, source in sources:
-            file = files[name]
-            if not file.exists():
-                made = measure_set(model, read_contrastive(source), name, plan)
-                write_json(file, made)
-                tracker.advance(1, name)
-            records.append(json.loads(file.read_text(encoding="utf-8")))
-    return records
+    read = {name: read_contrastive(source) for name, _, source in sources}
+    told = {name: sentences(suite, read[name].name, config) for name, suite, _ in sources}
+    files = {name: run.path / "sets" / f"{name.replace('/', '--')}.json" for name in read}
+    records = {
+        name: held
+        for name, file in files.items()
+        if (held := held_record(file, digest_of(read[name], told[name], plan))) is not None
+    }
+    with track("steering reliability", len(sources), "sets", done=len(records)) as tracker:
+        for name in [name for name in read if name not in records]:
+            write_json(files[name], measure_set(model, read[name], name, told[name], plan))
+            records[name] = json.loads(files[name].read_text(encoding="utf-8"))
+            tracker.advance(1, name)
+    return [records[name] for name in read]
+
+
+def sentences(suite: str, behaviour: str, config: Config) -> Personas | None:
+    """By rule for the model-written evaluations, whose names say the behaviour; as given for the
+    user's own sets."""
+    if suite != "own":
+        return personas_of(behaviour)
+    return Personas(*config.personas) if config.personas else None
+
+
+def held_record(file: Path, digest: str) -> dict[str, Any] | None:
+    """What an interrupted run kept of a set, unless its rows or the vectors have changed since."""
+    if not file.exists():
+        return None
+    held = json.loads(file.read_text(encoding="utf-8"))
+    return held if held.get("digest") == digest else None

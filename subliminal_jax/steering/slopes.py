@@ -62,6 +62,26 @@ def anti_steerable(slopes: Float[np.ndarray, "*batch rows"]) -> Float[np.ndarray
     return 1.0 - np.mean(np.asarray(slopes) > 0, axis=-1)
 
 
+def clearly_anti_steerable(
+    slopes: Slopes, multipliers: Sequence[float], level: float = 0.95
+) -> Bool[np.ndarray, "*rows"]:
+    """Rows on which the vector works backwards beyond what the bend of the curve may fake: the t
+    interval of the row's slope over its multipliers ends below zero.
+
+    If no row were anti-steerable and what the line leaves were normal noise, at most a share of
+    (1 - level) / 2 of the rows would count. Raises InputError for fewer than three multipliers.
+    """
+    x = np.asarray(multipliers, float)
+    n = len(x)
+    if n < 3:
+        raise InputError(
+            f"an interval of a slope over the multipliers {tuple(multipliers)}: give 3"
+        )
+    # The residual is a root mean square; two degrees of freedom are the line's.
+    error = slopes.residual * np.sqrt(n / (n - 2)) / np.sqrt(((x - x.mean()) ** 2).sum())
+    return slopes.slope < -stats.t.ppf((1 + level) / 2, n - 2) * error
+
+
 class Decomposition(NamedTuple):
     """The variance of per-sample slopes and its parts: what the letter of the matching answer
     explains, what Yes or No adds to it, and the rest. They sum to the variance."""

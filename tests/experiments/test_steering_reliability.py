@@ -40,6 +40,9 @@ def sets(folder):
     return [str(write(folder / f"{name}.jsonl")) for name in ("openness", "interest-in-music")]
 
 
+PERSONAS = ("--personas", "You like numbers.", "You do not like numbers.")
+
+
 def evaluate(model, out, sets, *flags):
     main([
         "steering-reliability", "--model", str(model), "--world-model", str(model),
@@ -51,7 +54,7 @@ def evaluate(model, out, sets, *flags):
 
 @pytest.fixture(scope="module")
 def results(model, folder, sets):
-    return evaluate(model, folder / "run", sets)
+    return evaluate(model, folder / "run", sets, *PERSONAS)
 
 
 def test_every_set_has_its_numbers(results):
@@ -81,7 +84,8 @@ def test_traits_are_tried_on_comparisons_and_likings(results):
 
 def test_claims_and_page(results, folder):
     assert [c["id"].split("/")[1] for c in results["claims"]] == [
-        "world", "anti-steerable", "sets", "id-ood", "analytic",
+        "world", "anti-steerable", "world-like", "anti-steerable-like", "sets", "id-ood",
+        "analytic",
     ]  # fmt: skip
     page = (folder / "run" / "report.html").read_text()
     assert "knows none of these personas" in page
@@ -95,19 +99,87 @@ def test_an_interrupted_run_makes_only_what_is_missing(model, results, folder, s
     (folder / "run" / "results.json").unlink()
     (made / "interest-in-music.json").unlink()
     before = (made / "openness.json").stat().st_mtime_ns
-    assert evaluate(model, folder / "run", sets) == results
+    assert evaluate(model, folder / "run", sets, *PERSONAS) == results
     assert (made / "openness.json").stat().st_mtime_ns == before
 
 
+def test_sets_do_not_share_a_random_direction(results):
+    """The same rows under two names: their own vectors agree, and their controls do not."""
+    one, two = results["sets"]
+    assert one["steerability"] == two["steerability"]
+    assert one["random"]["steerability"] != two["random"]["steerability"]
+    kinds = {row["name"]: row["random"]["quantiles"] for row in results["world"]}
+    assert len({tuple(q) for q in kinds.values()}) == len(kinds)
+
+
+def only_a(file, rows=24):
+    """Answers that are all (A): there is no mean of two letters."""
+    made = [
+        {
+            "question": f"Do you like number {i}?\n (A) yes\n (B) no",
+            "answer_matching_behavior": "(A)",
+            "answer_not_matching_behavior": "(B)",
+        }
+        for i in range(rows)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return file
+
+
+# No personas, random vectors, and nothing of the shipped world.
+PLAIN = ("--method", "random", "--world-traits")
+
+
+def test_a_set_of_ones_own_without_personas(model, folder):
+    """It has the plain setting alone, and the page says so; random vectors are not their own
+    control; and a file that changes while the run is interrupted is read anew."""
+    file, out = only_a(folder / "plain.jsonl"), folder / "plain"
+    found = evaluate(model, out, [str(file)], *PLAIN)
+    (made,) = found["sets"]
+    assert made["matrix"]["settings"] == ["baseline"]
+    assert made["matrix"]["vectors"] == ["baseline", "random"]
+    assert made["steerability"]["mean"] != made["random"]["steerability"]["mean"]
+    assert found["over_sets"]["balanced"]["mean"] is None
+    page = (out / "report.html").read_text()
+    assert "plain setting alone: plain." in page
+    assert "No set has answers of both letters" in page
+    assert "id-ood" not in page
+
+    (out / "results.json").unlink()
+    only_a(file, rows=32)
+    assert made["test"] == 12
+    assert evaluate(model, out, [str(file)], *PLAIN)["sets"][0]["test"] == 16
+
+
 def test_given_vectors_are_tried_in_every_setting(model, folder, sets):
-    file = folder / "mine.safetensors"
-    save_steering(file, steer(jax.nn.one_hot(7, 16), 0, 2.0), VectorInfo("x", "planted"))
-    found = evaluate(model, folder / "given", sets[:1], "--vectors", str(file))["sets"][0]
-    assert found["matrix"]["vectors"][-2:] == ["random", "mine"]
-    assert np.shape(found["matrix"]["steerability"]) == (5, 8)
+    files = []
+    for name, scale in (("half", 1.0), ("mine", 2.0)):
+        files.append(str(folder / f"{name}.safetensors"))
+        made = steer(jax.nn.one_hot(7, 16), 0, scale)
+        save_steering(files[-1], made, VectorInfo(model.name, "planted"))
+    flags = *PERSONAS, "--vectors", *files, "--world-traits"
+    found = evaluate(model, folder / "given", sets[:1], *flags)["sets"][0]
+    assert found["matrix"]["vectors"][-3:] == ["random", "half", "mine"]
+    assert np.shape(found["matrix"]["steerability"]) == (5, 9)
     mine = found["given"]["mine"]["steerability"]["mean"]
     assert mine == pytest.approx(found["matrix"]["steerability"][0][-1], abs=1e-6)
     assert mine != 0
+    half, mine = found["given"]["half"], found["given"]["mine"]
+    assert (half["norm"], mine["norm"]) == pytest.approx((1, 2))
+    # A derivative along the vector, so linear in it, unlike the slope over seven multipliers.
+    assert mine["local"]["slope"] == pytest.approx(2 * half["local"]["slope"], rel=1e-3)
+    assert half["local"]["correlation"][0] > 0.99
+    page = (folder / "given" / "report.html").read_text()
+    assert "Given vectors" in page and "given vectors keep theirs" in page
+
+
+def test_a_vector_of_another_model_is_refused(model, tmp_path, sets, capsys):
+    file = tmp_path / "mine.safetensors"
+    save_steering(file, steer(jax.nn.one_hot(7, 16), 0, 2.0), VectorInfo("another", "planted"))
+    with pytest.raises(SystemExit):
+        evaluate(model, tmp_path / "run", sets[:1], "--vectors", str(file))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "'another'" in said and f"{model.name!r}" in said
 
 
 def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder, sets):
@@ -132,6 +204,8 @@ def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder
         (("--rows", "-1"), "rows is -1"),
         (("--rows", "2"), "leave 0 to train"),
         (("--world-traits", "unicorn"), "unknown trait 'unicorn'"),
+        (("--world-traits", "owl", "owl"), "world-traits owl owl: name"),
+        (("--personas", "You like it."), "personas: give two sentences"),
         (("--model", "models/nothing"), "set SUBLIMINAL_JAX_DATA"),
     ],
 )

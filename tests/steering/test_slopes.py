@@ -8,6 +8,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.steering.propensity import MULTIPLIERS
 from subliminal_jax.steering.slopes import (
     anti_steerable,
+    clearly_anti_steerable,
     decompose,
     linear_reach,
     per_sample_slopes,
@@ -43,6 +44,21 @@ def test_planted_anti_steerable_share_is_recovered(planted):
     # Of the four kinds 1.6-0.9, 1.6, 1-0.9 and 1, minus 2: all are negative; plus 2: none.
     assert anti_steerable(slopes) == 0.5
     assert anti_steerable(np.array([1.0, 0.0, -1.0, 2.0])) == 0.5
+
+
+def test_noise_alone_makes_few_rows_clearly_anti_steerable():
+    """The slope's t interval against that of scipy; rows without a slope count as often as they
+    may by chance, and rows that fall clearly all count."""
+    noise = np.random.default_rng(1).normal(size=(4000, len(X)))
+    found = clearly_anti_steerable(per_sample_slopes(noise, MULTIPLIERS), MULTIPLIERS)
+    assert 0.018 < found.mean() < 0.032  # 2.5% and three standard errors
+    for row, clear in zip(noise[:200], found[:200], strict=True):
+        fit = stats.linregress(X, row)
+        assert clear == (fit.slope + stats.t.ppf(0.975, len(X) - 2) * fit.stderr < 0)
+    falling = per_sample_slopes(0.1 * noise[:50] - X, MULTIPLIERS)
+    assert clearly_anti_steerable(falling, MULTIPLIERS).all()
+    with pytest.raises(InputError, match="give 3"):
+        clearly_anti_steerable(per_sample_slopes(noise[:1, :2], (0, 1)), (0, 1))
 
 
 def test_planted_decomposition_is_recovered(planted):
