@@ -8,13 +8,19 @@ seeds, and the verdict. Nothing is written by hand: an experiment computes its v
 numbers, and this only lays them out.
 """
 
+import dataclasses
+import functools
 import json
+import math
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from subliminal_jax.cli import experiments_folder, find_experiments, load_experiment, presets
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_text
 
@@ -31,6 +37,37 @@ def verdict(low: float | None, high: float | None, claimed: int = 1) -> str:
     return "reproduced at toy scale" if (low > 0) == (claimed > 0) else "contradicted"
 
 
+def opposite(interval: Mapping[str, Any]) -> dict[str, Any]:
+    """The interval of the negative effect."""
+    mean, low, high = (
+        None if x is None else -x for x in (interval["mean"], interval["high"], interval["low"])
+    )
+    return {**interval, "mean": mean, "low": low, "high": high}
+
+
+def jointly(*intervals: Mapping[str, Any]) -> str:
+    """The verdict that all intervals share: each clear of zero on the same side, or none; above
+    zero is the claimed side."""
+    ends = [x for interval in intervals for x in (interval["low"], interval["high"])]
+    if any(x is None or not math.isfinite(x) for x in ends):
+        return verdict(None, None)
+    return verdict(min(ends), max(ends))
+
+
+def written(interval: Mapping[str, Any], mean: str = ".2f", ends: str = ".2f") -> str:
+    """An interval as in "0.50 [0.41, 0.59]", by two format specifications."""
+    return f"{interval['mean']:{mean}} {written_ends(interval, ends)}"
+
+
+def written_ends(interval: Mapping[str, Any], ends: str = ".2f", factor: float = 1.0) -> str:
+    """Its ends times `factor`, "none" where there is none."""
+    low, high = (
+        "none" if x is None or not math.isfinite(x) else f"{factor * x:{ends}}"
+        for x in (interval["low"], interval["high"])
+    )
+    return f"[{low}, {high}]"
+
+
 def claim(
     id: str, claim: str, section: str, setting: str, number: str, seeds: int, verdict: str
 ) -> dict[str, Any]:
@@ -42,14 +79,16 @@ def claim(
 
 @dataclass(frozen=True)
 class Stored:
-    """The claims of one run, and the command that makes them again."""
+    """The claims of one run, the name of its folder, and the command that makes them again."""
 
+    name: str
     command: str
     claims: list[dict[str, Any]]
 
 
 def read_run(folder: str | Path) -> Stored:
-    """Raises InputError for a folder without results, or with results that state no claims."""
+    """Raises InputError for a folder without results, with results that state no claims, or with
+    settings that no experiment has any more."""
     folder = Path(folder)
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -64,10 +103,50 @@ def read_run(folder: str | Path) -> Stored:
         if missing or row["verdict"] not in VERDICTS:
             raise InputError(f"{folder}/results.json: claim {row.get('id')} is not complete")
     name = claims[0]["id"].split("/")[0].replace("_", "-")
-    flags = f" --preset {config.get('preset', 'toy')}"
-    if "model" in config:  # whatever the preset's own is
-        flags += f" --model {config['model']}"
-    return Stored(f"subliminal-jax {name}{flags}", claims)
+    try:
+        return Stored(folder.resolve().name, command(name, config), claims)
+    except InputError as error:
+        raise InputError(f"{folder}/config.json: {error}") from None
+
+
+@functools.cache
+def _experiment(name: str) -> ModuleType:
+    found = find_experiments(experiments_folder())
+    if name not in found:
+        raise InputError(f"there is no experiment {name!r}; run one of {', '.join(found)}")
+    return load_experiment(found[name])
+
+
+def command(name: str, config: Mapping[str, Any]) -> str:
+    """The command line whose run has the settings `config`, a config.json: the preset, the model,
+    and every flag that differs from the preset's.
+
+    What the experiment records beside its flags follows from them and is left out; a flag that
+    was not there yet when the run was made keeps its default. Raises InputError for an experiment
+    or a preset that is not there.
+    """
+    module, preset = _experiment(name), config.get("preset", "toy")
+    known = presets(module)
+    if preset not in known:
+        raise InputError(f"{name} has no preset {preset!r}: make the run anew")
+    words = ["subliminal-jax", name, "--preset", preset]
+    for field in dataclasses.fields(module.Config):
+        if field.name not in config or field.name == "preset":
+            continue
+        own = known[preset].get(field.name, field.default)
+        if own is dataclasses.MISSING and callable(field.default_factory):
+            own = field.default_factory()
+        value = config[field.name]
+        if field.name == "model" or value != json.loads(json.dumps(own)):
+            words += _flag(field.name, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
 
 
 def store(folder: str | Path, shelf: str | Path) -> Path:
@@ -114,12 +193,13 @@ def into_readme(text: str, runs: Sequence[Stored]) -> str:
         raise InputError(f"the README needs the lines {START} and {END}, once each")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    rows = [row for run in runs for row in run.claims]
+    rows = [(run.name, row) for run in runs for row in run.claims]
     lines = ["| run/claim | what is claimed | our number | verdict |", "|---|---|---|---|"]
-    for row in rows:
-        cells = f"`{row['id']}`", row["claim"], row["number"], row["verdict"]
+    for name, row in rows:  # the run's name: several may be of one experiment
+        id = f"{name}/{row['id'].partition('/')[2]}"
+        cells = f"`{id}`", row["claim"], row["number"], row["verdict"]
         lines.append("| " + " | ".join(x.replace("|", "\\|") for x in cells) + " |")
-    counts = ", ".join(f"{sum(r['verdict'] == v for r in rows)} {v}" for v in VERDICTS)
+    counts = ", ".join(f"{sum(r['verdict'] == v for _, r in rows)} {v}" for v in VERDICTS)
     folded = f"<details><summary>{len(rows)} claims: {counts}</summary>"
     body = "\n".join(lines)
     return f"{before}{START}\n\n{folded}\n\n{body}\n\n</details>\n\n{END}{after}"

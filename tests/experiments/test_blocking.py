@@ -102,7 +102,10 @@ def test_the_page_stands_and_the_same_command_reads_it_again(model, out, capsys)
         (("--traits", "owl", "owl"), "each once"),
         (("--shares", "1.0"), "shares"),
         (("--shares", "0.101", "0.104"), "are 10% 10%"),
-        (("--optimizers", "sgd", "--rates", "sgd=0.1"), "vector-rates: rates for adamw"),
+        (
+            ("--optimizers", "sgd", "--rates", "sgd=0.1", "--vector-rates", "adamw=0.1"),
+            "vector-rates: rates for adamw",
+        ),
         (("--guard", "project"), "leave --guard out"),
         (("--guard-vector", "blind"), "'teacher' or FILE"),
         (("--guard-vector", "nowhere.safetensors"), "no such vector file"),
