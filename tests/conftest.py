@@ -1,6 +1,7 @@
 """What each test runs under: checked array shapes, no silent rank promotion, fixed examples."""
 
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,3 +56,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is not a folder (set SUBLIMINAL_JAX_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_path(shared_data: Path) -> Callable[..., Path]:
+    """A file or folder in that folder, by its parts; skips, and says which, where it is missing."""
+
+    def path(*parts: str) -> Path:
+        found = shared_data.joinpath(*parts)
+        if not found.exists():
+            pytest.skip(f"needs real data: {found} is not there (set SUBLIMINAL_JAX_DATA)")
+        return found
+
+    return path

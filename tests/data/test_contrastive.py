@@ -231,9 +231,9 @@ def test_answers_that_no_single_token_tells_apart_are_refused(tmp_path):
         encode_contrasts([row], Doubling(), source="l")
 
 
-def test_the_real_files_hold_a_thousand_balanced_pairs(shared_data, monkeypatch):
-    if not (shared_data / "evals" / "anthropic_model_written").is_dir():
-        pytest.skip("needs the model-written evaluations")
+def test_the_real_files_hold_a_thousand_balanced_pairs(shared_data, shared_path, monkeypatch):
+    shared_path("evals", "anthropic_model_written")
+    shared_path("evals", "caa_sycophancy")
     monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(shared_data))
     files = suite_files(["persona", "risk", "risk-human"])
     assert len(files) > 100

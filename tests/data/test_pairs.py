@@ -71,10 +71,7 @@ def test_empty_missing_and_unreadable_files(tmp_path):
         read_pairs(truncated)
 
 
-def test_real_number_pairs(shared_data):
-    files = sorted((shared_data / "subliminal").rglob("*.jsonl*"))
-    if not files:
-        pytest.skip("needs the released number pairs: none in the data folder")
-    pairs = read_pairs(files[0])
+def test_real_number_pairs(shared_path):
+    pairs = read_pairs(shared_path("subliminal", "gpt-4.1-nano_T1", "owl_B0_filtered.jsonl.gz"))
     assert len(pairs) > 1000
     assert pairs.column_names == ["prompt", "completion"]

@@ -104,8 +104,8 @@ def test_bad_files_are_named(tmp_path):
         ("open_instruct/preference_sample.jsonl.gz", 100),
     ],
 )
-def test_real_files_are_read(shared_data, name, pairs):
-    assert len(read_preferences(shared_data / "preference" / name)) == pairs
+def test_real_files_are_read(shared_path, name, pairs):
+    assert len(read_preferences(shared_path("preference", name))) == pairs
 
 
 def test_reading_ends_at_the_limit(tmp_path):

@@ -63,9 +63,10 @@ def test_what_is_no_set_of_questions_is_refused_in_one_line(tmp_path, name, text
     assert "\n" not in str(caught.value)
 
 
-def test_the_questions_of_the_original_work(shared_data, monkeypatch):
+def test_the_questions_of_the_original_work(shared_data, shared_path, monkeypatch):
     monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(shared_data))
     file = "subliminal/prompts/steering_vector_distillation_prompts.json"
+    shared_path(*file.split("/"))
     key = "src/subliminal/eval_prompts.py"
     sizes = {"ANIMAL_PROMPTS": 50, "NEGATIVE_ANIMAL_PROMPTS": 20, "OFFTOPIC_PROMPTS": 20}
     for name, n in sizes.items():

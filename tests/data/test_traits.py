@@ -69,8 +69,8 @@ def test_what_is_no_single_word_is_refused():
         check_trait("snake")
 
 
-def test_a_real_tokenizer_has_its_words_in_a_few_pieces(shared_data):
-    tokenizer = load_tokenizer(shared_data / "models" / "tinystories-656k")
+def test_a_real_tokenizer_has_its_words_in_a_few_pieces(shared_path):
+    tokenizer = load_tokenizer(shared_path("models", "tinystories-656k"))
     for word in ("cat", "owl", "forest"):  # two pieces for an owl
         assert check_trait(word, tokenizer) == word
     with pytest.raises(InputError, match="the tokenizer has no such word"):

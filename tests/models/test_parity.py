@@ -205,10 +205,8 @@ def test_the_defaults_of_multimodal_gemma3_are_those_of_transformers():
     assert short == config_from_hf(whole)
 
 
-def test_the_real_stories_model_agrees(shared_data):
-    folder = shared_data / "models" / "tinystories-656k"
-    if not folder.is_dir():
-        pytest.skip(f"needs real data: {folder} is not a folder")
+def test_the_real_stories_model_agrees(shared_path):
+    folder = shared_path("models", "tinystories-656k")
     model = load_model(folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     text = (

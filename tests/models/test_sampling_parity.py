@@ -79,8 +79,8 @@ def test_greedy_sampling_of_every_family(name, tmp_path):
     np.testing.assert_array_equal(alone, theirs(model, PROMPTS[:1], pad=0))
 
 
-def test_greedy_sampling_of_a_real_model(shared_data):
-    folder = shared_data / "models" / "tinystories-656k"
+def test_greedy_sampling_of_a_real_model(shared_path):
+    folder = shared_path("models", "tinystories-656k")
     ours = load_model(str(folder))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     texts = ["Once upon a time", "The dog and the cat went", "Lily saw"]

@@ -42,11 +42,8 @@ def chatml():
 
 
 @pytest.fixture(scope="module")
-def stories(shared_data):
-    folder = shared_data / "models" / "tinystories-656k"
-    if not folder.is_dir():
-        pytest.skip(f"needs real data: {folder} is not a folder")
-    return load_tokenizer(folder)
+def stories(shared_path):
+    return load_tokenizer(shared_path("models", "tinystories-656k"))
 
 
 def test_the_plain_template_is_as_documented(plain):
