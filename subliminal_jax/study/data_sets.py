@@ -11,7 +11,7 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.teachers import Pairs, Teacher, filtered, sampled_pairs, teacher_prompts
-from subliminal_jax.files import atomic_path, write_json
+from subliminal_jax.files import atomic_path
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import no_steering
 from subliminal_jax.models.tokenizer import encode_chat
@@ -142,7 +142,6 @@ def sampled_once(
     disable_progress_bars()
     with atomic_path(path) as temporary:
         sampled.pairs.save_to_disk(str(temporary))
-        write_json(temporary / "report.json", sampled.report)
     return sampled
 
 
