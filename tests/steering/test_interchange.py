@@ -1,7 +1,7 @@
 """Vectors from and to other libraries' formats."""
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +104,26 @@ def test_a_steering_vector_is_read(steering, cfg):
 
 def test_a_steering_vector_comes_back(steering, cfg):
     pytest.importorskip("steering_vectors")
+    same(from_steering_vector(to_steering_vector(steering), cfg), steering)
+
+
+def test_a_steering_vector_is_made_as_the_library_makes_it(steering, cfg, monkeypatch):
+    """With objects in place of the library and torch: the arguments of SteeringVector 0.12, one
+    tensor a layer, and memory of their own."""
+    for name, held in (
+        ("torch", {"from_numpy": Tensor}),
+        ("steering_vectors", {"SteeringVector": SimpleNamespace}),
+    ):
+        module = ModuleType(name)
+        vars(module).update(held)
+        monkeypatch.setitem(sys.modules, name, module)
+    made = to_steering_vector(steering)
+    assert made.layer_type == "decoder_block"
+    assert sorted(made.layer_activations) == [0, 2]
+    expected = directions_of(steering)
+    for layer, tensor in made.layer_activations.items():
+        np.testing.assert_array_equal(tensor.values, expected[layer])
+        tensor.values[:] = 0  # writable, as torch wants it
     same(from_steering_vector(to_steering_vector(steering), cfg), steering)
 
 
