@@ -149,22 +149,10 @@ def check(config: Config) -> None:
     if config.guard_vector == "blind":
         raise InputError("blocking has a blind vector beside the known one: give 'teacher' or FILE")
     check_cross_entropy(config.objective)
-    if not config.shares or not all(0 < share < 1 for share in config.shares):
-        raise InputError(f"shares {config.shares} must be shares of the rows, between 0 and 1")
     cases(config.shares)
     config.learning_rates()
     if config.vector_rates and config.adapter != "vector":
-        try:
-            vector_students(config).learning_rates()
-        except InputError as error:
-            raise InputError(
-                f"vector-rates: {error}; give rates of the same optimizers, or none"
-            ) from error
-
-
-def vector_students(config: Config) -> Config:
-    """The settings of the second case."""
-    return replace(config, adapter="vector", rates=config.vector_rates)
+        replace(config, rates=config.vector_rates).learning_rates("vector-rates")
 
 
 class Blocking:
@@ -176,10 +164,8 @@ class Blocking:
         self.run, self.model, self.layer, self.config = run, model, layer, config
         self.questions = questions
         traits = config.traits
-        self.teachers = {
-            **{t: trait_teacher(model, layer, t, config.scale) for t in traits},
-            "control": Teacher(),
-        }
+        self.teachers = {t: trait_teacher(model, layer, t, config.scale) for t in traits}
+        self.teachers["control"] = Teacher()
         pool = replace(config, rows=pool_size(config.rows, max(config.shares)))
         forbidden = {t: names_of(t) for t in traits}
         self.data = write_data_sets(
@@ -209,7 +195,8 @@ class Blocking:
         tables = {config.adapter: self.tables(rows, best, made)}
         if config.vector_rates and config.adapter != "vector":
             plain = [Case("project", "project"), Case("inoculate", "inoculate")]
-            more, at = self.of_adapter(vector_students(config), plain)
+            second = replace(config, adapter="vector", rates=config.vector_rates)
+            more, at = self.of_adapter(second, plain)
             tables["vector"] = self.tables(more, at, plain)
             rows += more
         spec, rate = next((spec, rate) for spec, rate in best.items() if rate is not None)

@@ -38,8 +38,10 @@ UNGUARDED = Case("none", "none", "none")
 
 def cases(shares: Sequence[float]) -> list[Case]:
     """Every guard with the known vector and with the blind one; the largest share of rows is also
-    dropped at random, and also by the blind vector. Raises InputError for shares whose cases would
-    have one name."""
+    dropped at random, and also by the blind vector. Raises InputError for shares that are none,
+    and where the cases of two would have one name."""
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise InputError(f"shares {shares} must be shares of the rows, between 0 and 1")
     most = max(shares)
     percents = [f"{share:.0%}" for share in sorted(shares)]
     if len(set(percents)) < len(percents):

@@ -193,8 +193,9 @@ class StudentSettings:
     guard_vector: str = "teacher"
     guard_share: float = 0.1
 
-    def learning_rates(self) -> dict[OptimizerSpec, tuple[float, ...]]:
-        """The grid of each optimizer, ascending; raises InputError where it cannot be read."""
+    def learning_rates(self, flag: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
+        """The grid of each optimizer, ascending; raises InputError where it cannot be read, naming
+        the `flag` that `rates` came from."""
         specs = [OptimizerSpec.parse(text) for text in self.optimizers]
         given: dict[str, tuple[float, ...]] = {}
         for text in self.rates:
@@ -204,12 +205,12 @@ class StudentSettings:
             except ValueError:
                 grid = ()
             if not label or not grid or min(grid) <= 0:
-                raise InputError(f"rates {text!r} cannot be read; write them as adamw=1e-3,3e-3")
+                raise InputError(f"{flag} {text!r} cannot be read; write them as adamw=1e-3,3e-3")
             given[label] = grid
         unused = given.keys() - {spec.label for spec in specs}
         if unused:
             names = ", ".join(sorted(unused))
-            raise InputError(f"rates for {names}, which is none of the optimizers")
+            raise InputError(f"{flag} for {names}, which is none of the optimizers")
         if self.grid_points < 1 or self.seeds < 1:
             raise InputError("grid_points and seeds must be at least 1")
         grids = {}

@@ -104,7 +104,7 @@ def test_the_page_stands_and_the_same_command_reads_it_again(model, out, capsys)
         (("--shares", "0.101", "0.104"), "are 10% 10%"),
         (
             ("--optimizers", "sgd", "--rates", "sgd=0.1", "--vector-rates", "adamw=0.1"),
-            "vector-rates: rates for adamw",
+            "vector-rates for adamw, which is none of the optimizers",
         ),
         (("--guard", "project"), "leave --guard out"),
         (("--guard-vector", "blind"), "'teacher' or FILE"),
