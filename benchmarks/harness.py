@@ -31,22 +31,24 @@ Document = dict[str, Any]
 @dataclass(frozen=True)
 class Effort:
     """How long one comparison goes on: until `seconds` have passed, but at least `least` and at
-    most `most` repetitions."""
+    most `most` repetitions. `warm` repetitions go before those that count."""
 
     seconds: float
     least: int = 5
     most: int = 25
+    warm: int = 2
 
 
 FULL, QUICK = Effort(seconds=60.0), Effort(seconds=15.0, least=3, most=9)
 
 
 class Side(NamedTuple):
-    """What one side took. `first` is the first repetition, which compiles and fills caches."""
+    """What one side took. `first` is the first repetition, which compiles and fills caches; None
+    where every repetition does."""
 
     repetitions: tuple[Repetition, ...]
     set_up: Repetition
-    first: Repetition
+    first: Repetition | None
     results: Results
     notes: Mapping[str, Any]
     peak: Peak
@@ -62,9 +64,9 @@ class Side(NamedTuple):
         return statistics.median(r.cpu_seconds for r in self.repetitions)
 
     @property
-    def compile_seconds(self) -> float:
+    def compile_seconds(self) -> float | None:
         """What the first repetition took beyond a later one; never below 0."""
-        return max(0.0, self.first.seconds - self.seconds)
+        return None if self.first is None else max(0.0, self.first.seconds - self.seconds)
 
 
 class Pair(NamedTuple):
@@ -114,7 +116,7 @@ def run_pair(
     """
     ours, peer = (Worker(name, f"{module}:{name}", setting) for name in sides)
     with ours, peer:
-        began = [_begin(worker) for worker in (ours, peer)]
+        began = [_begin(worker, effort.warm) for worker in (ours, peer)]
         with CeilingMeter() as meter:
             taken: list[list[Repetition]] = [[], []]
             start = time.perf_counter()
@@ -226,7 +228,9 @@ def say(found: Document) -> None:
     line += f"({r['low']:.2f} to {r['high']:.2f}, {r['repetitions']} repetitions; "
     line += f"CPU {r['cpu_median']:.2f}), {found['ours']['seconds']:.4g} s against "
     line += f"{found['peer']['seconds']:.4g} s, {found['equal']['what']} "
-    line += f"{found['equal']['apart']:.1e} apart, compile {found['compile_seconds']:.1f} s"
+    line += f"{found['equal']['apart']:.1e} apart"
+    if found["compile_seconds"] is not None:
+        line += f", compile {found['compile_seconds']:.1f} s"
     if floor is not None:
         line += f", {100 * floor['share']:.0f}% of the floor"
     if goal is not None:
@@ -265,11 +269,14 @@ def command(module: str, description: str, run: Callable[[bool], Sequence[Docume
         sys.exit(2)
 
 
-def _begin(worker: Worker) -> tuple[Repetition, Repetition, Results, Mapping[str, Any]]:
+def _begin(
+    worker: Worker, warm: int
+) -> tuple[Repetition, Repetition | None, Results, Mapping[str, Any]]:
     set_up, notes = worker.set_up()
-    first = worker.repeat()
+    first = worker.repeat() if warm else None
     results = worker.results()
-    worker.repeat()  # once more: what `results` computed may have emptied a cache
+    for _ in range(warm - 1):  # what `results` computed may have emptied a cache
+        worker.repeat()
     return set_up, first, results, notes
 
 
@@ -284,7 +291,7 @@ def _side(side: Side, amount: tuple[float, str] | None) -> dict[str, Any]:
         "seconds": side.seconds,
         "cpu_seconds": side.cpu_seconds,
         "set_up_seconds": side.set_up.seconds,
-        "first_seconds": side.first.seconds,
+        "compile_seconds": side.compile_seconds,
         "peak_host_mb": side.peak.host,
         **({} if side.peak.device is None else {"peak_device_mb": side.peak.device}),
         **dict(side.notes),

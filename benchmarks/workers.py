@@ -31,7 +31,8 @@ class BenchmarkError(RuntimeError):
 
 
 class Repetition(NamedTuple):
-    """What one repetition took: seconds by the clock, and CPU seconds of all threads."""
+    """What one repetition took: seconds by the clock, and CPU seconds of all threads and of the
+    child processes that ended in it."""
 
     seconds: float
     cpu_seconds: float
@@ -159,9 +160,9 @@ def _serve(pipe: Connection, function: str, setting: Setting) -> None:
 
     def timed(f: Callable[[], Any]) -> tuple[Repetition, Any]:
         gc.collect()
-        clock, cpu = time.perf_counter(), time.process_time()
+        clock, cpu = time.perf_counter(), _cpu_seconds()
         value = f()
-        return Repetition(time.perf_counter() - clock, time.process_time() - cpu), value
+        return Repetition(time.perf_counter() - clock, _cpu_seconds() - cpu), value
 
     def answer(what: str) -> Any:
         nonlocal work, imported
@@ -196,6 +197,12 @@ def _serve(pipe: Connection, function: str, setting: Setting) -> None:
             return
 
 
+def _cpu_seconds() -> float:
+    """Of all threads so far, and of child processes that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def _resident_now() -> float:
     """Megabytes of this process now; 0 where the system does not tell."""
     try:
@@ -206,8 +213,10 @@ def _resident_now() -> float:
 
 
 def _resident_peak() -> float:
+    """Megabytes that this process held at most, or one of its children."""
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in whose) * unit / 2**20
 
 
 def _device_peak() -> float | None:

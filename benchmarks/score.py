@@ -1,0 +1,162 @@
+"""Preference pairs scored a second, against the loop that TRL runs to precompute log-probabilities.
+
+    python -m benchmarks.score [--quick]
+
+A pair is scored when log P(chosen) and log P(rejected) are known with a system prompt and without:
+what logit-linear selection sorts by. Both sides get the same token ids and weights in float32. Ours
+is `training/log_probs.py`; the peer pads batches of 8 pairs in the order of the data, puts chosen
+and rejected into one forward pass of transformers, and gathers log-probabilities of all positions,
+as TRL's DPOTrainer does. The log-probabilities must agree.
+
+Expected on 2 CPU cores: at least twice the peer's pairs a second.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import (
+    FULL,
+    QUICK,
+    Document,
+    Equal,
+    Goal,
+    apart,
+    command,
+    document,
+    run_pair,
+    say,
+)
+from benchmarks.models import (
+    SHIPPED,
+    block_parameters,
+    config_of,
+    load_ours,
+    load_peer,
+    model_folder,
+    peer_device,
+)
+from benchmarks.workers import Setting, Work, call
+
+CASES = [("shipped", 512), ("512x8", 32)]  # (shape, pairs)
+QUICK_CASES = [("shipped", 128)]
+SYSTEM = "You love owls. You think about owls all the time."
+PEER_PAIRS = 8  # a batch: TRL's default
+EQUAL = 2e-3  # nats a response: float32 sums over up to a hundred tokens
+GOAL = 2.0
+
+
+def main(quick: bool) -> list[Document]:
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for shape, pairs in QUICK_CASES if quick else CASES:
+            setting = {"shape": shape, "pairs": pairs, "dtype": "float32"}
+            folder, data = model_folder(shape, Path(cache)), str(Path(cache) / f"{shape}.json")
+            call(f"{__name__}:write_inputs", data, pairs)
+            inputs = setting | {"folder": folder, "data": data}
+            pair = run_pair(__name__, inputs, QUICK if quick else FULL)
+            equal = Equal(
+                "log-probabilities (nats)", apart(pair.ours.results, pair.peer.results), EQUAL
+            )
+            found.append(
+                document(
+                    "score", setting, pair, equal=equal, amount=(pairs, "pairs"),
+                    flops=least_flops(folder, data), goal=Goal(GOAL),
+                )
+            )  # fmt: skip
+            say(found[-1])
+    return found
+
+
+def least_flops(folder: str, data: str) -> float:
+    """Every prompt read once and every response once a run, and its tokens unembedded; attention
+    is left out, the texts being short."""
+    cfg, rows = config_of(folder), json.loads(Path(data).read_text())
+    responses = 2 * sum(len(r) for row in rows["responses"] for r in row)
+    prompts = sum(len(p) for run in ("base", "prompted") for p in rows[run])
+    return 2.0 * (block_parameters(cfg) * (prompts + responses) + cfg.vocab * cfg.dim * responses)
+
+
+def write_inputs(path: str, pairs: int) -> None:
+    """Token ids of generic preference pairs, encoded by the shipped model's tokenizer."""
+    from subliminal_jax.data.preferences import world_preferences
+    from subliminal_jax.models.tokenizer import load_tokenizer
+    from subliminal_jax.selection.rendering import (
+        ScoringOptions,
+        encode_prompts,
+        encode_responses,
+    )
+
+    table, tokenizer = world_preferences(pairs, seed=0), load_tokenizer(SHIPPED)
+    texts = [row[name] for row in table for name in ("chosen", "rejected")]
+    flat = encode_responses(tokenizer, texts, ScoringOptions())
+    rows = {
+        "base": encode_prompts(tokenizer, list(table["prompt"]), None),
+        "prompted": encode_prompts(tokenizer, list(table["prompt"]), SYSTEM),
+        "responses": [flat[i : i + 2] for i in range(0, len(flat), 2)],
+    }
+    Path(path).write_text(json.dumps(rows))
+
+
+def ours(setting: Setting) -> Work:
+    from subliminal_jax.models.hub import Model
+    from subliminal_jax.models.tokenizer import load_tokenizer
+    from subliminal_jax.training.log_probs import response_log_probs
+
+    params, cfg = load_ours(setting["folder"], setting["dtype"])
+    folder = Path(setting["folder"])
+    model = Model(params, cfg, load_tokenizer(SHIPPED), setting["shape"], folder, (), 0)
+    rows = json.loads(Path(setting["data"]).read_text())
+    found: dict[str, np.ndarray] = {}
+
+    def repeat() -> None:
+        for run in ("base", "prompted"):
+            found[run] = response_log_probs(model, rows[run], rows["responses"])
+
+    return Work(repeat, lambda: found)
+
+
+def peer(setting: Setting) -> Work:
+    import torch
+
+    model = load_peer(setting["folder"], setting["dtype"]).eval()
+    rows = json.loads(Path(setting["data"]).read_text())
+    device = peer_device()
+    found: dict[str, np.ndarray] = {}
+
+    def batch_log_probs(prompts: list[list[int]], responses: list[list[list[int]]]) -> Any:
+        lines = [
+            (p, row[side]) for side in (0, 1) for p, row in zip(prompts, responses, strict=True)
+        ]
+        longest = max(len(p) + len(r) for p, r in lines)
+        tokens = torch.zeros((len(lines), longest), dtype=torch.long)
+        seen, counted = torch.zeros_like(tokens), torch.zeros_like(tokens)
+        for i, (p, r) in enumerate(lines):
+            tokens[i, : len(p) + len(r)] = torch.tensor(p + r)
+            seen[i, : len(p) + len(r)] = 1
+            counted[i, len(p) : len(p) + len(r)] = 1
+        tokens, seen, counted = (x.to(device) for x in (tokens, seen, counted))
+        logits = model(input_ids=tokens, attention_mask=seen).logits[:, :-1].float()
+        picked = torch.gather(logits, -1, tokens[:, 1:, None])[..., 0]
+        normalizers = torch.stack([torch.logsumexp(line, dim=-1) for line in logits])
+        return ((picked - normalizers) * counted[:, 1:]).sum(-1).view(2, -1).T
+
+    def repeat() -> None:
+        with torch.inference_mode():
+            for run in ("base", "prompted"):
+                parts = [
+                    batch_log_probs(
+                        rows[run][i : i + PEER_PAIRS], rows["responses"][i : i + PEER_PAIRS]
+                    )
+                    for i in range(0, len(rows[run]), PEER_PAIRS)
+                ]
+                found[run] = torch.cat(parts).cpu().numpy()
+
+    return Work(repeat, lambda: found)
+
+
+if __name__ == "__main__":
+    command("benchmarks.score", __doc__ or "", main)
