@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, hidden_states
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import pad_prompts
@@ -48,9 +49,9 @@ def probe_activations(
     assert h is not None
     h = h.astype(jnp.float32)
     if at == "last":
-        return h[:, :, 0]
+        return whole(h[:, :, 0])
     real = (jnp.arange(probe.tokens.shape[1])[None] <= last)[None, :, :, None]
-    return jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None]
+    return whole(jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None])
 
 
 def mean_activation(

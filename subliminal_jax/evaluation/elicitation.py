@@ -20,6 +20,7 @@ from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstra
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states, unembed
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -145,7 +146,7 @@ def word_probs(
             (questions.rows, questions.spans),
         )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
-    return probs
+    return whole(probs)
 
 
 def _span_log_prob(

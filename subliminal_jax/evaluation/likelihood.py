@@ -15,6 +15,7 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets
@@ -86,4 +87,4 @@ def _sums(
     params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, most: int
 ) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
     losses, weights = token_losses(params, rows, cfg, steering, max_targets=most)
-    return jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)
+    return whole((jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)))

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from subliminal_jax.errors import InputError
@@ -130,6 +131,13 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 
 
+def on_host(x: Any) -> np.ndarray:
+    """`x` as a numpy array, gathered where its parts lie with several processes: all must call."""
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
 def weight_axes(axes: Sequence[str], cfg: ModelConfig, shape: Sequence[int]) -> PartitionSpec:
     """How a weight of `cfg` is cut: heads are never cut in themselves."""
     units = {"heads": cfg.heads, "kv_heads": cfg.kv_heads}
@@ -158,7 +166,7 @@ def place_params(params: Params, cfg: ModelConfig) -> Params:
     shardings = param_shardings(cfg)
     if shardings is None:
         return params
-    return jax.device_put(jax.tree.map(np.asarray, params), shardings)
+    return jax.device_put(jax.tree.map(on_host, params), shardings)
 
 
 def _several() -> bool:

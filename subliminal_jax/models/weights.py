@@ -18,10 +18,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.mesh import on_host
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
 
 SINGLE = "model.safetensors"
@@ -141,7 +143,8 @@ def save_params(
     for i, shard in enumerate(shards, start=1):
         file = SINGLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
         tensors = {name: _tensor(leaf, layer, info, target) for name, info, leaf, layer in shard}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
+        if processes.is_first():  # gathering the tensors took all of them
+            save_file(tensors, folder / file, metadata={"format": "pt"})
         total += sum(tensor.nbytes for tensor in tensors.values())
         weight_map |= dict.fromkeys(tensors, file)
     if len(shards) > 1:
@@ -350,5 +353,5 @@ def _tensor(leaf: Any, layer: int | None, info: ParamInfo, dtype: np.dtype) -> n
     weight = leaf if layer is None else jax.tree.map(lambda x: x[layer], leaf)
     weight = weight.merged() if isinstance(weight, LoraWeight) else weight
     out = np.empty(_hf_shape(info), dtype)
-    _copy(out, np.asarray(weight), info.transposed)
+    _copy(out, on_host(weight), info.transposed)
     return out

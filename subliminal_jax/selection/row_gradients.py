@@ -14,6 +14,7 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, example_gradients
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.batch_plans import plan_batches, width
@@ -62,4 +63,4 @@ def _gradients(
     params: Params, rows: Batch, cfg: ModelConfig, layer: int, most: int
 ) -> Float[Array, "rows dim"]:
     rows = jax.tree.map(jnp.asarray, rows)
-    return -example_gradients(CompletionLoss(cfg, "sum", most), params, rows, layer)
+    return whole(-example_gradients(CompletionLoss(cfg, "sum", most), params, rows, layer))

@@ -24,6 +24,7 @@ from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
+from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
@@ -124,7 +125,7 @@ def margins(
     pieces = 1 if rows_at_once is None else -(-n // rows_at_once)
     if pieces == 1:
         found = log_ratios(params, rows, cfg, steering, max_targets=max_targets)
-        return found - reference
+        return whole(found - reference)
     size = -(-n // pieces)
 
     def cut(leaf: Array) -> Array:  # padded with pairs that predict nothing
@@ -135,7 +136,7 @@ def margins(
         lambda piece: log_ratios(params, piece, cfg, steering, max_targets=max_targets),
         jax.tree.map(cut, rows),
     )
-    return found.reshape(-1)[:n] - reference
+    return whole(found.reshape(-1)[:n] - reference)
 
 
 compiled_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))
