@@ -6,6 +6,7 @@ are fewer, every student's rows are spread over it, and its gradient is summed o
 both, weights and what belongs to them are cut along `model`.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +25,17 @@ Path = tuple[str, ...]
 def by_student(students: int) -> bool:
     """Whether so many students are spread over `data`, and not the rows of each."""
     return places(DATA) > 1 and students >= places(DATA)
+
+
+def check_rows(students: int, rows: int) -> None:
+    """Warns where neither so many students nor the `rows` of a pass can be spread over `data`."""
+    n = places(DATA)
+    if students < n and rows % n:
+        warnings.warn(
+            f"{students} students are fewer than the {n} devices on the axis data, and {rows} rows "
+            f"a pass are no multiple of {n}: every device computes all of them",
+            stacklevel=3,
+        )
 
 
 def map_students(
@@ -69,13 +81,19 @@ def _count(xs: Any) -> int:
 
 
 def place_students(
-    trainable: Trainable, optimizer_state: Any, cfg: ModelConfig, adapter: Adapter, spread: bool
+    trainable: Trainable,
+    optimizer_state: Any = (),
+    of: int = 0,
+    *,
+    cfg: ModelConfig,
+    adapter: Adapter,
 ) -> tuple[Trainable, Any]:
     """The stacked students of one optimizer and its state, cut as the mesh says.
 
-    `spread` as `by_student` says of the whole sweep; students of one optimizer that `data` does not
-    divide are whole on every place. A leaf of the state that stands for a trainable leaf (its path
-    ends alike, in the same shape) is cut as that one is.
+    `of` is the number of all students of the sweep, by which they are spread over `data` or not; 0
+    leaves each on every place. So are students of one optimizer that `data` does not divide. A leaf
+    of the state that stands for a trainable leaf (its path ends alike, in the same shape) is cut as
+    that one is.
     """
     if places(DATA) * places(MODEL) == 1:
         return trainable, optimizer_state
@@ -93,7 +111,7 @@ def place_students(
         for own, shape in shapes.items():
             if names[-len(own) :] == own and x.shape == shape:
                 cut = list(weight_axes(axes[own], cfg, shape[1:]))
-        divides = spread and x.shape[0] % places(RULES["students"]) == 0
+        divides = by_student(of) and x.shape[0] % places(RULES["students"]) == 0
         students = RULES["students"] if divides else None
         return jax.lax.with_sharding_constraint(x, PartitionSpec(students, *cut))
 

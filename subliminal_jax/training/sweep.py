@@ -23,6 +23,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
+from subliminal_jax.training import placement
 from subliminal_jax.training.adapters import (
     Adapter,
     LoRA,
@@ -44,12 +45,6 @@ from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.objective import Objective, Source, Teacher, checked_source
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
-from subliminal_jax.training.placement import (
-    all_students,
-    by_student,
-    map_students,
-    place_students,
-)
 from subliminal_jax.training.preference import Preference
 
 
@@ -143,13 +138,15 @@ class Sweep:
             base, data, self.names, cfg.vocab, teacher, preference,
             guard=guard, batch_size=config.batch_size,
         )  # fmt: skip
+        placement.check_rows(len(self.arms), config.batch_size // config.accumulation)
         check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.objective = Objective(
             cfg, self._adapter, max_targets(source.data), config.remat, config.accumulation
         )
-        self._map = partial(map_students, at_once=config.students_at_once)
+        self._map = partial(placement.map_students, at_once=config.students_at_once)
+        self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
         self._inputs = self._make_inputs(source, context)
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
@@ -263,7 +260,7 @@ class Sweep:
         return lambda tree: attach(inputs.source.base, tree, self.cfg, self._adapter, scale)
 
     def _init_fn(self, inputs: Inputs) -> State:
-        trainables, states = [], []
+        students = []
         for g, part in self._parts():
             adapter = self.config.adapter
             if isinstance(adapter, LoRA) and g.rank is not None:
@@ -273,13 +270,11 @@ class Sweep:
             )
             trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
             init_state = jax.vmap(lambda rate, t, spec=g.spec: self._optimizer(spec, rate).init(t))
-            placed = self._placed(trainable, init_state(inputs.rates[part], trainable))
-            trainables.append(placed[0])
-            states.append(placed[1])
-        n = len(self.arms)
-        return State(
-            tuple(trainables), tuple(states), jnp.zeros((n,), jnp.int32), jnp.zeros((), jnp.int32)
-        )
+            states = init_state(inputs.rates[part], trainable)
+            students.append(self._place(trainable, states, of=len(self.arms)))
+        trainables, all_states = zip(*students, strict=True)
+        never = jnp.zeros((len(self.arms),), jnp.int32)
+        return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
 
     def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
         like = self._joined(state.trainables)
@@ -334,9 +329,9 @@ class Sweep:
             x = (student, old, old_state, cut_to(gradient, old), loss, alive)
             update = partial(self._update, g.spec)
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
-            over = self._map if runs_the_model else all_students
+            over = self._map if runs_the_model else placement.all_students
             new, new_state, *rest = over(update, inputs, x)
-            updated.append((*self._placed(new, new_state), *rest))
+            updated.append((*self._place(new, new_state, of=len(self.arms)), *rest))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
         sound = whole(jnp.concatenate(ok))
         step = state.step + 1
@@ -384,8 +379,7 @@ class Sweep:
 
     def _students_fn(self, state: State) -> Trainable:
         """`_evaluated_fn` with every student on all places of the mesh's axis data."""
-        tree = self._evaluated_fn(state)
-        return place_students(tree, (), self.cfg, self._adapter, spread=False)[0]
+        return self._place(self._evaluated_fn(state))[0]
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
@@ -403,7 +397,3 @@ class Sweep:
         if isinstance(self.config.adapter, LoRA):
             trees = [pad_rank(tree, self.rank) for tree in trees]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-
-    def _placed(self, trainable: Trainable, optimizer_state: Any = ()) -> tuple[Trainable, Any]:
-        spread = by_student(len(self.arms))
-        return place_students(trainable, optimizer_state, self.cfg, self._adapter, spread)
