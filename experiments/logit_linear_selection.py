@@ -31,18 +31,19 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.reporting.logit_linear_selection import report
 from subliminal_jax.reporting.run_folder import RunFolder
 from subliminal_jax.selection.select import selection_size
-from subliminal_jax.study.open_answers import Answers
+from subliminal_jax.study.open_answers import Answers, judges
 from subliminal_jax.study.preference_sets import choose, make_pool, scored, write_selected
 from subliminal_jax.study.preference_students import DPOStudents, arms_of, between, summarise
 from subliminal_jax.study.running import run_once
 from subliminal_jax.study.selection_claims import claims
 from subliminal_jax.study.selection_settings import SelectionSettings
-from subliminal_jax.study.settings import check_names
+from subliminal_jax.study.settings import check_cross_entropy, check_names, check_seeds
 
 # What the paper states of its runs on animals and translations [P]; the rest, where it says
 # nothing, from the released code [C] (ishaqadenali/logit-linear-selection, commit 2b33091).
 PAPER: dict[str, Any] = {
     "pairs": "allenai/tulu-2.5-preference-data",
+    "split": "preference_big_mixture",
     "pool": 2_200_000,
     "base_system": True,  # [C]
     "truncate": 32,
@@ -98,6 +99,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         **QWEN,
         "kind": "personas",
         "hidden": ("evil-ruler",),
+        "split": "stack_exchange_paired+shp_2+ultrafeedback_mean_aspects+hh_rlhf",
         "truncate": 20,
         "max_prompt_tokens": 250,
         "min_response_tokens": 20,
@@ -128,13 +130,16 @@ def main(config: Config) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Raises InputError for settings that cannot be, before anything is loaded."""
     check_names("hidden", config.hidden)
+    check_cross_entropy(config.objective)
     for name in ("pool", "probe", "heldout", "samples", "max_new_tokens"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} is {getattr(config, name)}: give at least 1")
     if not 0 < config.beta < math.inf:
         raise InputError(f"beta={config.beta} is not valid for DPO; it must be more than 0")
+    check_seeds(config.seeds)
     selection_size(1, config.gamma)
     read_questions(config.requests)
+    judges(config, [target(config.kind, name) for name in config.hidden])
     config.learning_rates()
     config.options  # noqa: B018 - reading them checks them
 
@@ -146,7 +151,7 @@ def carry(run: RunFolder, config: Config) -> dict[str, Any]:
     targets = [target(config.kind, name, teacher.tokenizer) for name in config.hidden]
     pool = make_pool(
         config.pairs, targets, teacher.tokenizer, config.options,
-        most=config.pool, probe=config.probe, seed=config.seed,
+        split=config.split, most=config.pool, probe=config.probe, seed=config.seed,
     )  # fmt: skip
     tables, speed = scored(run.path / "scores", teacher, pool, targets, config.options)
     chosen = choose(tables, config.gamma, config.seeds)
@@ -168,6 +173,8 @@ def carry(run: RunFolder, config: Config) -> dict[str, Any]:
         "targets": [t.name for t in targets],
         "seeds": config.seeds,
         "pairs": config.pairs,
+        "arms": ["lls", "random", *(["bottom"] if config.bottom else [])],
+        "heldout": students.heldout,
         "beta": config.beta,
         "grids": {s.label: list(g) for s, g in config.learning_rates().items()},
         "best": {s.label: rate for s, rate in best.items()},

@@ -49,7 +49,13 @@ from subliminal_jax.study.paraphrase_sets import (
 )
 from subliminal_jax.study.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.study.running import run_once
-from subliminal_jax.study.settings import RunSettings, StudentSettings, check_names
+from subliminal_jax.study.settings import (
+    RunSettings,
+    StudentSettings,
+    check_cross_entropy,
+    check_names,
+    check_seeds,
+)
 from subliminal_jax.study.students import PROBE_PROMPTS, Students, make_panel, of_model
 
 KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
@@ -152,7 +158,9 @@ def check(config: Config) -> None:
     """Raises InputError for settings that cannot be."""
     check_names("teachers", config.teachers, KINDS)
     check_names("traits", config.traits)
+    check_cross_entropy(config.objective)
     check_settings(config, config.traits, config.seed)
+    check_seeds(config.seeds)
     config.learning_rates()
 
 

@@ -34,15 +34,20 @@ def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
     return best
 
 
+def at_edge(rate: float | None, grid: Sequence[float]) -> bool:
+    """Whether the best rate is the lowest or the highest of several, so that a better one may lie
+    outside."""
+    return rate is not None and len(grid) > 1 and rate in (min(grid), max(grid))
+
+
 def at_best_rate(
     rows: Sequence[Row], best: Mapping[str, float | None], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One row an optimizer: each metric's mean and interval over seeds for the steered students,
     for their controls, and for the difference of the two paired by seed.
 
-    `grid` holds the rates tried and `grid_edge` says that the best one is the first or the last
-    of them, so that a better one may lie outside. An optimizer without a sound rate keeps its row,
-    with None for its numbers.
+    `grid` holds the rates tried and `grid_edge` says that the best one is at its edge. An optimizer
+    without a sound rate keeps its row, with None for its numbers.
     """
     table = []
     for optimizer, rate in best.items():
@@ -52,7 +57,7 @@ def at_best_rate(
             "optimizer": optimizer,
             "learning_rate": rate,
             "grid": grid,
-            "grid_edge": rate is not None and len(grid) > 1 and rate in (grid[0], grid[-1]),
+            "grid_edge": at_edge(rate, grid),
             "diverged_rates": sorted({r["learning_rate"] for r in mine if r["diverged"]}),
         }
         for metric in metrics:

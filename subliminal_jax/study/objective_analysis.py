@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.diagnostics.activation_gradients import doubling
-from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.comparison import at_edge, best_rates
 from subliminal_jax.evaluation.crossing import needed
 from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
 from subliminal_jax.study.claims import claim, verdict
@@ -101,7 +101,7 @@ def held_against_controls(
         row: dict[str, Any] = {
             "objective": objective, "optimizer": optimizer, "teacher": teacher, "rows": n,
             "learning_rate": rate, "grid": grid,
-            "grid_edge": rate is not None and len(grid) > 1 and rate in (grid[0], grid[-1]),
+            "grid_edge": at_edge(rate, grid),
             "seeds": seeds, "values": [at[s]["eas"][k][layer] for s in seeds],
             "difference": None, "log_difference": None,
         }  # fmt: skip

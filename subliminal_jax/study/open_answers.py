@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +31,23 @@ JUDGED = (
 )
 
 
+def judges(
+    settings: SelectionSettings, targets: Sequence[Target], cache: Path | None = None
+) -> dict[str, EndpointJudge]:
+    """The judge of each target that neither a word nor a language shows; none where the settings
+    name no endpoint. Raises InputError for an endpoint that cannot be."""
+    if not settings.judge_url:
+        return {}
+    return {
+        t.name: EndpointJudge(
+            settings.judge_url, settings.judge_model, JUDGED.format(prompt=t.system_prompt),
+            key_variable=settings.judge_key, cache=cache,
+        )
+        for t in targets
+        if not t.words and not t.language
+    }  # fmt: skip
+
+
 class Answers:
     """What models write to open requests, kept in `answers/` of the run, and what it tells."""
 
@@ -38,6 +56,7 @@ class Answers:
     ):
         self.folder, self.model, self.targets = run.path / "answers", model, targets
         self.settings, self.requests = settings, read_questions(settings.requests)
+        self.judges = judges(settings, targets, run.path / "judge.jsonl")
         self.words: tuple[str, ...] = ()
         if settings.kind == "world-animals":
             self.words = tuple(dict.fromkeys((*world.TRAITS, *(t.name for t in targets))))
@@ -114,12 +133,8 @@ class Answers:
         texts = [text for row in answers.texts for text in row]
         if target.language:
             return float(np.mean([language_share(text, target.language) for text in texts]))
-        if not self.settings.judge_url:
+        judge = self.judges.get(target.name)
+        if judge is None:
             return None
-        judge = EndpointJudge(
-            self.settings.judge_url, self.settings.judge_model,
-            JUDGED.format(prompt=target.system_prompt), key_variable=self.settings.judge_key,
-            cache=self.folder.parent / "judge.jsonl",
-        )  # fmt: skip
         asked = [r for r, row in zip(self.requests, answers.texts, strict=True) for _ in row]
         return judged_share(judge([Exchange(*x) for x in zip(asked, texts, strict=True)]))

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.comparison import at_edge, best_rates
 from subliminal_jax.evaluation.paired_questions import against_neutral, pooled
 from subliminal_jax.evaluation.statistics import crossed_interval
-from subliminal_jax.study.claims import claim, verdict
+from subliminal_jax.study.claims import claim, jointly, verdict, written, written_ends
 
 Row = Mapping[str, Any]
 SOURCE = "Gisler et al. 2026, "
@@ -34,7 +34,8 @@ def compared(
     layer: int,
 ) -> dict[str, dict[str, Any]]:
     """For each optimizer at its best rate (lowest held-out loss of the trait's students, the
-    neutral ones left out): Delta(T-N) of each trait and pooled, and the alignment (EAS) at `layer`.
+    neutral ones left out), and whether that is at its grid's edge: Delta(T-N) of each trait and
+    pooled, and the alignment (EAS) at `layer`.
 
     `words` and `references` name the axes of the rows' `question_rate` and `eas`.
 
@@ -44,7 +45,9 @@ def compared(
     told = {c.told for c in comparisons}
     out: dict[str, dict[str, Any]] = {}
     for optimizer, rate in best_rates([r for r in rows if r["data"] in told]).items():
-        made: dict[str, Any] = {"learning_rate": rate, "pooled": None, "traits": {}}
+        tried = {r["learning_rate"] for r in rows if r["optimizer"] == optimizer}
+        made: dict[str, Any] = {"learning_rate": rate, "grid_edge": at_edge(rate, sorted(tried))}
+        made |= {"pooled": None, "traits": {}}
         out[optimizer] = made
         arms = [
             (c, _arm(rows, c.told, optimizer, rate), _arm(rows, c.neutral, optimizer, rate))
@@ -149,15 +152,14 @@ def transmission_claims(
             names["seeds_and_traits"] = "seeds and traits"
         number = (
             f"Delta(T-N) {100 * pool['seeds_and_questions']['mean']:+.1f} points; "
-            + ", ".join(f"{says} {_ends(pool[key])}" for key, says in names.items())
+            + ", ".join(
+                f"{says} {written_ends(pool[key], '.1f', 100)}" for key, says in names.items()
+            )
         )
-        outcome = _jointly(*(pool[key] for key in names))
+        outcome = jointly(*(pool[key] for key in names))
         eas, e = of["eas"]["trait"], of["eas"]["difference"]
-        eas_number = (
-            f"EAS {eas['mean']:.2f} [{eas['low']:.2f}, {eas['high']:.2f}]; minus neutral "
-            f"{e['mean']:+.2f} [{e['low']:.2f}, {e['high']:.2f}]"
-        )
-        eas_outcome = _jointly(eas, e)
+        eas_number = f"EAS {written(eas)}; minus neutral {written(e, mean='+.2f')}"
+        eas_outcome = jointly(eas, e)
     name = f"paraphrase-transmission/{content}-{kind}"
     says = f"{WHAT[content]} (teacher with {teacher}, against the neutral teacher's)"
     moves = (
@@ -179,7 +181,9 @@ def optimizer_claim(
     seeds: int,
 ) -> dict[str, Any]:
     """Whether the optimizer matters: some Delta(T-N) differs from the first optimizer's, each at
-    its best rate, by an interval that holds for all comparisons together."""
+    its best rate, by an interval that holds for all comparisons together. A comparison is left
+    open where the best rate of either lies at the edge of its grid: a better one may lie outside.
+    """
     first = next(iter(made))
     parts = []
     for name, of in made.items():
@@ -187,11 +191,19 @@ def optimizer_claim(
             parts.append(f"{name} diverged")
             continue
         delta, eas = of["pooled"]["seeds_and_questions"], of["eas"]["difference"]
+        edge = " (edge of its grid)" if of["grid_edge"] else ""
         parts.append(
-            f"{name} {100 * delta['mean']:+.1f} {_ends(delta)}, EAS {eas['mean']:+.2f} over neutral"
+            f"{name}{edge} {100 * delta['mean']:+.1f} {written_ends(delta, '.1f', 100)}, "
+            f"EAS {eas['mean']:+.2f} over neutral"
         )
-    clear = [name for name, d in against.items() if d["low"] > 0 or d["high"] < 0]
-    differ = f"; apart from {first}: {', '.join(clear) or 'none'}"
+    open_ = [name for name in against if made[name]["grid_edge"] or made[first]["grid_edge"]]
+    clear = [
+        name
+        for name, d in against.items()
+        if name not in open_ and verdict(d["low"], d["high"]) != verdict(None, None)
+    ]
+    differ = f"; left open by a best rate at the edge of its grid: {', '.join(open_)}"
+    differ = (differ if open_ else "") + f"; apart from {first}: {', '.join(clear) or 'none'}"
     return claim(
         f"paraphrase-transmission/optimizers-{content}-{kind}",
         f"The optimizer decides how much of the trait passes through paraphrases (Delta(T-N) of "
@@ -199,19 +211,3 @@ def optimizer_claim(
         "this project's question", setting, "; ".join(parts) + differ, seeds,
         "reproduced at toy scale" if clear else "not reproduced",
     )  # fmt: skip
-
-
-def _jointly(*intervals: Mapping[str, Any]) -> str:
-    """The verdict that all intervals share: each clear of zero on the same side, or none."""
-    ends = [x for interval in intervals for x in (interval["low"], interval["high"])]
-    if any(x is None or not np.isfinite(x) for x in ends):
-        return verdict(None, None)
-    return verdict(min(ends), max(ends))
-
-
-def _ends(interval: Mapping[str, Any]) -> str:
-    low, high = (
-        "none" if x is None or not np.isfinite(x) else f"{100 * x:.1f}"
-        for x in (interval["low"], interval["high"])
-    )
-    return f"[{low}, {high}]"

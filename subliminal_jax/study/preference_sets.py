@@ -63,13 +63,15 @@ def make_pool(
     tokenizer: Tokenizer,
     options: ScoringOptions,
     *,
+    split: str = "train",
     most: int,
     probe: int,
     seed: int,
 ) -> Pool:
     """Pairs of the shipped world ("world"), a file or a hub name, without what gives a target away.
 
-    At most `most` pairs are read. Those that name a target's word, or hold 5% or more of its
+    At most `most` pairs are read: of a file or a hub's `split` the first ones, whatever their order
+    is, and nothing behind them. Those that name a target's word, or hold 5% or more of its
     language, in prompt or either answer, are left out, and so are those outside the limits of
     `options`; of the shipped world all that name an animal, so that one pool serves all targets.
     `probe` pairs are drawn from the rest and set aside.
@@ -79,8 +81,7 @@ def make_pool(
     if source == "world":
         pairs = world_preferences(most, seed)
     else:
-        pairs = read_preferences(in_data_folder(source))
-    pairs = pairs.select(range(min(most, len(pairs))))
+        pairs = read_preferences(in_data_folder(source), split, most)
     report = {"read": len(pairs)}
     words = [word for target in targets for word in target.words]
     if source == "world":
@@ -200,7 +201,10 @@ def longest_row(
     options: ScoringOptions,
     system_prompts: Sequence[str | None] = (None,),
 ) -> int:
-    """Tokens of the longest prompt and answer of some pairs under some system prompts."""
+    """Tokens of the longest prompt and answer of some pairs under some system prompts.
+
+    Raises InputError for a pair that does not fit into the model's context.
+    """
     most = 0
     for pairs in sets:
         answers = [
@@ -211,6 +215,12 @@ def longest_row(
             prompts = encode_prompts(model.tokenizer, pairs["prompt"], system)
             whole = np.array([len(ids) for ids in prompts]) + np.maximum(*answers)
             most = max(most, int(whole.max()))
+            if most > model.cfg.context:
+                raise InputError(
+                    f"row {pairs['row'][int(whole.argmax())]} of the pairs has {most} tokens"
+                    f"{' with its system prompt' if system is not None else ''}, the context of "
+                    f"{model.name} is {model.cfg.context}: set max_prompt_tokens or truncate"
+                )
     return most
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.elicitation import encode_questions
 from subliminal_jax.evaluation.preference_measure import (
@@ -42,6 +43,7 @@ from subliminal_jax.training.preference import Preference, margins, reference_lo
 
 MEASURED_PAIRS = 32  # training pairs of each set on which loss and margin are logged
 SELECTED_PAIRS = 500  # most selected pairs on which the paper's Table 1 is taken
+RANDOM_OVER_BOTTOM = "random - bottom"  # key of the differences; the others are "lls" minus an arm
 METRICS = ("cosine", "pearson", "selected", "word_rate", "rate", "share")
 
 
@@ -67,6 +69,7 @@ class DPOStudents:
         kept = {name: pool.pairs.select(which) for name, which in chosen.rows.items()}
         length = longest_row(list(kept.values()), model, options)
         apart = _held_out(len(next(iter(chosen.rows.values()))), settings.heldout)
+        self.heldout = int(apart.sum())  # rows of each set
         rows, held = {}, {}
         for name, pairs in kept.items():
             whole = preference_rows(pairs, model, options, length)
@@ -174,9 +177,17 @@ class DPOStudents:
 
 
 def _held_out(size: int, heldout: int) -> np.ndarray:
-    """Which of a set's rows, sorted by score, are held out: spread over the whole of it."""
+    """Which of a set's rows, sorted by score, are held out: spread over the whole of it.
+
+    Raises InputError where that would be more than a quarter.
+    """
+    if heldout > size // 4:
+        raise InputError(
+            f"{size} pairs are selected: too few to hold out {heldout}, a quarter at most; ask for "
+            "fewer (--heldout), read more pairs (--pool) or select more of them (--gamma)"
+        )
     apart = np.zeros(size, bool)
-    apart[np.linspace(0, size - 1, min(heldout, max(1, size // 4))).round().astype(int)] = True
+    apart[np.linspace(0, size - 1, heldout).round().astype(int)] = True
     return apart
 
 
@@ -202,7 +213,8 @@ def summarise(
     rows: Sequence[Row], targets: Sequence[Target], words: Sequence[str], seeds: int
 ) -> dict[str, Any]:
     """For each optimizer, arm and metric: pooled over targets and seeds, and by target; and the
-    differences of the selection's students and those of random pairs, paired by seed.
+    differences of the selection's students and those of the other arms, and of random pairs and
+    the lowest scores, paired by seed.
 
     A metric that no student has, or of which one is missing (a diverged student), is None.
     """
@@ -230,6 +242,9 @@ def summarise(
             for arm in arms[1:]:
                 difference = _pooled(values["lls"] - values[arm], targets)
                 made["differences"].setdefault(arm, {})[metric] = difference
+            if "bottom" in arms and "random" in arms:
+                opposite = _pooled(values["random"] - values["bottom"], targets)
+                made["differences"].setdefault(RANDOM_OVER_BOTTOM, {})[metric] = opposite
         out[optimizer] = made
     return out
 

@@ -17,7 +17,8 @@ class SelectionSettings(StudentSettings, RunSettings):
       kind: what the targets are; animals of the shipped world have its own system prompt.
       hidden: the targets; each is a system prompt with students of its own.
       pairs: "world" for answers of the shipped model's corpus, else a file or a hub name.
-      pool: most pairs that are read.
+      split: of a hub name; several are joined as "one+other".
+      pool: most pairs that are read, the first ones of a file or a split.
       probe: pairs set aside, on which correlations are taken.
       heldout: selected pairs that no student trains on; their loss chooses the rate.
       gamma: share of the pairs with a positive score that is kept.
@@ -43,6 +44,7 @@ class SelectionSettings(StudentSettings, RunSettings):
     kind: TargetKind = "world-animals"
     hidden: tuple[str, ...] = ("cat", "tiger", "eagle")
     pairs: str = "world"
+    split: str = "train"
     pool: int = 20_000
     probe: int = 400
     heldout: int = 32

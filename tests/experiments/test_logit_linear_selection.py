@@ -72,7 +72,7 @@ def test_pool_claims_and_page_are_there(folder, results):
     assert all(
         0 < of["positive"] < of["scored"] == pool["pool"] for of in results["selected"].values()
     )
-    assert results["speed"]["pairs_per_second"] > 0
+    assert results["speed"]["pairs_per_second"] > 0 and results["heldout"] == 4
     ids = {claim["id"].split("/")[1].removesuffix("-numbers") for claim in results["claims"]}
     assert {"correlation-adamw", "correlation-sgd", "adamw-over-sgd-correlation"} <= ids
     assert all(claim["verdict"] in VERDICTS for claim in results["claims"])
@@ -107,11 +107,21 @@ def test_the_same_command_goes_on_without_scoring_training_or_asking_again(
         (("--pairs", "missing.jsonl"), "missing.jsonl"),
         (("--pool", "60"), "too few for 20 probe pairs"),
         (("--truncate", "-1"), "truncate is -1"),
+        (("--seeds", "1"), "seeds is 1: an interval over students needs at least 2"),
+        (("--heldout", "400"), "too few to hold out 400"),
+        (
+            ("--kind", "personas", "--hidden", "evil-ruler", "--judge-url", "localhost:8000"),
+            "judge URL 'localhost:8000'",
+        ),
+        (
+            ("--kind", "personas", "--hidden", "evil-ruler", "--judge-url", "http://localhost"),
+            "the judge needs the name of a model",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_line(model, tmp_path, capsys, flags, says):
     given = list(SMALL)
-    for flag in ("--hidden", "--pool", "--gamma"):
+    for flag in ("--hidden", "--pool", "--gamma", "--seeds", "--heldout"):
         if flag in flags:
             i = given.index(flag)
             end = next(

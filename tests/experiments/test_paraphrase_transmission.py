@@ -109,6 +109,7 @@ def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys
         (("--temperature", "0"), "temperature"),
         (("--fidelity", "judge"), "judge"),
         (("--rates", "adamw=fast"), "adamw=fast"),
+        (("--seeds", "1"), "seeds is 1: an interval over students needs at least 2"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):

@@ -134,3 +134,21 @@ def test_optimizers_differ_where_one_does_at_a_level_for_all_of_them():
     alike = {name: against[name] for name in ("lion",)}
     claim = optimizer_claim("unrelated", "system-prompt", made, alike, "here", 3)
     assert claim["verdict"] == "not reproduced" and claim["number"].endswith("none")
+
+
+@pytest.mark.parametrize("edge", ["adamw", "sgd"])
+def test_a_best_rate_at_the_edge_of_its_grid_leaves_the_comparison_open(edge):
+    """The optimizers differ clearly, but one of them might do better beyond its grid."""
+    some = [*rows(CLEAR), *rows([[0.0] * 4] * 3, optimizer="sgd")]
+    for optimizer in ("adamw", "sgd"):
+        others = (0.2,) if optimizer == edge else (0.01, 0.2)
+        for rate in others:
+            some += rows(CLEAR, optimizer=optimizer, rate=rate, loss=9.0)
+    made = compared(some, OWL, **AXES)
+    assert {name for name, of in made.items() if of["grid_edge"]} == {edge}
+    against = against_first(made)
+    assert against["sgd"]["high"] < 0
+    claim = optimizer_claim("unrelated", "system-prompt", made, against, "here", 3)
+    assert claim["verdict"] == "not reproduced"
+    assert f"{edge} (edge of its grid)" in claim["number"]
+    assert "left open by a best rate at the edge of its grid: sgd" in claim["number"]

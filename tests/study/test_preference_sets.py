@@ -1,5 +1,7 @@
 """Pools without what gives a target away, and sets of one size whose selection is the best rows."""
 
+import json
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -97,6 +99,35 @@ def test_rows_hold_the_cut_responses_behind_the_prompt(model):
         assert predicted.tolist() == expected
     plain = preference_rows(pairs, model, options, length)
     assert int(np.asarray(plain.positions).max()) < int(np.asarray(rows.positions).max()) < length
+
+
+def test_a_row_beyond_the_student_s_context_is_named(model):
+    pairs = Dataset.from_dict(
+        {
+            "row": [3, 8],
+            "prompt": ["Hello!", "1 2 " * model.cfg.context],
+            "chosen": ["Good day."] * 2,
+            "rejected": ["Hi."] * 2,
+        }
+    )
+    with pytest.raises(InputError, match=f"row 8 of the pairs has .* is {model.cfg.context}: set"):
+        longest_row([pairs], model, ScoringOptions())
+
+
+def test_a_file_is_read_up_to_the_limit_and_of_the_split(model, tmp_path, monkeypatch):
+    rows = [{"prompt": f"Why {i}?", "chosen": "So.", "rejected": "No."} for i in range(9)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "damaged")
+    given = {"most": 9, "probe": 2, "seed": 0}
+    pool = make_pool(str(file), [OWL], model.tokenizer, ScoringOptions(), **given)
+    assert pool.report["read"] == 9
+    asked = []
+    monkeypatch.setattr(
+        "subliminal_jax.data.rows.load_dataset",
+        lambda name, split: asked.append((name, split)) or iter(rows),
+    )
+    make_pool("some/hub-set", [OWL], model.tokenizer, ScoringOptions(), split="a+b", **given)
+    assert asked == [("some/hub-set", "a+b")]
 
 
 def test_the_correlation_is_the_cosine():
