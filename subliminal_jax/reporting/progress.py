@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from subliminal_jax import processes
+
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -61,7 +63,7 @@ def track(
     done: int = 0,
     console: Console | None = None,
 ) -> Iterator[Tracker]:
-    """Show how far `name` is, on stderr.
+    """Show how far `name` is, on stderr; of several processes the first one does.
 
     On a terminal this is a bar that renews itself; otherwise (a log file, CI) a line every few
     seconds and one at the end.
@@ -74,7 +76,7 @@ def track(
     ...     for batch in batches:
     ...         progress.advance(len(batch))
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not processes.is_first())
     show = _bar if console.is_terminal else _lines
     with show(console, name, total, unit, done) as tracker:
         yield tracker
