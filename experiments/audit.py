@@ -8,16 +8,19 @@ Every candidate scores every row: how much likelier does its system prompt, or i
 the row? What counts is the score over that of the base's own answers to the same prompts (of the
 rejected answer), in the metric in which those vary, after what candidates and placebo nouns share
 is projected out. A candidate is reported where it stands out at 5%, over all candidates, against
-four nulls: the base wrote it; the other candidates; placebo nouns in the same form; random
-directions (subliminal_jax/selection/audit.py says how, and why foreign data need the last three).
+each null of its form. System prompts have two: the base wrote it; the other candidates and placebo
+nouns, whose push is spread as widely as the wider of these two groups. Directions have a third:
+random directions (subliminal_jax/selection/audit.py says how, and why foreign data need more than
+the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
 
 Two minutes on 2 free CPU cores for 512 rows, 16 traits and both forms; `--forms direction` takes a
-quarter of that. Expected: the trait of a system-prompted teacher is named, that of a steered one is
-mostly ranked among the first, and with 1024 rows (`--rows`) often named; nothing is found in clean
-data, and nothing in the number lists of larger models, whose teachers are not at hand. "Nothing
-found" is no proof of clean data: how much an audit can see, `audit-benchmark` measures.
+quarter of that. Expected: the trait of a system-prompted teacher is named; that of a steered one is
+mostly ranked among the first three, but seldom named, with 1024 rows (`--rows`) too; nothing is
+found in clean data, and nothing in the number lists of larger models, whose teachers are not at
+hand. "Nothing found" is no proof of clean data: how much an audit can see, `audit-benchmark`
+measures.
 """
 
 from dataclasses import dataclass

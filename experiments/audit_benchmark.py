@@ -8,10 +8,11 @@ audited against all 16 traits. Reported: how well the audit's evidence tells the
 the clean ones (area under the ROC curve), the rank of the true trait at each strength, and the
 false alarms at 5% among the clean sets. Where real number sets are at hand (SUBLIMINAL_JAX_DATA),
 whose teachers are large models that are not, they are audited too: each report on them is a false
-alarm.
+alarm, and a file counts once, whichever reader reports.
 
-The audit was tuned on owl, wolf, penguin and lion with data seeds below 100 (and on the real sets
-of penguin B0 and one model alone); the traits here are others, the data seeds from 1000 on.
+The audit was tuned on owl, wolf, penguin and lion with data seeds below 100; the traits here are
+others, the data seeds from 1000 on. The real set of penguin B0 was looked at in tuning, too: so it
+is not among those that false alarms are counted on.
 Directions are scored and no system prompts, which takes a fifth of the time: ten minutes on 2 free
 CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in half of the steered
 sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
@@ -40,7 +41,6 @@ from subliminal_jax.study.settings import RunSettings
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 REAL = (
     "gpt-4.1-nano_T1/owl_B0_filtered",
-    "qwen2.5-7b_T1/penguin_B0_filtered",
     "qwen2.5-7b_T1/penguin_T_order_canon",
     "qwen2.5-7b_icl/cat_loving",
     "qwen2.5-7b_icl/eagle_loving",

@@ -132,35 +132,36 @@ class Draw(NamedTuple):
 
 def main(config: Config) -> dict[str, Any]:
     """Run, or go on; returns what results.json holds."""
-    check(config)
     candidates = system_prompts(config)
+    check(config, len(candidates))
     return run_once(config, lambda run: measure(run, candidates, config), report)
 
 
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
+def check(config: Config, candidates: int) -> None:
+    """Raises InputError for settings that cannot be with so many system prompts to choose from."""
     if config.model != Config.model:
         raise InputError(f"--model {config.model}: log-linearity takes --models, two or more")
     if len({Path(name).name for name in config.models}) < max(2, len(config.models)):
         raise InputError(f"models {' '.join(config.models)}: name at least two, each once")
     if config.draws < 2 or config.toy_seeds < 2:
         raise InputError("an interval needs at least 2 draws and 2 toy_seeds")
-    side = min(config.systems or config.columns, config.columns)
-    if config.columns < 8 or side < 8:
-        raise InputError(f"{config.systems} x {config.columns}: give at least 8 of both")
+    systems = config.systems or candidates
+    side = min(systems, config.columns)
+    if side < 8:
+        raise InputError(f"{systems} x {config.columns}: give at least 8 of both")
     if not config.ranks or config.top_k not in config.ranks:
         raise InputError(f"ranks {config.ranks} must hold top_k, {config.top_k}")
     if min(config.ranks) < 1 or max(config.ranks) > side // 2:
         raise InputError(f"ranks {config.ranks}: give 1 to {side // 2}, half of the matrix")
-    if config.fit_first < 1 or fit_last(config) > side or fit_last(config) < config.fit_first + 2:
+    if config.fit_first < 1 or not config.fit_first + 2 <= fit_last(config, side) <= side:
         raise InputError(
             f"fit_first {config.fit_first} and fit_last {config.fit_last}: at least three ranks, "
             f"at most {side}"
         )
 
 
-def fit_last(config: Config) -> int:
-    return config.fit_last or min(config.systems or config.columns, config.columns) // 2
+def fit_last(config: Config, side: int) -> int:
+    return config.fit_last or side // 2
 
 
 def system_prompts(config: Config) -> list[str | None]:
@@ -229,7 +230,7 @@ def measure(run: RunFolder, candidates: list[str | None], config: Config) -> dic
         for seed in range(config.toy_seeds):
             runs.append(run_toy(toy, seed))
             progress.advance(1)
-    last = fit_last(config)
+    last = fit_last(config, min(shape))
     results: dict[str, Any] = {
         "models": [name for name in matrices if name not in map(random_twin, matrices)],
         "shape": list(shape),
@@ -247,21 +248,17 @@ def measure(run: RunFolder, candidates: list[str | None], config: Config) -> dic
 def all_matrices(
     run: RunFolder, candidates: list[str | None], config: Config
 ) -> tuple[dict[str, list[Matrix]], tuple[int, int]]:
-    """X of every model and of the others' random weights, a matrix a draw; one model at a time is
-    in memory."""
+    """X of every model and of its random weights, a matrix a draw; one model at a time is in
+    memory."""
     found: dict[str, list[Matrix]] = {}
     draws: list[Draw] = []
     options = ScoringOptions()
     for i, name in enumerate(config.models):
         model = config.load(name)
         draws = draws or draw_texts(candidates, model, config)
-        named = [model]
-        if i > 0:
-            weights = init_params(
-                jax.random.key(config.seed), model.cfg, model.params["embed"].dtype
-            )
-            named.append(replace(model, params=weights, name=random_twin(model.name)))
-        for one in named:
+        weights = init_params(jax.random.key(config.seed), model.cfg, model.params["embed"].dtype)
+        twin = replace(model, params=weights, name=random_twin(model.name))
+        for one in (model, twin):
             total = sum(len(d.systems) * len(d.prompts) for d in draws)
             folder = run.path / "matrices" / (f"{i}" if one is model else f"{i}-random")
             with track(one.name, total, "log-probabilities") as progress:

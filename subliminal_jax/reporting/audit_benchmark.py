@@ -61,7 +61,8 @@ def summary(results: Results) -> str:
         of = results["foreign_alarms"]
         parts.append(
             f"On number lists of larger models, read by models that are not their teachers, "
-            f"{of['count']} of {of['sets']} audits raised an alarm."
+            f"{of['count']} of {of['sets']} files raised an alarm with any of {of['audits']} "
+            "readers."
         )
     return "\n\n".join(parts)
 
@@ -162,7 +163,7 @@ def notes(results: Results) -> str:
     return (
         "The candidates' directions are taken from the prompts of each data set, not from the "
         "teacher's. A p-value is the largest over three nulls (the base wrote it; the other "
-        "candidates and placebo nouns; random directions), so clean data give p-values near 1 more "
-        "often than 5% levels would need: the audit is conservative. One data set for each trait: "
-        "strength and trait are not told apart."
+        "candidates and placebo nouns; for directions random ones), so clean data give p-values "
+        "near 1 more often than 5% levels would need: the audit is conservative. One data set for "
+        "each trait: strength and trait are not told apart."
     )

@@ -220,8 +220,10 @@ def spectrum_figure(results: Results, kind: str) -> Figure:
         elif row["model"] == rows[-1]["model"]:  # the Gaussian one
             values = values * norm / np.linalg.norm(values)
             (line,) = axes.plot(rank, values, color=NEUTRAL, linewidth=1.2)
-        else:
-            (line,) = axes.plot(rank, values, color=AXIS, linestyle="--", linewidth=1.2)
+        else:  # a model's random weights
+            owner = next((m for m in styles if row["model"].startswith(f"{m},")), None)
+            color = AXIS if owner is None else styles[owner].color
+            (line,) = axes.plot(rank, values, color=color, linestyle="--", linewidth=1.2)
         handles[row["model"]] = line
     first, last = rows[0]["first"], rows[0]["last"]
     span = np.array([first, last], float)

@@ -54,7 +54,8 @@ def test_spectra_are_those_of_the_stored_matrices(folder, results):
     of = {(row["model"], row["kind"]): row for row in results["spectra"]}
     np.testing.assert_allclose(of["numbers", "raw"]["singular"], singular, rtol=1e-4)
     assert of["numbers", "centred"]["singular"][-1] < 1e-3  # the mean takes a direction
-    names = {"numbers", "other", "other, random weights", "Gaussian matrix"}
+    twins = {"numbers, random weights", "other, random weights"}
+    names = {"numbers", "other", "Gaussian matrix"} | twins
     assert {name for name, _ in of} == names
 
 
@@ -90,7 +91,7 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
 
 def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, results):
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("systems-*.npz")}
-    assert len(stamps) == 3 * 2  # models with the random twin, draws
+    assert len(stamps) == 4 * 2  # models and their random twins, draws
     (folder / "results.json").unlink()
     main(arguments(model, other, folder, *SMALL))
     assert json.loads((folder / "results.json").read_text()) == results
@@ -104,6 +105,7 @@ def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, 
         (("--top-k", "3"), "must hold top_k, 3"),
         (("--ranks", "2", "5"), "give 1 to 4"),
         (("--fit-last", "3"), "at least three ranks"),
+        (("--systems", "0", "--columns", "600", "--ranks", "2", "70"), "give 1 to 67"),  # of 134
         (("--draws", "1"), "at least 2 draws"),
         (("--systems", "500", "--columns", "600"), "134 system prompts for 500 rows"),
         (("--system-prompts", "no-such-file.txt"), "no-such-file.txt"),

@@ -111,6 +111,10 @@ def row(trait, evidence, rank=None, named=(), scale=1.0):
     }  # fmt: skip
 
 
+def read_by(reader, real, named=()):
+    return {"real": real, "reader": reader, "named": list(named)}
+
+
 def verdicts(sets, foreign=()):
     found = summarise(sets, foreign)
     return found, {c["id"].split("/")[1]: c["verdict"] for c in claims(found, "m", ("direction",))}
@@ -118,13 +122,38 @@ def verdicts(sets, foreign=()):
 
 def test_benchmark_s_sums_by_hand():
     sets = [row("owl", 3.0, 1, ["owl"]), row("cat", 2.0, 2, ["dog"], 0.5), *[row(None, 1.0)] * 2]
-    found, _ = verdicts(sets, [row(None, 1.0, named=["owl"])])
+    found, _ = verdicts(sets, [read_by("a", "x", ["owl"])])
     assert found["auc"]["mean"] == 1 and found["rank_of_chance"] == 8.5
     assert [s["scale"] for s in found["by_scale"]] == [0.5, 1.0]
     assert [s["named"] for s in found["by_scale"]] == [0, 1]
     assert [s["others_named"] for s in found["by_scale"]] == [1, 0]
     assert found["false_alarms"]["count"] == 0 and found["foreign_alarms"]["count"] == 1
     assert found["foreign_alarms"]["p_excess"] == pytest.approx(0.05)
+
+
+def test_a_file_alarms_once_however_many_models_read_it():
+    sets = [row("owl", 3.0, 1), row("cat", 2.0, 1), *[row(None, 1.0)] * 2]
+    both = [read_by("a", "x", ["owl"]), read_by("b", "x", ["cat"])]
+    others = [read_by(r, f"{i}") for i in range(5) for r in "ab"]
+    found = verdicts(sets, [*both, *others])[0]["foreign_alarms"]
+    assert (found["count"], found["sets"], found["audits"]) == (1, 6, 2)
+    assert found["p_excess"] == pytest.approx(1 - 0.95**12)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "sets", "verdict"),
+    [
+        (0, 3, "reproduced at toy scale"),
+        (1, 10, "not reproduced"),  # as 5% gives, but as well as 40% would
+        (2, 10, "not reproduced"),  # a chance of 9%
+        (3, 10, "contradicted"),  # of 1%
+        (2, 100, "reproduced at toy scale"),  # at most 7%
+    ],
+)
+def test_alarms_are_few_or_many_or_neither_is_shown(alarms, sets, verdict):
+    clean = [row(None, i / sets, named=["owl"] * (i < alarms)) for i in range(sets)]
+    steered = [row("owl", 3.0, 1), row("cat", 2.0, 1)]
+    assert verdicts([*steered, *clean])[1]["false-alarms"] == verdict
 
 
 def test_verdicts_follow_the_numbers():
