@@ -292,10 +292,7 @@ def blind(
     matrix = np.stack([np.asarray(c.vector, float) for c in known])
     cosines = _cosines(matrix, v)
     pool = np.stack([np.asarray(c.vector, float) for c in (*known, *placebos)])
-    centre = pool.mean(axis=0)
-    rng = np.random.default_rng(seed)
-    weights = rng.normal(size=(NULL_DRAWS, len(known), len(pool))) / np.sqrt(len(pool) - 1)
-    highest = _cosines(centre + weights @ (pool - centre), v).max(axis=1)
+    highest = null_cosines(pool, v, len(known), NULL_DRAWS, seed).max(axis=1)
     order = np.argsort(-cosines)
     return {
         "norm": float(np.linalg.norm(v)),
@@ -305,6 +302,24 @@ def blind(
         "null_95": float(np.quantile(highest, 0.95)),
         "vector": [float(x) for x in v],
     }
+
+
+def null_cosines(
+    pool: Float[np.ndarray, "pool dim"], v: Float[np.ndarray, " dim"], n: int, draws: int, seed: int
+) -> Float[np.ndarray, "draws n"]:
+    """Cosines of `v` with Gaussian directions of the mean and covariance of the pool's.
+
+    A direction is a mixture of the pool, so that its cosine follows from the mixture's weights and
+    the pool's Gram matrix: no direction of the model's width is ever drawn.
+    """
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(draws, n, len(pool))) / np.sqrt(len(pool) - 1)
+    centre = pool.mean(axis=0)
+    rest = pool - centre
+    squares = centre @ centre + 2 * weights @ (rest @ centre)
+    squares += ((weights @ (rest @ rest.T)) * weights).sum(axis=-1)
+    sizes = np.sqrt(np.maximum(squares, 0)) * np.linalg.norm(v)
+    return (centre @ v + weights @ (rest @ v)) / np.maximum(sizes, 1e-30)
 
 
 def _cosines(

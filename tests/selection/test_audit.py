@@ -12,6 +12,7 @@ from subliminal_jax.selection.audit import (
     Column,
     Push,
     assess,
+    not_told_apart,
     own_rows,
     push_from_control,
     push_of_preferences,
@@ -173,6 +174,86 @@ def test_one_candidate_with_placebos_is_enough():
     first, found = stepwise(p, [COLUMNS[i] for i in kept])
     assert [f.name for f in found] == ["c2"]
     assert dataclasses.asdict(first[0]) == dataclasses.asdict(found[0])
+
+
+def likeliest_of(seed, lean=None):
+    """(push, names by mean log-likelihood gain) in a world where what a candidate adds to a row's
+    log-probability is exact: <v, x> - |v|^2 / 2 for features x. Data that lean a score a times it
+    in the mean, and vary as a system-prompted teacher's: twice as widely."""
+    data, control, row_of = world(seed, lean)
+    data = data.mean(axis=0) + 1.5 * (data - data.mean(axis=0))
+    p = push_from_control(data, control, row_of, pooled=True)
+    gains = data.mean(axis=0) - np.cov(control, rowvar=False).diagonal() / 2
+    order = np.argsort(-gains[:CANDIDATES])
+    return p, [COLUMNS[i].name for i in order if gains[i] > 0]
+
+
+def test_the_pooled_metric_is_the_mean_of_both_covariances():
+    data, control, row_of = world(0, {2: 0.4})
+    plain = push_from_control(data, control, row_of)
+    pooled = push_from_control(data, control, row_of, pooled=True)
+    np.testing.assert_array_equal(pooled.rows, plain.rows)
+    own = np.cov(data, rowvar=False)
+    np.testing.assert_allclose(pooled.metric, (plain.metric + own) / 2)
+
+
+def test_system_prompts_raise_no_more_false_alarms_than_the_level():
+    """With the pooled metric and the likeliest first, as the audit tests system prompts."""
+    alarms = 0
+    for seed in range(80):
+        p, names = likeliest_of(seed)
+        alarms += bool(stepwise(p, COLUMNS, likeliest=names)[1])
+    assert alarms <= 8  # 5% of 80 are 4; more than 8 have a chance of 2%
+
+
+def test_a_planted_lean_is_found_first_by_its_likelihood():
+    found = []
+    for seed in range(20):
+        p, names = likeliest_of(seed, {2: 1.2})
+        found.append([f.name for f in stepwise(p, COLUMNS, likeliest=names)[1]])
+    assert sum(names[:1] == ["c2"] for names in found) >= 18
+
+
+def related(seed, lean, own=0.1):
+    """Column c3 is mostly c2, with a part of its `own`: what leans to one looks like the other."""
+    mix = np.eye(len(COLUMNS))
+    mix[:, 3] = 0
+    mix[[2, 3], 3] = np.sqrt(1 - own**2), own
+    data, control, row_of = world(seed, lean)
+    return push_from_control(data @ mix, control @ mix, row_of)
+
+
+def test_the_likeliest_of_those_below_the_level_comes_first_and_no_other():
+    p = related(0, {2: 1.2}, own=0.3)
+    plain, _ = stepwise(p, COLUMNS)
+    below = [f.name for f in plain if f.p_adjusted < 0.05]
+    assert {"c2", "c3"} <= set(below)
+    for first in ("c2", "c3"):
+        reported_first = stepwise(p, COLUMNS, likeliest=["c5", first])[1][0].name
+        assert reported_first == first  # c5 is not below the level: it cannot come first
+    best = min(plain, key=lambda f: f.log_p).name
+    assert stepwise(p, COLUMNS, likeliest=["c5"])[1][0].name == best
+
+
+@pytest.mark.parametrize(("own", "least", "most"), [(0.1, 10, 20), (0.6, 0, 5)])
+def test_twins_are_not_told_apart_and_cousins_are(own, least, most):
+    """Twins share 99% of the variance, cousins 64%."""
+    alike = 0
+    for seed in range(20):
+        p = related(seed, {2: 0.8}, own)
+        first, _ = stepwise(p, COLUMNS)
+        top = next(f for f in first if f.name == "c2")
+        names = [f.name for f in not_told_apart(p, COLUMNS, first, top)]
+        assert set(names) <= {"c3"}  # neither itself nor a stranger
+        alike += "c3" in names
+    assert least <= alike <= most
+
+
+def test_nothing_is_alike_where_nothing_is_below_the_level():
+    p = push(1)
+    first, found = stepwise(p, COLUMNS)
+    assert not found
+    assert not_told_apart(p, COLUMNS, first, min(first, key=lambda f: f.log_p)) == []
 
 
 def test_bad_input():

@@ -10,10 +10,13 @@ from subliminal_jax.data.placebos import placebo_traits
 from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.selection.audit import Column
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering import steer
+from subliminal_jax.study.audit import likelier, null_cosines
 from subliminal_jax.study.audit_claims import claims, summarise
-from subliminal_jax.study.audit_data import prepare
+from subliminal_jax.study.audit_data import AuditRows, prepare
+from subliminal_jax.study.audit_scores import Scores
 from subliminal_jax.study.audit_sets import made_here
 from subliminal_jax.training.log_probs import response_log_probs
 from tests import number_model
@@ -170,3 +173,37 @@ def test_verdicts_follow_the_numbers():
     found = verdicts([*backwards, *alarmed])[1]
     assert found.pop("named") == "not reproduced"
     assert set(found.values()) == {"contradicted"}
+
+
+def test_null_cosines_are_those_of_drawn_directions():
+    """Against the directions themselves, of which there is one for each draw and candidate."""
+    rng = np.random.default_rng(3)
+    pool, v = 2 + rng.normal(size=(9, 40)), rng.normal(size=40)
+    found = null_cosines(pool, v, 4, 50, seed=7)
+    centre = pool.mean(axis=0)
+    weights = np.random.default_rng(7).normal(size=(50, 4, 9)) / np.sqrt(8)
+    directions = centre + weights @ (pool - centre)
+    sizes = np.linalg.norm(directions, axis=-1) * np.linalg.norm(v)
+    np.testing.assert_allclose(found, directions @ v / sizes, atol=1e-12)
+    many = np.random.default_rng(0).normal(size=(20_000, 9)) / np.sqrt(8)
+    np.testing.assert_allclose(
+        np.cov(many @ (pool - centre), rowvar=False), np.cov(pool, rowvar=False), atol=0.15
+    )
+
+
+def test_likelier_are_candidates_that_raise_the_data_s_likelihood_the_most_first():
+    values = np.zeros((10, 2, 5))
+    values[:, 0] = [0.2, -0.1, 0.9, 2.0, 0.0]  # of the data; the last two are nulls
+    values[:, 1] = 9.0  # of the control, which says nothing here
+    names = ["owl", "cat", "fox", "desk", "lamp"]
+    kinds = ["candidate"] * 3 + ["placebo"] * 2
+
+    def of(form, kind="pairs"):
+        columns = [Column(n, form, k) for n, k in zip(names, kinds, strict=True)]
+        parts = ("data", "control") if kind == "pairs" else ("chosen", "rejected")
+        rows = AuditRows(kind, [], [], [], [], parts, np.ones((10, 2), bool), {})
+        return likelier(rows, Scores(columns, values))
+
+    assert of("system prompt") == ["fox", "owl"]
+    assert of("direction") == []  # a slope is no likelihood
+    assert of("system prompt", "preferences") == []
