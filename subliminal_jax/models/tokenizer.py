@@ -178,3 +178,14 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def _adds_bos(tokenizer: Tokenizer) -> bool:
     bos = tokenizer.bos_token_id
     return bos is not None and tokenizer("x")["input_ids"][:1] == [bos]
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts start with; at least one token of each is left over."""
+    ordered = sorted(map(tuple, prompts))
+    first, last = ordered[0], ordered[-1]  # what these share, all between them share
+    most = min(len(prompt) for prompt in prompts) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return list(first[:same])

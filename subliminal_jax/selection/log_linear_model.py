@@ -158,9 +158,15 @@ def run_toy(toy: Toy, seed: int) -> list[ToyResult]:
         moved = np.asarray(log_ratios(student, subset) - log_ratios(base, subset))
         margin = float(moved[: len(rows)].mean())
         bound = 0.1 * (own[rows].max() / own[rows].min()) ** -1.5 if name == "LLS" else np.nan
-        correlation = found @ target / (np.linalg.norm(found) * np.linalg.norm(target))
-        made.append(ToyResult(name, float(correlation), float(bound), margin, len(rows)))
+        correlation = uncentred_correlation(found, target)
+        made.append(ToyResult(name, correlation, float(bound), margin, len(rows)))
     return made
+
+
+def uncentred_correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Theorem C.1's Corr: the cosine over pairs; 0 where a side is zero."""
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size > 0 else 0.0
 
 
 def _unit(v: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:

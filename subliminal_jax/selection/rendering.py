@@ -4,8 +4,11 @@ The options are those in which the paper on logit-linear selection (Aden-Ali et 
 2602.04863) and its released code differ from each other or from what one would expect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer, render_chat
@@ -47,28 +50,24 @@ class ScoringOptions:
             )
 
 
-# The paper's text names no empty system turn: there the released code decides. It scores the whole
-# of Tulu 2.5 for the animals and the translations, without limits that are stated.
-PRESETS = {
-    "paper-animals": ScoringOptions(truncate=32, base_system=""),
-    "paper-evil-ruler": ScoringOptions(
-        truncate=20, base_system="", max_prompt_tokens=250,
-        min_response_tokens=20, max_response_tokens=500,
-    ),
-    "released-code": ScoringOptions(truncate=20, base_system="", max_prompt_tokens=250),
-}  # fmt: skip
-
-
-def preset(name: str) -> ScoringOptions:
-    """The options of that name in `PRESETS`; raises InputError for another name."""
-    if name not in PRESETS:
-        raise InputError(f"scoring preset {name!r} is not known: choose of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
 def text_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text by itself, without special tokens."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
+
+
+def within_limits(
+    tokenizer: Tokenizer, columns: Mapping[str, Sequence[str]], options: ScoringOptions
+) -> Bool[np.ndarray, " rows"]:
+    """Which rows the options leave in; `columns` are the prompt and every response."""
+    inside = np.ones(len(columns["prompt"]), bool)
+    for name, texts in columns.items():
+        least, most = options.min_response_tokens, options.max_response_tokens
+        if name == "prompt":
+            least, most = 0, options.max_prompt_tokens
+        if least > 0 or most is not None:
+            counts = np.array([len(ids) for ids in text_tokens(tokenizer, texts)])
+            inside &= (counts >= least) & (counts <= (np.inf if most is None else most))
+    return inside
 
 
 def truncated(tokenizer: Tokenizer, texts: Sequence[str], tokens: int | None) -> list[str]:

@@ -24,7 +24,7 @@ from subliminal_jax.selection.rendering import (
     ScoringOptions,
     encode_prompts,
     encode_responses,
-    text_tokens,
+    within_limits,
 )
 from subliminal_jax.selection.shards import Shards
 from subliminal_jax.training.batch_plans import TOKENS_PER_BATCH
@@ -161,7 +161,8 @@ class _Job:
     ) -> dict[str, np.ndarray]:
         """The table of one piece, whose first row is number `start` of the source."""
         tokenizer, k = self.model.tokenizer, len(self.names)
-        kept = self._within_limits(piece)
+        columns = {name: _column(piece, name) for name in ("prompt", *self.names)}
+        kept = np.flatnonzero(within_limits(tokenizer, columns, self.options)).tolist()
         prompts = [piece[i]["prompt"] for i in kept]
         texts = [piece[i][name] for i in kept for name in self.names]
         flat = encode_responses(tokenizer, texts, self.options)
@@ -188,19 +189,6 @@ class _Job:
             | {f"{name}_tokens": tokens[:, j] for j, name in enumerate(self.names)}
             | {"weight": weight, "score": weight / tokens.sum(axis=1)}
         )
-
-    def _within_limits(self, piece: Sequence[Row]) -> list[int]:
-        """The rows of the piece that the options leave in."""
-        options, tokenizer = self.options, self.model.tokenizer
-        inside = np.ones(len(piece), bool)
-        limits = [("prompt", 0, options.max_prompt_tokens)]
-        shortest, longest = options.min_response_tokens, options.max_response_tokens
-        limits += [(name, shortest, longest) for name in self.names]
-        for name, least, most in limits:
-            if least > 0 or most is not None:
-                counts = np.array([len(t) for t in text_tokens(tokenizer, _column(piece, name))])
-                inside &= (counts >= least) & (counts <= (np.inf if most is None else most))
-        return np.flatnonzero(inside).tolist()
 
     def _texts(self, index: int, row: Row) -> Row:
         """The texts of a row that count; raises InputError where one is missing."""

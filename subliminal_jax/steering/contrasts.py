@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.tokenizer import common_beginning
 
 AnyArray = Array | np.ndarray
 TOKENS_PER_BATCH = 8192  # token slots computed at once, padding included
@@ -173,7 +174,7 @@ def batches(
     `copies` of the branches follow each prompt. A width has a fixed number of lines, so that one
     program serves it.
     """
-    begun = _common_beginning(contrasts.prompts)
+    begun = common_beginning(contrasts.prompts)
     shared = np.zeros((1, rounded(len(begun)) if begun else 0), np.int32)
     shared[0, : len(begun)] = begun
     own = [prompt[len(begun) : -1] for prompt in contrasts.prompts]
@@ -190,17 +191,6 @@ def batches(
             line[: lengths[row]] = own[row]
         prefixes = Prefixes(shared, np.asarray(len(begun), np.int32), tokens, lengths[filled])
         yield Lines(rows, prefixes, Branches(*(x[filled] for x in branches)))
-
-
-def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all prompts start with; the last token of each is left over."""
-    ordered = sorted(map(tuple, prompts))
-    first, last = ordered[0], ordered[-1]  # what these share, all between them share
-    most = min(len(prompt) for prompt in prompts) - 1
-    same = 0
-    while same < most and first[same] == last[same]:
-        same += 1
-    return list(first[:same])
 
 
 def rounded(length: int) -> int:

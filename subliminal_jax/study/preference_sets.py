@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from subliminal_jax.data import world
 from subliminal_jax.data.batching import pad_preferences
@@ -31,7 +31,7 @@ from subliminal_jax.selection.rendering import (
     ScoringOptions,
     encode_prompts,
     encode_responses,
-    text_tokens,
+    within_limits,
 )
 from subliminal_jax.selection.scoring import score_preferences
 from subliminal_jax.selection.select import bottom_control, random_control, select
@@ -224,12 +224,6 @@ def longest_row(
     return most
 
 
-def uncentred_correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Theorem C.1's Corr: the cosine over pairs; 0 where a side is zero."""
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0 else 0.0
-
-
 def _holds(row: dict[str, Any], language: str) -> bool:
     return any(
         language_share(row[name], language, "filter") >= MOST_OF_A_LANGUAGE
@@ -239,11 +233,5 @@ def _holds(row: dict[str, Any], language: str) -> bool:
 
 def _within(pairs: Dataset, tokenizer: Tokenizer, options: ScoringOptions) -> Dataset:
     """The pairs inside the limits of the options, so that probe pairs are of the pool's kind."""
-    inside = np.ones(len(pairs), bool)
-    limits = [("prompt", 0, options.max_prompt_tokens)]
-    shortest, longest = options.min_response_tokens, options.max_response_tokens
-    limits += [(side, shortest, longest) for side in ("chosen", "rejected")]
-    for name, least, most in limits:
-        counts = np.array([len(ids) for ids in text_tokens(tokenizer, pairs[name])])
-        inside &= (counts >= least) & (counts <= (np.inf if most is None else most))
-    return pairs.select(np.flatnonzero(inside))
+    columns = {name: pairs[name] for name in ("prompt", "chosen", "rejected")}
+    return pairs.select(np.flatnonzero(within_limits(tokenizer, columns, options)))

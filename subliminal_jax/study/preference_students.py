@@ -27,13 +27,13 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.reporting.progress import track
 from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.selection.log_linear_model import uncentred_correlation
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.study.preference_sets import (
     Chosen,
     Pool,
     longest_row,
     preference_rows,
-    uncentred_correlation,
 )
 from subliminal_jax.study.selection_settings import SelectionSettings
 from subliminal_jax.training.arms import Arm

@@ -26,6 +26,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import DATA, places, whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
+from subliminal_jax.models.tokenizer import common_beginning
 from subliminal_jax.training.batch_plans import (
     TOKENS_PER_BATCH,
     BatchPlan,
@@ -199,7 +200,7 @@ class _Cached:
         self.prompts, self.responses = prompts, responses
         self.k = lengths.shape[1] - 1
         self.counts = lengths[:, 1:]
-        self.shared = _common_beginning(prompts)
+        self.shared = common_beginning(prompts)
         # The last token of a prompt predicts the first of each response: it is read with those.
         own = lengths[:, 0] - 1 - len(self.shared)
         cost = (1, self.k)
@@ -305,17 +306,6 @@ def _choose(
         return cached
     whole = _Whole(*given)
     return cached if cached.slots * CACHED_SLOT_COST < whole.slots else whole
-
-
-def _common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all prompts start with; at least one token of each is left over."""
-    ordered = sorted(map(tuple, prompts))
-    first, last = ordered[0], ordered[-1]  # what these share, all between them share
-    most = min(len(prompt) for prompt in prompts) - 1
-    same = 0
-    while same < most and first[same] == last[same]:
-        same += 1
-    return list(first[:same])
 
 
 def _check_steering(cfg: ModelConfig, steering: Steering | None) -> None:

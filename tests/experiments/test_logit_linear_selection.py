@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from experiments.logit_linear_selection import PRESETS, Config
 from subliminal_jax.cli import main
 from subliminal_jax.data.preferences import read_preferences
+from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.study.claims import VERDICTS
 
 SMALL = (
@@ -94,6 +96,21 @@ def test_the_same_command_goes_on_without_scoring_training_or_asking_again(
     after = json.loads((folder / "results.json").read_text())
     assert after.pop("speed") == {} and before.pop("speed")
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "splits"),
+    [
+        ("animals", ScoringOptions(32, True, "", None, 0, None), 1),
+        ("languages", ScoringOptions(32, True, "", None, 0, None), 1),
+        ("persona", ScoringOptions(20, True, "", 250, 20, 500), 4),
+    ],
+)
+def test_the_paper_s_presets_score_as_published(preset, options, splits):
+    """A change of one of these is a change of what is reproduced."""
+    config = Config(**PRESETS[f"paper-{preset}-qwen3-8b"])
+    assert config.options == options
+    assert len(config.split.split("+")) == splits and "train" not in config.split
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from subliminal_jax.data import world
 from subliminal_jax.data.targets import LANGUAGES, PERSONAS, Target, target
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import load_model
+from subliminal_jax.selection.log_linear_model import uncentred_correlation
 from subliminal_jax.selection.rendering import ScoringOptions, encode_responses
 from subliminal_jax.study.preference_sets import (
     choose,
     longest_row,
     make_pool,
     preference_rows,
-    uncentred_correlation,
 )
 
 OWL = Target("owl", "You love owls.", ("owl", "owls"))
