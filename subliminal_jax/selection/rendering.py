@@ -50,6 +50,25 @@ class ScoringOptions:
             )
 
 
+# The paper's text names no empty system turn: there the released code decides. It scores the whole
+# of Tulu 2.5 for the animals and the translations, without limits that are stated.
+PRESETS = {
+    "paper-animals": ScoringOptions(truncate=32, base_system=""),
+    "paper-evil-ruler": ScoringOptions(
+        truncate=20, base_system="", max_prompt_tokens=250,
+        min_response_tokens=20, max_response_tokens=500,
+    ),
+    "released-code": ScoringOptions(truncate=20, base_system="", max_prompt_tokens=250),
+}  # fmt: skip
+
+
+def preset(name: str) -> ScoringOptions:
+    """The options of that name in `PRESETS`; raises InputError for another name."""
+    if name not in PRESETS:
+        raise InputError(f"scoring preset {name!r} is not known: choose of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
 def text_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text by itself, without special tokens."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []

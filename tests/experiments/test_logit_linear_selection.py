@@ -8,7 +8,7 @@ import pytest
 from experiments.logit_linear_selection import PRESETS, Config
 from subliminal_jax.cli import main
 from subliminal_jax.data.preferences import read_preferences
-from subliminal_jax.selection.rendering import ScoringOptions
+from subliminal_jax.selection.rendering import preset
 from subliminal_jax.study.claims import VERDICTS
 
 SMALL = (
@@ -99,17 +99,17 @@ def test_the_same_command_goes_on_without_scoring_training_or_asking_again(
 
 
 @pytest.mark.parametrize(
-    ("preset", "options", "splits"),
+    ("name", "scoring", "splits"),
     [
-        ("animals", ScoringOptions(32, True, "", None, 0, None), 1),
-        ("languages", ScoringOptions(32, True, "", None, 0, None), 1),
-        ("persona", ScoringOptions(20, True, "", 250, 20, 500), 4),
+        ("animals", "paper-animals", 1),
+        ("languages", "paper-animals", 1),
+        ("persona", "paper-evil-ruler", 4),
     ],
 )
-def test_the_paper_s_presets_score_as_published(preset, options, splits):
-    """A change of one of these is a change of what is reproduced."""
-    config = Config(**PRESETS[f"paper-{preset}-qwen3-8b"])
-    assert config.options == options
+def test_the_paper_s_presets_score_as_published(name, scoring, splits):
+    """As the library's presets do, which are those that are tested against the publication."""
+    config = Config(**PRESETS[f"paper-{name}-qwen3-8b"])
+    assert config.options == preset(scoring)
     assert len(config.split.split("+")) == splits and "train" not in config.split
 
 

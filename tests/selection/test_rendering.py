@@ -6,9 +6,11 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import SHIPPED
 from subliminal_jax.models.tokenizer import load_tokenizer
 from subliminal_jax.selection.rendering import (
+    PRESETS,
     ScoringOptions,
     encode_prompts,
     encode_responses,
+    preset,
     truncated,
 )
 from tests.models.characters import character_tokenizer
@@ -74,6 +76,15 @@ def test_all_that_the_template_writes_after_an_answer_counts():
     # " abc" is cut after " ab", and the template strips what is left.
     [ids] = encode_responses(tokenizer, [" abc"], ScoringOptions(truncate=3, end_of_turn=False))
     assert tokenizer.decode(ids) == "ab"
+
+
+def test_presets():
+    """As published; a change of one of these is a change of what is reproduced."""
+    assert PRESETS["paper-animals"] == ScoringOptions(32, True, "", None, 0, None)
+    assert PRESETS["paper-evil-ruler"] == ScoringOptions(20, True, "", 250, 20, 500)
+    assert preset("released-code") == ScoringOptions(20, True, "", 250, 0, None)
+    with pytest.raises(InputError, match="'demo' is not known: choose of paper-animals"):
+        preset("demo")
 
 
 @pytest.mark.parametrize(
