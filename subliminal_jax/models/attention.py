@@ -25,12 +25,12 @@ class Cache:
     New tokens go to the slots from `index` on, the same for all rows; what a query may see is
     decided by positions alone, so rows of different prompt lengths live in one cache.
 
-    Each layer has arrays of its own, heads before slots: one token is then written in place and
-    read by a batched matrix product as it lies. One array for all layers would be copied, layer
-    by layer, at every token.
+    Each layer has arrays of its own: one token is then written in place. One array for all layers
+    would be copied, layer by layer, at every token. Heads come before slots, and the keys lie
+    transposed, as the batched matrix products of `attend_cached` read them.
     """
 
-    k: tuple[Float[Array, "batch kv_heads slots head_dim"], ...]
+    k: tuple[Float[Array, "batch kv_heads head_dim slots"], ...]
     v: tuple[Float[Array, "batch kv_heads slots head_dim"], ...]
     positions: Int[Array, "batch slots"]
     index: Int[Array, ""]
@@ -38,12 +38,33 @@ class Cache:
 
 def empty_cache(cfg: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
     """A cache in which no slot is filled."""
-    shape = (batch, cfg.kv_heads, slots, cfg.head_dim)
+    K, d = cfg.kv_heads, cfg.head_dim
     return Cache(
-        k=tuple(jnp.zeros(shape, dtype) for _ in range(cfg.layers)),
-        v=tuple(jnp.zeros(shape, dtype) for _ in range(cfg.layers)),
+        k=tuple(jnp.zeros((batch, K, d, slots), dtype) for _ in range(cfg.layers)),
+        v=tuple(jnp.zeros((batch, K, slots, d), dtype) for _ in range(cfg.layers)),
         positions=jnp.full((batch, slots), -1, jnp.int32),
         index=jnp.zeros((), jnp.int32),
+    )
+
+
+def as_cached(
+    k: Float[Array, "*layers batch time kv_heads head_dim"],
+    v: Float[Array, "*layers batch time kv_heads head_dim"],
+) -> tuple[
+    Float[Array, "*layers batch kv_heads head_dim time"],
+    Float[Array, "*layers batch kv_heads time head_dim"],
+]:
+    """Keys and values of tokens, laid out as in a `Cache`."""
+    return jnp.moveaxis(k, -3, -1), v.swapaxes(-3, -2)
+
+
+def with_room(cache: Cache, slots: int) -> Cache:
+    """`cache` with so many more empty slots."""
+    return replace(
+        cache,
+        k=tuple(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, slots))) for k in cache.k),
+        v=tuple(jnp.pad(v, ((0, 0), (0, 0), (0, slots), (0, 0))) for v in cache.v),
+        positions=jnp.pad(cache.positions, ((0, 0), (0, slots)), constant_values=-1),
     )
 
 
@@ -114,12 +135,12 @@ def attend(
     if mask is None:
         T, S = q.shape[1], k.shape[1]
         mask = jnp.tril(jnp.ones((T, S), bool))[None, None]
-    return attend_cached(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask, scale, softcap)
+    return attend_cached(q, *as_cached(k, v), mask, scale, softcap)
 
 
 def attend_cached(
     q: Float[Array, "batch time heads head_dim"],
-    k: Float[Array, "batch kv_heads slots head_dim"],
+    k: Float[Array, "batch kv_heads head_dim slots"],
     v: Float[Array, "batch kv_heads slots head_dim"],
     mask: Bool[Array, "#batch 1 time slots"],
     scale: float,
@@ -131,10 +152,10 @@ def attend_cached(
     of the same sums transpose, and cost a CPU several times the product.
     """
     B, T, H, d = q.shape
-    K, S = k.shape[1:3]
+    K, S = v.shape[1:3]
     G = H // K
     rows = q.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, d)
-    logits = jnp.einsum("bkrd,bksd->bkrs", rows, k, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("bkrd,bkds->bkrs", rows, k, preferred_element_type=jnp.float32)
     logits = logits * scale if softcap is None else softcap * jnp.tanh(logits * (scale / softcap))
     logits = logits.reshape(B, K, G, T, S)
     logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)

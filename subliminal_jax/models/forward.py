@@ -18,17 +18,20 @@ from subliminal_jax.models.attention import (
     Angles,
     Cache,
     angles,
+    as_cached,
     attend,
     attend_cached,
     rotate,
     spread_cache,
     visible,
+    with_room,
 )
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import linear
 from subliminal_jax.models.mesh import spread
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
+from subliminal_jax.models.tokenwise import embedded, plus_bias, rms_norm
 
 Remat = Literal["none", "dots", "block"]
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
@@ -113,7 +116,7 @@ def hidden_states(
         start = 0 if cache is None else cache.positions.max(axis=1, keepdims=True) + 1
         positions = jnp.broadcast_to(start + jnp.arange(T, dtype=jnp.int32)[None], (B, T))
     with jax.named_scope("embed"):
-        h = params["embed"][tokens]
+        h = embedded(params["embed"], tokens)
         if cfg.scaled_embedding:
             h = h * jnp.asarray(cfg.dim**0.5, h.dtype)
     h, positions, segment_ids = spread((h, positions, segment_ids), "batch")
@@ -127,10 +130,9 @@ def hidden_states(
         k, v = kv
         new_cache = Cache(k, v, positions=new_positions, index=cache.index + T)
     elif cache_slots is not None:
-        pad = cache_slots - T
-        k, v = (jnp.pad(x.swapaxes(2, 3), ((0, 0), (0, 0), (0, 0), (0, pad), (0, 0))) for x in kv)
-        slots = jnp.pad(positions, ((0, 0), (0, pad)), constant_values=-1)
-        new_cache = spread_cache(Cache(tuple(k), tuple(v), slots, jnp.asarray(T, jnp.int32)))
+        k, v = as_cached(*kv)
+        filled = Cache(tuple(k), tuple(v), positions, jnp.asarray(T, jnp.int32))
+        new_cache = spread_cache(with_room(filled, cache_slots - T))
     hidden = rms_norm(h, params["final_norm"], cfg)
     return Output(hidden, activations, new_cache)
 
@@ -149,18 +151,6 @@ def unembed(
         if cfg.final_softcap is not None:
             logits = cfg.final_softcap * jnp.tanh(logits / cfg.final_softcap)
         return logits
-
-
-def rms_norm(
-    x: Float[Array, "*batch dim"], weight: Float[Array, " dim"], cfg: ModelConfig
-) -> Float[Array, "*batch dim"]:
-    """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), statistics in float32."""
-    x32 = x.astype(jnp.float32)
-    weight = jnp.expand_dims(weight, tuple(range(x.ndim - 1)))
-    normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + cfg.norm_eps)
-    if cfg.unit_offset_norm:
-        return (normed * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
-    return normed.astype(x.dtype) * weight
 
 
 def _context(
@@ -222,7 +212,7 @@ def _block(
         q, k, v = (linear(x, w[name]) for name in ("q", "k", "v"))
         if cfg.qkv_bias:
             biases = (w[name][None, None] for name in ("q_bias", "k_bias", "v_bias"))
-            q, k, v = (x + bias for x, bias in zip((q, k, v), biases, strict=True))
+            q, k, v = (plus_bias(x, bias) for x, bias in zip((q, k, v), biases, strict=True))
         q = q.reshape(B, T, cfg.heads, cfg.head_dim)
         k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
@@ -234,9 +224,9 @@ def _block(
             x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
         else:
             assert mask is not None and context.slot is not None
-            at = (0, 0, context.slot, 0)
-            keys = jax.lax.dynamic_update_slice(kv[0], k.swapaxes(1, 2), at)
-            values = jax.lax.dynamic_update_slice(kv[1], v.swapaxes(1, 2), at)
+            k, v = as_cached(k, v)
+            keys = jax.lax.dynamic_update_slice(kv[0], k, (0, 0, 0, context.slot))
+            values = jax.lax.dynamic_update_slice(kv[1], v, (0, 0, context.slot, 0))
             kv = (keys, values)
             x = attend_cached(q, keys, values, mask, cfg.attention_scale, cfg.attention_softcap)
         x = linear(x.reshape(B, T, cfg.heads * cfg.head_dim), w["o"])

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.attention import Cache, empty_cache
+from subliminal_jax.models.attention import Cache, empty_cache, with_room
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, Output, hidden_states, unembed
 from subliminal_jax.models.spec import Params
@@ -293,10 +293,7 @@ def _prefix_cache(params: Params, cfg: ModelConfig, prefixes: Prefixes, after: i
     cache = Cache(k, v, positions, cache.index)
     at = jnp.arange(P, dtype=jnp.int32)[None]
     cache = _after(params, cfg, own, jnp.where(at < lengths[:, None], begun + at, -1), cache)
-    room = partial(jnp.pad, pad_width=((0, 0), (0, 0), (0, after), (0, 0)))
-    k, v = jax.tree.map(room, (cache.k, cache.v))
-    positions = jnp.pad(cache.positions, ((0, 0), (0, after)), constant_values=-1)
-    return Cache(k, v, positions, cache.index)
+    return with_room(cache, after)
 
 
 def _after(
