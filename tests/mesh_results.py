@@ -1,7 +1,8 @@
 """What training, sampling, scoring and diagnostics give on a mesh: run by tests/test_mesh.py.
 
 python -m tests.mesh_results FOLDER MESH... writes FOLDER/MESH.npz for each MESH, "alone" (one
-device, no mesh) or "2x4" (data x model).
+device, no mesh) or "2x4" (data x model), one after the other; each also goes on from the checkpoint
+that the one before left at half of its training.
 """
 
 import contextlib
@@ -24,13 +25,15 @@ from subliminal_jax.diagnostics.activation_gradients import (
 )
 from subliminal_jax.diagnostics.alignment import make_probe, mean_activation
 from subliminal_jax.diagnostics.parameter_space import anatomy, score_gradient
+from subliminal_jax.files import atomic_path
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import make_mesh, place_params
+from subliminal_jax.models.mesh import make_mesh, on_host, place_params
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.steered import steer
-from subliminal_jax.training.adapters import Full, LoRA, Vector
+from subliminal_jax.training.adapters import Full, LoRA
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.log_probs import response_log_probs
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import StudentView, Sweep
@@ -99,8 +102,12 @@ def trained(
     students: int,
     adapter: Any,
     optimizers: tuple[str, ...],
-    folder: Path | None = None,
+    live: bool = True,
+    here: Path | None = None,
+    before: Path | None = None,
 ) -> dict[str, Any]:
+    """Two times two steps, `live` with diagnostics. The state between is saved `here`; what one saved in `before` comes to
+    with the other two is `resumed`."""
     arms = [
         Arm(OptimizerSpec.parse(optimizers[i % len(optimizers)]), 1e-2, seed=i, data="ab"[i % 2])
         for i in range(students)
@@ -108,16 +115,29 @@ def trained(
     plan = TrainConfig(steps=4, batch_size=8, adapter=adapter, log_every=2, clip=1.0)
     context = make_probe(pairs(4)[0], CFG), jnp.asarray(VECTOR)
     data = {"a": rows(16), "b": rows(16, seed=1)}
-    sweep = Sweep(model.params, CFG, arms, data, plan, measure=measure, context=context)
+    sweep = Sweep(
+        model.params, CFG, arms, data, plan, measure=measure if live else None, context=context
+    )
     state = sweep.init()
     found: dict[str, Any] = {}
     for step in (2, 4):
         state, metrics = sweep.advance(state)
         found |= {f"{step}.{name}": value for name, value in metrics.items()}
-    found["heldout"] = sweep.evaluate(state, {"a": rows(6, seed=2), "b": rows(6, seed=3)})
-    for path, leaf in jax.tree_util.tree_leaves_with_path(sweep.students(state)):
-        found[jax.tree_util.keystr(path)] = leaf
+        if step == 2 and here is not None:
+            Checkpoints(here).save(step, state)
+    found["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
+    found |= named(sweep.students(state))
+    if before is not None:
+        state, _ = sweep.advance(Checkpoints(before).restore(sweep.init()))
+        found |= {f"resumed.{name}": leaf for name, leaf in named(sweep.students(state)).items()}
     return found
+
+
+def named(tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path): on_host(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def diagnosed(model: Model) -> dict[str, Any]:
@@ -130,17 +150,16 @@ def diagnosed(model: Model) -> dict[str, Any]:
     }
 
 
-def results() -> dict[str, np.ndarray]:
+def results(here: Path, before: Path | None) -> dict[str, np.ndarray]:
     params = place_params(noisy_params(CFG), CFG)
     model = Model(params, CFG, None, "tiny", Path(), (), 0)
+    lora, optimizers = LoRA(rank=2, targets=("q", "o", "up")), ("momentum", "adamw:eps=1e-4")
     found = {
-        "sampled": sampled(model),
-        "scored": scored(model),
-        "diagnosed": diagnosed(model),
-        "lora": trained(
-            model, 9, LoRA(rank=2, targets=("q", "o", "up")), ("momentum", "adamw:eps=1e-4")
-        ),
-        "full": trained(model, 1, Full(), ("muon",)),
+        "sampling": sampled(model),
+        "scoring": scored(model),
+        "diagnostics": diagnosed(model),
+        "students": trained(model, 9, lora, optimizers, here=here, before=before),
+        "rows": trained(model, 1, Full(), ("momentum",), live=False),
     }
     return {
         f"{part}.{name}": np.asarray(value)
@@ -149,11 +168,19 @@ def results() -> dict[str, np.ndarray]:
     }
 
 
-def main(folder: str, *meshes: str) -> None:
+def write(file: Path, found: dict[str, np.ndarray]) -> None:
+    with atomic_path(file) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, **found)
+
+
+def main(folder: Path, *meshes: str) -> None:
+    before = None
     for name in meshes:
+        here = folder / f"checkpoints-{name}"
         with devices(name):
-            np.savez(Path(folder) / f"{name}.npz", **results())
+            write(folder / f"{name}.npz", results(here, before))
+        before = here
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -147,13 +147,12 @@ def weight_axes(axes: Sequence[str], cfg: ModelConfig, shape: Sequence[int]) -> 
 def param_shardings(cfg: ModelConfig) -> dict[str, Any] | None:
     """The tree of shardings like `spec(cfg)` in the ambient mesh; None without one.
 
-    Warns of what `model` does not divide, which is whole on every device. Raises InputError where
-    it divides nothing.
+    Warns and raises InputError as `check_divides` does.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return None
-    _check_divides(cfg)
+    check_divides(cfg)
 
     def sharding(info: ParamInfo) -> NamedSharding:
         return NamedSharding(mesh, weight_axes(info.axes, cfg, info.shape))
@@ -169,11 +168,9 @@ def place_params(params: Params, cfg: ModelConfig) -> Params:
     return jax.device_put(jax.tree.map(on_host, params), shardings)
 
 
-def _several() -> bool:
-    return places(DATA) * places(MODEL) > 1
-
-
-def _check_divides(cfg: ModelConfig) -> None:
+def check_divides(cfg: ModelConfig) -> None:
+    """Warns of what the axis `model` does not divide, which is then whole on every device; raises
+    InputError where it divides nothing."""
     sizes = {
         "attention heads": cfg.heads,
         "key-value heads": cfg.kv_heads,
@@ -193,3 +190,7 @@ def _check_divides(cfg: ModelConfig) -> None:
             "weights are whole on every device",
             stacklevel=3,
         )
+
+
+def _several() -> bool:
+    return places(DATA) * places(MODEL) > 1

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -147,25 +144,3 @@ def test_steering_that_does_not_fit_is_refused():
 
 def test_no_rows_have_no_scores():
     assert response_log_probs(tiny("llama"), [], []).shape == (0, 0)
-
-
-SPREAD = """
-import jax, numpy as np
-from subliminal_jax.training.log_probs import data_mesh, response_log_probs
-from tests.training.test_log_probs import rows, tiny
-assert jax.local_device_count() == 4
-model, (prompts, responses) = tiny("llama"), rows()
-spread = response_log_probs(model, prompts, responses, prompt_cache="always", mesh=data_mesh())
-alone = response_log_probs(model, prompts, responses, prompt_cache="never")
-np.testing.assert_allclose(spread, alone, atol=1e-4)
-"""
-
-
-def test_a_batch_spread_over_devices_scores_the_same():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    subprocess.run(
-        [sys.executable, "-c", SPREAD],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        cwd=Path(__file__).parents[2],
-        check=True,
-    )
