@@ -106,8 +106,8 @@ def trained(
     here: Path | None = None,
     before: Path | None = None,
 ) -> dict[str, Any]:
-    """Two times two steps, `live` with diagnostics. The state between is saved `here`; what one saved in `before` comes to
-    with the other two is `resumed`."""
+    """Two times two steps, `live` with diagnostics. The state between is saved `here`; what one
+    saved in `before` comes to with the other two is `resumed`."""
     arms = [
         Arm(OptimizerSpec.parse(optimizers[i % len(optimizers)]), 1e-2, seed=i, data="ab"[i % 2])
         for i in range(students)
