@@ -49,9 +49,9 @@ def main(quick: bool) -> list[Document]:
     with tempfile.TemporaryDirectory() as scratch:
         setting = {"job": " ".join(JOB)}
         pair = run_pair(__name__, setting | {"scratch": scratch}, effort, ("cached", "cold"))
-        numbers = [{"final losses": side.results["losses"]} for side in (pair.ours, pair.peer)]
+        mine, theirs = ({"losses": side.results["losses"]} for side in (pair.ours, pair.peer))
         names = json.loads(str(pair.peer.results["names"]))
-        equal = Equal("held-out losses (nats)", apart(*numbers), EQUAL)
+        equal = Equal("held-out losses (nats)", apart(mine, theirs), EQUAL)
         found = document("compile", setting, pair, equal=equal)
         found["compilations"] = {"total": sum(names.values()), "most": names}
         say(found)

@@ -43,18 +43,20 @@ GOAL_STUDENTS, GOAL = 16, 1 / 0.7
 
 def main(quick: bool) -> list[Document]:
     found = []
+    steps = QUICK_STEPS if quick else STEPS
     for students in QUICK_STUDENTS if quick else STUDENTS:
+        sampled = min(students, SAMPLED)
         setting = {
-            "shape": "shipped", "students": students, "steps": QUICK_STEPS if quick else STEPS,
-            "rows": ROWS, "time": TIME, "sampled": min(students, SAMPLED),
+            "shape": "shipped", "students": students, "steps": steps, "rows": ROWS, "time": TIME,
+            "sampled": sampled,
         }  # fmt: skip
         pair = run_pair(__name__, setting, QUICK if quick else EFFORT)
-        mine = {"losses": pair.ours.results["losses"][: setting["sampled"]]}
+        mine = {"losses": pair.ours.results["losses"][:sampled]}
         equal = Equal("last losses (nats)", apart(mine, pair.peer.results), EQUAL)
-        scaled = Pair(pair.ours, _scaled(pair.peer, students / setting["sampled"]), *pair[2:])
+        scaled = Pair(pair.ours, _scaled(pair.peer, students / sampled), *pair[2:])
         goal = Goal(GOAL) if students == GOAL_STUDENTS else None
         found.append(document("sweep", setting, scaled, equal=equal, goal=goal,
-                              amount=(students * setting["steps"], "student_steps")))  # fmt: skip
+                              amount=(students * steps, "student_steps")))  # fmt: skip
         say(found[-1])
     return found
 

@@ -101,7 +101,7 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
 
     from subliminal_jax.training.arms import row_orders
 
-    sweep, rows = _sweep(folder, setting)
+    sweep, rows = _sweep(folder, setting, log_every=1)
     start = sweep.init().trainables[0] if setting["adapter"] == "lora" else {"layers": {}}
     factors = {
         f"{name}.{factor}": np.asarray(leaf[0])
@@ -110,28 +110,28 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
     }
     orders = row_orders(sweep.arms, len(rows.tokens), sweep.config)[0]
     kept = {"tokens": rows.tokens, "loss_mask": rows.loss_mask, "positions": rows.positions}
-    np.savez(path, orders=orders, **jax.device_get(kept), **factors)
+    arrays: dict[str, Any] = {"orders": orders, **jax.device_get(kept), **factors}
+    np.savez(path, **arrays)
 
 
 def ours(setting: Setting) -> Work:
-    """`log_every` is 1, so that every step's loss can be compared."""
     import jax
 
-    sweep, _ = _sweep(setting["folder"], setting)
+    sweep, _ = _sweep(setting["folder"], setting, log_every=setting["steps"])
     state = sweep.init()
-    losses: list[Any] = []
 
     def repeat() -> None:
         nonlocal state
-        for _ in range(setting["steps"]):
-            state, metrics = sweep.advance(state)
-            losses.append(metrics["batch_loss"][0])
-        jax.block_until_ready(state)
+        state, _ = jax.block_until_ready(sweep.advance(state))
 
     def results() -> dict[str, np.ndarray]:
-        while len(losses) < CHECKED:
-            repeat()
-        return {"losses": np.asarray([float(x) for x in losses[:CHECKED]])}
+        """Of a second program, which tells the loss of every step."""
+        checked, _ = _sweep(setting["folder"], setting, log_every=1)
+        at, losses = checked.init(), []
+        for _ in range(CHECKED):
+            at, metrics = checked.advance(at)
+            losses.append(float(metrics["batch_loss"][0]))
+        return {"losses": np.asarray(losses)}
 
     return Work(repeat, results)
 
@@ -178,7 +178,7 @@ def peer(setting: Setting) -> Work:
     return Work(repeat, results)
 
 
-def _sweep(folder: str, setting: Setting) -> tuple[Any, Any]:
+def _sweep(folder: str, setting: Setting, log_every: int) -> tuple[Any, Any]:
     """(the sweep of one student, its rows)."""
     import jax.numpy as jnp
 
@@ -191,7 +191,9 @@ def _sweep(folder: str, setting: Setting) -> tuple[Any, Any]:
     params, cfg = load_ours(folder, setting["dtype"])
     rows = Batch(*(jnp.asarray(x) for x in random_rows(cfg.vocab, setting)))
     adapter = LoRA(rank=setting["rank"], alpha=16.0) if setting["adapter"] == "lora" else Full()
-    config = TrainConfig(steps=1000, batch_size=setting["rows"], adapter=adapter, log_every=1)
+    config = TrainConfig(
+        steps=1000, batch_size=setting["rows"], adapter=adapter, log_every=log_every
+    )
     optimizer = OptimizerSpec.parse(setting["optimizer"])
     arm = Arm(optimizer, RATE[setting["adapter"]], seed=0, data="rows")
     return Sweep(params, cfg, [arm], {"rows": rows}, config), rows
