@@ -1,6 +1,7 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
 # make lint    style and types
+# make bench   all benchmarks against torch; writes benchmarks/RESULTS.md (BENCH=--quick: a minute each)
 # make claims  the table of claims (experiments/CLAIMS.md and README) from experiments/results
 # All need Python 3.11 or later and install what else they need into .venv, once.
 
@@ -16,7 +17,7 @@ DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-row
 	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
 	momentum=0.01,0.03,0.1 sgd=0.1,0.17,0.3
 
-.PHONY: demo test lint claims clean
+.PHONY: demo test lint bench claims clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo $(DEMO)
@@ -29,6 +30,9 @@ lint: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/.stamp-test
+	$(VENV)/bin/python -m benchmarks.all $(BENCH)
 
 claims: $(VENV)/.stamp-run
 	$(VENV)/bin/python -m subliminal_jax.study.claims experiments/results/* --readme README.md
