@@ -12,10 +12,12 @@ teacher without the vector still teach anything (the teacher's vector is necessa
 projects it out, which also removes what the base has along it; where that is not small, the
 projection is itself a steering, so a teacher with the vector subtracted stands beside it.
 
-Toy preset: about six minutes on 2 CPU cores. The students' weights are LoRA factors of one
-projection of the steered block: chosen by looking at pilot runs, in which it moved the trait as far
-as all projections of the early blocks, in half the time. Expected: EAS about 0.6, a control's below
-zero; the trait rate rises by half a percentage point and falls back with the component replaced.
+Toy preset: about seven minutes on 2 CPU cores. The students' weights are LoRA factors of one
+projection of the steered block: chosen by looking at pilot runs on owl, wolf and penguin, in which
+it moved the trait as far as all projections of the early blocks, in half the time. It reports on
+other traits; three leave wide intervals, `--traits cat dog tiger eagle fox bear` takes twice as
+long. Expected: EAS about 0.5, a control's below zero; the trait rate rises by half a percentage
+point and falls back with the component replaced.
 """
 
 from dataclasses import dataclass
@@ -83,14 +85,14 @@ class Config(StudentSettings, DataSettings, RunSettings):
 
     out: Path = Path("runs/student-vector")
     questions: str = "heldout"
-    traits: tuple[str, ...] = ("owl", "wolf", "penguin")
+    traits: tuple[str, ...] = ("cat", "dog", "tiger")
     teacher: Literal["steered", "system-prompt"] = "steered"
     scale: float = 1.0
     factors: tuple[float, ...] = (0.6, 0.3, 1.0, 2.0, 4.0)
     project_layer: int = -1
     rows: int = 1536
     heldout_rows: int = 128
-    asked: float = 1.7
+    asked: float = 2.1
     max_new_tokens: int = 24
     max_tokens: int = 32
     optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
