@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.data.filters import contains_word
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstrap, rate_interval
+from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states, unembed
 from subliminal_jax.models.hub import Model
@@ -25,6 +26,7 @@ from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.training.losses import next_token_log_probs
 
 SteeringOf = Callable[[Int[Array, "questions time"]], Steering]
 
@@ -130,23 +132,68 @@ def word_probs(
     `words` is the number of words given to `encode_questions`. `steering` may be a function of the
     tokens of a pass: for masks, and for targets of the operation "replace".
     """
-    Q = questions.prompts.shape[0]
-    at = questions.last[:, None, None]
+    R, Q, room = questions.rows.shape
+    after = room - questions.prompts.shape[1] - 1  # tokens of a longer spelling that are read
+    cached = R > 0 and (steering is None or (isinstance(steering, Steering) and _plain(steering)))
     own = _steering_at(steering, questions.prompts)
-    hidden = hidden_states(params, questions.prompts, cfg, own).hidden
-    first = jnp.take_along_axis(hidden, at, axis=1)[:, 0]
+    t = jnp.arange(questions.prompts.shape[1], dtype=jnp.int32)[None]
+    out = hidden_states(
+        params, questions.prompts, cfg, own,
+        positions=jnp.where(t <= questions.last[:, None], t, -1) if cached else None,
+        cache_slots=t.size + R * after if cached else None,
+    )  # fmt: skip
+    first = jnp.take_along_axis(out.hidden, questions.last[:, None, None], axis=1)[:, 0]
     first_log_probs = jax.nn.log_softmax(unembed(params, first, cfg))
     probs = jnp.zeros((Q, words))
     if questions.single.size:
         picked = jnp.exp(first_log_probs[:, questions.single])
         probs = probs.at[:, questions.single_owner].add(picked)
-    if questions.rows.size:
+    if R and cached:
+        score = _branch_log_probs(params, cfg, questions, first_log_probs, out.cache, own)
+        probs = probs.at[:, questions.row_owner].add(jnp.exp(score))
+    elif R:
         score = jax.lax.map(
             lambda x: _span_log_prob(params, cfg, x[0], x[1], steering),
             (questions.rows, questions.spans),
         )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
     return whole(probs)
+
+
+def _plain(steering: Steering) -> bool:
+    """Whether it edits every token alike, so that a token need not know its place in a row."""
+    return steering.mask is None and steering.target is None and steering.vectors.ndim == 2
+
+
+def _branch_log_probs(
+    params: Params,
+    cfg: ModelConfig,
+    questions: Questions,
+    first_log_probs: Float[Array, "questions vocab"],
+    cache: Cache | None,
+    steering: Steering | None,
+) -> Float[Array, "questions longer"]:
+    """log P of every longer spelling: all of them side by side after the question, read once."""
+    R, Q, room = questions.rows.shape
+    starts, ends = questions.spans[..., 0].T, questions.spans[..., 1].T  # [questions, longer]
+    width = room - questions.prompts.shape[1]
+    at = starts[..., None] + jnp.arange(width, dtype=jnp.int32)[None, None]
+    spelt = jnp.take_along_axis(
+        questions.rows.swapaxes(0, 1), jnp.minimum(at, room - 1), axis=2
+    )  # [questions, longer, width]
+    inside = (at < ends[..., None])[..., 1:]  # whether it has a token there, after its first
+    segments = jnp.repeat(jnp.arange(R, dtype=jnp.int32), width - 1)
+    positions = jnp.where(inside, at[..., :-1], -1)
+    inputs, targets, positions = (
+        x.reshape(Q, -1) for x in (spelt[..., :-1], spelt[..., 1:], positions)
+    )
+    hidden = hidden_states(
+        params, inputs, cfg, steering, positions=positions, cache=cache,
+        segment_ids=jnp.broadcast_to(segments[None], inputs.shape),
+    ).hidden  # fmt: skip
+    later = next_token_log_probs(params, hidden, targets, cfg).reshape(Q, R, width - 1)
+    first = jnp.take_along_axis(first_log_probs, spelt[..., 0], axis=1)
+    return first + jnp.sum(later, axis=2, where=inside)
 
 
 def _span_log_prob(
