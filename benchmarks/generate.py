@@ -1,0 +1,183 @@
+"""Tokens a second of steered sampling, against transformers' `generate` with a forward hook.
+
+    python -m benchmarks.generate [--quick]
+
+Both sides sample a fixed number of new tokens at temperature 1 from the same prompts, with the same
+vector added to the residual stream after the same block at every token: ours is
+`models/sampling.py`, the peer a hook on that block of transformers' model, as one writes it first
+(whole batch, default cache, no top-k). Prompts are all of one length, so that neither side pads.
+Greedy tokens must be equal; ours are drawn by the program that is timed, at a temperature next to
+zero. In bfloat16, where ties are common, the likeliest first token's log-probability is compared.
+
+Expected on 2 CPU cores: at least 4 times the peer's tokens a second at batch 256.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import (
+    FULL,
+    QUICK,
+    Document,
+    Effort,
+    Equal,
+    Goal,
+    apart,
+    command,
+    document,
+    run_pair,
+    say,
+)
+from benchmarks.models import (
+    block_parameters,
+    config_of,
+    load_ours,
+    load_peer,
+    model_folder,
+    peer_device,
+)
+from benchmarks.workers import Setting, Work
+from subliminal_jax.models.config import ModelConfig
+
+# (shape, requests in a batch, calls a repetition)
+CASES = [("shipped", 1, 8), ("shipped", 16, 4), ("shipped", 256, 1), ("512x8", 16, 1)]
+QUICK_CASES = [("shipped", 16, 2), ("shipped", 256, 1)]
+PROMPT, NEW = 24, 48  # tokens: a question in a chat template, a short answer
+SIZE = 0.3  # of the vector's entries: about the residual stream's in the shipped model
+COLD = 1e-6  # a temperature at which only the likeliest token is drawn
+EQUAL = {"float32": 0.0, "bfloat16": 0.05}  # ids; nats
+GOAL_BATCH, GOAL = 256, 4.0
+
+
+def main(quick: bool) -> list[Document]:
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for shape, batch, calls in QUICK_CASES if quick else CASES:
+            setting = {
+                "shape": shape, "batch": batch, "prompt": PROMPT, "new": NEW, "calls": calls,
+                "dtype": "float32",
+            }  # fmt: skip
+            found.append(measure(setting, Path(cache), QUICK if quick else FULL))
+            say(found[-1])
+    return found
+
+
+def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
+    """One shape and batch size."""
+    folder = model_folder(setting["shape"], cache)
+    pair = run_pair(__name__, setting | {"folder": folder}, effort)
+    flops, moved = least_work(config_of(folder), setting)
+    has_goal = (setting["shape"], setting["batch"]) == ("shipped", GOAL_BATCH)
+    exact = setting["dtype"] == "float32"
+    what = "ids of greedy tokens" if exact else "log-probabilities of first tokens (nats)"
+    equal = Equal(what, apart(pair.ours.results, pair.peer.results), EQUAL[setting["dtype"]])
+    return document(
+        "generate", setting, pair, equal=equal, flops=flops, bytes_moved=moved,
+        amount=(setting["calls"] * setting["batch"] * setting["new"], "tokens"),
+        goal=Goal(GOAL) if has_goal else None,
+    )  # fmt: skip
+
+
+def least_work(cfg: ModelConfig, setting: Setting) -> tuple[float, float]:
+    """(FLOPs, bytes) of a repetition: every token through the blocks and attention over what stands
+    before it, new ones unembedded; weights read once a token, keys and values of all before it."""
+    P, N, rows = setting["prompt"], setting["new"], setting["calls"] * setting["batch"]
+    size = {"float32": 4, "bfloat16": 2}[setting["dtype"]]
+    whole = P + N - 1  # the last token is not read
+    seen = whole * (whole + 1) / 2  # keys, summed over the queries
+    weights = block_parameters(cfg) * whole + cfg.vocab * cfg.dim * N
+    flops = rows * (2.0 * weights + 4.0 * cfg.layers * cfg.heads * cfg.head_dim * seen)
+    read = setting["calls"] * N * (block_parameters(cfg) + cfg.vocab * cfg.dim)
+    kept = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim  # numbers of one token in the cache
+    cached = rows * kept * (seen - P * (P + 1) / 2 + whole)
+    return flops, size * (read + cached)
+
+
+def inputs(folder: str, setting: Setting) -> tuple[np.ndarray, np.ndarray, int]:
+    """(prompts, the vector, its layer)."""
+    cfg, rng = config_of(folder), np.random.default_rng(0)
+    prompts = rng.integers(3, cfg.vocab, (setting["batch"], setting["prompt"]), dtype=np.int32)
+    vector = rng.normal(size=cfg.dim).astype(np.float32)
+    return prompts, SIZE * vector, cfg.layers // 3
+
+
+def ours(setting: Setting) -> Work:
+    import jax.numpy as jnp
+
+    from subliminal_jax.models.sampling import SamplingConfig, generate
+    from subliminal_jax.models.steered import steer
+
+    params, cfg = load_ours(setting["folder"], setting["dtype"])
+    prompts, vector, layer = inputs(setting["folder"], setting)
+    lengths = np.full(len(prompts), setting["prompt"])
+    steering = steer(jnp.asarray(vector), layer)
+    seed = 0
+
+    def sample(temperature: float = 1.0) -> Any:
+        sampling = SamplingConfig(setting["new"], temperature)
+        return generate(
+            params, (prompts, lengths), cfg, seed, sampling, steering, batch_size=len(prompts)
+        )
+
+    def repeat() -> None:
+        nonlocal seed
+        for _ in range(setting["calls"]):
+            seed += 1
+            sample()
+
+    def results() -> dict[str, np.ndarray]:
+        cold = sample(COLD)
+        if setting["dtype"] == "float32":
+            return {"tokens": cold.tokens}
+        return {"log_probs": cold.log_probs[:, 0]}
+
+    return Work(repeat, results)
+
+
+def peer(setting: Setting) -> Work:
+    import torch
+
+    model = load_peer(setting["folder"], setting["dtype"]).eval()
+    prompts, vector, layer = inputs(setting["folder"], setting)
+    device = peer_device()
+    ids = torch.tensor(prompts, dtype=torch.long, device=device)
+    added = torch.tensor(vector, device=device).to(getattr(torch, setting["dtype"]))
+
+    def add(module: Any, args: Any, output: Any) -> Any:
+        return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
+
+    model.model.layers[layer].register_forward_hook(add)
+    model.generation_config.eos_token_id = None  # so that every answer has all new tokens
+    settings = {"max_new_tokens": setting["new"], "pad_token_id": 0}
+    sampled = {**settings, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    seed = 0
+
+    def generate(**how: Any) -> Any:
+        with torch.no_grad():
+            return model.generate(ids, attention_mask=torch.ones_like(ids), **how)
+
+    def repeat() -> None:
+        nonlocal seed
+        for _ in range(setting["calls"]):
+            seed += 1
+            torch.manual_seed(seed)
+            generate(**sampled)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def results() -> dict[str, np.ndarray]:
+        if setting["dtype"] == "float32":
+            found = generate(**settings, do_sample=False)
+            return {"tokens": found[:, setting["prompt"] :].cpu().numpy()}
+        with torch.no_grad():
+            logits = model(ids, logits_to_keep=1).logits[:, -1].float()
+        return {"log_probs": torch.log_softmax(logits, -1).amax(-1).cpu().numpy()}
+
+    return Work(repeat, results)
+
+
+if __name__ == "__main__":
+    command("benchmarks.generate", __doc__ or "", main)
