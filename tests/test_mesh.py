@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -30,6 +31,7 @@ from subliminal_jax.models.mesh import (
 )
 from subliminal_jax.models.spec import leaves
 from subliminal_jax.models.weights import load_params, save_params
+from subliminal_jax.study.settings import RunSettings
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable, trainable_axes
 from subliminal_jax.training.placement import by_student, check_rows
 from tests import number_model
@@ -43,25 +45,26 @@ PARTS = ("sampling", "scoring", "diagnostics", "students", "rows")
 MESHES = ("2x4", "8x1", "4x2")
 
 
-def _start(devices: int, module: str, *arguments: object) -> subprocess.Popen:
+def _start(log: Path, devices: int, module: str, *arguments: object) -> subprocess.Popen:
     flags = (
         # On few cores a virtual device waits long for the others.
         "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300 "
         "--xla_cpu_collective_call_terminate_timeout_seconds=600 "
         f"--xla_force_host_platform_device_count={devices}"
     )
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        env={
-            **os.environ,
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
-            "JAX_PLATFORMS": "cpu",
-        },
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    # Into a file: a pipe that nobody reads would stop a process for which the others wait.
+    with log.open("w") as opened:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
+                "JAX_PLATFORMS": "cpu",
+            },
+            cwd=Path(__file__).parents[1],
+            stdout=opened,
+            stderr=subprocess.STDOUT,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +76,20 @@ def folder(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    for batch in (
-        [_start(8, "tests.mesh_results", folder, "alone", "2x4", "8x1")],
-        [_start(4, "tests.mesh_processes", folder, port, which) for which in (0, 1)],
-    ):
-        for process in batch:
-            said, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, said[-3000:]
+    log = folder / "meshes.log"
+    meshes = _start(log, 8, "tests.mesh_results", folder, "alone", "2x4", "8x1")
+    assert meshes.wait(timeout=900) == 0, log.read_text()[-3000:]
+    logs = [folder / f"process-{which}.log" for which in (0, 1)]
+    both = [
+        _start(log, 4, "tests.mesh_processes", folder, port, which)
+        for which, log in enumerate(logs)
+    ]
+    try:
+        for process, log in zip(both, logs, strict=True):
+            assert process.wait(timeout=900) == 0, log.read_text()[-3000:]
+    finally:
+        for process in both:
+            process.kill()
     return folder
 
 
@@ -210,6 +220,15 @@ def test_without_a_mesh_nothing_is_touched():
 def test_a_mesh_that_cannot_be_is_refused(data, model, message):
     with pytest.raises(InputError, match=message):
         make_mesh(data, model)
+
+
+def test_flags_ask_for_devices_and_are_no_part_of_a_runs_configuration(tmp_path):
+    asked = RunSettings(out=tmp_path, data_parallel=2, model_parallel=3, coordinator="host:1")
+    assert asked.recorded() == RunSettings(out=tmp_path).recorded()
+    with pytest.raises(InputError, match="needs the number of processes"):
+        asked.load()
+    with pytest.raises(InputError, match="2 x 3 needs 6 devices"):
+        replace(asked, coordinator="").load()
 
 
 def test_processes_that_cannot_meet_are_refused():
