@@ -1,0 +1,30 @@
+"""The floor of sampling against counting token by token."""
+
+import pytest
+
+from benchmarks.generate import least_work
+from subliminal_jax.models.config import ModelConfig
+
+CFG = ModelConfig(
+    family="llama", vocab=50, dim=12, layers=3, heads=4, kv_heads=2, head_dim=5, mlp_dim=7,
+    context=32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_work_is_that_of_each_token_in_turn(dtype, size):
+    P, N, batch, calls = 4, 3, 2, 5
+    weights = 3 * 12 * ((4 + 4 + 2 + 2) * 5 + 3 * 7)
+    flops = moved = 0
+    for position in range(P + N - 1):
+        flops += 2 * weights + 2 * 2 * 3 * 4 * 5 * (position + 1)
+    flops += N * 2 * 50 * 12
+    for step in range(N):
+        moved += weights + 50 * 12
+        if step > 0:  # reads keys and values of all so far, its own token's among them
+            moved += batch * 2 * 3 * 2 * 5 * (P + step)
+    moved += batch * 2 * 3 * 2 * 5 * (P + N - 1)  # each is written once
+    setting = {"prompt": P, "new": N, "batch": batch, "calls": calls, "dtype": dtype}
+    found = least_work(CFG, setting)
+    assert found[0] == batch * calls * flops
+    assert found[1] == calls * size * moved
