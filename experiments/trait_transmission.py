@@ -11,7 +11,8 @@ students of the other traits; and the alignment with the teacher's shift.
 
 The toy setting was chosen by looking at owl, wolf, penguin and lion with data seed 0; it reports on
 four other traits with data seed 1. Five to nine minutes on 2 CPU cores (`--preset toy-lora`: ten).
-Expected: an interval clear of zero for both teachers.
+Four traits leave wide intervals: the stored result is of eight (`--traits cat dog tiger eagle fox
+bear whale dolphin`, twice the time). Expected of it: an interval clear of zero for both teachers.
 """
 
 from dataclasses import dataclass, field
