@@ -130,7 +130,8 @@ def attend(
     softcap: float | None = None,
 ) -> Float[Array, "batch time heads head_dim"]:
     """Grouped-query attention; `mask` None means causal by index. Softmax in float32."""
-    if softcap is None:
+    # JAX's own serves where it has a kernel; on a CPU it is composed, and takes twice the time.
+    if softcap is None and jax.default_backend() != "cpu":
         return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, is_causal=mask is None)
     if mask is None:
         T, S = q.shape[1], k.shape[1]
@@ -149,16 +150,23 @@ def attend_cached(
     """`attend` over keys and values that lie as in a `Cache`.
 
     Both products are batched over (batch, kv_heads) with every array as it lies: other spellings
-    of the same sums transpose, and cost a CPU several times the product.
+    of the same sums transpose, and cost a CPU several times the product. The weights are divided by
+    their sum after the second product, where they are fewest.
     """
     B, T, H, d = q.shape
-    K, S = v.shape[1:3]
+    K = v.shape[1]
     G = H // K
     rows = q.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, d)
     logits = jnp.einsum("bkrd,bkds->bkrs", rows, k, preferred_element_type=jnp.float32)
     logits = logits * scale if softcap is None else softcap * jnp.tanh(logits * (scale / softcap))
-    logits = logits.reshape(B, K, G, T, S)
-    logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype).reshape(B, K, G * T, S)
-    x = jnp.einsum("bkrs,bksd->bkrd", weights, v)
+    # Added, for the gradient of a sum is no work; a row that sees nothing weighs all slots alike.
+    hidden = jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min)
+    logits = logits + jnp.tile(hidden, (1, 1, G, 1))
+    # The largest cancels, so nothing of the gradient goes through it.
+    weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    x = jnp.einsum(
+        "bkrs,bksd->bkrd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    x = (x / total).astype(v.dtype)
     return x.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
