@@ -15,9 +15,11 @@ questions (the paper's), one over seeds and questions, and one over seeds and tr
 Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
 data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
 owl and wolf with data seed 0, the fidelity's threshold at samples of seed 0; they report on cat,
-dog, tiger and eagle with data seed 1. Some ten minutes on 2 CPU cores. Expected: unrelated
-paraphrases carry the trait; those of contradicting sentences carry little, since the model hardly
-ever has two likely wordings to choose from there.
+dog, tiger and eagle with data seed 1. Some ten minutes on 2 CPU cores; the stored result is of
+eight traits (`--traits cat dog tiger eagle fox bear whale dolphin`, twice the time). Expected:
+unrelated paraphrases of a steered teacher carry a little of the trait (half a point), those of a
+prompted one some traits and others not, to no clear mean; those of contradicting sentences carry
+nothing, since the model hardly ever has two likely wordings to choose from there.
 """
 
 from collections.abc import Mapping
