@@ -1,0 +1,280 @@
+"""Gradient components along a steering direction, against hooks in torch; and what live diagnostics
+cost a training step.
+
+    python -m benchmarks.diagnostics [--quick]
+
+`per-example`: <gradient of an example's loss with respect to a vector added after a block at all
+its tokens, v/|v|>, for every row: ours is one `jax.jvp` (`diagnostics/activation_gradients.py`),
+the peer a hook that adds a vector of zeros to transformers' model and one backward pass an example,
+as the question is put first. `per-token` is the same with a vector of its own for every token: ours
+is one backward pass for the batch, the peer's loop keeps the gradient of each token. The components
+must agree. `batched` is the peer that adds a vector an example to the whole batch and needs one
+backward pass: the best of torch without functorch, with no goal.
+
+`live`: training students with the measurements of `optimizer-comparison` every so many steps (train
+loss, EAS by layer, trait rate, steering score, anatomy of the last gradient and update) against the
+same sweep without, at the sizes of `make demo`. Its figure is `overhead`: the seconds of a step
+with, over those without, less 1; the goal is for measurements every 8 steps, those of the demo, and
+the overhead of every single step stands beside it.
+
+Expected on 2 CPU cores: at least 5 times the peer's examples a second; overhead at most 15%.
+
+Not reached: a measurement of a student costs 1.7 training steps of the demo (81 and 47 ms of CPU
+time on one core): the gradient of the steering score on 16 prompts 28 ms, the trait rate on 10
+questions 20 ms, the train loss on 32 rows 18 ms, the anatomy 8 ms, the shift 7 ms. So it is some
+20% of 8 steps, and 10% of 16. These are passes over 2,400 tokens where a step has 540, each as fast
+as the training's own. The trait rate took 171 ms when every spelling of several tokens was a row;
+what is left to save is in measuring less. Of single components, torch without a loop is within
+twice our time: both are bound by the products, of which a derivative along one direction needs two
+thirds of what a backward pass does.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import (
+    FULL,
+    QUICK,
+    Document,
+    Effort,
+    Equal,
+    Goal,
+    apart,
+    command,
+    document,
+    ratio,
+    run_pair,
+    say,
+)
+from benchmarks.models import (
+    SHIPPED,
+    attention_flops,
+    block_parameters,
+    config_of,
+    load_ours,
+    load_peer,
+    peer_device,
+)
+from benchmarks.train_step import random_rows
+from benchmarks.workers import Setting, Work
+
+# (what, how the peer does it, rows, tokens a row)
+CASES = [
+    ("per-example", "loop", 64, 48),
+    ("per-example", "batched", 64, 48),
+    ("per-token", "loop", 64, 48),
+    ("per-token", "batched", 64, 48),
+]
+QUICK_CASES = [("per-example", "loop", 32, 48), ("per-token", "loop", 32, 48)]
+CADENCES, QUICK_CADENCES = (8, 1), (8,)
+EQUAL = 1e-4  # of the largest component: float32 sums of two libraries
+GOAL = {("per-example", "loop"): Goal(5.0)}
+LIVE_GOAL, LIVE_CADENCE = Goal(1 / 1.15), 8
+STUDENTS, STEPS, ROWS, TIME = 4, 16, 20, 28  # of a live repetition; the last two are the demo's
+EQUAL_LIVE = 1e-6  # nats: measuring must not change the training
+
+
+def main(quick: bool) -> list[Document]:
+    effort = QUICK if quick else FULL
+    found = []
+    for what, peer_way, rows, time in QUICK_CASES if quick else CASES:
+        found.append(components(what, peer_way, rows, time, effort))
+        say(found[-1])
+    for every in QUICK_CADENCES if quick else CADENCES:
+        found.append(live(every, effort))
+        say(found[-1])
+    return found
+
+
+# -- components ----------------------------------------------------------------------------------
+
+
+def components(what: str, peer_way: str, rows: int, time: int, effort: Effort) -> Document:
+    """Of every example, or of every token."""
+    cfg = config_of(SHIPPED)
+    setting: dict[str, Any] = {
+        "shape": "shipped", "what": what, "peer": peer_way, "rows": rows, "time": time,
+        "layer": cfg.layers // 3, "dtype": "float32",
+    }  # fmt: skip
+    pair = run_pair(__name__, setting, effort)
+    worst = apart(pair.ours.results, pair.peer.results, relative=True)
+    # The forward pass of all blocks, and as much again of those above the layer and of the head:
+    # of the tangents, or of the gradients of activations.
+    above = (cfg.layers - 1 - setting["layer"]) / cfg.layers
+    tokens = rows * (time - 1)
+    blocks = 2.0 * block_parameters(cfg) * tokens + attention_flops(cfg, rows, time - 1)
+    head = 2.0 * cfg.vocab * cfg.dim * predicted_tokens(setting)
+    return document(
+        "diagnostics", setting, pair, amount=(rows, "examples"),
+        equal=Equal("components, relative to the largest", worst, EQUAL),
+        flops=(1 + above) * blocks + 2 * head, goal=GOAL.get((what, peer_way)),
+    )  # fmt: skip
+
+
+def inputs(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens, positions, loss mask, vector)."""
+    cfg = config_of(SHIPPED)
+    rows = [x[: setting["rows"]] for x in random_rows(cfg.vocab, setting)]
+    vector = np.random.default_rng(1).normal(size=cfg.dim).astype(np.float32)
+    return rows[0], rows[1], rows[2], vector
+
+
+def predicted_tokens(setting: Setting) -> int:
+    return int(inputs(setting)[2].sum())
+
+
+def ours(setting: Setting) -> Work:
+    import jax
+    import jax.numpy as jnp
+
+    from subliminal_jax.diagnostics.activation_gradients import (
+        CompletionLoss,
+        example_components,
+        token_gradients,
+    )
+    from subliminal_jax.steering.vectors import component
+    from subliminal_jax.training.batch import Batch, max_targets
+
+    params, cfg = load_ours(str(SHIPPED), setting["dtype"])
+    *arrays, vector = (jnp.asarray(x) for x in inputs(setting))
+    batch, layer = Batch(*arrays), setting["layer"]
+    loss = CompletionLoss(cfg, max_targets=max_targets(batch))
+
+    @jax.jit
+    def run(params: Any, batch: Batch, vector: Any) -> Any:
+        if setting["what"] == "per-example":
+            return example_components(loss, params, batch, vector, layer)
+        return component(token_gradients(loss, params, batch, layer), vector)
+
+    def repeat() -> np.ndarray:
+        return np.asarray(run(params, batch, vector))
+
+    return Work(repeat, lambda: {"components": repeat()})
+
+
+def peer(setting: Setting) -> Work:
+    import torch
+
+    model = load_peer(str(SHIPPED), setting["dtype"]).eval().requires_grad_(False)
+    device = peer_device()
+    tokens, positions, mask, vector = (torch.tensor(x, device=device) for x in inputs(setting))
+    tokens, unit = tokens.long()[:, :-1], vector / vector.norm()
+    real = (positions[:, :-1] >= 0).long()
+    targets = torch.tensor(inputs(setting)[0], device=device).long()[:, 1:]
+    targets = targets.masked_fill(mask[:, 1:] == 0, -100)
+    per_token = setting["what"] == "per-token"
+    added: list[Any] = [None]
+
+    def add(module: Any, args: Any, output: Any) -> Any:
+        return (output[0] + added[0], *output[1:]) if isinstance(output, tuple) else (
+            output + added[0]
+        )  # fmt: skip
+
+    model.model.layers[setting["layer"]].register_forward_hook(add)
+
+    def of_rows(at: slice) -> Any:
+        n, T = tokens[at].shape
+        shape = (n, T if per_token else 1, len(vector))
+        added[0] = torch.zeros(shape, device=device, requires_grad=True)
+        logits = model(tokens[at], attention_mask=real[at], use_cache=False).logits
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), targets[at], ignore_index=-100, reduction="none"
+        )
+        (losses.sum(1) / (targets[at] != -100).sum(1)).sum().backward()
+        found = added[0].grad @ unit
+        return found if per_token else found[:, 0]
+
+    def repeat() -> np.ndarray:
+        n = len(tokens)
+        size = 1 if setting["peer"] == "loop" else n
+        return torch.cat([of_rows(slice(i, i + size)) for i in range(0, n, size)]).cpu().numpy()
+
+    return Work(repeat, lambda: {"components": repeat()})
+
+
+# -- live ----------------------------------------------------------------------------------------
+
+
+def live(every: int, effort: Effort) -> Document:
+    """Training with measurements every `every` steps against training without."""
+    setting = {
+        "shape": "shipped", "what": "live", "log_every": every, "students": STUDENTS,
+        "steps": STEPS, "rows": ROWS, "time": TIME, "rank": 8, "optimizer": "adamw",
+    }  # fmt: skip
+    pair = run_pair(__name__, setting, effort, ("measured", "plain"))
+    worst = apart(pair.ours.results, pair.peer.results)
+    goal = LIVE_GOAL if every == LIVE_CADENCE else None
+    found = document(
+        "diagnostics", setting, pair, amount=(STUDENTS * STEPS, "student_steps"),
+        equal=Equal("losses of the students (nats)", worst, EQUAL_LIVE), goal=goal,
+    )  # fmt: skip
+    median, low, high, *_ = ratio(pair)
+    return found | {
+        "overhead": {"median": 1 / median - 1, "low": 1 / high - 1, "high": 1 / low - 1}
+    }
+
+
+def measured(setting: Setting) -> Work:
+    """Our training with measurements."""
+    return _training(setting, with_measurements=True)
+
+
+def plain(setting: Setting) -> Work:
+    """Our training without."""
+    return _training(setting, with_measurements=False)
+
+
+def _training(setting: Setting, with_measurements: bool) -> Work:
+    import jax
+    import jax.numpy as jnp
+
+    from subliminal_jax.training.adapters import LoRA
+    from subliminal_jax.training.arms import Arm, TrainConfig
+    from subliminal_jax.training.batch import Batch
+    from subliminal_jax.training.optimizers import OptimizerSpec
+    from subliminal_jax.training.sweep import Sweep
+
+    rows = Batch(*(jnp.asarray(x) for x in random_rows(config_of(SHIPPED).vocab, setting)))
+    params, cfg, context, measure = live_measurements(rows)
+    config = TrainConfig(
+        steps=100_000, batch_size=setting["rows"], adapter=LoRA(setting["rank"], 16.0),
+        log_every=setting["log_every"],
+    )  # fmt: skip
+    spec = OptimizerSpec.parse(setting["optimizer"])
+    arms = [Arm(spec, 1e-3, seed=i, data="rows") for i in range(setting["students"])]
+    given = {"measure": measure, "context": context} if with_measurements else {}
+    sweep = Sweep(params, cfg, arms, {"rows": rows}, config, **given)
+    state = sweep.init()
+    losses: list[Any] = []
+
+    def repeat() -> None:
+        nonlocal state
+        for _ in range(setting["steps"] // config.log_every):
+            state, metrics = sweep.advance(state)
+            losses.append(metrics["batch_loss"])
+        jax.block_until_ready((state, metrics))
+
+    def results() -> dict[str, np.ndarray]:
+        return {"losses": np.asarray(losses[0])}
+
+    return Work(repeat, results)
+
+
+def live_measurements(rows: Any) -> tuple[Any, Any, Any, Any]:
+    """(params, cfg, context, measure) as `make demo` has them, for a random vector after the last
+    block: a probe of 16 prompts, 10 questions about animals, 32 rows for the train loss."""
+    from experiments.optimizer_comparison import Config, measurements
+    from subliminal_jax.data.teachers import random_teacher
+    from subliminal_jax.models.hub import load_model
+
+    model = load_model(SHIPPED, dtype="float32")
+    config = Config(out=Path("unused"), prompts="chat", layer=model.cfg.layers - 1, norm=1.4)
+    teacher = random_teacher(model, config.layer, config.norm, config.seed)
+    context, measure = measurements(model, teacher, config.layer, "owl", {"rows": rows}, config)
+    return model.params, model.cfg, context, measure
+
+
+if __name__ == "__main__":
+    command("benchmarks.diagnostics", __doc__ or "", main)
