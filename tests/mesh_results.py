@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from subliminal_jax.compilation import count_compilations
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
@@ -120,11 +121,14 @@ def trained(
     )
     state = sweep.init()
     found: dict[str, Any] = {}
-    for step in (2, 4):
-        state, metrics = sweep.advance(state)
-        found |= {f"{step}.{name}": value for name, value in metrics.items()}
-        if step == 2 and here is not None:
-            Checkpoints(here).save(step, state)
+    with count_compilations() as compiled:
+        for step in (2, 4):
+            state, metrics = sweep.advance(state)
+            found |= {f"{step}.{name}": value for name, value in metrics.items()}
+            if step == 2 and here is not None:
+                Checkpoints(here).save(step, state)
+    found["programs"] = compiled.of("_advance_fn")  # one, if the state stays where it was
+    found["diverged_at"] = sweep.diverged_at(state)
     found["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
     found |= named(sweep.students(state))
     if before is not None:

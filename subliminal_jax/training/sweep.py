@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import on_host, whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training import placement
@@ -201,7 +201,7 @@ class Sweep:
 
     def diverged_at(self, state: State) -> np.ndarray:
         """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
-        return np.asarray(state.diverged_at)[self._inverse]
+        return on_host(state.diverged_at)[self._inverse]
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
