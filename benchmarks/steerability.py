@@ -1,151 +1,158 @@
 """Seconds and forward tokens a data set of the steerability evaluation, against a naive one.
 
     python -m benchmarks.steerability          # a persona file of the model-written evaluations
-    python -m benchmarks.steerability --quick  # fewer rows, on the shipped model's own questions
+    python -m benchmarks.steerability --quick  # the shipped model's own questions, no data needed
 
 The naive evaluation is what one writes first with torch and transformers, and what the released
 code of Tan et al. (2024, arXiv 2407.12404) does: one example, one vector, one multiplier and one
 answer at a time, whole sequences, no cache (tests/steering/naive_steering.py). Its cost is the same
 for every row but for the row's length, so it runs on a sample of rows, drawn anew each repetition,
 and is scaled to the set; ours runs on the whole set, compiled before. Both get the same vectors and
-prompts, and their propensities are compared on the sample. Both use all cores they are given.
+prompts, and their propensities are compared on a sample.
 
 Expected on 2 CPU cores: more than 30 times fewer seconds, 67 times fewer tokens.
 """
 
-import argparse
-import os
 import random
-import sys
-import time
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from subliminal_jax.compilation import enable_compilation_cache
-from subliminal_jax.data.contrastive import read_contrastive, split_pairs, suite_files
-from subliminal_jax.data.contrastive_prompts import SETTINGS, encode_contrasts, personas_of
-from subliminal_jax.data.contrastive_world import world_contrasts
-from subliminal_jax.errors import InputError
-from subliminal_jax.models.hub import Model, load_model
-from subliminal_jax.steering.contrastive import comparable, contrastive_vectors
-from subliminal_jax.steering.contrasts import Contrasts, activation_branches, letter_branches
-from subliminal_jax.steering.propensity import (
-    MULTIPLIERS,
-    answer_activations,
-    forward_tokens,
-    propensities,
+from benchmarks.harness import (
+    FULL,
+    QUICK,
+    Document,
+    Equal,
+    Goal,
+    apart,
+    command,
+    document,
+    run_pair,
+    say,
 )
-from subliminal_jax.study.settings import in_data_folder
+from benchmarks.models import load_peer
+from benchmarks.workers import Repetition, Setting, Work, call
 
+GOAL = 30.0
 EQUAL = 2e-3  # logits: float32 sums of two libraries, in different orders
+SAMPLED = 5  # rows to test that the naive evaluation reads; rows for vectors in proportion
 
 
-def main() -> None:
-    """Time both, and print one line a repetition and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rows, no data needed")
-    parser.add_argument("--name", default="narcissism", help="of a persona file")
-    parser.add_argument("--model", default="models/tinystories-656k")
-    parser.add_argument("--sample", type=int, default=3, help="rows of the naive evaluation")
-    parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    enable_compilation_cache()
-    if given.quick:
-        model, found = load_model("shipped-small", dtype="float32"), world_contrasts("owl")
-        given.repeats, given.sample = 2, 1
-    else:
-        model = load_model(in_data_folder(given.model), dtype="float32")
-        found = read_contrastive(suite_files(["persona"])[f"persona/{given.name}"])
-    train, _, test = split_pairs(found.pairs)
-    said = personas_of(given.name)
-
-    def encoded(pairs: Any) -> dict[str, Contrasts]:
-        return {s: encode_contrasts(pairs, model.tokenizer, s, personas=said) for s in SETTINGS}
-
-    compare(model, encoded(train), encoded(test), given.sample, given.repeats)
+def main(quick: bool) -> list[Document]:
+    setting: dict[str, Any] = {"model": "models/tinystories-656k", "data": "persona/narcissism"}
+    if quick:
+        setting = {"model": "shipped-small", "data": "owl"}
+    with tempfile.TemporaryDirectory() as scratch:
+        given = setting | {"vectors": str(Path(scratch) / "vectors.npy")}
+        call(f"{__name__}:write_vectors", given)
+        pair = run_pair(__name__, given, QUICK if quick else FULL)
+    rows, read = pair.peer.results["rows"], float(pair.peer.results["tokens"])
+    mine = {name: found[rows] for name, found in pair.ours.results.items()}
+    theirs = {name: pair.peer.results[name] for name in mine}
+    factor = pair.ours.notes["tested"] / SAMPLED
+    whole = tuple(Repetition(factor * a, factor * b) for a, b in pair.peer.repetitions)
+    pair = pair._replace(peer=pair.peer._replace(repetitions=whole))
+    equal = Equal("propensities (logits)", apart(mine, theirs), EQUAL)
+    found = document("steerability", setting, pair, equal=equal, goal=Goal(GOAL))
+    found["token_ratio"] = factor * read / pair.ours.notes["tokens"]
+    say(found)
+    return [found]
 
 
-def ours(
-    model: Model, train: dict[str, Contrasts], test: dict[str, Contrasts], layer: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def write_vectors(setting: Setting) -> None:
+    """The vectors that both sides steer with."""
+    model, train, _, layer = _prepared(setting)
+    np.save(setting["vectors"], _vectors(model, train, layer))
+
+
+def ours(setting: Setting) -> Work:
     """Six vectors of five settings, and their propensities in all five."""
-    made = {
-        s: contrastive_vectors(answer_activations(model.params, model.cfg, rows, [layer]))
-        for s, rows in train.items()
-    }
-    vectors = np.stack(list(comparable(made, SETTINGS[0]).values())).astype(np.float32)
-    return vectors, {
-        s: propensities(model.params, model.cfg, rows, vectors, [layer])
-        for s, rows in test.items()
-    }  # fmt: skip
+    from subliminal_jax.steering.contrasts import activation_branches, letter_branches
+    from subliminal_jax.steering.propensity import MULTIPLIERS, forward_tokens, propensities
+
+    model, train, test, layer = _prepared(setting)
+    found: dict[str, np.ndarray] = {}
+
+    def repeat() -> None:
+        vectors = _vectors(model, train, layer)
+        for name, rows in test.items():
+            found[name] = propensities(model.params, model.cfg, rows, vectors, [layer])
+
+    def extraction_tokens(rows: Any) -> int:
+        """As of a propensity without edits, but with the branches of the activations."""
+        plain = forward_tokens(rows, 0, ()) - int(letter_branches(rows).counts.sum())
+        return plain + int(activation_branches(rows).counts.sum())
+
+    n = len(np.load(setting["vectors"]))
+    tokens = sum(
+        forward_tokens(test[name], n, MULTIPLIERS) + extraction_tokens(train[name]) for name in test
+    )
+    tested = len(next(iter(test.values())).prompts)
+    return Work(repeat, lambda: found, {"tokens": tokens, "tested": tested})
 
 
-def tokens_of_extraction(rows: Contrasts) -> int:
-    """Tokens that `answer_activations` reads: as a propensity without edits, but its branches."""
-    plain = forward_tokens(rows, 0, ()) - int(letter_branches(rows).counts.sum())
-    return plain + int(activation_branches(rows).counts.sum())
-
-
-def compare(
-    model: Model,
-    train: dict[str, Contrasts],
-    test: dict[str, Contrasts],
-    sample: int,
-    repeats: int,
-) -> None:
-    import torch
-    import transformers
-
+def peer(setting: Setting) -> Work:
+    from subliminal_jax.steering.propensity import MULTIPLIERS
     from tests.steering.naive_steering import Naive
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        model.folder, dtype=torch.float32
-    ).eval()  # fmt: skip
-    layer = model.cfg.layers // 3
-    vectors, found = ours(model, train, test, layer)  # compiles
-    n, trained = len(test[SETTINGS[0]].prompts), len(train[SETTINGS[0]].prompts)
-    read = sum(
-        forward_tokens(test[s], len(vectors), MULTIPLIERS) + tokens_of_extraction(train[s])
-        for s in SETTINGS
-    )
-    print(f"{model.name}: {trained} rows for vectors, {n} to test, {len(SETTINGS)} settings, "
-          f"{len(vectors)} vectors, {len(MULTIPLIERS)} multipliers")  # fmt: skip
+    model, train, test, layer = _prepared(setting)
+    theirs = load_peer(str(model.folder)).eval()
+    vectors = np.load(setting["vectors"])
+    tested, trained = (len(next(iter(rows.values())).prompts) for rows in (test, train))
     rng = random.Random(0)
-    ratios, tokens = [], []
-    for repeat in range(repeats):
-        rows, some = rng.sample(range(n), sample), rng.sample(range(trained), sample)
-        naive, start = Naive(theirs), time.perf_counter()
-        for s in SETTINGS:
-            naive.mean_difference(train[s].select(some), layer)
-        extraction, first = time.perf_counter() - start, naive.tokens
-        start, apart = time.perf_counter(), 0.0
-        for s in SETTINGS:
-            m = naive.propensities(
-                test[s].select(rows), layer, vectors[:, 0], MULTIPLIERS, "letter"
+    last: dict[str, Any] = {}
+
+    def repeat() -> None:
+        naive = Naive(theirs)
+        rows = rng.sample(range(tested), SAMPLED)
+        some = rng.sample(range(trained), max(1, round(SAMPLED * trained / tested)))
+        for name in test:
+            naive.mean_difference(train[name].select(some), layer)
+            last[name] = naive.propensities(
+                test[name].select(rows), layer, vectors[:, 0], MULTIPLIERS, "letter"
             )
-            apart = max(apart, float(np.abs(m - found[s][rows]).max()))
-        evaluation = time.perf_counter() - start
-        seconds = (extraction * trained + evaluation * n) / sample
-        theirs_read = (first * trained + (naive.tokens - first) * n) / sample
-        start = time.perf_counter()
-        ours(model, train, test, layer)
-        mine = time.perf_counter() - start
-        ratios.append(seconds / mine)
-        tokens.append(theirs_read / read)
-        print(f"{repeat}: naive {seconds:7.1f} s a set, ours {mine:6.2f} s, ratio "
-              f"{ratios[-1]:.0f}; tokens {theirs_read:,.0f} and {read:,} (ratio {tokens[-1]:.0f}); "
-              f"propensities at most {apart:.1e} logits apart")  # fmt: skip
-        if apart > EQUAL:
-            sys.exit(f"the results are not equal: {apart} logits apart")
-    print(f"seconds: median ratio {np.median(ratios):.0f}, {min(ratios):.0f} to "
-          f"{max(ratios):.0f}; tokens: median ratio {np.median(tokens):.0f}")  # fmt: skip
+        last["rows"], last["tokens"] = np.asarray(rows), np.asarray(naive.tokens)
+
+    return Work(repeat, lambda: last)
+
+
+def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], int]:
+    """(model, rows for vectors and rows to test by setting, layer)."""
+    from subliminal_jax.data.contrastive import read_contrastive, split_pairs, suite_files
+    from subliminal_jax.data.contrastive_prompts import SETTINGS, encode_contrasts, personas_of
+    from subliminal_jax.data.contrastive_world import world_contrasts
+    from subliminal_jax.data.questions import in_data_folder
+    from subliminal_jax.models.hub import load_model
+
+    kind, _, name = setting["data"].rpartition("/")
+    model = load_model(in_data_folder(setting["model"]), dtype="float32")
+    found = (
+        read_contrastive(suite_files([kind])[setting["data"]]) if kind else world_contrasts(name)
+    )
+    train, _, test = split_pairs(found.pairs)
+    # The set of the world is told apart by the personas of a file; which one does not matter.
+    said = personas_of(name if kind else "narcissism")
+    by_setting = (
+        {s: encode_contrasts(pairs, model.tokenizer, s, personas=said) for s in SETTINGS}
+        for pairs in (train, test)
+    )
+    return model, *by_setting, model.cfg.layers // 3  # type: ignore[return-value]
+
+
+def _vectors(model: Any, train: dict[str, Any], layer: int) -> np.ndarray:
+    """Of each way to make them that compares, [vectors, 1, dim]."""
+    from subliminal_jax.data.contrastive_prompts import SETTINGS
+    from subliminal_jax.steering.contrastive import comparable, contrastive_vectors
+    from subliminal_jax.steering.propensity import answer_activations
+
+    made = {
+        name: contrastive_vectors(answer_activations(model.params, model.cfg, rows, [layer]))
+        for name, rows in train.items()
+    }
+    return np.stack(list(comparable(made, SETTINGS[0]).values())).astype(np.float32)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"benchmarks.steerability: error: {error}")
+    command("benchmarks.steerability", __doc__ or "", main)
