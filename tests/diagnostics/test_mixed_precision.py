@@ -18,7 +18,7 @@ from subliminal_jax.steering.vectors import component
 from subliminal_jax.training.adapters import attach
 
 LAYER = 1
-# Of the largest component, at 12 dimensions; 0.01 in the shipped model (jvp, vjp, 32 rows, layer 1).
+# Of the largest component, at 12 dimensions; 0.01 in the shipped model (jvp, vjp, 32 rows, layer 1)
 COMPONENT_ERROR = 0.1
 COSINE_ERROR = 0.01
 
