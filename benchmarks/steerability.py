@@ -10,7 +10,7 @@ for every row but for the row's length, so it runs on a sample of rows, drawn an
 and is scaled to the set; ours runs on the whole set, compiled before. Both get the same vectors and
 prompts, and their propensities are compared on a sample.
 
-Expected on 2 CPU cores: more than 30 times fewer seconds, 67 times fewer tokens.
+Expected on 2 CPU cores: 400 times fewer seconds, 63 times fewer tokens.
 """
 
 import random
@@ -36,7 +36,7 @@ from benchmarks.models import load_peer
 from benchmarks.workers import Repetition, Setting, Work, call
 
 GOAL = 30.0
-EQUAL = 2e-3  # logits: float32 sums of two libraries, in different orders
+EQUAL = 1e-4  # logits; measured 1e-5: float32 sums of two libraries, in different orders
 SAMPLED = 5  # rows to test that the naive evaluation reads; rows for vectors in proportion
 
 
