@@ -10,8 +10,9 @@ training changes every weight.
 
 The goal is 1.5 times the peer's tokens a second with LoRA.
 
-Not reached on the shipped model where the ratio of CPU seconds stays near 1.1: its step (64 rows of
-48 tokens) took 850 CPU ms at first and takes about 300, of which products of matrices are some 150:
+Not reached on the shipped model, where the ratio is 0.92 [0.90, 0.94] on two free cores (1.04 in
+CPU seconds): its step (64 rows of 48 tokens) took some 800 CPU ms at first and takes about 300, of
+which products of matrices are some 150:
 both sides need the same 12.6 GFLOP, at 120 to 140 GFLOP a CPU second. What was mended: the
 gradient's sums over (batch, time) transposed the activations, half of the step; every array between
 products was written for the backward pass; attention went through small transposed products (19 to
