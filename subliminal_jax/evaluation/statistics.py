@@ -183,10 +183,7 @@ def crossed_interval(
     "An approximate distribution of estimates of variance components", 1946.
     """
     _checked(level)
-    broken = np.isnan(values).any(axis=1)
-    if nan_policy == "raise" and broken.any():
-        raise InputError(f"NaN in the values of rows {np.flatnonzero(broken).tolist()}")
-    x = values[~broken]
+    x = _whole_rows(values, nan_policy, "rows")
     r, c = x.shape
     mean = float(x.mean()) if x.size else math.nan
     if min(r, c) < 2:
@@ -236,10 +233,7 @@ def hierarchical_bootstrap(
     Methods and their Application", 1997, section 3.8 (nested).
     """
     _checked(level)
-    broken = np.isnan(values).any(axis=1)
-    if nan_policy == "raise" and broken.any():
-        raise InputError(f"NaN in the values of seeds {np.flatnonzero(broken).tolist()}")
-    x = values[~broken]
+    x = _whole_rows(values, nan_policy, "seeds")
     s, q = x.shape
     method = f"{design} bootstrap"
     if x.size == 0:
@@ -352,6 +346,15 @@ def _clean(values: Values, nan_policy: NanPolicy) -> Float[np.ndarray, " n"]:
             "that remain answer your question"
         )
     return x[~missing]
+
+
+def _whole_rows(
+    values: Float[np.ndarray, "rows columns"], nan_policy: NanPolicy, name: str
+) -> Float[np.ndarray, "whole columns"]:
+    broken = np.isnan(values).any(axis=1)
+    if nan_policy == "raise" and broken.any():
+        raise InputError(f"NaN in the values of {name} {np.flatnonzero(broken).tolist()}")
+    return values[~broken]
 
 
 def _checked(level: float) -> float:
