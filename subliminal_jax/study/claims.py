@@ -150,14 +150,22 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def store(folder: str | Path, shelf: str | Path) -> Path:
-    """Keep what the table is made of, config.json and results.json (compact), in a folder of
-    `shelf` that is named after the run's; returns that folder."""
+    """Keep what the table is made of, config.json and results.json, in a folder of `shelf` that is
+    named after the run's; returns that folder.
+
+    Compact: without spaces, and the numbers of results.json with nine significant digits, which
+    give every float32 back.
+    """
     read_run(folder)
     folder, kept = Path(folder), Path(shelf) / Path(folder).name
-    for name in ("config.json", "results.json"):
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    for name, parse_float in (("config.json", float), ("results.json", _nine_digits)):
+        value = json.loads((folder / name).read_text(encoding="utf-8"), parse_float=parse_float)
         write_text(kept / name, json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
     return kept
+
+
+def _nine_digits(number: str) -> float:
+    return float(f"{float(number):.9g}")
 
 
 def table(runs: Iterable[Stored]) -> str:

@@ -3,6 +3,7 @@
 import json
 import shlex
 
+import numpy as np
 import pytest
 import tyro
 
@@ -63,6 +64,17 @@ def test_the_page_and_the_readme_hold_every_claim_with_its_command(tmp_path):
     assert table.count("A \\| claim") == 2
     claims.main([*map(str, runs), "--out", str(out), "--readme", str(readme)])
     assert readme.read_text() == table
+
+
+def test_stored_numbers_give_every_float32_back(tmp_path):
+    run = stored(tmp_path / "run")
+    singles = np.random.default_rng(0).normal(size=200).astype(np.float32) * np.float32(1e-3)
+    results = json.loads((run / "results.json").read_text()) | {"students": singles.tolist()}
+    (run / "results.json").write_text(json.dumps(results))
+    kept = json.loads((claims.store(run, tmp_path / "shelf") / "results.json").read_text())
+    assert np.array_equal(np.array(kept["students"], np.float32), singles)
+    assert len(json.dumps(kept["students"])) < 0.75 * len(json.dumps(singles.tolist()))
+    assert kept["claims"] == results["claims"]
 
 
 def test_stored_results_give_the_same_table(tmp_path):
