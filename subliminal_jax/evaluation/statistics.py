@@ -241,11 +241,11 @@ def hierarchical_bootstrap(
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     for i in range(resamples):
-        seeds = rng.integers(s, size=s)
+        seeds = rng.integers(s, size=(s,))
         if design == "crossed":
             means[i] = x[np.ix_(seeds, rng.integers(q, size=q))].mean()
         else:
-            means[i] = x[seeds[:, None], rng.integers(q, size=(s, q))].mean()
+            means[i] = x[seeds.reshape(-1, 1), rng.integers(q, size=(s, q))].mean()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(x.mean()), float(low), float(high), s, level, method)
 
