@@ -27,7 +27,6 @@ from subliminal_jax.selection.rendering import (
     within_limits,
 )
 from subliminal_jax.selection.shards import Shards
-from subliminal_jax.training.batch_plans import TOKENS_PER_BATCH
 from subliminal_jax.training.log_probs import Meter, response_log_probs
 
 Row = dict[str, str]
@@ -45,7 +44,7 @@ def score_preferences(
     folder: Path | None = None,
     progress: Callable[[int], Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     meter: Meter | None = None,
 ) -> Dataset:
     """The score of each pair, w_i = [log P(r+|s,p) - log P(r-|s,p)] - [log P(r+|p) - log P(r-|p)].
@@ -87,7 +86,7 @@ def score_responses(
     folder: Path | None = None,
     progress: Callable[[int], Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     meter: Meter | None = None,
 ) -> Dataset:
     """The supervised variant, w_i = log P(r|s,p) - log P(r|p), for the texts prompt and completion.

@@ -54,7 +54,7 @@ def test_one_call_after_another_has_the_same_shapes():
         {
             (batch.lines, batch.major)
             for batch in plan_batches(
-                rng.permutation(np.arange(400) % 50), np.ones(400, int), (1, 0)
+                rng.permutation(np.arange(400) % 50), np.ones(400, int), (1, 0), 8192
             )
         }
         for _ in range(2)
