@@ -30,7 +30,7 @@ Prompts = (
     | tuple[Int[Array | np.ndarray, "n time"], Int[Array | np.ndarray, " n"]]
 )
 
-SMALLEST_BUCKET = 16  # prompt slots; larger buckets are the powers of two
+SMALLEST_BUCKET = 16  # prompt slots
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 
 
@@ -227,8 +227,8 @@ def _generate(
 
     slot = jnp.arange(P, dtype=jnp.int32)[None]
     positions = jnp.where(slot < prompt_lengths[:, None], slot, -1)
-    hidden, caches = run(prompts, positions, None, edited=where != "generated")
-    last = jnp.maximum(prompt_lengths - 1, 0)[:, None, None]
+    last = jnp.maximum(prompt_lengths - 1, 0)[:, None]
+    hidden, caches = run(prompts, positions, None, edited=where != "generated", at=last)
     start = _State(
         step=jnp.zeros((), jnp.int32),
         token=jnp.zeros(B, jnp.int32),
@@ -238,7 +238,7 @@ def _generate(
         lengths=jnp.zeros(B, jnp.int32),
         log_probs=jnp.zeros((B, N), jnp.float32),
     )
-    first = emit(jnp.take_along_axis(hidden, last, axis=1)[:, 0], start)
+    first = emit(hidden[:, 0], start)
     end = jax.lax.while_loop(unfinished, body, first)
     return whole((end.tokens, end.lengths, end.log_probs))
 
@@ -254,8 +254,10 @@ def _run(
     *,
     edited: bool,
     slots: int,
-) -> tuple[Float[Array, "batch time dim"], tuple[Cache, Cache | None]]:
-    """The hidden states of `tokens`, and the caches after them; the base, if any, runs along."""
+    at: Int[Array, "batch kept"] | None = None,
+) -> tuple[Float[Array, "batch time_or_kept dim"], tuple[Cache, Cache | None]]:
+    """The hidden states of `tokens` (at the time indices `at`, if given), and the caches after
+    them; the base, if any, runs along."""
     cache, reference_cache = (None, None) if caches is None else caches
     run = partial(
         hidden_states, tokens=tokens, cfg=cfg, positions=positions,
@@ -270,14 +272,16 @@ def _run(
         if edit is not None:
             h = base.activations.astype(jnp.float32)
             edit = replace(edit, target=jnp.einsum("nbtd,nd->nbt", h, unit(edit.vectors)))
-    out = run(params, steering=edit, cache=cache)
+    out = run(params, steering=edit, cache=cache, at=at)
     assert out.cache is not None
     return out.hidden, (out.cache, reference_cache)
 
 
 def _bucket(length: int) -> int:
-    """The prompt slots of a request: a power of two, so that few programs serve all lengths."""
-    return max(SMALLEST_BUCKET, 1 << (length - 1).bit_length())
+    """The prompt slots of a request: a power of two or one and a half of it, so that few programs
+    serve all lengths and no more than a third of one is padding."""
+    power = 1 << (length - 1).bit_length()
+    return max(SMALLEST_BUCKET, power if 4 * length > 3 * power else 3 * power // 4)
 
 
 def _rows(prompts: Prompts) -> list[np.ndarray]:
