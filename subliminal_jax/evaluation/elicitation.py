@@ -141,9 +141,9 @@ def word_probs(
         params, questions.prompts, cfg, own,
         positions=jnp.where(t <= questions.last[:, None], t, -1) if cached else None,
         cache_slots=t.size + R * after if cached else None,
+        at=questions.last[:, None],
     )  # fmt: skip
-    first = jnp.take_along_axis(out.hidden, questions.last[:, None, None], axis=1)[:, 0]
-    first_log_probs = jax.nn.log_softmax(unembed(params, first, cfg))
+    first_log_probs = jax.nn.log_softmax(unembed(params, out.hidden[:, 0], cfg))
     probs = jnp.zeros((Q, words))
     if questions.single.size:
         picked = jnp.exp(first_log_probs[:, questions.single])

@@ -33,7 +33,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
 from subliminal_jax.models.tokenwise import embedded, plus_bias, rms_norm
 
-Remat = Literal["none", "dots", "block"]
+Remat = Literal["none", "narrow", "block"]
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
 
 
@@ -50,9 +50,10 @@ class Capture:
 
 
 class Output(NamedTuple):
-    """`hidden` is the last residual stream after the final norm; see `unembed`."""
+    """`hidden` is the last residual stream after the final norm; see `unembed`. It is that of every
+    token, or of those that were asked for."""
 
-    hidden: Float[Array, "batch time dim"]
+    hidden: Float[Array, "batch time_or_kept dim"]
     activations: Float[Array, "captured batch kept dim"] | None
     cache: Cache | None
 
@@ -101,9 +102,13 @@ def hidden_states(
     capture: Capture | None = None,
     cache: Cache | None = None,
     cache_slots: int | None = None,
+    at: Int[Array, "batch kept"] | None = None,
     remat: Remat = "none",
 ) -> Output:
-    """The pass up to the final norm.
+    """The pass up to the final norm; with `at`, `hidden` is that of these time indices only.
+
+    All that the last block then does for the other tokens is their keys and values: what remains
+    of it is for nobody to read.
 
     With `cache`, the tokens continue what it holds and the filled cache is returned; with
     `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
@@ -122,7 +127,7 @@ def hidden_states(
     h, positions, segment_ids = spread((h, positions, segment_ids), "batch")
     cache = None if cache is None else spread_cache(cache)
     context, new_positions = _context(cfg, positions, segment_ids, cache)
-    runner = _Runner(cfg, context, steering, capture, remat, keep_kv=cache_slots is not None)
+    runner = _Runner(cfg, context, steering, capture, remat, at, keep_kv=cache_slots is not None)
     h, activations, kv = runner(h, params["layers"], cache)
     new_cache = None
     if cache is not None:
@@ -193,12 +198,14 @@ def _block(
     w: dict[str, Any],
     slides: Bool[Array, ""] | None,
     kv: tuple[Array, Array] | None,
+    at: Int[Array, "batch kept"] | None,
     cfg: ModelConfig,
     context: _Context,
 ) -> tuple[Array, tuple[Array, Array]]:
     """One transformer block; returns the residual stream and the layer's keys and values.
 
-    `kv` are those of its cache; without a cache they are those of these tokens alone.
+    `kv` are those of its cache; without a cache they are those of these tokens alone. `at` are the
+    time indices whose residual stream is wanted, None all.
     """
     B, T, _ = h.shape
     rope, mask = context.rope, context.mask
@@ -209,16 +216,21 @@ def _block(
             mask = jnp.where(slides, context.local_mask, mask)
     with jax.named_scope("attention"):
         x = rms_norm(h, w["attn_norm"], cfg)
-        q, k, v = (linear(x, w[name]) for name in ("q", "k", "v"))
+        k, v = linear(x, w["k"]), linear(x, w["v"])
+        asking = rope
+        if at is not None:
+            mask = _mask_at(mask, at, T)
+            h, x, asking = jax.tree.map(partial(_taken, at=at), (h, x, rope))
+        q = linear(x, w["q"])
         if cfg.qkv_bias:
             biases = (w[name][None, None] for name in ("q_bias", "k_bias", "v_bias"))
             q, k, v = (plus_bias(x, bias) for x, bias in zip((q, k, v), biases, strict=True))
-        q = q.reshape(B, T, cfg.heads, cfg.head_dim)
+        q = q.reshape(B, h.shape[1], cfg.heads, cfg.head_dim)
         k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         if cfg.qk_norm:
             q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
-        q, k = rotate(q, rope), rotate(k, rope)
+        q, k = rotate(q, asking), rotate(k, rope)
         if kv is None:
             kv = (k, v)
             x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
@@ -229,7 +241,7 @@ def _block(
             values = jax.lax.dynamic_update_slice(kv[1], v, (0, 0, context.slot, 0))
             kv = (keys, values)
             x = attend_cached(q, keys, values, mask, cfg.attention_scale, cfg.attention_softcap)
-        x = linear(x.reshape(B, T, cfg.heads * cfg.head_dim), w["o"])
+        x = linear(x.reshape(B, h.shape[1], cfg.heads * cfg.head_dim), w["o"])
         if cfg.post_norms:
             x = rms_norm(x, w["post_attn_norm"], cfg)
         h = h + x
@@ -246,19 +258,41 @@ def _block(
     return h + x, kv
 
 
-def _products(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Keep for the backward pass what matrix products gave, but not the weights that they read.
+def _taken(x: Float[Array, "batch time *rest"], at: Int[Array, "batch kept"]) -> Array:
+    """`x` at the time indices `at`."""
+    return jnp.take_along_axis(x, at.reshape(*at.shape, *[1] * (x.ndim - 2)), axis=1)
 
-    What lies between products takes less time to compute again than to write and read.
+
+def _mask_at(
+    mask: Bool[Array, "#batch 1 time slots"] | None, at: Int[Array, "batch kept"], time: int
+) -> Bool[Array, "batch 1 kept slots"]:
+    """What the queries at time indices `at` see; `mask` None is causal by index."""
+    if mask is None:
+        return (at[:, :, None] >= jnp.arange(time)[None, None])[:, None]
+    mask = jnp.broadcast_to(mask, (at.shape[0], *mask.shape[1:]))
+    return jnp.take_along_axis(mask, at[:, None, :, None], axis=2)
+
+
+def _weight_products(
+    primitive: Any, *operands: Any, widest: int | None = None, **parameters: Any
+) -> bool:
+    """Keep for the backward pass what products with weights gave, of at most `widest` columns.
+
+    What lies between them, attention among it, takes less time to compute again than to write and
+    to read.
     """
-    return primitive.name == "dot_general"
+    if primitive.name != "dot_general" or parameters["dimension_numbers"][1][0]:
+        return False
+    columns = operands[1].size // operands[1].shape[parameters["dimension_numbers"][0][1][0]]
+    return widest is None or columns <= widest
 
 
-_SAVED: dict[Remat, Callable[..., bool]] = {
-    "none": _products,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "block": jax.checkpoint_policies.nothing_saveable,
-}
+def _saved(remat: Remat, cfg: ModelConfig) -> Callable[..., bool]:
+    """Which intermediate results of a block are kept for the backward pass: of all products with
+    weights, of those no wider than the residual stream, or none."""
+    if remat == "block":
+        return jax.checkpoint_policies.nothing_saveable
+    return partial(_weight_products, widest=cfg.dim if remat == "narrow" else None)
 
 
 class _Runner:
@@ -271,14 +305,21 @@ class _Runner:
         steering: Steering | None,
         capture: Capture | None,
         remat: Remat,
+        at: Int[Array, "batch kept"] | None,
         keep_kv: bool,
     ):
         self.cfg, self.steering, self.capture, self.keep_kv = cfg, steering, capture, keep_kv
+        self.at = at
         steered = () if steering is None else steering.layers
         captured = () if capture is None else capture.layers
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
         self.block = partial(_block, cfg=cfg, context=context)
-        self.policy = _SAVED[remat]
+        self.policy = _saved(remat, cfg)
+        # Whether the last block may leave tokens out: none is captured after it, and its steering,
+        # if any, is the same for all.
+        last = cfg.layers - 1
+        alike = steering is None or last not in steered or steering.same_everywhere
+        self.cuts = at is not None and last not in captured and alike
 
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
@@ -286,9 +327,12 @@ class _Runner:
         if cache is not None:
             h, kept, kv = self._unrolled(h, layers, cache)
         elif len(self.stops) > MAX_SPLITS:
+            self.cuts = False
             h, kept, kv = self._scan_dense(h, layers)
         else:
             h, kept, kv = self._scan_split(h, layers)
+        if self.at is not None and not self.cuts:
+            h = _taken(h, self.at)
         if self.capture is None:
             return h, None, kv
         return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
@@ -300,7 +344,8 @@ class _Runner:
         for layer in range(self.cfg.layers):
             w = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
             slides = jnp.asarray(self.cfg.sliding[layer]) if self.cfg.has_sliding_layers else None
-            h, new = self.block(h, w, slides, (cache.k[layer], cache.v[layer]))
+            at = self.at if self.cuts and layer == self.cfg.layers - 1 else None
+            h, new = self.block(h, w, slides, (cache.k[layer], cache.v[layer]), at)
             kv.append(new)
             if layer in self.stops:
                 h = self._edit(h, layer)
@@ -312,8 +357,12 @@ class _Runner:
         own = []  # each piece's keys and values, where a new cache is being made
         start = 0
         for stop in [*(layer + 1 for layer in self.stops), self.cfg.layers]:
-            if stop > start:
-                h, piece = self._scan(h, layers, start, stop)
+            cuts = self.cuts and stop == self.cfg.layers
+            if stop - cuts > start:
+                h, piece = self._scan(h, layers, start, stop - cuts)
+                own.append(piece)
+            if cuts and stop > start:
+                h, piece = self._last(h, layers)
                 own.append(piece)
             layer, start = stop - 1, stop
             if layer in self.stops and layer not in kept:
@@ -333,6 +382,12 @@ class _Runner:
             return h, (own if self.keep_kv else None)
 
         return jax.lax.scan(body, h, self._which(start, stop))
+
+    def _last(self, h: Array, layers: dict[str, Any]) -> tuple[Array, tuple[Array, Array] | None]:
+        """The last layer, for the tokens that are asked for; as a scan of one layer gives it."""
+        layer, slides = jax.tree.map(lambda x: x[0], self._which(self.cfg.layers - 1, None))
+        h, own = self._layer(layers)(h, layer, slides, self.at)
+        return h, (jax.tree.map(lambda x: x[None], own) if self.keep_kv else None)
 
     def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
         steering, L = self.steering, self.cfg.layers
@@ -359,24 +414,28 @@ class _Runner:
         return h, kept, own
 
     def _layer(self, layers: dict[str, Any]) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
-        """A function (residual stream, layer, whether it slides) that runs one layer of the stack.
+        """A function (residual stream, layer, whether it slides, time indices that are wanted of it
+        or None) that runs one layer of the stack.
 
         It reads the layer's weights at its index: a scan over a slice of the stack would first
         copy that slice, so that every pass held the weights twice.
         """
 
-        def run(h: Array, layer: Array, slides: Array | None) -> tuple[Array, tuple[Array, Array]]:
+        def run(
+            h: Array, layer: Array, slides: Array | None, at: Array | None = None
+        ) -> tuple[Array, tuple[Array, Array]]:
             w = jax.tree.map(
                 lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False), layers
             )
-            return self.block(h, w, slides, None)
+            return self.block(h, w, slides, None, at)
 
         return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
 
-    def _which(self, start: int, stop: int) -> tuple[Array, Array | None]:
+    def _which(self, start: int, stop: int | None) -> tuple[Array, Array | None]:
         """The index of each layer, and whether it slides."""
         flags = self.cfg.sliding[start:stop] if self.cfg.has_sliding_layers else None
-        return jnp.arange(start, stop), None if flags is None else jnp.asarray(flags)
+        which = jnp.arange(self.cfg.layers)[start:stop]
+        return which, None if flags is None else jnp.asarray(flags)
 
     def _edit(self, h: Array, layer: int) -> Array:
         steering = self.steering

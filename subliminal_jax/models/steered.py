@@ -42,6 +42,12 @@ class Steering:
     mask: Bool[Array, "batch time"] | None = None
     target: Float[Array, "n batch time"] | None = None
 
+    @property
+    def same_everywhere(self) -> bool:
+        """Whether one vector and one scale serve all tokens of all rows."""
+        plain = self.mask is None and self.target is None
+        return plain and self.vectors.ndim == 2 and self.scale.ndim == 0
+
     def at(self, mask: Bool[Array, "batch time"] | None) -> "Steering":
         """The same edit at the positions of `mask` only."""
         return replace(self, mask=mask)
@@ -72,8 +78,7 @@ def together(first: Steering | None, second: Steering | None) -> Steering | None
         return second if first is None else first
     sums: dict[int, Array] = {}
     for steering in (first, second):
-        plain = steering.operation == "add" and steering.mask is None and steering.scale.ndim == 0
-        if not plain or steering.vectors.ndim != 2:
+        if steering.operation != "add" or not steering.same_everywhere:
             raise ValueError("only steerings that add one vector a layer can be put together")
         for layer, v in zip(steering.layers, steering.vectors, strict=True):
             v = steering.scale * v.astype(jnp.float32)

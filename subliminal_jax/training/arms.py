@@ -53,7 +53,9 @@ class TrainConfig:
     `schedule` is what follows the linear warm-up over the first `warmup` share of the steps;
     `clip` is a bound on the global gradient norm, None for no clipping; a batch of `batch_size`
     rows goes through in `accumulation` equal parts. `students_at_once` students share a batched
-    pass (None: one on a CPU, where small batched matrix products are slow, all elsewhere).
+    pass (None: one on a CPU, where small batched matrix products are slow, all elsewhere). `remat`
+    says what each block keeps for the backward pass: "none" all products with weights, "narrow"
+    those no wider than the residual stream, "block" nothing but its input.
 
     Raises InputError for values that cannot be.
     """

@@ -78,18 +78,18 @@ def token_losses(
         raise ValueError("a teacher with rows of its own needs max_targets")
 
     def predicting(p: Params, s: Steering | None, rows: Batch) -> tuple[Array, Array, Array]:
-        hidden = hidden_states(
-            p, rows.tokens[:, :-1], cfg, s,
-            positions=rows.positions[:, :-1],
-            segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
-            remat=remat,
-        ).hidden  # fmt: skip
         weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
+        order = None
         if max_targets is not None and (own_rows or max_targets < weights.shape[1]):
             order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :max_targets]
             weights = jnp.take_along_axis(weights, order, axis=1)
             targets = jnp.take_along_axis(targets, order, axis=1)
-            hidden = jnp.take_along_axis(hidden, order[:, :, None], axis=1)
+        hidden = hidden_states(
+            p, rows.tokens[:, :-1], cfg, s,
+            positions=rows.positions[:, :-1],
+            segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
+            at=order, remat=remat,
+        ).hidden  # fmt: skip
         return hidden, targets, weights
 
     hidden, targets, weights = predicting(params, steering, batch)

@@ -33,6 +33,11 @@ def close(ours, theirs, tolerance=2e-5):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
+def close_leaves(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        close(a, b)
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])
 def test_a_token_influences_itself_and_the_later_ones_only(name):
     """By gradient: exactly zero before the token, non-zero from it on."""
@@ -109,7 +114,7 @@ def test_remat_changes_no_value_and_no_gradient():
         return jax.nn.log_softmax(logits)[..., 0].mean()
 
     value, gradients = loss(params, VECTOR, remat="none")
-    for remat in ("dots", "block"):
+    for remat in ("narrow", "block"):
         again, gradients_again = loss(params, VECTOR, remat=remat)
         close(again, value, 1e-6)
         jax.tree.map(partial(close, tolerance=1e-5), gradients_again, gradients)
@@ -204,6 +209,73 @@ def test_continuations_side_by_side_are_continuations_one_at_a_time():
     for i in range(2):
         alone = read(params, tokens[:, 3 * i : 3 * i + 3], cache=cache)
         close(both.hidden[:, 3 * i : 3 * i + 3], alone.hidden)
+
+
+AT = jnp.asarray([[11, 2, 2], [0, 7, 10]])  # in any order, and twice
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "cached"),
+    [
+        *((name, "last", cached) for name, cached in [("llama", True), ("qwen2", False)]),
+        *(("gemma3", edit, edit == "early") for edit in ("early", "masked", "captured")),
+        ("gemma2", "none", False),
+    ],
+)
+def test_the_states_that_are_asked_for_are_those_of_the_whole_pass(name, edit, cached):
+    """Values, gradients and the cache, whether or not the last block can leave tokens out."""
+    cfg, params = FAMILIES[name], PARAMS[name]
+    last = cfg.layers - 1
+    capture = Capture((last,)) if edit == "captured" else None
+    segments = None if cached else jnp.asarray([[0] * 7 + [1] * 5, [1] * T])
+
+    @jax.jit
+    @partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    def run(params, vector, at):
+        steering = None if edit == "none" else steer(vector, 0 if edit == "early" else last)
+        if edit == "masked":
+            steering = steering.at(jnp.arange(T)[None] % 2 == jnp.arange(B)[:, None])
+        out = hidden_states(
+            params, TOKENS, cfg, steering, at=at, capture=capture,
+            segment_ids=segments, cache_slots=T if cached else None,
+        )  # fmt: skip
+        chosen = out.hidden
+        if at is None:
+            chosen = jnp.take_along_axis(chosen, AT[:, :, None], axis=1)
+        weights = jnp.cos(jnp.arange(chosen.size, dtype=jnp.float32)).reshape(chosen.shape)
+        return (chosen * weights).sum(), (chosen, out.cache, out.activations)
+
+    whole, cut = run(params, VECTOR, None), run(params, VECTOR, AT)
+    close_leaves(cut[0][1], whole[0][1])
+    for ours, theirs in zip(jax.tree.leaves(cut[1]), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4 * max(1, np.abs(theirs).max()))
+
+
+def test_tokens_after_a_cache_may_be_left_out_too():
+    cfg, params = FAMILIES["gemma3"], PARAMS["gemma3"]
+    head, tail = TOKENS[:, :5], TOKENS[:, 5:]
+    at = jnp.asarray([[6, 3], [0, 5]])
+
+    @jax.jit
+    def run(at):
+        cache = hidden_states(params, head, cfg, cache_slots=T).cache
+        return hidden_states(params, tail, cfg, cache=cache, at=at)
+
+    whole, cut = run(None), run(at)
+    close(cut.hidden, jnp.take_along_axis(whole.hidden, at[:, :, None], axis=1))
+    close_leaves(cut.cache, whole.cache)
+
+
+def test_the_last_block_works_only_for_the_tokens_that_are_asked_for():
+    """By the FLOPs of the compiled program."""
+    params, tokens = PARAMS["llama"], jnp.zeros((4, 64), jnp.int32)
+
+    def flops(at):
+        run = jax.jit(lambda at: hidden_states(params, tokens, LLAMA, at=at).hidden)
+        return run.lower(at).compile().cost_analysis()["flops"]
+
+    few = flops(jnp.zeros((4, 1), jnp.int32))
+    assert few < flops(jnp.zeros((4, 64), jnp.int32)) - 2 * 4 * 60 * 3 * LLAMA.dim * LLAMA.mlp_dim
 
 
 @pytest.mark.parametrize("layers", [(1,), (2, 0)])
