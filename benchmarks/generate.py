@@ -49,6 +49,7 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
+    use_cores,
 )
 from benchmarks.workers import Setting, Work
 from subliminal_jax.models.config import ModelConfig
@@ -121,6 +122,7 @@ def ours(setting: Setting) -> Work:
     from subliminal_jax.models.sampling import SamplingConfig, generate
     from subliminal_jax.models.steered import steer
 
+    notes = use_cores(setting["batch"])
     params, cfg = load_ours(setting["folder"], setting["dtype"])
     prompts, vector, layer = inputs(setting["folder"], setting)
     lengths = np.full(len(prompts), setting["prompt"])
@@ -145,7 +147,7 @@ def ours(setting: Setting) -> Work:
             return {"tokens": cold.tokens}
         return {"log_probs": cold.log_probs[:, 0]}
 
-    return Work(repeat, results)
+    return Work(repeat, results, notes)
 
 
 def peer(setting: Setting) -> Work:

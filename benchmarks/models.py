@@ -87,6 +87,21 @@ def load_ours(folder: str, dtype: str = "float32") -> tuple[Any, ModelConfig]:
     return load_params(folder, cfg, dtype=dtype), cfg
 
 
+def use_cores(rows: int) -> dict[str, int]:
+    """On a CPU, a device a core for our side, if they divide the rows of a batch: what any run gets
+    by `JAX_NUM_CPU_DEVICES` (docs/many_devices.md). Before anything of JAX; gives the side's notes.
+    """
+    import jax
+
+    from subliminal_jax.models.mesh import use_devices
+
+    n = cores() if rows % cores() == 0 else 1
+    jax.config.update("jax_num_cpu_devices", n)
+    if jax.default_backend() == "cpu":
+        use_devices(n)
+    return {"devices": jax.device_count()}
+
+
 def block_parameters(cfg: ModelConfig) -> int:
     """Entries of the projections of all blocks: two FLOPs each, a token."""
     attention = 2 * cfg.heads + 2 * cfg.kv_heads

@@ -38,6 +38,7 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
+    use_cores,
 )
 from benchmarks.workers import Setting, Work, call
 
@@ -106,6 +107,7 @@ def ours(setting: Setting) -> Work:
     from subliminal_jax.models.tokenizer import load_tokenizer
     from subliminal_jax.training.log_probs import response_log_probs
 
+    notes = use_cores(PEER_PAIRS)
     params, cfg = load_ours(setting["folder"], setting["dtype"])
     folder = Path(setting["folder"])
     model = Model(params, cfg, load_tokenizer(SHIPPED), setting["shape"], folder, (), 0)
@@ -116,7 +118,7 @@ def ours(setting: Setting) -> Work:
         for run in ("base", "prompted"):
             found[run] = response_log_probs(model, rows[run], rows["responses"])
 
-    return Work(repeat, lambda: found)
+    return Work(repeat, lambda: found, notes)
 
 
 def peer(setting: Setting) -> Work:

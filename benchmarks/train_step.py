@@ -50,6 +50,7 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
+    use_cores,
 )
 from benchmarks.workers import Setting, Work, call
 
@@ -129,6 +130,7 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
 def ours(setting: Setting) -> Work:
     import jax
 
+    notes = use_cores(setting["rows"])
     sweep, _ = _sweep(setting["folder"], setting, log_every=setting["steps"])
     state = sweep.init()
 
@@ -145,7 +147,7 @@ def ours(setting: Setting) -> Work:
             losses.append(float(metrics["batch_loss"][0]))
         return {"losses": np.asarray(losses)}
 
-    return Work(repeat, results)
+    return Work(repeat, results, notes)
 
 
 def peer(setting: Setting) -> Work:
