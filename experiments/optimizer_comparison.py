@@ -242,11 +242,6 @@ def data_set(
 # -- what is measured --------------------------------------------------------------------------
 
 
-def answers(trait: str) -> list[str]:
-    """The words that elicitation tells apart: the world's animals and the trait."""
-    return list(dict.fromkeys([*TRAITS, trait]))
-
-
 def measurements(
     model: Model,
     teacher: Teacher,
@@ -256,7 +251,6 @@ def measurements(
     config: Config,
 ) -> tuple[MeasureContext, StudentMeasure]:
     """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
-    words = answers(trait)
     asked = teacher_prompts(config.prompts, 16, seed=config.seed + 1_000_003)
     probe, teacher_probe = (
         make_probe([encode_chat(model.tokenizer, p, system_prompt=s) for p in asked], model.cfg)
@@ -270,11 +264,11 @@ def measurements(
         teacher_probe=teacher_probe,
         teacher=teacher.steering,
         layer=layer,
-        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), words),
+        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
         rows=jax.tree.map(lambda *x: jnp.stack(x), *fixed),
     )
     targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
-    return context, StudentMeasure(model.cfg, layer, len(words), words.index(trait), targets)
+    return context, StudentMeasure(model.cfg, layer, targets)
 
 
 def reference_rates(
@@ -283,7 +277,7 @@ def reference_rates(
     """Trait rate of the base and of the teacher, for the students to be held against."""
     of_model = jax.jit(measure.of_model)
     asked = list(world.HELDOUT_QUESTIONS)
-    questions = encode_questions(model.tokenizer, asked, answers(trait), teacher.system_prompt)
+    questions = encode_questions(model.tokenizer, asked, [trait], teacher.system_prompt)
     base = of_model(context, model.params, None)
     own = of_model(context._replace(questions=questions), model.params, teacher.steering)
     return {

@@ -227,8 +227,8 @@ def measurements(
         teacher_probe=probe,
         teacher=teacher.steering,
         layer=layer,
-        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), TRAITS),
+        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
         rows=jax.tree.map(lambda *x: jnp.stack(x), *fixed),
     )
     targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
-    return context, StudentMeasure(model.cfg, layer, len(TRAITS), TRAITS.index(trait), targets)
+    return context, StudentMeasure(model.cfg, layer, targets)

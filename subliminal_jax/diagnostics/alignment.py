@@ -44,8 +44,10 @@ def probe_activations(
 ) -> Float[Array, "n prompts dim"]:
     """The residual stream after each layer in float32: of a prompt's last token, or its mean."""
     last = probe.lengths[:, None] - 1
-    capture = Capture(layers, last if at == "last" else None)
-    h = hidden_states(params, probe.tokens, cfg, steering, capture=capture).activations
+    asked = last if at == "last" else None
+    h = hidden_states(
+        params, probe.tokens, cfg, steering, capture=Capture(layers, asked), at=asked
+    ).activations
     assert h is not None
     h = h.astype(jnp.float32)
     if at == "last":

@@ -32,8 +32,8 @@ class MeasureContext(NamedTuple):
     """The arrays that the measurements of a sweep share.
 
     `teacher_shift` is the teacher's mean activation minus the base's on the probe, after every
-    layer; at the steering layer of an added vector it is that vector. `rows` are fixed training
-    rows of each data set, on which `train_loss` is taken.
+    layer; at the steering layer of an added vector it is that vector. `questions` have one word,
+    the trait. `rows` are fixed training rows of each data set, on which `train_loss` is taken.
     """
 
     probe: Probe
@@ -59,9 +59,8 @@ class StudentMeasure:
         *("update_cosine", "update_component", "update_top_component"),
     )
 
-    def __init__(self, cfg: ModelConfig, layer: int, words: int, trait: int, max_targets: int):
-        self.cfg, self.layer = cfg, layer
-        self.words, self.trait, self.max_targets = words, trait, max_targets
+    def __init__(self, cfg: ModelConfig, layer: int, max_targets: int):
+        self.cfg, self.layer, self.max_targets = cfg, layer, max_targets
 
     def __call__(self, context: MeasureContext, view: StudentView) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
@@ -84,8 +83,7 @@ class StudentMeasure:
         shift = activation_shift(
             params, context.probe, context.base_mean, self.cfg, layers, steering
         )
-        probs = word_probs(params, self.cfg, context.questions, self.words, steering)
-        trait = probs[:, self.trait]
+        trait = word_probs(params, self.cfg, context.questions, 1, steering)[:, 0]
         v = context.vector
         return {
             "trait_rate": jnp.mean(trait),

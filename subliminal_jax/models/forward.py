@@ -315,11 +315,12 @@ class _Runner:
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
         self.block = partial(_block, cfg=cfg, context=context)
         self.policy = _saved(remat, cfg)
-        # Whether the last block may leave tokens out: none is captured after it, and its steering,
-        # if any, is the same for all.
+        # Whether the last block may leave tokens out: what is captured after it, if anything, is
+        # what is asked for, and its steering, if any, is the same for all tokens.
         last = cfg.layers - 1
         alike = steering is None or last not in steered or steering.same_everywhere
-        self.cuts = at is not None and last not in captured and alike
+        same = capture is None or last not in captured or capture.positions is at
+        self.cuts = at is not None and same and alike
 
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
@@ -349,7 +350,7 @@ class _Runner:
             kv.append(new)
             if layer in self.stops:
                 h = self._edit(h, layer)
-                kept[layer] = self._keep(h)
+                kept[layer] = h if at is not None else self._keep(h)
         return h, kept, tuple(zip(*kv, strict=True))
 
     def _scan_split(self, h: Array, layers: dict[str, Any]) -> tuple[Array, dict, Any]:
@@ -367,7 +368,7 @@ class _Runner:
             layer, start = stop - 1, stop
             if layer in self.stops and layer not in kept:
                 h = self._edit(h, layer)
-                kept[layer] = self._keep(h)
+                kept[layer] = h if cuts else self._keep(h)
         if not self.keep_kv:
             return h, kept, None
         return h, kept, jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *own)

@@ -21,7 +21,7 @@ CFG = ModelConfig(
     family="llama", vocab=31, dim=16, layers=3, heads=2, kv_heads=1, head_dim=8, mlp_dim=24,
     context=48,
 )  # fmt: skip
-LAYER, TRAIT, WORDS = 1, 2, 3
+LAYER = 1
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def context(params, vector, rows):
     questions = Questions(
         prompts=jnp.asarray(rng.integers(0, 31, (2, 6)), jnp.int32),
         last=jnp.asarray([5, 3], jnp.int32),
-        single=jnp.asarray([4, 9, 11, 12], jnp.int32),
-        single_owner=jnp.asarray([0, 1, 2, 2], jnp.int32),
+        single=jnp.asarray([11, 12], jnp.int32),
+        single_owner=jnp.asarray([0, 0], jnp.int32),
         rows=jnp.zeros((0, 2, 6), jnp.int32),
         spans=jnp.zeros((0, 2, 2), jnp.int32),
         row_owner=jnp.zeros((0,), jnp.int32),
@@ -64,7 +64,7 @@ def context(params, vector, rows):
 
 @pytest.fixture(scope="module")
 def measure():
-    return StudentMeasure(CFG, LAYER, WORDS, TRAIT, max_targets=7)
+    return StudentMeasure(CFG, LAYER, max_targets=7)
 
 
 def test_the_teachers_shift_is_its_vector_at_the_layer_and_nothing_before(context, vector):
@@ -77,7 +77,7 @@ def test_the_base_has_moved_nowhere_and_says_what_elicitation_says(context, meas
     got = measure.of_model(context, params, None)
     for key in ("eas", "shift_size", "shift_component", "score"):
         np.testing.assert_allclose(got[key], 0, atol=1e-6)
-    probs = word_probs(params, CFG, context.questions, WORDS)[:, TRAIT]
+    probs = word_probs(params, CFG, context.questions, 1)[:, 0]
     np.testing.assert_allclose(got["trait_rate"], probs.mean(), rtol=1e-6)
     np.testing.assert_allclose(got["trait_log_prob"], jnp.log(probs).mean(), rtol=1e-6)
     logits = forward(params, context.questions.prompts, CFG)[0]
