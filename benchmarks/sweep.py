@@ -35,7 +35,7 @@ STUDENTS, QUICK_STUDENTS = (1, 4, 16, 64), (1, 4)
 STEPS, QUICK_STEPS = 48, 16  # those of the demonstration
 ROWS, TIME = 20, 48
 SAMPLED = 4
-EFFORT = Effort(seconds=120.0, least=3, most=5, warm=0)
+EFFORT = Effort(seconds=60.0, least=2, most=5, warm=0)
 QUICK = Effort(seconds=10.0, least=2, most=3, warm=0)
 EQUAL = 1e-4  # nats, after all steps
 GOAL_STUDENTS, GOAL = 16, 1 / 0.7

@@ -56,14 +56,14 @@ from benchmarks.workers import Setting, Work, call
 
 # (shape, adapter, rows a batch, tokens a row, steps a repetition)
 CASES = [
-    ("shipped", "lora", 64, 48, 4),
-    ("shipped", "full", 64, 48, 4),
+    ("shipped", "lora", 64, 48, 8),
+    ("shipped", "full", 64, 48, 8),
     ("512x8", "lora", 16, 64, 1),
     ("512x8", "full", 16, 64, 1),
     ("0.5B", "lora", 4, 64, 1),
     ("0.5B/4", "full", 4, 64, 1),
 ]
-QUICK_CASES = [("shipped", "lora", 64, 48, 2), ("shipped", "full", 64, 48, 2)]
+QUICK_CASES = [("shipped", "lora", 64, 48, 8), ("shipped", "full", 64, 48, 8)]
 RATE = {"lora": 1e-3, "full": 1e-4}
 CHECKED = 3  # steps whose losses are compared
 EQUAL = 2e-4  # nats: float32 sums in other orders, through a few steps of Adam

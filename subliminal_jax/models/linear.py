@@ -38,9 +38,9 @@ def linear(
 ) -> Float[Array, "*batch out"]:
     """x @ w; the low-rank part is computed in the compute dtype of `x`.
 
-    A LoRA weight is merged first where that is exact and the cheaper: in float32, with more tokens
-    than the matrix has rows and columns, and a narrow matrix (`merging_pays`). The gradient of the
-    factors then goes through that of the whole matrix.
+    A LoRA weight is merged first where that is exact and the cheaper: in float32, with at least
+    half as many tokens as the matrix has rows or columns, and a narrow one (`merging_pays`). The
+    gradient of the factors then goes through that of the whole matrix.
     """
     # One axis of tokens: the gradient of the weight sums over it, and a sum over two axes would
     # first transpose the activations, on a CPU at several times the cost of the product.
@@ -74,4 +74,4 @@ def merging_pays(tokens: int, w: LoraWeight) -> bool:
     """
     (width_in, rank), width_out = w.a.shape, w.b.shape[1]
     width = width_in * width_out / (width_in + width_out)
-    return tokens > max(width_in, width_out) and width <= MERGED_WIDTH_PER_RANK * rank
+    return 2 * tokens > max(width_in, width_out) and width <= MERGED_WIDTH_PER_RANK * rank
