@@ -122,7 +122,7 @@ def ours(setting: Setting) -> Work:
     from subliminal_jax.models.sampling import SamplingConfig, generate
     from subliminal_jax.models.steered import steer
 
-    notes = use_cores(setting["batch"])
+    notes = use_cores(setting["folder"], setting["batch"])
     params, cfg = load_ours(setting["folder"], setting["dtype"])
     prompts, vector, layer = inputs(setting["folder"], setting)
     lengths = np.full(len(prompts), setting["prompt"])

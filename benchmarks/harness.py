@@ -39,7 +39,7 @@ class Effort:
     warm: int = 2
 
 
-FULL, QUICK = Effort(seconds=45.0), Effort(seconds=15.0, least=3, most=9)
+FULL, QUICK = Effort(seconds=30.0), Effort(seconds=15.0, least=3, most=9)
 
 
 class Side(NamedTuple):

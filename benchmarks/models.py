@@ -25,6 +25,8 @@ SHAPES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 
 
+# Up to this width a device a core pays; above it each would pack the same weights for its products.
+NARROW = 256
 SHIPPED = Path(subliminal_jax.__file__).parent / "models" / "shipped"
 
 
@@ -87,15 +89,15 @@ def load_ours(folder: str, dtype: str = "float32") -> tuple[Any, ModelConfig]:
     return load_params(folder, cfg, dtype=dtype), cfg
 
 
-def use_cores(rows: int) -> dict[str, int]:
-    """On a CPU, a device a core for our side, if they divide the rows of a batch: what any run gets
-    by `JAX_NUM_CPU_DEVICES` (docs/many_devices.md). Before anything of JAX; gives the side's notes.
-    """
+def use_cores(folder: str, rows: int) -> dict[str, int]:
+    """On a CPU, a device a core for our side: what any run gets by `JAX_NUM_CPU_DEVICES`
+    (docs/many_devices.md). One device for all where the cores do not divide the rows of a batch, or
+    the model is wide. Before anything of JAX; gives the side's notes."""
     import jax
 
     from subliminal_jax.models.mesh import use_devices
 
-    n = cores() if rows % cores() == 0 else 1
+    n = cores() if rows % cores() == 0 and config_of(folder).dim <= NARROW else 1
     jax.config.update("jax_num_cpu_devices", n)
     if jax.default_backend() == "cpu":
         use_devices(n)

@@ -107,7 +107,7 @@ def ours(setting: Setting) -> Work:
     from subliminal_jax.models.tokenizer import load_tokenizer
     from subliminal_jax.training.log_probs import response_log_probs
 
-    notes = use_cores(PEER_PAIRS)
+    notes = use_cores(setting["folder"], PEER_PAIRS)
     params, cfg = load_ours(setting["folder"], setting["dtype"])
     folder = Path(setting["folder"])
     model = Model(params, cfg, load_tokenizer(SHIPPED), setting["shape"], folder, (), 0)

@@ -130,7 +130,7 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
 def ours(setting: Setting) -> Work:
     import jax
 
-    notes = use_cores(setting["rows"])
+    notes = use_cores(setting["folder"], setting["rows"])
     sweep, _ = _sweep(setting["folder"], setting, log_every=setting["steps"])
     state = sweep.init()
 

@@ -27,7 +27,7 @@ from subliminal_jax.models.attention import (
     with_room,
 )
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.linear import linear
+from subliminal_jax.models.linear import LoraWeight, linear
 from subliminal_jax.models.mesh import spread
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
@@ -104,6 +104,7 @@ def hidden_states(
     cache_slots: int | None = None,
     at: Int[Array, "batch kept"] | None = None,
     remat: Remat = "none",
+    trained: bool = False,
 ) -> Output:
     """The pass up to the final norm; with `at`, `hidden` is that of these time indices only.
 
@@ -114,6 +115,8 @@ def hidden_states(
     `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
     padding, which later queries do not see. With `cache` and `segment_ids`, each segment sees what
     the cache held before and itself: many continuations of one prompt, side by side in its row.
+    `trained` says that a gradient with respect to whole weights will be asked for: blocks then read
+    slices of the stacks, where else they read each weight at its index in them.
     Raises InputError for a layer that does not exist.
     """
     B, T = tokens.shape
@@ -127,7 +130,9 @@ def hidden_states(
     h, positions, segment_ids = spread((h, positions, segment_ids), "batch")
     cache = None if cache is None else spread_cache(cache)
     context, new_positions = _context(cfg, positions, segment_ids, cache)
-    runner = _Runner(cfg, context, steering, capture, remat, at, keep_kv=cache_slots is not None)
+    runner = _Runner(
+        cfg, context, steering, capture, remat, at, trained, keep_kv=cache_slots is not None
+    )
     h, activations, kv = runner(h, params["layers"], cache)
     new_cache = None
     if cache is not None:
@@ -306,10 +311,11 @@ class _Runner:
         capture: Capture | None,
         remat: Remat,
         at: Int[Array, "batch kept"] | None,
+        trained: bool,
         keep_kv: bool,
     ):
         self.cfg, self.steering, self.capture, self.keep_kv = cfg, steering, capture, keep_kv
-        self.at = at
+        self.at, self.trained = at, trained
         steered = () if steering is None else steering.layers
         captured = () if capture is None else capture.layers
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
@@ -382,12 +388,12 @@ class _Runner:
             h, own = run(h, *x)
             return h, (own if self.keep_kv else None)
 
-        return jax.lax.scan(body, h, self._which(start, stop))
+        return jax.lax.scan(body, h, self._of(layers, start, stop))
 
     def _last(self, h: Array, layers: dict[str, Any]) -> tuple[Array, tuple[Array, Array] | None]:
         """The last layer, for the tokens that are asked for; as a scan of one layer gives it."""
-        layer, slides = jax.tree.map(lambda x: x[0], self._which(self.cfg.layers - 1, None))
-        h, own = self._layer(layers)(h, layer, slides, self.at)
+        last = self._of(layers, self.cfg.layers - 1, self.cfg.layers)
+        h, own = self._layer(layers)(h, *jax.tree.map(lambda x: x[0], last), self.at)
         return h, (jax.tree.map(lambda x: x[None], own) if self.keep_kv else None)
 
     def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
@@ -411,31 +417,51 @@ class _Runner:
             kept = None if self.capture is None else self._keep(h)
             return h, (kept, own if self.keep_kv else None)
 
-        h, (kept, own) = jax.lax.scan(body, h, (self._which(0, L), vectors, target))
+        h, (kept, own) = jax.lax.scan(body, h, (self._of(layers, 0, L), vectors, target))
         return h, kept, own
 
     def _layer(self, layers: dict[str, Any]) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
         """A function (residual stream, layer, whether it slides, time indices that are wanted of it
-        or None) that runs one layer of the stack.
-
-        It reads the layer's weights at its index: a scan over a slice of the stack would first
-        copy that slice, so that every pass held the weights twice.
-        """
+        or None) that runs one layer of the stack; `layer` is of what `_of` gives."""
 
         def run(
-            h: Array, layer: Array, slides: Array | None, at: Array | None = None
+            h: Array, layer: Any, slides: Array | None, at: Array | None = None
         ) -> tuple[Array, tuple[Array, Array]]:
-            w = jax.tree.map(
-                lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False), layers
-            )
+            index, own = layer
+
+            def weight(stack: Any, slice_: Any) -> Any:
+                lora = isinstance(stack, LoraWeight)
+                if slice_ is not None and not lora:
+                    return slice_
+                whole = stack.base if lora else stack
+                read = jax.lax.dynamic_index_in_dim(whole, index, keepdims=False)
+                return LoraWeight(read, *slice_) if lora else read
+
+            w = {name: weight(stack, own[name]) for name, stack in layers.items()}
             return self.block(h, w, slides, None, at)
 
         return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
 
-    def _which(self, start: int, stop: int | None) -> tuple[Array, Array | None]:
-        """The index of each layer, and whether it slides."""
+    def _of(self, layers: dict[str, Any], start: int, stop: int) -> tuple[Any, Array | None]:
+        """What a scan over layers goes through: of each layer its index and the weights that may be
+        trained, and whether it slides.
+
+        By its index a pass reads a weight where it lies, while a slice of the stack is a copy. But
+        the gradient of what was read at an index is a stack of zeros around it, and L layers would
+        add up L of them: LoRA's factors, and whole weights that are trained, are sliced.
+        """
+
+        def own(stack: Any) -> Any:
+            if isinstance(stack, LoraWeight):
+                return stack.a, stack.b, stack.scale
+            return stack if self.trained else None
+
         flags = self.cfg.sliding[start:stop] if self.cfg.has_sliding_layers else None
-        which = jnp.arange(self.cfg.layers)[start:stop]
+        slices = {
+            name: jax.tree.map(lambda x: jax.lax.slice_in_dim(x, start, stop), own(stack))
+            for name, stack in layers.items()
+        }
+        which = jnp.arange(start, stop), slices
         return which, None if flags is None else jnp.asarray(flags)
 
     def _edit(self, h: Array, layer: int) -> Array:

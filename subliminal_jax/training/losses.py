@@ -64,6 +64,7 @@ def token_losses(
     teacher: tuple[Params, Steering | None, Batch | None] | None = None,
     max_targets: int | None = None,
     remat: Remat = "none",
+    trained: bool = False,
 ) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
     """The loss of each predicted token (nats) and its weight (0 where nothing is predicted).
 
@@ -71,13 +72,16 @@ def token_losses(
     teacher's next-token distribution, else the cross-entropy. `max_targets` (no fewer than any row
     predicts) restricts the unembedding to the predicted tokens, in their order; it is needed where
     the teacher has rows of its own, whose predicted tokens are matched with the student's in order.
-    Raises ValueError where it is needed and missing.
+    `remat` and `trained` (of `params`) are as in `hidden_states`. Raises ValueError where
+    `max_targets` is needed and missing.
     """
     own_rows = teacher is not None and teacher[2] is not None
     if own_rows and max_targets is None:
         raise ValueError("a teacher with rows of its own needs max_targets")
 
-    def predicting(p: Params, s: Steering | None, rows: Batch) -> tuple[Array, Array, Array]:
+    def predicting(
+        p: Params, s: Steering | None, rows: Batch, trained: bool = False
+    ) -> tuple[Array, Array, Array]:
         weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
         order = None
         if max_targets is not None and (own_rows or max_targets < weights.shape[1]):
@@ -88,11 +92,11 @@ def token_losses(
             p, rows.tokens[:, :-1], cfg, s,
             positions=rows.positions[:, :-1],
             segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
-            at=order, remat=remat,
+            at=order, remat=remat, trained=trained,
         ).hidden  # fmt: skip
         return hidden, targets, weights
 
-    hidden, targets, weights = predicting(params, steering, batch)
+    hidden, targets, weights = predicting(params, steering, batch, trained)
     if teacher is None:
         return -next_token_log_probs(params, hidden, targets, cfg), weights
     teacher_params, teacher_steering, rows = teacher
@@ -158,13 +162,14 @@ def sequence_log_probs(
     *,
     max_targets: int | None = None,
     remat: Remat = "none",
+    trained: bool = False,
 ) -> Float[Array, " batch"]:
     """log P(completion | prompt) of each row: float32 sum over its predicted tokens, in nats.
 
     All predicted tokens count alike, whatever their weight in the loss.
     """
     losses, weights = token_losses(
-        params, batch, cfg, steering, max_targets=max_targets, remat=remat
+        params, batch, cfg, steering, max_targets=max_targets, remat=remat, trained=trained
     )
     return -jnp.sum(losses, axis=1, where=weights != 0)
 

@@ -14,7 +14,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.training.adapters import Adapter, Trainable, attach
+from subliminal_jax.training.adapters import Adapter, Full, Trainable, attach
 from subliminal_jax.training.arms import check_data
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
@@ -149,6 +149,10 @@ class Objective:
     remat: Remat = "none"
     accumulation: int = 1
 
+    @property
+    def _whole_weights(self) -> bool:
+        return isinstance(self.adapter, Full)
+
     def loss(
         self,
         source: Source,
@@ -224,7 +228,7 @@ class Objective:
         if source.reference is not None:
             found = log_ratios(
                 params, chosen(source.data), self.cfg, steering,
-                max_targets=self.max_targets, remat=self.remat,
+                max_targets=self.max_targets, remat=self.remat, trained=self._whole_weights,
             )  # fmt: skip
             beta, ratios = source.reference
             of_pairs = pair_losses(found - ratios[which, rows], beta)
@@ -245,5 +249,6 @@ class Objective:
             teacher=teacher,
             max_targets=self.max_targets,
             remat=self.remat,
+            trained=self._whole_weights,
         )
         return jnp.sum(losses * weights), jnp.sum(weights)

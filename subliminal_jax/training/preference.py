@@ -87,15 +87,17 @@ def log_ratios(
     *,
     max_targets: int | None = None,
     remat: Remat = "none",
+    trained: bool = False,
 ) -> Float[Array, " rows"]:
     """log P(chosen | prompt) - log P(rejected | prompt) of preference rows [rows, 2, time], nats.
 
-    One forward pass. `max_targets` is as in `token_losses`.
+    One forward pass. `max_targets`, `remat` and `trained` are as in `token_losses`.
     """
     side_by_side = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), rows)
     log_probs = sequence_log_probs(
-        params, side_by_side, cfg, steering, max_targets=max_targets, remat=remat
-    )
+        params, side_by_side, cfg, steering,
+        max_targets=max_targets, remat=remat, trained=trained,
+    )  # fmt: skip
     chosen, rejected = log_probs.reshape(-1, 2).T
     return chosen - rejected
 

@@ -120,6 +120,22 @@ def test_remat_changes_no_value_and_no_gradient():
         jax.tree.map(partial(close, tolerance=1e-5), gradients_again, gradients)
 
 
+def test_weights_that_are_trained_have_the_same_gradients():
+    """Read from slices or at their index; with a steered layer and a last block on its own."""
+
+    @partial(jax.jit, static_argnames="trained")
+    @jax.value_and_grad
+    def loss(params, trained):
+        out = hidden_states(params, TOKENS, GEMMA3, steer(VECTOR, 0), at=AT, trained=trained)
+        return jax.nn.log_softmax(unembed(params, out.hidden, GEMMA3))[..., 0].mean()
+
+    params = PARAMS["gemma3"]
+    value, gradients = loss(params, trained=False)
+    again, gradients_again = loss(params, trained=True)
+    close(again, value, 1e-6)
+    jax.tree.map(partial(close, tolerance=1e-5), gradients_again, gradients)
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])
 def test_packed_documents_do_not_see_each_other(name):
     cfg, params = FAMILIES[name], PARAMS[name]
