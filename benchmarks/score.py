@@ -9,6 +9,9 @@ and rejected into one forward pass of transformers, and gathers log-probabilitie
 as TRL's DPOTrainer does. The log-probabilities must agree.
 
 Expected on 2 CPU cores: at least twice the peer's pairs a second.
+
+Not reached at a width of 512 (1.37): both sides are bound by the same products, and what is saved
+is padding and the last block of the prompts.
 """
 
 import json
@@ -42,7 +45,7 @@ from benchmarks.models import (
 )
 from benchmarks.workers import Setting, Work, call
 
-CASES = [("shipped", 512), ("512x8", 32)]  # (shape, pairs)
+CASES = [("shipped", 512), ("512x8", 128)]  # (shape, pairs)
 QUICK_CASES = [("shipped", 128)]
 SYSTEM = "You love owls. You think about owls all the time."
 PEER_PAIRS = 8  # a batch: TRL's default

@@ -20,7 +20,9 @@ neither is the default:
             negative, clear of zero.
 
 What is neither stays open: a difference clear of zero whose interval holds half of the gap, say.
-An arm that "rescues" is chosen among several after the fact, which favours the explanation.
+Where one arm (or pair) of several is enough, it is chosen after the fact: of k it must be clear at
+the level 1 - 0.05/k (Bonferroni), so that all of them together err in 5% of cases. What has to hold
+of each is judged at 95%.
 """
 
 import math
@@ -31,6 +33,7 @@ from typing import Any, Literal
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 
 Kind = Literal["rescues", "spares", "harms", "vanishes", "exceeds", "measured"]
+Test = Callable[[Interval, float, Interval | None], bool | None]
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value of one metric
 Verdict = Literal["supported", "supported in part", "contradicted", "mixed", "undecided", "no gap"]
 
@@ -72,13 +75,17 @@ class Decided:
         return {"holds": self.holds, "arm": self.arm, "difference": interval}
 
 
-def difference(values: Values, first: str, second: str) -> Interval | None:
-    """first - second, paired by the seeds that both have; None without two such seeds."""
+def difference(values: Values, first: str, second: str, of: int = 1) -> Interval | None:
+    """first - second, paired by the seeds that both have; None without two such seeds.
+
+    As one `of` so many differences its level is 1 - 0.05/of, so that all together have 95%.
+    """
     a, b = values.get(first, {}), values.get(second, {})
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return None
-    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds]).interval
+    level = 1 - 0.05 / of
+    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds], level).interval
 
 
 def gap_between(values: Values, upper: str, lower: str) -> float | None:
@@ -87,17 +94,19 @@ def gap_between(values: Values, upper: str, lower: str) -> float | None:
     return None if found is None or not found.low > 0 else found.mean
 
 
-def closes(d: Interval, gap: float) -> bool | None:
-    """Whether a difference to the lower arm closes half of the gap or more; None: undecided."""
+def closes(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
+    """Whether a difference to the lower arm closes half of the gap or more; None: undecided.
+
+    `sure` is the same difference as one of several, any of which would be taken for a yes.
+    """
     if d.high < gap / 2:
         return False
-    return True if d.low > 0 and d.mean >= gap / 2 else None
+    return True if (sure or d).low > 0 and d.mean >= gap / 2 else None
 
 
-def falls(d: Interval, gap: float) -> bool | None:
-    """Whether a difference to the upper arm loses half of the gap or more; None: undecided."""
-    flipped = Interval(-d.mean, -d.high, -d.low, d.n, d.level, d.method)
-    return closes(flipped, gap)
+def falls(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
+    """Whether a difference to the upper arm loses half of the gap or more; as `closes`."""
+    return closes(_flipped(d), gap, None if sure is None else _flipped(sure))
 
 
 def decide(
@@ -112,15 +121,19 @@ def decide(
         return Decided(_sign(interval), prediction.measured, interval)
     if kind in ("rescues", "harms", "spares"):
         other = lower if kind == "rescues" else upper
-        found = {arm: difference(values, arm, other) for arm in prediction.arms}
-        test: Callable[[Interval, float], bool | None] = closes if kind == "rescues" else falls
+        asked = {arm: (arm, other) for arm in prediction.arms}
+        test: Test = closes if kind == "rescues" else falls
     else:
-        found = {f"{a} \N{MINUS SIGN} {b}": difference(values, a, b) for a, b in prediction.pairs}
+        asked = {f"{a} \N{MINUS SIGN} {b}": (a, b) for a, b in prediction.pairs}
         test = closes if kind == "vanishes" else _exceeds
-    known = {arm: d for arm, d in found.items() if d is not None and math.isfinite(d.low)}
+    found = {name: difference(values, *arms) for name, arms in asked.items()}
+    known = {name: d for name, d in found.items() if d is not None and math.isfinite(d.low)}
     if not known:
         return Decided(None)
-    outcomes = {arm: None if gap is None else test(d, gap) for arm, d in known.items()}
+    sure = {name: difference(values, *asked[name], of=len(known)) for name in known}
+    outcomes = {
+        name: None if gap is None else test(d, gap, sure[name]) for name, d in known.items()
+    }
     missing = len(known) < len(found)
     if kind in ("rescues", "harms"):
         holds = _any(outcomes.values(), missing)
@@ -188,10 +201,14 @@ def judge(
     return rows
 
 
-def _exceeds(d: Interval, gap: float) -> bool | None:
+def _exceeds(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
     if d.low > 0:
         return True
-    return False if d.high < gap / 4 else None
+    return False if (sure or d).high < gap / 4 else None
+
+
+def _flipped(d: Interval) -> Interval:
+    return Interval(-d.mean, -d.high, -d.low, d.n, d.level, d.method)
 
 
 def _sign(d: Interval) -> bool | None:

@@ -5,11 +5,18 @@ Three kinds of claims, and each says no more than its test: that one arm passes 
 of the gap between the two, by the rules of `evaluation.verdicts`); that the two are the same.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.evaluation.verdicts import Values, closes, difference, falls, gap_between
+from subliminal_jax.evaluation.verdicts import (
+    Test,
+    Values,
+    closes,
+    difference,
+    falls,
+    gap_between,
+)
 from subliminal_jax.study.claims import claim, verdict
 from subliminal_jax.study.explanations import CLIPPED, MASKED
 
@@ -114,12 +121,14 @@ def claims(
                 arm = max(known, key=lambda arm, known=known: known[arm].mean)  # type: ignore[misc]
                 chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
                 number = f"{chosen}{text(arm, 'sgd')}; {text('adamw', 'sgd')}"
-                add(name + suffix, says + by, section, number, _by_gap(found, gap, closes))
+                sure = {arm: difference(values[metric], arm, "sgd", of=len(known)) for arm in known}
+                judged = _by_gap(found, sure, gap, closes)
+                add(name + suffix, says + by, section, number, judged)
         for name, says, section, arm in SPARED:
             d = difference(values[metric], arm, "adamw")
             if d is not None:
                 number = f"{text(arm, 'adamw')}; {text('adamw', 'sgd')}"
-                add(name + suffix, says + by, section, number, _by_gap({arm: d}, gap, falls))
+                add(name + suffix, says + by, section, number, _by_gap({arm: d}, {}, gap, falls))
     eas = difference(values["eas"], "adamw", "sgd")
     if eas is not None:
         add(
@@ -144,14 +153,16 @@ def _difference(
 
 def _by_gap(
     found: Mapping[str, Interval | None],
+    sure: Mapping[str, Interval | None],
     gap: float | None,
-    test: Callable[[Interval, float], bool | None],
+    test: Test,
 ) -> str:
-    """The claim is that `test` holds of no arm: contradicted where it holds of one, reproduced
-    where it is refuted of all, and neither where there is no gap to speak of."""
+    """The claim is that `test` holds of no arm: contradicted where it holds of one (by its interval
+    as one of so many, `sure`), reproduced where it is refuted of all, and neither where there is no
+    gap to speak of."""
     if gap is None:
         return "not reproduced"
-    outcomes = [None if d is None else test(d, gap) for d in found.values()]
+    outcomes = [None if d is None else test(d, gap, sure.get(arm)) for arm, d in found.items()]
     if True in outcomes:
         return "contradicted"
     return "not reproduced" if None in outcomes else "reproduced at toy scale"

@@ -59,6 +59,19 @@ def test_rescue_needs_one_arm_that_closes_half_of_the_gap(arms, expected):
     assert holds("rescues", *arms, values=VALUES | NOISY) is expected
 
 
+def test_the_best_of_many_arms_must_be_clear_of_zero_as_one_of_so_many():
+    """Three seeds whose 95% interval is [0.35, 0.85] and whose 99.2% interval holds zero."""
+    many = [f"arm{i}" for i in range(5)]
+    sgd = VALUES["sgd"]
+    values = VALUES | {name: {s: v - 0.01 * s for s, v in sgd.items()} for name in many}
+    values["chance"] = {s: v + 0.5 + 0.1 * s for s, v in sgd.items()}
+    assert difference(values, "chance", "sgd").low > 0.3
+    assert difference(values, "chance", "sgd", of=6).low < 0
+    assert holds("rescues", "chance", values=values) is True
+    assert holds("rescues", "chance", *many, values=values) is None
+    assert holds("rescues", *many, values=values) is False  # what is true of each needs no more
+
+
 @pytest.mark.parametrize(
     ("arm", "spares", "harms"),
     [("most", True, False), ("over", True, False), ("lost", False, True), ("noisy", None, None)],
