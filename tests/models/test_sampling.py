@@ -15,7 +15,7 @@ from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.linear import LoraWeight
-from subliminal_jax.models.sampling import Samples, SamplingConfig, _generate, generate
+from subliminal_jax.models.sampling import Samples, SamplingConfig, _bucket, _generate, generate
 from subliminal_jax.models.steered import Steering, no_steering, steer, unit
 from tests.models import families
 from tests.models.families import noisy_params
@@ -210,9 +210,17 @@ def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_
         sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1))
         sample(SHORT * 2, 2, replace(sampling, temperature=0.3), no_steering(LLAMA.dim, 1))
     assert compiled.of("_generate") == 1
-    with count_compilations() as compiled:
-        sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
-    assert compiled.of("_generate") == 1
+    for longest in (24, 32):  # the next two buckets, and what was compiled before
+        with count_compilations() as compiled:
+            sample([p for p in PROMPTS if len(p) <= longest], 0, sampling, steer(VECTOR, 1))
+        assert compiled.of("_generate") == 1
+
+
+@pytest.mark.parametrize("length", [1, 16, 17, 24, 25, 32, 33, 48, 49, 64, 65, 96, 97, 1000])
+def test_buckets_are_few_and_waste_at_most_a_third(length):
+    slots = _bucket(length)
+    assert slots >= length and (slots == 16 or length > 2 * slots / 3)
+    assert slots in {16, *(2**k for k in range(4, 12)), *(3 * 2**k for k in range(3, 12))}
 
 
 def test_progress_counts_every_request_once():
