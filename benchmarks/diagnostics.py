@@ -24,11 +24,11 @@ training steps (57 and 31 CPU ms on one core): the gradient of the steering scor
 ms, the train loss on 32 rows 14, the anatomy of gradient and update 8 (two sorts), the shift 6, the
 trait rate 4. So it is some 25% of 8 steps and 12% of 16; of 8 steps of 64 rows of 48 tokens it is
 7%. These are passes over 1,700 tokens where a step has 540, each as fast as the training's own.
-What was mended: the trait rate
-took 171 ms when every spelling of several tokens was a row, and 19 when all animals were asked for;
-activations at the prompts' last tokens need the last block there only; and the step itself became a
-third faster, which makes the same measurement a larger share. What is left is in measuring less, on
-fewer rows or prompts. Of single components, torch without a loop takes twice our time: both are
+What was mended: the trait rate took 171 ms when every spelling of several tokens was a row, and 19
+when all animals were asked for; activations at the prompts' last tokens need the last block there
+only; and the step itself became a third faster, which makes the same measurement a larger share.
+What is left is in measuring less, on fewer rows or prompts.
+Of single components, torch without a loop takes twice our time: both are
 bound by the products, of which a derivative along one direction needs two thirds of what a backward
 pass does.
 """

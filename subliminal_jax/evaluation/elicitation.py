@@ -134,7 +134,9 @@ def word_probs(
     """
     R, Q, room = questions.rows.shape
     after = room - questions.prompts.shape[1] - 1  # tokens of a longer spelling that are read
-    cached = R > 0 and (steering is None or (isinstance(steering, Steering) and _plain(steering)))
+    # An edit of every token alike need not know a token's place in a row.
+    alike = steering is None or (isinstance(steering, Steering) and steering.same_everywhere)
+    cached = R > 0 and alike
     own = _steering_at(steering, questions.prompts)
     t = jnp.arange(questions.prompts.shape[1], dtype=jnp.int32)[None]
     out = hidden_states(
@@ -158,11 +160,6 @@ def word_probs(
         )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
     return whole(probs)
-
-
-def _plain(steering: Steering) -> bool:
-    """Whether it edits every token alike, so that a token need not know its place in a row."""
-    return steering.mask is None and steering.target is None and steering.vectors.ndim == 2
 
 
 def _branch_log_probs(

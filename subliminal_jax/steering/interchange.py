@@ -108,8 +108,7 @@ def directions_of(steering: Steering) -> dict[int, np.ndarray]:
 
     Raises InputError for an edit that is no addition of one vector a layer at all positions.
     """
-    plain = steering.operation == "add" and steering.mask is None and steering.scale.ndim == 0
-    if not plain or steering.vectors.ndim != 2:
+    if steering.operation != "add" or not steering.same_everywhere:
         raise InputError(
             f"an edit {steering.operation!r} with vectors of shape {steering.vectors.shape}: other "
             "libraries add one vector a layer at all positions"
