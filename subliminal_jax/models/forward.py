@@ -34,6 +34,7 @@ from subliminal_jax.models.steered import Steering, edit
 from subliminal_jax.models.tokenwise import embedded, plus_bias, rms_norm
 
 Remat = Literal["none", "narrow", "block"]
+FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
 
 
@@ -388,7 +389,18 @@ class _Runner:
             h, own = run(h, *x)
             return h, (own if self.keep_kv else None)
 
-        return jax.lax.scan(body, h, self._of(layers, start, stop))
+        return jax.lax.scan(
+            body, h, self._of(layers, start, stop), unroll=self._unrolls(layers, stop - start)
+        )
+
+    def _unrolls(self, layers: dict[str, Any], count: int) -> bool:
+        """Whether a scan over so many layers is written out, layer by layer.
+
+        A loop writes what it keeps of each layer for the backward pass into stacks. But weights
+        that are read as they are, unlike those that are merged or trained, would be copied.
+        """
+        lora = any(isinstance(stack, LoraWeight) for stack in layers.values())
+        return count <= FEW_LAYERS and (self.trained or lora)
 
     def _last(self, h: Array, layers: dict[str, Any]) -> tuple[Array, tuple[Array, Array] | None]:
         """The last layer, for the tokens that are asked for; as a scan of one layer gives it."""

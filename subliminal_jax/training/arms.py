@@ -120,16 +120,25 @@ def group_arms(arms: tuple[Arm, ...], adapter: Adapter) -> tuple[Group, ...]:
 def row_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
 ) -> Int[np.ndarray, "arms steps batch"]:
-    """The row numbers that each arm sees at each step.
+    """The row numbers that each arm sees at each step, as `different_orders` has them."""
+    orders, of_arm = different_orders(arms, rows, config)
+    return orders[of_arm]
 
-    The order is a chain of permutations of all rows (of the arm's own, where it has fewer) that
+
+def different_orders(
+    arms: tuple[Arm, ...], rows: int, config: TrainConfig
+) -> tuple[Int[np.ndarray, "orders steps batch"], Int[np.ndarray, " arms"]]:
+    """The orders in which arms see the rows, and which of them each arm follows.
+
+    An order is a chain of permutations of all rows (of the arm's own, where it has fewer) that
     depends on the seed and their number alone, so that arms of one seed see the same rows at the
     same steps, whatever their optimizer, rate and data set. Raises InputError for an arm that asks
     for more rows than there are.
     """
     need = config.steps * config.batch_size
-    orders = {}
-    for seed, own in {(arm.seed, arm.rows) for arm in arms}:
+    keys = list(dict.fromkeys((arm.seed, arm.rows) for arm in arms))
+    orders = []
+    for seed, own in keys:
         rng = np.random.default_rng([seed, 0x5EED])
         chosen = np.arange(rows)
         if own is not None and own > rows:
@@ -137,8 +146,9 @@ def row_orders(
         if own is not None:
             chosen = np.random.default_rng([seed, 0xDA7A]).permutation(rows)[:own]
         chain = [rng.permutation(chosen) for _ in range(-(-need // len(chosen)))]
-        orders[seed, own] = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
-    return np.stack([orders[arm.seed, arm.rows] for arm in arms]).astype(np.int32)
+        order = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
+        orders.append(order.astype(np.int32))
+    return np.stack(orders), np.array([keys.index((arm.seed, arm.rows)) for arm in arms])
 
 
 def check_arms(arms: tuple[Arm, ...], names: Sequence[str], config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat, hidden_states, unembed
@@ -63,6 +63,8 @@ def token_losses(
     *,
     teacher: tuple[Params, Steering | None, Batch | None] | None = None,
     max_targets: int | None = None,
+    total_targets: int | None = None,
+    groups: int = 1,
     remat: Remat = "none",
     trained: bool = False,
 ) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
@@ -72,6 +74,10 @@ def token_losses(
     teacher's next-token distribution, else the cross-entropy. `max_targets` (no fewer than any row
     predicts) restricts the unembedding to the predicted tokens, in their order; it is needed where
     the teacher has rows of its own, whose predicted tokens are matched with the student's in order.
+    `total_targets` (no fewer than the rows of any of `groups` equal parts of the batch predict
+    together) restricts it further: the losses are then those of the predicted tokens of a part's
+    rows, one after the other, [groups, total_targets]. Parts that lie on different devices stay
+    there.
     `remat` and `trained` (of `params`) are as in `hidden_states`. Raises ValueError where
     `max_targets` is needed and missing.
     """
@@ -97,14 +103,29 @@ def token_losses(
         return hidden, targets, weights
 
     hidden, targets, weights = predicting(params, steering, batch, trained)
+    together = None
+    if total_targets is not None and groups * total_targets < weights.size:
+        parts = weights.reshape(groups, -1)
+        together = jnp.argsort(parts == 0, axis=1, stable=True)[:, :total_targets]
+        hidden, targets, weights = (_joined(x, together) for x in (hidden, targets, weights))
     if teacher is None:
         return -next_token_log_probs(params, hidden, targets, cfg), weights
     teacher_params, teacher_steering, rows = teacher
     teacher_hidden, _, _ = predicting(
         teacher_params, teacher_steering, batch if rows is None else rows
     )
+    if together is not None:
+        teacher_hidden = _joined(teacher_hidden, together)
     teacher_hidden = jax.lax.stop_gradient(teacher_hidden)
     return divergence_from_teacher(params, hidden, teacher_params, teacher_hidden, cfg), weights
+
+
+def _joined(
+    x: Shaped[Array, "batch time *rest"], chosen: Int[Array, "groups kept"]
+) -> Shaped[Array, "groups kept *rest"]:
+    """Some entries of each group of rows, counted through the group."""
+    parts = x.reshape(chosen.shape[0], -1, *x.shape[2:])
+    return jnp.take_along_axis(parts, chosen.reshape(*chosen.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 def mean_loss(losses: Float[Array, "*b t"], weights: Float[Array, "*b t"]) -> Float[Array, ""]:

@@ -18,6 +18,7 @@ from subliminal_jax.training.adapters import Adapter, Full, Trainable, attach
 from subliminal_jax.training.arms import check_data
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
+from subliminal_jax.training.layout import Layout, laid_out
 from subliminal_jax.training.losses import heldout_loss, per_token, token_losses
 from subliminal_jax.training.preference import (
     Preference,
@@ -57,6 +58,16 @@ class Source(NamedTuple):
     teacher: Teacher | None
     guard: Guard = NO_GUARD
     reference: Reference | None = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the rows of a batch may lie side by side: where nothing else has their shape."""
+        if self.reference is not None:
+            return False
+        if self.teacher is None:
+            return True
+        steerings, rows = self.teacher
+        return rows is None and steerings.mask is None and steerings.target is None
 
 
 def checked_source(
@@ -145,7 +156,6 @@ class Objective:
 
     cfg: ModelConfig
     adapter: Adapter
-    max_targets: int
     remat: Remat = "none"
     accumulation: int = 1
 
@@ -160,10 +170,17 @@ class Objective:
         scale: Float[Array, ""],
         which: Int[Array, ""],
         rows: Int[Array, " batch"],
+        layout: Layout,
     ) -> Float[Array, ""]:
-        """The loss of a student on `rows` of data set `which`; `scale` is LoRA's alpha/rank."""
-        total, weight = self._total(trainable, source, scale, which, rows)
-        return per_token(total, weight)
+        """The loss of a student on `rows` of data set `which`, which lie as `layout` says; `scale`
+        is LoRA's alpha/rank."""
+        if self.accumulation == 1:
+            return per_token(*self._total(trainable, source, scale, which, rows, layout))
+        found = jax.lax.map(
+            lambda part: self._total(trainable, source, scale, which, *part),
+            self._parts(rows, layout),
+        )
+        return per_token(*jax.tree.map(jnp.sum, found))
 
     def loss_and_gradient(
         self,
@@ -172,19 +189,20 @@ class Objective:
         scale: Float[Array, ""],
         which: Int[Array, ""],
         rows: Int[Array, " batch"],
+        layout: Layout,
     ) -> tuple[Float[Array, ""], Trainable]:
         """`loss` and its gradient, in `accumulation` equal parts that add up to the same."""
         gradient_of = jax.value_and_grad(self._total, has_aux=True)
         if self.accumulation == 1:
-            (total, weight), grads = gradient_of(trainable, source, scale, which, rows)
+            (total, weight), grads = gradient_of(trainable, source, scale, which, rows, layout)
         else:
             zero = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable)
 
-            def add(so_far: Any, part: Array) -> tuple[Any, None]:
-                more = gradient_of(trainable, source, scale, which, part)
+            def add(so_far: Any, part: tuple[Array, Layout]) -> tuple[Any, None]:
+                more = gradient_of(trainable, source, scale, which, *part)
                 return jax.tree.map(jnp.add, so_far, more), None
 
-            parts = rows.reshape(self.accumulation, -1)
+            parts = self._parts(rows, layout)
             ((total, weight), grads), _ = jax.lax.scan(add, zero, parts)
         share = per_token(jnp.ones(()), weight)
         return total * share, jax.tree.map(lambda g: g * share, grads)
@@ -214,8 +232,18 @@ class Objective:
             rows_at_once=rows_at_once, max_targets=max_targets,
         )  # fmt: skip
 
+    def _parts(self, rows: Array, layout: Layout) -> tuple[Array, Layout]:
+        """Equal parts of a batch, on a leading axis."""
+        return rows.reshape(self.accumulation, -1), layout.parts(self.accumulation)
+
     def _total(
-        self, trainable: Trainable, source: Source, scale: Array, which: Array, rows: Array
+        self,
+        trainable: Trainable,
+        source: Source,
+        scale: Array,
+        which: Array,
+        rows: Array,
+        layout: Layout,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(summed loss, number of predicted tokens), both weighted with the loss mask; of DPO
         (summed loss, number of pairs)."""
@@ -228,7 +256,7 @@ class Objective:
         if source.reference is not None:
             found = log_ratios(
                 params, chosen(source.data), self.cfg, steering,
-                max_targets=self.max_targets, remat=self.remat, trained=self._whole_weights,
+                max_targets=layout.max_targets, remat=self.remat, trained=self._whole_weights,
             )  # fmt: skip
             beta, ratios = source.reference
             of_pairs = pair_losses(found - ratios[which, rows], beta)
@@ -243,11 +271,13 @@ class Objective:
             )
         losses, weights = token_losses(
             params,
-            chosen(source.data),
+            laid_out(chosen(source.data), layout),
             self.cfg,
             steering,
             teacher=teacher,
-            max_targets=self.max_targets,
+            max_targets=layout.max_targets,
+            total_targets=layout.total_targets,
+            groups=layout.groups,
             remat=self.remat,
             trained=self._whole_weights,
         )

@@ -38,6 +38,11 @@ def check_rows(students: int, rows: int) -> None:
         )
 
 
+def row_groups(students: int) -> int:
+    """Into how many groups, each on places of its own, the rows of a pass are spread."""
+    return 1 if by_student(students) else places(DATA)
+
+
 def map_students(
     f: Callable[[Any, Any], Any], shared: Any, xs: Any, at_once: int | None = None
 ) -> Any:

@@ -38,11 +38,12 @@ from subliminal_jax.training.arms import (
     Group,
     TrainConfig,
     check_arms,
+    different_orders,
     group_arms,
-    row_orders,
 )
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
+from subliminal_jax.training.layout import Layout, plan_layout
 from subliminal_jax.training.objective import Objective, Source, Teacher, checked_source
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from subliminal_jax.training.preference import Preference
@@ -53,6 +54,7 @@ class Inputs(NamedTuple):
 
     source: Source
     orders: Int[Array, "students steps batch"]
+    layout: Layout
     rates: Float[Array, " students"]
     sets: Int[Array, " students"]
     seeds: UInt[Array, " students"]
@@ -66,6 +68,7 @@ class _Student(NamedTuple):
     scale: Float[Array, "*n"]
     which: Int[Array, "*n"]
     rows: Int[Array, "*n batch"]
+    layout: Layout
 
 
 class State(NamedTuple):
@@ -112,6 +115,8 @@ class Sweep:
       preference: with it the objective is DPO; with neither, cross-entropy.
       guard: what the students are kept from taking up; evaluation and measure are without it.
 
+    `padding_share` is the share of the token slots of training that hold no token.
+
     Raises InputError for an unknown data name, a batch larger than the data, data, a teacher or a
     preference that do not fit (`checked_source`), or a guard that does not fit the data sets or an
     optimizer.
@@ -142,9 +147,7 @@ class Sweep:
         check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
-        self.objective = Objective(
-            cfg, self._adapter, max_targets(source.data), config.remat, config.accumulation
-        )
+        self.objective = Objective(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
         self._inputs = self._make_inputs(source, context)
@@ -165,7 +168,8 @@ class Sweep:
         shapes = [[(g.spec, g.rank, len(g.members)) for g in s.groups] for s in (self, other)]
         if shapes[0] != shapes[1]:
             raise InputError("with_arms needs the same optimizers and ranks, as often and in order")
-        other._inputs = other._make_inputs(self._inputs.source, self._inputs.context)
+        given = self._inputs
+        other._inputs = other._make_inputs(given.source, given.context, given.layout)
         return other
 
     # -- the three programs ------------------------------------------------------------------
@@ -224,16 +228,25 @@ class Sweep:
 
     # -- inside the programs -----------------------------------------------------------------
 
-    def _make_inputs(self, source: Source, context: Any) -> Inputs:
-        """The arrays of the arms, in the order of the groups."""
+    def _make_inputs(self, source: Source, context: Any, at_least: Layout | None = None) -> Inputs:
+        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout whose
+        programs are to serve."""
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
         arms = tuple(self.arms[i] for i in members)
+        orders, of_arm = different_orders(arms, source.data.tokens.shape[1], self.config)
+        sets = np.array([self.names.index(arm.data) for arm in arms])
+        layout, self.padding_share = plan_layout(
+            source.data, orders, of_arm, sets, self.cfg,
+            parts=self.config.accumulation, pack=source.packs,
+            groups=placement.row_groups(len(arms)), at_least=at_least,
+        )  # fmt: skip
         return Inputs(
             source=source,
-            orders=jnp.asarray(row_orders(arms, source.data.tokens.shape[1], self.config)),
+            orders=jnp.asarray(orders[of_arm]),
+            layout=layout,
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
-            sets=jnp.asarray([self.names.index(arm.data) for arm in arms], jnp.int32),
+            sets=jnp.asarray(sets, jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
             context=context,
         )
@@ -310,7 +323,10 @@ class Sweep:
 
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)
-        students = _Student(inputs.rates, self._scales, inputs.sets, inputs.orders[:, state.step])
+        students = _Student(
+            inputs.rates, self._scales, inputs.sets,
+            inputs.orders[:, state.step], inputs.layout.at(state.step),
+        )  # fmt: skip
 
         def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
             trainable, student = x

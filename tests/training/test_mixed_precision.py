@@ -12,7 +12,8 @@ from subliminal_jax.models.spec import init_params
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import next_token_log_probs, sequence_log_probs
+from subliminal_jax.training.layout import Layout
+from subliminal_jax.training.losses import next_token_log_probs, sequence_log_probs, token_losses
 from subliminal_jax.training.objective import Objective, Source
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
@@ -41,10 +42,10 @@ def gradient(params, adapter, batch, trainable=None):
     if trainable is None:
         trainable = init_trainable(jax.random.key(1), params, CFG, adapter)
     source = Source(params, jax.tree.map(lambda x: x[None], batch), None)
-    objective = Objective(CFG, adapter, max_targets=batch.tokens.shape[1] - 1)
-    at = jnp.arange(batch.tokens.shape[0])
-    return jax.jit(objective.loss_and_gradient)(
-        source, trainable, jnp.asarray(2.0), jnp.asarray(0), at
+    n, time = batch.tokens.shape
+    at, layout = jnp.arange(n), Layout(None, None, n, time, time - 1, n * (time - 1))
+    return jax.jit(Objective(CFG, adapter).loss_and_gradient)(
+        source, trainable, jnp.asarray(2.0), jnp.asarray(0), at, layout
     )
 
 
@@ -92,7 +93,8 @@ def test_log_probabilities_are_summed_in_float32():
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     whole = jax.jit(sequence_log_probs, static_argnums=2)(BASE, batch, CFG)
     assert whole.dtype == jnp.float32
-    np.testing.assert_allclose(whole, np.asarray(found, np.float64).sum(axis=1), rtol=1e-5)
+    losses, _ = jax.jit(token_losses, static_argnums=2)(BASE, batch, CFG)
+    np.testing.assert_allclose(whole, -np.asarray(losses, np.float64).sum(axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: type(a).__name__)

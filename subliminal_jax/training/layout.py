@@ -1,0 +1,201 @@
+"""How the rows of a training batch lie in the arrays that a pass computes.
+
+All data sets of a sweep have the length of their longest row, which a single row may set. The rows
+of a batch are therefore put side by side into fewer rows where that saves work, each kept apart by
+its segment, and only predicted tokens are unembedded. The loss is the same: the same rows, the same
+tokens. Shapes are the same at all steps and for all students, so they are those that the fullest
+batch needs, which is known beforehand, since the order of the rows is.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
+
+WORTH = 0.9  # of the work; above that share of it, rows stay as they are
+WIDEST = 2.0  # packed rows have at most so many times the length of the longest row
+TRIED = 512  # batches of which the length of packed rows is chosen
+# Attention's small products run at about a fourth of the speed of those with weights.
+ATTENTION_COST = 4.0
+# Longer rows stay as they are where attention has kernels for rows of one segment.
+KERNEL_TIME = 256
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["row", "start"],
+    meta_fields=["rows", "time", "max_targets", "total_targets", "groups"],
+)
+@dataclass(frozen=True)
+class Layout:
+    """Where each row of a batch begins, and the shape that all batches have.
+
+    `row` and `start` are the packed row of each and the time index of its first token; None where
+    rows stay as they are. `rows` and `time` are of one pass (a part of a batch, where it goes
+    through in several); `max_targets` and `total_targets` are the most tokens that a row of them,
+    and one of the `groups` of rows of a pass, predict.
+    """
+
+    row: Int[Array, "*lead batch"] | None
+    start: Int[Array, "*lead batch"] | None
+    rows: int
+    time: int
+    max_targets: int
+    total_targets: int
+    groups: int = 1
+
+    def at(self, step: Int[Array, ""]) -> "Layout":
+        """That of one step, of leaves [students, steps, batch]."""
+        return jax.tree.map(lambda leaf: leaf[:, step], self)
+
+    def parts(self, n: int) -> "Layout":
+        """Of leaves [batch], with an axis of `n` parts in front."""
+        return jax.tree.map(lambda leaf: leaf.reshape(n, -1), self)
+
+
+class Planned(NamedTuple):
+    """A layout, and the share of the token slots of its passes that hold no token."""
+
+    layout: Layout
+    padding_share: float
+
+
+def laid_out(batch: Batch, layout: Layout) -> Batch:
+    """The rows of `batch` [rows, time] as `layout`, whose leaves are [rows], says."""
+    if layout.row is None or layout.start is None:
+        return batch
+    time = jnp.arange(batch.tokens.shape[1])[None]
+    slots = layout.rows * layout.time
+    slot = layout.time * layout.row[:, None] + layout.start[:, None] + time
+    slot = jnp.where(batch.positions >= 0, slot, slots)  # padding goes nowhere
+
+    def put(values: Array, empty: int) -> Array:
+        flat = jnp.full((slots,), empty, values.dtype)
+        return flat.at[slot].set(values, mode="drop").reshape(layout.rows, layout.time)
+
+    segments = jnp.broadcast_to(1 + jnp.arange(len(slot))[:, None], slot.shape)
+    # A row's first token is predicted from nothing; here another row may stand before it.
+    weights = batch.loss_mask * (time > 0)
+    return Batch(
+        tokens=put(batch.tokens, 0),
+        positions=put(batch.positions, -1),
+        loss_mask=put(weights, 0),
+        segment_ids=put(segments, 0),
+    )
+
+
+def plan_layout(
+    data: Batch,
+    orders: Int[np.ndarray, "orders steps batch"],
+    of_student: Int[np.ndarray, " students"],
+    sets: Int[np.ndarray, " students"],
+    cfg: ModelConfig,
+    *,
+    parts: int = 1,
+    pack: bool = True,
+    groups: int = 1,
+    at_least: Layout | None = None,
+) -> Planned:
+    """The layout of a sweep's batches, with leaves [students, steps, batch].
+
+    Args:
+      data: the rows of all data sets [datasets, rows, time], padded to the right; of a preference
+        [datasets, rows, 2, time], which stay as they are.
+      orders: the different orders in which rows are seen; `of_student` and `sets` say which of
+        them, and which data set, each student has. Shapes serve any order with any data set.
+      parts: in how many equal parts a batch goes through.
+      pack: False leaves the rows as they are.
+      groups: into how many groups of rows, on devices of their own, a pass is to divide.
+      at_least: an earlier layout, whose shapes are kept where they suffice.
+    """
+    each = data.tokens.shape[:2]
+    lengths = np.sum(np.asarray(data.positions) >= 0, axis=-1).reshape(*each, -1).sum(axis=-1)
+    counts = predicted_counts(data).reshape(*each, -1).sum(axis=-1)
+    n, steps, batch = orders.shape
+
+    def passes(of_rows: Int[np.ndarray, "datasets rows"]) -> Int[np.ndarray, "passes part"]:
+        return of_rows[:, orders].reshape(-1, batch // parts)
+
+    length, count = passes(lengths), passes(counts)
+    own = sets * n + of_student  # into (data set, order)
+    rows, time = batch // parts, data.tokens.shape[-1]
+    used, slots = length.mean() * rows, rows * data.tokens[0, 0].size
+    row = start = None
+    predicted, most = count, max_targets(data)
+    if pack and data.tokens.ndim == 3 and data.segment_ids is None:
+        packed_time = _packed_time(length, time, cfg, groups, at_least)
+        if packed_time is not None:
+            row, start = placed(length, packed_time)
+            rows, time = _rows(row, groups), packed_time
+            rows = rows if at_least is None else max(rows, at_least.rows)
+            predicted = np.zeros((len(row), rows), count.dtype)
+            np.add.at(predicted, (np.arange(len(row))[:, None], row), count)
+            most, slots = max(1, int(predicted.max())), rows * time
+    groups = groups if rows % groups == 0 else 1
+    total = max(1, int(predicted.reshape(len(predicted), groups, -1).sum(axis=2).max()))
+    if at_least is not None:
+        most, total = max(most, at_least.max_targets), max(total, at_least.total_targets)
+
+    def of_students(places: np.ndarray | None) -> Array | None:
+        if places is None:
+            return None
+        return jnp.asarray(places.reshape(-1, steps, batch)[own], jnp.int32)
+
+    layout = Layout(of_students(row), of_students(start), rows, time, most, total, groups)
+    return Planned(layout, 1.0 - float(used / slots))
+
+
+def placed(
+    lengths: Int[np.ndarray, "passes rows"], time: int
+) -> tuple[Int[np.ndarray, "passes rows"], Int[np.ndarray, "passes rows"]]:
+    """(packed row, time index of the first token) of rows of these lengths in rows of `time`
+    tokens: the longest first, each where the least room is left (best fit decreasing)."""
+    n, rows = lengths.shape
+    free = np.full((n, rows), time)
+    row, start = np.zeros((2, n, rows), np.int64)
+    each = np.arange(n)
+    for members in np.argsort(-lengths, axis=1, kind="stable").T:
+        length = lengths[each, members]
+        room = np.where(free >= length[:, None], free, time + 1)
+        best = room.argmin(axis=1)
+        row[each, members], start[each, members] = best, time - free[each, best]
+        free[each, best] -= length
+    return row, start
+
+
+def _rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:
+    """How many packed rows there are, rounded up to a multiple of `groups`."""
+    return -(-(int(row.max()) + 1) // groups) * groups
+
+
+def _packed_time(
+    lengths: Int[np.ndarray, "passes rows"],
+    longest: int,
+    cfg: ModelConfig,
+    groups: int,
+    at_least: Layout | None,
+) -> int | None:
+    """The length of packed rows that takes the least work; None where packing does not pay."""
+    if at_least is not None:
+        return None if at_least.row is None else at_least.time
+    if jax.default_backend() != "cpu" and longest > KERNEL_TIME:
+        return None
+    some = lengths[:: max(1, len(lengths) // TRIED)]
+    weights = cfg.dim * (2 * (cfg.heads + cfg.kv_heads) * cfg.head_dim + 3 * cfg.mlp_dim)
+    quadratic = ATTENTION_COST * 2 * cfg.heads * cfg.head_dim / weights
+
+    def work(rows: int, time: int) -> float:
+        return rows * time * (1.0 + quadratic * time)
+
+    step = max(1, longest // 8)
+    times = range(longest, int(WIDEST * longest) + 1, step)
+    found = {time: work(_rows(placed(some, time)[0], groups), time) for time in times}
+    best = min(found, key=lambda time: found[time])
+    return best if found[best] <= WORTH * work(lengths.shape[1], longest) else None
