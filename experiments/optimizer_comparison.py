@@ -168,6 +168,7 @@ def compare(
         "trait": trait,
         "vector_norm": float(jnp.linalg.norm(context.vector)),
         "data": {name: d.report for name, d in data.items()},
+        "padding_share": runner.padding_share,
         "clip": config.clip or None,
         "reference": reference_rates(model, teacher, trait, context, measure),
         "arms": arms,

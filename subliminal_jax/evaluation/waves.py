@@ -162,6 +162,11 @@ class WaveRunner:
             and row["train_loss"] is not None  # as the journal writes what is not finite
         ]
 
+    @property
+    def padding_share(self) -> float | None:
+        """The share of padding in what training computed, of the last wave; None before any."""
+        return None if self.sweep is None else self.sweep.padding_share
+
     def _sweep(self, arms: list[Arm]) -> Sweep:
         if self.sweep is not None:
             try:

@@ -243,4 +243,6 @@ def _data_text(results: Results) -> str:
             + (f" (dropped: {dropped})" if dropped else "")
             + f", at most {data['longest']} tokens."
         )
+    if results.get("padding_share") is not None:  # not in runs of earlier versions
+        parts.append(f"Padding was {results['padding_share']:.0%} of what training computed.")
     return "\n\n".join(parts)

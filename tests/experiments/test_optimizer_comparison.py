@@ -101,6 +101,7 @@ def test_loss_is_matched_and_the_anatomy_is_whole(results):
         assert 0 <= row["update_a_mass"] <= 1
     assert results["reference"]["base_trait_rate"] >= 0
     assert results["data"]["steered"]["kept"] >= 48
+    assert 0 < results["padding_share"] < 1
 
 
 def test_training_lowers_the_loss_and_the_curves_reach_the_last_step(out, results):
