@@ -76,7 +76,8 @@ from subliminal_jax.study.settings import (
 )
 from subliminal_jax.study.students import MEASURED_ROWS, Panel, Students, make_panel, of_model
 from subliminal_jax.training.arms import Arm
-from subliminal_jax.training.batch import Batch, stack_rows
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.guards import Guard
 from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -295,8 +296,9 @@ class Blocking:
 
     def panel_of(self, data: DataSets) -> Panel:
         """The run's panel, with the fixed rows of these data sets."""
-        fixed = stack_rows([part(data.train[name], 0, MEASURED_ROWS) for name in data.names])
-        return self.panel._replace(context=self.panel.context._replace(rows=fixed))
+        fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
+        rows = FixedRows.of(fixed, self.model.cfg)
+        return self.panel._replace(context=self.panel.context._replace(rows=rows))
 
     def row(
         self, case: Case, config: Config, row: dict[str, Any], trait: str, clean: float

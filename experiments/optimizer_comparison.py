@@ -71,6 +71,7 @@ from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import DataSettings, RunSettings, StudentSettings
 from subliminal_jax.training import objective
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 TRAITS = list(world.TRAITS)
@@ -266,10 +267,9 @@ def measurements(
         teacher=teacher.steering,
         layer=layer,
         questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
-        rows=jax.tree.map(lambda *x: jnp.stack(x), *fixed),
+        rows=FixedRows.of(fixed, model.cfg),
     )
-    targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
-    return context, StudentMeasure(model.cfg, layer, targets)
+    return context, StudentMeasure(model.cfg, layer)
 
 
 def reference_rates(

@@ -28,7 +28,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import (
@@ -57,6 +56,7 @@ from subliminal_jax.study.presets import FENG_STUDENTS, paper_preset
 from subliminal_jax.study.running import run_once
 from subliminal_jax.study.settings import DataSettings, RunSettings, check_cross_entropy
 from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.fixed_rows import FixedRows
 
 TRAITS = list(world.TRAITS)
 PROBE_PROMPTS, MEASURED_ROWS = 16, 32
@@ -228,7 +228,6 @@ def measurements(
         teacher=teacher.steering,
         layer=layer,
         questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
-        rows=jax.tree.map(lambda *x: jnp.stack(x), *fixed),
+        rows=FixedRows.of(fixed, model.cfg),
     )
-    targets = int(max(np.asarray(r.loss_mask).sum(axis=1).max() for r in fixed))
-    return context, StudentMeasure(model.cfg, layer, targets)
+    return context, StudentMeasure(model.cfg, layer)

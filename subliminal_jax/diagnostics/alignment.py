@@ -8,30 +8,66 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, hidden_states
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import DATA, places, whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import pad_prompts
 from subliminal_jax.steering.vectors import safe_norm
+from subliminal_jax.training.layout import fitted
 
 At = Literal["last", "mean"]
 
 
-class Probe(NamedTuple):
-    """The fixed prompts on which activations are compared, padded to the right."""
+class Packed(NamedTuple):
+    """How a probe's prompts lie side by side in rows.
 
-    tokens: Int[Array, "prompts time"]
+    `last` are the time indices of last tokens in each row, and `slot` says which of them, counted
+    through all rows, is each prompt's; a row of fewer prompts than others has further entries that
+    are none's.
+    """
+
+    positions: Int[Array, "rows time"]
+    segment_ids: Int[Array, "rows time"]
+    last: Int[Array, "rows most"]
+    slot: Int[Array, " prompts"]
+
+
+class Probe(NamedTuple):
+    """The fixed prompts on which activations are compared: a row each, padded to the right, or
+    packed."""
+
+    tokens: Int[Array, "rows time"]
     lengths: Int[Array, " prompts"]
+    packed: Packed | None = None
 
 
 def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
-    """Raises InputError for prompts as in `pad_prompts`."""
+    """The probe of these prompts, packed where that saves work.
+
+    Raises InputError for prompts as in `pad_prompts`.
+    """
     tokens, lengths = pad_prompts(prompts, cfg)
-    return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
+    found = fitted(lengths[None].astype(np.int64), tokens.shape[1], cfg, groups=places(DATA))
+    if found is None:
+        return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
+    (row,), (start,), rows, time = found
+    shape = (rows, time)
+    packed, segments = np.zeros((2, *shape), np.int32)
+    positions = np.full(shape, -1, np.int32)
+    last = np.zeros((rows, int(np.bincount(row).max())), np.int32)
+    slot, held = np.zeros(len(prompts), np.int32), np.zeros(rows, int)
+    for i, (r, s, n) in enumerate(zip(row, start, lengths, strict=True)):
+        own = r, slice(s, s + n)
+        packed[own], positions[own], segments[own] = tokens[i, :n], np.arange(n), i + 1
+        last[r, held[r]], slot[i] = s + n - 1, r * last.shape[1] + held[r]
+        held[r] += 1
+    places_in = Packed(*(jnp.asarray(x) for x in (positions, segments, last, slot)))
+    return Probe(jnp.asarray(packed), jnp.asarray(lengths), places_in)
 
 
 def probe_activations(
@@ -43,17 +79,27 @@ def probe_activations(
     at: At = "last",
 ) -> Float[Array, "n prompts dim"]:
     """The residual stream after each layer in float32: of a prompt's last token, or its mean."""
-    last = probe.lengths[:, None] - 1
+    packed = probe.packed
+    last = probe.lengths[:, None] - 1 if packed is None else packed.last
     asked = last if at == "last" else None
     h = hidden_states(
-        params, probe.tokens, cfg, steering, capture=Capture(layers, asked), at=asked
-    ).activations
+        params, probe.tokens, cfg, steering,
+        positions=None if packed is None else packed.positions,
+        segment_ids=None if packed is None else packed.segment_ids,
+        capture=Capture(layers, asked), at=asked,
+    ).activations  # fmt: skip
     assert h is not None
     h = h.astype(jnp.float32)
     if at == "last":
-        return whole(h[:, :, 0])
-    real = (jnp.arange(probe.tokens.shape[1])[None] <= last)[None, :, :, None]
-    return whole(jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None])
+        found = h.reshape(len(layers), -1, h.shape[-1])
+        return whole(found if packed is None else found[:, packed.slot])
+    if packed is None:
+        real = (jnp.arange(probe.tokens.shape[1])[None] <= last)[None, :, :, None]
+        return whole(jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None])
+    prompts = 1 + jnp.arange(len(probe.lengths))
+    own = (packed.segment_ids[None] == prompts[:, None, None]).astype(h.dtype)
+    total = jnp.einsum("prt,nrtd->npd", own, h, precision="highest")
+    return whole(total / probe.lengths[None, :, None])
 
 
 def mean_activation(

@@ -89,13 +89,13 @@ def anatomy(gradient: Tree, update: Tree, score: Tree) -> dict[str, Array]:
 
     Coordinates that are equal in size share their ranks: of those that straddle a cut each counts
     with the same fraction, so that in a sign update every 1% of coordinates holds 1%. The ranks are
-    exact, from one sort of each |x|, at any size.
+    exact at any size.
     """
     s = _flat(score)
     xs = {"gradient": -_flat(gradient), "update": _flat(update)}
     score_norm = jnp.linalg.norm(s)
     out = {"score_norm": score_norm}
-    ranked = {name: _Ranks.of(x) for name, x in xs.items()}
+    ranked = {name: _Ranks.of(x, sort=name == "gradient") for name, x in xs.items()}
     tenths = [i / 10 for i in range(11)]
     for name, x in xs.items():
         norm, total = jnp.linalg.norm(x), jnp.sum(s * x)
@@ -119,12 +119,26 @@ class _Ranks(NamedTuple):
     order as the floats do, and XLA sorts integers four times faster on CPUs."""
 
     bits: UInt32[Array, " coordinates"]
-    ascending: UInt32[Array, " coordinates"]
+    ascending: UInt32[Array, " coordinates"] | None  # None: not sorted
 
     @classmethod
-    def of(cls, x: Float[Array, " coordinates"]) -> "_Ranks":
+    def of(cls, x: Float[Array, " coordinates"], sort: bool) -> "_Ranks":
+        """A sort pays where more than some five ranks are asked for."""
         bits = jax.lax.bitcast_convert_type(jnp.abs(x), jnp.uint32)
-        return cls(bits, jnp.sort(bits))
+        return cls(bits, jnp.sort(bits) if sort else None)
+
+    def largest(self, ranks: Int[Array, " n"]) -> UInt32[Array, " n"]:
+        """The bits of the coordinates of these ranks, the largest having rank 1."""
+        if self.ascending is not None:
+            return self.ascending[self.bits.size - ranks]
+
+        def set_bit(i: Array, found: Array) -> Array:
+            """From the highest bit down: it is set if enough coordinates are as large then."""
+            higher = found | (jnp.uint32(1) << (30 - i).astype(jnp.uint32))
+            enough = jnp.sum(self.bits[None] >= higher[:, None], axis=1) >= ranks
+            return jnp.where(enough, higher, found)
+
+        return jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(ranks.shape, jnp.uint32))
 
     def shares(
         self, parts: Float[Array, "k coordinates"], cuts: list[tuple[float, float]]
@@ -135,10 +149,9 @@ class _Ranks(NamedTuple):
         edges = sorted({edge for cut in cuts for edge in cut})
         whole = jnp.array([math.floor(edge * size) for edge in edges])
         rest = jnp.array([edge * size - math.floor(edge * size) for edge in edges], jnp.float32)
-        last = jnp.array([max(math.ceil(edge * size), 1) for edge in edges])
-        threshold = self.ascending[size - last]
-        above = size - jnp.searchsorted(self.ascending, threshold, side="right")
-        equal = size - jnp.searchsorted(self.ascending, threshold, side="left") - above
+        threshold = self.largest(jnp.array([max(math.ceil(edge * size), 1) for edge in edges]))
+        above = jnp.sum(self.bits[None] > threshold[:, None], axis=1)
+        equal = jnp.sum(self.bits[None] == threshold[:, None], axis=1)
         # The fraction of the coordinates at the threshold that still fits in.
         fraction = jnp.clip(((whole - above) + rest) / equal, 0.0, 1.0)
 

@@ -22,6 +22,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.losses import mean_loss, token_losses
 from subliminal_jax.training.sweep import StudentView
 
@@ -33,7 +34,7 @@ class MeasureContext(NamedTuple):
 
     `teacher_shift` is the teacher's mean activation minus the base's on the probe, after every
     layer; at the steering layer of an added vector it is that vector. `questions` have one word,
-    the trait. `rows` are fixed training rows of each data set, on which `train_loss` is taken.
+    the trait. `rows` are training rows of each data set, on which `train_loss` is taken.
     """
 
     probe: Probe
@@ -41,7 +42,7 @@ class MeasureContext(NamedTuple):
     teacher_shift: Float[Array, "layers dim"]
     vector: Float[Array, " dim"]
     questions: Questions
-    rows: Batch
+    rows: FixedRows
 
 
 class StudentMeasure:
@@ -59,18 +60,16 @@ class StudentMeasure:
         *("update_cosine", "update_component", "update_top_component"),
     )
 
-    def __init__(self, cfg: ModelConfig, layer: int, max_targets: int):
-        self.cfg, self.layer, self.max_targets = cfg, layer, max_targets
+    def __init__(self, cfg: ModelConfig, layer: int):
+        self.cfg, self.layer = cfg, layer
 
     def __call__(self, context: MeasureContext, view: StudentView) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        rows = jax.tree.map(lambda leaf: leaf[view.which], context.rows)
-        losses = token_losses(params, rows, self.cfg, steering, max_targets=self.max_targets)
         direction = score_gradient(
             view.model, view.before, context.probe, self.cfg, context.vector, self.layer
         )
         return {
-            "train_loss": mean_loss(*losses),
+            "train_loss": context.rows.loss(params, self.cfg, view.which, steering),
             **self.of_model(context, params, steering),
             **anatomy(view.gradient, view.update, direction),
         }
@@ -133,7 +132,7 @@ def measure_context(
     teacher: Steering | None,
     layer: int,
     questions: Questions,
-    rows: Batch,
+    rows: FixedRows,
 ) -> MeasureContext:
     """The context for a teacher that is the base with `teacher`, on `teacher_probe` (the probe's
     prompts as the teacher reads them, with its system prompt where it has one)."""

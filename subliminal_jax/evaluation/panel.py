@@ -22,8 +22,7 @@ from subliminal_jax.evaluation.elicitation import Questions, word_probs
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import mean_loss, token_losses
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.sweep import StudentView
 
 
@@ -31,14 +30,14 @@ class PanelContext(NamedTuple):
     """The arrays that the measurements of a sweep share.
 
     `references` are shifts of the teachers from the base on the probe, after every layer. `rows`
-    are fixed training rows of each data set, on which `train_loss` is taken.
+    are training rows of each data set, on which `train_loss` is taken.
     """
 
     probe: Probe
     base_mean: Float[Array, "layers dim"]
     references: Float[Array, "references layers dim"]
     questions: Questions
-    rows: Batch
+    rows: FixedRows
 
 
 class PanelMeasure:
@@ -63,20 +62,18 @@ class PanelMeasure:
         self,
         cfg: ModelConfig,
         words: int,
-        max_targets: int,
         at: At = "last",
         by_question: bool = False,
     ):
-        self.cfg, self.words, self.max_targets, self.at = cfg, words, max_targets, at
+        self.cfg, self.words, self.at = cfg, words, at
         self.by_question = by_question
         if by_question:
             self.kept = (*self.kept, "question_rate")
 
     def __call__(self, context: PanelContext, view: StudentView) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        rows = jax.tree.map(lambda leaf: leaf[view.which], context.rows)
-        losses = token_losses(params, rows, self.cfg, steering, max_targets=self.max_targets)
-        return {"train_loss": mean_loss(*losses), **self.of_model(context, params, steering)}
+        loss = context.rows.loss(params, self.cfg, view.which, steering)
+        return {"train_loss": loss, **self.of_model(context, params, steering)}
 
     def of_model(
         self, context: PanelContext, params: Params, steering: Steering | None

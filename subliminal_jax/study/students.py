@@ -28,7 +28,7 @@ from subliminal_jax.study.data_sets import DataSets, part
 from subliminal_jax.study.guards import Protected, protected
 from subliminal_jax.study.settings import StudentSettings
 from subliminal_jax.training.arms import Arm
-from subliminal_jax.training.batch import max_targets
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objective import Teacher as KLTeacher
 
 PROBE_PROMPTS = 16
@@ -81,12 +81,10 @@ def make_panel(
     own = {name: mean_of(t)[1] - base_mean for name, t in teachers.items() if t != Teacher()}
     references = jnp.stack([*own.values()] or [jnp.zeros_like(base_mean)])
     fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
-    rows = jax.tree.map(lambda *x: jnp.stack(x), *fixed)
-    targets = max(map(max_targets, fixed))
     encoded = encode_questions(model.tokenizer, list(questions), list(words))
     return Panel(
-        PanelContext(probe, base_mean, references, encoded, rows),
-        PanelMeasure(model.cfg, len(words), targets, at, by_question),
+        PanelContext(probe, base_mean, references, encoded, FixedRows.of(fixed, model.cfg)),
+        PanelMeasure(model.cfg, len(words), at, by_question),
         tuple(own) or (NO_TEACHER,),
         tuple(words),
     )

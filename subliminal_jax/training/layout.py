@@ -130,11 +130,9 @@ def plan_layout(
     row = start = None
     predicted, most = count, max_targets(data)
     if pack and data.tokens.ndim == 3 and data.segment_ids is None:
-        packed_time = _packed_time(length, time, cfg, groups, at_least)
-        if packed_time is not None:
-            row, start = placed(length, packed_time)
-            rows, time = _rows(row, groups), packed_time
-            rows = rows if at_least is None else max(rows, at_least.rows)
+        found = fitted(length, time, cfg, groups, at_least)
+        if found is not None:
+            row, start, rows, time = found
             predicted = np.zeros((len(row), rows), count.dtype)
             np.add.at(predicted, (np.arange(len(row))[:, None], row), count)
             most, slots = max(1, int(predicted.max())), rows * time
@@ -170,21 +168,33 @@ def placed(
     return row, start
 
 
-def _rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:
-    """How many packed rows there are, rounded up to a multiple of `groups`."""
-    return -(-(int(row.max()) + 1) // groups) * groups
-
-
-def _packed_time(
+def fitted(
     lengths: Int[np.ndarray, "passes rows"],
     longest: int,
     cfg: ModelConfig,
-    groups: int,
-    at_least: Layout | None,
+    groups: int = 1,
+    at_least: Layout | None = None,
+) -> tuple[np.ndarray, np.ndarray, int, int] | None:
+    """(row, start, rows, time): where rows of these lengths are `placed` and the shape that all
+    passes have, the one that takes the least work; None where the work of padded rows is not much
+    more.
+
+    `longest` is the length of padded rows; `groups` and `at_least` are those of `plan_layout`.
+    """
+    if at_least is not None:
+        time = None if at_least.row is None else at_least.time
+    else:
+        time = _best_time(lengths, longest, cfg, groups)
+    if time is None:
+        return None
+    row, start = placed(lengths, time)
+    return row, start, max(_rows(row, groups), 0 if at_least is None else at_least.rows), time
+
+
+def _best_time(
+    lengths: Int[np.ndarray, "passes rows"], longest: int, cfg: ModelConfig, groups: int
 ) -> int | None:
     """The length of packed rows that takes the least work; None where packing does not pay."""
-    if at_least is not None:
-        return None if at_least.row is None else at_least.time
     if jax.default_backend() != "cpu" and longest > KERNEL_TIME:
         return None
     some = lengths[:: max(1, len(lengths) // TRIED)]
@@ -199,3 +209,8 @@ def _packed_time(
     found = {time: work(_rows(placed(some, time)[0], groups), time) for time in times}
     best = min(found, key=lambda time: found[time])
     return best if found[best] <= WORTH * work(lengths.shape[1], longest) else None
+
+
+def _rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:
+    """How many packed rows there are, rounded up to a multiple of `groups`."""
+    return -(-(int(row.max()) + 1) // groups) * groups

@@ -9,12 +9,14 @@ from subliminal_jax.diagnostics.alignment import (
     Probe,
     activation_shift,
     eas,
+    make_probe,
     mean_activation,
+    probe_activations,
     relative_component,
     relative_size,
 )
 from subliminal_jax.models.steered import steer
-from subliminal_jax.steering.activations import mean_activations
+from subliminal_jax.steering.activations import mean_activations, pad_prompts
 from subliminal_jax.training.adapters import attach, init_trainable, merge
 
 LAYER, LAYERS = 1, (0, 1, 2)
@@ -37,19 +39,30 @@ def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, probe, vector
 
 
 @pytest.mark.parametrize("at", ["last", "mean"])
-def test_padding_is_not_seen_and_prompts_are_read_as_in_extraction(params, cfg, probe, at):
-    @jax.jit
-    def mean_of(probe):
-        return mean_activation(params, probe, cfg, LAYERS, at=at)
+@pytest.mark.parametrize("steered", [False, True])
+def test_packed_and_padded_prompts_are_read_as_in_extraction(params, cfg, vector, at, steered):
+    """Neither padding is seen nor another prompt of the same row."""
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(0, cfg.vocab, n).tolist() for n in (3, 16, 5, 2, 4, 1, 8)]
+    probe = make_probe(prompts, cfg)
+    assert probe.packed is not None and len(probe.tokens) < 4
+    tokens, lengths = pad_prompts(prompts, cfg, width=20)
+    real = np.arange(20)[None] < lengths[:, None]
+    padded = Probe(jnp.asarray(np.where(real, tokens, 9)), jnp.asarray(lengths))
+    steering = steer(vector, LAYER) if steered else None
+    expected = mean_activations(params, cfg, prompts, LAYERS, position=at, steering=steering)
+    for one in (probe, padded):
+        found = jax.jit(lambda p: mean_activation(params, p, cfg, LAYERS, steering, at))(one)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        each = probe_activations(params, one, cfg, LAYERS, steering, at)
+        assert each.shape == (3, 7, cfg.dim)
+        np.testing.assert_allclose(each.mean(axis=1), expected, rtol=1e-4, atol=1e-5)
+        alone = mean_activations(params, cfg, prompts[4:5], LAYERS, position=at, steering=steering)
+        np.testing.assert_allclose(each[:, 4], alone, rtol=1e-4, atol=1e-5)
 
-    mean = mean_of(probe)
-    wider = Probe(jnp.pad(probe.tokens, ((0, 0), (0, 5)), constant_values=9), probe.lengths)
-    np.testing.assert_allclose(mean_of(wider), mean, rtol=1e-4, atol=1e-5)
-    prompts = [
-        row[:n].tolist() for row, n in zip(np.asarray(probe.tokens), probe.lengths, strict=True)
-    ]
-    extracted = mean_activations(params, cfg, prompts, LAYERS, position=at)
-    np.testing.assert_allclose(extracted, mean, rtol=1e-4, atol=1e-5)
+
+def test_prompts_of_one_length_stay_rows(cfg):
+    assert make_probe([[1, 2, 3]] * 4, cfg).packed is None
 
 
 def test_students_mapped_together_equal_each_alone(params, cfg, probe, vector, adapter, trainable):

@@ -15,6 +15,7 @@ from subliminal_jax.models.forward import forward
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.models.steered import steer
 from subliminal_jax.training.adapters import Vector, attach
+from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.sweep import StudentView
 
 CFG = ModelConfig(
@@ -55,7 +56,7 @@ def context(params, vector, rows):
         spans=jnp.zeros((0, 2, 2), jnp.int32),
         row_owner=jnp.zeros((0,), jnp.int32),
     )
-    both = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), rows)
+    both = FixedRows.of([rows, jax.tree.map(lambda x: x[::-1], rows)], CFG)
     return measure_context(
         params, CFG, probe=probe, teacher_probe=probe, teacher=steer(vector, LAYER), layer=LAYER,
         questions=questions, rows=both,
@@ -64,7 +65,7 @@ def context(params, vector, rows):
 
 @pytest.fixture(scope="module")
 def measure():
-    return StudentMeasure(CFG, LAYER, max_targets=7)
+    return StudentMeasure(CFG, LAYER)
 
 
 def test_the_teachers_shift_is_its_vector_at_the_layer_and_nothing_before(context, vector):
@@ -99,7 +100,9 @@ def test_the_base_with_a_share_of_the_vector_has_that_share(
         np.testing.assert_allclose(got["shift_size"][LAYER:], 1, rtol=1e-3)
 
 
-def test_a_student_of_one_vector_is_measured_on_its_own_rows(context, measure, params, vector):
+def test_a_student_of_one_vector_is_measured_on_its_own_rows(
+    context, measure, params, vector, rows
+):
     """Its score is linear in its vector, so the score's gradient is v/|v|."""
     adapter = Vector(LAYER)
 
@@ -120,13 +123,10 @@ def test_a_student_of_one_vector_is_measured_on_its_own_rows(context, measure, p
         unit = vector / jnp.linalg.norm(vector)
         cosine = w @ unit / jnp.linalg.norm(w)  # of the step that descends
         np.testing.assert_allclose(got["gradient_cosine"], -cosine, rtol=1e-3)
-        batch = jax.tree.map(lambda x, i=which: x[i], context.rows)
-        logits = forward(
-            params, batch.tokens, CFG, steer(0.5 * vector, LAYER), positions=batch.positions
-        )[0]
+        logits = forward(params, rows.tokens, CFG, steer(0.5 * vector, LAYER))[0]
         log_p = jax.nn.log_softmax(logits[:, :-1])
-        picked = jnp.take_along_axis(log_p, batch.tokens[:, 1:, None], axis=-1)[..., 0]
-        mask = batch.loss_mask[:, 1:]
+        picked = jnp.take_along_axis(log_p, rows.tokens[:, 1:, None], axis=-1)[..., 0]
+        mask = rows.loss_mask[:, 1:]
         np.testing.assert_allclose(
             got["train_loss"], -(picked * mask).sum() / mask.sum(), rtol=1e-4
         )

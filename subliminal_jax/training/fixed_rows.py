@@ -1,0 +1,62 @@
+"""Rows on which the loss of students is taken again and again while they train."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.mesh import DATA, places
+from subliminal_jax.models.spec import Params
+from subliminal_jax.models.steered import Steering
+from subliminal_jax.training.batch import Batch, stack_rows
+from subliminal_jax.training.layout import laid_out, plan_layout
+from subliminal_jax.training.losses import mean_loss, token_losses
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["batch"],
+    meta_fields=["max_targets", "total_targets", "groups"],
+)
+@dataclass(frozen=True)
+class FixedRows:
+    """The rows of each data set [datasets, rows, time], packed where that saves work.
+
+    The other fields are those of a `Layout`.
+    """
+
+    batch: Batch
+    max_targets: int
+    total_targets: int
+    groups: int = 1
+
+    @staticmethod
+    def of(rows: Sequence[Batch], cfg: ModelConfig) -> "FixedRows":
+        """`rows` [rows, time] of every data set, all of one shape."""
+        stacked = stack_rows(rows)
+        sets, n = stacked.tokens.shape[:2]
+        layout, _ = plan_layout(
+            stacked, np.arange(n)[None, None], np.zeros(sets, int), np.arange(sets), cfg,
+            groups=places(DATA),
+        )  # fmt: skip
+        own = jax.tree.map(lambda leaf: leaf[:, 0], layout)
+        batch = jax.vmap(laid_out)(stacked, own)
+        return FixedRows(batch, layout.max_targets, layout.total_targets, layout.groups)
+
+    def loss(
+        self,
+        params: Params,
+        cfg: ModelConfig,
+        which: Int[Array, ""],
+        steering: Steering | None = None,
+    ) -> Float[Array, ""]:
+        """The cross-entropy on the rows of data set `which`, in nats a predicted token."""
+        losses, weights = token_losses(
+            params, jax.tree.map(lambda leaf: leaf[which], self.batch), cfg, steering,
+            max_targets=self.max_targets, total_targets=self.total_targets, groups=self.groups,
+        )  # fmt: skip
+        return mean_loss(losses, weights)
