@@ -1,7 +1,8 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
 # make lint    style and types
-# make bench   all benchmarks against torch; writes benchmarks/RESULTS.md (BENCH=--quick: a minute each)
+# make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
+#              (BENCH=--quick: a minute each)
 # make claims  the table of claims (experiments/CLAIMS.md and README) from experiments/results
 # All need Python 3.11 or later and install what else they need into .venv, once.
 

@@ -32,6 +32,7 @@ from benchmarks.harness import (
     run_pair,
     say,
 )
+from benchmarks.machine import device
 from benchmarks.workers import BenchmarkError, Setting, Work
 
 JOB = (
@@ -41,17 +42,24 @@ JOB = (
     "--rates", "adamw=1e-3,3e-3", "sgd=0.1,0.3",
 )  # fmt: skip
 EQUAL = 1e-6  # the same programs on the same inputs
+# An accelerator's compiler tries kernels out: a cold start may choose others than the first run
+# did, and a sum in another order may turn a draw of the teacher's rows.
+ACCELERATOR_EQUAL = 1e-2
 LISTED = 12  # functions, those compiled most often
 
 
 def main(quick: bool) -> list[Document]:
+    accelerator = device().accelerator
     effort = Effort(seconds=20.0 if quick else 120.0, least=2 if quick else 3, most=5, warm=1)
+    if accelerator:
+        effort = Effort(seconds=0.0, least=1 if quick else 2, warm=1)
     with tempfile.TemporaryDirectory() as scratch:
         setting = {"job": " ".join(JOB)}
         pair = run_pair(__name__, setting | {"scratch": scratch}, effort, ("cached", "cold"))
         mine, theirs = ({"losses": side.results["losses"]} for side in (pair.ours, pair.peer))
         names = json.loads(str(pair.peer.results["names"]))
-        equal = Equal("held-out losses (nats)", apart(mine, theirs), EQUAL)
+        allowed = ACCELERATOR_EQUAL if accelerator else EQUAL
+        equal = Equal("held-out losses (nats)", apart(mine, theirs), allowed)
         found = document("compile", setting, pair, equal=equal)
         found["compilations"] = {
             "total": sum(names.values()),

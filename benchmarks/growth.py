@@ -8,12 +8,12 @@ size in a process of its own, all of an axis asked in turn for a step. Seconds a
 fastest step, by the clock and of the CPU; memory is what XLA plans for temporaries of the compiled
 program, with the peak of the process beside it. The exponent is the slope of a line through the
 logarithms, with its 95% t interval, and `last` the slope between the two largest sizes: small sizes
-are held up by what does not grow. On several devices each trains one student, the devices are
+are held up by what does not grow. On several devices each trains one student; those of a CPU are
 virtual and share the cores of one machine, so that linear is the best there can be.
 
 Expected: no exponent of seconds or memory above 1, but for length, where attention is quadratic. A
-goal counts as missed where the whole interval is above. A full run draws growth.png beside this
-file.
+goal counts as missed where the whole interval is above. A full run draws growth.png beside the
+device's results.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import Device, describe_machine, device
 from benchmarks.workers import BenchmarkError, Peak, Repetition, Setting, Work, Worker
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, plain_json
@@ -49,7 +49,7 @@ LENGTH_BATCH = 2  # rows along the axis of length: the longest then fit a second
 STEPS, QUICK_STEPS = 9, 5  # of each size
 ALLOWED = {"length": 2.0}  # exponents; 1 for every other axis
 MEASURES = ("seconds", "cpu_seconds", "memory_mb")
-PICTURE = Path(__file__).with_name("growth.png")
+RESULTS = Path(__file__).with_name("results")
 
 
 class Point(NamedTuple):
@@ -75,10 +75,20 @@ class Exponent(NamedTuple):
 
 def main(quick: bool) -> list[dict[str, Any]]:
     found = []
-    for axis, sizes in (QUICK_SIZES if quick else SIZES).items():
+    for axis, sizes in sizes_along(device(), quick).items():
         points, versions = measure(axis, sizes, QUICK_STEPS if quick else STEPS)
         found.append(document(axis, points, versions))
         print(line(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def sizes_along(of: Device, quick: bool) -> dict[str, Sequence[int]]:
+    """The sizes along each axis. A CPU plays any number of devices; of accelerators there are as
+    many as there are, and with fewer than three sizes no exponent."""
+    found = dict(QUICK_SIZES if quick else SIZES)
+    if of.accelerator and "devices" in found:
+        there = [n for n in found.pop("devices") if n <= of.count]
+        found |= {"devices": there} if len(there) >= 3 else {}
     return found
 
 
@@ -247,6 +257,8 @@ if __name__ == "__main__":
         print(f"benchmarks.growth: error: {error}", file=sys.stderr)
         sys.exit(2)
     if not given.quick:
-        with atomic_path(PICTURE) as temporary:
+        picture = RESULTS / device().folder / "growth.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(picture) as temporary:
             draw(documents).savefig(temporary, dpi=150, format="png")
     print(json.dumps(plain_json(documents), indent=1, allow_nan=False))

@@ -14,13 +14,13 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.machine import CeilingMeter, Ceilings, describe_machine
+from benchmarks.machine import CeilingMeter, Ceilings, describe_machine, device
 from benchmarks.workers import BenchmarkError, Peak, Repetition, Results, Setting, Worker
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import plain_json
@@ -40,6 +40,25 @@ class Effort:
 
 
 FULL, QUICK = Effort(seconds=30.0), Effort(seconds=15.0, least=3, most=9)
+# On an accelerator nothing else runs: repetitions are alike, and minutes are dear.
+ACCELERATOR_FULL, ACCELERATOR_QUICK = (
+    Effort(seconds=8.0),
+    Effort(seconds=4.0, least=3, most=9),
+)
+
+# On an accelerator a side may hold half of the memory: with none of it reserved, JAX asks for twice
+# as much at each time that what it has does not suffice, and the peer would find too little.
+# Products of float32 are taken in float32, as torch takes them; by default JAX rounds their factors
+# to ten bits there (TF32). Neither changes anything on a CPU.
+SHARED = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+FLOAT32 = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+
+
+def effort(quick: bool) -> Effort:
+    """That of the device at hand."""
+    if device().accelerator:
+        return ACCELERATOR_QUICK if quick else ACCELERATOR_FULL
+    return QUICK if quick else FULL
 
 
 class Side(NamedTuple):
@@ -97,14 +116,19 @@ class Equal(NamedTuple):
     allowed: float
 
 
+Measured = Literal["ratio", "mfu", "bandwidth"]
+
+
 class Goal(NamedTuple):
-    """The ratio aimed at; `lower` where less is better (a share of the time)."""
+    """What is aimed at: the median ratio, or a share of the floor (`shares`). `lower` where less is
+    better (a share of the time)."""
 
-    ratio: float
+    aim: float
     lower: bool = False
+    of: Measured = "ratio"
 
-    def reached(self, ratio: float) -> bool:
-        return ratio <= self.ratio if self.lower else ratio >= self.ratio
+    def reached(self, found: float) -> bool:
+        return found <= self.aim if self.lower else found >= self.aim
 
 
 def run_pair(
@@ -112,9 +136,12 @@ def run_pair(
 ) -> Pair:
     """Set both sides up and measure them in turn; `sides` are the functions of `module`.
 
-    Raises BenchmarkError where a side fails. No process is left over.
+    Their setting also names the platform, "cpu" or another: where the peer has to compute. Raises
+    BenchmarkError where a side fails. No process is left over.
     """
-    ours, peer = (Worker(name, f"{module}:{name}", setting) for name in sides)
+    given = {**setting, "platform": device().platform}
+    around = environment(setting) if device().accelerator else {}
+    ours, peer = (Worker(name, f"{module}:{name}", given, around) for name in sides)
     with ours, peer:
         began = [_begin(worker, effort.warm) for worker in (ours, peer)]
         with CeilingMeter() as meter:
@@ -131,6 +158,11 @@ def run_pair(
             for reps, first, worker in zip(taken, began, (ours, peer), strict=True)
         )
         return Pair(mine, theirs, ceilings, {**peer.versions(), **ours.versions()})
+
+
+def environment(setting: Setting) -> dict[str, str]:
+    """The variables of both sides on an accelerator."""
+    return SHARED if setting.get("dtype") == "bfloat16" else {**SHARED, **FLOAT32}
 
 
 def ratio_of(ours: Sequence[float], peer: Sequence[float]) -> tuple[float, float, float]:
@@ -187,7 +219,7 @@ def document(
       amount: what one repetition does, and its unit: (tokens, "tokens"); both sides then get a rate
         a second.
       flops, bytes_moved: the least that one repetition must compute and move, for the floor.
-      goal: of the median ratio.
+      goal: of the median ratio, or of a share of the floor, which must then be given.
     """
     found = ratio(pair)
     floor: dict[str, Any] | None = None
@@ -202,6 +234,11 @@ def document(
             "seconds": seconds,
             "share": seconds / pair.ours.seconds,
         }
+        floor |= shares(floor, pair.ours.seconds)
+    reached = None
+    if goal is not None:
+        measured = found.median if goal.of == "ratio" else (floor or {})[goal.of]
+        reached = goal._asdict() | {"reached": goal.reached(measured)}
     peaks = {"ours": pair.ours.peak, "peer": pair.peer.peak}
     return {
         "benchmark": benchmark,
@@ -216,9 +253,27 @@ def document(
         },
         "imported_memory_mb": {name: peak.imported for name, peak in peaks.items()},
         "floor": floor,
-        "goal": None if goal is None else goal._asdict() | {"reached": goal.reached(found.median)},
+        "goal": reached,
         "machine": describe_machine(pair.versions),
     }
+
+
+def shares(floor: Mapping[str, Any], seconds: float) -> dict[str, float | None]:
+    """What was reached of each ceiling in a repetition of so many seconds; None where the floor
+    does not count what it is of.
+
+    `mfu` is the model's FLOPs a second over the product's ceiling: two FLOPs a multiply-add, of
+    attention what the causal mask leaves, nothing that is computed again. A LoRA step counts the
+    forward pass and the backward pass to the activations, a full one that to the weights as well.
+    Only predicted tokens are unembedded. `bandwidth` is the bytes that must move a second (weights
+    once a pass, the cache) over the ceiling of a copy.
+    """
+    return {
+        name: floor[counted] / (floor[ceiling] * seconds) if floor.get(counted) else None
+        for name, counted, ceiling in (
+            ("mfu", "flops", "ceiling_flops"), ("bandwidth", "bytes", "ceiling_bytes"),
+        )
+    }  # fmt: skip
 
 
 def say(found: Document) -> None:
@@ -233,8 +288,11 @@ def say(found: Document) -> None:
         line += f", compile {found['compile_seconds']:.1f} s"
     if floor is not None:
         line += f", {100 * floor['share']:.0f}% of the floor"
+        for name in ("mfu", "bandwidth"):
+            line += "" if floor[name] is None else f", {name} {100 * floor[name]:.0f}%"
     if goal is not None:
-        line += f", goal {goal['ratio']:g} {'reached' if goal['reached'] else 'not reached'}"
+        line += f", goal {goal['of']} {goal['aim']:g} "
+        line += "reached" if goal["reached"] else "not reached"
     print(line, file=sys.stderr, flush=True)
 
 
@@ -254,16 +312,23 @@ def print_documents(documents: Sequence[Document]) -> None:
             )
 
 
-def command(module: str, description: str, run: Callable[[bool], Sequence[Document]]) -> None:
+def command(module: str, description: str, run: Callable[[bool], Iterable[Document]]) -> None:
     """The command line of a benchmark: `python -m benchmarks.<claim> [--quick]`.
 
-    `run(quick)` gives the documents. Bad input and failed sides end it with one line, status 2.
+    `run(quick)` gives the documents. Bad input and failed sides end it with one line, status 2;
+    the documents that came before are printed all the same.
     """
     parser = argparse.ArgumentParser(prog=module, description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="about a minute")
     given = parser.parse_args()
+    found: list[Document] = []
     try:
-        print_documents(run(given.quick))
+        try:
+            for one in run(given.quick):  # one by one: those before an error are kept
+                found.append(one)  # noqa: PERF402
+        finally:
+            if found:
+                print_documents(found)
     except (InputError, BenchmarkError) as error:
         print(f"{module}: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,16 @@
 """Models of chosen shapes with random weights, in a folder that both sides load."""
 
+import contextlib
 import json
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import subliminal_jax
 from benchmarks.machine import cores
-from benchmarks.workers import call
+from benchmarks.workers import BenchmarkError, Setting, call
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig, config_from_hf
 
@@ -30,6 +34,21 @@ NARROW = 256
 SHIPPED = Path(subliminal_jax.__file__).parent / "models" / "shipped"
 
 
+# Several benchmarks that run one after another share a folder by it: 7B weights take 15 GB, and a
+# minute to draw and write.
+CACHE = "SUBLIMINAL_JAX_BENCHMARK_MODELS"
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """The folder named by the variable `CACHE`, or one that is removed afterwards."""
+    if folder := os.environ.get(CACHE):
+        yield Path(folder)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
 def model_folder(shape: str, cache: Path) -> str:
     """The folder of a model of this shape, written into `cache` unless it is there already.
 
@@ -51,7 +70,11 @@ def config_of(folder: str | Path) -> ModelConfig:
 
 
 def write(folder: str, shape: dict[str, int]) -> None:
-    """Draw weights of this shape, and save them in bfloat16, which both sides widen alike."""
+    """Draw weights of this shape, and save them in bfloat16, which both sides widen alike.
+
+    Of a 7B model the accelerator, which is empty then, holds the weights (14 GB) and the widest
+    stack in float32 twice while it is drawn (15 GB); the host holds a file of 2 GB at a time.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -63,22 +86,32 @@ def write(folder: str, shape: dict[str, int]) -> None:
     save_model(folder, params, cfg)
 
 
-def load_peer(folder: str, dtype: str = "float32") -> Any:
-    """transformers' model of `folder`, on the accelerator where torch has one."""
+def load_peer(folder: str, dtype: str = "float32", device: str = "cpu") -> Any:
+    """transformers' model of `folder` on `device`, with its own choice of attention."""
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(cores())
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    return model.to(peer_device())
+    return model.to(device)
 
 
-def peer_device() -> str:
-    """ "cuda" where torch has it, else "cpu"."""
+def peer_device(setting: Setting) -> str:
+    """Where the peer computes: "cuda" where our side has an accelerator, else "cpu".
+
+    Raises BenchmarkError where torch cannot compute there: no ratio is of two kinds of machines.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if setting.get("platform", "cpu") == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise BenchmarkError(
+            f"JAX computes on a {setting['platform']} but torch {torch.__version__} sees no CUDA "
+            "device: install torch for CUDA, or compare on the CPU by JAX_PLATFORMS=cpu"
+        )
+    return "cuda"
 
 
 def load_ours(folder: str, dtype: str = "float32") -> tuple[Any, ModelConfig]:
@@ -92,16 +125,17 @@ def load_ours(folder: str, dtype: str = "float32") -> tuple[Any, ModelConfig]:
 def use_cores(folder: str, rows: int) -> dict[str, int]:
     """On a CPU, a device a core for our side: what any run gets by `JAX_NUM_CPU_DEVICES`
     (docs/many_devices.md). One device for all where the cores do not divide the rows of a batch, or
-    the model is wide. Before anything of JAX; gives the side's notes."""
+    the model is wide. On an accelerator nothing. Before anything of JAX; gives the side's notes."""
     import jax
 
     from subliminal_jax.models.mesh import use_devices
 
     n = cores() if rows % cores() == 0 and config_of(folder).dim <= NARROW else 1
     jax.config.update("jax_num_cpu_devices", n)
-    if jax.default_backend() == "cpu":
-        use_devices(n)
-    return {"devices": jax.device_count()}
+    if jax.default_backend() != "cpu":
+        return {"devices": 1}
+    use_devices(n)
+    return {"devices": n}
 
 
 def block_parameters(cfg: ModelConfig) -> int:

@@ -3,36 +3,38 @@
     python -m benchmarks.score [--quick]
 
 A pair is scored when log P(chosen) and log P(rejected) are known with a system prompt and without:
-what logit-linear selection sorts by. Both sides get the same token ids and weights in float32. Ours
+what logit-linear selection sorts by. Both sides get the same token ids and weights. Ours
 is `training/log_probs.py`; the peer pads batches of 8 pairs in the order of the data, puts chosen
 and rejected into one forward pass of transformers, and gathers log-probabilities of all positions,
 as TRL's DPOTrainer does. The log-probabilities must agree.
 
-Expected on 2 CPU cores: at least twice the peer's pairs a second.
+Expected on 2 CPU cores: at least twice the peer's pairs a second. On an accelerator both sides
+compute in bfloat16, and there is no goal.
 
 Not reached at a width of 512 (1.37): both sides are bound by the same products, and what is saved
 is padding and the last block of the prompts.
 """
 
 import json
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import (
-    FULL,
-    QUICK,
     Document,
+    Effort,
     Equal,
     Goal,
     apart,
     command,
     document,
+    effort,
     run_pair,
     say,
 )
+from benchmarks.machine import device
 from benchmarks.models import (
     SHIPPED,
     block_parameters,
@@ -41,38 +43,53 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
+    scratch,
     use_cores,
 )
 from benchmarks.workers import Setting, Work, call
 
 CASES = [("shipped", 512), ("512x8", 128)]  # (shape, pairs)
 QUICK_CASES = [("shipped", 128)]
+ACCELERATOR_CASES = [("0.5B", 512), ("7B", 128)]  # in bfloat16
+ACCELERATOR_QUICK_CASES = [("0.5B", 128)]
 SYSTEM = "You love owls. You think about owls all the time."
 PEER_PAIRS = 8  # a batch: TRL's default
-EQUAL = 2e-3  # nats a response: float32 sums over up to a hundred tokens
+# Nats a response: sums over up to a hundred tokens. In bfloat16 those of 16 pairs are up to 0.14
+# apart; the system prompt moves the one that it moves most by more than a nat.
+EQUAL = {"float32": 2e-3, "bfloat16": 0.5}
 GOAL = 2.0
 
 
-def main(quick: bool) -> list[Document]:
-    found = []
-    with tempfile.TemporaryDirectory() as cache:
-        for shape, pairs in QUICK_CASES if quick else CASES:
-            setting = {"shape": shape, "pairs": pairs, "dtype": "float32"}
-            folder, data = model_folder(shape, Path(cache)), str(Path(cache) / f"{shape}.json")
-            call(f"{__name__}:write_inputs", data, pairs)
-            inputs = setting | {"folder": folder, "data": data}
-            pair = run_pair(__name__, inputs, QUICK if quick else FULL)
-            equal = Equal(
-                "log-probabilities (nats)", apart(pair.ours.results, pair.peer.results), EQUAL
-            )
-            found.append(
-                document(
-                    "score", setting, pair, equal=equal, amount=(pairs, "pairs"),
-                    flops=least_flops(folder, data), goal=Goal(GOAL),
-                )
-            )  # fmt: skip
-            say(found[-1])
-    return found
+def main(quick: bool) -> Iterator[Document]:
+    with scratch() as cache:
+        for setting in settings(device().accelerator, quick):
+            found = measure(setting, cache, effort(quick))
+            say(found)
+            yield found
+
+
+def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
+    """What is measured on a device of this kind."""
+    chosen = QUICK_CASES if quick else CASES
+    if accelerator:
+        chosen = ACCELERATOR_QUICK_CASES if quick else ACCELERATOR_CASES
+    dtype = "bfloat16" if accelerator else "float32"
+    return [{"shape": shape, "pairs": pairs, "dtype": dtype} for shape, pairs in chosen]
+
+
+def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
+    """One shape."""
+    folder, data = model_folder(setting["shape"], cache), str(cache / "pairs.json")
+    call(f"{__name__}:write_inputs", data, setting["pairs"])
+    pair = run_pair(__name__, setting | {"folder": folder, "data": data}, effort)
+    return document(
+        "score", setting, pair, amount=(setting["pairs"], "pairs"),
+        equal=Equal(
+            "log-probabilities (nats)", apart(pair.ours.results, pair.peer.results),
+            EQUAL[setting["dtype"]],
+        ),
+        flops=least_flops(folder, data), goal=None if device().accelerator else Goal(GOAL),
+    )  # fmt: skip
 
 
 def least_flops(folder: str, data: str) -> float:
@@ -127,9 +144,9 @@ def ours(setting: Setting) -> Work:
 def peer(setting: Setting) -> Work:
     import torch
 
-    model = load_peer(setting["folder"], setting["dtype"]).eval()
+    device = peer_device(setting)
+    model = load_peer(setting["folder"], setting["dtype"], device).eval()
     rows = json.loads(Path(setting["data"]).read_text())
-    device = peer_device()
     found: dict[str, np.ndarray] = {}
 
     def batch_log_probs(prompts: list[list[int]], responses: list[list[list[int]]]) -> Any:

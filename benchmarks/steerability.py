@@ -21,18 +21,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import (
-    FULL,
-    QUICK,
     Document,
     Equal,
     Goal,
     apart,
     command,
     document,
+    effort,
     run_pair,
     say,
 )
-from benchmarks.models import load_peer
+from benchmarks.models import load_peer, peer_device
 from benchmarks.workers import Repetition, Setting, Work, call
 
 GOAL = 30.0
@@ -47,7 +46,7 @@ def main(quick: bool) -> list[Document]:
     with tempfile.TemporaryDirectory() as scratch:
         given = setting | {"vectors": str(Path(scratch) / "vectors.npy")}
         call(f"{__name__}:write_vectors", given)
-        pair = run_pair(__name__, given, QUICK if quick else FULL)
+        pair = run_pair(__name__, given, effort(quick))
     rows, read = pair.peer.results["rows"], float(pair.peer.results["tokens"])
     mine = {name: found[rows] for name, found in pair.ours.results.items()}
     theirs = {name: pair.peer.results[name] for name in mine}
@@ -98,7 +97,7 @@ def peer(setting: Setting) -> Work:
     from tests.steering.naive_steering import Naive
 
     model, train, test, layer = _prepared(setting)
-    theirs = load_peer(str(model.folder)).eval()
+    theirs = load_peer(str(model.folder), device=peer_device(setting)).eval()
     vectors = np.load(setting["vectors"])
     tested, trained = (len(next(iter(rows.values())).prompts) for rows in (test, train))
     rng = random.Random(0)

@@ -9,8 +9,11 @@ alike, so at most SAMPLED of them are done and their time is scaled to K. The lo
 students must be those of the same students in the sweep.
 
 Expected on 2 CPU cores: at most 0.7 of the time for 16 students, in about the memory of one run:
-students take turns on a CPU, so what is saved is the compilation.
+students take turns on a CPU, so what is saved is the compilation. On an accelerator they share
+every product: at least 20 times faster for 64 students.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,6 +30,7 @@ from benchmarks.harness import (
     run_pair,
     say,
 )
+from benchmarks.machine import device
 from benchmarks.models import SHIPPED, load_ours
 from benchmarks.train_step import random_rows
 from benchmarks.workers import Repetition, Setting, Work
@@ -37,28 +41,52 @@ ROWS, TIME = 20, 48
 SAMPLED = 4
 EFFORT = Effort(seconds=60.0, least=2, most=5, warm=0)
 QUICK = Effort(seconds=10.0, least=2, most=3, warm=0)
-EQUAL = 1e-4  # nats, after all steps
+# Of an accelerator, where one run compiles for longer than it trains, and the steps of many
+# students take hardly longer than those of one.
+ACCELERATOR_QUICK_STUDENTS, ACCELERATOR_SAMPLED = (64,), 2
+ACCELERATOR_EFFORT = Effort(seconds=0.0, least=2, warm=0)
+# Nats, after all steps. On an accelerator other products serve many students than one, whose sums
+# have another order, and Adam makes more of what is small.
+EQUAL, ACCELERATOR_EQUAL = 1e-4, 1e-2
 GOAL_STUDENTS, GOAL = 16, 1 / 0.7
+ACCELERATOR_GOAL_STUDENTS, ACCELERATOR_GOAL = 64, 20.0
 
 
-def main(quick: bool) -> list[Document]:
-    found = []
-    steps = QUICK_STEPS if quick else STEPS
-    for students in QUICK_STUDENTS if quick else STUDENTS:
-        sampled = min(students, SAMPLED)
+def cases(accelerator: bool, quick: bool) -> tuple[tuple[int, ...], int, int]:
+    """(numbers of students, steps, how many runs of one student are done at most)."""
+    if accelerator:
+        return ACCELERATOR_QUICK_STUDENTS if quick else STUDENTS, STEPS, ACCELERATOR_SAMPLED
+    return (QUICK_STUDENTS, QUICK_STEPS, SAMPLED) if quick else (STUDENTS, STEPS, SAMPLED)
+
+
+def goal_of(students: int, accelerator: bool) -> Goal | None:
+    """The goal of so many students, if there is one."""
+    if accelerator:
+        return Goal(ACCELERATOR_GOAL) if students == ACCELERATOR_GOAL_STUDENTS else None
+    return Goal(GOAL) if students == GOAL_STUDENTS else None
+
+
+def main(quick: bool) -> Iterator[Document]:
+    accelerator = device().accelerator
+    numbers, steps, most = cases(accelerator, quick)
+    effort = ACCELERATOR_EFFORT if accelerator else QUICK if quick else EFFORT
+    for students in numbers:
+        sampled = min(students, most)
         setting = {
             "shape": "shipped", "students": students, "steps": steps, "rows": ROWS, "time": TIME,
             "sampled": sampled,
         }  # fmt: skip
-        pair = run_pair(__name__, setting, QUICK if quick else EFFORT)
+        pair = run_pair(__name__, setting, effort)
         mine = {"losses": pair.ours.results["losses"][:sampled]}
-        equal = Equal("last losses (nats)", apart(mine, pair.peer.results), EQUAL)
+        allowed = ACCELERATOR_EQUAL if accelerator else EQUAL
+        equal = Equal("last losses (nats)", apart(mine, pair.peer.results), allowed)
         scaled = Pair(pair.ours, _scaled(pair.peer, students / sampled), *pair[2:])
-        goal = Goal(GOAL) if students == GOAL_STUDENTS else None
-        found.append(document("sweep", setting, scaled, equal=equal, goal=goal,
-                              amount=(students * steps, "student_steps")))  # fmt: skip
-        say(found[-1])
-    return found
+        found = document(
+            "sweep", setting, scaled, equal=equal, goal=goal_of(students, accelerator),
+            amount=(students * steps, "student_steps"),
+        )  # fmt: skip
+        say(found)
+        yield found
 
 
 def _scaled(side: Side, factor: float) -> Side:

@@ -11,7 +11,12 @@ training changes every weight.
 On a CPU the shipped model has a device a core (`use_cores`); a repetition is one call of eight
 steps, as often as a run logs.
 
-The goal is 1.5 times the peer's tokens a second with LoRA.
+On an accelerator both sides compute in bfloat16 with float32 trainables: ours has bfloat16 weights
+(a student of full training float32 ones, cast at each step), the peer the same under torch's
+autocast, as the Trainer's `bf16` has it.
+
+The goal is 1.5 times the peer's tokens a second with LoRA on a CPU, and on an accelerator half of
+its product ceiling with LoRA at 7B (`harness.shares` says what is counted).
 
 Not reached by a little on the shipped model (1.42 and 1.49 in two whole runs), and not on wide
 ones. On one core the shipped model's step (64 rows of 48 tokens) takes 184 CPU ms, torch's 256:
@@ -34,15 +39,13 @@ With full training the peer's AdamW is one pass, in place, over weights and mome
 several, for the old state is kept until the step is known to be finite.
 """
 
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import (
-    FULL,
-    QUICK,
     Document,
     Effort,
     Equal,
@@ -50,9 +53,11 @@ from benchmarks.harness import (
     apart,
     command,
     document,
+    effort,
     run_pair,
     say,
 )
+from benchmarks.machine import device
 from benchmarks.models import (
     attention_flops,
     block_parameters,
@@ -61,9 +66,11 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
+    scratch,
     use_cores,
 )
 from benchmarks.workers import Setting, Work, call
+from subliminal_jax.models.config import ModelConfig
 
 # (shape, adapter, rows a batch, tokens a row, steps a repetition)
 CASES = [
@@ -75,23 +82,65 @@ CASES = [
     ("0.5B/4", "full", 4, 64, 1),
 ]
 QUICK_CASES = [("shipped", "lora", 64, 48, 8), ("shipped", "full", 64, 48, 8)]
+# In bfloat16; of the large models' rows all tokens are real, and 1024 are read. Both sides lie in
+# the memory of one accelerator of 80 GB, beside the ceilings (2 GB) and three times the libraries
+# (0.5 GB). Each token takes, a layer: of ours, every product with a weight and, with LoRA, as much
+# for its update, 192 kB at 7B and 49 at 0.5B; of the peer 251 and 64 (counted by
+# `torch.autograd.graph.saved_tensors_hooks`). Its logits and their gradients take 14 bytes a number
+# of the vocabulary and token, ours 0.5 GB. So in GB, weights and their states first:
+#   7B LoRA, 2048 tokens:   ours 14 + 11 + 1, peer 14 + 14 + 4
+#   0.5B LoRA, 8192 tokens: ours 1 + 10 + 1, peer 1 + 13 + 17
+#   0.5B full, 8192 tokens: ours 15 + 5 + 1, peer 8 + 13 + 17
+# 4096 tokens would make 37 + 51 at 7B; full training of it takes 113 for the peer's states alone.
+ACCELERATOR_CASES = [
+    ("7B", "lora", 2, 1025, 4),
+    ("0.5B", "lora", 8, 1025, 4),
+    ("0.5B", "full", 8, 1025, 4),
+    ("shipped", "lora", 64, 48, 8),
+]
+ACCELERATOR_QUICK_CASES = ACCELERATOR_CASES[:2]
 RATE = {"lora": 1e-3, "full": 1e-4}
 CHECKED = 3  # steps whose losses are compared
-EQUAL = 2e-4  # nats: float32 sums in other orders, through a few steps of Adam
-GOAL = 1.5
+# Batches of rows. Of random tokens in new rows nothing is learnt, so that losses in bfloat16, which
+# are some 1e-3 nats apart from the start, would not show whether both sides train: there all steps
+# have the same rows, whose loss falls by a nat a step.
+BATCHES = {"float32": 4, "bfloat16": 1}
+# Nats: sums in other orders, through a few steps of Adam. In bfloat16 four layers of the 0.5B model
+# make 0.001 (LoRA) and 0.008 (full).
+EQUAL = {"float32": 2e-4, "bfloat16": 5e-2}
+GOAL, MFU_GOAL = 1.5, 0.5
 
 
-def main(quick: bool) -> list[Document]:
-    found = []
-    with tempfile.TemporaryDirectory() as cache:
-        for shape, adapter, rows, time, steps in QUICK_CASES if quick else CASES:
-            setting = {
-                "shape": shape, "adapter": adapter, "rows": rows, "time": time, "steps": steps,
-                "rank": 8, "optimizer": "adamw", "dtype": "float32",
-            }  # fmt: skip
-            found.append(measure(setting, Path(cache), QUICK if quick else FULL))
-            say(found[-1])
-    return found
+def main(quick: bool) -> Iterator[Document]:
+    with scratch() as cache:
+        for setting in settings(device().accelerator, quick):
+            found = measure(setting, cache, effort(quick))
+            say(found)
+            yield found
+
+
+def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
+    """What is measured on a device of this kind."""
+    chosen: list[tuple[str, str, int, int, int]] = QUICK_CASES if quick else CASES
+    if accelerator:
+        chosen = ACCELERATOR_QUICK_CASES if quick else ACCELERATOR_CASES
+    return [
+        {
+            "shape": shape, "adapter": adapter, "rows": rows, "time": time, "steps": steps,
+            "rank": 8, "optimizer": "adamw", "dtype": "bfloat16" if accelerator else "float32",
+            **({"padding": "none"} if accelerator and shape != "shipped" else {}),
+        }
+        for shape, adapter, rows, time, steps in chosen
+    ]  # fmt: skip
+
+
+def goal_of(setting: Setting, accelerator: bool) -> Goal | None:
+    """The goal of a case, if there is one."""
+    if setting["adapter"] != "lora":
+        return None
+    if accelerator:
+        return Goal(MFU_GOAL, of="mfu") if setting["shape"] == "7B" else None
+    return Goal(GOAL)
 
 
 def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
@@ -101,40 +150,66 @@ def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
     data = cache / f"{setting['shape'].replace('/', '-')}-{setting['adapter']}.npz"
     call(f"{__name__}:write_inputs", str(data), folder, setting)
     pair = run_pair(__name__, setting | {"folder": folder, "data": str(data)}, effort)
-    tokens = setting["rows"] * setting["time"] * setting["steps"]
-    lora = setting["adapter"] == "lora"
-    # Of a step: forward, and backward to the activations; full training also to the weights.
-    passes, weights = (2, block_parameters(cfg)) if lora else (3, block_parameters(cfg))
-    predicted = float(np.load(data)["loss_mask"].mean()) * tokens
-    flops = passes * 2.0 * (tokens * weights + predicted * cfg.vocab * cfg.dim)
-    flops += passes * attention_flops(cfg, setting["rows"] * setting["steps"], setting["time"])
-    # Weights are read in each pass; full training reads and writes them and both moments once.
-    moved = 4.0 * (weights + cfg.vocab * cfg.dim) * setting["steps"] * (2 if lora else 10)
+    data_of = np.load(data)
+    predicted = float(data_of["loss_mask"].mean()) * setting["rows"] * setting["time"]
+    flops, moved = least_work(cfg, setting, predicted)
     losses = Equal(
-        f"losses (nats) of {CHECKED} steps", apart(pair.ours.results, pair.peer.results), EQUAL
+        f"losses (nats) of {CHECKED} steps",
+        apart(pair.ours.results, pair.peer.results),
+        EQUAL[setting["dtype"]],
     )
     return document(
-        "train_step", setting, pair, equal=losses, amount=(tokens, "tokens"), flops=flops,
-        bytes_moved=moved, goal=Goal(GOAL) if lora else None,
+        "train_step", setting, pair, equal=losses, flops=flops, bytes_moved=moved,
+        amount=(setting["rows"] * setting["time"] * setting["steps"], "tokens"),
+        goal=goal_of(setting, device().accelerator),
     )  # fmt: skip
+
+
+def least_work(cfg: ModelConfig, setting: Setting, predicted: float) -> tuple[float, float]:
+    """(FLOPs, bytes) of a repetition, of whose batches each predicts so many tokens.
+
+    A LoRA step is the forward pass and the backward pass to the activations, full training also
+    the one to the weights; both factors of attention's products are activations, so that they take
+    three in either. The last token of a row is not read; padding is. Weights are read in each
+    pass; full training reads and writes its float32 ones and both moments, and reads the gradient.
+    """
+    full = setting["adapter"] == "full"
+    rows, time, passes = setting["rows"], setting["time"] - 1, 3 if full else 2
+    head, blocks = cfg.vocab * cfg.dim, block_parameters(cfg)
+    flops = passes * 2.0 * (rows * time * blocks + predicted * head)
+    flops += 3 * attention_flops(cfg, rows, time)
+    size = {"float32": 4, "bfloat16": 2}[setting["dtype"]]
+    moved = float((blocks + head) * (passes * size + (7 * 4 if full else 0)))
+    return setting["steps"] * flops, setting["steps"] * moved
 
 
 def write_inputs(path: str, folder: str, setting: Setting) -> None:
     """Rows, their order, and the LoRA factors that both sides start from."""
     import jax
 
+    from subliminal_jax.models.spec import ParamInfo, spec
+    from subliminal_jax.training.adapters import LoRA, init_trainable
     from subliminal_jax.training.arms import row_orders
 
-    sweep, rows = _sweep(folder, setting, log_every=1)
-    start = sweep.init().trainables[0] if setting["adapter"] == "lora" else {"layers": {}}
+    cfg, (arm, config) = config_of(folder), _arm(setting, log_every=1)
+    start: dict[str, Any] = {"layers": {}}
+    if isinstance(config.adapter, LoRA):  # they depend on the shapes of the weights alone
+        weights = spec(cfg)
+        shapes = jax.tree.map(
+            lambda info: jax.ShapeDtypeStruct(info.shape, np.float32), weights,
+            is_leaf=lambda x: isinstance(x, ParamInfo),
+        )  # fmt: skip
+        start = init_trainable(jax.random.key(arm.seed), shapes, cfg, config.adapter)
     factors = {
-        f"{name}.{factor}": np.asarray(leaf[0])
+        f"{name}.{factor}": np.asarray(leaf)
         for name, pair in start["layers"].items()
         for factor, leaf in pair.items()
     }
-    orders = row_orders(sweep.arms, len(rows.tokens), sweep.config)[0]
-    kept = {"tokens": rows.tokens, "loss_mask": rows.loss_mask, "positions": rows.positions}
-    arrays: dict[str, Any] = {"orders": orders, **jax.device_get(kept), **factors}
+    tokens, positions, mask = random_rows(cfg.vocab, setting)
+    arrays: dict[str, Any] = {
+        "orders": row_orders([arm], len(tokens), config)[0],
+        "tokens": tokens, "positions": positions, "loss_mask": mask, **factors,
+    }  # fmt: skip
     np.savez(path, **arrays)
 
 
@@ -142,7 +217,8 @@ def ours(setting: Setting) -> Work:
     import jax
 
     notes = use_cores(setting["folder"], setting["rows"])
-    sweep, _ = _sweep(setting["folder"], setting, log_every=setting["steps"])
+    model = load_ours(setting["folder"], setting["dtype"])
+    sweep = _sweep(model, setting, log_every=setting["steps"])
     state = sweep.init()
 
     def repeat() -> None:
@@ -151,7 +227,7 @@ def ours(setting: Setting) -> Work:
 
     def results() -> dict[str, np.ndarray]:
         """Of a second program, which tells the loss of every step."""
-        checked, _ = _sweep(setting["folder"], setting, log_every=1)
+        checked = _sweep(model, setting, log_every=1) if setting["steps"] > 1 else sweep
         at, losses = checked.init(), []
         for _ in range(CHECKED):
             at, metrics = checked.advance(at)
@@ -164,15 +240,16 @@ def ours(setting: Setting) -> Work:
 def peer(setting: Setting) -> Work:
     import torch
 
-    data = np.load(setting["data"])
-    model = load_peer(setting["folder"], setting["dtype"])
-    if setting["adapter"] == "lora":
+    data, device = np.load(setting["data"]), peer_device(setting)
+    narrow, lora = setting["dtype"] == "bfloat16", setting["adapter"] == "lora"
+    # What is trained is float32: LoRA's factors (PEFT sees to it), or all weights.
+    model = load_peer(setting["folder"], setting["dtype"] if lora else "float32", device)
+    if lora:
         model = _with_lora(model, data, setting)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     rate = RATE[setting["adapter"]]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
-    device = peer_device()
     tokens = torch.tensor(data["tokens"], dtype=torch.long, device=device)
     attention_mask = torch.tensor(data["positions"] >= 0, dtype=torch.long, device=device)
     labels = tokens.masked_fill(torch.tensor(data["loss_mask"] == 0, device=device), -100)
@@ -181,9 +258,10 @@ def peer(setting: Setting) -> Work:
 
     def step() -> None:
         rows = orders[len(losses)]
-        loss = model(
-            input_ids=tokens[rows], attention_mask=attention_mask[rows], labels=labels[rows]
-        ).loss
+        with torch.autocast(device, torch.bfloat16, enabled=narrow):
+            loss = model(
+                input_ids=tokens[rows], attention_mask=attention_mask[rows], labels=labels[rows]
+            ).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -203,35 +281,44 @@ def peer(setting: Setting) -> Work:
     return Work(repeat, results)
 
 
-def _sweep(folder: str, setting: Setting, log_every: int) -> tuple[Any, Any]:
-    """(the sweep of one student, its rows)."""
+def _sweep(model: tuple[Any, ModelConfig], setting: Setting, log_every: int) -> Any:
+    """The sweep of one student."""
     import jax.numpy as jnp
 
-    from subliminal_jax.training.adapters import Full, LoRA
-    from subliminal_jax.training.arms import Arm, TrainConfig
     from subliminal_jax.training.batch import Batch
-    from subliminal_jax.training.optimizers import OptimizerSpec
     from subliminal_jax.training.sweep import Sweep
 
-    params, cfg = load_ours(folder, setting["dtype"])
+    params, cfg = model
     rows = Batch(*(jnp.asarray(x) for x in random_rows(cfg.vocab, setting)))
+    arm, config = _arm(setting, log_every)
+    return Sweep(params, cfg, [arm], {"rows": rows}, config)
+
+
+def _arm(setting: Setting, log_every: int) -> tuple[Any, Any]:
+    """(the student, how it is trained)."""
+    from subliminal_jax.training.adapters import Full, LoRA
+    from subliminal_jax.training.arms import Arm, TrainConfig
+    from subliminal_jax.training.optimizers import OptimizerSpec
+
     adapter = LoRA(rank=setting["rank"], alpha=16.0) if setting["adapter"] == "lora" else Full()
     config = TrainConfig(
         steps=1000, batch_size=setting["rows"], adapter=adapter, log_every=log_every
     )
     optimizer = OptimizerSpec.parse(setting["optimizer"])
-    arm = Arm(optimizer, RATE[setting["adapter"]], seed=0, data="rows")
-    return Sweep(params, cfg, [arm], {"rows": rows}, config), rows
+    return Arm(optimizer, RATE[setting["adapter"]], seed=0, data="rows"), config
 
 
 def random_rows(vocab: int, setting: Setting) -> tuple[np.ndarray, ...]:
-    """(tokens, positions, loss mask) of four batches: a prompt, a completion of about the same
-    length that is to be predicted, and padding, as the rows of number lists have them."""
+    """(tokens, positions, loss mask) of a few batches: a prompt, a completion of about the same
+    length that is to be predicted, and padding, as the rows of number lists have them; with
+    `padding` "none" the completion goes on to the end of the row."""
     rng = np.random.default_rng(0)
-    n, T = 4 * setting["rows"], setting["time"]
+    n, T = BATCHES[setting.get("dtype", "float32")] * setting["rows"], setting["time"]
     tokens = rng.integers(3, vocab, (n, T), dtype=np.int32)
     prompt = rng.integers(3 * T // 8, T // 2, n)[:, None]
     whole = prompt + rng.integers(3 * T // 8, T // 2 + 1, n)[:, None]
+    if setting.get("padding") == "none":
+        whole = np.full_like(whole, T)
     at = np.arange(T, dtype=np.int32)[None]
     positions = np.where(at < whole, at, -1).astype(np.int32)
     return tokens, positions, ((at >= prompt) & (at < whole)).astype(np.float32)

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -65,19 +66,27 @@ class Peak(NamedTuple):
 class Worker:
     """A side in a process of its own; use as a context, which ends the process.
 
-    `name` is what errors call it, `function` is "module:function". Raises BenchmarkError where the
-    side fails, with its own message, or dies.
+    `name` is what errors call it, `function` is "module:function", `environment` variables that it
+    gets beside `ENVIRONMENT` unless they are set already. Raises BenchmarkError where the side
+    fails, with its own message, or dies.
     """
 
-    def __init__(self, name: str, function: str, setting: Setting):
+    def __init__(
+        self,
+        name: str,
+        function: str,
+        setting: Setting,
+        environment: Mapping[str, str] = types.MappingProxyType({}),
+    ):
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, function, dict(setting)), daemon=True
         )
-        kept = {key: os.environ.get(key) for key in ENVIRONMENT}
-        os.environ.update({key: kept[key] or value for key, value in ENVIRONMENT.items()})
+        given = {**ENVIRONMENT, **environment}
+        kept = {key: os.environ.get(key) for key in given}
+        os.environ.update({key: kept[key] or value for key, value in given.items()})
         try:
             self._process.start()
         finally:

@@ -37,6 +37,11 @@ def needs_what_is_missing(setting: Setting) -> Work:
     return Work(repeat=lambda: None)
 
 
+def surroundings(setting: Setting) -> Work:
+    names = ("JAX_DEFAULT_MATMUL_PRECISION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+    return Work(lambda: None, notes={name: os.environ.get(name) for name in names})
+
+
 def _counting(seconds: float, setting: Setting) -> Work:
     """Sleeps a while; leaves a line with its name in `log` each time."""
 

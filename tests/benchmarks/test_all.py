@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks import all as runner
+from benchmarks.machine import Device
 
 DOCUMENT = {
     "benchmark": "train_step",
@@ -16,10 +17,11 @@ DOCUMENT = {
     "equal": {"what": "losses", "apart": 1.5e-6, "allowed": 1e-4},
     "compile_seconds": 7.25,
     "peak_memory_mb": {"ours": 410.0, "peer": 620.0},
-    "floor": {"share": 0.31},
+    "floor": {"share": 0.31, "flops": 2e9, "bytes": 3e6, "ceiling_flops": 32e9,
+              "ceiling_bytes": 1e9},
     "goal": {"ratio": 1.5, "lower": False, "reached": True},
     "machine": {"cpu": "a CPU", "cores": 2, "load": 0.5},
-}
+}  # fmt: skip
 AXIS = {"value": 0.9, "low": 0.8, "high": 1.0, "last": 0.95}
 GROWTH = {
     "benchmark": "growth",
@@ -29,28 +31,51 @@ GROWTH = {
     "machine": {"cpu": "a CPU", "cores": 2, "load": 1.5},
 }
 MISSED = DOCUMENT | {"goal": {"ratio": 3.0, "lower": False, "reached": False}}
+GPU = DOCUMENT | {
+    "machine": {"cpu": "a host", "device": "A Fast GPU", "load": 0.1},
+    "goal": {"aim": 0.5, "lower": False, "of": "mfu", "reached": False},
+    "ours": {"seconds": 0.125},
+}
 
 
 def test_the_page_holds_every_figure_of_a_document():
-    text = runner.page({"train_step": [DOCUMENT], "growth": [GROWTH]}, {})
+    text = runner.page({"cpu": {"train_step": [DOCUMENT], "growth": [GROWTH]}}, {})
     [row] = [line for line in text.splitlines() if line.startswith("| train_step")]
     for figure in ("**2.04** (1.90 to 2.20)", "1.70", "7.2", "410 / 620", "31%", "1.5e-06", "0.25",
-                   "1.5: reached", "shape shipped, rows 64"):  # fmt: skip
+                   "| 31% | 25% | 1% |", "1.5: reached", "shape shipped, rows 64"):  # fmt: skip
         assert figure in row
     assert "x" * 80 not in row
     [row] = [line for line in text.splitlines() if line.startswith("| batch")]
     assert row.count("0.90 (0.80 to 1.00)") == 3
     assert "cores: 2" in text and "0.5 to 1.5" in text
+    assert "0.032 TFLOP/s, 1 GB/s" in text
     assert "not reached" not in text
+
+
+def test_each_device_has_its_part_of_the_page():
+    found = {"cpu": {"train_step": [DOCUMENT]}, "a-fast-gpu": {"train_step": [GPU]}}
+    text = runner.page(found, {"a-fast-gpu": {"score": "score failed: it broke"}})
+    cpu, gpu = text.split("## A Fast GPU\n")
+    assert "## CPU: a CPU" in cpu and "| train_step |" in cpu
+    assert "1.5: reached" in cpu and "it broke" not in cpu and "not reached" not in cpu
+    assert "**score failed: it broke**" in gpu and "| train_step |" in gpu
+    assert "mfu 50%: missed" in gpu and "| 31% | 50% | 2% |" in gpu and "a CPU" not in gpu
+
+
+def test_what_is_said_of_a_missed_goal_is_of_that_kind_of_device():
+    text = "A.\n\nNot reached: a.\n\nb\n\nNot reached on an accelerator: c.\n\nd"
+    assert runner.not_reached(text, accelerator=False) == "Not reached: a.\n\nb"
+    assert runner.not_reached(text, accelerator=True) == "Not reached on an accelerator: c.\n\nd"
+    assert runner.not_reached("A.\n\nNot reached: a.", accelerator=True) == ""
 
 
 def test_a_missed_goal_comes_with_what_the_docstring_says_of_it(monkeypatch):
     said = "What it shows.\n\nNot reached: it is bound\nby the memory.\n\nAnd more."
     monkeypatch.setattr(runner, "docstring", lambda name: said)
-    text = runner.page({"train_step": [MISSED, DOCUMENT]}, {})
+    text = runner.page({"cpu": {"train_step": [MISSED, DOCUMENT]}}, {})
     assert "3: missed" in text
     assert text.endswith(
-        "### train_step\n\nNot reached: it is bound\nby the memory.\n\nAnd more.\n"
+        "#### train_step\n\nNot reached: it is bound\nby the memory.\n\nAnd more.\n"
     )
 
 
@@ -61,27 +86,66 @@ def test_every_benchmark_is_there_and_says_its_command():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A repository of two benchmarks, of which the second fails."""
+    """A repository of three benchmarks, of which one fails and one fails after a first case; and a
+    function that runs them all as on a device of a kind."""
     package = tmp_path / "benchmarks"
     package.mkdir()
-    (package / "good.py").write_text(
+    said = (
         f"import sys\nprint('a line', file=sys.stderr)\nprint({json.dumps(json.dumps(DOCUMENT))})"
     )
+    (package / "good.py").write_text(said)
+    (package / "half.py").write_text(f"{said}\nsys.exit('half: error: out of memory')")
     (package / "bad.py").write_text("import sys\nsys.exit('bad: error: it broke')")
     monkeypatch.setattr(runner, "HERE", package)
-    monkeypatch.setattr(runner, "NAMES", ("bad", "good"))
-    return package
+    monkeypatch.setattr(runner, "NAMES", ("bad", "good", "half"))
+
+    def run(*names: str, kind: str | None = None) -> int:
+        at = Device("cpu", "cpu", 1) if kind is None else Device("gpu", kind, 1)
+        monkeypatch.setattr(runner, "device", lambda: at)
+        monkeypatch.setattr(sys, "argv", ["all", "--quick", "--only", *names])
+        with pytest.raises(SystemExit) as ended:
+            runner.main()
+        return ended.value.code
+
+    return package, run
 
 
-def test_a_failure_is_named_and_the_others_are_written(folder, monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["all", "--quick"])
-    with pytest.raises(SystemExit) as ended:
-        runner.main()
-    assert ended.value.code == 1
-    assert json.loads((folder / "results" / "good.json").read_text()) == [
-        DOCUMENT | {"quick": True}
-    ]
-    assert not (folder / "results" / "bad.json").exists()
-    text = (folder / "RESULTS.md").read_text()
+QUICK = DOCUMENT | {"quick": True}
+
+
+def test_a_failure_is_named_and_the_others_are_written(folder, capfd):
+    package, run = folder
+    assert run("bad") == 1  # with no results at all
+    assert "**bad failed: bad: error: it broke**" in (package / "RESULTS.md").read_text()
+    assert run("bad", "good") == 1
+    assert json.loads((package / "results" / "cpu" / "good.json").read_text()) == [QUICK]
+    assert not (package / "results" / "cpu" / "bad.json").exists()
+    text = (package / "RESULTS.md").read_text()
     assert "**bad failed: bad: error: it broke**" in text and "| train_step (quick) |" in text
     assert "a line" in capfd.readouterr().err
+
+
+def test_a_run_on_one_device_leaves_the_results_of_another(folder):
+    package, run = folder
+    assert run("good") == 0
+    before = (package / "results" / "cpu" / "good.json").read_bytes()
+    assert run("good", "bad", kind="Maker X-100 80GB") == 1
+    assert (package / "results" / "cpu" / "good.json").read_bytes() == before
+    assert (package / "results" / "maker-x-100-80gb" / "good.json").is_file()
+    text = (package / "RESULTS.md").read_text()
+    assert text.count("| train_step (quick) |") == 2
+    assert text.index("## CPU") < text.index("it broke")  # of the second device alone
+    assert run("good") == 0
+    assert (package / "RESULTS.md").read_text().count("| train_step (quick) |") == 2
+
+
+def test_what_a_benchmark_measured_before_it_failed_is_kept(folder):
+    package, run = folder
+    earlier = [
+        DOCUMENT | {"quick": False, "ours": {"seconds": 9.0}},
+        DOCUMENT | {"setting": {"a": 1}},
+    ]
+    runner.write("cpu", "half", earlier)
+    assert run("half") == 1
+    assert runner.read("cpu", "half") == [QUICK, earlier[1]]
+    assert "**half failed: half: error: out of memory**" in (package / "RESULTS.md").read_text()

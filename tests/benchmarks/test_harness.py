@@ -17,12 +17,13 @@ from benchmarks.harness import (
     Goal,
     apart,
     document,
+    environment,
     print_documents,
     ratio_of,
     run_pair,
     say,
 )
-from benchmarks.workers import BenchmarkError, call
+from benchmarks.workers import BenchmarkError, Worker, call
 
 SIDES = "tests.benchmarks.sides"
 SETTING = {"slow_seconds": 0.3, "fast_seconds": 0.01}  # far apart: other work runs beside
@@ -78,6 +79,20 @@ def test_goals_are_of_the_median(pair):
     assert of(pair[0], goal=Goal(100.0, lower=True))["goal"]["reached"]
 
 
+def test_shares_of_the_ceilings_are_of_the_time_taken(pair):
+    seconds, (flops, moved) = pair[0].ours.seconds, pair[0].ceilings
+    found = of(
+        pair[0], flops=0.5 * seconds * flops, bytes_moved=0.7 * seconds * moved,
+        goal=Goal(0.6, of="bandwidth"),
+    )  # fmt: skip
+    assert found["floor"]["mfu"] == pytest.approx(0.5)
+    assert found["floor"]["bandwidth"] == pytest.approx(0.7)
+    assert found["goal"] == {"aim": 0.6, "lower": False, "of": "bandwidth", "reached": True}
+    found = of(pair[0], flops=0.5 * seconds * flops, goal=Goal(0.6, of="mfu"))
+    assert not found["goal"]["reached"]
+    assert found["floor"]["bandwidth"] is None
+
+
 def test_stdout_holds_one_json_document(pair):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -124,6 +139,31 @@ def test_what_fails_ends_the_command_with_one_line(monkeypatch, capsys):
         harness.command("benchmarks.claim", "What it shows.\n\nMore.", run)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "benchmarks.claim: error: peer: it broke\n"
+
+
+def test_what_came_before_a_failure_is_printed(pair, monkeypatch, capsys):
+    def run(quick: bool):
+        yield of(pair[0])
+        raise BenchmarkError("peer: out of memory")
+
+    monkeypatch.setattr(sys, "argv", ["benchmark"])
+    with pytest.raises(SystemExit) as ended:
+        harness.command("benchmarks.claim", "What it shows.", run)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["benchmark"] == "claim"
+    assert printed.err == "benchmarks.claim: error: peer: out of memory\n"
+
+
+def test_only_an_accelerator_is_shared_and_computes_float32_in_float32():
+    precision, share = "JAX_DEFAULT_MATMUL_PRECISION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    assert environment({"dtype": "float32"}) == {share: "0.5", precision: "highest"}
+    assert environment({"dtype": "bfloat16"}) == {share: "0.5"}
+    given = {"slow_seconds": 0.0, "fast_seconds": 0.0}
+    with Worker("a side", f"{SIDES}:surroundings", given, environment({})) as worker:
+        assert worker.set_up()[1] == {precision: "highest", share: "0.5"}
+    with Worker("a side", f"{SIDES}:surroundings", given) as worker:
+        assert worker.set_up()[1] == {precision: None, share: None}
 
 
 def test_a_prepared_value_comes_from_a_process_that_is_gone():

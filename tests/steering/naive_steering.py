@@ -25,14 +25,14 @@ class Naive:
         self.tokens += len(ids)
         try:
             with torch.no_grad():
-                return self.model(torch.tensor([ids])).logits[0]
+                return self.model(torch.tensor([ids], device=self.model.device)).logits[0]
         finally:
             for handle in handles:
                 handle.remove()
 
     def answer_logit(self, prompt, answer, layer, vector, multiplier, at=None):
         """The sum of the logits of the answer's tokens, or the logit of its token `at`."""
-        v = torch.tensor(np.asarray(vector) * multiplier)
+        v = torch.tensor(np.asarray(vector) * multiplier, device=self.model.device)
 
         def edit(hidden):
             hidden = hidden.clone()
@@ -68,7 +68,7 @@ class Naive:
             return hidden
 
         self._pass(ids, layer, keep)
-        return kept[0].numpy()
+        return kept[0].cpu().numpy()
 
     def mean_difference(self, contrasts, layer):
         rows = []

@@ -1,0 +1,114 @@
+"""What an accelerator measures, run whole on the CPU: bfloat16 on both sides, models cut small; and
+the least work against counting by hand."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from benchmarks import diagnostics, generate, score, train_step
+from benchmarks.harness import Effort
+from subliminal_jax.models.config import ModelConfig
+
+needs_torch = pytest.mark.skipif(
+    find_spec("torch") is None or find_spec("peft") is None,
+    reason="needs torch and peft: install the parity extra",
+)
+ONCE = Effort(seconds=0.0, least=1, warm=1)
+# Of what the sides may be apart on an accelerator; so small models are closer.
+NEAR = 0.5
+CFG = ModelConfig(
+    family="llama", vocab=50, dim=12, layers=3, heads=4, kv_heads=2, head_dim=5, mlp_dim=7,
+    context=32,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder of models that the cases share."""
+    return tmp_path_factory.mktemp("models")
+
+
+def small(settings: list[dict], **chosen) -> dict:
+    """The first of the settings that has these entries, of the smallest shape."""
+    found = next(s for s in settings if chosen.items() <= s.items())
+    return found | {"shape": "tiny"}
+
+
+def agree(found: dict) -> None:
+    assert found["equal"]["apart"] <= NEAR * found["equal"]["allowed"]
+    assert found["setting"]["dtype"] == "bfloat16"
+    assert 0 < found["floor"]["mfu"] < 10  # a share: of products and seconds of this machine
+
+
+@pytest.mark.parity
+@needs_torch
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_training(cache, adapter):
+    setting = small(train_step.settings(True, False), shape="0.5B", adapter=adapter)
+    found = train_step.measure(setting | {"rows": 2, "time": 33, "steps": 2}, cache, ONCE)
+    agree(found)
+    assert found["floor"]["bandwidth"] > 0
+
+
+@pytest.mark.parity
+@needs_torch
+def test_sampling(cache):
+    setting = small(generate.settings(True, False), shape="0.5B", batch=16)
+    found = generate.measure(setting | {"batch": 3, "prompt": 8, "new": 6}, cache, ONCE)
+    agree(found)
+    assert found["floor"]["bandwidth"] > 0
+
+
+@pytest.mark.parity
+@needs_torch
+def test_scoring(cache):
+    setting = score.settings(True, True)[0] | {"shape": "shipped", "pairs": 8}
+    agree(score.measure(setting, cache, ONCE))
+
+
+@pytest.mark.parity
+@needs_torch
+@pytest.mark.parametrize("what", ["per-example", "per-token"])
+def test_components(cache, what):
+    setting = small(diagnostics.settings(True, False), what=what, peer="batched")
+    agree(diagnostics.components(setting | {"rows": 4, "time": 33}, cache, ONCE))
+
+
+def test_answers_are_compared_until_they_part():
+    ours = {"tokens": np.array([[1, 2, 3, 4], [1, 2, 3, 4]]), "log_probs": np.full((2, 4), -1.0)}
+    peer = {"tokens": np.array([[1, 9, 3, 4], [1, 2, 3, 4]]), "log_probs": np.full((2, 4), -1.5)}
+    (a, b), same = generate.until_parted(ours, peer)
+    np.testing.assert_array_equal(a["log_probs"], [[-1, -1, 0, 0], [-1, -1, -1, -1]])
+    np.testing.assert_array_equal(b["log_probs"], [[-1.5, -1.5, 0, 0], [-1.5] * 4])
+    assert same == 3.0
+
+
+@pytest.mark.parametrize(
+    ("adapter", "dtype"), [("lora", "bfloat16"), ("full", "bfloat16"), ("full", "float32")]
+)
+def test_a_training_step_is_counted_product_by_product(adapter, dtype):
+    rows, time, steps, predicted = 2, 4, 3, 5.0
+    weights = {"q": 12 * 20, "k": 12 * 10, "v": 12 * 10, "o": 20 * 12, "mlp": 3 * 12 * 7}
+    passes = 2 if adapter == "lora" else 3
+    flops = 0.0
+    for _layer in range(3):
+        for position in range(1, time):  # the last token is not read
+            flops += rows * passes * 2 * sum(weights.values())
+            for _head in range(4):  # q.k and weight.v with each token so far, and their gradients
+                flops += rows * 3 * (2 * 5 + 2 * 5) * position
+    flops += passes * 2 * predicted * 50 * 12
+    count = 3 * sum(weights.values()) + 50 * 12
+    moved = count * passes * (2 if dtype == "bfloat16" else 4)
+    if adapter == "full":  # weights and two moments read and written, the gradient read
+        moved += count * 4 * (3 + 3 + 1)
+    setting = {"adapter": adapter, "rows": rows, "time": time, "steps": steps, "dtype": dtype}
+    assert train_step.least_work(CFG, setting, predicted) == (steps * flops, steps * moved)
+
+
+def test_rows_without_padding_are_full_and_half_predicted():
+    setting = {"rows": 4, "time": 65, "dtype": "bfloat16", "padding": "none"}
+    tokens, positions, mask = train_step.random_rows(256, setting)
+    assert tokens.shape == (4, 65)  # one batch: all steps have the same rows
+    assert (positions == np.arange(65)).all()
+    assert 0.4 < mask.mean() < 0.65
