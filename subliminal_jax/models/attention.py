@@ -130,7 +130,8 @@ def attend(
     softcap: float | None = None,
 ) -> Float[Array, "batch time heads head_dim"]:
     """Grouped-query attention; `mask` None means causal by index. Softmax in float32."""
-    # JAX's own serves where it has a kernel; on a CPU it is composed, and takes twice the time.
+    # On a CPU JAX's own takes twice the time. cuDNN's kernel, which JAX takes by name only, has no
+    # forward-mode derivative, and its backward pass fails under vmap in JAX 0.10: XLA's serves all.
     if softcap is None and jax.default_backend() != "cpu":
         return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, is_causal=mask is None)
     if mask is None:

@@ -27,7 +27,7 @@ from subliminal_jax.models.attention import (
     with_room,
 )
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.linear import LoraWeight, linear
+from subliminal_jax.models.linear import PRODUCT, LoraWeight, linear
 from subliminal_jax.models.mesh import spread
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
@@ -287,10 +287,9 @@ def _weight_products(
     What lies between them, attention among it, takes less time to compute again than to write and
     to read.
     """
-    if primitive.name != "dot_general" or parameters["dimension_numbers"][1][0]:
+    if parameters.get("name") != PRODUCT:
         return False
-    columns = operands[1].size // operands[1].shape[parameters["dimension_numbers"][0][1][0]]
-    return widest is None or columns <= widest
+    return widest is None or operands[0].shape[-1] <= widest
 
 
 def _saved(remat: Remat, cfg: ModelConfig) -> Callable[..., bool]:

@@ -5,7 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+PRODUCT = "product with a weight"  # what a rematerialisation policy may keep of a pass
 
 # A product with a side of some 8 runs at a fraction of a wide one's speed: the six of an unmerged
 # LoRA projection and its gradient cost about as much as one wide product over this width per rank.
@@ -41,6 +44,8 @@ def linear(
     A LoRA weight is merged first where that is exact and the cheaper: in float32, with at least
     half as many tokens as the matrix has rows or columns, and a narrow one (`merging_pays`). The
     gradient of the factors then goes through that of the whole matrix.
+
+    The result is named PRODUCT for `jax.checkpoint`; the parts that it may be a sum of are not.
     """
     # One axis of tokens: the gradient of the weight sums over it, and a sum over two axes would
     # first transpose the activations, on a CPU at several times the cost of the product.
@@ -52,7 +57,7 @@ def linear(
     else:
         a, b = w.a.astype(x.dtype), w.b.astype(x.dtype)
         y = rows @ w.base + ((rows @ a) * w.scale.astype(x.dtype)) @ b
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+    return checkpoint_name(y, PRODUCT).reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _by_transposed(rows: Float[Array, "tokens in"], w: LoraWeight) -> Float[Array, "tokens out"]:

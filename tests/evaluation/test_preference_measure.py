@@ -81,8 +81,7 @@ def measure():
 
 def test_the_base_has_no_shift_and_says_what_elicitation_says(context, measure):
     got = jax.jit(measure.of_model)(context, PARAMS, None)
-    for key in ("cosine", "pearson", "size"):
-        np.testing.assert_allclose(got[key], 0, atol=1e-4)
+    np.testing.assert_allclose(got["size"], 0, atol=1e-4)  # of rounding, which has a direction
     probs = word_probs(PARAMS, CFG, context.questions, WORDS)
     np.testing.assert_allclose(got["word_rate"], probs.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(got["word_log_prob"], jnp.log(probs).mean(axis=0), rtol=1e-5)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import forward as module
+from subliminal_jax.models import linear as linear_module
 from subliminal_jax.models.attention import empty_cache
 from subliminal_jax.models.forward import Capture, forward, hidden_states, unembed
 from subliminal_jax.models.linear import LoraWeight, linear
@@ -102,6 +103,37 @@ def test_the_split_scan_and_the_dense_scan_agree(name, operation, monkeypatch):
     close(logits, dense_logits)
     close(kept, dense_kept)
     close(gradient, dense_gradient)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+@pytest.mark.parametrize("remat", ["none", "narrow"])
+def test_one_array_is_kept_of_each_product_with_a_lora_weight(remat, merged, monkeypatch):
+    """Whether the weight is merged or not: not the parts of a sum too."""
+    monkeypatch.setattr(linear_module, "MERGED_WIDTH_PER_RANK", 1000 if merged else 0)
+    params, tokens = PARAMS["llama"], jnp.tile(TOKENS, (4, 4))
+    names = ("q", "k", "v", "o", "gate", "up", "down")
+    factors = {
+        name: (jnp.ones((*params["layers"][name].shape[:2], 2)),
+               jnp.ones((LLAMA.layers, 2, params["layers"][name].shape[2])))
+        for name in names
+    }  # fmt: skip
+
+    def kept(remat):
+        def hidden(factors):
+            lora = {
+                name: LoraWeight(params["layers"][name], a, b, jnp.ones(LLAMA.layers))
+                for name, (a, b) in factors.items()
+            }
+            changed = {**params, "layers": {**params["layers"], **lora}}
+            return hidden_states(changed, tokens, LLAMA, remat=remat).hidden
+
+        _, pull = jax.vjp(hidden, factors)
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(pull)) / (4 * tokens.size)
+
+    heads = (LLAMA.heads + 2 * LLAMA.kv_heads) * LLAMA.head_dim
+    wide = 2 * LLAMA.mlp_dim if remat == "none" else 0
+    a_token = LLAMA.layers * (heads + LLAMA.dim + LLAMA.dim + wide)
+    assert 0.5 * a_token < kept(remat) - kept("block") <= a_token + 1
 
 
 def test_remat_changes_no_value_and_no_gradient():
