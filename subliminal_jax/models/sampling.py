@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.attention import Cache
+from subliminal_jax.models.attention import Cache, with_room
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.draw import draw, two_uniforms
 from subliminal_jax.models.forward import Capture, hidden_states, unembed
@@ -31,6 +31,7 @@ Prompts = (
 )
 
 SMALLEST_BUCKET = 16  # prompt slots
+SEGMENT, MOST_SEGMENTS = 16, 3  # new tokens after which the cache grows, and how often
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 
 
@@ -195,7 +196,8 @@ def _generate(
     B, P = prompts.shape
     N = sampling.max_new_tokens
     where = sampling.steer_positions
-    run = partial(_run, params, reference_params, cfg, steering, slots=P + N)
+    ends = _segments(N)
+    run = partial(_run, params, reference_params, cfg, steering, slots=P + ends[0])
 
     def emit(hidden: Float[Array, "batch dim"], s: _State) -> _State:
         """`s` with its token `step`, whose predecessor has the state `hidden`, and no caches."""
@@ -222,8 +224,8 @@ def _generate(
         hidden, caches = run(s.token[:, None], positions, s.caches, edited=where != "prompt")
         return emit(hidden[:, 0], s._replace(step=s.step + 1, caches=caches))
 
-    def unfinished(s: _State) -> Bool[Array, ""]:
-        return (s.step < N - 1) & ~jnp.all(s.finished)
+    def unfinished(s: _State, end: int) -> Bool[Array, ""]:
+        return (s.step < min(end, N - 1)) & ~jnp.all(s.finished)
 
     slot = jnp.arange(P, dtype=jnp.int32)[None]
     positions = jnp.where(slot < prompt_lengths[:, None], slot, -1)
@@ -238,9 +240,22 @@ def _generate(
         lengths=jnp.zeros(B, jnp.int32),
         log_probs=jnp.zeros((B, N), jnp.float32),
     )
-    first = emit(hidden[:, 0], start)
-    end = jax.lax.while_loop(unfinished, body, first)
-    return whole((end.tokens, end.lengths, end.log_probs))
+    s = emit(hidden[:, 0], start)
+    for end, more in zip(ends, [*np.diff(ends), 0], strict=True):
+        s = jax.lax.while_loop(partial(unfinished, end=end), body, s)
+        grown = (c if c is None or not more else with_room(c, int(more)) for c in s.caches)
+        s = s._replace(caches=cast(tuple[Cache, Cache | None], tuple(grown)))
+    return whole((s.tokens, s.lengths, s.log_probs))
+
+
+def _segments(new: int) -> list[int]:
+    """After how many new tokens the cache is given more slots, at last all of them.
+
+    Each step reads the whole cache, empty slots too, which bounds large batches. A segment is a
+    loop of its own to compile.
+    """
+    count = min(max(new // SEGMENT, 1), MOST_SEGMENTS)
+    return [-(-new * i // count) for i in range(1, count + 1)]
 
 
 def _run(
