@@ -19,19 +19,21 @@ def two_uniforms(keys: Key[Array, " batch"], step: Int[Array, ""]) -> Float[Arra
 def draw(
     logits: Float[Array, "batch vocab"],
     uniforms: Float[Array, "batch 2"],
-    temperature: Float[Array, ""],
+    temperature: Float[Array, ""] | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     greedy: bool = False,
 ) -> Int[Array, " batch"]:
     """One token id a row; temperature before top-k before top-p, the order of transformers.
 
-    `logits` in float32, `temperature` positive, `uniforms` in [0, 1).
+    `logits` in float32, `temperature` positive (None: 1), `uniforms` in [0, 1).
     """
     if greedy:
         return likeliest(logits)
     # The largest becomes 0, so that no temperature, however small, makes an infinity of it.
-    x = (logits - jnp.max(logits, axis=1, keepdims=True)) / temperature
+    x = logits - jnp.max(logits, axis=1, keepdims=True)
+    if temperature is not None:
+        x = x / temperature
     ids = None
     if top_k is not None and top_k < x.shape[1]:
         x, ids = jax.lax.top_k(x, top_k)  # of equal logits the lower id comes first

@@ -31,13 +31,14 @@ Prompts = (
 )
 
 SMALLEST_BUCKET = 16  # prompt slots
+SOME_TEMPERATURE = 0.5  # stands for all but 0 and 1 in what is static
 SEGMENT, MOST_SEGMENTS = 16, 3  # new tokens after which the cache grows, and how often
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How to sample; hashable, and static under jit but for the size of a positive temperature.
+    """How to sample; hashable, and static under jit but for a temperature that is neither 0 nor 1.
 
     Args:
       max_new_tokens: generated tokens, the stop token included.
@@ -125,7 +126,7 @@ def generate(
         raise InputError(f"batch_size is {batch_size}: give at least 1")
     batch_size = -(-batch_size // places(DATA)) * places(DATA)
     steering = _checked_steering(steering, cfg, reference_params)
-    keys = _request_keys(key, len(rows))
+    keys_of = _request_keys(key, len(rows))
     buckets: dict[int, list[int]] = {}
     for request, row in enumerate(rows):
         buckets.setdefault(_bucket(len(row)), []).append(request)
@@ -143,9 +144,12 @@ def generate(
         if progress is not None:
             progress(len(members))
 
-    # The size of a positive temperature is traced, so that a change of it compiles nothing.
+    # Any temperature but 0 and 1 is traced, so that a change of it compiles nothing.
     temperature = jnp.asarray(sampling.temperature, jnp.float32)
-    static = replace(sampling, temperature=float(temperature > 0))
+    if sampling.temperature not in (0, 1):
+        static = replace(sampling, temperature=SOME_TEMPERATURE)
+    else:
+        static = replace(sampling, temperature=float(sampling.temperature))
     for slots, requests in sorted(buckets.items()):
         for start in range(0, len(requests), batch_size):
             members = requests[start : start + batch_size]
@@ -156,8 +160,9 @@ def generate(
                 row = rows[request]
                 tokens[i, : len(row)], lengths[i], picked[i] = row, len(row), request
             part = _generate(
-                params, reference_params, jnp.asarray(tokens), jnp.asarray(lengths), keys[picked],
-                temperature, steering, jnp.asarray(pad_token, jnp.int32), cfg, static,
+                params, reference_params, jnp.asarray(tokens), jnp.asarray(lengths),
+                keys_of(picked), temperature, steering, jnp.asarray(pad_token, jnp.int32),
+                cfg, static,
             )  # fmt: skip
             running.append((members, part))
             if len(running) == BATCHES_IN_FLIGHT:
@@ -203,11 +208,14 @@ def _generate(
         """`s` with its token `step`, whose predecessor has the state `hidden`, and no caches."""
         logits = unembed(params, hidden, cfg)
         token = draw(
-            logits, two_uniforms(keys, s.step), temperature,
+            logits, two_uniforms(keys, s.step), None if sampling.temperature == 1 else temperature,
             sampling.top_k, sampling.top_p, greedy=sampling.temperature == 0,
         )  # fmt: skip
-        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-        log_prob = jnp.where(s.finished, 0.0, chosen - jax.nn.logsumexp(logits, axis=1))
+        # As the draw weighs them: at temperature 1 the exponentials are taken once.
+        x = logits - jnp.max(logits, axis=1, keepdims=True)
+        chosen = jnp.take_along_axis(x, token[:, None], axis=1)[:, 0]
+        log_prob = chosen - jnp.log(jnp.sum(jnp.exp(x), axis=1))
+        log_prob = jnp.where(s.finished, 0.0, log_prob)
         token = jnp.where(s.finished, pad_token, token)
         stops = jnp.asarray(sampling.stop_tokens, jnp.int32)[None]
         put = partial(jax.lax.dynamic_update_index_in_dim, index=s.step, axis=1)
@@ -365,14 +373,22 @@ def _checked_steering(
     return replace(steering, vectors=vectors, scale=scale)
 
 
-def _request_keys(key: int | PRNGKeyArray | Key[Array, " n"], n: int) -> Key[Array, " n"]:
-    """One key a request."""
+def _request_keys(
+    key: int | PRNGKeyArray | Key[Array, " n"], n: int
+) -> Callable[[Int[np.ndarray, " batch"]], Key[Array, " batch"]]:
+    """The keys of chosen requests of n."""
     if isinstance(key, int):
         key = jax.random.key(key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key is an array of {key.dtype}: make it with jax.random.key(seed)")
     if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(n))
+        return partial(_folded, key)
     if key.shape != (n,):
         raise InputError(f"keys have the shape {key.shape} for {n} prompts: give one each")
-    return key
+    return lambda chosen: key[chosen]
+
+
+@jax.jit
+def _folded(key: PRNGKeyArray, chosen: Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """A key for each number."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, chosen)

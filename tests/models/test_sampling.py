@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 
 from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
+from subliminal_jax.models import sampling as module
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.linear import LoraWeight
-from subliminal_jax.models.sampling import Samples, SamplingConfig, _bucket, _generate, generate
+from subliminal_jax.models.sampling import (
+    Samples,
+    SamplingConfig,
+    _bucket,
+    _generate,
+    _segments,
+    generate,
+)
 from subliminal_jax.models.steered import Steering, no_steering, steer, unit
 from tests.models import families
 from tests.models.families import noisy_params
@@ -204,7 +212,7 @@ def test_an_adapter_samples_as_its_merged_weights():
 
 
 def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_requests():
-    sampling = SamplingConfig(5)  # of no other test
+    sampling = SamplingConfig(5, temperature=0.8)  # of no other test
     with count_compilations() as compiled:
         sample(SHORT, 0, sampling, steer(VECTOR, 1))
         sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1))
@@ -214,6 +222,31 @@ def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_
         with count_compilations() as compiled:
             sample([p for p in PROMPTS if len(p) <= longest], 0, sampling, steer(VECTOR, 1))
         assert compiled.of("_generate") == 1
+    with count_compilations() as compiled:  # temperature 1 has a program of its own
+        sample(SHORT, 0, replace(sampling, temperature=1), steer(VECTOR, 1))
+        sample(SHORT, 0, replace(sampling, temperature=1.0), steer(VECTOR, 1))
+    assert compiled.of("_generate") == 1
+
+
+@pytest.mark.parametrize("new", [1, 2, 15, 31, 32, 47, 48, 49, 128])
+def test_the_cache_grows_to_hold_all_new_tokens(new):
+    ends = _segments(new)
+    assert ends[-1] == new and ends == sorted(set(ends)) and len(ends) <= 3
+    assert len(ends) == 1 or min(np.diff([0, *ends])) >= 15
+
+
+def test_a_cache_that_grows_gives_the_tokens_of_one_that_does_not(monkeypatch):
+    """Answers of 11 tokens, some that stop early, in one segment and in three."""
+    sampling = SamplingConfig(11, temperature=0.9, stop_tokens=(3, 5, 7))
+    whole = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
+    assert _segments(11) == [11] and len(set(whole.lengths.tolist())) > 1
+    monkeypatch.setattr(module, "SEGMENT", 3)
+    assert _segments(11) == [4, 8, 11]
+    _generate.clear_cache()  # what a program was traced with is no part of its key
+    grown = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
+    _generate.clear_cache()
+    same(grown._replace(log_probs=whole.log_probs), whole)
+    np.testing.assert_allclose(grown.log_probs, whole.log_probs, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 16, 17, 24, 25, 32, 33, 48, 49, 64, 65, 96, 97, 1000])
