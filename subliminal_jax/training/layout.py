@@ -20,12 +20,12 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
 
 WORTH = 0.9  # of the work; above that share of it, rows stay as they are
-WIDEST = 2.0  # packed rows have at most so many times the length of the longest row
+# Packed rows have up to twice the length of the longest row, and of rows longer than SHORT no more
+# than that: attention's memory grows with the square.
+WIDEST, SHORT = 2, 256
 TRIED = 512  # batches of which the length of packed rows is chosen
 # Attention's small products run at about a fourth of the speed of those with weights.
 ATTENTION_COST = 4.0
-# Longer rows stay as they are where attention has kernels for rows of one segment.
-KERNEL_TIME = 256
 
 
 @partial(
@@ -195,8 +195,6 @@ def _best_time(
     lengths: Int[np.ndarray, "passes rows"], longest: int, cfg: ModelConfig, groups: int
 ) -> int | None:
     """The length of packed rows that takes the least work; None where packing does not pay."""
-    if jax.default_backend() != "cpu" and longest > KERNEL_TIME:
-        return None
     some = lengths[:: max(1, len(lengths) // TRIED)]
     weights = cfg.dim * (2 * (cfg.heads + cfg.kv_heads) * cfg.head_dim + 3 * cfg.mlp_dim)
     quadratic = ATTENTION_COST * 2 * cfg.heads * cfg.head_dim / weights
@@ -204,8 +202,8 @@ def _best_time(
     def work(rows: int, time: int) -> float:
         return rows * time * (1.0 + quadratic * time)
 
-    step = max(1, longest // 8)
-    times = range(longest, int(WIDEST * longest) + 1, step)
+    widest = WIDEST * longest if longest <= SHORT else longest
+    times = range(longest, widest + 1, max(1, longest // 8))
     found = {time: work(_rows(placed(some, time)[0], groups), time) for time in times}
     best = min(found, key=lambda time: found[time])
     return best if found[best] <= WORTH * work(lengths.shape[1], longest) else None

@@ -14,7 +14,7 @@ from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, different_orders
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import Guard
-from subliminal_jax.training.layout import Layout, laid_out, placed, plan_layout
+from subliminal_jax.training.layout import Layout, fitted, laid_out, placed, plan_layout
 from subliminal_jax.training.losses import token_losses
 from subliminal_jax.training.objective import Teacher
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -160,6 +160,15 @@ def test_rows_stay_as_they_are_where_something_else_has_their_shape(monkeypatch)
     sweep = Sweep(BASE, CFG, ARMS, packed, PLAN)
     assert sweep._inputs.layout.row is None
     sweep.advance(sweep.init())
+
+
+def test_long_rows_are_packed_into_rows_of_their_own_length():
+    """Short ones into those that take the least work; wide models have less of it in attention."""
+    lengths = np.random.default_rng(0).integers(10, 101, (30, 16))
+    for factor, longest in ((1, 100), (3, 300)):
+        row, start, count, time = fitted(factor * lengths, longest, replace(CFG, mlp_dim=10_000))
+        assert (time == longest) == (factor == 3)
+        assert (start + factor * lengths).max() <= time and row.max() < count < 16
 
 
 def test_full_rows_stay_as_they_are():
