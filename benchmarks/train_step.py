@@ -84,14 +84,14 @@ CASES = [
 QUICK_CASES = [("shipped", "lora", 64, 48, 8), ("shipped", "full", 64, 48, 8)]
 # In bfloat16; of the large models' rows all tokens are real, and 1024 are read. Both sides lie in
 # the memory of one accelerator of 80 GB, beside the ceilings (2 GB) and three times the libraries
-# (0.5 GB). Each token takes, a layer: of ours, every product with a weight and, with LoRA, as much
-# for its update, 192 kB at 7B and 49 at 0.5B; of the peer 251 and 64 (counted by
-# `torch.autograd.graph.saved_tensors_hooks`). Its logits and their gradients take 14 bytes a number
-# of the vocabulary and token, ours 0.5 GB. So in GB, weights and their states first:
-#   7B LoRA, 2048 tokens:   ours 14 + 11 + 1, peer 14 + 14 + 4
-#   0.5B LoRA, 8192 tokens: ours 1 + 10 + 1, peer 1 + 13 + 17
+# (0.5 GB). Each token takes, a layer: of ours, every product with a weight, 96 kB at 7B and 25 at
+# 0.5B; of the peer 251 and 64 (counted by `torch.autograd.graph.saved_tensors_hooks`). Its logits
+# and their gradients take 14 bytes a number of the vocabulary and token, ours 0.5 GB. So in GB,
+# weights and their states first:
+#   7B LoRA, 2048 tokens:   ours 14 + 6 + 1, peer 14 + 14 + 4
+#   0.5B LoRA, 8192 tokens: ours 1 + 5 + 1, peer 1 + 13 + 17
 #   0.5B full, 8192 tokens: ours 15 + 5 + 1, peer 8 + 13 + 17
-# 4096 tokens would make 37 + 51 at 7B; full training of it takes 113 for the peer's states alone.
+# 4096 tokens would make 26 + 51 at 7B; full training of it takes 113 for the peer's states alone.
 ACCELERATOR_CASES = [
     ("7B", "lora", 2, 1025, 4),
     ("0.5B", "lora", 8, 1025, 4),
