@@ -95,22 +95,28 @@ def anatomy(gradient: Tree, update: Tree, score: Tree) -> dict[str, Array]:
     xs = {"gradient": -_flat(gradient), "update": _flat(update)}
     score_norm = jnp.linalg.norm(s)
     out = {"score_norm": score_norm}
-    ranked = {name: _Ranks.of(x, sort=name == "gradient") for name, x in xs.items()}
-    tenths = [i / 10 for i in range(11)]
+    parts = {}
     for name, x in xs.items():
         norm, total = jnp.linalg.norm(x), jnp.sum(s * x)
         # In units of the largest coordinate: squares of small gradients underflow in float32.
         scaled = x / _or_one(jnp.max(jnp.abs(x)))
-        parts = jnp.stack([scaled**2, s * scaled])
+        parts[name] = jnp.stack([scaled**2, s * scaled])
         out[f"{name}_norm"], out[f"{name}_component"] = norm, total
         out[f"{name}_cosine"] = total / _or_one(norm * score_norm)
-        top = ranked[name].shares(parts, [(0.0, fraction) for fraction in TOP])
-        deciles = ranked["gradient"].shares(parts, list(pairwise(tenths)))
-        out[f"{name}_top_mass"], out[f"{name}_top_component"] = top
-        out[f"{name}_decile_mass"], out[f"{name}_decile_component"] = deciles
         for factor, own in _lora_factors(gradient).items():
-            shares = (parts @ own) / _or_one(parts.sum(axis=1))
+            shares = (parts[name] @ own) / _or_one(parts[name].sum(axis=1))
             out[f"{name}_{factor}_mass"], out[f"{name}_{factor}_component"] = shares
+    top, tenths = [(0.0, fraction) for fraction in TOP], [i / 10 for i in range(11)]
+    # A sort pays where more than some five ranks are asked for.
+    by_gradient = _Ranks.of(xs["gradient"], sort=True).shares(
+        jnp.concatenate([parts["gradient"], parts["update"]]), [*top, *pairwise(tenths)]
+    )
+    by_update = _Ranks.of(xs["update"], sort=False).shares(parts["update"], top)
+    tops = {"gradient": by_gradient[:2, : len(top)], "update": by_update}
+    deciles = {"gradient": by_gradient[:2, len(top) :], "update": by_gradient[2:, len(top) :]}
+    for name in xs:
+        out[f"{name}_top_mass"], out[f"{name}_top_component"] = tops[name]
+        out[f"{name}_decile_mass"], out[f"{name}_decile_component"] = deciles[name]
     return out
 
 
@@ -123,7 +129,6 @@ class _Ranks(NamedTuple):
 
     @classmethod
     def of(cls, x: Float[Array, " coordinates"], sort: bool) -> "_Ranks":
-        """A sort pays where more than some five ranks are asked for."""
         bits = jax.lax.bitcast_convert_type(jnp.abs(x), jnp.uint32)
         return cls(bits, jnp.sort(bits) if sort else None)
 
@@ -140,6 +145,16 @@ class _Ranks(NamedTuple):
 
         return jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(ranks.shape, jnp.uint32))
 
+    def counts(self, of: UInt32[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+        """How many coordinates are larger, and how many are as large."""
+        if self.ascending is None:
+            larger = jnp.sum(self.bits[None] > of[:, None], axis=1)
+            return larger, jnp.sum(self.bits[None] == of[:, None], axis=1)
+        right, left = (
+            jnp.searchsorted(self.ascending, of, side=side) for side in ("right", "left")
+        )
+        return self.bits.size - right, right - left
+
     def shares(
         self, parts: Float[Array, "k coordinates"], cuts: list[tuple[float, float]]
     ) -> Float[Array, "k cuts"]:
@@ -150,8 +165,7 @@ class _Ranks(NamedTuple):
         whole = jnp.array([math.floor(edge * size) for edge in edges])
         rest = jnp.array([edge * size - math.floor(edge * size) for edge in edges], jnp.float32)
         threshold = self.largest(jnp.array([max(math.ceil(edge * size), 1) for edge in edges]))
-        above = jnp.sum(self.bits[None] > threshold[:, None], axis=1)
-        equal = jnp.sum(self.bits[None] == threshold[:, None], axis=1)
+        above, equal = self.counts(threshold)
         # The fraction of the coordinates at the threshold that still fits in.
         fraction = jnp.clip(((whole - above) + rest) / equal, 0.0, 1.0)
 

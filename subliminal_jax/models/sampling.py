@@ -233,7 +233,9 @@ def _generate(
         return emit(hidden[:, 0], s._replace(step=s.step + 1, caches=caches))
 
     def unfinished(s: _State, end: int) -> Bool[Array, ""]:
-        return (s.step < min(end, N - 1)) & ~jnp.all(s.finished)
+        before = s.step < min(end, N - 1)
+        # Without stop tokens no row ends early, and devices need not wait for each other to ask.
+        return before & ~jnp.all(s.finished) if sampling.stop_tokens else before
 
     slot = jnp.arange(P, dtype=jnp.int32)[None]
     positions = jnp.where(slot < prompt_lengths[:, None], slot, -1)
