@@ -16,17 +16,18 @@ a step at batch 1 is bound by reading the weights: at least 0.6 of the bandwidth
 prompt's pass is not taken out of the time: it reads the weights once, like a step, is counted so,
 and of 64 tokens takes about as long as one (products pay for the reading from some 300 tokens on).
 
-Not reached: 3.66 [3.62, 3.78] at batch 256. Of 560 CPU ms on one core, the prompts' pass takes 65
-and 47 steps 10.5 each: 4.4 ms attention over the cache (keys and values of 72 slots, 38 MB, do not
-fit the second-level cache), 2.7 products with the weights, which run at the ceiling, 1 unembedding,
-0.8 draws and log-probabilities, 0.8 writing the cache. The products of both alone are 230 ms and
-reading the cache 100, together the 340 that the goal would need. What was mended: the last block of
-the prompts' pass works for the last token only; prompts are padded to the next power of two or one
-and a half of it; a device a core (a third of the time by the clock; the steps' operations are too
-small to be divided). Tried: keys transposed in the cache (kept); one product for all heads with
-zeros between them (slower from 64 dimensions a head on); sums of products in place of batched
-products (as slow); smaller batches, whose cache stays near (a quarter slower, for more steps). A
-cache that grows with the answer would save some 6% more, for twice the programs to compile.
+Just reached (4.01, median of a run; 3.66 before). Of 530 CPU ms on one core, the prompts' pass
+takes 65 and 47 steps 9.9 each: 3.7 ms attention over the cache (keys and values of 72 slots at the
+end, 38 MB, do not fit the second-level cache), 2.7 products with the weights, which run at the
+ceiling, 1 unembedding, 0.8 writing the cache, 0.6 draws and log-probabilities. What was mended: the
+last block of the prompts' pass works for the last token only; prompts are padded to the next power
+of two or one and a half of it; a device a core (a third of the time by the clock; the steps'
+operations are too small to be divided); the cache grows with the answer, for which the loop is
+compiled up to three times; draw and log-probability share their exponentials; keys are made in one
+dispatch; and devices wait for each other only where an answer can end early. Tried: keys transposed
+in the cache (kept); one product for all heads with zeros between them (slower from 64 dimensions a
+head on); sums of products in place of batched products (as slow); smaller batches, whose cache
+stays near (a quarter slower, for more steps); more than three sizes of the cache (nothing).
 """
 
 from collections.abc import Iterator

@@ -18,25 +18,26 @@ autocast, as the Trainer's `bf16` has it.
 The goal is 1.5 times the peer's tokens a second with LoRA on a CPU, and on an accelerator half of
 its product ceiling with LoRA at 7B (`harness.shares` says what is counted).
 
-Not reached by a little on the shipped model (1.42 and 1.49 in two whole runs), and not on wide
-ones. On one core the shipped model's step (64 rows of 48 tokens) takes 184 CPU ms, torch's 256:
-products of the forward pass 26 ms, of the backward pass 26 and, for the gradient of merged weights,
-32; the head 16; attention 34; the gated activation 15; norms and sums 8; stacks that the scan keeps
-for the backward pass 8; pages of temporaries 4. Products run at 150 GFLOP a second and core, which
-is all that the core gives, so that 85 ms are left to save something of. The step took 790 ms at
-first. What was mended: the gradient's sums over (batch, time) transposed the activations; every
-array between products was written for the backward pass; attention went through small transposed
-products, and its logits were kept; thin products of rank 8 run at a tenth of a wide one's speed, so
-narrow weights are merged with their update; a batch axis of one student made sums of norms slow;
-tall weights had the slow orientation of a gradient; and the last block computed what nobody reads
-for the half of the tokens that are not predicted (a tenth of the step). Tried without gain: the
-scan unrolled (no stacks, but more memory: the same time), parts of a batch one after another (10%
-less on one core, nothing on two), a sigmoid by tanh (1%), huge pages (7% on one core, 2% on two).
+The shipped model's step (64 rows of 48 tokens) took 790 ms at first; at 184 CPU ms on one core,
+where torch takes 256, it was: products of the forward pass 26 ms, of the backward pass 26 and, for
+the gradient of merged weights, 32; the head 16; attention 34; the gated activation 15; norms and
+sums 8; stacks that a scan keeps for the backward pass 8; pages of temporaries 4. Products run at
+150 GFLOP a second and core, all that it gives. What was mended: the gradient's sums over (batch,
+time) transposed the activations; every array between products was written for the backward pass;
+attention went through small transposed products, and its logits were kept; thin products of rank 8
+run at a tenth of a wide one's speed, so narrow weights are merged with their update; a batch axis
+of one student made sums of norms slow; tall weights had the slow orientation of a gradient; the
+last block computed what nobody reads for the half of the tokens that are not predicted; and since
+then a few layers are written out, without stacks, and predicted tokens are unembedded alone (6% by
+the clock). Tried without gain: parts of a batch one after another (10% less on one core, nothing on
+two), a sigmoid by tanh or computed thrice (1%), huge pages (2% on two cores), XLA's flags for its
+scheduler, vector width and fusions.
 
-Wide models are bound by the products on both sides, which take the same time in both: at a width of
-512 they are two thirds of our step, so that a ratio of 1.5 would leave nothing for anything else.
-With full training the peer's AdamW is one pass, in place, over weights and moments; ours are
-several, for the old state is kept until the step is known to be finite.
+Not reached on wide models (1.07 at a width of 512, 1.00 at 896), which are bound by the products
+on both sides, and these take the same time in both: at a width of 512 they are two thirds of our
+step, so that a ratio of 1.5 would leave nothing for anything else. With full training the peer's
+AdamW is one pass, in place, over weights and moments; ours are several, for the old state is kept
+until the step is known to be finite.
 """
 
 from collections.abc import Iterator
