@@ -49,6 +49,7 @@ from benchmarks.harness import (
     apart,
     command,
     document,
+    each,
     effort,
     ratio,
     run_pair,
@@ -64,7 +65,6 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
-    scratch,
 )
 from benchmarks.train_step import random_rows
 from benchmarks.workers import Setting, Work
@@ -100,15 +100,10 @@ ACCELERATOR_EQUAL_LIVE = 1e-4
 
 
 def main(quick: bool) -> Iterator[Document]:
-    accelerator, given = device().accelerator, effort(quick)
-    with scratch() as cache:
-        for setting in settings(accelerator, quick):
-            found = components(setting, cache, given)
-            say(found)
-            yield found
-    cases = ACCELERATOR_LIVE_CASES if accelerator else LIVE_CASES
+    yield from each(settings, components, quick)
+    cases = ACCELERATOR_LIVE_CASES if device().accelerator else LIVE_CASES
     for case in QUICK_LIVE_CASES if quick else cases:
-        found = live(*case, given)
+        found = live(*case, effort(quick))
         say(found)
         yield found
 

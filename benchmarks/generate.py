@@ -44,9 +44,8 @@ from benchmarks.harness import (
     apart,
     command,
     document,
-    effort,
+    each,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.models import (
@@ -56,7 +55,6 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
-    scratch,
     use_cores,
 )
 from benchmarks.workers import Results, Setting, Work
@@ -85,11 +83,7 @@ GOAL_BATCH, GOAL, BANDWIDTH_GOAL = 256, 4.0, 0.6
 
 
 def main(quick: bool) -> Iterator[Document]:
-    with scratch() as cache:
-        for setting in settings(device().accelerator, quick):
-            found = measure(setting, cache, effort(quick))
-            say(found)
-            yield found
+    return each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:

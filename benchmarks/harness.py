@@ -14,13 +14,15 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from benchmarks.machine import CeilingMeter, Ceilings, describe_machine, device
+from benchmarks.models import scratch
 from benchmarks.workers import BenchmarkError, Peak, Repetition, Results, Setting, Worker
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import plain_json
@@ -310,6 +312,20 @@ def print_documents(documents: Sequence[Document]) -> None:
                 f"{_brief(found['setting'])}: the sides' {equal['what']} are {equal['apart']:.2g} "
                 f"apart, more than {equal['allowed']:.2g}: their times do not compare"
             )
+
+
+def each(
+    settings: Callable[[bool, bool], Sequence[dict[str, Any]]],
+    measure: Callable[[dict[str, Any], Path, Effort], Document],
+    quick: bool,
+) -> Iterator[Document]:
+    """The documents of what is measured on the device at hand, `settings(accelerator, quick)`, one
+    by one: `measure(setting, folder for models, effort)`."""
+    with scratch() as cache:
+        for setting in settings(device().accelerator, quick):
+            found = measure(setting, cache, effort(quick))
+            say(found)
+            yield found
 
 
 def command(module: str, description: str, run: Callable[[bool], Iterable[Document]]) -> None:

@@ -30,9 +30,8 @@ from benchmarks.harness import (
     apart,
     command,
     document,
-    effort,
+    each,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.models import (
@@ -43,7 +42,6 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
-    scratch,
     use_cores,
 )
 from benchmarks.workers import Setting, Work, call
@@ -61,11 +59,7 @@ GOAL = 2.0
 
 
 def main(quick: bool) -> Iterator[Document]:
-    with scratch() as cache:
-        for setting in settings(device().accelerator, quick):
-            found = measure(setting, cache, effort(quick))
-            say(found)
-            yield found
+    return each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:

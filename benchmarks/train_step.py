@@ -54,9 +54,8 @@ from benchmarks.harness import (
     apart,
     command,
     document,
-    effort,
+    each,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.models import (
@@ -67,7 +66,6 @@ from benchmarks.models import (
     load_peer,
     model_folder,
     peer_device,
-    scratch,
     use_cores,
 )
 from benchmarks.workers import Setting, Work, call
@@ -113,11 +111,7 @@ GOAL, MFU_GOAL = 1.5, 0.5
 
 
 def main(quick: bool) -> Iterator[Document]:
-    with scratch() as cache:
-        for setting in settings(device().accelerator, quick):
-            found = measure(setting, cache, effort(quick))
-            say(found)
-            yield found
+    return each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import pad_prompts
 from subliminal_jax.steering.vectors import safe_norm
-from subliminal_jax.training.layout import fitted
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.layout import Layout, fitted, laid_out
 
 At = Literal["last", "mean"]
 
@@ -56,18 +57,19 @@ def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
     if found is None:
         return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
     (row,), (start,), rows, time = found
-    shape = (rows, time)
-    packed, segments = np.zeros((2, *shape), np.int32)
-    positions = np.full(shape, -1, np.int32)
-    last = np.zeros((rows, int(np.bincount(row).max())), np.int32)
-    slot, held = np.zeros(len(prompts), np.int32), np.zeros(rows, int)
-    for i, (r, s, n) in enumerate(zip(row, start, lengths, strict=True)):
-        own = r, slice(s, s + n)
-        packed[own], positions[own], segments[own] = tokens[i, :n], np.arange(n), i + 1
-        last[r, held[r]], slot[i] = s + n - 1, r * last.shape[1] + held[r]
-        held[r] += 1
-    places_in = Packed(*(jnp.asarray(x) for x in (positions, segments, last, slot)))
-    return Probe(jnp.asarray(packed), jnp.asarray(lengths), places_in)
+    at = np.arange(tokens.shape[1], dtype=np.int32)[None]
+    positions = np.where(at < lengths[:, None], at, -1)
+    layout = Layout(jnp.asarray(row), jnp.asarray(start), rows, time, 1, 1)
+    none_predicted = jnp.zeros(tokens.shape)
+    packed = laid_out(Batch(jnp.asarray(tokens), jnp.asarray(positions), none_predicted), layout)
+    assert packed.segment_ids is not None
+    # The how-manieth of its row each prompt is.
+    place = np.array([np.sum(row[:i] == row[i]) for i in range(len(row))])
+    last = np.zeros((rows, place.max() + 1), np.int32)
+    last[row, place] = start + lengths - 1
+    slot = row * last.shape[1] + place
+    places_in = Packed(packed.positions, packed.segment_ids, jnp.asarray(last), jnp.asarray(slot))
+    return Probe(packed.tokens, jnp.asarray(lengths), places_in)
 
 
 def probe_activations(

@@ -146,10 +146,9 @@ def generate(
 
     # Any temperature but 0 and 1 is traced, so that a change of it compiles nothing.
     temperature = jnp.asarray(sampling.temperature, jnp.float32)
+    static = sampling
     if sampling.temperature not in (0, 1):
         static = replace(sampling, temperature=SOME_TEMPERATURE)
-    else:
-        static = replace(sampling, temperature=float(sampling.temperature))
     for slots, requests in sorted(buckets.items()):
         for start in range(0, len(requests), batch_size):
             members = requests[start : start + batch_size]
