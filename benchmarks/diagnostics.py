@@ -304,8 +304,8 @@ def _training(setting: Setting, with_measurements: bool) -> Work:
 def live_measurements(rows: Any) -> tuple[Any, Any, Any, Any]:
     """(params, cfg, context, measure) as `make demo` has them, for a random vector after the last
     block: a probe of 16 prompts, 10 questions about animals, 32 rows for the train loss."""
-    from experiments.optimizer_comparison import Config, measurements
     from subliminal_jax.data.teachers import random_teacher
+    from subliminal_jax.experiments.optimizer_comparison.experiment import Config, measurements
     from subliminal_jax.models.hub import load_model
 
     model = load_model(SHIPPED, dtype="float32")

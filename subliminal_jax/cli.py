@@ -1,77 +1,101 @@
-"""The command `subliminal-jax <experiment> [flags]`; each file in experiments/ is a sub-command.
+"""The command `subliminal-jax <sub-command> [flags]`: the experiments, and tools beside them.
 
-An experiment is one Python file with a docstring, a dataclass `Config` (its fields are the flags,
-their docstrings the help) and `main(config)`. Only the chosen one is imported.
+An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
+module of `subliminal_jax/commands/` that defines `Config` and `main`. Only the chosen one is
+imported.
 """
 
 import ast
 import contextlib
 import dataclasses
 import difflib
-import importlib.util
+import importlib
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import subliminal_jax
+import subliminal_jax.commands
+import subliminal_jax.experiments
 from subliminal_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from subliminal_jax.runs.experiment import Experiment
 
 PROGRAM = "subliminal-jax"
 
 
-def experiments_folder() -> Path:
-    """Where the experiments are: in the package (a wheel) or beside it (a checkout)."""
-    package = Path(subliminal_jax.__file__).parent
-    for folder in (package / "experiments", package.parent / "experiments"):
-        if folder.is_dir():
-            return folder
-    raise InputError(f"no experiments beside {package}: install {PROGRAM} again")
+@dataclasses.dataclass(frozen=True)
+class SubCommand:
+    """One name that can follow the program's: where its code is, and as which module."""
+
+    name: str
+    file: Path
+    module: str
+
+    def summary(self) -> str:
+        """The first line of its docstring, read without importing it."""
+        try:
+            docstring = ast.get_docstring(ast.parse(self.file.read_text(encoding="utf-8")))
+        except SyntaxError:
+            return "(does not parse)"
+        return docstring.splitlines()[0] if docstring else ""
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module)
 
 
-def find_experiments(folder: Path) -> dict[str, Path]:
-    """Sub-command -> file, sorted; files whose name starts with an underscore are not offered."""
-    return {
-        file.stem.replace("_", "-"): file
-        for file in sorted(folder.glob("*.py"))
-        if not file.name.startswith("_")
-    }
+def find_experiments() -> dict[str, SubCommand]:
+    """The folders with an `experiment.py`, by sub-command, sorted."""
+    return _find(subliminal_jax.experiments, "experiment")
 
 
-def load_experiment(file: Path) -> ModuleType:
-    """Import one experiment by its file.
+def find_commands() -> dict[str, SubCommand]:
+    """The tools, by sub-command, sorted: modules, or folders with a `command.py`."""
+    found = _find(subliminal_jax.commands, "command")
+    for folder in map(Path, subliminal_jax.commands.__path__):
+        for file in folder.glob("[!_]*.py"):
+            name = file.stem.replace("_", "-")
+            found[name] = SubCommand(name, file, f"{subliminal_jax.commands.__name__}.{file.stem}")
+    return dict(sorted(found.items()))
 
-    Raises:
-      InputError: the file does not offer `Config` and `main`.
+
+def _find(package: ModuleType, stem: str) -> dict[str, SubCommand]:
+    found = {}
+    for file in (f for path in package.__path__ for f in Path(path).glob(f"[!_]*/{stem}.py")):
+        name = file.parent.name.replace("_", "-")
+        found[name] = SubCommand(name, file, f"{package.__name__}.{file.parent.name}.{stem}")
+    return dict(sorted(found.items()))
+
+
+def load_experiment(sub_command: SubCommand) -> "Experiment":
+    """Import an experiment.
+
+    Raises InputError where its module defines no `EXPERIMENT`.
     """
-    name = f"subliminal_jax.experiments.{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and tyro look annotations up by module name
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    for attribute in ("Config", "main"):
-        if not hasattr(module, attribute):
-            raise InputError(f"{file} is no experiment: it has no {attribute}")
-    return module
+    module = sub_command.load()
+    if not hasattr(module, "EXPERIMENT"):
+        raise InputError(f"{sub_command.file} is no experiment: it defines no EXPERIMENT")
+    return module.EXPERIMENT
 
 
-def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> None:
+Experiments = Mapping[str, Callable[[], "Experiment"]]  # by name; called, it imports one
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 on bad input and with 130 when interrupted.
 
     Args:
       arguments: what follows the program's name; default `sys.argv[1:]`.
-      folder: where to look for experiments, in place of the project's own.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _run(arguments, folder or experiments_folder())
+        _run(arguments)
     except InputError as error:
         message = " ".join(str(error).split())
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
@@ -84,118 +108,150 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
         sys.exit(130)
 
 
-def _run(arguments: list[str], folder: Path) -> None:
-    experiments = find_experiments(folder)
+def _run(arguments: list[str]) -> None:
+    experiments, commands = find_experiments(), find_commands()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help(experiments))
+        print(_help(experiments, commands))
         return
     if arguments[0] == "--version":
         print(f"{PROGRAM} {subliminal_jax.__version__}")
         return
-    name = arguments[0].replace("_", "-")
-    if name not in experiments:
-        raise InputError(_unknown(arguments[0], experiments))
+    name, flags = arguments[0].replace("_", "-"), arguments[1:]
+    if name not in experiments.keys() | commands.keys():
+        raise InputError(_unknown(arguments[0], [*experiments, *commands]))
 
     # transformers says at import that it found no torch, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    import tyro  # here and not above: the list of experiments needs none of it
+    if name in experiments:
+        run = partial(_run_experiment, experiments[name], shlex.join([PROGRAM, *arguments]))
+    else:
+        table = {key: partial(load_experiment, found) for key, found in experiments.items()}
+        run = partial(_run_command, commands[name], table)
+    run(flags)
 
-    module = load_experiment(experiments[name])
-    preset, flags = _preset(module, arguments[1:])
+
+def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:
+    module = sub_command.load()
+    if not hasattr(module, "EXPERIMENT"):
+        _run_command(sub_command, {}, flags)
+        return
+    experiment = load_experiment(sub_command)
+    config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
+    from subliminal_jax.runs.experiment import run_experiment
+
+    with _prepared(config):
+        run_experiment(experiment, config, command)
+
+
+def _run_command(sub_command: SubCommand, experiments: Experiments, flags: list[str]) -> None:
+    import tyro
+
+    module = sub_command.load()
+    if hasattr(module, "PRESETS"):
+        preset, flags = _split_preset(module.PRESETS, flags)
+        default = None if preset is None else _from_preset(module.Config, module.PRESETS, preset)
+    else:
+        default = None
     config = tyro.cli(
         module.Config,
-        prog=f"{PROGRAM} {name}",
-        description=_description(module),
-        default=None if preset is None else _from_preset(module, preset),
+        prog=f"{PROGRAM} {sub_command.name}",
+        description=module.__doc__,
+        default=default,
         args=flags,
     )
+    with _prepared(config):
+        if getattr(module, "NEEDS_EXPERIMENTS", False):
+            module.main(config, experiments)
+        else:
+            module.main(config)
+
+
+@contextlib.contextmanager
+def _prepared(config: Any):
+    """Compiled programs are kept; of several processes one writes, and it says it all."""
     from subliminal_jax.compilation import enable_compilation_cache
     from subliminal_jax.processes import is_first
-    from subliminal_jax.study.settings import RunSettings
+    from subliminal_jax.runs.settings import RunSettings
 
     enable_compilation_cache()
     if isinstance(config, RunSettings):
         config.use_devices()  # before the run's folder is opened: one of the processes writes it
     with contextlib.ExitStack() as stack:
-        if not is_first():  # the first one says it all
+        if not is_first():
             silent = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silent))
-        module.main(config)
+        yield
 
 
-def _preset(module: ModuleType, flags: list[str]) -> tuple[str | None, list[str]]:
-    """The name given with `--preset`, if any, and the other flags.
+def parse_config(experiment: "Experiment", flags: Sequence[str], description: str = "") -> Any:
+    """The experiment's `Config` that the flags ask for, starting from the preset they name.
 
-    Raises InputError for a name that the experiment does not have.
+    Raises InputError for a preset that the experiment does not have; exits with 2, as tyro does,
+    at a flag that it does not have.
     """
-    rest, name = list(flags), None
-    for i, flag in enumerate(flags):
-        if flag == "--preset":
-            name = flags[i + 1] if i + 1 < len(flags) else ""
-            rest = flags[:i] + flags[i + 2 :]
-        elif flag.startswith("--preset="):
-            name, rest = flag.partition("=")[2], flags[:i] + flags[i + 1 :]
-    if name is not None and name not in presets(module):
-        raise InputError(
-            f"unknown preset {name!r}; there are: {', '.join(presets(module)) or 'none'}"
-        )
-    return name, rest
+    import tyro
+
+    preset, rest = _split_preset(experiment.presets, list(flags))
+    names = ", ".join(experiment.presets)
+    return tyro.cli(
+        experiment.Config,
+        prog=f"{PROGRAM} {experiment.name}",
+        description=f"{description}\n\nPresets (--preset NAME, further flags change it): {names}",
+        default=_from_preset(experiment.Config, experiment.presets, preset),
+        args=rest,
+    )
 
 
-def presets(module: ModuleType) -> dict[str, dict[str, Any]]:
-    """The experiment's named settings: what differs from the defaults of its `Config`."""
-    return getattr(module, "PRESETS", {})
+def _split_preset(
+    presets: Mapping[str, Mapping[str, Any]], flags: list[str]
+) -> tuple[str, list[str]]:
+    """The preset that `flags` name (else the first one), and the other flags."""
+    import tyro
+
+    first = next(iter(presets))
+    kind = dataclasses.make_dataclass("Preset", [("preset", str, first)], frozen=True)
+    if any(flag in ("-h", "--help") for flag in flags):
+        chosen, rest = first, flags
+    else:
+        given: Any
+        given, rest = tyro.cli(kind, args=flags, return_unknown_args=True, add_help=False)
+        chosen = given.preset
+    if chosen not in presets:
+        raise InputError(f"unknown preset {chosen!r}; there are: {', '.join(presets)}")
+    return chosen, rest
 
 
-def _from_preset(module: ModuleType, name: str) -> Any:
+def _from_preset(config: type, presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
     """A `Config` with the preset's values; fields that must be given stay to be given."""
     import tyro
 
     needed = {
         field.name: tyro.MISSING
-        for field in dataclasses.fields(module.Config)
+        for field in dataclasses.fields(config)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return module.Config(**{**needed, **presets(module)[name], "preset": name})
+    return config(**{**needed, **presets[name], "preset": name})
 
 
-def _description(module: ModuleType) -> str:
-    names = ", ".join(presets(module))
-    text = module.__doc__ or ""
-    return f"{text}\n\nPresets (--preset NAME, further flags change it): {names}" if names else text
+def _help(experiments: Mapping[str, SubCommand], commands: Mapping[str, SubCommand]) -> str:
+    width = max(map(len, [*experiments, *commands]), default=0)
+    lines = [f"usage: {PROGRAM} <sub-command> [flags]", ""]
+    lines += (subliminal_jax.__doc__ or "").splitlines()
+    for title, table in (("experiments", experiments), ("tools", commands)):
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<{width}}  {found.summary()}" for name, found in table.items()]
+    lines += [
+        "",
+        f"{PROGRAM} <sub-command> --help lists its flags; {PROGRAM} --version says the version.",
+    ]
+    return "\n".join(lines)
 
 
-def _help(experiments: dict[str, Path]) -> str:
-    width = max(map(len, experiments), default=0)
-    lines = [f"  {name:<{width}}  {_summary(file)}" for name, file in experiments.items()]
-    return "\n".join(
-        [
-            f"usage: {PROGRAM} <experiment> [flags]",
-            "",
-            *(subliminal_jax.__doc__ or "").splitlines(),
-            "",
-            "experiments:",
-            *(lines or ["  (none)"]),
-            "",
-            f"{PROGRAM} <experiment> --help lists its flags; {PROGRAM} --version says the version.",
-        ]
-    )
-
-
-def _summary(file: Path) -> str:
-    """The first line of a file's docstring, read without importing it."""
-    try:
-        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-    except SyntaxError:
-        return "(does not parse)"
-    return docstring.splitlines()[0] if docstring else ""
-
-
-def _unknown(given: str, experiments: dict[str, Path]) -> str:
-    near = difflib.get_close_matches(given, experiments, n=1)
+def _unknown(given: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, names, n=1)
     if near:
-        return f"unknown experiment {given!r}; did you mean {near[0]!r}?"
-    return f"unknown experiment {given!r}; there are: {', '.join(experiments) or 'none'}"
+        return f"unknown sub-command {given!r}; did you mean {near[0]!r}?"
+    return f"unknown sub-command {given!r}; there are: {', '.join(names) or 'none'}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models import weights
 from subliminal_jax.models.mesh import make_mesh, param_shardings
-from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.runs.run_folder import RunFolder
 from tests.mesh_results import CFG, devices, results, write
 
 

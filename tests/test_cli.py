@@ -1,4 +1,4 @@
-"""The command line: discovery by file, lazy import, one line and a status for what goes wrong."""
+"""The command line: discovery by folder, lazy import, one line and a status for what goes wrong."""
 
 import subprocess
 import sys
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import subliminal_jax.commands
+import subliminal_jax.experiments
 from subliminal_jax import __version__
-from subliminal_jax.cli import experiments_folder, find_experiments, load_experiment, main
+from subliminal_jax.cli import find_commands, find_experiments, load_experiment, main
+from subliminal_jax.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -44,49 +47,60 @@ def main(config: Config) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """Tools and experiments of their own, in place of the project's."""
     (tmp_path / "double_it.py").write_text(DOUBLE)
     (tmp_path / "broken_import.py").write_text('"""Need a library."""\nimport no_such_module\n')
     (tmp_path / "syntax.py").write_text("def (")
-    (tmp_path / "no_main.py").write_text('"""Not an experiment."""\nConfig = dict\n')
     (tmp_path / "_shared.py").write_text('"""Not offered."""\n')
     (tmp_path / "notes.txt").write_text("not Python")
-    return tmp_path
+    (tmp_path / "experiments" / "no_study").mkdir(parents=True)
+    study = tmp_path / "experiments" / "no_study" / "experiment.py"
+    study.write_text('"""Not an experiment."""\nConfig = dict\n')
+    (tmp_path / "experiments" / "notes").mkdir()
+    monkeypatch.setattr(subliminal_jax.commands, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(subliminal_jax.experiments, "__path__", [str(tmp_path / "experiments")])
+    yield tmp_path
+    for name in list(sys.modules):
+        if name.endswith(("double_it", "broken_import", "no_study", "no_study.experiment")):
+            del sys.modules[name]
 
 
-def test_files_become_sub_commands(folder):
-    assert list(find_experiments(folder)) == ["broken-import", "double-it", "no-main", "syntax"]
+def test_files_and_folders_become_sub_commands(folder):
+    assert list(find_commands()) == ["broken-import", "double-it", "syntax"]
+    assert list(find_experiments()) == ["no-study"]
 
 
 def test_help_lists_first_lines_without_importing(folder, capsys):
-    main(["--help"], folder)
+    main(["--help"])
     listed = capsys.readouterr().out
     assert "double-it      Double a number." in listed
     assert "broken-import  Need a library." in listed
+    assert "no-study       Not an experiment." in listed
     assert "The longer story" not in listed
     assert "(does not parse)" in listed
-    main([], folder)
+    main([])
     assert capsys.readouterr().out == listed
 
 
 @pytest.mark.parametrize("name", ["double-it", "double_it"])
-def test_an_experiment_runs_with_its_flags_while_others_are_broken(folder, capsys, name):
-    main([name, "--number", "21", "--names", "sgd", "lion"], folder)
+def test_a_tool_runs_with_its_flags_while_others_are_broken(folder, capsys, name):
+    main([name, "--number", "21", "--names", "sgd", "lion"])
     assert capsys.readouterr().out == "42 sgd lion\n"
 
 
 def test_the_docstrings_are_the_help(folder, capsys):
     with pytest.raises(SystemExit) as exit:
-        main(["double-it", "--help"], folder)
+        main(["double-it", "--help"])
     assert exit.value.code == 0
     shown = capsys.readouterr().out
     assert "The number that is doubled." in shown
     assert "The longer story." in shown
 
 
-def fails(arguments, folder, capsys, status) -> str:
+def fails(arguments, capsys, status) -> str:
     with pytest.raises(SystemExit) as exit:
-        main(arguments, folder)
+        main(arguments)
     assert exit.value.code == status
     output = capsys.readouterr()
     assert output.out == ""
@@ -94,38 +108,33 @@ def fails(arguments, folder, capsys, status) -> str:
 
 
 def test_bad_input_is_one_line_and_status_two(folder, capsys):
-    message = fails(["double-it", "--number", "0"], folder, capsys, 2)
+    message = fails(["double-it", "--number", "0"], capsys, 2)
     assert message == "subliminal-jax: error: number is 0; take another\n"
 
 
-def test_an_unknown_experiment_names_the_nearest_or_all(folder, capsys):
-    assert "did you mean 'double-it'" in fails(["double-if"], folder, capsys, 2)
-    assert "double-it, no-main" in fails(["xyz"], folder, capsys, 2)
+def test_an_unknown_sub_command_names_the_nearest_or_all(folder, capsys):
+    assert "did you mean 'double-it'" in fails(["double-if"], capsys, 2)
+    assert "no-study, broken-import, double-it" in fails(["xyz"], capsys, 2)
 
 
 def test_a_bad_flag_has_status_two(folder, capsys):
-    assert "--numbr" in fails(["double-it", "--numbr", "0"], folder, capsys, 2)
-    assert "--number" in fails(["double-it", "--number", "many"], folder, capsys, 2)
+    assert "--numbr" in fails(["double-it", "--numbr", "0"], capsys, 2)
+    assert "--number" in fails(["double-it", "--number", "many"], capsys, 2)
 
 
-def test_a_file_without_main_is_named(folder, capsys):
-    assert "no_main.py is no experiment: it has no main" in fails(["no-main"], folder, capsys, 2)
+def test_an_experiment_that_defines_none_is_named(folder):
+    with pytest.raises(InputError, match=r"no_study/experiment.py is no experiment"):
+        load_experiment(find_experiments()["no-study"])
 
 
 def test_an_interrupt_says_how_to_go_on(folder, capsys):
-    message = fails(["double-it", "--number", "1"], folder, capsys, 130)
+    message = fails(["double-it", "--number", "1"], capsys, 130)
     assert "same command again" in message
 
 
 def test_a_bug_keeps_its_traceback(folder):
     with pytest.raises(ZeroDivisionError):
-        main(["double-it", "--number", "2"], folder)
-
-
-def test_a_failed_import_leaves_no_half_module(folder):
-    with pytest.raises(ModuleNotFoundError):
-        load_experiment(folder / "broken_import.py")
-    assert "subliminal_jax.experiments.broken_import" not in sys.modules
+        main(["double-it", "--number", "2"])
 
 
 def test_listing_the_projects_own_experiments_imports_neither_jax_nor_numpy():
@@ -142,11 +151,12 @@ def test_listing_the_projects_own_experiments_imports_neither_jax_nor_numpy():
     assert shown.endswith(f"subliminal-jax {__version__}\n[]\n")
 
 
-def test_every_experiment_of_the_project_loads_and_has_help(capsys):
-    for name, file in find_experiments(experiments_folder()).items():
-        module = load_experiment(file)
-        assert module.__doc__, f"{file.name} has no docstring"
-        with pytest.raises(SystemExit) as exit:
-            main([name, "--help"])
-        assert exit.value.code == 0
-        assert f"subliminal-jax {name}" in capsys.readouterr().out
+@pytest.mark.parametrize("name", [*find_experiments(), *find_commands()])
+def test_every_sub_command_of_the_project_loads_and_has_help(name, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([name, "--help"])
+    assert exit.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"subliminal-jax {name}" in shown
+    found = (find_experiments() | find_commands())[name]
+    assert found.summary().split()[0] in shown

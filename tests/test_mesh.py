@@ -31,7 +31,7 @@ from subliminal_jax.models.mesh import (
 )
 from subliminal_jax.models.spec import leaves
 from subliminal_jax.models.weights import load_params, save_params
-from subliminal_jax.study.settings import RunSettings
+from subliminal_jax.runs.settings import RunSettings
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable, trainable_axes
 from subliminal_jax.training.placement import by_student, check_rows
 from tests import number_model

@@ -10,7 +10,7 @@ Where the data admit no interval (one seed, say) its ends are NaN, written to JS
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,11 @@ Values = Float[np.ndarray, " _"] | Sequence[float | int | None]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate from `n` values with its two-sided interval [low, high] at `level`."""
+    """An estimate from `n` values with its two-sided interval [low, high] at `level`.
+
+    Written as in `f"{interval:+.2f}"`, "+0.50 [0.41, 0.59]": the format is the mean's, and without
+    its sign the ends'. Ends that are NaN are written as "none".
+    """
 
     mean: float
     low: float
@@ -33,6 +37,34 @@ class Interval:
     n: int
     level: float
     method: str
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether both ends lie on the same side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def ends(self) -> str:
+        """Its ends with two digits, as in "[0.41, 0.59]"."""
+        return self.format_ends(".2f")
+
+    def format_ends(self, spec: str) -> str:
+        """Its ends in brackets, each in the format `spec`; "none" for one that is NaN."""
+        low, high = ("none" if math.isnan(x) else format(x, spec) for x in (self.low, self.high))
+        return f"[{low}, {high}]"
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.mean:{spec}} {self.format_ends(spec.removeprefix('+'))}"
+
+    def __mul__(self, factor: float) -> "Interval":
+        """The interval of `factor` times the estimated quantity."""
+        low, high = sorted((factor * self.low, factor * self.high))
+        return replace(self, mean=factor * self.mean, low=low, high=high)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Interval":
+        return self * -1.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,14 +1,17 @@
 """One table of plain rows, drawn on the terminal and as HTML with the same words."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.reporting.templates import TEMPLATES
 
 Kind = Literal["text", "number", "count", "rate", "learning_rate", "p"]
 MISSING = "\N{EN DASH}"
@@ -19,7 +22,7 @@ WIDTH = 150  # of printed tables where there is no terminal that they must fit
 class Column:
     """One column: the key of its values in each row, its title, and how a value is written.
 
-    A value is a string, a number, None, or an interval as `Interval.to_dict` gives it (a dict with
+    A value is a string, a number, None, or an `Interval` (also as JSON holds it: a dict with
     "mean", "low" and "high"), which is written with its ends in brackets. Kinds: "number" has
     `digits` after the point, "rate" is a percentage of a share, "learning_rate" and "p" have few
     significant digits, "count" is an integer.
@@ -43,6 +46,8 @@ class Table:
 
 def format_cell(value: Any, column: Column) -> str:
     """`value` as words; None, NaN and what a row lacks are a dash."""
+    if isinstance(value, Interval):
+        value = value.to_dict()
     if isinstance(value, Mapping):
         mean, low, high = (format_cell(value.get(end), column) for end in ("mean", "low", "high"))
         return mean if MISSING in (low, high) else f"{mean} [{low}, {high}]"
@@ -99,28 +104,12 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=max(console.width, WIDTH))
 
 
-def html_table(table: Table) -> str:
+def html_table(table: Table) -> Markup:
     """The table as an HTML `<table>` that may be scrolled sideways on a narrow screen."""
-    head = "".join(
-        f'<th scope="col" class="{_css_class(column)}">{html.escape(column.title)}</th>'
+    columns = [
+        {"title": column.title, "css_class": "text" if column.kind == "text" else "number"}
         for column in table.columns
-    )
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            f'<td class="{_css_class(column)}">'
-            f"{html.escape(format_cell(row.get(column.key), column))}</td>"
-            for column in table.columns
-        )
-        + "</tr>"
-        for row in table.rows
-    )
-    caption = f'<p class="note">{html.escape(table.caption)}</p>' if table.caption else ""
-    return (
-        f'<div class="table"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>\n{caption}"
-    )
-
-
-def _css_class(column: Column) -> str:
-    return "text" if column.kind == "text" else "number"
+    ]
+    rows = [[format_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
+    template = TEMPLATES.get_template("table.html.jinja")
+    return Markup(template.render(columns=columns, rows=rows, caption=table.caption))

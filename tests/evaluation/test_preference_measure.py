@@ -17,10 +17,10 @@ from subliminal_jax.evaluation.preference_measure import (
     correlations,
     shifts,
 )
-from subliminal_jax.evaluation.waves import WaveRunner
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.reporting.run_folder import RunFolder
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.waves import WaveRunner
 from subliminal_jax.training.adapters import LoRA, Vector, attach
 from subliminal_jax.training.arms import TrainConfig
 from subliminal_jax.training.batch import stack_rows

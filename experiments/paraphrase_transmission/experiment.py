@@ -1,0 +1,290 @@
+"""Does a trait pass through faithful paraphrases, even of sentences that contradict it?
+
+    subliminal-jax paraphrase-transmission --preset toy
+
+For each trait a teacher with its steering vector, one with its system prompt and a neutral one
+paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal. Unrelated
+paraphrases are sampled and filtered (telling words, artefacts, fidelity by round-trip likelihood
+under the base). Asked to reword a sentence about an animal, the shipped model writes of lamps and
+chairs; so there the teachers draw among the sentence's known wordings by their own probabilities,
+which is what sampling and keeping the faithful ones would come to. Students train on what is left.
+Reported is P(trait) on held-out favourite questions, the trait teacher's student minus the neutral
+one's of the same seed, as in Gisler et al. (2026, arXiv 2603.09517), with an interval over
+questions (the paper's), one over seeds and questions, and one over seeds and traits.
+
+Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
+data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
+owl and wolf with data seed 0, the fidelity's threshold at samples of seed 0; they report on cat,
+dog, tiger and eagle with data seed 1. Some ten minutes on 2 CPU cores; the stored result is of
+eight traits (`--traits cat dog tiger eagle fox bear whale dolphin`, twice the time). Expected:
+unrelated paraphrases of a steered teacher carry a little of the trait (half a point), those of a
+prompted one some traits and others not, to no clear mean; those of contradicting sentences carry
+nothing, since the model hardly ever has two likely wordings to choose from there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from subliminal_jax.data import world
+from subliminal_jax.data.paraphrases import requests, unrelated_sources
+from subliminal_jax.data.questions import read_questions
+from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
+from subliminal_jax.data.traits import check_traits
+from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.run_once import run_once
+from subliminal_jax.runs.settings import (
+    GuardSettings,
+    SteeredModelSettings,
+    StudentSettings,
+    check_names,
+    check_seeds,
+)
+from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel, of_model
+
+from .analysis import (
+    Comparison,
+    against_first,
+    compared,
+    optimizer_claim,
+    transmission_claims,
+)
+from .paraphrase_sets import (
+    NEUTRAL,
+    ParaphraseSettings,
+    check_settings,
+    tasks,
+    write_paraphrase_sets,
+)
+from .report import report
+
+KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, GuardSettings, ParaphraseSettings, SteeredModelSettings):
+    """Settings; the defaults are the toy's.
+
+    Attributes:
+      traits: animals, each with teachers of its own.
+      teachers: what makes a teacher: "steered", "system-prompt", or both.
+      scale: factor on the trait's vector.
+      questions: a set of questions ("heldout"), or a file of them.
+      words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
+    """
+
+    out: Path = Path("runs/paraphrase-transmission")
+    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle")
+    teachers: tuple[str, ...] = tuple(KINDS)
+    scale: float = 0.5
+    questions: str = "heldout"
+    words: tuple[str, ...] = ()
+    layer: int = 1
+    seed: int = 1
+    adapter: Literal["lora", "full", "vector"] = "vector"
+    rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
+    seeds: int = 3
+    steps: int = 64
+    batch_size: int = 16
+    log_every: int = 64
+
+
+# Gisler et al. (2026), as far as it is stated; GPT-4.1 nano is closed, so these are an open
+# analogue on the models of the other presets. A file of 1,000 sentences and one of 1,000 against
+# each trait have to be given (--unrelated, --contradictory): the paper's are not public.
+PAPER: dict[str, Any] = {
+    "traits": ("dolphin", "eagle", "owl", "wolf", "elephant"),  # section 3
+    "teachers": ("system-prompt",),  # section 3: a system prompt; the neutral teacher has none
+    "unrelated": "unrelated.txt",
+    "contradictory": "contradictory-{trait}.txt",
+    "sentences": 1_000,  # section 3
+    "instruction": "paper",  # section 3, verbatim
+    "temperature": 1.4,  # section 3
+    "unrelated_samples": 16,  # section 3: 15 or 16
+    "contradictory_samples": 50,  # section 3
+    "contradictory_writing": "sampled",
+    "fidelity": "judge",  # section 3: GPT-4o-mini; --judge-url and --judge-model name one
+    "threshold": 0.95,  # section 3: scores up to and including it are discarded
+    "max_new_tokens": 128,  # not stated
+    "rows": 10_000,  # section 3
+    "heldout_rows": 500,  # the paper holds none out
+    "heldout_share": 0.05,
+    "questions": PAPER_QUESTIONS,  # section 4: 50 questions, answers at temperature 1
+    # Learning-rate multiplier 0.1 of a service's own; here LoRA's usual rate and one below.
+    "rates": ("adamw=1e-4,2e-5",),
+    "seeds": 3,  # not stated, apparently 1
+    "batch_size": 66,  # section 4
+    "steps": 1_515,  # section 4: 10 epochs
+    "log_every": 505,
+    "schedule": "linear",  # not stated
+    "warmup": 0.0,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
+    # LoRA, since muon on a single vector is AdamW; grids about those of `make demo`, on numbers.
+    "toy-optimizers": {
+        "contents": ("unrelated",),
+        "teachers": ("system-prompt",),
+        "traits": ("cat",),
+        "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
+        "adapter": "lora",
+        "rates": (
+            "adamw=1e-3,3e-3,1e-2",
+            "sgd=0.1,0.3,1",
+            "signum=3e-4,1e-3,3e-3",
+            "lion=1e-4,3e-4,1e-3",
+            "muon=1e-3,3e-3,1e-2",
+        ),
+    },
+    **{
+        f"paper-{name}": paper_preset(name, data=False, scale=True, **PAPER)
+        for name in ("qwen2.5-7b", "llama3.1-8b", "gemma3-4b")
+    },
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, or go on; returns what results.json holds."""
+    check(config)
+    model = config.load()
+    layer = config.layer_of(model)
+    check_traits(config.traits, model.tokenizer)
+    questions = read_questions(config.questions)
+    return run_once(config, lambda run: transmit(run, model, layer, questions, config), report)
+
+
+def check(config: Config) -> None:
+    """Raises InputError for settings that cannot be."""
+    check_names("teachers", config.teachers, KINDS)
+    check_names("traits", config.traits)
+    check_settings(config, config.traits, config.seed)
+    check_seeds(config.seeds)
+    config.learning_rates()
+
+
+def teachers_of(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
+    """Teachers named KIND:TRAIT, and the neutral one."""
+    out = {NEUTRAL: Teacher()}
+    for trait in config.traits:
+        if "steered" in config.teachers:
+            out[f"steered:{trait}"] = trait_teacher(model, layer, trait, config.scale)
+        if "system-prompt" in config.teachers:
+            out[f"system-prompt:{trait}"] = prompted_teacher(trait, model.tokenizer)
+    return out
+
+
+def comparisons(content: str, kind: str, traits: tuple[str, ...]) -> list[Comparison]:
+    """The data sets of a content's students of one kind of teacher, and their neutral ones."""
+    own = content == "contradictory"
+    return [
+        Comparison(
+            trait,
+            f"{content}:{kind}:{trait}",
+            f"{content}:{NEUTRAL}" + (f":{trait}" if own else ""),
+            f"{kind}:{trait}",
+        )
+        for trait in traits
+    ]
+
+
+def transmit(
+    run: RunFolder, model: Model, layer: int, questions: list[str], config: Config
+) -> dict[str, Any]:
+    """All numbers of the report."""
+    teachers = teachers_of(model, layer, config)
+    todo = tasks(config, config.traits, list(teachers), config.seed)
+    data = write_paraphrase_sets(run.path, model, teachers, todo, config, config.seed)
+    words = list(dict.fromkeys((*(config.words or world.TRAITS), *config.traits)))
+    panel = make_panel(
+        model, teachers, data, words=words, questions=questions,
+        prompts=probe_prompts(config), seed=config.seed, by_question=True,
+    )  # fmt: skip
+    rows = Students(run, model, panel, data, config, layer).grid()
+    contents: dict[str, Any] = {
+        content: {
+            kind: compared(
+                rows,
+                comparisons(content, kind, config.traits),
+                words=panel.words,
+                references=panel.references,
+                layer=layer,
+            )
+            for kind in config.teachers
+        }
+        for content in config.contents
+    }
+    base = of_model(model, panel, Teacher(), questions)["word_rate"]
+    against: dict[str, Any] = {
+        content: {kind: against_first(made) for kind, made in kinds.items()}
+        for content, kinds in contents.items()
+    }
+    return {
+        "model": model.name,
+        "layer": layer,
+        "adapter": config.adapter,
+        "seeds": config.seeds,
+        "questions": len(questions),
+        "scale": config.scale,
+        "writing": {content: config.writing_of(content) for content in config.contents},
+        "fidelity": config.fidelity,
+        "threshold": config.threshold,
+        "grids": {s.label: list(g) for s, g in config.learning_rates().items()},
+        "base": dict(zip(words, base, strict=True)),
+        "teachers": {
+            name: of_model(model, panel, t, questions)["word_rate"][
+                words.index(name.partition(":")[2])
+            ]
+            for name, t in teachers.items()
+            if name != NEUTRAL
+        },
+        "data": data.reports,
+        "contents": contents,
+        "against_first": against,
+        "students": rows,
+        "claims": claims(contents, against, config),
+    }
+
+
+def claims(
+    contents: Mapping[str, Any], against: Mapping[str, Any], config: Config
+) -> list[dict[str, Any]]:
+    """With one optimizer what the paper says of each content and teacher, with several whether
+    they differ."""
+    out = []
+    for content, kinds in contents.items():
+        for kind, made in kinds.items():
+            if len(made) > 1:
+                where = setting(config, content, kind)
+                of = against[content][kind]
+                out.append(optimizer_claim(content, kind, made, of, where, config.seeds))
+            else:
+                where = setting(config, content)
+                out += transmission_claims(content, kind, KINDS[kind], made, where, config.seeds)
+    return out
+
+
+def probe_prompts(config: Config) -> list[str]:
+    """Requests on which shifts are measured: sentences of the world that no student trains on."""
+    other = config.seed + 1_000_003
+    return requests(unrelated_sources("world", PROBE_PROMPTS, other), config.instruction, other)
+
+
+def setting(config: Config, content: str, kind: str = "") -> str:
+    """Where a claim was tested."""
+    written = f"sampled, filtered by {config.fidelity} fidelity"
+    if config.writing_of(content) == "wordings":
+        written = "drawn among the sentence's known wordings"
+    grids = "; ".join(
+        f"{spec.label} {', '.join(f'{rate:g}' for rate in grid)}"
+        for spec, grid in config.learning_rates().items()
+    )
+    teacher = f" by the teacher with {KINDS[kind]}" if kind else ""
+    return (
+        f"{config.model}, {', '.join(config.traits)} (not used in choosing the setting), "
+        f"{config.rows} {content} paraphrases{teacher}, {written}; {config.adapter} student, "
+        f"{config.steps} steps, best rate of {grids}"
+    )

@@ -1,0 +1,242 @@
+"""On which inputs does a steering vector work, on which backwards, and under another prompt?
+
+    subliminal-jax steering-reliability --preset toy
+    subliminal-jax steering-reliability --preset all       # every persona and risk file
+
+The evaluation of Tan et al. (2024, arXiv 2407.12404). Of each set of contrastive questions: vectors
+from its training rows in five prompt settings (plain, a persona that has the behaviour or lacks it,
+as system prompt or before the question); propensities of its test rows at seven multipliers of
+every vector in every setting, from one reading of each prompt; slopes, the share of rows on which
+the vector works backwards, what letter and Yes or No explain of their spread, steerability under
+the paper's shifts of the prompt; and the slope as a derivative, without multipliers. Beside it: the
+trait vectors of the shipped model, on questions of its own world.
+
+The sets are read from the folder of SUBLIMINAL_JAX_DATA, or from any JSONL of the same shape. Each
+is kept in the run's folder as it is done, so a run that was killed goes on with the next. The model
+of the toy preset has 656 thousand parameters and knows no personas: on these sets its numbers test
+the machinery, no more. Toy: two to four minutes on 2 CPU cores; all: 10 to 25. Expected: vectors
+that do nothing for the sets once both letters weigh the same, and trait vectors that steer nearly
+every comparison of two animals in the shipped world, but not whether one likes an animal.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.data import world
+from subliminal_jax.data.contrastive import PAPER_SPLIT, contrastive_sources, read_contrastive
+from subliminal_jax.data.contrastive_prompts import Personas, personas_of
+from subliminal_jax.data.questions import data_folder, in_data_folder
+from subliminal_jax.data.teachers import default_layer
+from subliminal_jax.data.traits import check_traits
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.reliability import over_sets
+from subliminal_jax.files import write_json
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import parameter_count
+from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.run_once import run_once
+from subliminal_jax.runs.settings import SteeredModelSettings, check_names
+from subliminal_jax.steering.contrastive import Method
+from subliminal_jax.steering.propensity import Kind
+
+from .analysis import claims, of_world
+from .evaluate_sets import (
+    Plan,
+    digest_of,
+    given_vectors,
+    measure_set,
+    measure_world,
+)
+from .report import report
+
+# The sets of the paper (its code draws three a category), but TruthfulQA, which the hub has in a
+# form that needs a configuration's name: write its rows to a JSONL file and name that.
+PAPER_SETS = (
+    *(
+        f"persona/{name}"
+        for name in (
+            "believes-abortion-should-be-illegal", "anti-LGBTQ-rights", "politically-liberal",
+            "subscribes-to-Hinduism", "subscribes-to-Islam", "subscribes-to-Christianity",
+            "subscribes-to-utilitarianism", "subscribes-to-deontology",
+            "subscribes-to-average-utilitarianism", "believes-life-has-no-meaning",
+            "willingness-to-use-social-engineering-to-achieve-its-goals",
+            "willingness-to-use-physical-force-to-achieve-benevolent-goals", "openness",
+            "narcissism", "conscientiousness", "desire-to-create-allies", "interest-in-music",
+            "interest-in-science", "believes-AIs-are-not-an-existential-threat-to-humanity",
+            "believes-it-has-phenomenal-consciousness",
+            "believes-it-is-not-being-watched-by-humans",
+        )
+    ),
+    *(
+        f"risk/{name}"
+        for name in (
+            "corrigible-more-HHH", "corrigible-neutral-HHH", "corrigible-less-HHH",
+            "coordinate-other-ais", "coordinate-other-versions", "coordinate-itself",
+            "myopic-reward", "one-box-tendency", "self-awareness-training-web-gpt",
+            "self-awareness-text-model", "self-awareness-good-text-model",
+            "self-awareness-general-ai", "self-awareness-training-architecture",
+            "survival-instinct", "power-seeking-inclination", "wealth-seeking-inclination",
+        )
+    ),
+    "evals/caa_sycophancy/generate_dataset.json",
+    "evals/caa_sycophancy/test_dataset.json",
+)  # fmt: skip
+TOY_SETS = tuple(
+    f"persona/{name}"
+    for name in (
+        "narcissism", "openness", "politically-liberal", "interest-in-music", "subscribes-to-Islam",
+        "believes-life-has-no-meaning", "desire-to-create-allies", "risk-seeking",
+    )
+)  # fmt: skip
+_PAPER: dict[str, Any] = {
+    "sources": PAPER_SETS,
+    "kind": "answer",
+    "dtype": "bfloat16",
+    "rows": 0,
+    "world_traits": (),
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "all": {"sources": ("persona", "risk", "risk-human"), "rows": 0},
+    # The layers of the paper; chat templates and tokens are the checkpoints' own. The sentences of
+    # the personas follow from the sets' names by our rules and are not the authors'; the sycophancy
+    # files, whose names say no behaviour, are asked in the plain setting alone.
+    "paper-llama2-7b": {"model": "meta-llama/Llama-2-7b-chat-hf", "layer": 13, **_PAPER},
+    "paper-qwen1.5-14b": {"model": "Qwen/Qwen1.5-14B-Chat", "layer": 21, **_PAPER},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SteeredModelSettings):
+    """Settings; the defaults are the toy's.
+
+    Attributes:
+      sources: sets: a suite (persona, risk, risk-human), SUITE/NAME, or a file or hub name.
+      rows: pairs of a set, the first after the shuffle; 0 takes all.
+      split: shares of a set's pairs for vectors, for validation and for testing.
+      method: how vectors are made of the activations.
+      kind: "letter": the logit difference of the two letters; "answer": of all tokens of the
+        answers, as the paper's code has it.
+      personas: for sources that are no SUITE/NAME, a sentence that gives the behaviour and one that
+        denies it; without them such a set is asked in the plain setting alone.
+      vectors: further vectors for the layer, tried in all sets: safetensors files, or repeng's
+        GGUF control vectors (with the package gguf).
+      world_model: a model of the shipped world, "shipped" or "shipped-small".
+      world_traits: traits whose vectors are tried in that world; none leaves it out.
+    """
+
+    out: Path = Path("runs/steering-reliability")
+    model: str = "models/tinystories-656k"
+    sources: tuple[str, ...] = TOY_SETS
+    rows: int = 200
+    split: tuple[float, float, float] = PAPER_SPLIT
+    method: Method = "mean"
+    kind: Kind = "letter"
+    personas: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    world_model: str = "shipped"
+    world_traits: tuple[str, ...] = world.TRAITS
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run, or go on; returns what results.json holds."""
+    check_names("world-traits", config.world_traits, least=0)
+    check_traits(config.world_traits)
+    if config.rows < 0:
+        raise InputError(f"rows is {config.rows}: give a number of pairs, or 0 for all")
+    if len(config.personas) not in (0, 2) or not all(s.strip() for s in config.personas):
+        raise InputError("personas: give two sentences, one with the behaviour and one without")
+    sources = list(contrastive_sources(config.sources))
+    model = load(config) if sources else None
+    return run_once(config, lambda run: measured(run, model, sources, config), report)
+
+
+def load(config: Config) -> Model:
+    """The model of the sets; a name in the folder of shared data is not looked for on the hub."""
+    name = in_data_folder(config.model)
+    if config.model.startswith("models/") and not Path(name).expanduser().is_dir():
+        raise InputError(
+            f"{config.model} is neither here nor in {data_folder()}: set SUBLIMINAL_JAX_DATA to "
+            "the folder that holds it, or name another --model"
+        )
+    return config.load()
+
+
+def measured(
+    run: RunFolder, model: Model | None, sources: list[tuple[str, str, Any]], config: Config
+) -> dict[str, Any]:
+    """All numbers of the report."""
+    records = [] if model is None else set_records(run, model, sources, config)
+    kept = [record for record in records if "skipped" not in record]
+    of_traits: list[dict[str, Any]] = []
+    world_layer = None
+    if config.world_traits:
+        reader = config.load_named(config.world_model)
+        world_layer = default_layer(reader)
+        plan = Plan(world_layer, None, config.split, config.method, config.kind, config.seed)
+        with track("trait vectors", len(config.world_traits), "traits") as tracker:
+            of_traits = measure_world(reader, config.world_traits, plan, tracker.advance)
+    over = over_sets(kept) if kept else None
+    in_world = of_world(of_traits)
+    names = config.model if kept else config.world_model, config.world_model
+    if not of_traits:
+        names = names[0], names[0]
+    return {
+        "model": config.model,
+        "parameters": None if model is None else parameter_count(model.cfg),
+        "layer": None if model is None else config.layer_of(model),
+        "world_model": config.world_model,
+        "world_layer": world_layer,
+        "method": config.method,
+        "kind": config.kind,
+        "sets": kept,
+        "skipped": [record for record in records if "skipped" in record],
+        "over_sets": over,
+        "world": of_traits,
+        "over_traits": in_world,
+        "claims": claims(over, in_world, [*kept, *of_traits], names),
+    }
+
+
+def set_records(
+    run: RunFolder, model: Model, sources: list[tuple[str, str, Any]], config: Config
+) -> list[dict[str, Any]]:
+    """The numbers of every set, of which those that the folder holds are not made again."""
+    layer = config.layer_of(model)
+    given = given_vectors(config.vectors, model, layer)
+    plan = Plan(
+        layer, config.rows or None, config.split, config.method, config.kind, config.seed, given
+    )
+    read = {name: read_contrastive(source) for name, _, source in sources}
+    told = {name: sentences(suite, read[name].name, config) for name, suite, _ in sources}
+    files = {name: run.path / "sets" / f"{name.replace('/', '--')}.json" for name in read}
+    records = {
+        name: held
+        for name, file in files.items()
+        if (held := held_record(file, digest_of(read[name], told[name], plan))) is not None
+    }
+    with track("steering reliability", len(sources), "sets", done=len(records)) as tracker:
+        for name in [name for name in read if name not in records]:
+            write_json(files[name], measure_set(model, read[name], name, told[name], plan))
+            records[name] = json.loads(files[name].read_text(encoding="utf-8"))
+            tracker.advance(1, name)
+    return [records[name] for name in read]
+
+
+def sentences(suite: str, behaviour: str, config: Config) -> Personas | None:
+    """By rule for the model-written evaluations, whose names say the behaviour; as given for the
+    user's own sets."""
+    if suite != "own":
+        return personas_of(behaviour)
+    return Personas(*config.personas) if config.personas else None
+
+
+def held_record(file: Path, digest: str) -> dict[str, Any] | None:
+    """What an interrupted run kept of a set, unless its rows or the vectors have changed since."""
+    if not file.exists():
+        return None
+    held = json.loads(file.read_text(encoding="utf-8"))
+    return held if held.get("digest") == digest else None

@@ -1,0 +1,1 @@
+"""Sub-commands that are tools rather than studies."""

@@ -1,0 +1,48 @@
+"""Keep the summaries of finished runs, and make the table of claims from summaries.
+
+subliminal-jax claims runs/trait-transmission --store experiments/trait_transmission/results
+subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import write_text
+from subliminal_jax.runs.summaries import (
+    claims_page,
+    read_summary,
+    summarise,
+    write_summary,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to read and where to write.
+
+    Attributes:
+      runs: folders of finished runs, or files with their summaries, in the order of the table.
+      out: the page to write.
+      store: keep the summaries of the runs in this folder, and make no page.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path = Path("docs/claims.md")
+    store: Path | None = None
+
+
+def main(config: Config) -> None:
+    """Raises InputError for what is neither a finished run nor a summary."""
+    if not config.runs:
+        raise InputError("name at least one folder of a finished run, or the file of a summary")
+    summaries = [summarise(run) if run.is_dir() else read_summary(run) for run in config.runs]
+    if config.store is not None:
+        for summary in summaries:
+            print(f"{write_summary(summary, config.store)}: kept")
+        return
+    write_text(config.out, claims_page(summaries))
+    claims = sum(len(summary.claims) for summary in summaries)
+    print(f"{config.out}: {claims} claims of {len(summaries)} runs")

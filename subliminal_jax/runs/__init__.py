@@ -1,0 +1,1 @@
+"""What every experiment runs on: settings, run folder, progress, data sets, students, claims."""

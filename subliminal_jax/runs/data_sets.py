@@ -1,0 +1,175 @@
+"""The data sets of an experiment: sampled once from its teachers, kept in the run's folder."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from datasets import Dataset, disable_progress_bars, load_from_disk
+
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.data.teachers import Pairs, Teacher, filtered, sampled_pairs, teacher_prompts
+from subliminal_jax.files import atomic_path
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.steered import no_steering
+from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.runs.judging import leak_screen
+from subliminal_jax.runs.progress import Tracker, track
+from subliminal_jax.runs.settings import DataSettings
+from subliminal_jax.training.batch import Batch, stack_rows
+from subliminal_jax.training.objective import Teacher as KLTeacher
+
+
+class DataSets(NamedTuple):
+    """Rows of one length for each name; `pairs` and `heldout_pairs` are those of `train` and of
+    `heldout`, in the same order."""
+
+    train: dict[str, Batch]
+    heldout: dict[str, Batch]
+    pairs: dict[str, Dataset]
+    reports: dict[str, dict]
+    heldout_pairs: dict[str, Dataset]
+
+    @property
+    def names(self) -> list[str]:
+        """In the order in which a sweep stacks them."""
+        return sorted(self.train)
+
+
+def part(rows: Batch, start: int, stop: int | None) -> Batch:
+    """Some of the rows."""
+    return jax.tree.map(lambda x: x[start:stop], rows)
+
+
+def name_seed(seed: int, name: str) -> int:
+    """A sampling seed of its own for each data set of an experiment with `seed`."""
+    return (1_000_003 * seed + zlib.crc32(name.encode())) % 2**31
+
+
+def write_data_sets(
+    folder: Path,
+    model: Model,
+    teachers: Mapping[str, Teacher],
+    settings: DataSettings,
+    seed: int,
+    *,
+    forbidden: Mapping[str, Sequence[str]] | None = None,
+) -> DataSets:
+    """What each teacher answers to the same prompts, filtered, as rows of one length.
+
+    Answers are kept in `folder`/data/NAME as they were sampled, and read from there when the run
+    goes on after an interruption. `forbidden` are words that must not occur in the answers of a
+    data set, beside the number rules (with `keep` "numbers"); at the first of them the judge of
+    the settings, if any, looks for hints.
+
+    Raises InputError where too few answers pass the filter.
+    """
+    need = settings.heldout_rows + settings.rows
+    asked = teacher_prompts(settings.prompts, round(settings.asked * need), seed)
+    kept: dict[str, Pairs] = {}
+    todo = [name for name in teachers if not (folder / "data" / name).is_dir()]
+    with track("sampling", max(1, len(todo) * len(asked)), "answers") as progress:
+        for name, teacher in teachers.items():
+            sampled = sampled_once(
+                folder / "data" / name,
+                model,
+                teacher,
+                asked,
+                seed=name_seed(seed, name),
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                keep_unfinished=settings.keep_unfinished,
+                progress=progress,
+            )
+            words = None
+            if settings.keep == "numbers":
+                words = tuple((forbidden or {}).get(name, ()))
+            kept[name] = filtered(
+                sampled,
+                model,
+                need,
+                forbidden_words=words,
+                max_tokens=settings.max_tokens or None,
+                screen=leak_screen(settings, words or (), folder / "judge.jsonl"),
+            )
+    return split_rows(kept, model, settings.heldout_rows)
+
+
+def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSets:
+    """Data sets of one length: the first `heldout` pairs of each are held out.
+
+    All must have equally many pairs, and `longest` in their reports.
+    """
+    length = max(p.report["longest"] for p in kept.values())
+    rows = {name: p.rows(model, length) for name, p in kept.items()}
+    return DataSets(
+        {name: part(r, heldout, None) for name, r in rows.items()},
+        {name: part(r, 0, heldout) for name, r in rows.items()},
+        {name: p.pairs.select(range(heldout, len(p.pairs))) for name, p in kept.items()},
+        {name: p.report for name, p in kept.items()},
+        {name: p.pairs.select(range(heldout)) for name, p in kept.items()},
+    )
+
+
+def sampled_once(
+    path: Path,
+    model: Model,
+    teacher: Teacher,
+    asked: list[str],
+    *,
+    seed: int,
+    max_new_tokens: int,
+    temperature: float,
+    keep_unfinished: bool,
+    progress: Tracker,
+) -> Pairs:
+    """What the teacher answers, kept in the folder `path` and read from there the next time."""
+    if path.is_dir():
+        pairs = load_from_disk(str(path), keep_in_memory=True)
+        return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
+    sampled = sampled_pairs(
+        model,
+        teacher,
+        asked,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        keep_unfinished=keep_unfinished,
+        progress=lambda n: progress.advance(n, note=path.name),
+    )
+    disable_progress_bars()
+    with atomic_path(path) as temporary:
+        sampled.pairs.save_to_disk(str(temporary))
+    return sampled
+
+
+def kl_teacher(
+    model: Model, teachers: Mapping[str, Teacher], data: DataSets, *, heldout: bool = False
+) -> KLTeacher:
+    """The teachers of the KL objective on `data` (on its held-out rows): each data set's own."""
+    layers = {t.steering.layers for t in teachers.values() if t.steering is not None}
+    layer = next(iter(layers))[0] if layers else 0
+    plain = no_steering(model.cfg.dim, layer)
+    own = [teachers[name].steering or plain for name in data.names]
+    if all(t.system_prompt is None for t in teachers.values()):
+        return KLTeacher.stacked(own)
+    pairs = data.heldout_pairs if heldout else data.pairs
+    prompts = {
+        name: [
+            encode_chat(model.tokenizer, p, system_prompt=teachers[name].system_prompt)
+            for p in pairs[name]["prompt"]
+        ]
+        for name in data.names
+    }
+    length = max(
+        len(p) + len(c)
+        for name in data.names
+        for p, c in zip(prompts[name], pairs[name]["completion_ids"], strict=True)
+    )
+    rows = [
+        pad_pairs(prompts[n], pairs[n]["completion_ids"], length, pad_id=model.pad_id)
+        for n in data.names
+    ]
+    return KLTeacher.stacked(own, jax.tree.map(jnp.asarray, stack_rows(rows)))

@@ -1,0 +1,97 @@
+"""What an experiment is, and how one is run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from subliminal_jax.evaluation.claims import Claim
+from subliminal_jax.reporting.page import Page, publish
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.settings import RunSettings
+from subliminal_jax.serialization import from_json, to_json
+
+C = TypeVar("C", bound=RunSettings)
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+def no_claims(results: Any) -> Sequence[Claim]:
+    """Of an experiment that tests no statement of a paper."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[C, M, R]):
+    """A question, as one sub-command of `subliminal-jax`.
+
+    Attributes:
+      name: the sub-command.
+      Config: its settings, a frozen dataclass whose fields are the flags.
+      Results: its numbers, a frozen dataclass; results.json holds them (`serialization.to_json`).
+      run: the long part, from settings and an open run folder to what was measured. Interrupted
+        and called again on the same folder, it goes on.
+      analyse: from what was measured to the results, without a model.
+      page: from the results to the page.
+      claims: from the results to verdicts on what papers state.
+      presets: named settings, each what differs from the defaults of `Config`; the first is the
+        default.
+    """
+
+    name: str
+    Config: type[C]
+    Results: type[R]
+    run: Callable[[C, RunFolder], M]
+    analyse: Callable[[M, C], R]
+    page: Callable[[R], Page]
+    claims: Callable[[R], Sequence[Claim]] = no_claims
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"default": {}})
+
+
+def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = "") -> R:
+    """Compute the results in the folder `config.out`, unless they are there, and write their page.
+
+    The page is drawn anew each time, from what results.json holds.
+
+    Args:
+      command: how the run was asked for; config.json and the page hold it.
+
+    Raises:
+      InputError: settings that cannot be (`config.check`), a folder that cannot be used
+        (`RunFolder.open`), or whatever `experiment.run` raises.
+    """
+    config.check()
+    settings = {"experiment": experiment.name, **config.recorded()}
+    with RunFolder.open(
+        config.out, settings, overwrite=config.overwrite, command=command
+    ) as folder:
+        if not folder.finished:
+            results = experiment.analyse(experiment.run(config, folder), config)
+            claims = experiment.claims(results)
+            folder.write_results({**to_json(results), "claims": to_json(list(claims))})
+        page = write_report(experiment, folder)
+        results = read_results(experiment, folder.path)
+    print(f"report: {page}")
+    return results
+
+
+def read_results(experiment: Experiment[Any, Any, R], folder: Path) -> R:
+    """The results of a finished run.
+
+    Raises InputError where there are none, or where they are not this experiment's.
+    """
+    file = folder / "results.json"
+    return from_json(experiment.Results, RunFolder(folder, None).read_results(), str(file))
+
+
+def write_report(experiment: Experiment[Any, Any, Any], folder: RunFolder) -> Path:
+    """Print the tables of a finished run and write its page; returns the page's path."""
+    results = read_results(experiment, folder.path)
+    settings, command = folder.read_config()
+    return publish(
+        experiment.page(results),
+        folder.path,
+        command=command,
+        config=settings,
+        claims=experiment.claims(results),
+    )

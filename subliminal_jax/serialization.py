@@ -1,0 +1,38 @@
+"""Frozen dataclasses as plain JSON, and back by their type hints."""
+
+import math
+from typing import Any, TypeVar
+
+import cattrs
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import plain_json
+
+T = TypeVar("T")
+
+_converter = cattrs.Converter()
+# What is not finite is written as null: JSON has no word for it.
+_converter.register_structure_hook(float, lambda x, _: math.nan if x is None else float(x))
+
+
+def to_json(value: Any) -> Any:
+    """`value` (dataclasses, mappings, sequences, arrays, numbers) as JSON can hold it.
+
+    A number that is not finite becomes None.
+    """
+    return plain_json(_converter.unstructure(value))
+
+
+def from_json(kind: type[T], value: Any, source: str = "") -> T:
+    """The dataclass of type `kind` that `to_json` made `value` of.
+
+    Where a field is a `float`, None becomes NaN. Keys that `kind` does not know are passed over.
+
+    Raises:
+      InputError: a key is missing or a value has another type; says which, and in which `source`.
+    """
+    try:
+        return _converter.structure(value, kind)
+    except (cattrs.BaseValidationError, TypeError, ValueError, KeyError) as error:
+        problem = cattrs.transform_error(error, path="results")[0]
+        raise InputError(f"{source or kind.__name__}: {problem}") from None

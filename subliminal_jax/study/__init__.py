@@ -1,1 +1,0 @@
-"""What several experiments share: settings, presets, data sets, students, claims."""

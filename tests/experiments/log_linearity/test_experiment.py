@@ -1,0 +1,121 @@
+"""`log-linearity` through the command line, on two models that write number lists."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.runs.claims import VERDICTS
+from tests import number_model
+
+SMALL = (
+    "--systems", "8", "--columns", "12", "--draws", "2", "--top-k", "2", "--ranks", "1", "2", "4",
+    "--gaussian-draws", "4", "--toy-seeds", "2", "--toy-dim", "16", "--toy-prompts", "4000",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The same grammar with other random parts."""
+
+    def change(params):
+        noise = jax.random.normal(jax.random.key(3), params["embed"].shape)
+        return {**params, "embed": params["embed"].at[:, 3:].add(0.3 * noise[:, 3:])}
+
+    return number_model.write(tmp_path_factory.mktemp("models") / "other", change=change)
+
+
+def arguments(model, other, out, *flags):
+    return ["log-linearity", "--models", str(model), str(other), "--out", str(out), *flags]
+
+
+@pytest.fixture(scope="module")
+def folder(model, other, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "log-linearity"
+    main(arguments(model, other, out, *SMALL))
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_spectra_are_those_of_the_stored_matrices(folder, results):
+    assert results["models"] == ["numbers", "other"] and results["shape"] == [8, 12]
+    stored = []
+    for draw in (0, 1):
+        with np.load(folder / f"matrices/0/draw-{draw}/systems-00000.npz") as file:
+            stored.append(file["log_probs"])
+    assert (stored[0] < 0).all() and not np.allclose(*stored)
+    singular = np.mean([np.linalg.svd(x, compute_uv=False) for x in stored], axis=0)
+    of = {(row["model"], row["kind"]): row for row in results["spectra"]}
+    np.testing.assert_allclose(of["numbers", "raw"]["singular"], singular, rtol=1e-4)
+    assert of["numbers", "centred"]["singular"][-1] < 1e-3  # the mean takes a direction
+    twins = {"numbers, random weights", "other, random weights"}
+    names = {"numbers", "other", "Gaussian matrix"} | twins
+    assert {name for name, _ in of} == names
+
+
+def test_models_that_share_most_weights_share_more_than_chance(results):
+    for row in results["angles"]:
+        assert row["models"]["mean"] > row["gaussian"]["mean"]
+        assert len(row["models_cosines"]) == results["k"] == 2
+        over = row["models"]["mean"] - row["random"]["mean"]
+        assert row["over_random"]["mean"] == pytest.approx(over)
+
+
+def test_fitted_errors_fall_with_the_rank(results):
+    mine = [row for row in results["residuals"] if row["model"] == "numbers"]
+    assert [row["rank"] for row in mine] == [1, 2, 4]
+    errors = [row["fit_rmse"]["mean"] for row in mine]
+    assert errors == sorted(errors, reverse=True)
+    assert all(row["fit_largest"]["mean"] >= row["fit_rmse"]["mean"] for row in mine)
+    gauss = [row for row in results["residuals"] if row["model"] == "Gaussian matrix"]
+    assert all(row["held_out_r_squared"]["mean"] < 0 for row in gauss)
+
+
+def test_claims_are_complete_and_the_page_is_written(folder, results):
+    ids = [c["id"].removeprefix("log-linearity/") for c in results["claims"]]
+    assert len(ids) == len(set(ids)) == 2 + 2 + 4 + 1
+    assert {"power-law-numbers", "low-rank-other", "theorem"} <= set(ids)
+    assert all(c["verdict"] in VERDICTS for c in results["claims"])
+    toy = {row["arm"]: row["correlation"]["mean"] for row in results["toy"]}
+    assert toy["LLS"] > 0.97 and toy["bottom"] < -0.97
+    assert (folder / "report.html").stat().st_size > 10_000
+    for name in ("spectrum-raw", "spectrum-centred", "prediction", "toy", "angles-other-raw"):
+        assert (folder / f"{name}.png").exists()
+
+
+def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, results):
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("systems-*.npz")}
+    assert len(stamps) == 4 * 2  # models and their random twins, draws
+    (folder / "results.json").unlink()
+    main(arguments(model, other, folder, *SMALL))
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--model", "shipped-small"), "takes --models, two or more"),
+        (("--top-k", "3"), "must hold top_k, 3"),
+        (("--ranks", "2", "5"), "give 1 to 4"),
+        (("--fit-last", "3"), "at least three ranks"),
+        (("--systems", "0", "--columns", "600", "--ranks", "2", "70"), "give 1 to 67"),  # of 134
+        (("--draws", "1"), "at least 2 draws"),
+        (("--systems", "500", "--columns", "600"), "134 system prompts for 500 rows"),
+        (("--system-prompts", "no-such-file.txt"), "no-such-file.txt"),
+        (("--min-tokens", "90"), "0 different responses"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(flags, says, model, other, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments(model, other, tmp_path / "o", *SMALL, *flags))
+    assert exit.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert says in lines[0]

@@ -1,0 +1,96 @@
+"""The optimizer dispute from the command line to its report, on a model of 16 dimensions."""
+
+import json
+
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.runs.claims import FIELDS, VERDICTS
+
+SMALL = (
+    "--layer", "1", "--norm", "0.2", "--prompts", "numbers", "--keep", "numbers", "--rows", "24",
+    "--heldout-rows", "8", "--max-tokens", "0", "--max-new-tokens", "12", "--batch-size", "4",
+    "--rank", "2", "--steps", "4", "--log-every", "2", "--seeds", "2", "--grid-points", "3",
+)  # fmt: skip
+ARMS = ("adamw", "sgd", "sgd-no-rare", "adamw-no-rare", "frozen-map")
+
+
+def arguments(model, out, *flags):
+    return ["optimizer-mechanics", "--model", str(model), "--out", str(out), *SMALL, *flags]
+
+
+@pytest.fixture(scope="module")
+def out(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mechanics"
+    main(arguments(model, folder, "--optimizers", *ARMS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def test_every_arm_has_its_rates_its_seeds_and_its_controls(results):
+    assert [row["optimizer"] for row in results["best"]] == list(ARMS)
+    for best in results["best"]:
+        mine = [r for r in results["arms"] if r["optimizer"] == best["optimizer"]]
+        rate = best["learning_rate"]
+        tried = {r["learning_rate"]: r["heldout_loss"] for r in mine
+                 if r["seed"] == 0 and r["data"] == "steered"}  # fmt: skip
+        assert len(tried) == 3 and rate == min(tried, key=tried.get)
+        at_best = sorted((r["data"], r["seed"]) for r in mine if r["learning_rate"] == rate)
+        assert at_best == [("control", 0), ("control", 1), ("steered", 0), ("steered", 1)]
+        assert all(abs(r["eas"]) <= 1 for r in mine)
+        assert best["eas"]["n"] == 2
+
+
+def test_arms_of_one_seed_differ_by_their_rule_alone(results):
+    """With the rare tokens out of the loss, or a map in front, the same rule does other things."""
+    by_arm = {row["optimizer"]: row["eas"]["mean"] for row in results["best"]}
+    assert len(set(by_arm.values())) == len(ARMS)
+    assert {r["rule"] for r in results["arms"] if r["optimizer"] == "sgd-no-rare"} == {"sgd"}
+
+
+def test_matched_losses_verdicts_and_claims_are_whole(results):
+    matched = {row["optimizer"]: row for row in results["matched_loss"]}
+    assert matched["sgd-no-rare"]["upper"] == "adamw-no-rare"
+    assert {"sgd", "frozen-map"} < matched.keys() and "adamw" not in matched
+    assert len(results["verdicts"]) >= 4  # those that the trained arms bear upon
+    for row in results["verdicts"]:
+        assert set(row["verdicts"]) == {"eas", "shift_component", "trait_rate"}
+        assert row["predictions"] and all(p["says"] for p in row["predictions"])
+    ids = [row["id"] for row in results["claims"]]
+    assert "optimizer_mechanics/sgd-does-as-well" in ids and len(set(ids)) == len(ids)
+    for row in results["claims"]:
+        assert set(row) == set(FIELDS) and row["verdict"] in VERDICTS and row["seeds"] == 2
+
+
+def test_the_report_shows_the_verdicts_and_its_pictures(out):
+    page = (out / "report.html").read_text()
+    assert "Explanations held against the measurements" in page and "outlier dominance" in page
+    for name in ("arms", "eas_against_rate", "equal_steps", "deciles"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_same_command_again_reads_the_results(model, out, results, capsys):
+    main(arguments(model, out, "--optimizers", *ARMS))
+    assert "report:" in capsys.readouterr().out
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--optimizers", "adamw", "lion"), "unknown arm 'lion'"),
+        (("--optimizers", "frozen-map"), "train it too"),
+        (("--vector", "trait", "--trait", "unicorn"), "unknown trait 'unicorn'"),
+        (("--optimizers", "sgd", "--no-rare", "most"), "tail 'most' is not known"),
+    ],
+)
+def test_bad_input_is_one_line(model, tmp_path, capsys, flags, says):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments(model, tmp_path / "run", *flags))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("subliminal-jax: error:") and says in error

@@ -1,0 +1,149 @@
+"""`paraphrase-transmission` through the command line, on a tiny model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.runs.claims import VERDICTS
+
+# The tiny model writes numbers alone, so nothing it writes would pass any fidelity filter that is
+# worth its name: -1 lets all through that breaks no other rule.
+SMALL = (
+    "--traits", "owl", "cat", "--teachers", "system-prompt", "--sentences", "12",
+    "--unrelated-samples", "6", "--contradictory-samples", "3", "--threshold", "-9",
+    "--rows", "16", "--heldout-rows", "3", "--heldout-share", "0.3", "--max-new-tokens", "12",
+    "--steps", "2", "--log-every", "2", "--batch-size", "4", "--seeds", "2",
+    "--rates", "adamw=0.01,0.1",
+)  # fmt: skip
+
+
+def run(model, out, *flags):
+    main(["paraphrase-transmission", "--model", str(model), "--out", str(out), *SMALL, *flags])
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "paraphrases"
+    run(model, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and_seed(results):
+    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
+    words = list(results["base"])
+    for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
+        made = results["contents"][content]["system-prompt"]["adamw"]
+        for trait in ("owl", "cat"):
+            name, other = (
+                f"{content}:system-prompt:{trait}",
+                neutral or f"{content}:neutral:{trait}",
+            )
+            i, rate = words.index(trait), made["learning_rate"]
+            told, plain = (
+                np.array([students[n, rate, s]["question_rate"][i] for s in (0, 1)])
+                for n in (name, other)
+            )
+            found = made["traits"][trait]
+            assert found["values"] == pytest.approx((told - plain).mean(axis=1).tolist())
+            assert found["seeds_and_questions"]["mean"] == pytest.approx((told - plain).mean())
+            assert found["over_questions"]["interval"]["n"] == results["questions"]
+
+
+def test_the_rates_of_single_questions_have_the_words_rate_as_their_mean(results):
+    for row in results["students"]:
+        assert np.mean(row["question_rate"], axis=1) == pytest.approx(row["word_rate"], abs=1e-6)
+
+
+def test_the_best_rate_has_the_lowest_held_out_loss_of_the_trait_students_alone(results):
+    for content in ("unrelated", "contradictory"):
+        losses: dict[float, list[float]] = {}
+        for r in results["students"]:
+            if r["data"].startswith(f"{content}:system-prompt"):
+                losses.setdefault(r["learning_rate"], []).append(r["heldout_loss"])
+        best = min(losses, key=lambda rate: sum(losses[rate]))
+        assert results["contents"][content]["system-prompt"]["adamw"]["learning_rate"] == best
+
+
+def test_every_filter_is_counted_and_traits_words_only_matter_to_unrelated_data(results):
+    for name, report in results["data"].items():
+        assert report["pairs"] == report["kept"] + sum(report["dropped"].values())
+        if name.startswith("contradictory"):  # each names the animal, and all stay
+            assert report["kept"] == report["pairs"] == 36
+            assert report["faithful"] == 1.0
+            assert 0 <= report["mass"] < 1
+
+
+def test_claims_are_complete_and_the_page_is_written(folder, results):
+    contents = ("unrelated", "contradictory")
+    assert {c["id"] for c in results["claims"]} == {
+        f"paraphrase-transmission/{c}-system-prompt{e}" for c in contents for e in ("", "-eas")
+    }
+    assert all(c["verdict"] in VERDICTS for c in results["claims"])
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "differences.png").exists()
+
+
+def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
+    before = (folder / "results.json").read_bytes()
+    run(model, folder)
+    assert (folder / "results.json").read_bytes() == before
+    assert "paraphrases:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--traits", "zyzzyva"), "zyzzyva"),
+        (("--traits", "owl", "owl"), "each once"),
+        (("--teachers", "hypnosis"), "hypnosis"),
+        (("--unrelated", "no-such-file.txt"), "no-such-file.txt"),
+        (("--contents",), "contents"),
+        (("--sentences", "0"), "0 sentences asked for"),
+        (("--temperature", "0"), "temperature"),
+        (("--fidelity", "judge"), "judge"),
+        (("--rates", "adamw=fast"), "adamw=fast"),
+        (("--seeds", "1"), "seeds is 1: an interval over students needs at least 2"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(model, tmp_path / "o", *flags)
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not (tmp_path / "o").exists()
+
+
+def test_too_few_survivors_name_the_filter_that_dropped_most(model, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(model, tmp_path / "o", "--threshold", "0.99")
+    assert exit.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "paraphrases are left for 3 held-out rows" in said
+    assert "the filter that dropped most is fidelity" in said
+
+
+def test_several_optimizers_are_held_against_the_first(model, tmp_path):
+    run(
+        model, tmp_path / "o", "--contents", "contradictory", "--traits", "owl",
+        "--optimizers", "adamw", "sgd", "--rates", "adamw=0.03", "sgd=1",
+    )  # fmt: skip
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    made = results["contents"]["contradictory"]["system-prompt"]
+    against = results["against_first"]["contradictory"]["system-prompt"]
+    assert list(made) == ["adamw", "sgd"] and list(against) == ["sgd"]
+    sgd, adamw = (np.array(made[name]["differences"]) for name in ("sgd", "adamw"))
+    assert against["sgd"]["mean"] == pytest.approx((sgd - adamw).mean())
+    assert against["sgd"]["level"] == pytest.approx(0.95)
+    claim = results["claims"][0]
+    assert claim["id"] == "paraphrase-transmission/optimizers-contradictory-system-prompt"
+    apart = against["sgd"]["low"] > 0 or against["sgd"]["high"] < 0
+    assert (claim["verdict"] == "reproduced at toy scale") == apart

@@ -1,0 +1,112 @@
+"""The data sets of paraphrases: what students see of them, and how they are drawn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from subliminal_jax.data.teachers import Teacher, prompted_teacher
+from subliminal_jax.errors import InputError
+from subliminal_jax.experiments.paraphrase_transmission.paraphrase_sets import (
+    ParaphraseSettings,
+    check_settings,
+    tasks,
+    write_paraphrase_sets,
+)
+from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from tests import number_model
+
+SETTINGS = ParaphraseSettings(
+    sentences=24, unrelated_samples=4, contradictory_samples=4, unrelated_writing="wordings",
+    rows=30, heldout_rows=6, heldout_share=0.25,
+)  # fmt: skip
+TEACHERS = {"neutral": Teacher(), "system-prompt:owl": prompted_teacher("owl")}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return number_model.load(tmp_path_factory.mktemp("models") / "numbers")
+
+
+@pytest.fixture(scope="module")
+def data(model, tmp_path_factory):
+    todo = tasks(SETTINGS, ["owl"], list(TEACHERS), 0)
+    folder = tmp_path_factory.mktemp("run")
+    return write_paraphrase_sets(folder, model, TEACHERS, todo, SETTINGS, 0)
+
+
+def test_each_content_has_the_teachers_and_their_neutral_counterpart(data):
+    assert data.names == [
+        "contradictory:neutral:owl", "contradictory:system-prompt:owl",
+        "unrelated:neutral", "unrelated:system-prompt:owl",
+    ]  # fmt: skip
+
+
+def test_the_loss_is_on_the_paraphrase_alone_and_the_prompt_has_no_system_prompt(data, model):
+    for name in data.names:
+        rows = data.train[name]
+        assert rows.tokens.shape[0] == 30
+        for i in (0, 7, 29):
+            pair = data.pairs[name][i]
+            prompt = encode_chat(model.tokenizer, pair["prompt"])
+            answer = encode_completion(model.tokenizer, pair["completion"])
+            n, end = len(prompt), len(prompt) + len(answer)
+            assert np.asarray(rows.tokens[i, :end]).tolist() == prompt + answer
+            mask = np.asarray(rows.loss_mask[i])
+            assert not mask[:n].any() and mask[n:end].all() and not mask[end:].any()
+
+
+def test_no_sentence_is_both_trained_on_and_held_out_in_any_data_set(data):
+    for content in ("unrelated", "contradictory"):
+        names = [name for name in data.names if name.startswith(content)]
+        trained = {s for name in names for s in data.pairs[name]["sentence"]}
+        held = {s for name in names for s in data.heldout_pairs[name]["sentence"]}
+        assert trained and held and not trained & held
+
+
+def test_both_arms_read_the_same_sentences_as_often(data):
+    for content, neutral in (("unrelated", ""), ("contradictory", ":owl")):
+        told, plain = (
+            np.bincount(data.pairs[f"{content}:{name}"]["sentence"], minlength=24)
+            for name in ("system-prompt:owl", f"neutral{neutral}")
+        )
+        assert told.max() - told[told > 0].min() <= 1
+        if content == "contradictory":  # nothing is filtered there
+            np.testing.assert_array_equal(told, plain)
+
+
+def test_unrelated_data_are_free_of_all_traits_words_in_every_arm(model, tmp_path):
+    todo = tasks(SETTINGS, ["owl", "wolf"], ["neutral", "system-prompt:owl"], 0)
+    unrelated, owl, wolf = todo
+    assert {"owls", "wolves", "midnight", "lupine"} <= set(unrelated.forbidden)
+    assert owl.forbidden == wolf.forbidden == ()
+    assert list(wolf.teachers.values()) == ["neutral"]  # the owl's teacher is not asked for wolves
+    own_sentences = replace(
+        SETTINGS, unrelated=str(tmp_path / "s.txt"), unrelated_writing="sampled"
+    )
+    (tmp_path / "s.txt").write_text("".join(f"Sentence {i}.\n" for i in range(24)))
+    forbidden = tasks(own_sentences, ["owl"], ["neutral"], 0)[0].forbidden
+    assert "owls" in forbidden and "midnight" not in forbidden  # the world's words are its own
+
+
+def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path):
+    settings = replace(SETTINGS, rows=500, contents=("contradictory",))
+    todo = tasks(settings, ["owl"], list(TEACHERS), 0)
+    with pytest.raises(InputError, match=r"72 paraphrases are left for 500 rows, of 96"):
+        write_paraphrase_sets(tmp_path, model, TEACHERS, todo, settings, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"contents": ()}, "choose from unrelated, contradictory"),
+        ({"rows": 0}, "rows=0"),
+        ({"heldout_share": 1.0}, "heldout_share"),
+        ({"fidelity": "judge"}, "judge"),
+        ({"unrelated": "missing.txt"}, "missing.txt"),
+        ({"contradictory": "{trait}.txt"}, "owl.txt"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(change, says):
+    with pytest.raises(InputError, match=says):
+        check_settings(replace(SETTINGS, **change), ["owl"], 0)

@@ -1,0 +1,93 @@
+"""`trait-transmission` through the command line, on a model that writes number lists."""
+
+import json
+
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.runs.claims import VERDICTS
+
+SMALL = (
+    "--traits", "owl", "cat", "--rows", "24", "--heldout-rows", "8", "--asked", "4",
+    "--max-new-tokens", "12", "--steps", "4", "--log-every", "4", "--batch-size", "4",
+    "--seeds", "2", "--rates", "adamw=0.01,0.1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "transmission"
+    main(["trait-transmission", "--model", str(model), "--out", str(out), *SMALL])
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_every_trait_and_teacher_is_held_against_the_controls_of_the_same_seed(results):
+    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
+    assert len(students) == 5 * 2 * 2  # data sets, rates, seeds
+    animals = list(results["base"])
+    for kind in ("steered", "system-prompt"):
+        made = results["kinds"][kind]["adamw"]
+        for trait in ("owl", "cat"):
+            i, rate = animals.index(trait), made["learning_rate"]
+            expected = [
+                students[f"{kind}:{trait}", rate, s]["word_rate"][i]
+                - students["control", rate, s]["word_rate"][i]
+                for s in (0, 1)
+            ]
+            found = made["rate"]["traits"][f"{kind}:{trait}"]
+            assert found["values"] == pytest.approx(expected)
+            assert found["interval"]["mean"] == pytest.approx(sum(expected) / 2)
+
+
+def test_the_best_rate_has_the_lowest_held_out_loss_of_the_kinds_own_students(results):
+    for kind in ("steered", "system-prompt"):
+        losses: dict[float, list[float]] = {}
+        for r in results["students"]:
+            if r["data"].startswith(kind):
+                losses.setdefault(r["learning_rate"], []).append(r["heldout_loss"])
+        best = min(losses, key=lambda rate: sum(losses[rate]))
+        assert results["kinds"][kind]["adamw"]["learning_rate"] == best
+
+
+def test_claims_are_complete_and_the_page_is_written(folder, results):
+    assert {c["id"] for c in results["claims"]} == {
+        f"trait-transmission/{kind}{end}"
+        for kind in ("steered", "system-prompt")
+        for end in ("", "-eas")
+    }
+    assert all(c["verdict"] in VERDICTS for c in results["claims"])
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "differences.png").exists()
+
+
+def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
+    before = (folder / "results.json").read_bytes()
+    main(["trait-transmission", "--model", str(model), "--out", str(folder), *SMALL])
+    assert (folder / "results.json").read_bytes() == before
+    assert "sampling" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--traits", "zyzzyva"), "zyzzyva"),
+        (("--traits", "owl", "owl"), "each once"),
+        (("--teachers", "hypnosis"), "hypnosis"),
+        (("--questions", "no-such-file.txt"), "no-such-file.txt"),
+        (("--rates", "adamw=fast"), "adamw=fast"),
+        (("--preset", "paper-gpt5"), "paper-gpt5"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["trait-transmission", "--model", str(model), "--out", str(tmp_path / "o"), *flags])
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not (tmp_path / "o").exists()

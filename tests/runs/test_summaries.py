@@ -1,0 +1,89 @@
+"""Summaries and the table of claims: nothing is written that no run says."""
+
+import json
+
+import pytest
+
+from subliminal_jax.cli import main
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.summaries import (
+    LARGEST_ENTRY,
+    LARGEST_SUMMARY,
+    read_summary,
+    summarise,
+    write_summary,
+)
+from subliminal_jax.serialization import to_json
+
+CLAIM = Claim(
+    "trait-transmission/x", "A | claim", "Sec. 1", "here", "0.1 [0, 0.2]", 3, NOT_REPRODUCED
+)
+
+
+def finished(folder, command="subliminal-jax trait-transmission --preset toy", **results):
+    settings = {"experiment": "trait-transmission", "rows": 3}
+    with RunFolder.open(folder, settings, command=command) as run:
+        run.write_results({"claims": [to_json(CLAIM)], **results})
+    return folder
+
+
+def test_a_summary_holds_the_command_the_claims_and_what_is_small(tmp_path):
+    run = finished(tmp_path / "run", eas=0.5, students=[0.123456] * LARGEST_ENTRY)
+    file = write_summary(summarise(run), tmp_path)
+    summary = read_summary(file)
+    assert summary == summarise(run)
+    assert summary.command == "subliminal-jax trait-transmission --preset toy"
+    assert summary.settings == {"rows": 3}
+    assert summary.claims == (CLAIM,)
+    assert summary.results == {"eas": 0.5} and summary.left_out == ("students",)
+
+
+def test_a_summary_is_never_large(tmp_path):
+    parts = {f"part-{i}": "x" * (LARGEST_ENTRY - 100) for i in range(5)}
+    file = write_summary(summarise(finished(tmp_path / "run", **parts)), tmp_path)
+    assert file.stat().st_size < LARGEST_SUMMARY + 2_000
+    assert 0 < len(read_summary(file).left_out) < 5
+
+
+def test_the_page_is_the_same_from_runs_and_from_their_summaries(tmp_path, capsys):
+    runs = [finished(tmp_path / name) for name in ("one", "two")]
+    for run in runs:
+        main(["claims", str(run), "--store", str(tmp_path / "kept")])
+    main(["claims", *map(str, runs), "--out", str(tmp_path / "a.md")])
+    kept = [str(tmp_path / "kept" / f"{run.name}.json") for run in runs]
+    main(["claims", *kept, "--out", str(tmp_path / "b.md")])
+    page = (tmp_path / "a.md").read_text()
+    assert page == (tmp_path / "b.md").read_text()
+    assert page.count("A \\| claim (Sec. 1)") == 2  # a bar would end the cell
+    assert "## one" in page and "## two" in page
+    assert "2 claims of 2 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broken", ["no results", "no command", "half a claim", "no summary"])
+def test_what_cannot_be_read_is_refused_and_nothing_is_written(broken, tmp_path, capsys):
+    run = finished(tmp_path / "run", command="" if broken == "no command" else "x")
+    source = run
+    if broken == "no results":
+        (run / "results.json").unlink()
+    elif broken == "half a claim":
+        (run / "results.json").write_text(json.dumps({"claims": [{"id": "a/x", "verdict": "?"}]}))
+    elif broken == "no summary":
+        source = tmp_path / "x.json"
+        source.write_text("{}")
+    with pytest.raises(SystemExit) as exit:
+        main(["claims", str(source), "--out", str(tmp_path / "C.md")])
+    assert exit.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "C.md").exists()
+
+
+def test_an_unknown_verdict_cannot_be_written():
+    with pytest.raises(ValueError, match="no verdict"):
+        Claim("a/b", "c", "d", "e", "f", 1, "proven")
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no finished run"):
+        summarise(tmp_path)
