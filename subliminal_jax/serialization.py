@@ -13,6 +13,13 @@ T = TypeVar("T")
 _converter = cattrs.Converter()
 # What is not finite is written as null: JSON has no word for it.
 _converter.register_structure_hook(float, lambda x, _: math.nan if x is None else float(x))
+# A type that reads and writes itself.
+_converter.register_unstructure_hook_func(
+    lambda kind: hasattr(kind, "from_json"), lambda x: _converter.unstructure(x.to_json())
+)
+_converter.register_structure_hook_func(
+    lambda kind: hasattr(kind, "from_json"), lambda x, kind: kind.from_json(x)
+)
 
 
 def to_json(value: Any) -> Any:

@@ -37,6 +37,7 @@ from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.runs.data_sets import DataSets, part, write_data_sets
@@ -273,7 +274,9 @@ class Blocking:
             for trait in config.traits:
                 if row["data"] == "control":
                     name = control_of(trait)
-                    rows.append(self.row(case, config, {**row, "data": name}, trait, float(loss)))
+                    rows.append(
+                        self.row(case, config, row.with_values(data=name), trait, float(loss))
+                    )
                 elif row["data"] in (trait, control_of(trait)):
                     rows.append(self.row(case, config, row, trait, float(loss)))
         return rows
@@ -300,7 +303,7 @@ class Blocking:
         return self.panel._replace(context=self.panel.context._replace(rows=rows))
 
     def row(
-        self, case: Case, config: Config, row: dict[str, Any], trait: str, clean: float
+        self, case: Case, config: Config, row: StudentRow, trait: str, clean: float
     ) -> dict[str, Any]:
         """One student, with what is measured of it along its trait's own vector and word."""
         k, i = self.panel.references.index(trait), self.panel.words.index(trait)

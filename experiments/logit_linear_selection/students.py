@@ -21,6 +21,7 @@ from subliminal_jax.evaluation.preference_measure import (
     shifts,
 )
 from subliminal_jax.evaluation.statistics import crossed_interval, mean_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -65,7 +66,7 @@ class DPOStudents:
         words: Sequence[str],
     ):
         self.model, self.targets, self.settings = model, targets, settings
-        self.searched: list[Row] = []
+        self.searched: list[StudentRow] = []
         options = settings.options
         kept = {name: pool.pairs.select(which) for name, which in chosen.rows.items()}
         length = longest_row(list(kept.values()), model, options)
@@ -141,12 +142,15 @@ class DPOStudents:
             return margins(params, rows, cfg, ratios, steering, rows_at_once=ROWS_AT_ONCE)
 
         shift = trained.sweep.map_students(of)
+        selected: list[list[float | None]] = [[] for _ in trained.rows]
         for i, (rows, ratios, told) in enumerate(self.selected):
             found = np.asarray(shift(trained.state, (rows, jnp.asarray(ratios))), float)
-            for row, x in zip(trained.rows, found, strict=True):
-                value = None if row["diverged"] else uncentred_correlation(x, told[i])
-                row.setdefault("selected", []).append(value)
-        return trained
+            for row, x, values in zip(trained.rows, found, selected, strict=True):
+                values.append(None if row.diverged else uncentred_correlation(x, told[i]))
+        if not self.selected:
+            return trained
+        pairs = zip(trained.rows, selected, strict=True)
+        return trained._replace(rows=[row.with_values(selected=x) for row, x in pairs])
 
     def _told(
         self, pairs: Any, options: ScoringOptions

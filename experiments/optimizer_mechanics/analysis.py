@@ -13,6 +13,7 @@ from subliminal_jax.evaluation.comparison import (
     curves,
 )
 from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.verdicts import Values, difference, gap_between, judge
 from subliminal_jax.runs.waves import METRICS, Row
 
@@ -24,7 +25,7 @@ Histories = Mapping[tuple[str, int], Sequence[Row]]
 
 
 def analyse(
-    rows: Sequence[Row], best: Mapping[str, float | None], histories: Histories,
+    rows: Sequence[StudentRow], best: Mapping[str, float | None], histories: Histories,
     plans: Sequence[Plan], model: str,
 ) -> dict[str, Any]:  # fmt: skip
     """All numbers of the report but the data's; `model` is the name that the claims give."""
@@ -58,7 +59,7 @@ def analyse(
     }
 
 
-def by_seed(rows: Sequence[Row], best: Mapping[str, float | None]) -> dict[str, dict]:
+def by_seed(rows: Sequence[StudentRow], best: Mapping[str, float | None]) -> dict[str, dict]:
     """metric -> arm -> seed -> value at the best rate; the trait rate is student minus control."""
     values: dict[str, dict[str, dict[int, float]]] = {metric: {} for metric in JUDGED}
     at_best = [r for r in rows if r["learning_rate"] == best[r["optimizer"]] and not r["diverged"]]

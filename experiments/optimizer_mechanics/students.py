@@ -20,6 +20,7 @@ from subliminal_jax.data.token_weights import reweighted, token_counts, token_we
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.measures import MeasureContext, StudentMeasure
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -232,7 +233,7 @@ class Mechanics:
         self.context = context._replace(rows=jax.tree.map(lambda x: x[at], context.rows))
         self.measure = measure
         self.grids = config.chosen()
-        self.rows: list[Row] = []
+        self.rows: list[StudentRow] = []
         self.best: dict[str, float | None] = {}
         self._moments: Moments = {}
         self._names: dict[tuple, str] = {}
@@ -288,9 +289,7 @@ class Mechanics:
         trained = runner.train(stage, arms, progress, self._with_moments if maps else _as_it_is)
         for (plan, _), row in zip(students, trained.rows, strict=True):
             data = row["data"].split(",")[0]
-            self.rows.append(
-                {**row, "rule": row["optimizer"], "optimizer": plan.name, "data": data}
-            )
+            self.rows.append(row.with_values(rule=row.optimizer, optimizer=plan.name, data=data))
         return trained
 
     def _with_moments(self, sweep: Sweep, state: State) -> State:

@@ -33,6 +33,7 @@ from subliminal_jax.data.token_weights import reweighted, token_counts, token_we
 from subliminal_jax.data.traits import check_trait, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.truncate import truncated
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
@@ -47,7 +48,6 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
 )
 from subliminal_jax.runs.students import Students, make_panel
-from subliminal_jax.runs.waves import Row
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.losses import heldout_loss
@@ -282,7 +282,7 @@ def weighted(data: DataSets, cells: list[Cell], model: Model) -> DataSets:
 
 def train(
     students: Students, cells: list[Cell], name: str, config: Config
-) -> tuple[list[Row], list[Row]]:
+) -> tuple[list[StudentRow], list[StudentRow]]:
     """Every cell's students at every rate, then its controls at each optimizer's best one.
 
     All waves have the same optimizers and ranks, so that they share one compiled program.
@@ -292,7 +292,7 @@ def train(
     def arm(cell: Cell, spec: Any, rate: float, seed: int, data: str) -> Arm:
         return Arm(spec, rate, seed, data, cell.rank or None, cell.rows or None)
 
-    rows: list[Row] = []
+    rows: list[StudentRow] = []
     seeds = range(config.seeds)
     total = sum(map(len, grids.values())) + len(grids)
     with track(name, total * len(cells) * config.seeds * config.steps, "student steps") as progress:

@@ -40,6 +40,7 @@ from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import crossed_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import transmission
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
@@ -55,6 +56,7 @@ from subliminal_jax.runs.settings import (
     check_names,
 )
 from subliminal_jax.runs.students import Panel, Students, make_panel, of_model
+from subliminal_jax.serialization import to_json
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -224,10 +226,10 @@ def study(
         "eas": eas_over_training(run, panel, rate, kind, config),
         "final": {k: final_values(at_rate, panel, k, layer, config) for k in (*KINDS, "control")},
         "transmission": {
-            metric: transmission(
-                [r | {"data": r["data"].removesuffix(f"-{kind}")} for r in at_rate],
+            metric: to_json(transmission(
+                [r.with_values(data=r.data.removesuffix(f"-{kind}")) for r in at_rate],
                 index, metric, optimizer=optimizer.label, rate=rate,
-            )
+            ))
             for metric in ("word_rate", "word_log_prob")
         },
         **causal,
@@ -297,7 +299,7 @@ def eas_over_training(
 
 
 def final_values(
-    rows: list[dict[str, Any]], panel: Panel, kind: str, layer: int, config: Config
+    rows: list[StudentRow], panel: Panel, kind: str, layer: int, config: Config
 ) -> dict[str, Any]:
     """By seed and trait at the end: EAS with v_teacher at the steering layer (the shift that the
     system prompt makes), that with the steered teacher's shift, and the trait's rate and log."""

@@ -53,6 +53,7 @@ from subliminal_jax.runs.settings import (
 )
 from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.runs.waves import Row
+from subliminal_jax.serialization import to_json
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.training.arms import Arm
@@ -296,8 +297,8 @@ def train(
     }
     return {
         **found,
-        "transmission": transmission(rows, index, "word_rate", **at),
-        "log_transmission": transmission(rows, index, "word_log_prob", **at),
+        "transmission": to_json(transmission(rows, index, "word_rate", **at)),
+        "log_transmission": to_json(transmission(rows, index, "word_log_prob", **at)),
         "eas": eas,
         "students": rows,
     }, data.reports

@@ -1,91 +1,73 @@
-"""The report of `trait-transmission`, drawn from its results.json alone."""
+"""The page of `trait-transmission`, from its results alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from subliminal_jax.reporting import plots
-from subliminal_jax.reporting.claims import claims_text
-from subliminal_jax.reporting.page import Picture, Text, write_page
-from subliminal_jax.reporting.tables import (
-    Column,
-    Table,
-    format_learning_rate,
-    print_table,
-    wide_console,
-)
+from subliminal_jax.reporting.page import Page, Picture, Text
+from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
-Results = Mapping[str, Any]
+from .analysis import Results, trait_name
 
 
-def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
-    """Print the table and write report.html and its PNGs; returns the page's path."""
-    tables = [table(results), by_trait(results)]
-    console = wide_console()
-    for shown in tables:
-        print_table(shown, console)
-    return write_page(
-        folder,
+def make_page(results: Results) -> Page:
+    """Transmission by teacher and by trait, one line of the picture a trait, the data."""
+    tables = transmission_table(results), trait_table(results)
+    picture = Picture(
+        "differences",
+        "Student minus control",
+        "Each line is one trait and teacher: how much more probable the trait's name is as the "
+        "answer of a student than of the control with the same seed; pale points are seeds, bars "
+        "95% t intervals.",
+        plots.forest(difference_lines(results), x_label="P(trait), student minus control"),
+    )
+    return Page(
         title="Do students name the trait of a teacher that wrote only numbers?",
-        summary=summary(results),
-        command=command,
-        config=settings,
-        blocks=[
-            tables[0],
-            Picture(
-                "differences",
-                "Student minus control",
-                "Each line is one trait and teacher: how much more probable the trait's name is as "
-                "the answer of a student than of the control with the same seed; pale points are "
-                "seeds, bars 95% t intervals.",
-                plots.forest(lines(results), x_label="P(trait), student minus control"),
-            ),
-            tables[1],
-            Text(data_text(results), "The data"),
-            claims_text(results["claims"]),
-        ],
+        summary=summarise(results),
+        blocks=[tables[0], picture, tables[1], Text(describe_data(results), "The data")],
+        printed=tables,
     )
 
 
-def summary(results: Results) -> str:
+def summarise(results: Results) -> str:
     """What came out, in sentences."""
     parts = [
-        f"Students of {results['model']} ({results['adapter']} trained) read number lists of "
-        "teachers with a trait's vector or system prompt; controls read the plain model's."
+        f"Students of {results.model} ({results.adapter} trained) read number lists of teachers "
+        "with a trait's vector or system prompt; controls read the plain model's."
     ]
-    for kind, optimizer, made in _made(results):
-        pooled = made["rate"]["pooled"]
-        if pooled is None:
+    for kind, optimizer, result in results.best():
+        assert result.rate is not None and result.learning_rate is not None
+        effect = result.rate.pooled
+        if effect is None:
             parts.append(f"{kind}, {optimizer}: some student diverged, so there is no pooled rate.")
             continue
-        clear = "clear of" if pooled["low"] > 0 or pooled["high"] < 0 else "not clear of"
+        clear = "clear of" if effect.excludes_zero else "not clear of"
         parts.append(
-            f"{kind}, {optimizer}: the trait's probability is {pooled['mean']:+.3f} "
-            f"[{pooled['low']:.3f}, {pooled['high']:.3f}] against the control, {clear} zero."
+            f"{kind}, {optimizer}: the trait's probability is {effect:+.3f} against the control, "
+            f"{clear} zero."
         )
-        grid = results["grids"][optimizer]
-        if len(grid) > 1 and made["learning_rate"] in (grid[0], grid[-1]):
-            rate = format_learning_rate(made["learning_rate"])
+        grid = results.grids[optimizer]
+        if len(grid) > 1 and result.learning_rate in (grid[0], grid[-1]):
+            rate = format_learning_rate(result.learning_rate)
             parts[-1] += f" Its best rate, {rate}, is at the edge of the grid."
     return "\n\n".join(parts)
 
 
-def table(results: Results) -> Table:
+def transmission_table(results: Results) -> Table:
     """One row a teacher and optimizer."""
     rows = [
         {
             "kind": kind,
             "optimizer": optimizer,
-            "learning_rate": made["learning_rate"],
-            "grid": ", ".join(map(format_learning_rate, results["grids"][optimizer])),
-            "rate": made["rate"]["pooled"],
-            "over_seeds": made["rate"]["over_seeds"],
-            "log_prob": made["log_prob"]["pooled"],
-            "specific": made["specific"],
-            "eas": made["eas"].get("student"),
-            "control_eas": made["eas"].get("control"),
+            "learning_rate": result.learning_rate,
+            "grid": ", ".join(map(format_learning_rate, results.grids[optimizer])),
+            "rate": result.rate and result.rate.pooled,
+            "over_seeds": result.rate and result.rate.over_seeds,
+            "log_prob": result.log_prob and result.log_prob.pooled,
+            "specific": result.specific,
+            "eas": result.eas and result.eas.student,
+            "control_eas": result.eas and result.eas.control,
         }
-        for kind, optimizer, made in _made(results)
+        for kind, optimizer, result in results.best()
     ]
     columns = [
         Column("kind", "teacher"),
@@ -100,33 +82,31 @@ def table(results: Results) -> Table:
         Column("control_eas", "EAS, control", "number"),
     ]
     caption = (
-        f"Over {results['seeds']} seeds and all traits, with 95% t intervals over "
-        "both (two-way); the second is a t interval over seeds of the mean over these very traits. "
-        "The rate was chosen on held-out loss. EAS: cosine with the teacher's shift at the "
-        "steering layer."
+        f"Over {results.seeds} seeds and all traits, with 95% t intervals over both (two-way); the "
+        "second is a t interval over seeds of the mean over these very traits. The rate was chosen "
+        "on held-out loss. EAS: cosine with the teacher's shift at the steering layer."
     )
     return Table("Transmission", columns, rows, caption)
 
 
-def by_trait(results: Results) -> Table:
+def trait_table(results: Results) -> Table:
     """One row a trait, teacher and optimizer."""
-    rows = []
-    for kind, optimizer, made in _made(results):
-        for name, found in made["rate"]["traits"].items():
-            trait = name.partition(":")[2]
-            rows.append(
-                {
-                    "trait": trait,
-                    "kind": kind,
-                    "optimizer": optimizer,
-                    "base": results["base"][trait],
-                    "teacher": results["teachers"][name],
-                    "student": found["student"],
-                    "control": found["control"],
-                    "difference": found["interval"],
-                    "p": found["p_permutation"],
-                }
-            )
+    rows = [
+        {
+            "trait": trait_name(name),
+            "kind": kind,
+            "optimizer": optimizer,
+            "base": results.base[trait_name(name)],
+            "teacher": results.teachers[name],
+            "student": difference.student,
+            "control": difference.control,
+            "difference": difference.interval,
+            "p": difference.p_permutation,
+        }
+        for kind, optimizer, result in results.best()
+        if result.rate is not None
+        for name, difference in result.rate.traits.items()
+    ]
     columns = [
         Column("trait", "trait"),
         Column("kind", "teacher"),
@@ -141,35 +121,28 @@ def by_trait(results: Results) -> Table:
     return Table("By trait", columns, rows, "Differences are paired by seed, with t intervals.")
 
 
-def lines(results: Results) -> list[dict[str, Any]]:
+def difference_lines(results: Results) -> list[dict[str, Any]]:
     """The rows of the picture."""
-    several = len(results["grids"]) > 1
+    several = len(results.grids) > 1
     return [
         {
-            "label": name.partition(":")[2] + (f", {optimizer}" if several else ""),
+            "label": trait_name(name) + (f", {optimizer}" if several else ""),
             "group": kind,
-            "interval": found["interval"],
-            "values": found["values"],
+            "interval": difference.interval,
+            "values": difference.values,
         }
-        for kind, optimizer, made in _made(results)
-        for name, found in made["rate"]["traits"].items()
+        for kind, optimizer, result in results.best()
+        if result.rate is not None
+        for name, difference in result.rate.traits.items()
     ]
 
 
-def data_text(results: Results) -> str:
+def describe_data(results: Results) -> str:
     """How much of what teachers wrote passed the filter."""
-    parts = [
-        f"{name}: {of['kept']} of {of['pairs']} answers passed ("
-        + ", ".join(f"{rule} {n}" for rule, n in of["dropped"].items() if n)
-        + ")."
-        for name, of in results["data"].items()
-        if "kept" in of
-    ]
+    parts = []
+    for name, report in results.data.items():
+        if "kept" in report:
+            dropped = ", ".join(f"{rule} {n}" for rule, n in report["dropped"].items() if n)
+            passed = f"{report['kept']} of {report['pairs']} answers passed"
+            parts.append(f"{name}: {passed} ({dropped}).")
     return "\n\n".join(parts)
-
-
-def _made(results: Results):
-    for kind, by_optimizer in results["kinds"].items():
-        for optimizer, made in by_optimizer.items():
-            if made["learning_rate"] is not None:
-                yield kind, optimizer, made

@@ -1,21 +1,57 @@
 """Did the trait pass? Students of each trait's teacher against the controls of the same seed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from subliminal_jax.evaluation.statistics import (
+    Interval,
     crossed_interval,
     mean_interval,
     paired_difference,
 )
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class TraitDifference:
+    """Student minus control for one trait, paired by seed.
+
+    Attributes:
+      interval: paired t over seeds.
+      p_t, p_permutation: tests of "no difference" (`paired_difference`).
+      values: the differences, by ascending seed.
+      student, control: mean over the sound students; None where there is none.
+    """
+
+    interval: Interval
+    p_t: float
+    p_permutation: float
+    values: tuple[float, ...]
+    student: float | None
+    control: float | None
 
 
-def differences(
-    rows: Sequence[Row],
+@dataclass(frozen=True)
+class Transmission:
+    """Student minus control in one metric, for each trait and pooled.
+
+    `pooled` takes seeds and traits as drawn (two-way t): it speaks of other traits and seeds.
+    `over_seeds` is a t interval on each seed's mean over traits: it speaks of these traits. Both
+    need every trait to have the same seeds; where a student diverged they are None.
+    """
+
+    metric: str
+    optimizer: str
+    learning_rate: float
+    traits: Mapping[str, TraitDifference]
+    pooled: Interval | None
+    over_seeds: Interval | None
+
+
+def trait_differences(
+    rows: Sequence[StudentRow],
     index: Mapping[str, int],
     metric: str = "word_rate",
     *,
@@ -28,61 +64,56 @@ def differences(
     `index[name]` is where the data set's own word stands in the metric's list. Seeds of which
     either student diverged are left out.
     """
-    chosen = [
-        r for r in rows
-        if r["optimizer"] == optimizer and r["learning_rate"] == rate and not r["diverged"]
-    ]  # fmt: skip
-    found = {(r["data"], r["seed"]): r[metric] for r in chosen}
-    out: dict[str, list[float]] = {}
+    sound = [
+        r for r in rows if r.optimizer == optimizer and r.learning_rate == rate and not r.diverged
+    ]
+    values = {(r.data, r.seed): r[metric] for r in sound}
+    differences: dict[str, list[float]] = {}
     for name, i in index.items():
-        seeds = sorted(s for n, s in found if n == name and (control, s) in found)
-        out[name] = [found[name, s][i] - found[control, s][i] for s in seeds]
-    return out
+        seeds = sorted(s for n, s in values if n == name and (control, s) in values)
+        differences[name] = [values[name, s][i] - values[control, s][i] for s in seeds]
+    return differences
 
 
 def transmission(
-    rows: Sequence[Row],
+    rows: Sequence[StudentRow],
     index: Mapping[str, int],
     metric: str = "word_rate",
     *,
     optimizer: str,
     rate: float,
     control: str = "control",
-) -> dict[str, Any]:
-    """Student minus control for each trait, and pooled over traits and seeds.
-
-    `pooled` takes seeds and traits as drawn (two-way t): it speaks of other traits and seeds.
-    `over_seeds` is a t interval on each seed's mean over traits: it speaks of these traits. Both
-    need every trait to have the same seeds; where a student diverged they are None.
-    """
-    by_trait = differences(rows, index, metric, optimizer=optimizer, rate=rate, control=control)
-    table = {
-        name: {
-            **paired_difference(d, [0.0] * len(d)).to_dict(),
-            "values": d,
-            "student": _mean(rows, name, index[name], metric, optimizer, rate),
-            "control": _mean(rows, control, index[name], metric, optimizer, rate),
-        }
-        for name, d in by_trait.items()
-    }
-    lengths = {len(d) for d in by_trait.values()}
+) -> Transmission:
+    """Student minus control in `metric`; the arguments are those of `trait_differences`."""
+    by_trait = trait_differences(
+        rows, index, metric, optimizer=optimizer, rate=rate, control=control
+    )
+    table = {}
+    for name, differences in by_trait.items():
+        paired = paired_difference(differences, [0.0] * len(differences))
+        table[name] = TraitDifference(
+            paired.interval,
+            paired.p_t,
+            paired.p_permutation,
+            tuple(differences),
+            _mean(rows, name, index[name], metric, optimizer, rate),
+            _mean(rows, control, index[name], metric, optimizer, rate),
+        )
+    lengths = {len(differences) for differences in by_trait.values()}
     pooled = over_seeds = None
     if len(lengths) == 1 and lengths != {0}:
         values = np.array(list(by_trait.values())).T
-        pooled = crossed_interval(values).to_dict()
-        over_seeds = mean_interval(values.mean(axis=1)).to_dict()
-    return {
-        "metric": metric, "optimizer": optimizer, "learning_rate": rate,
-        "traits": table, "pooled": pooled, "over_seeds": over_seeds,
-    }  # fmt: skip
+        pooled = crossed_interval(values)
+        over_seeds = mean_interval(values.mean(axis=1))
+    return Transmission(metric, optimizer, rate, table, pooled, over_seeds)
 
 
 def _mean(
-    rows: Sequence[Row], data: str, i: int, metric: str, optimizer: str, rate: float
+    rows: Sequence[StudentRow], data: str, i: int, metric: str, optimizer: str, rate: float
 ) -> float | None:
     values = [
-        r[metric][i] for r in rows
-        if (r["data"], r["optimizer"], r["learning_rate"]) == (data, optimizer, rate)
-        and not r["diverged"]
-    ]  # fmt: skip
+        r[metric][i]
+        for r in rows
+        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
+    ]
     return float(np.mean(values)) if values else None

@@ -23,6 +23,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.style import (
     AXIS,
     INK,
@@ -327,6 +328,8 @@ def _array(values: Sequence[float | None]) -> Float[np.ndarray, " n"]:
 
 
 def _interval(value: Any) -> tuple[float, float, float]:
+    if isinstance(value, Interval):
+        return value.mean, value.low, value.high
     if isinstance(value, Mapping):
         mean, low, high = _array([value.get(key) for key in ("mean", "low", "high")])
         return float(mean), float(low), float(high)

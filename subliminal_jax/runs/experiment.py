@@ -42,7 +42,7 @@ class Experiment(Generic[C, M, R]):
     Config: type[C]
     Results: type[R]
     run: Callable[[C, RunFolder], M]
-    analyse: Callable[[M, C], R]
+    analyse: Callable[[M], R]
     page: Callable[[R], Page]
     claims: Callable[[R], Sequence[Claim]] = no_claims
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"default": {}})
@@ -66,7 +66,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         config.out, settings, overwrite=config.overwrite, command=command
     ) as folder:
         if not folder.finished:
-            results = experiment.analyse(experiment.run(config, folder), config)
+            results = experiment.analyse(experiment.run(config, folder))
             claims = experiment.claims(results)
             folder.write_results({**to_json(results), "claims": to_json(list(claims))})
         page = write_report(experiment, folder)

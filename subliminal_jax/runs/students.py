@@ -19,6 +19,7 @@ from subliminal_jax.diagnostics.alignment import At, make_probe, mean_activation
 from subliminal_jax.evaluation.elicitation import encode_questions
 from subliminal_jax.evaluation.measures import check_base_loss
 from subliminal_jax.evaluation.panel import PanelContext, PanelMeasure
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.runs.data_sets import DataSets, part
@@ -127,7 +128,7 @@ class Students:
         names: Sequence[str] | None = None,
         stage: str = "students",
         sizes: Sequence[int | None] = (None,),
-    ) -> list[Row]:
+    ) -> list[StudentRow]:
         """Every optimizer at every rate of its grid, on each data set, with every seed, and with
         each of `sizes` rows (None: all of them).
 
@@ -137,7 +138,7 @@ class Students:
         grids = self.settings.learning_rates()
         names = self.data.names if names is None else list(names)
         each = len(names) * len(sizes) * self.settings.seeds * self.settings.steps
-        rows: list[Row] = []
+        rows: list[StudentRow] = []
         with track(stage, each * sum(map(len, grids.values())), "student steps") as progress:
             for i in range(max(map(len, grids.values()))):
                 arms = [

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
@@ -55,7 +56,7 @@ class RowMeasure(Protocol):
 class Trained(NamedTuple):
     """The students of one stage: their final rows, and what `Sweep.map_students` needs."""
 
-    rows: list[Row]
+    rows: list[StudentRow]
     sweep: Sweep
     state: State
 
@@ -105,7 +106,7 @@ class WaveRunner:
         wave: Sequence[tuple[OptimizerSpec, float]],
         data: str,
         progress: Progress | None = None,
-    ) -> list[Row]:
+    ) -> list[StudentRow]:
         """Train every (optimizer, rate) of the wave with every seed; one row a student.
 
         `progress` counts student steps.
@@ -115,7 +116,7 @@ class WaveRunner:
 
     def run_arms(
         self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
-    ) -> list[Row]:
+    ) -> list[StudentRow]:
         """Train any students; one row each, in their order."""
         return self.train(stage, arms, progress).rows
 
@@ -192,7 +193,7 @@ class WaveRunner:
         row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
         return self.measure.row(row)
 
-    def _final(self, sweep: Sweep, state: State, stage: str) -> list[Row]:
+    def _final(self, sweep: Sweep, state: State, stage: str) -> list[StudentRow]:
         of = sweep.evaluate(state, self.heldout, preference=self.heldout_preference)
         losses = {"heldout_loss": np.asarray(of)}
         if (teacher := self.heldout_teacher) is not None:
@@ -209,10 +210,14 @@ class WaveRunner:
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}
             names = ("optimizer", "learning_rate", "seed", "data", "rank", "rows")
+            which: dict[str, Any] = {key: row[key] for key in names if key in row}
+            which |= {key: float(values[i]) if sound else None for key, values in losses.items()}
             rows.append(
-                {key: row[key] for key in names if key in row}
-                | {"diverged": not sound, "diverged_at": int(at) or None}
-                | {key: float(values[i]) if sound else None for key, values in losses.items()}
-                | kept
+                StudentRow(
+                    **which,
+                    diverged=not sound,
+                    diverged_at=int(at) or None,
+                    measured=kept,
+                )
             )
         return rows

@@ -1,0 +1,245 @@
+"""From the rows of students to the numbers and claims of `trait-transmission`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
+from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.statistics import Interval, crossed_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.transmission import Transmission, transmission
+
+KINDS = {"steered": "its vector", "system-prompt": "its system prompt"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what students train.
+      traits: one teacher of each kind for each.
+      teacher_kinds: keys of `KINDS`.
+      seeds: students for each data set, optimizer and rate.
+      grids: the rates tried, by optimizer.
+      words: the candidate answers, in the order of the students' word rates.
+      references: the teachers, in the order of the students' alignments.
+      base: P(word) of the base, by word.
+      teachers: P(its trait) of each teacher, by the name of its data set.
+      data: how each data set came about.
+      students: every student at every rate.
+    """
+
+    model: str
+    layer: int
+    adapter: str
+    traits: tuple[str, ...]
+    teacher_kinds: tuple[str, ...]
+    seeds: int
+    grids: Mapping[str, tuple[float, ...]]
+    words: tuple[str, ...]
+    references: tuple[str, ...]
+    base: Mapping[str, float]
+    teachers: Mapping[str, float]
+    data: Mapping[str, Mapping[str, Any]]
+    students: tuple[StudentRow, ...]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """EAS with the teacher's shift at the steering layer, over seeds and traits.
+
+    `by_layer` are means, of "student" and "control", after every layer.
+    """
+
+    student: Interval
+    control: Interval
+    difference: Interval
+    by_layer: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class OptimizerResult:
+    """The students of one kind of teacher and one optimizer, at its best rate.
+
+    Everything but the rate is None where some student diverged at every rate.
+
+    Attributes:
+      learning_rate: the one with the lowest held-out loss.
+      heldout_loss: its mean over seeds, by data set.
+      rate: P(trait), student minus control.
+      log_prob: the same of log P(trait).
+      specific: P(trait), the trait's own students minus those of the other traits.
+      eas: alignment of the students with their teachers.
+    """
+
+    learning_rate: float | None
+    heldout_loss: Mapping[str, float] | None = None
+    rate: Transmission | None = None
+    log_prob: Transmission | None = None
+    specific: Interval | None = None
+    eas: Alignment | None = None
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report: what was measured, and the best students by kind of teacher and
+    optimizer."""
+
+    kinds: Mapping[str, Mapping[str, OptimizerResult]]
+
+    def best(self) -> list[tuple[str, str, OptimizerResult]]:
+        """(kind, optimizer, result) of every optimizer that has a sound rate."""
+        return [
+            (kind, optimizer, result)
+            for kind, by_optimizer in self.kinds.items()
+            for optimizer, result in by_optimizer.items()
+            if result.learning_rate is not None
+        ]
+
+
+def trait_name(data: str) -> str:
+    """The trait of the data set KIND:TRAIT."""
+    return data.partition(":")[2]
+
+
+def analyse(measured: Measured) -> Results:
+    """Every kind of teacher's students at their best rates."""
+    kinds = {kind: analyse_kind(measured, kind) for kind in measured.teacher_kinds}
+    return Results(**vars(measured), kinds=kinds)
+
+
+def analyse_kind(measured: Measured, kind: str) -> dict[str, OptimizerResult]:
+    """For each optimizer at its best rate: transmission, specificity and alignment."""
+    names = [f"{kind}:{trait}" for trait in measured.traits]
+    rows = [r for r in measured.students if r.data in (*names, "control")]
+    index = {name: measured.words.index(trait_name(name)) for name in names}
+    results = {}
+    for optimizer, rate in best_rates(rows).items():
+        if rate is None:
+            results[optimizer] = OptimizerResult(None)
+            continue
+        students = {
+            name: select_students(rows, name, optimizer, rate) for name in (*names, "control")
+        }
+        results[optimizer] = OptimizerResult(
+            learning_rate=rate,
+            heldout_loss={
+                name: float(np.mean([r.heldout_loss for r in students[name]])) for name in names
+            },
+            rate=transmission(rows, index, "word_rate", optimizer=optimizer, rate=rate),
+            log_prob=transmission(rows, index, "word_log_prob", optimizer=optimizer, rate=rate),
+            specific=specificity(students, index),
+            eas=alignment(students, names, measured.references, measured.layer),
+        )
+    return results
+
+
+def select_students(
+    rows: Sequence[StudentRow], data: str, optimizer: str, rate: float
+) -> list[StudentRow]:
+    """The sound students of one data set at one rate, by seed."""
+    return [
+        r
+        for r in sorted(rows, key=lambda r: r.seed)
+        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
+    ]
+
+
+def specificity(
+    students: Mapping[str, Sequence[StudentRow]], index: Mapping[str, int]
+) -> Interval | None:
+    """The trait's probability, its students' minus the mean of the other traits' students.
+
+    Against what any steered or prompted teacher's data does; None where there is one trait, or a
+    student diverged.
+    """
+    rates = {name: np.array([r["word_rate"] for r in students[name]]) for name in index}
+    counts = {len(rate) for rate in rates.values()}
+    if len(index) < 2 or len(counts) > 1 or counts == {0}:
+        return None
+    values = []
+    for name, i in index.items():
+        others = [rates[n][:, i] for n in index if n != name]
+        values.append(rates[name][:, i] - np.mean(others, axis=0))
+    return crossed_interval(np.array(values).T)
+
+
+def alignment(
+    students: Mapping[str, Sequence[StudentRow]],
+    names: Sequence[str],
+    references: Sequence[str],
+    layer: int,
+) -> Alignment | None:
+    """EAS of students and controls with each teacher, pooled; None where a student diverged."""
+    student_eas, control_eas = [], []  # [traits][seeds][layers]
+    for name in names:
+        k = references.index(name)
+        student_eas.append([r["eas"][k] for r in students[name]])
+        control_eas.append([r["eas"][k] for r in students["control"]])
+    counts = {len(rows) for rows in (*student_eas, *control_eas)}
+    if len(counts) > 1 or counts == {0}:
+        return None
+    student, control = np.array(student_eas), np.array(control_eas)
+    return Alignment(
+        student=crossed_interval(student[..., layer].T),
+        control=crossed_interval(control[..., layer].T),
+        difference=crossed_interval((student - control)[..., layer].T),
+        by_layer={
+            "student": tuple(student.mean(axis=(0, 1)).tolist()),
+            "control": tuple(control.mean(axis=(0, 1)).tolist()),
+        },
+    )
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """What the papers say of each kind of teacher, and what came out of the first optimizer."""
+    return [
+        claim for kind, made in results.kinds.items() for claim in _kind_claims(results, kind, made)
+    ]
+
+
+def _kind_claims(
+    results: Results, kind: str, by_optimizer: Mapping[str, OptimizerResult]
+) -> list[Claim]:
+    optimizer, result = next(iter(by_optimizer.items()))
+    setting = (
+        f"{results.model}, {len(results.traits)} traits not used in choosing the setting, "
+        f"{results.adapter} student, {optimizer}, best of {len(results.grids)} grid(s)"
+    )
+    effect = None if result.rate is None else result.rate.pooled
+    claims = [
+        Claim(
+            id=f"trait-transmission/{kind}",
+            claim=f"A student trained on filtered numbers of a teacher with {KINDS[kind]} names "
+            "the trait more often than its control",
+            section="Sec. 3" if kind == "steered" else "Cloud et al. 2025; Fig. 2",
+            setting=setting,
+            number="students diverged"
+            if effect is None
+            else f"P(trait) {100 * effect.mean:+.1f} points {(100 * effect).format_ends('.1f')} "
+            "over the control",
+            seeds=results.seeds,
+            verdict=NOT_REPRODUCED if effect is None else verdict(effect),
+        )
+    ]
+    if result.eas is not None:
+        claims.append(
+            Claim(
+                id=f"trait-transmission/{kind}-eas",
+                claim=f"The student of a teacher with {KINDS[kind]} moves along the teacher's "
+                "vector (EAS over the control's)",
+                section="Fig. 2",
+                setting=setting,
+                number=f"EAS {result.eas.student.mean:.2f}; minus control "
+                f"{result.eas.difference:+.2f}",
+                seeds=results.seeds,
+                verdict=verdict(result.eas.difference),
+            )
+        )
+    return claims

@@ -1,0 +1,69 @@
+"""The final row of one student: which student it is, how it ended, and what was measured of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class StudentRow(Mapping[str, Any]):
+    """One student of a sweep after its last step.
+
+    What the measures of the sweep say of it is read by their columns, as in `row["eas"]`; as a
+    mapping, and in results.json, a row is flat.
+
+    Attributes:
+      optimizer: its label in the registry, with the hyper-parameters that were set.
+      learning_rate: the peak of the schedule.
+      seed: of its initialisation and of the order of its rows.
+      data: the name of its data set.
+      diverged: whether its loss or weights became non-finite; it then has no other numbers.
+      diverged_at: the step (from 1) at which they did.
+      heldout_loss: nats per predicted token (of DPO: per pair) on held-out rows of its data.
+      heldout_kl: nats per predicted token from the teacher, on the same rows.
+      rank: its LoRA rank, where that differs between students.
+      rows: how many rows it trained on, where that differs between students.
+      measured: the columns of the measures, and whatever else tells students apart.
+    """
+
+    optimizer: str
+    learning_rate: float
+    seed: int
+    data: str
+    diverged: bool
+    diverged_at: int | None = None
+    heldout_loss: float | None = None
+    heldout_kl: float | None = None
+    rank: int | None = None
+    rows: int | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in _OPTIONAL and getattr(self, key) is None:
+            raise KeyError(key)
+        return getattr(self, key) if key in _FIELDS else self.measured[key]
+
+    def __iter__(self) -> Iterator[str]:
+        for key in _FIELDS:
+            if key not in _OPTIONAL or getattr(self, key) is not None:
+                yield key
+        yield from self.measured
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def with_values(self, **values: Any) -> "StudentRow":
+        """The same row with further values, or other ones."""
+        return StudentRow.from_json({**self, **values})
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StudentRow":
+        own = {key: x for key, x in value.items() if key in _FIELDS}
+        return cls(**own, measured={key: x for key, x in value.items() if key not in _FIELDS})
+
+
+_FIELDS = tuple(f.name for f in fields(StudentRow) if f.name != "measured")
+_OPTIONAL = ("heldout_kl", "rank", "rows")
