@@ -1,11 +1,12 @@
 """`trait-transmission` through the command line, on a model that writes number lists."""
 
 import json
+import shutil
 
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.runs.claims import VERDICTS
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "cat", "--rows", "24", "--heldout-rows", "8", "--asked", "4",
@@ -60,9 +61,17 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
         for kind in ("steered", "system-prompt")
         for end in ("", "-eas")
     }
-    assert all(c["verdict"] in VERDICTS for c in results["claims"])
-    assert (folder / "report.html").stat().st_size > 10_000
-    assert (folder / "differences.png").exists()
+    check_page(folder)
+
+
+def test_a_page_that_says_otherwise_than_its_results_is_found(folder, results, tmp_path):
+    page = (folder / "report.html").read_text()
+    shown = f"{results['base']['owl']:.1%}"
+    assert shown in page
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "report.html").write_text(page.replace(shown, "98.7%"))
+    with pytest.raises(AssertionError, match=r"98\.7%"):
+        check_page(tmp_path / "run")
 
 
 def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
