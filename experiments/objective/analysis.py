@@ -8,10 +8,11 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.diagnostics.activation_gradients import doubling
 from subliminal_jax.evaluation.comparison import at_edge, best_rates
-from subliminal_jax.evaluation.crossing import needed
+from subliminal_jax.evaluation.crossing import find_crossing
 from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
 from subliminal_jax.runs.claims import claim, verdict
 from subliminal_jax.runs.students import Panel
+from subliminal_jax.serialization import to_json
 
 Row = Mapping[str, Any]
 OWN_LOSS = {"cross_entropy": "heldout_loss", "kl": "heldout_kl"}  # what chooses the rate
@@ -136,7 +137,7 @@ def needed_rows(best: Sequence[Row], level: float) -> list[dict[str, Any]]:
                 "objective": objective,
                 "optimizer": optimizer,
                 "teacher": teacher,
-                **needed([r["rows"] for r in rows], curves, level),
+                **to_json(find_crossing([r["rows"] for r in rows], curves, level)),
             }
         )
     return table

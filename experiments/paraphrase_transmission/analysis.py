@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.evaluation.comparison import at_edge, best_rates
-from subliminal_jax.evaluation.paired_questions import against_neutral, pooled
+from subliminal_jax.evaluation.paired_questions import compare_with_neutral, pool_traits
 from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.runs.claims import claim, jointly, verdict, written, written_ends
+from subliminal_jax.serialization import to_json
 
 Row = Mapping[str, Any]
 SOURCE = "Gisler et al. 2026, "
@@ -60,9 +61,9 @@ def compared(
         for c, mine, neutral in arms:
             i = words.index(c.trait)
             ours, theirs = (np.array([r["question_rate"][i] for r in a]) for a in (mine, neutral))
-            made["traits"][c.trait] = against_neutral(ours, theirs)
+            made["traits"][c.trait] = to_json(compare_with_neutral(ours, theirs))
             differences.append(ours - theirs)
-        made["pooled"] = pooled(np.stack(differences))
+        made["pooled"] = to_json(pool_traits(np.stack(differences)))
         made["differences"] = np.stack(differences).tolist()
         made["eas"] = _alignment(arms, references, layer)
         made["heldout_loss"] = float(np.mean([r["heldout_loss"] for _, m, _ in arms for r in m]))

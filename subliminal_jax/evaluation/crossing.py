@@ -1,22 +1,44 @@
-"""How much is needed of something (rows, say) until a measure reaches a level."""
+"""How much of something (training rows, say) a measure needs to reach a level."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.statistics import mean_interval
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The x at which curves of several seeds first reach `level`.
+
+    Attributes:
+      values: `first_crossing` of each seed; None for a seed that never reaches the level.
+      interval: their geometric mean with its 95% t interval (of the logarithms); None where a
+        crossing lies outside of the measured x.
+      bound: where it then lies: "at most" `edge` (every seed begins at the level), "more than"
+        `edge` (no seed reaches it), or "open" (some do, some do not).
+      edge: the first or the last measured x.
+    """
+
+    level: float
+    values: tuple[float | None, ...]
+    interval: Interval | None = None
+    bound: Literal["at most", "more than", "open"] | None = None
+    edge: float | None = None
 
 
 def first_crossing(x: Sequence[float], y: Sequence[float], level: float) -> float:
     """The x at which y first reaches `level`, interpolated linearly in log x.
 
-    `x` is positive and ascends. It is x[0] where y begins at the level or above (the true one may
-    be smaller), and infinite where y never reaches it.
+    It is x[0] where y begins at the level or above (the true one may be smaller), and infinite
+    where y never reaches it. Raises InputError unless `x` is positive and ascending, one for each
+    y.
     """
     if len(x) != len(y) or not x or min(x) <= 0 or any(a >= b for a, b in pairwise(x)):
         raise InputError(f"crossing needs positive ascending x, one for each y; got {list(x)}")
@@ -29,29 +51,19 @@ def first_crossing(x: Sequence[float], y: Sequence[float], level: float) -> floa
     return math.inf
 
 
-def needed(
+def find_crossing(
     x: Sequence[float], curves: Float[np.ndarray, "seeds points"], level: float
-) -> dict[str, Any]:
-    """`first_crossing` of each seed's curve and their geometric mean with its 95% t interval.
-
-    `interval` is None where a crossing lies outside of x; `bound` then says where: "at most" the
-    first x (every seed begins at the level), "more than" the last (no seed reaches it), both with
-    `edge` that x, or "open" (some do, some do not).
-    """
-    values = [first_crossing(x, curve, level) for curve in curves.tolist()]
-    out: dict[str, Any] = {
-        "level": level,
-        "values": [None if math.isinf(v) else v for v in values],
-        "interval": None,
-        "bound": None,
-        "edge": None,
-    }
-    if all(v == x[0] for v in values):
-        return {**out, "bound": "at most", "edge": x[0]}
-    if all(math.isinf(v) for v in values):
-        return {**out, "bound": "more than", "edge": x[-1]}
-    if any(math.isinf(v) or v == x[0] for v in values):
-        return {**out, "bound": "open"}
-    logs = mean_interval([math.log(v) for v in values])
-    ends = {key: math.exp(getattr(logs, key)) for key in ("mean", "low", "high")}
-    return {**out, "interval": {**ends, "n": logs.n, "level": logs.level, "method": "t of log"}}
+) -> Crossing:
+    """Where the curves of several seeds first reach `level`; raises InputError as `first_crossing`
+    does."""
+    crossings = [first_crossing(x, curve, level) for curve in curves.tolist()]
+    values = tuple(None if math.isinf(value) else value for value in crossings)
+    if all(value == x[0] for value in crossings):
+        return Crossing(level, values, bound="at most", edge=float(x[0]))
+    if all(math.isinf(value) for value in crossings):
+        return Crossing(level, values, bound="more than", edge=float(x[-1]))
+    if any(math.isinf(value) or value == x[0] for value in crossings):
+        return Crossing(level, values, bound="open")
+    logs = mean_interval([math.log(value) for value in crossings])
+    mean, low, high = (math.exp(end) for end in (logs.mean, logs.low, logs.high))
+    return Crossing(level, values, Interval(mean, low, high, logs.n, logs.level, "t of log"))

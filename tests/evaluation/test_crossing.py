@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.crossing import first_crossing, needed
+from subliminal_jax.evaluation.crossing import Crossing, find_crossing, first_crossing
 
 X = (10, 40, 160)
 
@@ -27,19 +27,17 @@ def test_the_first_of_several_crossings_counts_and_the_ends_are_bounds():
             first_crossing(bad, [0.0] * len(bad), 0.5)
 
 
-def test_needed_is_a_geometric_mean_over_seeds_or_says_why_there_is_none():
+def test_the_crossing_of_seeds_is_a_geometric_mean_or_says_why_there_is_none():
     rising = np.array([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
-    found = needed(X, rising, 0.5)
-    assert found["values"] == pytest.approx([20.0, 80.0])
-    assert found["interval"]["mean"] == pytest.approx(40.0)
-    assert found["interval"]["low"] * found["interval"]["high"] == pytest.approx(1600.0)
-    assert found["bound"] is None
-    at, never = np.ones((2, 3)), np.zeros((2, 3))
-    first = needed(X, at, 0.5)
-    assert (first["bound"], first["edge"]) == ("at most", 10)
-    assert needed(X, never, 0.5) == {
-        "level": 0.5, "values": [None, None], "interval": None, "bound": "more than",
-        "edge": 160,
-    }  # fmt: skip
-    mixed = needed(X, np.stack([rising[0], never[0]]), 0.5)
-    assert mixed["bound"] == "open" and mixed["interval"] is None
+    crossing = find_crossing(X, rising, 0.5)
+    assert crossing.values == pytest.approx((20.0, 80.0))
+    assert crossing.interval is not None and crossing.bound is None
+    assert crossing.interval.mean == pytest.approx(40.0)
+    assert crossing.interval.low * crossing.interval.high == pytest.approx(1600.0)
+    always, never = np.ones((2, 3)), np.zeros((2, 3))
+    first = find_crossing(X, always, 0.5)
+    assert (first.bound, first.edge) == ("at most", 10)
+    expected = Crossing(0.5, (None, None), bound="more than", edge=160.0)
+    assert find_crossing(X, never, 0.5) == expected
+    mixed = find_crossing(X, np.stack([rising[0], never[0]]), 0.5)
+    assert mixed.bound == "open" and mixed.interval is None
