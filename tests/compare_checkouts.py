@@ -10,10 +10,12 @@ What may differ is listed here, each with its reason:
 
 * `VOLATILE`: seconds, paths, and what is drawn from a clock;
 * `RENAMED`: keys that have another name now, by experiment;
+* `MOVED`: entries that stand in another place now, by experiment: patterns of their old places;
 * `FLAGS`: flags that have another name now;
 * `EXPLAINED`: places that are other than they were on purpose.
 
-Entries of results.json that are new are listed and do not count.
+Entries of results.json that are new are listed and do not count; nor does a null where there was
+no key.
 """
 
 import argparse
@@ -32,6 +34,7 @@ VOLATILE = re.compile(
     r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second)(\.|$)"
 )
 RENAMED: dict[str, dict[str, str]] = {}
+MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
 FLAGS: dict[str, dict[str, str]] = {}
 EXPLAINED: dict[str, dict[str, str]] = {}  # experiment -> pattern of places -> reason
 
@@ -197,11 +200,15 @@ def compare(name: str, before: Any, after: Any) -> tuple[float, str, list[str]]:
         re.sub(r"[^.]+", lambda word: renamed.get(word[0], word[0]), place): value
         for place, value in leaves(before)
     }
+    for pattern, place in MOVED.get(name, {}).items():
+        old = {re.sub(pattern, place, key): value for key, value in old.items()}
     new = dict(leaves(after))
     largest, where, changed = 0.0, "", []
     explained = re.compile("|".join(EXPLAINED.get(name, {})) or "(?!)")
     for place in sorted(old.keys() | new.keys()):
         if VOLATILE.search(place) or explained.search(place):
+            continue
+        if place not in old and new[place] is None:
             continue
         if place not in old or place not in new:
             changed.append(f"{place}: only {'before' if place in old else 'after'}")
