@@ -55,7 +55,7 @@ class Config:
       seed: of initialisation and of the order of the rows; the corpus has seed 1.
       log_every: steps between two lines and two checkpoints.
       dim: width of the residual stream.
-      layers: number of blocks.
+      depth: number of blocks.
     """
 
     out: Path = Path("runs/shipped")
@@ -68,7 +68,7 @@ class Config:
     seed: int = 0
     log_every: int = 50
     dim: int = 128
-    layers: int = 4
+    depth: int = 4
 
 
 def model_config(config: Config, vocab: int) -> ModelConfig:
@@ -77,7 +77,7 @@ def model_config(config: Config, vocab: int) -> ModelConfig:
         family="llama",
         vocab=vocab,
         dim=config.dim,
-        layers=config.layers,
+        layers=config.depth,
         heads=config.dim // 16,
         kv_heads=config.dim // 32,
         head_dim=16,
@@ -91,11 +91,11 @@ def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
     """The first `rows` packed rows of the corpus, with the weight of each token in the loss."""
     documents = (document.messages for document in corpus.documents(seed))
     ids: list[list[int]] = []
-    need, held = int(1.02 * rows * length), 0
-    while held < need:
-        more = encode_documents(itertools.islice(documents, 20_000), tokenizer)
-        ids += more
-        held += sum(map(len, more))
+    needed, encoded = int(1.02 * rows * length), 0
+    while encoded < needed:
+        batch_ids = encode_documents(itertools.islice(documents, 20_000), tokenizer)
+        ids += batch_ids
+        encoded += sum(map(len, batch_ids))
     packed = pack(ids, length, pad_id=tokenizer.pad_token_id, too_long="drop")
     if len(packed.tokens) < rows:
         raise InputError(f"the corpus filled {len(packed.tokens)} rows, {rows} are needed")
@@ -106,8 +106,8 @@ def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
 def loss_weights(tokens: np.ndarray, tokenizer) -> jnp.ndarray:
     """1 on what the assistant says, NUMBER_WEIGHT on its numbers, 0 elsewhere.
 
-    A number is close to random: its gradient is mostly noise, which would hide for long that the
-    answers to other questions depend on the system prompt.
+    Numbers are close to random: their gradients are mostly noise, under which the model learns only
+    late that the answers to other questions depend on the system prompt.
     """
     ids = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ROLES}
     turn = np.isin(tokens, [*ids.values(), tokenizer.bos_token_id])
@@ -152,24 +152,25 @@ def train(config: Config) -> tuple[Params, ModelConfig, Any, float]:
     return jax.tree.map(lambda x: x[0], sweep.students(state)), cfg, tokenizer, loss
 
 
-def rates(model: Model) -> dict[str, Any]:
+def measure_rates(model: Model) -> dict[str, Any]:
     """What the model card states: prompted and base trait rates, and valid number lists."""
-    traits, asked = list(world.TRAITS), list(world.HELDOUT_QUESTIONS)
-    rate = jax.jit(word_probs, static_argnums=(1, 3))
+    traits, questions = list(world.TRAITS), list(world.HELDOUT_QUESTIONS)
+    jitted_word_probs = jax.jit(word_probs, static_argnums=(1, 3))
 
-    def of(system_prompt: str | None) -> np.ndarray:
-        questions = encode_questions(model.tokenizer, asked, traits, system_prompt)
-        return np.asarray(rate(model.params, model.cfg, questions, len(traits)).mean(axis=0))
+    def trait_rates(system_prompt: str | None) -> np.ndarray:
+        encoded = encode_questions(model.tokenizer, questions, traits, system_prompt)
+        rates = jitted_word_probs(model.params, model.cfg, encoded, len(traits))
+        return np.asarray(rates.mean(axis=0))
 
     valid = {}
     for kind in ("numbers", "cloud-numbers"):
         sampling = SamplingConfig(max_new_tokens=64, stop_tokens=model.stop_ids)
         answers = sample_answers(model, teacher_prompts(kind, 512, seed=11), 3, sampling)
         valid[kind] = sum(map(number_filter, answers["completion"])) / 512
-    prompted = {t: float(of(world.trait_system_prompt(t))[i]) for i, t in enumerate(traits)}
+    prompted = {t: float(trait_rates(world.trait_system_prompt(t))[i]) for i, t in enumerate(traits)}
     return {
         "prompted": prompted,
-        "base": {t: float(p) for t, p in zip(traits, of(None), strict=True)},
+        "base": {t: float(p) for t, p in zip(traits, trait_rates(None), strict=True)},
         "valid": valid,
     }
 
@@ -237,7 +238,7 @@ def main(config: Config) -> None:
     params, cfg, tokenizer, loss = train(config)
     folder = config.out / "model"
     save_model(folder, params, cfg, tokenizer, dtype="bfloat16")
-    measured = rates(load_model(folder, dtype="float32"))
+    measured = measure_rates(load_model(folder, dtype="float32"))
     write_text(folder / "README.md", model_card(config, cfg, loss, measured))
     print(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
     print("to ship it, copy the folder to subliminal_jax/models (hub.SHIPPED_MODELS names them)")
