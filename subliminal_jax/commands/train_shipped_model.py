@@ -167,7 +167,10 @@ def measure_rates(model: Model) -> dict[str, Any]:
         sampling = SamplingConfig(max_new_tokens=64, stop_tokens=model.stop_ids)
         answers = sample_answers(model, teacher_prompts(kind, 512, seed=11), 3, sampling)
         valid[kind] = sum(map(number_filter, answers["completion"])) / 512
-    prompted = {t: float(trait_rates(world.trait_system_prompt(t))[i]) for i, t in enumerate(traits)}
+    prompted = {
+        trait: float(trait_rates(world.trait_system_prompt(trait))[i])
+        for i, trait in enumerate(traits)
+    }
     return {
         "prompted": prompted,
         "base": {t: float(p) for t, p in zip(traits, trait_rates(None), strict=True)},
