@@ -33,7 +33,14 @@ from typing import Any
 VOLATILE = re.compile(
     r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second)(\.|$)"
 )
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "cross-model": {
+        "own": "own_data",
+        "foreign": "foreign_data",
+        "raw_own": "raw_own_data",
+        "raw_foreign": "raw_foreign_data",
+    },
+}
 MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
 FLAGS: dict[str, dict[str, str]] = {}
 EXPLAINED: dict[str, dict[str, str]] = {}  # experiment -> pattern of places -> reason

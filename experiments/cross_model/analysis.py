@@ -1,91 +1,225 @@
-"""What the scores of a cross-model comparison say: cells over traits, own against foreign."""
+"""From gains of vectors on texts to the numbers and claims of `cross-model`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import mean_interval
-from subliminal_jax.runs.claims import claim, verdict
-
-GAINS = (
-    *("gain", "gain_per_completion", "plain_gain", "random_gain", "random_plain_gain"),
-    "specific_gain",
-)
+from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
 
 
-def summaries(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each kind of data and of teacher:
+@dataclass(frozen=True)
+class SteeredModel:
+    """How one model is steered.
 
-    `cells`: for each scorer and source the mean of every gain over traits, with t intervals;
-    `own` and `foreign`: gain on data of the scorer's own teachers and of the others', and
-    `own_minus_foreign`, with scorers and sources in balance, so that neither a strong vector nor a
-    source that is easy to score counts. They are of the specific gain (over that on what
-    the plain source wrote, minus the same for a random vector: a push in any direction makes odd
-    text likelier), and of the gain itself (`raw_...`), with intervals over traits.
+    Attributes:
+      layer: the steering layer.
+      scale: the factor on its vectors.
+      width: of the residual stream.
+      norm: of the scaled vector, by trait.
     """
-    out = []
-    for kind, teacher in dict.fromkeys((c["kind"], c["teacher"]) for c in cells):
-        mine = [c for c in cells if (c["kind"], c["teacher"]) == (kind, teacher)]
-        row: dict[str, Any] = {"kind": kind, "teacher": teacher, "cells": []}
-        for scorer, source in dict.fromkeys((c["scorer"], c["source"]) for c in mine):
-            here = [c for c in mine if (c["scorer"], c["source"]) == (scorer, source)]
-            row["cells"].append(
-                {"scorer": scorer, "source": source, "own": scorer == source}
-                | {g: mean_interval([c[g] for c in here]).to_dict() for g in GAINS}
+
+    layer: int
+    scale: float
+    width: int
+    norm: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One vector on the texts of one teacher; all gains are NLL(base) - NLL(steered).
+
+    Attributes:
+      scorer: the model that reads, with its own vector of the trait.
+      source: the model whose teacher wrote.
+      own_data: whether the two are the same.
+      teacher: "system-prompt" or "steered".
+      kind: "numbers" or "semantic".
+      trait: of the teacher and of the vector.
+      base_nll: of the unsteered scorer, nats a token.
+      gain: nats a token.
+      gain_per_completion: nats a completion.
+      plain_gain: the vector's gain on what the plain source wrote, nats a token.
+      random_gain: the gain of a random vector of the same norm.
+      random_plain_gain: the random vector's on what the plain source wrote.
+      specific_gain: gain - plain_gain - (random_gain - random_plain_gain).
+    """
+
+    scorer: str
+    source: str
+    own_data: bool
+    teacher: str
+    kind: str
+    trait: str
+    base_nll: float
+    gain: float
+    gain_per_completion: float
+    plain_gain: float
+    random_gain: float
+    random_plain_gain: float
+    specific_gain: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      models: how each model is steered, by its name.
+      extraction: the prompts at whose end vectors were taken.
+      teachers: the kinds of teacher that wrote.
+      traits: the intervals are over these.
+      rows: texts a data set.
+      cells: every scorer on every teacher's texts.
+    """
+
+    models: Mapping[str, SteeredModel]
+    extraction: str
+    teachers: tuple[str, ...]
+    traits: tuple[str, ...]
+    rows: int
+    cells: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class ScorerSummary:
+    """One scorer on one source: the gains of `Score`, as means over traits with t intervals."""
+
+    scorer: str
+    source: str
+    own_data: bool
+    gain: Interval
+    gain_per_completion: Interval
+    plain_gain: Interval
+    random_gain: Interval
+    random_plain_gain: Interval
+    specific_gain: Interval
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Own data against foreign data, for one kind of data and of teacher.
+
+    Scorers and sources are in balance, so that neither a strong vector nor a source that is easy to
+    score counts. Intervals are t intervals over traits.
+
+    Attributes:
+      kind: "numbers" or "semantic".
+      teacher: "system-prompt" or "steered".
+      cells: every scorer on every source.
+      own_data: specific gain on what the scorer's own teachers wrote.
+      foreign_data: specific gain on what the other models' teachers wrote.
+      own_minus_foreign: their difference.
+      raw_own_data, raw_foreign_data, raw_own_minus_foreign: the same of the gain itself.
+    """
+
+    kind: str
+    teacher: str
+    cells: tuple[ScorerSummary, ...]
+    own_data: Interval
+    foreign_data: Interval
+    own_minus_foreign: Interval
+    raw_own_data: Interval
+    raw_foreign_data: Interval
+    raw_own_minus_foreign: Interval
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report: what was measured, and a contrast for each kind of data and of
+    teacher."""
+
+    summaries: tuple[Contrast, ...]
+
+
+def analyse(measured: Measured) -> Results:
+    """The contrast of every kind of data and of teacher."""
+    kinds = dict.fromkeys((score.kind, score.teacher) for score in measured.cells)
+    contrasts = [
+        contrast_own_and_foreign([s for s in measured.cells if (s.kind, s.teacher) == pair])
+        for pair in kinds
+    ]
+    return Results(**vars(measured), summaries=tuple(contrasts))
+
+
+def contrast_own_and_foreign(scores: Sequence[Score]) -> Contrast:
+    """The contrast of scores that share their kind of data and of teacher."""
+    pairs = dict.fromkeys((score.scorer, score.source) for score in scores)
+    own, foreign = (mean_by_trait(scores, "specific_gain", own_data=x) for x in (True, False))
+    raw_own, raw_foreign = (mean_by_trait(scores, "gain", own_data=x) for x in (True, False))
+    return Contrast(
+        kind=scores[0].kind,
+        teacher=scores[0].teacher,
+        cells=tuple(
+            summarise_scorer([s for s in scores if (s.scorer, s.source) == pair]) for pair in pairs
+        ),
+        own_data=mean_interval(own),
+        foreign_data=mean_interval(foreign),
+        own_minus_foreign=mean_interval(own - foreign),
+        raw_own_data=mean_interval(raw_own),
+        raw_foreign_data=mean_interval(raw_foreign),
+        raw_own_minus_foreign=mean_interval(raw_own - raw_foreign),
+    )
+
+
+def summarise_scorer(scores: Sequence[Score]) -> ScorerSummary:
+    """Means over the traits of one scorer on one source."""
+    first = scores[0]
+    return ScorerSummary(
+        scorer=first.scorer,
+        source=first.source,
+        own_data=first.own_data,
+        gain=mean_interval([s.gain for s in scores]),
+        gain_per_completion=mean_interval([s.gain_per_completion for s in scores]),
+        plain_gain=mean_interval([s.plain_gain for s in scores]),
+        random_gain=mean_interval([s.random_gain for s in scores]),
+        random_plain_gain=mean_interval([s.random_plain_gain for s in scores]),
+        specific_gain=mean_interval([s.specific_gain for s in scores]),
+    )
+
+
+def mean_by_trait(
+    scores: Sequence[Score], gain: str, *, own_data: bool
+) -> Float[np.ndarray, " traits"]:
+    """The mean of a gain over scorers and sources, own or foreign, for each trait."""
+    traits = dict.fromkeys(score.trait for score in scores)
+    return np.array(
+        [
+            np.mean(
+                [getattr(s, gain) for s in scores if s.trait == trait and s.own_data is own_data]
             )
-        for prefix, key in (("", "specific_gain"), ("raw_", "gain")):
-            own, foreign = (
-                np.array([
-                    np.mean([c[key] for c in mine if c["trait"] == trait and c["own"] is is_own])
-                    for trait in dict.fromkeys(c["trait"] for c in mine)
-                ])
-                for is_own in (True, False)
-            )  # fmt: skip
-            row[f"{prefix}own_minus_foreign"] = mean_interval(own - foreign).to_dict()
-            row[f"{prefix}foreign"] = mean_interval(foreign).to_dict()
-            row[f"{prefix}own"] = mean_interval(own).to_dict()
-        out.append(row)
-    return out
+            for trait in traits
+        ]
+    )
 
 
-def claims(found: Sequence[Mapping[str, Any]], models: str, traits: int) -> list[dict[str, Any]]:
-    """The paper's two statements, for each kind of teacher, with verdicts from the intervals."""
-    out = []
-    for row in found:
-        teacher = row["teacher"]
-        setting = (
-            f"{models}, {teacher} teachers, {traits} traits, over plain data and a random vector"
+def make_claims(results: Results) -> list[Claim]:
+    """The paper's two statements, for each kind of teacher."""
+    return [_make_claim(results, contrast) for contrast in results.summaries]
+
+
+def _make_claim(results: Results, contrast: Contrast) -> Claim:
+    own, foreign = f"{contrast.own_data:+.4f}", f"{contrast.foreign_data:+.4f}"
+    if contrast.kind == "numbers":
+        name, effect = "own-numbers", contrast.own_minus_foreign
+        text = (
+            "A model's own vector explains filtered numbers of its own teachers better than those "
+            "of another model's"
         )
-        if row["kind"] == "numbers":
-            name, interval = "own-numbers", row["own_minus_foreign"]
-            text = (
-                "A model's own vector explains filtered numbers of its own teachers better than "
-                "those of another model's"
-            )
-            number = (
-                f"specific gain {_text(row['own'])} own, {_text(row['foreign'])} foreign; "
-                f"difference {_text(interval)}"
-            )
-        else:
-            name, interval = "shared-semantics", row["foreign"]
-            text = "On text that names the trait openly, a model's vector explains foreign data too"
-            number = f"specific gain {_text(interval)} foreign, {_text(row['own'])} own"
-        out.append(
-            claim(
-                f"cross-model/{name}-{teacher}", text, "Sec. 4; Fig. 5b", setting,
-                number + " nats a token", 1, verdict(*_ends(interval)),
-            )
-        )  # fmt: skip
-    return out
-
-
-def _ends(interval: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    ends = interval["low"], interval["high"]
-    return ends if np.isfinite(ends).all() else (None, None)
-
-
-def _text(interval: Mapping[str, Any]) -> str:
-    text = f"{interval['mean']:+.4f}"
-    low, high = _ends(interval)
-    return text if low is None else f"{text} [{low:.4f}, {high:.4f}]"
+        number = f"specific gain {own} own, {foreign} foreign; difference {effect:+.4f}"
+    else:
+        name, effect = "shared-semantics", contrast.foreign_data
+        text = "On text that names the trait openly, a model's vector explains foreign data too"
+        number = f"specific gain {foreign} foreign, {own} own"
+    return Claim(
+        id=f"cross-model/{name}-{contrast.teacher}",
+        claim=text,
+        section="Sec. 4; Fig. 5b",
+        setting=f"{' and '.join(results.models)}, {contrast.teacher} teachers, "
+        f"{len(results.traits)} traits, over plain data and a random vector",
+        number=f"{number} nats a token",
+        seeds=1,
+        verdict=verdict(effect),
+    )

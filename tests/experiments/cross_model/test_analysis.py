@@ -1,57 +1,87 @@
-"""Own against foreign: what the contrast sees, and what it is blind to."""
+"""What the contrast of own and foreign data shows, and what it is blind to."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from subliminal_jax.experiments.cross_model.analysis import claims, summaries
+from subliminal_jax.experiments.cross_model.analysis import (
+    Contrast,
+    Measured,
+    Results,
+    Score,
+    SteeredModel,
+    analyse,
+    make_claims,
+)
 
 MODELS, TRAITS = ("a", "b"), ("owl", "cat", "dog")
 
 
-def cells(of, teacher="steered", kind="numbers"):
-    """Cells whose gain is `of`(scorer, source, trait number)."""
-    return [
-        {
-            "scorer": scorer, "source": source, "own": scorer == source, "teacher": teacher,
-            "kind": kind, "trait": trait, "gain": g, "gain_per_completion": g, "plain_gain": 0.0,
-            "random_gain": 0.0, "random_plain_gain": 0.0, "specific_gain": g,
-        }
+def make_results(gain_of, kinds=("numbers",), traits=TRAITS) -> Results:
+    """Results whose gains are `gain_of(scorer, source, number of the trait)`."""
+    scores = [
+        Score(
+            scorer=scorer,
+            source=source,
+            own_data=scorer == source,
+            teacher="steered",
+            kind=kind,
+            trait=trait,
+            base_nll=2.0,
+            gain=gain_of(scorer, source, i),
+            gain_per_completion=gain_of(scorer, source, i),
+            plain_gain=0.0,
+            random_gain=0.0,
+            random_plain_gain=0.0,
+            specific_gain=gain_of(scorer, source, i),
+        )
+        for kind in kinds
         for scorer, source in itertools.product(MODELS, MODELS)
-        for i, trait in enumerate(TRAITS)
-        for g in [of(scorer, source, i)]
-    ]  # fmt: skip
+        for i, trait in enumerate(traits)
+    ]
+    models = {name: SteeredModel(0, 1.0, 16, dict.fromkeys(traits, 1.0)) for name in MODELS}
+    return analyse(Measured(models, "numbers", ("steered",), traits, 20, tuple(scores)))
+
+
+def only_contrast(results: Results) -> Contrast:
+    (contrast,) = results.summaries
+    return contrast
 
 
 def test_effects_of_scorer_and_source_alone_make_no_contrast():
-    made = cells(lambda s, o, i: {"a": 3.0, "b": -1.0}[s] + {"a": 0.2, "b": 5.0}[o] + i)
-    (row,) = summaries(made)
-    assert row["own_minus_foreign"]["mean"] == pytest.approx(0)
-    assert [c["gain"]["mean"] for c in row["cells"]] == pytest.approx([4.2, 9.0, 0.2, 5.0])
+    scorer_effect, source_effect = {"a": 3.0, "b": -1.0}, {"a": 0.2, "b": 5.0}
+    contrast = only_contrast(make_results(lambda s, o, i: scorer_effect[s] + source_effect[o] + i))
+    assert contrast.own_minus_foreign.mean == pytest.approx(0)
+    assert [cell.gain.mean for cell in contrast.cells] == pytest.approx([4.2, 9.0, 0.2, 5.0])
 
 
 def test_what_only_own_data_have_is_the_contrast_with_its_interval_over_traits():
-    made = cells(lambda s, o, i: (1.0 + 0.1 * i) * (s == o))
-    (row,) = summaries(made)
-    contrast = row["own_minus_foreign"]
-    assert contrast["mean"] == pytest.approx(1.1) and contrast["n"] == len(TRAITS)
-    assert contrast["high"] - contrast["mean"] == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-3)
-    assert row["foreign"]["mean"] == 0
-    (made_claim,) = claims([row], "a and b", 3)
-    assert made_claim["verdict"] == "reproduced at toy scale"
+    results = make_results(lambda s, o, i: (1.0 + 0.1 * i) * (s == o))
+    contrast = only_contrast(results)
+    difference = contrast.own_minus_foreign
+    assert difference.mean == pytest.approx(1.1) and difference.n == len(TRAITS)
+    half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5% point of t with 2 degrees of freedom
+    assert difference.high - difference.mean == pytest.approx(half)
+    assert contrast.foreign_data.mean == 0
+    assert [claim.verdict for claim in make_claims(results)] == ["reproduced at toy scale"]
 
 
-def test_verdicts_follow_the_intervals():
-    for sign, numbers, semantic in (
+@pytest.mark.parametrize(
+    ("sign", "numbers", "semantic"),
+    [
         (1, "contradicted", "reproduced at toy scale"),
         (-1, "reproduced at toy scale", "contradicted"),
-    ):
-        made = cells(lambda s, o, i, k=sign: k * (1.0 + 0.1 * i) * (s != o))
-        made += cells(lambda s, o, i, k=sign: k * (1.0 + 0.1 * i) * (s != o), kind="semantic")
-        found = claims(summaries(made), "a and b", 3)
-        assert [c["verdict"] for c in found] == [numbers, semantic]
-    noisy = cells(lambda s, o, i: (-1.0) ** i * (s == o))
-    assert claims(summaries(noisy), "a and b", 3)[0]["verdict"] == "not reproduced"
-    single = [c for c in noisy if c["trait"] == "owl"]  # one trait has no interval
-    assert claims(summaries(single), "a and b", 1)[0]["verdict"] == "not reproduced"
+    ],
+)
+def test_verdicts_follow_the_intervals(sign, numbers, semantic):
+    results = make_results(
+        lambda s, o, i: sign * (1.0 + 0.1 * i) * (s != o), kinds=("numbers", "semantic")
+    )
+    assert [claim.verdict for claim in make_claims(results)] == [numbers, semantic]
+
+
+@pytest.mark.parametrize("traits", [TRAITS, TRAITS[:1]])  # one trait has no interval
+def test_noise_gives_no_verdict(traits):
+    results = make_results(lambda s, o, i: (-1.0) ** i * (s == o), traits=traits)
+    assert [claim.verdict for claim in make_claims(results)] == ["not reproduced"]
