@@ -3,7 +3,8 @@
 # make lint    style and types
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
-# make claims  the table of claims (experiments/CLAIMS.md and README) from experiments/results
+# make claims  docs/claims.md from the summaries of stored runs, experiments/*/results/*.json
+# make docs    the documentation as a site in site/; fails at a warning
 # All need Python 3.11 or later and install what else they need into .venv, once.
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-row
 	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
 	momentum=0.01,0.03,0.1 sgd=0.1,0.17,0.3
 
-.PHONY: demo test lint bench claims clean
+.PHONY: demo test lint bench claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo $(DEMO)
@@ -36,10 +37,14 @@ bench: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m benchmarks.all $(BENCH)
 
 claims: $(VENV)/.stamp-run
-	$(VENV)/bin/python -m subliminal_jax.study.claims experiments/results/* --readme README.md
+	$(VENV)/bin/subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
+
+# The variable silences an advertisement of the theme's authors.
+docs: $(VENV)/.stamp-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -50,6 +55,10 @@ $(VENV)/.stamp-run: pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) (about a minute)"
 	$(PIP) --editable .
 	@touch $@
+
+$(VENV)/.stamp-docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
+	@touch $(VENV)/.stamp-run $@
 
 # The tests against torch models are left out, not failed, where torch cannot be installed.
 $(VENV)/.stamp-test: pyproject.toml | $(VENV)/bin/python

@@ -40,7 +40,7 @@ def heat_maps(
     range. None is an empty cell.
 
     Args:
-      panels: title -> values [rows][columns].
+      panels: values by title, a list of rows each.
     """
     across = min(len(panels), 2)
     down = math.ceil(len(panels) / across)

@@ -25,9 +25,11 @@ class ScoringOptions:
         in the length.
       base_system: the system prompt of the base score; "" writes an empty system turn where the
         template does so, None writes none (or the template's own default).
-      max_prompt_tokens, min_response_tokens, max_response_tokens: limits of the texts before
-        truncation, without the template's tokens. A row is left out if its prompt or any of its
-        responses is outside.
+      max_prompt_tokens: longest prompt, without the template's tokens; a row with a longer one is
+        left out.
+      min_response_tokens: shortest response before truncation; a row with a shorter one is left
+        out.
+      max_response_tokens: longest response before truncation; likewise.
     """
 
     truncate: int | None = None

@@ -63,8 +63,8 @@ def score_preferences(
       folder: where the pieces are kept. The same call goes on there; another one is refused.
       progress: called with the number of pairs done since its last call, those found done included.
       rows_per_shard: pairs that a piece holds. They are read into memory and batched together.
-      tokens_per_batch, meter: as in `response_log_probs`; the meter counts a pair twice, for
-        it is read with and without s.
+      tokens_per_batch: as in `response_log_probs`.
+      meter: likewise; it counts a pair twice, since it is read with and without s.
 
     Raises InputError for pairs that are no such texts, that leave nothing to score or do not fit
     into the model's context, a folder with other scores, and a `base` of

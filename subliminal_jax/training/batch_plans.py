@@ -51,7 +51,8 @@ def plan_batches(
     """Batches that hold each row exactly once, the longest first.
 
     Args:
-      major, minor: two lengths of each row in tokens. A batch is as wide as its widest row in each.
+      major: one length of each row in tokens; a batch is as wide as its widest row.
+      minor: another length of each row; likewise.
       cost: the slots of one line are cost[0] * (major width) + cost[1] * (minor width).
       tokens_per_batch: most slots of a batch, unless a single line for each device takes more.
       devices: the lines of every batch are a multiple of it.
