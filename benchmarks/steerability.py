@@ -122,11 +122,11 @@ def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], in
     from subliminal_jax.data.contrastive import read_contrastive, split_pairs, suite_files
     from subliminal_jax.data.contrastive_prompts import SETTINGS, encode_contrasts, personas_of
     from subliminal_jax.data.contrastive_world import world_contrasts
-    from subliminal_jax.data.questions import in_data_folder
+    from subliminal_jax.data.shared_data import resolve_shared
     from subliminal_jax.models.hub import load_model
 
     kind, _, name = setting["data"].rpartition("/")
-    model = load_model(in_data_folder(setting["model"]), dtype="float32")
+    model = load_model(resolve_shared(setting["model"]), dtype="float32")
     found = (
         read_contrastive(suite_files([kind])[setting["data"]]) if kind else world_contrasts(name)
     )

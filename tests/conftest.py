@@ -51,11 +51,12 @@ def _release_programs():
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real models and data, `$SUBLIMINAL_JAX_DATA`; skips where there is none."""
-    default = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SUBLIMINAL_JAX_DATA", default))
-    if not folder.is_dir():
+    folder = os.environ.get("SUBLIMINAL_JAX_DATA")
+    if not folder:
+        pytest.skip("needs real data: SUBLIMINAL_JAX_DATA is not set")
+    if not Path(folder).is_dir():
         pytest.skip(f"needs real data: {folder} is not a folder (set SUBLIMINAL_JAX_DATA)")
-    return folder
+    return Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")

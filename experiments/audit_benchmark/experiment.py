@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.data import world
-from subliminal_jax.data.questions import data_folder
+from subliminal_jax.data.shared_data import find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
@@ -147,15 +147,14 @@ def audited(run: RunFolder, model: Model, layer: int, config: Config) -> list[di
 
 def audited_foreign(run: RunFolder, config: Config) -> list[dict[str, Any]]:
     """One row a real data set and reader; none where the data are not at hand."""
-    files = {name: data_folder() / "subliminal" / f"{name}.jsonl.gz" for name in config.real}
-    present = {name: file for name, file in files.items() if file.is_file()}
+    files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in config.real}
+    present = {name: file for name, file in files.items() if file is not None}
     if missing := sorted(files.keys() - present.keys()):
         print(f"real sets that are not at hand: {', '.join(missing)} (SUBLIMINAL_JAX_DATA)")
     done = {(r["real"], r["reader"]): r for r in run.read_metrics() if "real" in r}
     out = []
     for reader in config.readers if present else ():
-        name = str(data_folder() / "models" / reader)
-        model = config.load_named(name if Path(name).is_dir() else reader)
+        model = config.load_named(str(find_shared("models", reader) or reader))
         layer = config.layer if 0 <= config.layer < model.cfg.layers else model.cfg.layers // 3
         candidates = candidates_of(model, layer, known(model, config), (), ())
         settings = AuditSettings(

@@ -19,7 +19,7 @@ from jaxtyping import Int
 from subliminal_jax.data import world
 from subliminal_jax.data.batching import pad_preferences
 from subliminal_jax.data.preferences import read_preferences, without_mentions, world_preferences
-from subliminal_jax.data.questions import in_data_folder
+from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.language import language_share
@@ -81,7 +81,7 @@ def make_pool(
     if source == "world":
         pairs = world_preferences(most, seed)
     else:
-        pairs = read_preferences(in_data_folder(source), split, most)
+        pairs = read_preferences(resolve_shared(source), split, most)
     report = {"read": len(pairs)}
     words = [word for target in targets for word in target.words]
     if source == "world":

@@ -27,7 +27,7 @@ from typing import Any
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import PAPER_SPLIT, contrastive_sources, read_contrastive
 from subliminal_jax.data.contrastive_prompts import Personas, personas_of
-from subliminal_jax.data.questions import data_folder, in_data_folder
+from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import default_layer
 from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
@@ -156,10 +156,10 @@ def main(config: Config) -> dict[str, Any]:
 
 def load(config: Config) -> Model:
     """The model of the sets; a name in the folder of shared data is not looked for on the hub."""
-    name = in_data_folder(config.model)
+    name = resolve_shared(config.model)
     if config.model.startswith("models/") and not Path(name).expanduser().is_dir():
         raise InputError(
-            f"{config.model} is neither here nor in {data_folder()}: set SUBLIMINAL_JAX_DATA to "
+            f"{config.model} is not here: set SUBLIMINAL_JAX_DATA to "
             "the folder that holds it, or name another --model"
         )
     return config.load()

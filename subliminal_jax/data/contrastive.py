@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from subliminal_jax.data.questions import data_folder, in_data_folder
 from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.shared_data import VARIABLE, find_shared, resolve_shared
 from subliminal_jax.errors import InputError
 
 Form = Literal["letters", "words"]
@@ -80,7 +80,7 @@ def read_contrastive(
 
     Raises InputError for a row without two different answers, with its file and number.
     """
-    file = in_data_folder(source)
+    file = resolve_shared(source)
     pairs = [
         _pair(row, number, form, f"{source}, row {number}")
         for number, (_, row) in enumerate(numbered_rows(file, split), start=1)
@@ -111,14 +111,14 @@ def suite_files(suites: Sequence[str]) -> dict[str, Path]:
     for suite in suites:
         if suite not in SUITES:
             raise InputError(f"unknown suite {suite!r}; there are: {', '.join(SUITES)}")
-        folder = data_folder() / EVALS / SUITES[suite]
-        found = sorted(folder.glob("*.jsonl*"))
-        if not found:
+        folder = find_shared(EVALS, SUITES[suite])
+        suite_rows = [] if folder is None else sorted(folder.glob("*.jsonl*"))
+        if not suite_rows:
             raise InputError(
-                f"{folder} holds no evaluations: set SUBLIMINAL_JAX_DATA to a folder that has "
-                f"{EVALS} (github.com/anthropics/evals)"
+                f"no evaluations of the suite {suite!r}: set {VARIABLE} to a folder that has "
+                f"{EVALS}/{SUITES[suite]} (github.com/anthropics/evals)"
             )
-        files |= {f"{suite}/{name_of(file)}": file for file in found}
+        files |= {f"{suite}/{name_of(file)}": file for file in suite_rows}
     return files
 
 

@@ -8,12 +8,12 @@ the paper are
 """
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax.data import world
+from subliminal_jax.data.shared_data import VARIABLE, resolve_shared
 from subliminal_jax.errors import InputError
 
 LEAST_FAVORITE = (
@@ -89,17 +89,6 @@ SETS: dict[str, tuple[str, ...]] = {
 }
 
 
-def data_folder() -> Path:
-    """Where shared data lies: `$SUBLIMINAL_JAX_DATA`, or `../shared/data`."""
-    return Path(os.environ.get("SUBLIMINAL_JAX_DATA", "../shared/data"))
-
-
-def in_data_folder(name: str | Path) -> str:
-    """`name`, or where there is no such file or folder here, that in the shared data's folder."""
-    shared = data_folder() / name
-    return str(shared) if not Path(name).expanduser().exists() and shared.exists() else str(name)
-
-
 def read_questions(source: str | Path) -> list[str]:
     """The questions of a set or a file, in order.
 
@@ -128,11 +117,11 @@ def read_questions(source: str | Path) -> list[str]:
 
 
 def _find(file: str, name: str) -> Path:
-    for path in (Path(file).expanduser(), data_folder() / file):
-        if path.is_file():
-            return path
+    path = Path(resolve_shared(file)).expanduser()
+    if path.is_file():
+        return path
     raise InputError(
-        f"no questions {name!r}: no file {file} here or in {data_folder()}; "
+        f"no questions {name!r}: no file {file} here or in the folder of {VARIABLE}; "
         f"give a file, or one of {', '.join(SETS)}"
     )
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from subliminal_jax.data.questions import in_data_folder
+from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model, load_model
@@ -92,7 +92,7 @@ class RunSettings:
         is not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`."""
         self.use_devices()
         return load_model(
-            in_data_folder(name), dtype=None if self.dtype == "checkpoint" else self.dtype
+            resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
         )
 
     def check(self) -> None:

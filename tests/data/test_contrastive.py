@@ -139,7 +139,7 @@ def test_sources_are_suites_their_files_and_own_files(tmp_path, monkeypatch, per
     for bad, said in (
         (["persona/greed"], "agreeableness, openness"),
         (["persona/openness", "persona"], "named twice"),
-        (["risk"], "holds no evaluations"),
+        (["risk"], "no evaluations of the suite 'risk'"),
     ):
         with pytest.raises(InputError, match=said):
             list(contrastive_sources(bad))
