@@ -40,10 +40,27 @@ RENAMED: dict[str, dict[str, str]] = {
         "raw_own": "raw_own_data",
         "raw_foreign": "raw_foreign_data",
     },
+    "gradient-alignment": {
+        "own": "teacher_alone",
+        "norm_own": "norm_teacher",
+        "squared": "squared_norm",
+        "top_mass": "mass_in_top_percent",
+        "decile_mass": "mass_in_top_tenth",
+        "decile_masses": "mass_by_tenth",
+        "decile_component": "component_in_top_tenth",
+        "decile_components": "component_by_tenth",
+        "cosine_own": "cosine_teacher",
+    },
 }
 MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
 FLAGS: dict[str, dict[str, str]] = {}
-EXPLAINED: dict[str, dict[str, str]] = {}  # experiment -> pattern of places -> reason
+# experiment -> pattern of places -> reason
+EXPLAINED: dict[str, dict[str, str]] = {
+    "gradient-alignment": {
+        r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
+        r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
+    },
+}
 
 TRAIN = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --seeds 2"
 RUNS: dict[str, str] = {

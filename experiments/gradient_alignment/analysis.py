@@ -1,158 +1,320 @@
-"""Cosines of loss gradients with teachers' vectors, single rows, pooled, and against N.
+"""From the cosines of a teacher's gradients to the numbers and claims of `gradient-alignment`."""
 
-The sign is that of the paper: cos(g_clean - g_teacher, v), positive where data teach the vector.
-A cosine of two clean sets' difference is that of pure noise: zero on average, but no smaller for
-more rows. So the control is compared in components instead, which do shrink, in units of the
-gradient norm of one clean row.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.diagnostics.activation_gradients import cosine_against_n, doubling
-from subliminal_jax.evaluation.statistics import crossed_interval
+from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
 
-POSITIONS = ("tag", "completion", "all")
-Gradients = Float[np.ndarray, "positions layers rows dim"]
-
-
-class Cosines:
-    """Cosines of every teacher's gradients with its vector, draw by draw."""
-
-    def __init__(self, vectors: Mapping[str, np.ndarray], layer: int, row_batch: int):
-        self.vectors, self.layer, self.row_batch = vectors, layer, row_batch
-        self.pooled: list[dict[str, Any]] = []
-        self._rows: dict[tuple, list[np.ndarray]] = {}
-        self._curves: dict[tuple, dict[str, list[np.ndarray]]] = {}
-        self._n: tuple[int, ...] = ()
-
-    def add(
-        self, kind: str, trait: str, draw: int, teacher: Gradients, clean: Gradients,
-        again: Gradients,
-    ) -> None:  # fmt: skip
-        """One draw of one teacher, with the clean rows beside it."""
-        v, others = self.vectors[trait], [w for t, w in self.vectors.items() if t != trait]
-        for p, position in enumerate(POSITIONS):
-            means = [g[p].mean(axis=1) for g in (teacher, clean, again)]  # each [layers, dim]
-            for layer in range(len(v)):
-                t, c, a = (g[layer] for g in means)
-                difference = c - t
-                cosine = _cosine(difference, v[layer])
-                size = float(np.linalg.norm(clean[p, layer], axis=1).mean())  # of a single row
-                self.pooled.append({
-                    "teacher": kind, "trait": trait, "draw": draw, "position": position,
-                    "layer": layer, "difference": cosine, "share": cosine**2,
-                    "own": _cosine(-t, v[layer]), "clean": _cosine(-c, v[layer]),
-                    "control": _cosine(c - a, v[layer]),
-                    "along": _along(difference, v[layer]) / size,
-                    "control_along": _along(c - a, v[layer]) / size,
-                    "other_vectors": _mean([_cosine(difference, w[layer]) for w in others]),
-                    "norm_difference": float(np.linalg.norm(difference)),
-                    "norm_own": float(np.linalg.norm(t)),
-                    "norm_clean": float(np.linalg.norm(c)), "norm_clean_row": size,
-                })  # fmt: skip
-                for name, g in ((kind, teacher), ("clean", clean)):
-                    which = (kind, trait, position, layer, name)
-                    self._rows.setdefault(which, []).append(_per_row(g[p, layer], v[layer]))
-            at = self.layer
-            series = {
-                "difference": teacher[p, at] - clean[p, at], "own": teacher[p, at],
-                "clean": clean[p, at], "control": again[p, at] - clean[p, at],
-            }  # fmt: skip
-            self._n = doubling(teacher.shape[2])
-            for name, g in series.items():
-                key = jax.random.key(draw)
-                curve = cosine_against_n(jnp.asarray(g), v[at], self._n, key)
-                by_trait = self._curves.setdefault((kind, position, name), {})
-                by_trait.setdefault(trait, []).append(np.asarray(curve.cosine))
-
-    def curves(self) -> list[dict[str, Any]]:
-        """The cosine at the steering layer against N: mean and two-way t over draws and traits."""
-        table = []
-        for (kind, position, name), by_trait in self._curves.items():
-            values = np.array(list(by_trait.values()))  # [traits, draws, n]
-            for i, n in enumerate(self._n):
-                interval = crossed(values[:, :, i])
-                entry = {"teacher": kind, "position": position, "data": name, "n": n}
-                table.append({**entry, "cosine": interval, "values": values[:, :, i].tolist()})
-        return table
-
-    def by_layer(self) -> list[dict[str, Any]]:
-        """What `pooled` holds, with intervals over draws and traits."""
-        table = []
-        keys = dict.fromkeys((r["teacher"], r["position"], r["layer"]) for r in self.pooled)
-        for kind, position, layer in keys:
-            row: dict[str, Any] = {"teacher": kind, "position": position, "layer": layer}
-            for key in (
-                "difference",
-                "own",
-                "clean",
-                "control",
-                "other_vectors",
-                "share",
-                "along",
-                "control_along",
-            ):
-                values = matrix(self.pooled, key, kind, position, layer, tuple(self.vectors))
-                row[key] = None if np.isnan(values).any() else crossed(values)
-            table.append(row)
-        return table
-
-    def single_rows(self) -> list[dict[str, Any]]:
-        """Cosine, share of the squared norm and norm of single rows: mean and standard error over
-        batches of `row_batch` rows, for the teacher's data and the clean."""
-        table = []
-        size = self.row_batch
-        for (kind, trait, position, layer, name), draws in self._rows.items():
-            values = np.concatenate(draws, axis=1)  # [3, rows]
-            whole = values.shape[1] // size * size
-            batches = values[:, :whole].reshape(3, -1, size).mean(axis=2)
-            error = batches.std(axis=1, ddof=1) / np.sqrt(batches.shape[1])
-            row = {"teacher": kind, "trait": trait, "position": position, "layer": layer,
-                   "data": "clean" if name == "clean" else "teacher",
-                   "batches": batches.shape[1]}  # fmt: skip
-            for i, key in enumerate(("cosine", "share", "norm")):
-                row |= {key: float(batches[i].mean()), f"{key}_stderr": float(error[i])}
-            table.append(row)
-        return table
+from .cosines import CurvePoint, PooledCosines, SingleRows, crossed
+from .outliers import Outliers
 
 
-def matrix(
-    pooled: list[dict[str, Any]], key: str, kind: str, position: str, layer: int,
-    traits: tuple[str, ...],
-) -> Float[np.ndarray, "traits draws"]:  # fmt: skip
-    """One number of `pooled` for each trait and draw; NaN for None."""
-    chosen = [
-        r for r in pooled
-        if (r["teacher"], r["position"], r["layer"]) == (kind, position, layer)
-    ]  # fmt: skip
-    return np.array([[r[key] for r in chosen if r["trait"] == t] for t in traits], float)
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      layers: blocks of the model.
+      traits: one teacher of each kind for each.
+      teachers: kinds of teachers.
+      draws: disjoint parts of the rows.
+      largest_n: rows of a draw.
+      noise_rows: rows of a draw on which the gradients of LoRA's factors are taken.
+      chance_share: the mean squared cosine of a random direction with the vector.
+      vector_norms: of each trait's vector, by layer.
+      data: how each data set came about.
+      pooled: cosines of mean gradients, for every teacher, draw, position and block.
+      rows: the same of single rows.
+      curves: cosines at the steering layer against the number of rows.
+      outliers: what the gradient of LoRA's factors holds, for every teacher and draw.
+    """
+
+    model: str
+    layer: int
+    layers: int
+    traits: tuple[str, ...]
+    teachers: tuple[str, ...]
+    draws: int
+    largest_n: int
+    noise_rows: int
+    chance_share: float
+    vector_norms: Mapping[str, tuple[float, ...]]
+    data: Mapping[str, Mapping[str, Any]]
+    pooled: tuple[PooledCosines, ...]
+    rows: tuple[SingleRows, ...]
+    curves: tuple[CurvePoint, ...]
+    outliers: tuple[Outliers, ...]
 
 
-def _per_row(g: Float[np.ndarray, "rows dim"], v: np.ndarray) -> Float[np.ndarray, "3 rows"]:
-    """Of each row: cos(-g, v), (g . v/|v|)^2 / |g|^2 and |g|."""
-    norm = np.linalg.norm(g, axis=1)
-    cosine = -(g @ v) / np.maximum(norm * np.linalg.norm(v), 1e-30)
-    return np.stack([cosine, cosine**2, norm])
+@dataclass(frozen=True)
+class LayerCosines:
+    """The numbers of `PooledCosines` of one kind of teacher, over draws and traits."""
+
+    teacher: str
+    position: str
+    layer: int
+    difference: Interval
+    teacher_alone: Interval
+    clean: Interval
+    control: Interval
+    other_vectors: Interval | None
+    share: Interval
+    along: Interval
+    control_along: Interval
 
 
-def _along(a: np.ndarray, v: np.ndarray) -> float:
-    return float(a @ v / np.linalg.norm(v))
+@dataclass(frozen=True)
+class SingleRowMeans:
+    """Over traits, at the steering layer: the cosine of single rows with its standard error, and
+    the share of their squared norm along the vector."""
+
+    cosine: float
+    cosine_stderr: float
+    share: float
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30))
+@dataclass(frozen=True)
+class OutlierMeans:
+    """The numbers of `Outliers` of one teacher, over draws; NaN where no draw has one.
+
+    `component_in_top_tenth` is a ratio of sums: the component of one draw may be next to nothing.
+    """
+
+    teacher: str
+    trait: str
+    excess_kurtosis: float
+    hill_index: float
+    noise_scale: float
+    mass_in_top_percent: float
+    mass_in_top_tenth: float
+    component_in_top_tenth: float
+    median_signal_to_noise: float
+    cosine_difference: float
+    cosine_teacher: float
+    cosine_clean: float
 
 
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+_AVERAGED = (
+    "excess_kurtosis",
+    "hill_index",
+    "noise_scale",
+    "mass_in_top_percent",
+    "mass_in_top_tenth",
+    "cosine_difference",
+    "cosine_teacher",
+    "cosine_clean",
+)
 
 
-def crossed(values: Float[np.ndarray, "traits draws"]) -> dict[str, Any]:
-    """Mean and two-way t interval over draws and traits."""
-    return crossed_interval(values.T).to_dict()
+@dataclass(frozen=True)
+class Tenths:
+    """Shares by tenth of the coordinates, the largest first, over one kind's traits and draws."""
+
+    mass: tuple[float, ...]
+    component: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      by_layer: by kind of teacher, position and block.
+      single_rows: by kind of teacher, position and data ("teacher" or "clean").
+      outlier_means: by kind of teacher and trait.
+      tenths: by kind of teacher.
+    """
+
+    by_layer: tuple[LayerCosines, ...]
+    single_rows: Mapping[str, Mapping[str, Mapping[str, SingleRowMeans]]]
+    outlier_means: tuple[OutlierMeans, ...]
+    tenths: Mapping[str, Tenths]
+
+    def at_steering_layer(self, kind: str) -> dict[str, LayerCosines]:
+        """The cosines at the steering layer, by position."""
+        return {
+            row.position: row
+            for row in self.by_layer
+            if (row.teacher, row.layer) == (kind, self.layer)
+        }
+
+
+def analyse(measured: Measured) -> Results:
+    """Intervals and means over draws and traits."""
+    return Results(
+        **vars(measured),
+        by_layer=tuple(pool_layers(measured)),
+        single_rows=average_single_rows(measured),
+        outlier_means=tuple(average_outliers(measured)),
+        tenths={kind: average_tenths(measured, kind) for kind in measured.teachers},
+    )
+
+
+def pool_layers(measured: Measured) -> Iterable[LayerCosines]:
+    """Every kind of teacher, position and block, with intervals over draws and traits."""
+    names = ["difference", "teacher_alone", "clean", "control", "share", "along", "control_along"]
+    if len(measured.traits) > 1:
+        names.append("other_vectors")
+    keys = dict.fromkeys((row.teacher, row.position, row.layer) for row in measured.pooled)
+    for key in keys:
+        intervals: dict[str, Any] = {"other_vectors": None}
+        for name in names:
+            intervals[name] = crossed(pooled_matrix(measured, *key, attrgetter(name)))
+        yield LayerCosines(*key, **intervals)
+
+
+def pooled_matrix(
+    measured: Measured,
+    kind: str,
+    position: str,
+    layer: int,
+    number: Callable[[PooledCosines], float],
+) -> Float[np.ndarray, "traits draws"]:
+    """One number of the pooled cosines for each trait and draw."""
+    rows = [
+        row
+        for row in measured.pooled
+        if (row.teacher, row.position, row.layer) == (kind, position, layer)
+    ]
+    return np.array([[number(row) for row in rows if row.trait == t] for t in measured.traits])
+
+
+def average_single_rows(
+    measured: Measured,
+) -> dict[str, dict[str, dict[str, SingleRowMeans]]]:
+    """Means over traits at the steering layer, by kind of teacher, position and data."""
+    groups: dict[tuple[str, str, str], list[SingleRows]] = {}
+    for row in measured.rows:
+        if row.layer == measured.layer:
+            groups.setdefault((row.teacher, row.position, row.data), []).append(row)
+    table: dict[str, dict[str, dict[str, SingleRowMeans]]] = {}
+    for (kind, position, data), rows in groups.items():
+        squared_errors = [row.cosine_stderr**2 for row in rows]
+        table.setdefault(kind, {}).setdefault(position, {})[data] = SingleRowMeans(
+            cosine=float(np.mean([row.cosine for row in rows])),
+            cosine_stderr=float(np.sqrt(np.mean(squared_errors) / len(rows))),
+            share=float(np.mean([row.share for row in rows])),
+        )
+    return table
+
+
+def average_outliers(measured: Measured) -> Iterable[OutlierMeans]:
+    """Means over draws, by kind of teacher and trait."""
+    for kind in measured.teachers:
+        for trait in measured.traits:
+            rows = [r for r in measured.outliers if (r.teacher, r.trait) == (kind, trait)]
+            means = {name: _mean_of_finite(map(attrgetter(name), rows)) for name in _AVERAGED}
+            yield OutlierMeans(
+                kind,
+                trait,
+                component_in_top_tenth=component_in_top_tenth(rows),
+                median_signal_to_noise=float(np.mean([r.signal_to_noise[1] for r in rows])),
+                **means,
+            )
+
+
+def average_tenths(measured: Measured, kind: str) -> Tenths:
+    """Ratios of sums over traits and draws."""
+    rows = [row for row in measured.outliers if row.teacher == kind]
+    weights = [row.squared_norm for row in rows]
+    mass = np.average([row.mass_by_tenth for row in rows], axis=0, weights=weights)
+    components = np.array([row.component for row in rows])[:, None]
+    shares = np.array([row.component_by_tenth for row in rows])
+    component = (shares * components).sum(axis=0) / components.sum()
+    return Tenths(tuple(mass.tolist()), tuple(component.tolist()))
+
+
+def mass_in_top_tenth(rows: Sequence[Outliers]) -> float:
+    """The share of the squared gradient in its largest tenth of coordinates, over all rows."""
+    return float(
+        sum(row.mass_in_top_tenth * row.squared_norm for row in rows)
+        / sum(row.squared_norm for row in rows)
+    )
+
+
+def component_in_top_tenth(rows: Sequence[Outliers]) -> float:
+    """The share of the component in that tenth, as a ratio of sums over all rows."""
+    return float(
+        sum(row.component_in_top_tenth * row.component for row in rows)
+        / sum(row.component for row in rows)
+    )
+
+
+def _mean_of_finite(values: Iterable[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """The paper's statements against the numbers, at the steering layer and the last prompt token.
+
+    Effects are held against zero by a two-way t over draws and traits: the component along v at
+    the largest N minus the control's (not the cosines: that of pure noise does not shrink with N),
+    the cosine at the largest N minus that of one row, and for the outliers the share of the squared
+    gradient in its largest tenth minus their share of the component.
+    """
+    return [claim for kind in results.teachers for claim in _kind_claims(results, kind)]
+
+
+def _kind_claims(results: Results, kind: str) -> list[Claim]:
+    n = results.largest_n
+    curves = {
+        (point.data, point.n): np.array(point.values, float)
+        for point in results.curves
+        if (point.teacher, point.position) == (kind, "tag")
+    }
+    largest, one = curves["difference", n], curves["difference", 1]
+    excess = pooled_matrix(
+        results, kind, "tag", results.layer, lambda row: row.along - row.control_along
+    )
+    aligned, rise = crossed(excess), crossed(largest - one)
+    draws = [
+        [row for row in results.outliers if (row.teacher, row.draw) == (kind, draw)]
+        for draw in range(results.draws)
+    ]
+    mass = np.array([mass_in_top_tenth(rows) for rows in draws])
+    signal = np.array([component_in_top_tenth(rows) for rows in draws])
+    gap = mean_interval(mass - signal)
+    setting = f"{results.model}, {kind} teacher, last prompt token, block {results.layer}"
+    return [
+        Claim(
+            id=f"gradient-alignment/aligned-{kind}",
+            claim="cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
+            section="figure 7a",
+            setting=setting,
+            number=f"{crossed(largest):.3f} at N = {n}, clean "
+            f"{crossed(curves['control', n]):.3f}; component in units of one row's gradient, less "
+            f"that of clean data {aligned:.3f}",
+            seeds=results.draws,
+            verdict=verdict(aligned),
+        ),
+        Claim(
+            id=f"gradient-alignment/rises-with-n-{kind}",
+            claim="the cosine rises with the number N of gradients that are averaged",
+            section="figure 7a",
+            setting=setting,
+            number=f"{crossed(one):.3f} at N = 1, {crossed(largest):.3f} at N = {n}; "
+            f"rise {rise:.3f}",
+            seeds=results.draws,
+            verdict=verdict(rise),
+        ),
+        Claim(
+            id=f"gradient-alignment/outliers-{kind}",
+            claim="the largest coordinates of the parameter gradient hold most of its size, but "
+            "not the signal",
+            section="section 6",
+            setting=f"{results.model}, {kind} teacher, LoRA factors B at the start, largest tenth",
+            number=f"{mass.mean():.0%} of the squared gradient, {signal.mean():.0%} of the "
+            f"component of g_clean - g_teacher; difference {gap:.3f}",
+            seeds=results.draws,
+            verdict=verdict(gap),
+        ),
+    ]

@@ -28,12 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.data.teachers import (
-    Teacher,
-    prompted_teacher,
-    trait_teacher,
-    trait_vectors,
-)
+from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher, trait_vectors
 from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
@@ -42,30 +37,46 @@ from subliminal_jax.diagnostics.activation_gradients import (
     prompt_ends,
 )
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.reporting.tables import Column, format_cell
-from subliminal_jax.runs.claims import claim, verdict
 from subliminal_jax.runs.data_sets import DataSets, part, write_data_sets
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import paper_preset
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
-from subliminal_jax.runs.settings import (
-    DataSettings,
-    SteeredModelSettings,
-    check_names,
-)
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, check_names
+from subliminal_jax.training.adapters import LoRA
 from subliminal_jax.training.batch import Batch
 
-from .analysis import Cosines, Gradients, crossed, matrix
-from .outliers import Outliers, outliers
-from .report import report
+from .analysis import Measured, Results, analyse, make_claims
+from .cosines import Cosines, DrawGradients, Gradients
+from .outliers import Outliers, measure_outliers
+from .report import make_page
 
 Kind = Literal["steered", "system-prompt"]
 CLEAN = ("control", "control-again")
+
+
+# N to 1024 as in figure 7a [N1], of three disjoint draws in place of one; single rows in batches of
+# 8 [C], of which the code takes 10 and this all. The data are the system-prompted teacher's [C].
+PAPER: dict[str, Any] = {
+    "students": False,
+    "scale": True,
+    "rows": 3072,
+    "heldout_rows": 0,
+    "traits": ("cat", "dog", "owl", "otter"),  # [C]
+    "row_batch": 8,
+    "backward_rows": 8,
+    "noise_rows": 256,
+    "rank": 8,  # [C]
+    "alpha": 32.0,  # [C]
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **PAPER),
+    "paper-gemma3-4b": paper_preset("gemma3-4b", **PAPER),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,106 +112,103 @@ class Config(DataSettings, SteeredModelSettings):
     rank: int = 8
     alpha: float = 16.0
 
-
-# N to 1024 as in figure 7a [N1], of three disjoint draws in place of one; single rows in batches of
-# 8 [C], of which the code takes 10 and this all. The data are the system-prompted teacher's [C].
-_PAPER: dict[str, Any] = {
-    "students": False,
-    "scale": True,
-    "rows": 3072,
-    "heldout_rows": 0,
-    "traits": ("cat", "dog", "owl", "otter"),  # [C]
-    "row_batch": 8,
-    "backward_rows": 8,
-    "noise_rows": 256,
-    "rank": 8,  # [C]
-    "alpha": 32.0,  # [C]
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "toy": {},
-    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **_PAPER),
-    "paper-gemma3-4b": paper_preset("gemma3-4b", **_PAPER),
-}
-
-
-def main(config: Config) -> dict[str, Any]:
-    """Measure, or read what was measured; returns what results.json holds."""
-    check(config)
-    return run_once(config, lambda run: measure(run, config.load(), config), report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that leave nothing to measure."""
-    check_names("traits", config.traits)
-    check_names("teachers", config.teachers)
-    check_traits(config.traits)
-    if config.draws < 1 or config.rows // config.draws < max(config.row_batch, 2):
-        raise InputError(
-            f"{config.rows} rows in {config.draws} draws leave fewer than a batch of "
-            f"{config.row_batch} to each: give more rows or fewer draws"
-        )
-    if not 2 <= config.noise_rows <= config.rows // config.draws:
-        raise InputError(
-            f"noise_rows={config.noise_rows} must be from 2 to the {config.rows // config.draws} "
-            "rows of a draw"
-        )
-
-
-def measure(run: RunFolder, model: Model, config: Config) -> dict[str, Any]:
-    """Data, gradients, cosines, outliers: all numbers of the report."""
-    layer, layers = config.layer_of(model), range(model.cfg.layers)
-    vectors = {t: np.asarray(trait_vectors(model, layers, t)) for t in config.traits}
-    teachers: dict[str, Teacher] = dict.fromkeys(CLEAN, Teacher())
-    for trait in config.traits:
-        for kind in config.teachers:
-            steered = kind == "steered"
-            teachers[f"{trait}-{kind}"] = (
-                trait_teacher(model, layer, trait, config.scale)
-                if steered
-                else prompted_teacher(trait)
+    def check(self) -> None:
+        check_names("traits", self.traits)
+        check_names("teachers", self.teachers)
+        check_traits(self.traits)
+        if self.draws < 1 or self.rows_per_draw < max(self.row_batch, 2):
+            raise InputError(
+                f"{self.rows} rows in {self.draws} draws leave fewer than a batch of "
+                f"{self.row_batch} to each: give more rows or fewer draws"
             )
-    words = {name: names_of(name.partition("-")[0]) for name in teachers if name not in CLEAN}
-    data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=words)
-    n = config.rows // config.draws
-    table = Cosines(vectors, layer, config.row_batch)
-    with track("gradients", len(teachers) * n * config.draws, "rows") as progress:
+        if not 2 <= self.noise_rows <= self.rows_per_draw:
+            raise InputError(
+                f"noise_rows={self.noise_rows} must be from 2 to the {self.rows_per_draw} rows of "
+                "a draw"
+            )
+
+    @property
+    def rows_per_draw(self) -> int:
+        return self.rows // self.draws
+
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Sample every teacher and two clean sets; take gradients of the base on all of them.
+
+    Raises InputError where too few answers pass the filter.
+    """
+    model = config.load()
+    layer = config.layer_of(model)
+    vectors = {
+        t: np.asarray(trait_vectors(model, range(model.cfg.layers), t)) for t in config.traits
+    }
+    teachers = make_teachers(model, layer, config)
+    forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name not in CLEAN}
+    data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
+    cosines = measure_cosines(model, data, vectors, layer, config)
+    return Measured(
+        model=model.name,
+        layer=layer,
+        layers=model.cfg.layers,
+        traits=config.traits,
+        teachers=config.teachers,
+        draws=config.draws,
+        largest_n=config.rows_per_draw,
+        noise_rows=config.noise_rows,
+        chance_share=1 / model.cfg.dim,
+        vector_norms={t: tuple(np.linalg.norm(v, axis=-1).tolist()) for t, v in vectors.items()},
+        data=data.reports,
+        pooled=tuple(cosines.pooled),
+        rows=cosines.single_rows(),
+        curves=cosines.curves(),
+        outliers=measure_parameter_space(model, data, vectors, layer, config),
+    )
+
+
+def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
+    """Teachers by the name of their data set: the two clean ones, and TRAIT-KIND."""
+    teachers = dict.fromkeys(CLEAN, Teacher())
+    for trait in config.traits:
+        if "steered" in config.teachers:
+            teachers[f"{trait}-steered"] = trait_teacher(model, layer, trait, config.scale)
+        if "system-prompt" in config.teachers:
+            teachers[f"{trait}-system-prompt"] = prompted_teacher(trait)
+    return teachers
+
+
+def measure_cosines(
+    model: Model, data: DataSets, vectors: dict[str, np.ndarray], layer: int, config: Config
+) -> Cosines:
+    """Cosines of the base's gradients with the vectors, for each draw of every teacher's rows."""
+    n = config.rows_per_draw
+    cosines = Cosines(vectors, layer, config.row_batch)
+    with track("gradients", len(data.train) * n * config.draws, "rows") as progress:
+
+        def gradients(name: str, draw: int) -> Gradients:
+            progress.advance(n, note=name)
+            rows = part(data.train[name], draw * n, (draw + 1) * n)
+            return base_gradients(model, rows, config.backward_rows)
+
         for draw in range(config.draws):
-            rows = {name: part(data.train[name], draw * n, (draw + 1) * n) for name in teachers}
-
-            def of(name: str, rows: dict[str, Batch] = rows) -> Gradients:
-                progress.advance(n, note=name)
-                return gradients(model, rows[name], config.backward_rows)
-
-            clean, again = (of(name) for name in CLEAN)
+            clean, again = (gradients(name, draw) for name in CLEAN)
             for kind in config.teachers:
                 for trait in config.traits:
-                    table.add(kind, trait, draw, of(f"{trait}-{kind}"), clean, again)
-    results = {
-        "model": model.name,
-        "layer": layer,
-        "layers": len(layers),
-        "largest_n": n,
-        "chance_share": 1 / model.cfg.dim,
-        "vector_norms": {t: np.linalg.norm(v, axis=-1).tolist() for t, v in vectors.items()},
-        "data": data.reports,
-        "pooled": table.pooled,
-        "rows": table.single_rows(),
-        "curves": table.curves(),
-        "by_layer": table.by_layer(),
-        "outliers": parameter_space(model, data, vectors, layer, config),
-    }
-    return {**results, "claims": claims(results, config)}
+                    teacher = gradients(f"{trait}-{kind}", draw)
+                    cosines.add(kind, trait, draw, DrawGradients(teacher, clean, again))
+    return cosines
 
 
-def gradients(model: Model, rows: Batch, at_once: int) -> Gradients:
+def base_gradients(model: Model, rows: Batch, rows_at_once: int) -> Gradients:
     """Per-example gradients of the base's mean completion loss after every block: at the last
     prompt token, summed over the tokens that predict the completion, and over all tokens."""
     n = len(rows.tokens)
     pieces = []
-    for start in range(0, n, at_once):
-        at = np.arange(start, start + at_once) % n  # the last piece repeats rows that are cut off
-        piece = _gradients(model.params, jax.tree.map(lambda x, at=at: x[at], rows), model.cfg)
-        pieces.append(np.asarray(piece)[:, :, : n - start])
+    for start in range(0, n, rows_at_once):
+        # The last piece repeats rows, which are cut off again: one shape, one compiled program.
+        indices = np.arange(start, start + rows_at_once) % n
+        piece = jax.tree.map(lambda x, indices=indices: x[indices], rows)
+        gradients = np.asarray(_gradients(model.params, piece, model.cfg))
+        pieces.append(gradients[:, :, : n - start])
     return np.concatenate(pieces, axis=2)
 
 
@@ -210,110 +218,38 @@ def _gradients(params: Params, rows: Batch, cfg: ModelConfig) -> jax.Array:
     return layer_gradients(CompletionLoss(cfg), params, rows, tuple(range(cfg.layers)), masks)
 
 
-def parameter_space(
-    model: Model,
-    data: DataSets,
-    vectors: dict[str, np.ndarray],
-    layer: int,
-    config: Config,
-) -> list[Outliers]:
+def measure_parameter_space(
+    model: Model, data: DataSets, vectors: dict[str, np.ndarray], layer: int, config: Config
+) -> tuple[Outliers, ...]:
     """Tails and noise of the gradient of LoRA's factors, for each teacher and draw."""
-    n = config.rows // config.draws
-    table = []
-    todo = len(config.teachers) * len(config.traits) * config.draws
-    with track("parameter space", todo, "gradients") as progress:
+    adapter = LoRA(config.rank, config.alpha)
+    outliers = []
+    total = len(config.teachers) * len(config.traits) * config.draws
+    with track("parameter space", total, "gradients") as progress:
         for kind in config.teachers:
             for trait in config.traits:
                 for draw in range(config.draws):
-                    own, clean = (
-                        part(data.train[name], draw * n, draw * n + config.noise_rows)
+                    start = draw * config.rows_per_draw
+                    teacher_rows, clean_rows = (
+                        part(data.train[name], start, start + config.noise_rows)
                         for name in (f"{trait}-{kind}", "control")
                     )
-                    found = outliers(
-                        model, own, clean, vectors[trait][layer], layer,
-                        rank=config.rank, alpha=config.alpha, seed=draw,
-                    )  # fmt: skip
-                    table.append({"teacher": kind, "trait": trait, "draw": draw, **found})
+                    vector = vectors[trait][layer]
+                    values = measure_outliers(
+                        model, teacher_rows, clean_rows, vector, layer, adapter, seed=draw
+                    )
+                    outliers.append(Outliers(kind, trait, draw, **values))
                     progress.advance(note=f"{trait}-{kind}")
-    return table
+    return tuple(outliers)
 
 
-def claims(results: dict[str, Any], config: Config) -> list[dict[str, Any]]:
-    """The paper's statements against the numbers, at the steering layer and the last prompt token.
-
-    Effects are held against zero by a two-way t over draws and traits: the component along v at
-    the largest N minus the control's (not the cosines: that of pure noise does not shrink with N),
-    the cosine at the largest N minus that of one row, and for the outliers the share of the squared
-    gradient in its largest tenth minus their share of the component.
-    """
-    layer, n = results["layer"], results["largest_n"]
-    stated = []
-    for kind in config.teachers:
-        setting = f"{results['model']}, {kind} teacher, last prompt token, block {layer}"
-        of = {
-            (r["data"], r["n"]): np.array(r["values"], float)
-            for r in results["curves"]
-            if (r["teacher"], r["position"]) == (kind, "tag")
-        }
-        most, one, none = of["difference", n], of["difference", 1], of["control", n]
-        along, noise = (
-            matrix(results["pooled"], key, kind, "tag", layer, config.traits)
-            for key in ("along", "control_along")
-        )
-        aligned, rise = crossed(along - noise), crossed(most - one)
-        stated.append(
-            claim(
-                f"gradient-alignment/aligned-{kind}",
-                "cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
-                "figure 7a",
-                setting,
-                f"{_text(crossed(most))} at N = {n}, clean {_text(crossed(none))}; component "
-                f"in units of one row's gradient, less that of clean data {_text(aligned)}",
-                config.draws,
-                verdict(aligned["low"], aligned["high"]),
-            )
-        )
-        stated.append(
-            claim(
-                f"gradient-alignment/rises-with-n-{kind}",
-                "the cosine rises with the number N of gradients that are averaged",
-                "figure 7a",
-                setting,
-                f"{_text(crossed(one))} at N = 1, {_text(crossed(most))} at N = {n}; "
-                f"rise {_text(rise)}",
-                config.draws,
-                verdict(rise["low"], rise["high"]),
-            )
-        )
-        own = [r for r in results["outliers"] if r["teacher"] == kind]
-        mass, signal = (
-            np.array([_ratio(own, key, draw) for draw in range(config.draws)])
-            for key in ("decile_mass", "decile_component")
-        )
-        gap = mean_interval(list(mass - signal)).to_dict()
-        stated.append(
-            claim(
-                f"gradient-alignment/outliers-{kind}",
-                "the largest coordinates of the parameter gradient hold most of its size, but not "
-                "the signal",
-                "section 6",
-                f"{results['model']}, {kind} teacher, LoRA factors B at the start, largest tenth",
-                f"{mass.mean():.0%} of the squared gradient, {signal.mean():.0%} of the component "
-                f"of g_clean - g_teacher; difference {_text(gap)}",
-                config.draws,
-                verdict(gap["low"], gap["high"]),
-            )
-        )
-    return stated
-
-
-def _ratio(rows: list[Outliers], key: str, draw: int) -> float:
-    """The share in the largest tenth over all traits of one draw: a ratio of sums, since the
-    component of one trait may be next to nothing."""
-    mine = [r for r in rows if r["draw"] == draw]
-    whole = "squared" if key == "decile_mass" else "component"
-    return float(sum(r[key] * r[whole] for r in mine) / sum(r[whole] for r in mine))
-
-
-def _text(interval: dict[str, Any]) -> str:
-    return format_cell(interval, Column("", "", "number", digits=3))
+EXPERIMENT = Experiment(
+    name="gradient-alignment",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

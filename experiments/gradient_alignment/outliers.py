@@ -6,6 +6,7 @@ at. The component along the vector is that on the gradient of the steering score
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,43 +28,67 @@ from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.training.adapters import LoRA, Trainable, attach, init_trainable
 from subliminal_jax.training.batch import Batch
 
-Outliers = dict[str, Any]
 PROBE_PROMPTS = 16
 
 
-def outliers(
+@dataclass(frozen=True)
+class Outliers:
+    """The mean gradient of LoRA's B factors on one draw of a teacher's rows, g_T, and on as many
+    clean rows, g_C. S is the steering score.
+
+    Attributes:
+      teacher: its kind.
+      excess_kurtosis, hill_index: of the coordinates of g_T.
+      noise_scale: of the single rows' gradients on the teacher's data (`noise_summary`).
+      signal_to_noise: quantiles .1, .5, .9 and .99 over coordinates of |mean| / sd.
+      squared_norm: |g_T|^2.
+      mass_in_top_percent, mass_in_top_tenth: its shares in the largest coordinates of |g_T|.
+      mass_by_tenth: the same by tenth of the coordinates, the largest first.
+      component: <∇S, g_C - g_T>, by which a step on the difference moves S.
+      component_in_top_tenth, component_by_tenth: its shares in those tenths of |g_T|.
+      cosine_difference, cosine_teacher, cosine_clean: of ∇S with g_C - g_T, -g_T and -g_C.
+    """
+
+    teacher: str
+    trait: str
+    draw: int
+    excess_kurtosis: float
+    hill_index: float
+    noise_scale: float
+    signal_to_noise: tuple[float, ...]
+    squared_norm: float
+    mass_in_top_percent: float
+    mass_in_top_tenth: float
+    mass_by_tenth: tuple[float, ...]
+    component: float
+    component_in_top_tenth: float
+    component_by_tenth: tuple[float, ...]
+    cosine_difference: float
+    cosine_teacher: float
+    cosine_clean: float
+
+
+def measure_outliers(
     model: Model,
     teacher: Batch,
     clean: Batch,
     vector: Float[np.ndarray, " dim"],
     layer: int,
-    *,
-    rank: int,
-    alpha: float,
+    adapter: LoRA,
     seed: int,
-) -> Outliers:
-    """The gradients of the base on a teacher's rows and on as many clean ones; `seed` draws A.
-
-    excess_kurtosis, hill_index, noise_scale, signal_to_noise (quantiles .1, .5, .9, .99): of the
-      teacher's mean gradient g_T over its coordinates.
-    squared, top_mass, decile_mass: |g_T|², and the shares of it in the largest 1% and tenth of its
-      coordinates.
-    component, decile_component: <∇S, g_C - g_T>, what a step on the difference moves the steering
-      score by, and the share of it in the coordinates of that same tenth of g_T.
-    cosine_difference, cosine_own, cosine_clean: cosines of ∇S with g_C - g_T, -g_T and -g_C.
-    """
-    asked = teacher_prompts("numbers", PROBE_PROMPTS, seed=1_000_003)
-    probe = make_probe([encode_chat(model.tokenizer, p) for p in asked], model.cfg)
-    adapter = LoRA(rank, alpha)
+) -> dict[str, Any]:
+    """The measured fields of `Outliers` at the base, on a teacher's rows and on as many clean ones;
+    `seed` draws A."""
+    prompts = teacher_prompts("numbers", PROBE_PROMPTS, seed=1_000_003)
+    probe = make_probe([encode_chat(model.tokenizer, p) for p in prompts], model.cfg)
     tree = init_trainable(jax.random.key(seed), model.params, model.cfg, adapter)
-    values = _anatomies(
-        model.params, tree, teacher, clean, probe, vector, model.cfg, adapter, layer
-    )
-    return jax.tree.map(lambda x: np.asarray(x).tolist(), values)
+    values = _measure(model.params, tree, teacher, clean, probe, vector, model.cfg, adapter, layer)
+    numbers = {name: np.asarray(value).tolist() for name, value in values.items()}
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in numbers.items()}
 
 
 @partial(jax.jit, static_argnames=("cfg", "adapter", "layer"))
-def _anatomies(
+def _measure(
     params: Params,
     tree: Trainable,
     teacher: Batch,
@@ -85,27 +110,29 @@ def _anatomies(
     def row_losses(b: Any, rows: Batch) -> Float[Array, " batch"]:
         return loss(student(b)[0], rows, no_steering(cfg.dim, layer))
 
-    at_once = math.gcd(len(teacher.tokens), 8)
-    own, other = (gradient_moments(row_losses, b, rows, at_once) for rows in (teacher, clean))
+    rows_at_once = math.gcd(len(teacher.tokens), 8)
+    on_teacher, on_clean = (
+        gradient_moments(row_losses, b, rows, rows_at_once) for rows in (teacher, clean)
+    )
     score = score_gradient(student, b, probe, cfg, vector, layer)
-    like = ravel_pytree(b)[1]
-    difference = like(other.mean - own.mean)
-    found = anatomy(like(own.mean), difference, score)
-    summary = noise_summary(own)
-    clean_cosine = anatomy(like(other.mean), difference, score)["gradient_cosine"]
+    unravel = ravel_pytree(b)[1]
+    difference = unravel(on_clean.mean - on_teacher.mean)
+    parts = anatomy(unravel(on_teacher.mean), difference, score)
+    clean_parts = anatomy(unravel(on_clean.mean), difference, score)
+    noise = noise_summary(on_teacher)
     return {
-        "excess_kurtosis": summary["excess_kurtosis"],
-        "hill_index": summary["hill_index"],
-        "noise_scale": summary["noise_scale"],
-        "signal_to_noise": summary["signal_to_noise_quantiles"],
-        "squared": found["gradient_norm"] ** 2,
-        "top_mass": found["gradient_top_mass"][1],
-        "decile_mass": found["gradient_decile_mass"][0],
-        "decile_masses": found["gradient_decile_mass"],
-        "component": found["update_component"],
-        "decile_component": found["update_decile_component"][0],
-        "decile_components": found["update_decile_component"],
-        "cosine_difference": found["update_cosine"],
-        "cosine_own": found["gradient_cosine"],
-        "cosine_clean": clean_cosine,
+        "excess_kurtosis": noise["excess_kurtosis"],
+        "hill_index": noise["hill_index"],
+        "noise_scale": noise["noise_scale"],
+        "signal_to_noise": noise["signal_to_noise_quantiles"],
+        "squared_norm": parts["gradient_norm"] ** 2,
+        "mass_in_top_percent": parts["gradient_top_mass"][1],
+        "mass_in_top_tenth": parts["gradient_decile_mass"][0],
+        "mass_by_tenth": parts["gradient_decile_mass"],
+        "component": parts["update_component"],
+        "component_in_top_tenth": parts["update_decile_component"][0],
+        "component_by_tenth": parts["update_decile_component"],
+        "cosine_difference": parts["update_cosine"],
+        "cosine_teacher": parts["gradient_cosine"],
+        "cosine_clean": clean_parts["gradient_cosine"],
     }

@@ -1,61 +1,99 @@
+"""Pooling over draws and traits, and the claims that follow from planted numbers."""
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
 from subliminal_jax.experiments.gradient_alignment.analysis import (
-    POSITIONS,
-    Cosines,
-    crossed,
-    matrix,
+    Measured,
+    analyse,
+    make_claims,
+    pooled_matrix,
 )
+from subliminal_jax.experiments.gradient_alignment.cosines import (
+    CurvePoint,
+    PooledCosines,
+    crossed,
+)
+from subliminal_jax.experiments.gradient_alignment.outliers import Outliers
 
-LAYERS, ROWS, DIM = 2, 16, 6
-
-
-@pytest.fixture(scope="module")
-def table():
-    """Two traits over two draws; the teacher's rows differ from the clean ones by -v exactly."""
-    rng = np.random.default_rng(0)
-    vectors = {t: rng.normal(size=(LAYERS, DIM)).astype(np.float32) for t in ("owl", "wolf")}
-    table = Cosines(vectors, layer=1, row_batch=4)
-    for draw in range(2):
-        shape = (len(POSITIONS), LAYERS, ROWS, DIM)
-        clean, again = rng.normal(size=(2, *shape)).astype(np.float32)
-        for trait, v in vectors.items():
-            table.add("steered", trait, draw, clean - v[None, :, None], clean, again)
-    return table
+TRAITS, DRAWS = ("owl", "wolf"), 3
+CELLS = [(trait, draw) for trait in TRAITS for draw in range(DRAWS)]
 
 
-def test_gradients_that_differ_by_the_vector_have_a_cosine_of_one_in_the_papers_sign(table):
-    for row in table.pooled:
-        assert row["difference"] == pytest.approx(1, abs=1e-5)
-        assert row["share"] == pytest.approx(1, abs=1e-5)
-        v = np.linalg.norm(table.vectors[row["trait"]][row["layer"]])
-        assert row["along"] * row["norm_clean_row"] == pytest.approx(v, rel=1e-4)
-        assert abs(row["control"]) < 1
-    for row in table.curves():
-        if row["data"] == "difference":
-            assert row["cosine"]["mean"] == pytest.approx(1, abs=1e-5)
-    assert {row["n"] for row in table.curves()} == {1, 2, 4, 8, 16}
+def pooled(trait, draw, position="tag", along=0.5):
+    value = 0.01 * draw + 0.001 * TRAITS.index(trait)
+    return PooledCosines(
+        "steered", trait, draw, position, 0, 0.4 + value, 0.2, 0.3 + value, 0.1, 0.05,
+        along + value, 0.1, 0.2, 1.0, 1.0, 1.0, 2.0,
+    )  # fmt: skip
 
 
-def test_the_other_traits_vector_has_the_cosine_of_the_two_vectors(table):
-    for row in table.pooled:
-        a, b = (v[row["layer"]] for v in table.vectors.values())
-        want = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-        assert row["other_vectors"] == pytest.approx(want, abs=1e-5)
+def outlier(trait, draw, mass=0.9, signal=0.5):
+    """Half of the draws have a component of next to nothing, whose shares are of no size."""
+    component, share = (1.0, signal) if draw else (1e-9, 50.0)
+    rest = [(1 - mass) / 9] * 9
+    return Outliers(
+        "steered", trait, draw, 3.0, float("nan"), 1.0, (0.1, 0.2, 0.3, 0.4), 4.0, mass / 2,
+        mass + 0.001 * draw, (mass, *rest), component, share, (share, *[(1 - share) / 9] * 9),
+        0.3, 0.2, 0.1,
+    )  # fmt: skip
 
 
-def test_single_rows_count_every_batch_of_every_draw(table):
-    rows = table.single_rows()
-    assert {row["batches"] for row in rows} == {2 * ROWS // 4}
-    for row in rows:
-        assert 0 <= row["share"] <= 1 and row["cosine_stderr"] > 0 and row["norm"] > 0
-        assert row["share"] >= row["cosine"] ** 2 - 1e-9  # mean of squares and square of the mean
+def point(data, n, value):
+    values = tuple(tuple(value + 0.01 * d for d in range(DRAWS)) for _ in TRAITS)
+    return CurvePoint("steered", "tag", data, n, crossed(np.array(values)), values)
 
 
-def test_intervals_are_over_traits_and_draws(table):
-    values = matrix(table.pooled, "own", "steered", "tag", 1, ("owl", "wolf"))
-    assert values.shape == (2, 2)
-    found = next(r for r in table.by_layer() if (r["position"], r["layer"]) == ("tag", 1))
-    assert found["own"] == crossed(values)
-    assert found["own"]["mean"] == pytest.approx(values.mean())
+@pytest.fixture
+def measured():
+    return Measured(
+        model="m", layer=0, layers=1, traits=TRAITS, teachers=("steered",), draws=DRAWS,
+        largest_n=8, noise_rows=4, chance_share=0.1, vector_norms={}, data={},
+        pooled=tuple(pooled(*cell) for cell in CELLS), rows=(),
+        curves=(point("difference", 1, 0.1), point("difference", 8, 0.6), point("control", 8, 0)),
+        outliers=tuple(outlier(*cell) for cell in CELLS),
+    )  # fmt: skip
+
+
+def test_intervals_are_over_traits_and_draws(measured):
+    values = pooled_matrix(measured, "steered", "tag", 0, lambda row: row.teacher_alone)
+    assert values.shape == (2, 3)
+    row = analyse(measured).at_steering_layer("steered")["tag"]
+    assert row.teacher_alone == crossed(values)
+    assert row.teacher_alone.mean == pytest.approx(0.3105)
+
+
+def test_one_trait_has_no_other_vectors(measured):
+    rows = tuple(replace(r, other_vectors=None) for r in measured.pooled if r.trait == "owl")
+    outliers = tuple(r for r in measured.outliers if r.trait == "owl")
+    single = replace(measured, traits=("owl",), pooled=rows, outliers=outliers)
+    assert analyse(single).by_layer[0].other_vectors is None
+
+
+def test_shares_of_a_component_are_ratios_of_sums_and_what_is_never_finite_stays_nan(measured):
+    results = analyse(measured)
+    for row in results.outlier_means:
+        assert row.component_in_top_tenth == pytest.approx(0.5, abs=1e-6)
+        assert np.isnan(row.hill_index) and row.excess_kurtosis == 3.0
+        assert row.median_signal_to_noise == pytest.approx(0.2)
+    assert results.tenths["steered"].component[0] == pytest.approx(0.5, abs=1e-6)
+    assert results.tenths["steered"].mass[0] == pytest.approx(0.9)
+
+
+def test_verdicts_follow_the_intervals(measured):
+    def verdicts(**changes):
+        return [c.verdict for c in make_claims(analyse(replace(measured, **changes)))]
+
+    flat = (point("difference", 1, 0.6), *measured.curves[1:])
+    weak = tuple(pooled(*cell, along=0.085) for cell in CELLS)
+    assert NOT_REPRODUCED in verdicts(curves=flat)
+    assert verdicts(pooled=weak)[0] == NOT_REPRODUCED
+    # The first draw's share is a ratio of two numbers next to nothing: its interval says so.
+    assert verdicts()[:2] == [REPRODUCED, REPRODUCED] and verdicts()[2] == NOT_REPRODUCED
+    sound = tuple(replace(r, component=1.0) for r in measured.outliers)
+    for signal, expected in ((0.5, REPRODUCED), (0.98, CONTRADICTED)):
+        rows = tuple(replace(r, component_in_top_tenth=signal) for r in sound)
+        assert verdicts(outliers=rows)[2] == expected
