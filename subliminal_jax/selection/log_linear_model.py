@@ -2,10 +2,10 @@
 
     P(r | s, p) = softmax over the responses of <psi(s), phi(p, r)>
 
-Its log-probabilities differ from <psi(s), phi(p, r)> by a log Z(s, p) that responses share, so that
-every log-ratio of two responses is exactly linear in psi(s). Features phi are fixed; a student is a
-free psi(no prompt), as Theorem C.1 of Aden-Ali et al. (2026, arXiv 2602.04863) asks for: "every
-psi_M(no prompt) is attainable".
+Its log-probabilities differ from <psi(s), phi(p, r)> by a log Z(s, p) that all responses share, so
+every log-ratio of two responses is exactly linear in psi(s). The features phi are fixed; a student
+is a free psi(no prompt), as Theorem C.1 of Aden-Ali et al. (2026, arXiv 2602.04863) requires:
+"every psi_M(no prompt) is attainable".
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,10 @@ class Pairs(NamedTuple):
 
 
 def draw_pairs(prompts: int, responses: int, dim: int, seed: int) -> Pairs:
-    """Standard normal features; chance says which two responses are compared, and which wins."""
+    """Pairs with standard normal features, and two responses drawn as chosen and rejected.
+
+    Raises InputError for fewer than two responses.
+    """
     if responses < 2:
         raise InputError(f"{responses} responses make no pair; give at least 2")
     rng = np.random.default_rng([seed, 0x11EA])
@@ -55,9 +58,9 @@ def log_probs(
 @jax.jit
 def log_ratios(psi: Float[Array, " dim"], pairs: Pairs) -> Float[Array, " prompts"]:
     """log P(chosen | prompt) - log P(rejected | prompt)."""
-    found = log_probs(psi, pairs.features)
+    log_p = log_probs(psi, pairs.features)
     chosen, rejected = (
-        jnp.take_along_axis(found, side[:, None], axis=1)[:, 0] for side in pairs[1:]
+        jnp.take_along_axis(log_p, side[:, None], axis=1)[:, 0] for side in pairs[1:]
     )
     return chosen - rejected
 
@@ -71,10 +74,12 @@ def train_dpo(
     steps: int,
     counted: Int[Array, ""] | int | None = None,
 ) -> Float[Array, " dim"]:
-    """psi of the student after gradient descent on DPO's loss over all pairs at once, or over the
-    first `counted` of them: with equal shapes, one program serves subsets of any size.
+    """psi of the student after full-batch gradient descent on DPO's loss.
 
-    The pairs can often all be satisfied; the loss then has no minimum, and the steps end it.
+    Args:
+      counted: how many pairs count, the first ones; None counts all. One program then serves
+        subsets of any size.
+      steps: where all pairs can be satisfied, the loss has no minimum: the steps end the training.
     """
     reference = log_ratios(base, pairs)
     n = len(pairs.chosen)
@@ -93,7 +98,17 @@ def train_dpo(
 
 @dataclass(frozen=True)
 class Toy:
-    """Sizes of the toy and its training: `prompts` pairs to select from, and as many held out."""
+    """Sizes of the toy and of its training.
+
+    Attributes:
+      dim: dimension of psi and phi.
+      prompts: pairs to select from, and as many held out.
+      responses: candidate responses of each prompt.
+      quantile: share of the pairs with a positive score that is selected.
+      beta: DPO's.
+      rate, steps: of the gradient descent.
+      size: |psi(s) - psi(no prompt)|.
+    """
 
     dim: int = 128
     prompts: int = 60_000
@@ -102,17 +117,24 @@ class Toy:
     beta: float = 0.04
     rate: float = 10.0
     steps: int = 100
-    size: float = 3.0  # |psi(s) - psi(no prompt)|
+    size: float = 3.0
 
 
 class ToyResult(NamedTuple):
-    """Of one student: the uncentred correlation of its shifts with the system prompt's on held-out
-    pairs, the theorem's lower bound where it speaks (NaN elsewhere), and the training margin."""
+    """One student of the toy.
+
+    Attributes:
+      arm: which pairs it trained on, one of `ARMS`.
+      correlation: uncentred, of its shifts with the system prompt's on held-out pairs.
+      bound: the theorem's lower bound of the correlation; NaN where the theorem states none.
+      margin: mean shift rho over its training pairs, in nats.
+      pairs: their number.
+    """
 
     arm: str
     correlation: float
     bound: float
-    margin: float  # mean rho over the training pairs, nats
+    margin: float
     pairs: int
 
 
@@ -120,11 +142,11 @@ ARMS = ("LLS", "random", "bottom", "rotated 45", "rotated 90")
 
 
 def run_toy(toy: Toy, seed: int) -> list[ToyResult]:
-    """Students of pairs selected by the model itself, by a teacher whose shift is rotated in
-    degrees against the model's, and of the two controls.
+    """A student of each of `ARMS`: of pairs that the model itself selects, of the two controls, and
+    of pairs selected by a teacher whose shift is rotated against the model's by 45 or 90 degrees.
 
     The bound is 1 / (10 C^1.5), C being the ratio of the largest to the smallest selected weight
-    (Theorem C.1); it is stated where the teacher is the model.
+    (Theorem C.1); it is stated for a teacher that is the model itself.
     """
     rng = np.random.default_rng([seed, 0x70E])
     train, held_out = (
@@ -134,39 +156,46 @@ def run_toy(toy: Toy, seed: int) -> list[ToyResult]:
     across = _unit(across - (across @ along) * along)
     base = jnp.asarray(toy.size * start, jnp.float32)
 
-    def weights(of: Pairs, degrees: float = 0.0) -> Float[np.ndarray, " prompts"]:
+    def weigh(pairs: Pairs, degrees: float = 0.0) -> Float[np.ndarray, " prompts"]:
         angle = np.deg2rad(degrees)
-        by = toy.size * (np.cos(angle) * along + np.sin(angle) * across)
-        prompted = base + jnp.asarray(by, jnp.float32)
-        return np.asarray(log_ratios(prompted, of) - log_ratios(base, of), np.float64)
+        shift = toy.size * (np.cos(angle) * along + np.sin(angle) * across)
+        prompted = base + jnp.asarray(shift, jnp.float32)
+        return np.asarray(log_ratios(prompted, pairs) - log_ratios(base, pairs), np.float64)
 
-    own, target = weights(train), weights(held_out)
-    turned = {f"rotated {degrees}": weights(train, degrees) for degrees in (45, 90)}
-    chosen = {
-        "LLS": select(own, toy.quantile),
-        "random": random_control(own, toy.quantile, seed),
-        "bottom": bottom_control(own, toy.quantile),
-        **{name: select(values, toy.quantile) for name, values in turned.items()},
+    weights, target = weigh(train), weigh(held_out)
+    rotated = {f"rotated {degrees}": weigh(train, degrees) for degrees in (45, 90)}
+    selections = {
+        "LLS": select(weights, toy.quantile),
+        "random": random_control(weights, toy.quantile, seed),
+        "bottom": bottom_control(weights, toy.quantile),
+        **{name: select(values, toy.quantile) for name, values in rotated.items()},
     }
-    most = selection_size(toy.prompts, toy.quantile)
-    made = []
+    capacity = selection_size(toy.prompts, toy.quantile)
+    results = []
     for name in ARMS:
-        rows = chosen[name]
-        subset = Pairs(*(leaf[np.resize(rows, most)] for leaf in train))
+        rows = selections[name]
+        subset = Pairs(*(leaf[np.resize(rows, capacity)] for leaf in train))
         student = train_dpo(base, subset, toy.beta, toy.rate, toy.steps, len(rows))
-        found = np.asarray(log_ratios(student, held_out) - log_ratios(base, held_out), np.float64)
-        moved = np.asarray(log_ratios(student, subset) - log_ratios(base, subset))
-        margin = float(moved[: len(rows)].mean())
-        bound = 0.1 * (own[rows].max() / own[rows].min()) ** -1.5 if name == "LLS" else np.nan
-        correlation = uncentred_correlation(found, target)
-        made.append(ToyResult(name, correlation, float(bound), margin, len(rows)))
-    return made
+        shifts = np.asarray(log_ratios(student, held_out) - log_ratios(base, held_out), np.float64)
+        train_shifts = np.asarray(log_ratios(student, subset) - log_ratios(base, subset))
+        selected = weights[rows]
+        bound = 0.1 * (selected.max() / selected.min()) ** -1.5 if name == "LLS" else np.nan
+        results.append(
+            ToyResult(
+                arm=name,
+                correlation=uncentred_correlation(shifts, target),
+                bound=float(bound),
+                margin=float(train_shifts[: len(rows)].mean()),
+                pairs=len(rows),
+            )
+        )
+    return results
 
 
 def uncentred_correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Theorem C.1's Corr: the cosine over pairs; 0 where a side is zero."""
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0 else 0.0
+    """Theorem C.1's Corr: the cosine of two vectors over pairs; 0 if either is zero."""
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms > 0 else 0.0
 
 
 def _unit(v: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:

@@ -1,10 +1,10 @@
 """Is a language model approximately log-linear?
 
-It is, with dimension d and error epsilon, where |log P(r | s, p) - <psi(s), phi(p, r)>| <= epsilon
+It is, with dimension d and error epsilon, if |log P(r | s, p) - <psi(s), phi(p, r)>| <= epsilon
 for all system prompts s, prompts p and responses r (Aden-Ali et al. 2026, arXiv 2602.04863,
-Definition 2.1). Exactly so where the matrix X of these log-probabilities, a row for each s and a
-column for each (p, r), has a rank of at most d (Fact 2.1). What a selection by log-ratios can carry
-from one model to another is decided by the row space of X.
+Definition 2.1). It is exactly so if the matrix X of these log-probabilities, a row for each s and a
+column for each (p, r), has a rank of at most d (Fact 2.1). The row space of X decides what a
+selection by log-ratios can carry from one model to another.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,10 +37,11 @@ def log_prob_matrix(
 ) -> Float[np.ndarray, "systems pairs"]:
     """X[s, i] = log P(responses[i] | system prompt s, prompts[i]), in nats, float32 sums.
 
-    A system prompt may be None: no system turn. With `folder` its rows are kept there, a few a
-    file, so that a call that was killed goes on; `progress` is called with the number of new
-    log-probabilities. Raises InputError for no rows or columns, and for a folder with other rows or
-    those of other weights.
+    A system prompt may be None: no system turn. With `folder` the rows are kept there, a few to a
+    file, and a call that was interrupted goes on from them; `progress` is called with the number of
+    log-probabilities done since its last call, those found in `folder` included.
+
+    Raises InputError for no rows or columns, and for a folder with other rows or of other weights.
     """
     if len(prompts) != len(responses):
         raise InputError(f"{len(prompts)} prompts but {len(responses)} responses")
@@ -49,21 +50,23 @@ def log_prob_matrix(
     options = options or ScoringOptions()
     answers = [[ids] for ids in encode_responses(model.tokenizer, responses, options)]
     weights = None if folder is None else weights_digest(model.params)
-    given = [prompts, responses, asdict(options), model.tokenizer.chat_template]
+    inputs = [prompts, responses, asdict(options), model.tokenizer.chat_template]
     parts = []
     for start in range(0, len(system_prompts), SYSTEMS_A_FILE):
-        some = system_prompts[start : start + SYSTEMS_A_FILE]
+        systems = system_prompts[start : start + SYSTEMS_A_FILE]
         path = None if folder is None else folder / f"systems-{start:05d}.npz"
-        mark = digest(weights, some, given)
+        mark = digest(weights, systems, inputs)
         part = None if path is None else read_marked(path, "log_probs", mark)
         if part is None:
             encoded = [
                 ids
-                for system_prompt in some
+                for system_prompt in systems
                 for ids in encode_prompts(model.tokenizer, prompts, system_prompt)
             ]
-            found = response_log_probs(model, encoded, answers * len(some), progress=progress)
-            part = found.reshape(len(some), len(prompts))
+            log_probs = response_log_probs(
+                model, encoded, answers * len(systems), progress=progress
+            )
+            part = log_probs.reshape(len(systems), len(prompts))
             if path is not None:
                 write_marked(path, "log_probs", part, mark)
         elif progress is not None:
@@ -72,9 +75,9 @@ def log_prob_matrix(
     return np.concatenate(parts)
 
 
-def centred(x: Float[np.ndarray, "systems pairs"]) -> Float[np.ndarray, "systems pairs"]:
-    """Without each pair's mean over the system prompts, which says how likely its text is anyway;
-    log-ratios between system prompts do not depend on it."""
+def remove_pair_means(x: Float[np.ndarray, "systems pairs"]) -> Float[np.ndarray, "systems pairs"]:
+    """X minus each pair's mean over the system prompts, on which log-ratios between system prompts
+    do not depend."""
     return x - x.mean(axis=0, keepdims=True)
 
 
@@ -92,24 +95,24 @@ class PowerLaw(NamedTuple):
 
 
 def fit_power_law(singular: Float[np.ndarray, " k"], first: int, last: int) -> PowerLaw:
-    """Least squares of log sigma over log k; every rank of the range counts alike.
+    """Least squares of log sigma over log k, unweighted.
 
     Raises InputError for a range of fewer than three ranks, beyond the spectrum, or with a zero.
     """
     if not 1 <= first <= last - 2 or last > len(singular):
         raise InputError(
             f"a power law cannot be fitted over the ranks {first} to {last} of {len(singular)}; "
-            "give at least three ranks that there are"
+            "give at least three ranks of the spectrum"
         )
     values = np.asarray(singular[first - 1 : last], np.float64)
     if not (values > 0).all():
         raise InputError(f"the singular values from rank {first} to {last} are not all positive")
     x, y = np.log(np.arange(first, last + 1)), np.log(values)
     slope, intercept = np.polyfit(x, y, 1)
-    rest = np.sum((y - slope * x - intercept) ** 2)
-    spread = np.sum((y - y.mean()) ** 2)
-    fit = 1.0 if spread == 0 else 1 - rest / spread
-    return PowerLaw(float(slope), float(np.exp(intercept)), float(fit), first, last)
+    residual = np.sum((y - slope * x - intercept) ** 2)
+    total = np.sum((y - y.mean()) ** 2)
+    r_squared = 1.0 if total == 0 else 1 - residual / total
+    return PowerLaw(float(slope), float(np.exp(intercept)), float(r_squared), first, last)
 
 
 def effective_rank(singular: Float[np.ndarray, " k"]) -> float:
@@ -119,40 +122,20 @@ def effective_rank(singular: Float[np.ndarray, " k"]) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0
 
 
-def rank_for(singular: Float[np.ndarray, " k"], share: float) -> int:
+def energy_rank(singular: Float[np.ndarray, " k"], share: float) -> int:
     """The smallest rank that holds `share` of the squared norm."""
     energy = np.cumsum(np.asarray(singular, np.float64) ** 2)
     return int(np.searchsorted(energy, share * energy[-1] * (1 - 1e-12))) + 1
 
 
-def numerical_rank(x: Float[np.ndarray, "rows columns"], tolerance: float = 1e-5) -> int:
-    """How many singular values exceed `tolerance` times the largest."""
-    singular = np.linalg.svd(x, compute_uv=False)
-    return int((singular > tolerance * singular[0]).sum())
-
-
-# -- factors, and what they predict --------------------------------------------------------------
-
-
-def factors(
-    x: Float[np.ndarray, "systems pairs"], d: int
-) -> tuple[Float[np.ndarray, "systems d"], Float[np.ndarray, "pairs d"]]:
-    """psi and phi of the best rank-d approximation X = psi phi^T, in least squares.
-
-    They are unique up to psi -> psi A, phi -> phi A^-T. Here psi^T psi = phi^T phi, a diagonal.
-    Raises InputError for a d beyond the shape.
-    """
-    _check_rank(d, x.shape)
-    u, singular, v = np.linalg.svd(x, full_matrices=False)
-    root = np.sqrt(singular[:d])
-    return u[:, :d] * root, v[:d].T * root
+# -- low-rank prediction -------------------------------------------------------------------------
 
 
 class Prediction(NamedTuple):
     """How well rank-k factors predict log-probabilities that they were not fitted to."""
 
     rank: int
-    r_squared: float  # against each pair's mean over the fitted system prompts, which is rank 0
+    r_squared: float  # against each pair's mean over the fitted rows (rank 0)
     rmse: float  # nats
     largest: float  # largest error, nats
 
@@ -165,6 +148,7 @@ def predict_held_out(
     With blocks X = [[A, B], [C, D]], A held out, centred by the means over the fitted rows, A is
     predicted as B D_k^+ C, D_k being the rank-k approximation of D; each quarter is held out once.
     For X of rank k it is exact (Owen and Perry 2009, arXiv:0908.2062).
+
     Raises InputError for a rank that a quarter of the matrix cannot have.
     """
     rng = np.random.default_rng([seed, 0xB1C5])
@@ -173,29 +157,36 @@ def predict_held_out(
         _check_rank(rank, (m // 2, n // 2), least=0)
     row_halves, column_halves = (np.array_split(rng.permutation(size), 2) for size in (m, n))
     errors: dict[int, list[np.ndarray]] = {rank: [] for rank in ranks}
-    spread = []
+    held_out_blocks = []
     for i in (0, 1):
         for j in (0, 1):
-            out_r, in_r = row_halves[i], row_halves[1 - i]
-            out_c, in_c = column_halves[j], column_halves[1 - j]
-            y = np.asarray(x, np.float64) - x[in_r].mean(axis=0, keepdims=True)
-            u, singular, v = np.linalg.svd(y[np.ix_(in_r, in_c)], full_matrices=False)
-            held, left = y[np.ix_(out_r, out_c)], y[np.ix_(out_r, in_c)] @ v.T
-            right = u.T @ y[np.ix_(in_r, out_c)]
+            held_rows, fitted_rows = row_halves[i], row_halves[1 - i]
+            held_columns, fitted_columns = column_halves[j], column_halves[1 - j]
+            y = np.asarray(x, np.float64) - x[fitted_rows].mean(axis=0, keepdims=True)
+            u, singular, v = np.linalg.svd(y[np.ix_(fitted_rows, fitted_columns)], False)
+            held_out = y[np.ix_(held_rows, held_columns)]
+            left = y[np.ix_(held_rows, fitted_columns)] @ v.T
+            right = u.T @ y[np.ix_(fitted_rows, held_columns)]
             positive = singular > 1e-10 * singular[0]
             inverse = np.where(positive, 1 / np.where(positive, singular, 1.0), 0.0)
-            spread.append(held.ravel())
+            held_out_blocks.append(held_out.ravel())
             for rank in ranks:
-                found = left[:, :rank] * inverse[:rank] @ right[:rank]
-                errors[rank].append((held - found).ravel())
-    whole = np.mean(np.concatenate(spread) ** 2)
-    made = []
+                predicted = left[:, :rank] * inverse[:rank] @ right[:rank]
+                errors[rank].append((held_out - predicted).ravel())
+    variance = np.mean(np.concatenate(held_out_blocks) ** 2)
+    predictions = []
     for rank in ranks:
         error = np.concatenate(errors[rank])
-        mean = np.mean(error**2)
-        share = float(1 - mean / whole) if whole > 0 else 0.0
-        made.append(Prediction(rank, share, float(np.sqrt(mean)), float(np.abs(error).max())))
-    return made
+        mse = np.mean(error**2)
+        predictions.append(
+            Prediction(
+                rank=rank,
+                r_squared=float(1 - mse / variance) if variance > 0 else 0.0,
+                rmse=float(np.sqrt(mse)),
+                largest=float(np.abs(error).max()),
+            )
+        )
+    return predictions
 
 
 # -- row spaces of two models ----------------------------------------------------------------------
@@ -215,14 +206,16 @@ def principal_cosines(
 ) -> Float[np.ndarray, " min"]:
     """Cosines of the principal angles between the spans of two orthonormal bases, descending.
 
-    They do not depend on the bases. Source: Björck and Golub 1973.
+    Source: Björck and Golub, "Numerical methods for computing angles between linear subspaces",
+    1973.
     """
     return np.clip(np.linalg.svd(a.T @ b, compute_uv=False), 0.0, 1.0)
 
 
 def gaussian_cosines(pairs: int, k: int, draws: int, seed: int) -> Float[np.ndarray, "draws k"]:
     """`principal_cosines` of the top-k row spaces of independent Gaussian matrices over `pairs`
-    columns: whatever their numbers of rows, these spaces are uniform, and so are drawn directly."""
+    columns. These spaces are uniformly distributed for any number of rows, so they are drawn
+    directly."""
     _check_rank(k, (pairs, pairs))
     rng = np.random.default_rng([seed, 0x6A55])
     bases = [np.linalg.qr(rng.normal(size=(pairs, k)))[0] for _ in range(2 * draws)]
@@ -231,4 +224,4 @@ def gaussian_cosines(pairs: int, k: int, draws: int, seed: int) -> Float[np.ndar
 
 def _check_rank(rank: int, shape: Sequence[int], least: int = 1) -> None:
     if not least <= rank <= min(shape):
-        raise InputError(f"rank {rank} is not valid for {shape[0]} x {shape[1]} numbers")
+        raise InputError(f"rank {rank} is not valid for a {shape[0]} x {shape[1]} matrix")
