@@ -1,29 +1,174 @@
-"""Numbers and verdicts of `log-linearity`, from matrices of log-probabilities."""
+"""From matrices of log-probabilities to the numbers of `log-linearity`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
-from subliminal_jax.runs.claims import claim, jointly, verdict, written
+from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.selection.log_linear_model import ARMS, ToyResult
 from subliminal_jax.selection.log_linearity import (
-    centred,
     effective_rank,
+    energy_rank,
     fit_power_law,
     gaussian_cosines,
     predict_held_out,
     principal_cosines,
-    rank_for,
+    remove_pair_means,
     row_space,
 )
 
 Matrix = Float[np.ndarray, "systems pairs"]
-KINDS = ("raw", "centred")  # X itself, and X without each pair's mean over the system prompts
-PAPER_SLOPE, SLOPE_WITHIN, LEAST_FIT = -0.6, 0.15, 0.95
+KINDS = {"raw": "log-probabilities", "centred": "each pair's mean removed"}
 GAUSSIAN = "Gaussian matrix"
+
+
+@dataclass(frozen=True)
+class Design:
+    """What all numbers of a run depend on.
+
+    Attributes:
+      models: names of the models; the first is compared with the others.
+      shape: system prompts and pairs of each matrix.
+      draws: how often both were drawn.
+      k: dimension of the row spaces, and the rank whose prediction is claimed.
+    """
+
+    models: tuple[str, ...]
+    shape: tuple[int, int]
+    draws: int
+    k: int
+
+
+@dataclass(frozen=True)
+class Measured(Design):
+    """What a run measured.
+
+    Attributes:
+      matrices: X of each model, of its random weights (`random_twin`) and of Gaussian numbers
+        (`GAUSSIAN`), by name: one a draw.
+      toy: the students of the exactly log-linear toy (`ARMS`), by seed.
+      fit_ranks: first and last rank of the power law's fit.
+      ranks: ranks of the factors whose predictions are shown.
+      gaussian_draws: pairs of Gaussian matrices a draw.
+    """
+
+    matrices: Mapping[str, Sequence[Matrix]]
+    toy: Sequence[Sequence[ToyResult]]
+    fit_ranks: tuple[int, int]
+    ranks: tuple[int, ...]
+    gaussian_draws: int
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values of the matrices of one name and kind; intervals are over draws.
+
+    Attributes:
+      model: a model's name, its random twin's, or `GAUSSIAN`.
+      kind: of `KINDS`.
+      first, last: ranks over which the power law was fitted.
+      slope, r_squared: of that fit.
+      effective_rank: exp of the entropy of the singular values.
+      rank_90, rank_99: ranks that hold these shares of the squared norm.
+      lowest_r_squared: over draws.
+      singular: the singular values, mean over draws.
+      slopes: of each draw.
+    """
+
+    model: str
+    kind: str
+    first: int
+    last: int
+    slope: Interval
+    r_squared: Interval
+    effective_rank: Interval
+    rank_90: Interval
+    rank_99: Interval
+    lowest_r_squared: float
+    singular: tuple[float, ...]
+    slopes: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RankErrors:
+    """Errors of factors of one rank, beyond each pair's mean; intervals are over draws.
+
+    Definition 2.1 bounds the largest error: a small mean does not imply that.
+
+    Attributes:
+      over_random: held-out R2, the model's minus its random twin's, paired by draw; None where
+        there is no twin.
+      fit_rmse, fit_largest: of the best fit to all entries, in nats.
+      held_out_r_squared: share of the variance of held-out entries that is predicted.
+      held_out_rmse, held_out_largest: error of that prediction, in nats.
+    """
+
+    model: str
+    rank: int
+    over_random: Interval | None
+    fit_rmse: Interval
+    fit_largest: Interval
+    held_out_r_squared: Interval
+    held_out_rmse: Interval
+    held_out_largest: Interval
+
+
+@dataclass(frozen=True)
+class RowSpaceAngles:
+    """Cosines of the principal angles between the top-k row spaces of two models.
+
+    Of the two models ("models"), of the first and the second's random weights ("random") and of
+    Gaussian matrices ("gaussian"): the cosines, largest first, mean over draws; the mean cosine
+    with its interval over draws; and the models' mean cosine over each baseline's.
+    """
+
+    first: str
+    other: str
+    kind: str
+    k: int
+    pairs: int
+    models_cosines: tuple[float, ...]
+    random_cosines: tuple[float, ...]
+    gaussian_cosines: tuple[float, ...]
+    models: Interval
+    random: Interval
+    gaussian: Interval
+    over_random: Interval
+    over_gaussian: Interval
+
+
+@dataclass(frozen=True)
+class ToyArm:
+    """The toy's students of one arm: correlation of their shifts with the system prompt's on
+    held-out pairs, over seeds (`values`); the theorem's bound, NaN where it states none; the mean
+    margin in nats and the mean number of training pairs."""
+
+    arm: str
+    correlation: Interval
+    values: tuple[float, ...]
+    bound: float
+    margin: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Results(Design):
+    """All numbers of the report."""
+
+    spectra: tuple[Spectrum, ...]
+    residuals: tuple[RankErrors, ...]
+    angles: tuple[RowSpaceAngles, ...]
+    toy: tuple[ToyArm, ...]
+
+    def model_spectra(self) -> list[Spectrum]:
+        """Those of the models' log-probabilities."""
+        return [s for s in self.spectra if s.kind == "raw" and s.model in self.models]
+
+    def claimed_errors(self) -> list[RankErrors]:
+        """Those of the models at rank `k`."""
+        return [e for e in self.residuals if e.rank == self.k and e.model in self.models]
 
 
 def random_twin(name: str) -> str:
@@ -31,204 +176,142 @@ def random_twin(name: str) -> str:
     return f"{name}, random weights"
 
 
-def of_kind(x: Matrix, kind: str) -> Matrix:
-    return centred(x) if kind == "centred" else x
+def analyse(measured: Measured) -> Results:
+    """Spectra, low-rank prediction, row spaces, and the toy's correlations."""
+    return Results(
+        models=measured.models,
+        shape=measured.shape,
+        draws=measured.draws,
+        k=measured.k,
+        spectra=tuple(
+            analyse_spectrum(name, kind, draws, *measured.fit_ranks)
+            for name, draws in measured.matrices.items()
+            for kind in KINDS
+        ),
+        residuals=tuple(analyse_ranks(measured.matrices, measured.ranks)),
+        angles=tuple(
+            compare_row_spaces(measured, other, kind)
+            for other in measured.models[1:]
+            for kind in KINDS
+        ),
+        toy=tuple(summarise_toy(measured.toy)),
+    )
 
 
-def spectra(
-    matrices: Mapping[str, Sequence[Matrix]], first: int, last: int
-) -> list[dict[str, Any]]:
-    """For each model and kind: singular values and their power law, with intervals over draws."""
-    rows = []
-    for name, draws in matrices.items():
-        for kind in KINDS:
-            singular = [np.linalg.svd(of_kind(x, kind), compute_uv=False) for x in draws]
-            laws = [fit_power_law(s, first, last) for s in singular]
-            columns: dict[str, list[float]] = {
-                "slope": [law.slope for law in laws],
-                "r_squared": [law.r_squared for law in laws],
-                "effective_rank": [effective_rank(s) for s in singular],
-                "rank_90": [rank_for(s, 0.9) for s in singular],
-                "rank_99": [rank_for(s, 0.99) for s in singular],
-            }
-            rows.append(
-                {"model": name, "kind": kind, "first": first, "last": last}
-                | {key: mean_interval(values).to_dict() for key, values in columns.items()}
-                | {"lowest_r_squared": min(columns["r_squared"])}
-                | {"singular": np.mean(singular, axis=0).tolist(), "slopes": columns["slope"]}
-            )
-    return rows
+def take_kind(x: Matrix, kind: str) -> Matrix:
+    """X, or X without each pair's mean, by its key in `KINDS`."""
+    return remove_pair_means(x) if kind == "centred" else x
 
 
-def residuals(
+def analyse_spectrum(
+    name: str, kind: str, draws: Sequence[Matrix], first: int, last: int
+) -> Spectrum:
+    """Singular values and their power law over the ranks `first` to `last`."""
+    singular = [np.linalg.svd(take_kind(x, kind), compute_uv=False) for x in draws]
+    laws = [fit_power_law(s, first, last) for s in singular]
+    return Spectrum(
+        model=name,
+        kind=kind,
+        first=first,
+        last=last,
+        slope=mean_interval([law.slope for law in laws]),
+        r_squared=mean_interval([law.r_squared for law in laws]),
+        effective_rank=mean_interval([effective_rank(s) for s in singular]),
+        rank_90=mean_interval([energy_rank(s, 0.9) for s in singular]),
+        rank_99=mean_interval([energy_rank(s, 0.99) for s in singular]),
+        lowest_r_squared=min(law.r_squared for law in laws),
+        singular=tuple(np.mean(singular, axis=0).tolist()),
+        slopes=tuple(law.slope for law in laws),
+    )
+
+
+def analyse_ranks(
     matrices: Mapping[str, Sequence[Matrix]], ranks: Sequence[int]
-) -> list[dict[str, Any]]:
-    """For each model and rank: errors in nats of the best fit to all entries, and of held-out ones;
-    and how much more of the held-out variance is predicted than with the model's random weights
-    (`over_random`, paired by draw; None without them).
-
-    Definition 2.1 bounds the largest error: a small mean does not give that.
-    """
-    rows: list[dict[str, Any]] = []
-    predicted: dict[tuple[str, int], list[float]] = {}
+) -> list[RankErrors]:
+    """Errors of each name's matrices at each rank."""
+    predictions = {
+        name: [{p.rank: p for p in predict_held_out(x, ranks, i)} for i, x in enumerate(draws)]
+        for name, draws in matrices.items()
+    }
+    errors = []
     for name, draws in matrices.items():
-        held = [{p.rank: p for p in predict_held_out(x, ranks, i)} for i, x in enumerate(draws)]
-        decompositions = [(np.linalg.svd(y, full_matrices=False), y) for y in map(centred, draws)]
+        centred = [remove_pair_means(x) for x in draws]
+        decompositions = [np.linalg.svd(y, full_matrices=False) for y in centred]
         for rank in ranks:
-            rest = [y - (u[:, :rank] * s[:rank]) @ v[:rank] for (u, s, v), y in decompositions]
-            columns = {
-                "fit_rmse": [float(np.sqrt(np.mean(e**2))) for e in rest],
-                "fit_largest": [float(np.abs(e).max()) for e in rest],
-                "held_out_r_squared": [p[rank].r_squared for p in held],
-                "held_out_rmse": [p[rank].rmse for p in held],
-                "held_out_largest": [p[rank].largest for p in held],
-            }
-            predicted[name, rank] = columns["held_out_r_squared"]
-            rows.append(
-                {"model": name, "rank": rank, "over_random": None}
-                | {key: mean_interval(values).to_dict() for key, values in columns.items()}
-            )
-    for row in rows:
-        own, twin = (
-            predicted.get((name, row["rank"])) for name in (row["model"], random_twin(row["model"]))
-        )
-        if own is not None and twin is not None:
-            row["over_random"] = paired_difference(own, twin).interval.to_dict()
-    return rows
-
-
-def angles(
-    matrices: Mapping[str, Sequence[Matrix]], models: Sequence[str], k: int, gaussian_draws: int
-) -> list[dict[str, Any]]:
-    """Cosines of principal angles between the top-k row spaces of the first model and each other,
-    against those with the other's random weights and against Gaussian matrices."""
-    rows = []
-    first, *others = models
-    for other in others:
-        for kind in KINDS:
-            spaces = {
-                name: [row_space(of_kind(x, kind), k) for x in matrices[name]]
-                for name in (first, other, random_twin(other))
-            }
-            pairs = matrices[first][0].shape[1]
-            ours, random = (
-                [principal_cosines(a, b) for a, b in zip(spaces[first], spaces[name], strict=True)]
-                for name in (other, random_twin(other))
-            )
-            gauss = [
-                gaussian_cosines(pairs, k, gaussian_draws, seed).mean(axis=0)
-                for seed in range(len(ours))
+            residuals = [
+                y - (u[:, :rank] * s[:rank]) @ v[:rank]
+                for (u, s, v), y in zip(decompositions, centred, strict=True)
             ]
-            of: dict[str, Any] = {"models": ours, "random": random, "gaussian": gauss}
-            means = {name: [float(c.mean()) for c in cosines] for name, cosines in of.items()}
-            rows.append(
-                {"first": first, "other": other, "kind": kind, "k": k, "pairs": pairs}
-                | {f"{name}_cosines": np.mean(c, axis=0).tolist() for name, c in of.items()}
-                | {name: mean_interval(values).to_dict() for name, values in means.items()}
-                | {
-                    f"over_{name}": mean_interval(
-                        np.subtract(means["models"], means[name]).tolist()
-                    ).to_dict()
-                    for name in ("random", "gaussian")
-                }
-            )
-    return rows
-
-
-def toy_rows(runs: Sequence[Sequence[ToyResult]]) -> list[dict[str, Any]]:
-    """For each arm of the exactly log-linear toy: correlations over seeds."""
-    rows = []
-    for i, arm in enumerate(ARMS):
-        mine = [run[i] for run in runs]
-        values = [result.correlation for result in mine]
-        rows.append(
-            {
-                "arm": arm,
-                "correlation": mean_interval(values).to_dict(),
-                "values": values,
-                "bound": float(np.max([result.bound for result in mine])),
-                "margin": float(np.mean([result.margin for result in mine])),
-                "pairs": int(np.mean([result.pairs for result in mine])),
-            }
-        )
-    return rows
-
-
-def claims(results: Mapping[str, Any], draws: int) -> list[dict[str, Any]]:
-    """What the paper says, and what came out, by the rules that the claims state."""
-    made = []
-    m, n = results["shape"]
-    setting = f"{m} system prompts x {n} pairs, {draws} draws"
-    for row in results["spectra"]:
-        if row["kind"] != "raw" or row["model"] not in results["models"]:
-            continue
-        slope = row["slope"]
-        is_law = row["lowest_r_squared"] >= LEAST_FIT
-        near = max(abs(slope[end] - PAPER_SLOPE) for end in ("low", "high")) <= SLOPE_WITHIN
-        made.append(
-            claim(
-                f"log-linearity/power-law-{row['model']}",
-                "The singular values of the log-probability matrix follow a power law of slope "
-                f"{PAPER_SLOPE} (R2 at least {LEAST_FIT} in each draw, interval within "
-                f"{SLOPE_WITHIN} of it)",
-                "Aden-Ali et al. 2026, Sec. 2", f"{row['model']}, {setting}",
-                f"slope {written(slope)}, R2 {row['lowest_r_squared']:.2f} or more, ranks "
-                f"{row['first']} to {row['last']}",
-                draws, "reproduced at toy scale" if is_law and near else "not reproduced",
-            )
-        )  # fmt: skip
-    for row in results["residuals"]:
-        if row["rank"] != results["k"] or row["model"] not in results["models"]:
-            continue
-        r, over = row["held_out_r_squared"], row["over_random"]
-        made.append(
-            claim(
-                f"log-linearity/low-rank-{row['model']}",
-                f"Factors of rank {row['rank']} predict log-probabilities of new system prompts "
-                "for new pairs better than each pair's mean, and more of their variance than with "
-                "random weights (low-rank prediction; Def. 2.1 bounds the largest error, which is "
-                "beside it)",
-                "after Aden-Ali et al. 2026, Def. 2.1", f"{row['model']}, {setting}",
-                f"R2 {written(r)}, over random weights {written(over, '+.2f')}; error "
-                f"{row['held_out_rmse']['mean']:.2f} nats, the largest "
-                f"{row['held_out_largest']['mean']:.1f}",
-                draws, jointly(r, over),
-            )
-        )  # fmt: skip
-    for row in results["angles"]:
-        for name, against in (("gaussian", "a Gaussian matrix's"), ("random", "random weights'")):
-            over = row[f"over_{name}"]
-            made.append(
-                claim(
-                    f"log-linearity/row-space-{row['other']}-{row['kind']}-{name}",
-                    f"Two models share their top-{row['k']} row space: the mean cosine of the "
-                    f"principal angles is above {against}"
-                    + (", each pair's mean removed" if row["kind"] == "centred" else ""),
-                    "Aden-Ali et al. 2026, Sec. 2" if name == "gaussian" else "our control",
-                    f"{row['first']} and {row['other']}, {setting}",
-                    f"{row['models']['mean']:.2f}; over the baseline {written(over)}",
-                    draws, verdict(over["low"], over["high"]),
+            held_out = [p[rank] for p in predictions[name]]
+            over_random = None
+            if (twin := predictions.get(random_twin(name))) is not None:
+                over_random = paired_difference(
+                    [p.r_squared for p in held_out], [p[rank].r_squared for p in twin]
+                ).interval
+            errors.append(
+                RankErrors(
+                    model=name,
+                    rank=rank,
+                    over_random=over_random,
+                    fit_rmse=mean_interval([float(np.sqrt(np.mean(e**2))) for e in residuals]),
+                    fit_largest=mean_interval([float(np.abs(e).max()) for e in residuals]),
+                    held_out_r_squared=mean_interval([p.r_squared for p in held_out]),
+                    held_out_rmse=mean_interval([p.rmse for p in held_out]),
+                    held_out_largest=mean_interval([p.largest for p in held_out]),
                 )
-            )  # fmt: skip
-    return [*made, toy_claim(results["toy"], len(results["toy"][0]["values"]))]
+            )
+    return errors
 
 
-def toy_claim(rows: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Any]:
-    """The theorem's case, where it must hold."""
-    of = {row["arm"]: row for row in rows}
-    lls, bottom = of["LLS"]["values"], of["bottom"]["values"]
-    random = max(of["random"]["values"], key=abs)
-    holds = min(lls) >= max(0.99, of["LLS"]["bound"])
-    holds = holds and max(bottom) <= -0.9 and abs(random) <= 0.2
-    return claim(
-        "log-linearity/theorem",
-        "On an exactly log-linear model the student of selected pairs shifts like the system "
-        "prompt: correlation at least 0.99, bottom at most -0.9, random within 0.2 of zero",
-        "Aden-Ali et al. 2026, Thm 2.2 and C.1",
-        f"exact toy, {of['LLS']['pairs']} of the pairs selected, held-out pairs",
-        f"LLS {np.mean(lls):.3f} (bound {of['LLS']['bound']:.3f}), random {random:+.2f} (the "
-        f"farthest from zero), bottom {np.mean(bottom):.3f}, teacher turned by 45 and 90 degrees "
-        f"{of['rotated 45']['correlation']['mean']:.2f} and "
-        f"{of['rotated 90']['correlation']['mean']:+.2f}",
-        seeds, "reproduced at toy scale" if holds else "not reproduced",
-    )  # fmt: skip
+def compare_row_spaces(measured: Measured, other: str, kind: str) -> RowSpaceAngles:
+    """The top-k row spaces of the first model and `other`, against the two baselines."""
+    first, k = measured.models[0], measured.k
+    pairs = measured.matrices[first][0].shape[1]
+    models, random = (
+        [
+            principal_cosines(row_space(take_kind(x, kind), k), row_space(take_kind(y, kind), k))
+            for x, y in zip(measured.matrices[first], measured.matrices[name], strict=True)
+        ]
+        for name in (other, random_twin(other))
+    )
+    gaussian = [
+        gaussian_cosines(pairs, k, measured.gaussian_draws, seed).mean(axis=0)
+        for seed in range(len(models))
+    ]
+    model_means, random_means, gaussian_means = (
+        [float(cosines.mean()) for cosines in draws] for draws in (models, random, gaussian)
+    )
+    return RowSpaceAngles(
+        first=first,
+        other=other,
+        kind=kind,
+        k=k,
+        pairs=pairs,
+        models_cosines=tuple(np.mean(models, axis=0).tolist()),
+        random_cosines=tuple(np.mean(random, axis=0).tolist()),
+        gaussian_cosines=tuple(np.mean(gaussian, axis=0).tolist()),
+        models=mean_interval(model_means),
+        random=mean_interval(random_means),
+        gaussian=mean_interval(gaussian_means),
+        over_random=mean_interval(np.subtract(model_means, random_means).tolist()),
+        over_gaussian=mean_interval(np.subtract(model_means, gaussian_means).tolist()),
+    )
+
+
+def summarise_toy(runs: Sequence[Sequence[ToyResult]]) -> list[ToyArm]:
+    """Each arm of the exactly log-linear toy, over seeds."""
+    arms = []
+    for i, arm in enumerate(ARMS):
+        students = [run[i] for run in runs]
+        values = [student.correlation for student in students]
+        arms.append(
+            ToyArm(
+                arm=arm,
+                correlation=mean_interval(values),
+                values=tuple(values),
+                bound=float(np.max([student.bound for student in students])),
+                margin=float(np.mean([student.margin for student in students])),
+                pairs=int(np.mean([student.pairs for student in students])),
+            )
+        )
+    return arms

@@ -1,15 +1,13 @@
-"""The report of `log-linearity`, drawn from its results.json alone."""
+"""The page of `log-linearity`, from its results alone."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from subliminal_jax.reporting import plots
-from subliminal_jax.reporting.claims import claims_text, print_claims
-from subliminal_jax.reporting.page import Picture, write_page
+from subliminal_jax.reporting.page import Page, Picture
 from subliminal_jax.reporting.panels import line_panels
 from subliminal_jax.reporting.style import (
     AXIS,
@@ -21,110 +19,70 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
-from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
+from subliminal_jax.reporting.tables import Column, Table
 
-Results = Mapping[str, Any]
-KINDS = {"raw": "log-probabilities", "centred": "each pair's mean removed"}
-PAPER_SLOPE = -0.6
+from .analysis import GAUSSIAN, KINDS, Results, RowSpaceAngles, random_twin
+from .claims import PAPER_SLOPE
 
 
-def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
-    """Print the tables and write report.html and its PNGs; returns the page's path."""
-    console = wide_console()
-    tables = [spectrum_table(results), residual_table(results), angle_table(results)]
-    for shown in (*tables, toy_table(results)):
-        print_table(shown, console)
-    print_claims(results["claims"], console)
-    return write_page(
-        folder,
+def make_page(results: Results) -> Page:
+    """Spectra, low-rank prediction, row spaces and the toy, each as pictures and a table."""
+    spectra, errors, angles, toy = tables = (
+        spectrum_table(results),
+        error_table(results),
+        angle_table(results),
+        toy_table(results),
+    )
+    return Page(
         title="Are the models approximately log-linear?",
-        summary=summary(results),
-        command=command,
-        config=settings,
+        summary=summarise(results),
         blocks=[
-            *(
-                Picture(
-                    f"spectrum-{kind}",
-                    f"Singular values: {words}",
-                    "Mean over draws, both axes logarithmic; dotted, a power law with the paper's "
-                    f"slope of {PAPER_SLOPE}. Grey: a Gaussian matrix of the same shape and norm.",
-                    spectrum_figure(results, kind),
-                )
-                for kind, words in KINDS.items()
-            ),
-            tables[0],
-            Picture(
-                "prediction",
-                "Do low-rank factors predict what they were not fitted to?",
-                "Share of variance of held-out system prompts on held-out pairs, against each "
-                "pair's mean; bars are 95% intervals over draws.",
-                prediction_figure(results),
-            ),
-            tables[1],
-            *(
-                Picture(
-                    f"angles-{row['other']}-{row['kind']}".replace("/", "-"),
-                    f"Principal angles: {row['first']} and {row['other']}, {KINDS[row['kind']]}",
-                    f"Cosines between their top-{row['k']} row spaces, largest first, mean over "
-                    "draws; against the second model with random weights and Gaussian matrices.",
-                    angle_figure(row),
-                )
-                for row in results["angles"]
-            ),
-            tables[2],
-            Picture(
-                "toy",
-                "An exactly log-linear model",
-                "Correlation of the student's shifts with the system prompt's on held-out pairs; "
-                "pale points are seeds, bars 95% intervals.",
-                plots.forest(
-                    [
-                        {"label": row["arm"], **row, "interval": row["correlation"]}
-                        for row in results["toy"]
-                    ],
-                    x_label="correlation (uncentred) on held-out pairs",
-                ),
-            ),
-            toy_table(results),
-            claims_text(results["claims"]),
+            *(spectrum_picture(results, kind) for kind in KINDS),
+            spectra,
+            prediction_picture(results),
+            errors,
+            *map(angle_picture, results.angles),
+            angles,
+            toy_picture(results),
+            toy,
         ],
-    )  # fmt: skip
+        printed=tables,
+    )
 
 
-def summary(results: Results) -> str:
+def summarise(results: Results) -> str:
     """What came out, in sentences."""
-    m, n = results["shape"]
+    systems, pairs = results.shape
     parts = [
-        f"Log-probabilities of {n} responses under {m} system prompts, {results['draws']} draws of "
-        "both."
+        f"Log-probabilities of {pairs} responses under {systems} system prompts, {results.draws} "
+        "draws of both."
     ]
     parts += [
-        f"{row['model']}: the singular values of rank {row['first']} to {row['last']} fall with a "
-        f"slope of {row['slope']['mean']:.2f} (the paper: about {PAPER_SLOPE}; R2 of the fit "
-        f"{row['r_squared']['mean']:.2f})."
-        for row in results["spectra"]
-        if row["kind"] == "raw" and row["model"] in results["models"]
+        f"{s.model}: the singular values of rank {s.first} to {s.last} fall with a slope of "
+        f"{s.slope.mean:.2f} (the paper: about {PAPER_SLOPE}; R2 of the fit "
+        f"{s.r_squared.mean:.2f})."
+        for s in results.model_spectra()
     ]
     parts += [
-        f"{row['model']}: factors of rank {row['rank']} predict "
-        f"{100 * row['held_out_r_squared']['mean']:.0f}% of the variance of held-out entries, with "
-        f"an error of {row['held_out_rmse']['mean']:.2f} nats and "
-        f"{row['held_out_largest']['mean']:.1f} at most."
-        for row in results["residuals"]
-        if row["rank"] == results["k"] and row["model"] in results["models"]
+        f"{e.model}: factors of rank {e.rank} predict {100 * e.held_out_r_squared.mean:.0f}% of "
+        f"the variance of held-out entries, with an error of {e.held_out_rmse.mean:.2f} nats and "
+        f"{e.held_out_largest.mean:.1f} at most."
+        for e in results.claimed_errors()
     ]
     parts += [
-        f"{row['first']} and {row['other']} ({KINDS[row['kind']]}): mean cosine "
-        f"{row['models']['mean']:.2f}; random weights {row['random']['mean']:.2f}, Gaussian "
-        f"{row['gaussian']['mean']:.2f}."
-        for row in results["angles"]
+        f"{a.first} and {a.other} ({KINDS[a.kind]}): mean cosine {a.models.mean:.2f}; random "
+        f"weights {a.random.mean:.2f}, Gaussian {a.gaussian.mean:.2f}."
+        for a in results.angles
     ]
     return " ".join(parts)
 
 
+# -- tables --------------------------------------------------------------------------------------
+
+
 def spectrum_table(results: Results) -> Table:
     """One row a model and kind."""
-    rows = [{**row, "kind": KINDS[row["kind"]]} for row in results["spectra"]]
+    rows = [{**vars(s), "kind": KINDS[s.kind]} for s in results.spectra]
     columns = [
         Column("model", "model"),
         Column("kind", "matrix"),
@@ -134,16 +92,16 @@ def spectrum_table(results: Results) -> Table:
         Column("rank_90", "rank for 90%", "number", digits=1),
         Column("rank_99", "rank for 99%", "number", digits=1),
     ]
-    first, last = (results["spectra"][0][end] for end in ("first", "last"))
+    spectrum = results.spectra[0]
     caption = (
-        f"Power law fitted over ranks {first} to {last}; t intervals over {results['draws']} "
-        "draws. Effective rank: exp of the entropy of the singular values. Last columns: ranks "
-        "that hold these shares of the squared norm."
+        f"Power law fitted over ranks {spectrum.first} to {spectrum.last}; t intervals over "
+        f"{results.draws} draws. Effective rank: exp of the entropy of the singular values. Last "
+        "columns: ranks that hold these shares of the squared norm."
     )
     return Table("Singular values", columns, rows, caption)
 
 
-def residual_table(results: Results) -> Table:
+def error_table(results: Results) -> Table:
     """One row a model and rank."""
     columns = [
         Column("model", "model"),
@@ -159,14 +117,14 @@ def residual_table(results: Results) -> Table:
         "out: entries whose system prompt and pair both lie outside of the half that was fitted; "
         "R2 is against the pair's mean over fitted system prompts."
     )
-    return Table("Factors of rank k", columns, results["residuals"], caption)
+    return Table("Factors of rank k", columns, [vars(e) for e in results.residuals], caption)
 
 
 def angle_table(results: Results) -> Table:
     """One row a pair of models and kind."""
     rows = [
-        {**row, "names": f"{row['first']} and {row['other']}", "kind": KINDS[row["kind"]]}
-        for row in results["angles"]
+        {**vars(a), "names": f"{a.first} and {a.other}", "kind": KINDS[a.kind]}
+        for a in results.angles
     ]
     columns = [
         Column("names", "models"),
@@ -198,38 +156,93 @@ def toy_table(results: Results) -> Table:
         "Rotated: selected by a teacher whose shift stands at that angle to the model's. The bound "
         "is 1 / (10 C^1.5) with C the ratio of the largest to the smallest selected weight."
     )
-    return Table("An exactly log-linear model", columns, results["toy"], caption)
+    return Table("An exactly log-linear model", columns, [vars(a) for a in results.toy], caption)
+
+
+# -- pictures ------------------------------------------------------------------------------------
+
+
+def spectrum_picture(results: Results, kind: str) -> Picture:
+    return Picture(
+        f"spectrum-{kind}",
+        f"Singular values: {KINDS[kind]}",
+        "Mean over draws, both axes logarithmic; dotted, a power law with the paper's slope of "
+        f"{PAPER_SLOPE}. Grey: a Gaussian matrix of the same shape and norm.",
+        draw_spectra(results, kind),
+    )
+
+
+def prediction_picture(results: Results) -> Picture:
+    lines = []
+    for name in results.models:
+        errors = [e for e in results.residuals if e.model == name]
+        lines.append(
+            {
+                "panel": "held-out entries",
+                "line": name,
+                "x": [e.rank for e in errors],
+                "y": [e.held_out_r_squared for e in errors],
+            }
+        )
+    return Picture(
+        "prediction",
+        "Do low-rank factors predict what they were not fitted to?",
+        "Share of variance of held-out system prompts on held-out pairs, against each pair's mean; "
+        "bars are 95% intervals over draws.",
+        line_panels(lines, x_label="rank of the factors", y_label="R2", bound=1.0, columns=1),
+    )
+
+
+def angle_picture(angles: RowSpaceAngles) -> Picture:
+    return Picture(
+        f"angles-{angles.other}-{angles.kind}".replace("/", "-"),
+        f"Principal angles: {angles.first} and {angles.other}, {KINDS[angles.kind]}",
+        f"Cosines between their top-{angles.k} row spaces, largest first, mean over draws; against "
+        "the second model with random weights and Gaussian matrices.",
+        draw_angles(angles),
+    )
+
+
+def toy_picture(results: Results) -> Picture:
+    lines = [
+        {"label": arm.arm, "interval": arm.correlation, "values": arm.values} for arm in results.toy
+    ]
+    return Picture(
+        "toy",
+        "An exactly log-linear model",
+        "Correlation of the student's shifts with the system prompt's on held-out pairs; pale "
+        "points are seeds, bars 95% intervals.",
+        plots.forest(lines, x_label="correlation (uncentred) on held-out pairs"),
+    )
 
 
 @styled
-def spectrum_figure(results: Results, kind: str) -> Figure:
-    """Singular values against rank, both logarithmic."""
+def draw_spectra(results: Results, kind: str) -> Figure:
+    """Singular values against rank, both logarithmic: models solid, their random weights dashed."""
     figure, axes = new_axes()
-    rows = [row for row in results["spectra"] if row["kind"] == kind]
-    styles = assign_styles(results["models"])
+    spectra = [s for s in results.spectra if s.kind == kind]
+    colors = {name: style.color for name, style in assign_styles(results.models).items()}
+    twin_colors = {random_twin(name): color for name, color in colors.items()}
     handles: dict[str, Any] = {}
-    norm = np.linalg.norm(rows[0]["singular"])
-    for row in rows:
-        values = np.array(row["singular"])
+    norm = np.linalg.norm(spectra[0].singular)
+    for spectrum in spectra:
+        values = np.array(spectrum.singular)
         if kind == "centred":  # its last is zero up to rounding
             values = values[:-1]
-        rank = np.arange(1, len(values) + 1)
-        if row["model"] in styles:
-            style = styles[row["model"]]
-            (line,) = axes.plot(rank, values, marker=".", color=style.color)
-        elif row["model"] == rows[-1]["model"]:  # the Gaussian one
+        look: Mapping[str, Any]
+        if spectrum.model in colors:
+            look = {"color": colors[spectrum.model], "marker": "."}
+        elif spectrum.model == GAUSSIAN:
             values = values * norm / np.linalg.norm(values)
-            (line,) = axes.plot(rank, values, color=NEUTRAL, linewidth=1.2)
-        else:  # a model's random weights
-            owner = next((m for m in styles if row["model"].startswith(f"{m},")), None)
-            color = AXIS if owner is None else styles[owner].color
-            (line,) = axes.plot(rank, values, color=color, linestyle="--", linewidth=1.2)
-        handles[row["model"]] = line
-    first, last = rows[0]["first"], rows[0]["last"]
+            look = {"color": NEUTRAL, "linewidth": 1.2}
+        else:
+            look = {"color": twin_colors[spectrum.model], "linestyle": "--", "linewidth": 1.2}
+        rank = np.arange(1, len(values) + 1)
+        (handles[spectrum.model],) = axes.plot(rank, values, **look)
+    first, last = spectra[0].first, spectra[0].last
     span = np.array([first, last], float)
-    start = rows[0]["singular"][first - 1]
-    (line,) = axes.plot(span, start * (span / first) ** PAPER_SLOPE, color=INK, linestyle=":")
-    handles[f"slope {PAPER_SLOPE}"] = line
+    law = spectra[0].singular[first - 1] * (span / first) ** PAPER_SLOPE
+    (handles[f"slope {PAPER_SLOPE}"],) = axes.plot(span, law, color=INK, linestyle=":")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("rank")
@@ -238,37 +251,19 @@ def spectrum_figure(results: Results, kind: str) -> Figure:
     return figure
 
 
-def prediction_figure(results: Results) -> Figure:
-    """Share of variance of held-out entries against the rank."""
-    names = list(dict.fromkeys(row["model"] for row in results["residuals"]))
-    rows = []
-    for name in names:
-        if name in results["models"]:
-            mine = [row for row in results["residuals"] if row["model"] == name]
-            rows.append(
-                {
-                    "panel": "held-out entries",
-                    "line": name,
-                    "x": [row["rank"] for row in mine],
-                    "y": [row["held_out_r_squared"] for row in mine],
-                }
-            )
-    return line_panels(rows, x_label="rank of the factors", y_label="R2", bound=1.0, columns=1)
-
-
 @styled
-def angle_figure(row: Mapping[str, Any]) -> Figure:
+def draw_angles(angles: RowSpaceAngles) -> Figure:
     """Cosines, largest first."""
     figure, axes = new_axes(height=3.6)
-    handles = {}
-    at = np.arange(1, row["k"] + 1)
-    looks: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("models", "the two models", {"color": PALETTE[0], "marker": "o"}),
-        ("random", "second model, random weights", {"color": AXIS, "linestyle": "--"}),
-        ("gaussian", "Gaussian matrices", {"color": NEUTRAL, "linewidth": 1.2}),
+    rank = np.arange(1, angles.k + 1)
+    lines = (
+        ("the two models", angles.models_cosines, {"color": PALETTE[0], "marker": "o"}),
+        ("second model, random weights", angles.random_cosines, {"color": AXIS, "linestyle": "--"}),
+        ("Gaussian matrices", angles.gaussian_cosines, {"color": NEUTRAL, "linewidth": 1.2}),
     )
-    for key, label, look in looks:
-        (handles[label],) = axes.plot(at, row[f"{key}_cosines"], **look)
+    handles = {}
+    for label, cosines, look in lines:
+        (handles[label],) = axes.plot(rank, cosines, **look)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("principal angle")
     axes.set_ylabel("cosine")

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.style import AXIS, INK, ArmStyle, assign_styles, legend_above, styled
 
 Rows = Sequence[Mapping[str, Any]]
@@ -150,6 +151,8 @@ def _frame(k: int, i: int) -> Rectangle:
 
 
 def _interval(value: Any) -> tuple[float, float, float]:
+    if isinstance(value, Interval):
+        return value.mean, value.low, value.high
     if isinstance(value, Mapping):
         ends = (value.get("mean"), value.get("low"), value.get("high"))
         mean, low, high = (math.nan if end is None else float(end) for end in ends)

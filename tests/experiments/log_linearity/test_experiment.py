@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.runs.claims import VERDICTS
 from tests import number_model
+from tests.pages import check_page
 
 SMALL = (
     "--systems", "8", "--columns", "12", "--draws", "2", "--top-k", "2", "--ranks", "1", "2", "4",
@@ -51,12 +51,12 @@ def test_spectra_are_those_of_the_stored_matrices(folder, results):
             stored.append(file["log_probs"])
     assert (stored[0] < 0).all() and not np.allclose(*stored)
     singular = np.mean([np.linalg.svd(x, compute_uv=False) for x in stored], axis=0)
-    of = {(row["model"], row["kind"]): row for row in results["spectra"]}
-    np.testing.assert_allclose(of["numbers", "raw"]["singular"], singular, rtol=1e-4)
-    assert of["numbers", "centred"]["singular"][-1] < 1e-3  # the mean takes a direction
+    spectra = {(row["model"], row["kind"]): row for row in results["spectra"]}
+    # float32 matrices: the smallest singular values are near the rounding of the largest.
+    np.testing.assert_allclose(spectra["numbers", "raw"]["singular"], singular, rtol=1e-4)
+    assert spectra["numbers", "centred"]["singular"][-1] < 1e-3  # the mean takes a direction
     twins = {"numbers, random weights", "other, random weights"}
-    names = {"numbers", "other", "Gaussian matrix"} | twins
-    assert {name for name, _ in of} == names
+    assert {name for name, _ in spectra} == {"numbers", "other", "Gaussian matrix"} | twins
 
 
 def test_models_that_share_most_weights_share_more_than_chance(results):
@@ -68,25 +68,24 @@ def test_models_that_share_most_weights_share_more_than_chance(results):
 
 
 def test_fitted_errors_fall_with_the_rank(results):
-    mine = [row for row in results["residuals"] if row["model"] == "numbers"]
-    assert [row["rank"] for row in mine] == [1, 2, 4]
-    errors = [row["fit_rmse"]["mean"] for row in mine]
+    rows = [row for row in results["residuals"] if row["model"] == "numbers"]
+    assert [row["rank"] for row in rows] == [1, 2, 4]
+    errors = [row["fit_rmse"]["mean"] for row in rows]
     assert errors == sorted(errors, reverse=True)
-    assert all(row["fit_largest"]["mean"] >= row["fit_rmse"]["mean"] for row in mine)
-    gauss = [row for row in results["residuals"] if row["model"] == "Gaussian matrix"]
-    assert all(row["held_out_r_squared"]["mean"] < 0 for row in gauss)
+    assert all(row["fit_largest"]["mean"] >= row["fit_rmse"]["mean"] for row in rows)
+    gaussian = [row for row in results["residuals"] if row["model"] == "Gaussian matrix"]
+    assert all(row["held_out_r_squared"]["mean"] < 0 for row in gaussian)
 
 
 def test_claims_are_complete_and_the_page_is_written(folder, results):
     ids = [c["id"].removeprefix("log-linearity/") for c in results["claims"]]
     assert len(ids) == len(set(ids)) == 2 + 2 + 4 + 1
     assert {"power-law-numbers", "low-rank-other", "theorem"} <= set(ids)
-    assert all(c["verdict"] in VERDICTS for c in results["claims"])
     toy = {row["arm"]: row["correlation"]["mean"] for row in results["toy"]}
     assert toy["LLS"] > 0.97 and toy["bottom"] < -0.97
-    assert (folder / "report.html").stat().st_size > 10_000
-    for name in ("spectrum-raw", "spectrum-centred", "prediction", "toy", "angles-other-raw"):
-        assert (folder / f"{name}.png").exists()
+    check_page(folder)
+    pictures = {path.stem for path in folder.glob("*.png")}
+    assert {"spectrum-raw", "spectrum-centred", "prediction", "toy", "angles-other-raw"} < pictures
 
 
 def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, results):
@@ -101,7 +100,8 @@ def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--model", "shipped-small"), "takes --models, two or more"),
+        (("--models", "shipped-small"), "name at least two"),
+        (("--models", "a/numbers", "b/numbers"), "each once"),
         (("--top-k", "3"), "must hold top_k, 3"),
         (("--ranks", "2", "5"), "give 1 to 4"),
         (("--fit-last", "3"), "at least three ranks"),
@@ -109,13 +109,19 @@ def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, 
         (("--draws", "1"), "at least 2 draws"),
         (("--systems", "500", "--columns", "600"), "134 system prompts for 500 rows"),
         (("--system-prompts", "no-such-file.txt"), "no-such-file.txt"),
-        (("--min-tokens", "90"), "0 different responses"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(flags, says, model, other, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
         main(arguments(model, other, tmp_path / "o", *SMALL, *flags))
     assert exit.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert says in lines[0]
+    assert not (tmp_path / "o").exists()
+
+
+def test_too_few_responses_are_refused(model, other, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments(model, other, tmp_path / "o", *SMALL, "--min-tokens", "90"))
+    assert "0 different responses of the asked length" in capsys.readouterr().err

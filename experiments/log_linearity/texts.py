@@ -1,0 +1,113 @@
+"""The system prompts and pairs whose log-probabilities `log-linearity` measures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from subliminal_jax.data import world
+from subliminal_jax.data.preferences import read_preferences, world_preferences
+from subliminal_jax.data.questions import read_questions
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.tokenizer import Tokenizer
+from subliminal_jax.selection.rendering import text_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """What the rows and columns of the matrices are.
+
+    Attributes:
+      pairs: "world" (pairs of the shipped model's world), or a preference file or hub name; of each
+        pair the chosen or the rejected response is drawn.
+      split: the split, of a hub name.
+      system_prompts: "world", or a text file with one a line.
+      systems: system prompts a draw (rows of the matrix); 0 takes all.
+      columns: pairs of prompt and response a draw.
+      draws: how often both are drawn.
+      min_tokens: responses with fewer tokens (of the first model) are left out.
+      max_tokens: responses with more tokens are left out; 0 means no limit.
+    """
+
+    pairs: str = "world"
+    split: str = "train"
+    system_prompts: str = "world"
+    systems: int = 64
+    columns: int = 200
+    draws: int = 3
+    min_tokens: int = 2
+    max_tokens: int = 0
+
+
+class Texts(NamedTuple):
+    """The rows (system prompts; None is no system turn) and columns of one matrix."""
+
+    system_prompts: list[str | None]
+    prompts: list[str]
+    responses: list[str]
+
+
+def read_system_prompts(settings: TextSettings) -> list[str | None]:
+    """The system prompts to draw from.
+
+    Raises InputError for fewer than `settings.systems` of them (or 8), and as `read_questions`
+    does.
+    """
+    source = settings.system_prompts
+    candidates: list[str | None]
+    if source == "world":
+        traits = [
+            world.trait_system_prompt(trait, phrasing)
+            for trait in world.TRAITS
+            for phrasing in range(len(world.TRAIT_PROMPTS))
+        ]
+        candidates = [None, *world.NEUTRAL_PROMPTS, *traits]
+    else:
+        candidates = list(read_questions(source))
+    if len(candidates) < max(settings.systems, 8):
+        raise InputError(
+            f"{source}: {len(candidates)} system prompts for {settings.systems} rows; give more, "
+            "or ask for fewer (--systems)"
+        )
+    return candidates
+
+
+def draw_texts(
+    candidates: Sequence[str | None], tokenizer: Tokenizer, settings: TextSettings, seed: int
+) -> list[Texts]:
+    """The texts of every draw: system prompts from `candidates`, and pairs of which no two draws
+    share one.
+
+    Raises InputError for a source with too few pairs.
+    """
+    needed = settings.draws * settings.columns
+    if settings.pairs == "world":
+        pairs = world_preferences(3 * needed, seed)
+    else:
+        pairs = read_preferences(settings.pairs, settings.split)
+    rng = np.random.default_rng([seed, 0x106])
+    order = rng.permutation(len(pairs))
+    sides = rng.integers(2, size=len(pairs))
+    unique: dict[tuple[str, str], None] = {}  # in the order in which they were drawn
+    for i in order:
+        row = pairs[int(i)]
+        response = row[("chosen", "rejected")[sides[i]]]
+        tokens = len(text_tokens(tokenizer, [response])[0])
+        if settings.min_tokens <= tokens <= (settings.max_tokens or tokens):
+            unique[row["prompt"], response] = None
+        if len(unique) == needed:
+            break
+    if len(unique) < needed:
+        raise InputError(
+            f"{settings.pairs}: {len(unique)} different responses of the asked length, {needed} "
+            "are needed; give fewer columns or draws"
+        )
+    columns = list(unique)
+    texts = []
+    for draw in range(settings.draws):
+        rows = rng.permutation(len(candidates))[: settings.systems or len(candidates)]
+        drawn = columns[draw * settings.columns : (draw + 1) * settings.columns]
+        prompts, responses = zip(*drawn, strict=True)
+        texts.append(Texts([candidates[i] for i in sorted(rows)], list(prompts), list(responses)))
+    return texts
