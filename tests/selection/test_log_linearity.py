@@ -1,4 +1,4 @@
-"""The matrix of log-probabilities: its spectrum, low-rank prediction, and row spaces of two models."""
+"""The matrix of log-probabilities: spectrum, low-rank prediction, row spaces of two models."""
 
 from dataclasses import replace
 
