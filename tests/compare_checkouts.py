@@ -51,11 +51,20 @@ RENAMED: dict[str, dict[str, str]] = {
         "decile_components": "component_by_tenth",
         "cosine_own": "cosine_teacher",
     },
+    "steering-bridge": {
+        "steerability-preference": "steerability_preference",
+        "steerability-log_prob": "steerability_log_prob",
+        "reliability-preference": "reliability_preference",
+        "reliability-log_prob": "reliability_log_prob",
+    },
 }
 MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
 FLAGS: dict[str, dict[str, str]] = {}
 # experiment -> pattern of places -> reason
 EXPLAINED: dict[str, dict[str, str]] = {
+    "steering-bridge": {
+        r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
+    },
     "gradient-alignment": {
         r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",

@@ -1,159 +1,264 @@
-"""From training back to steering: what a vector does to students of its teacher, and whether its
-reliability on single inputs tells which vectors are transmitted."""
+"""From what vectors do to students to the numbers and claims of `steering-bridge`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
-from subliminal_jax.data.contrastive_prompts import encode_contrasts
-from subliminal_jax.data.contrastive_world import world_contrasts
-from subliminal_jax.evaluation.statistics import crossed_interval, spearman_interval
-from subliminal_jax.models.hub import Model
-from subliminal_jax.models.spec import Params
-from subliminal_jax.runs.claims import claim, verdict
-from subliminal_jax.steering.contrasts import Contrasts
-from subliminal_jax.steering.propensity import MULTIPLIERS, propensities
-from subliminal_jax.steering.slopes import anti_steerable, per_sample_slopes
+from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED, Claim, verdict
+from subliminal_jax.evaluation.statistics import (
+    Interval,
+    crossed_interval,
+    mean_interval,
+    spearman_interval,
+)
+
+MeasureName = Literal["preference", "steerability", "anti_steerable"]
 
 
-class Steered(NamedTuple):
-    """A vector on one model, over comparisons of its trait with every other animal: the mean
-    propensity without it (logits), the mean slope (logits a multiplier), and the share of
-    comparisons on which the slope is not positive."""
+@dataclass(frozen=True)
+class VectorEffect:
+    """A trait's vector on one model, over comparisons of the trait with every other animal.
+
+    Attributes:
+      preference: mean propensity without the vector, in logits.
+      steerability: mean slope of the propensity, in logits a multiplier.
+      anti_steerable: share of comparisons on which the slope is not positive.
+    """
 
     preference: float
     steerability: float
     anti_steerable: float
 
 
-def comparisons(trait: str, model: Model) -> Contrasts:
-    """The trait against every other animal of the shipped world, in both orders."""
-    pairs = [pair for pair in world_contrasts(trait).pairs if pair.says is None]
-    return encode_contrasts(pairs, model.tokenizer, system_prompt=None, source=trait)
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what students train.
+      traits: one teacher and one vector each.
+      seeds: students a data set.
+      optimizer: its label.
+      grid: the rates tried.
+      learning_rate: the one with the lowest held-out loss.
+      base: what each trait's vector does to the base.
+      students: what it does to the students of its teacher, by seed.
+      controls: what it does to the controls, by seed.
+      log_prob: log P(trait), student minus control, mean over seeds.
+      data: how each data set came about.
+    """
+
+    model: str
+    layer: int
+    adapter: str
+    traits: tuple[str, ...]
+    seeds: int
+    optimizer: str
+    grid: tuple[float, ...]
+    learning_rate: float
+    base: Mapping[str, VectorEffect]
+    students: Mapping[str, tuple[VectorEffect, ...]]
+    controls: Mapping[str, tuple[VectorEffect, ...]]
+    log_prob: Mapping[str, float]
+    data: Mapping[str, Mapping[str, Any]]
 
 
-def steered(
-    model: Model,
-    params: Params,
-    rows: Contrasts,
-    vector: Float[np.ndarray, " dim"],
-    layer: int,
-) -> Steered:
-    """What `vector` does to `params`, the base's or a student's."""
-    m = propensities(params, model.cfg, rows, np.asarray(vector)[None, None], [layer])[:, 0]
-    slopes = per_sample_slopes(m, MULTIPLIERS).slope
-    zero = MULTIPLIERS.index(0.0)
-    return Steered(float(m[:, zero].mean()), float(slopes.mean()), float(anti_steerable(slopes)))
+@dataclass(frozen=True)
+class Difference:
+    """Students minus controls of the same seed in one measure.
+
+    Attributes:
+      pooled: over traits and seeds (two-way t).
+      traits: the differences by trait and seed.
+    """
+
+    pooled: Interval
+    traits: Mapping[str, tuple[float, ...]]
 
 
-def differences(
-    students: Mapping[str, Sequence[Steered]], controls: Mapping[str, Sequence[Steered]]
-) -> dict[str, Any]:
-    """Of each measure: students minus controls of the same seed, by trait and pooled over traits
-    and seeds (two-way t)."""
-    out: dict[str, Any] = {}
-    for i, name in enumerate(Steered._fields):
-        values = np.array(
-            [[a[i] - b[i] for a, b in zip(students[t], controls[t], strict=True)] for t in students]
-        )  # [traits, seeds]
-        out[name] = {
-            "pooled": crossed_interval(values.T).to_dict(),
-            "traits": dict(zip(students, values.tolist(), strict=True)),
-        }
-    return out
+@dataclass(frozen=True)
+class Differences:
+    """Students minus controls in each measure of `VectorEffect`."""
+
+    preference: Difference
+    steerability: Difference
+    anti_steerable: Difference
 
 
-def prediction(
-    base: Mapping[str, Steered], found: Mapping[str, Any], log_prob: Mapping[str, float]
-) -> dict[str, Any]:
-    """Rank correlations over traits: of the base's steerability and of its reliability (the share
-    of inputs on which the vector does not work backwards) with what was transmitted, by the
-    preference in comparisons and by log P(trait)."""
-    traits = list(base)
-    moved = {
-        "preference": [float(np.mean(found["preference"]["traits"][t])) for t in traits],
-        "log_prob": [log_prob[t] for t in traits],
-    }
-    known = {
-        "steerability": [base[t].steerability for t in traits],
-        "reliability": [1 - base[t].anti_steerable for t in traits],
-    }
-    return {
-        f"{a}-{b}": spearman_interval(x, y).to_dict()
-        for a, x in known.items()
-        for b, y in moved.items()
-    }
+@dataclass(frozen=True)
+class Prediction:
+    """Rank correlations over traits, of the base's with what was transmitted.
+
+    Of the base: its steerability, and its reliability (the share of comparisons on which the vector
+    does not work backwards). Transmitted: the preference in comparisons, and log P(trait).
+    """
+
+    steerability_preference: Interval
+    steerability_log_prob: Interval
+    reliability_preference: Interval
+    reliability_log_prob: Interval
 
 
-def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Verdicts by 95% intervals: over traits and seeds for differences, over traits for ranks."""
-    setting = (
-        f"{results['model']}, {len(results['traits'])} traits, {results['adapter']} students of "
-        f"steered teachers' numbers, {results['optimizer']} {results['learning_rate']:g}, best of "
-        f"{', '.join(f'{rate:g}' for rate in results['grid'])}"
+@dataclass(frozen=True)
+class TraitSummary:
+    """One trait over seeds.
+
+    Attributes:
+      student_steerability, control_steerability: means.
+      preference, steerability: student minus control, t intervals.
+    """
+
+    student_steerability: float
+    control_steerability: float
+    preference: Interval
+    steerability: Interval
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report: what was measured, and its comparisons over traits and seeds."""
+
+    differences: Differences
+    prediction: Prediction
+    by_trait: Mapping[str, TraitSummary]
+
+
+def analyse(measured: Measured) -> Results:
+    """Differences of students and controls, and what of the base predicts them."""
+    differences = Differences(
+        preference=compare_students(measured, "preference"),
+        steerability=compare_students(measured, "steerability"),
+        anti_steerable=compare_students(measured, "anti_steerable"),
     )
-    seeds = results["seeds"]
-    found = results["differences"]
-    preference, steerability = (found[n]["pooled"] for n in ("preference", "steerability"))
-    least, most = steerability["low"], steerability["high"]
-    rank = results["prediction"]["steerability-preference"]
-    reliable = results["prediction"]["reliability-preference"]
-    decided, ties = _ties([1 - of["anti_steerable"] for of in results["base"].values()])
+    return Results(
+        **vars(measured),
+        differences=differences,
+        prediction=predict_transmission(measured, differences.preference),
+        by_trait={
+            trait: TraitSummary(
+                mean_steerability(measured.students[trait]),
+                mean_steerability(measured.controls[trait]),
+                mean_interval(differences.preference.traits[trait]),
+                mean_interval(differences.steerability.traits[trait]),
+            )
+            for trait in measured.traits
+        },
+    )
+
+
+def compare_students(measured: Measured, measure: MeasureName) -> Difference:
+    """Students minus controls of the same seed."""
+    differences = {
+        trait: tuple(
+            getattr(student, measure) - getattr(control, measure)
+            for student, control in zip(
+                measured.students[trait], measured.controls[trait], strict=True
+            )
+        )
+        for trait in measured.traits
+    }
+    return Difference(crossed_interval(np.array(list(differences.values())).T), differences)
+
+
+def predict_transmission(measured: Measured, preference: Difference) -> Prediction:
+    """Whether traits whose vectors steer the base more are transmitted more."""
+    steerability = [measured.base[trait].steerability for trait in measured.traits]
+    reliability = reliabilities(measured)
+    preferences = [float(np.mean(preference.traits[trait])) for trait in measured.traits]
+    log_probs = [measured.log_prob[trait] for trait in measured.traits]
+    return Prediction(
+        steerability_preference=spearman_interval(steerability, preferences),
+        steerability_log_prob=spearman_interval(steerability, log_probs),
+        reliability_preference=spearman_interval(reliability, preferences),
+        reliability_log_prob=spearman_interval(reliability, log_probs),
+    )
+
+
+def reliabilities(measured: Measured) -> list[float]:
+    """For each trait the share of comparisons on which its vector steers the base forwards."""
+    return [1 - measured.base[trait].anti_steerable for trait in measured.traits]
+
+
+def mean_steerability(effects: Sequence[VectorEffect]) -> float:
+    return float(np.mean([effect.steerability for effect in effects]))
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """Verdicts by 95% intervals: over traits and seeds for differences, over traits for ranks."""
+    preference = results.differences.preference.pooled
+    steerability = results.differences.steerability.pooled
+    steerability_rank = results.prediction.steerability_preference
+    reliability_rank = results.prediction.reliability_preference
+    decided, ties = describe_ties(reliabilities(results))
     return [
-        claim(
-            "steering-bridge/preference",
+        _make_claim(
+            results,
+            "preference",
             "A student of a vector's teacher prefers the trait in comparisons that it never saw "
             "(propensity, student minus control)",
-            "this project's question", setting, _text(preference, "logits"), seeds,
-            verdict(preference["low"], preference["high"]),
+            f"{preference:+.3f} logits",
+            verdict(preference),
         ),
-        claim(
-            "steering-bridge/steerability",
+        _make_claim(
+            results,
+            "steerability",
             "Learning from a vector's teacher changes how steerable the model is by that vector "
             "(steerability, student minus control)",
-            "this project's question", setting, _text(steerability, "logits a multiplier"), seeds,
-            "reproduced at toy scale" if least > 0 or most < 0 else "not reproduced",
+            f"{steerability:+.3f} logits a multiplier",
+            REPRODUCED if steerability.excludes_zero else NOT_REPRODUCED,
         ),
-        claim(
-            "steering-bridge/steerability-predicts",
+        _make_claim(
+            results,
+            "steerability-predicts",
             "Vectors that steer the base more are transmitted more (rank correlation over traits "
             "with the students' preference)",
-            "this project's question", setting, _text(rank, "Spearman"), seeds,
-            verdict(_known(rank["low"]), _known(rank["high"])),
+            format_rank(steerability_rank),
+            verdict(steerability_rank),
         ),
-        claim(
-            "steering-bridge/reliability-predicts",
+        _make_claim(
+            results,
+            "reliability-predicts",
             "Vectors that work on more inputs are transmitted more (rank correlation over traits; "
             "share of inputs on which the vector does not work backwards)",
-            "this project's question", setting, _text(reliable, "Spearman") + ties, seeds,
-            verdict(_known(reliable["low"]), _known(reliable["high"]))
-            if decided
-            else "not reproduced",
+            format_rank(reliability_rank) + ties,
+            verdict(reliability_rank) if decided else NOT_REPRODUCED,
         ),
-    ]  # fmt: skip
+    ]
 
 
-def _ties(values: Sequence[float]) -> tuple[bool, str]:
-    """Whether at most half of the values are the same, and what to say of those that are: among
-    ties there is nothing to rank, and the interval of a rank correlation knows nothing of them."""
+def _make_claim(results: Results, name: str, text: str, number: str, outcome: str) -> Claim:
+    grid = ", ".join(f"{rate:g}" for rate in results.grid)
+    return Claim(
+        id=f"steering-bridge/{name}",
+        claim=text,
+        section="this project's question",
+        setting=f"{results.model}, {len(results.traits)} traits, {results.adapter} students of "
+        f"steered teachers' numbers, {results.optimizer} {results.learning_rate:g}, best of {grid}",
+        number=number,
+        seeds=results.seeds,
+        verdict=outcome,
+    )
+
+
+def describe_ties(values: Sequence[float]) -> tuple[bool, str]:
+    """Whether at most half of the values are the same, and a note on those that are.
+
+    Tied values have no ranks, and the interval of a rank correlation does not know of them.
+    """
     value, tied = Counter(values).most_common(1)[0]
     if tied == 1:
         return True, ""
-    said = f"; {tied} of {len(values)} traits tie at {value:.2f}"
+    note = f"; {tied} of {len(values)} traits tie at {value:.2f}"
     decided = 2 * tied <= len(values)
-    return decided, said if decided else f"{said}, so this is undecided"
+    return decided, note if decided else f"{note}, so this is undecided"
 
 
-def _known(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
-
-
-def _text(interval: Mapping[str, Any], unit: str) -> str:
-    low, high = (_known(interval[end]) for end in ("low", "high"))
-    mean = _known(interval["mean"])
-    if mean is None or low is None or high is None:
-        return f"{unit}: none (a side does not vary)"
-    return f"{mean:+.3f} [{low:.3f}, {high:.3f}] {unit}"
+def format_rank(rank: Interval) -> str:
+    if np.isfinite([rank.mean, rank.low, rank.high]).all():
+        return f"{rank:+.3f} Spearman"
+    return "Spearman: none (too few traits, or a side does not vary)"

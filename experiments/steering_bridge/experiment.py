@@ -14,24 +14,29 @@ toy-lora`. About eight minutes on 2 CPU cores. Expected: students that prefer th
 comparisons, and are steered a little less by its vector; no rank correlation clear of zero.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from subliminal_jax.data import world
+from subliminal_jax.data.contrastive_prompts import encode_contrasts
+from subliminal_jax.data.contrastive_world import world_contrasts
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher, trait_vectors
 from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
 from subliminal_jax.runs.data_sets import write_data_sets
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
@@ -40,18 +45,15 @@ from subliminal_jax.runs.settings import (
     check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel
+from subliminal_jax.runs.waves import Trained
+from subliminal_jax.steering.contrasts import Contrasts
+from subliminal_jax.steering.propensity import MULTIPLIERS, propensities
+from subliminal_jax.steering.slopes import anti_steerable, per_sample_slopes
 from subliminal_jax.training.adapters import attach
 from subliminal_jax.training.arms import Arm
 
-from .analysis import (
-    Steered,
-    claims,
-    comparisons,
-    differences,
-    prediction,
-    steered,
-)
-from .report import report
+from .analysis import Measured, Results, VectorEffect, analyse, make_claims
+from .report import make_page
 
 CONTROL = "control"
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
@@ -82,95 +84,156 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     batch_size: int = 16
     log_every: int = 48
 
+    def check(self) -> None:
+        check_names("traits", self.traits)
+        check_traits(self.traits)
+        if self.adapter == "vector":
+            raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
+        if len(self.learning_rates()) > 1:
+            raise InputError("steering-bridge compares traits: name one optimizer")
+        if self.grid_traits < 1:
+            raise InputError(f"grid_traits is {self.grid_traits}: at least 1 chooses the rate")
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check(config)
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Sample every teacher, choose a rate, train every student, try the vectors on all of them.
+
+    Raises InputError where every rate or a chosen student diverged, for questions that cannot be
+    read, and for too few answers that pass the filter.
+    """
     model = config.load()
     layer = config.layer_of(model)
     questions = read_questions(config.questions)
-    return run_once(config, lambda run: bridge(run, model, layer, questions, config), report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
-    check_names("traits", config.traits)
-    check_traits(config.traits)
-    if config.adapter == "vector":
-        raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
-    if len(config.learning_rates()) > 1:
-        raise InputError("steering-bridge compares traits: name one optimizer")
-    if config.grid_traits < 1:
-        raise InputError(f"grid_traits is {config.grid_traits}: at least 1 chooses the rate")
-
-
-def bridge(
-    run: RunFolder, model: Model, layer: int, questions: list[str], config: Config
-) -> dict[str, Any]:
-    """All numbers of the report."""
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers[CONTROL] = Teacher()
     forbidden = {t: names_of(t) for t in config.traits}
-    data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
+    data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model, teachers, data, words=config.traits, questions=questions, prompts=config.prompts,
+        model,
+        teachers,
+        data,
+        words=config.traits,
+        questions=questions,
+        prompts=config.prompts,
         seed=config.seed,
-    )  # fmt: skip
-    students = Students(run, model, panel, data, config, layer)
+    )
+    students = Students(folder, model, panel, data, config, layer)
+    rate, trained = train_students(students, config)
+    base, student_effects, control_effects = try_vectors(model, layer, trained, config)
+    ((spec, grid),) = config.learning_rates().items()
+    return Measured(
+        model=model.name,
+        layer=layer,
+        adapter=config.adapter,
+        traits=config.traits,
+        seeds=config.seeds,
+        optimizer=spec.label,
+        grid=grid,
+        learning_rate=rate,
+        base=base,
+        students=student_effects,
+        controls=control_effects,
+        log_prob=log_prob_differences(trained, config),
+        data=data.reports,
+    )
+
+
+def train_students(students: Students, config: Config) -> tuple[float, Trained]:
+    """The rate that the first traits' students choose, and every student at that rate."""
     searched = students.grid(list(config.traits[: config.grid_traits]), stage="rates")
     ((spec, grid),) = config.learning_rates().items()
     rate = best_rates(searched)[spec.label]
     if rate is None:
         raise InputError(f"{spec.label}: every rate of {grid} diverged; give lower --rates")
-    arms = [Arm(spec, rate, s, n) for n in (*config.traits, CONTROL) for s in range(config.seeds)]
+    names = (*config.traits, CONTROL)
+    arms = [Arm(spec, rate, seed, name) for name in names for seed in range(config.seeds)]
     trained = students.train("students", arms)
-    if any(row["diverged"] for row in trained.rows):
+    if any(row.diverged for row in trained.rows):
         raise InputError(f"a student diverged at {spec.label} {rate:g}; give lower --rates")
-    trees = trained.sweep.students(trained.state)
-    at = {(row["data"], row["seed"]): i for i, row in enumerate(trained.rows)}
-    base: dict[str, Steered] = {}
-    own: dict[str, list[Steered]] = {}
-    controls: dict[str, list[Steered]] = {}
+    return rate, trained
+
+
+def try_vectors(
+    model: Model, layer: int, trained: Trained, config: Config
+) -> tuple[
+    dict[str, VectorEffect],
+    dict[str, tuple[VectorEffect, ...]],
+    dict[str, tuple[VectorEffect, ...]],
+]:
+    """What each trait's vector does to the base, to its teacher's students, and to controls."""
+    base, students, controls = {}, {}, {}
     with track("vectors", len(config.traits), "traits") as progress:
         for trait in config.traits:
-            rows = comparisons(trait, model)
+            comparisons = trait_comparisons(trait, model)
             vector = np.asarray(trait_vectors(model, [layer], trait)[0])
-            base[trait] = steered(model, model.params, rows, vector, layer)
-            for name, kept in ((trait, own), (CONTROL, controls)):
-                kept[trait] = []
-                for seed in range(config.seeds):
-                    tree = jax.tree.map(lambda leaf, i=at[name, seed]: leaf[i], trees)
-                    params, _ = attach(model.params, tree, model.cfg, trained.sweep.config.adapter)
-                    kept[trait].append(steered(model, params, rows, vector, layer))
+            base[trait] = measure_effect(model, model.params, comparisons, vector, layer)
+            students[trait], controls[trait] = (
+                tuple(
+                    measure_effect(model, params, comparisons, vector, layer)
+                    for params in student_params(model, trained, name)
+                )
+                for name in (trait, CONTROL)
+            )
             progress.advance(1, note=trait)
-    found = differences(own, controls)
-    log_prob = {
+    return base, students, controls
+
+
+def trait_comparisons(trait: str, model: Model) -> Contrasts:
+    """The trait against every other animal of the shipped world, in both orders."""
+    pairs = [pair for pair in world_contrasts(trait).pairs if pair.says is None]
+    return encode_contrasts(pairs, model.tokenizer, system_prompt=None, source=trait)
+
+
+def student_params(model: Model, trained: Trained, data: str) -> Iterator[Params]:
+    """The weights of the students of one data set, by seed."""
+    trees = trained.sweep.students(trained.state)
+    for i, row in enumerate(trained.rows):
+        if row.data == data:
+            tree = jax.tree.map(lambda leaf, i=i: leaf[i], trees)
+            params, _ = attach(model.params, tree, model.cfg, trained.sweep.config.adapter)
+            yield params
+
+
+def measure_effect(
+    model: Model,
+    params: Params,
+    comparisons: Contrasts,
+    vector: Float[np.ndarray, " dim"],
+    layer: int,
+) -> VectorEffect:
+    """What `vector` does to `params`, the base's or a student's."""
+    edits = np.asarray(vector)[None, None]
+    values = propensities(params, model.cfg, comparisons, edits, [layer])[:, 0]
+    slopes = per_sample_slopes(values, MULTIPLIERS).slope
+    unsteered = values[:, MULTIPLIERS.index(0.0)]
+    return VectorEffect(
+        float(unsteered.mean()), float(slopes.mean()), float(anti_steerable(slopes))
+    )
+
+
+def log_prob_differences(trained: Trained, config: Config) -> dict[str, float]:
+    """log P(trait) of each trait, student minus control, mean over seeds."""
+    log_probs = {(row.data, row.seed): row["word_log_prob"] for row in trained.rows}
+    return {
         trait: float(
             np.mean(
                 [
-                    trained.rows[at[trait, s]]["word_log_prob"][i]
-                    - trained.rows[at[CONTROL, s]]["word_log_prob"][i]
-                    for s in range(config.seeds)
+                    log_probs[trait, seed][i] - log_probs[CONTROL, seed][i]
+                    for seed in range(config.seeds)
                 ]
             )
         )
         for i, trait in enumerate(config.traits)
     }
-    results = {
-        "model": model.name,
-        "layer": layer,
-        "adapter": config.adapter,
-        "traits": list(config.traits),
-        "seeds": config.seeds,
-        "optimizer": spec.label,
-        "grid": list(grid),
-        "learning_rate": rate,
-        "base": {t: b._asdict() for t, b in base.items()},
-        "students": {t: [s._asdict() for s in of] for t, of in own.items()},
-        "controls": {t: [s._asdict() for s in of] for t, of in controls.items()},
-        "log_prob": log_prob,
-        "differences": found,
-        "prediction": prediction(base, found, log_prob),
-        "data": data.reports,
-    }
-    return {**results, "claims": claims(results)}
+
+
+EXPERIMENT = Experiment(
+    name="steering-bridge",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)
