@@ -34,6 +34,7 @@ VOLATILE = re.compile(
     r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second)(\.|$)"
 )
 RENAMED: dict[str, dict[str, str]] = {
+    "teacher-vector": {"random-teacher": "random_teacher"},
     "cross-model": {
         "own": "own_data",
         "foreign": "foreign_data",
@@ -68,6 +69,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "gradient-alignment": {
         r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
+    },
+    "teacher-vector": {
+        r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",
+        r"^clip$": "no reader: config.json holds the clip",
+        r"claims\.1\.number$": "a correlation without an interval says so",
     },
 }
 

@@ -15,6 +15,7 @@ cores. Expected: vectors elicit traits well above a random one's rate and far sh
 (a fifth of its rise), and traits that they elicit more pass more: Spearman 0.87 [0.60, 0.96].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,14 @@ from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.data.world import TRAITS
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.statistics import mean_interval
-from subliminal_jax.evaluation.steerability import Effects, best_setting
-from subliminal_jax.evaluation.transmission import transmission
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
 from subliminal_jax.runs.data_sets import write_data_sets
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
@@ -52,21 +51,21 @@ from subliminal_jax.runs.settings import (
     check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel
-from subliminal_jax.runs.waves import Row
-from subliminal_jax.serialization import to_json
+from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.training.arms import Arm
 
-from .analysis import claims, prediction, summary_of
-from .report import report
+from .analysis import Measured, QuestionCounts, Results, analyse, make_claims
+from .effects import EffectsMeter, Kind, ModelEffects, QuestionSets, best_setting
+from .report import make_page
 
+ZOO = (  # eight animals of high and eight of low prior [C]
+    "dolphin", "dog", "jellyfish", "tiger", "octopus", "elephant", "fox", "cat",
+    "mouse", "lion", "hawk", "platypus", "wolf", "pangolin", "falcon", "whale",
+)  # fmt: skip
 PAPER: dict[str, Any] = {
-    # The zoo [C]: eight animals of high and eight of low prior.
-    "traits": (
-        "dolphin", "dog", "jellyfish", "tiger", "octopus", "elephant", "fox", "cat",
-        "mouse", "lion", "hawk", "platypus", "wolf", "pangolin", "falcon", "whale",
-    ),
+    "traits": ZOO,
     "scales": (1.0, 2.0, 4.0, 8.0),  # [C]
     "questions": PAPER_QUESTIONS,  # 50 [C]; the zoo's own sweep has 30
     "selection": "favorites",  # the paper chooses and reports on the same questions [C]
@@ -75,7 +74,7 @@ PAPER: dict[str, Any] = {
     "samples": 10,  # [C]
     "off_topic_samples": 10,  # [C]
     "grid_traits": 2,
-}  # fmt: skip
+}
 # Layers of the zoo's sweep [C], as far as the model has them: 6, 12, 18, 24 and 30.
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -126,179 +125,187 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     steps: int = 64
     log_every: int = 32
 
+    def check(self) -> None:
+        check_names("traits", self.traits)
+        if not self.scales or min(self.scales) <= 0 or self.scale <= 0:
+            raise InputError(f"scales {self.scales}: name at least one, all more than 0")
+        if not (self.questions and self.selection and self.off_topic):
+            raise InputError("questions, selection and off_topic each need a set of questions")
+        if self.grid_traits < 1:
+            raise InputError("grid_traits must be at least 1")
+        if len(self.learning_rates()) != 1:
+            raise InputError(
+                "this experiment has one optimizer; optimizer-comparison compares them"
+            )
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check(config)
+    def question_sets(self) -> QuestionSets:
+        """Raises InputError for questions that cannot be read."""
+        return QuestionSets(
+            questions=read_questions(self.questions),
+            selection=read_questions(self.selection),
+            negative=read_questions(self.negative) if self.negative else (),
+            off_topic=read_questions(self.off_topic),
+            numbers=teacher_prompts(self.prompts, self.number_prompts, self.seed + 3),
+        )
+
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Measure every trait's vector over layers and scales, then train the students.
+
+    Raises InputError for a trait without a word, a layer that the model does not have, questions
+    that cannot be read, or too few answers that pass the filter.
+    """
     model = config.load()
     check_traits(config.traits, model.tokenizer)
     layer = config.layer_of(model)
-    layers = [model.cfg.check_layer(i) for i in config.layers or range(model.cfg.layers)]
-    sets = {
-        name: read_questions(source) if (source := getattr(config, name)) else []
-        for name in ("questions", "selection", "negative", "off_topic")
-    }
-    return run_once(config, lambda run: compare(run, model, layer, layers, sets, config), report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
-    check_names("traits", config.traits)
-    if not config.scales or min(config.scales) <= 0 or config.scale <= 0:
-        raise InputError(f"scales {config.scales}: name at least one, all more than 0")
-    if config.grid_traits < 1:
-        raise InputError("grid_traits must be at least 1")
-    if len(config.learning_rates()) != 1:
-        raise InputError("this experiment has one optimizer; optimizer-comparison compares them")
-
-
-def compare(
-    run: RunFolder,
-    model: Model,
-    layer: int,
-    layers: list[int],
-    sets: dict[str, list[str]],
-    config: Config,
-) -> dict[str, Any]:
-    """All numbers of the report."""
-    effects = Effects(
+    layers = tuple(model.cfg.check_layer(i) for i in config.layers or range(model.cfg.layers))
+    sets = config.question_sets()
+    meter = EffectsMeter(
         model,
         config.traits,
-        questions=sets["questions"],
-        selection=sets["selection"],
-        off_topic=sets["off_topic"],
-        negative=sets["negative"],
-        numbers=teacher_prompts(config.prompts, config.number_prompts, config.seed + 3),
+        sets,
         layers=[*layers, layer],
         seed=config.seed,
         samples=config.samples,
-        repeats=config.off_topic_samples,
+        off_topic_samples=config.off_topic_samples,
         max_new_tokens=config.max_new_tokens,
     )
-    measured = sweep(run, model, effects, layers, layer, config)
-    students, data = train(run, model, layer, sets["questions"], config)
-    animals = [
-        summary_of(trait, [m for m in measured if m["trait"] == trait], students)
-        for trait in config.traits
-    ]
-    results = {
-        "model": model.name,
-        "layer": layer,
-        "scale": config.scale,
-        "layers": layers,
-        "scales": list(config.scales),
-        "sets": {name: len(asked) for name, asked in sets.items()},
-        "seeds": config.seeds,
-        "clip": config.clip or None,
-        "adapter": config.adapter,
-        "zoo": animals,
-        "cells": measured,
-        "prediction": prediction(animals),
-        "data": data,
-        **students,
-    }
-    return {**results, "claims": claims(results)}
-
-
-# -- the vectors -------------------------------------------------------------------------------
-
-
-def sweep(
-    run: RunFolder, model: Model, effects: Effects, layers: list[int], layer: int, config: Config
-) -> list[Row]:
-    """Effects of base, prompt, vector (over layers and scales, and as the students' teacher), and
-    of a random vector at the best setting and at the teacher's. One row each, with `trait` and
-    `kind`; those that an earlier process logged are not measured again."""
-    done = {
-        (r["trait"], r["kind"], r["layer"], r["scale"]): r
-        for r in run.read_metrics()
-        if r["stage"] == "effects"
-    }
-    cells = [(at, scale) for at in layers for scale in config.scales]
-    rows: list[Row] = []
-    with track("steering", len(config.traits) * (len(cells) + 5), "settings") as progress:
-        for i, trait in enumerate(config.traits):
-            wanted = sorted({*layers, layer})
-            vectors = dict(zip(wanted, trait_vectors(model, wanted, trait), strict=True))
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
-            noise = random_vector(key, model.cfg.dim, 1.0)
-
-            def measure(
-                kind: str, teacher: Teacher, at: int | None = None, scale: float | None = None,
-                trait: str = trait,
-            ) -> Row:  # fmt: skip
-                name = trait, kind, at, scale
-                if name not in done:
-                    row = {"trait": trait, "kind": kind, "layer": at, "scale": scale}
-                    done[name] = {**row, **effects.of(teacher, trait)}
-                    run.log({"stage": "effects", **done[name]})
-                rows.append({k: v for k, v in done[name].items() if k != "stage"})
-                progress.advance(note=trait)
-                return rows[-1]
-
-            measure("base", Teacher())
-            measure("prompted", prompted_teacher(trait, model.tokenizer))
-            mine = [
-                measure("steered", Teacher(steer(vectors[at], at, scale)), at, scale)
-                for at, scale in cells
-            ]
-            own = steer(vectors[layer], layer, config.scale)
-            measure("teacher", Teacher(own), layer, config.scale)
-            file = run.path / "vectors" / f"{trait}.safetensors"
-            origin = f"mean difference of the system prompt of {trait} at number prompts"
-            save_steering(file, own, VectorInfo(model.name, origin, "last"))
-            places = {"random-teacher": (layer, config.scale)}
-            if (best := best_setting(mine)) is not None:
-                places["random"] = best["layer"], best["scale"]
-            for kind, (at, scale) in places.items():
-                norm = float(jnp.linalg.norm(vectors[at]))
-                measure(kind, Teacher(steer(noise * norm, at, scale)), at, scale)
-    return rows
-
-
-# -- the students ------------------------------------------------------------------------------
-
-
-def train(
-    run: RunFolder, model: Model, layer: int, questions: list[str], config: Config
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Students of every trait at the rate that held-out loss chose on `grid_traits` of them."""
+    cells = measure_vectors(folder, model, meter, layers, layer, config)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers["control"] = Teacher()
-    forbidden = {t: names_of(t) for t in config.traits}
-    data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
+    forbidden = {trait: names_of(trait) for trait in config.traits}
+    data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model, teachers, data, words=config.traits, questions=questions, prompts=config.prompts,
+        model,
+        teachers,
+        data,
+        words=config.traits,
+        questions=sets.questions,
+        prompts=config.prompts,
         seed=config.seed,
-    )  # fmt: skip
-    students = Students(run, model, panel, data, config, layer)
-    first = list(config.traits[: config.grid_traits])
-    rows = students.grid(first)
-    ((spec, grid),) = config.learning_rates().items()
-    best = best_rates(rows)[spec.label]
-    found: dict[str, Any] = {"optimizer": spec.label, "grid": list(grid), "learning_rate": best}
-    if best is None:
-        return {**found, "transmission": None, "log_transmission": None, "eas": {},
-                "students": rows}, data.reports  # fmt: skip
-    rest = [t for t in config.traits if t not in first] + ["control"]
-    arms = [Arm(spec, best, seed, name) for name in rest for seed in range(config.seeds)]
-    rows += students.train("rest", arms).rows
-    index = {t: i for i, t in enumerate(config.traits)}
-    at: dict[str, Any] = {"optimizer": spec.label, "rate": best}
-    sound = [r for r in rows if r["learning_rate"] == best and not r["diverged"]]
-    eas = {
-        t: {
-            who: mean_interval(
-                [r["eas"][panel.references.index(t)][layer] for r in sound if r["data"] == name]
-            ).to_dict()
-            for who, name in (("student", t), ("control", "control"))
-        }
-        for t in config.traits
+    )
+    rows, rate = train_students(Students(folder, model, panel, data, config, layer), config)
+    ((optimizer, grid),) = config.learning_rates().items()
+    return Measured(
+        model=model.name,
+        traits=config.traits,
+        layer=layer,
+        scale=config.scale,
+        layers=layers,
+        scales=config.scales,
+        sets=QuestionCounts(
+            questions=len(sets.questions),
+            selection=len(sets.selection),
+            negative=len(sets.negative),
+            off_topic=len(sets.off_topic),
+        ),
+        cells=tuple(cells),
+        adapter=config.adapter,
+        seeds=config.seeds,
+        optimizer=optimizer.label,
+        grid=grid,
+        learning_rate=rate,
+        references=panel.references,
+        data=data.reports,
+        students=tuple(rows),
+    )
+
+
+def measure_vectors(
+    folder: RunFolder,
+    model: Model,
+    meter: EffectsMeter,
+    layers: Sequence[int],
+    teacher_layer: int,
+    config: Config,
+) -> list[ModelEffects]:
+    """Effects of the base, of the prompt, of the vector (over `layers` and scales, and as the
+    students' teacher), and of a random vector at the best setting and at the teacher's.
+
+    Vectors of the teachers are kept in `folder`/vectors. What an earlier process logged is not
+    measured again.
+    """
+    log = {
+        (row["trait"], row["kind"], row["layer"], row["scale"]): from_json(ModelEffects, row)
+        for row in folder.read_metrics()
+        if row["stage"] == "effects"
     }
-    return {
-        **found,
-        "transmission": to_json(transmission(rows, index, "word_rate", **at)),
-        "log_transmission": to_json(transmission(rows, index, "word_log_prob", **at)),
-        "eas": eas,
-        "students": rows,
-    }, data.reports
+    settings = [(layer, scale) for layer in layers for scale in config.scales]
+    wanted = sorted({*layers, teacher_layer})
+    models: list[ModelEffects] = []
+    with track("steering", len(config.traits) * (len(settings) + 5), "settings") as progress:
+
+        def measure(
+            trait: str,
+            kind: Kind,
+            teacher: Teacher,
+            layer: int | None = None,
+            scale: float | None = None,
+        ) -> ModelEffects:
+            key = trait, kind, layer, scale
+            if key not in log:
+                effects = meter.measure(teacher, trait)
+                log[key] = ModelEffects(
+                    trait=trait, kind=kind, layer=layer, scale=scale, **vars(effects)
+                )
+                folder.log({"stage": "effects", **to_json(log[key])})
+            models.append(log[key])
+            progress.advance(note=trait)
+            return log[key]
+
+        for i, trait in enumerate(config.traits):
+            vectors = dict(zip(wanted, trait_vectors(model, wanted, trait), strict=True))
+            measure(trait, "base", Teacher())
+            measure(trait, "system-prompt", prompted_teacher(trait, model.tokenizer))
+            steered = [
+                measure(
+                    trait, "steered", Teacher(steer(vectors[layer], layer, scale)), layer, scale
+                )
+                for layer, scale in settings
+            ]
+            steering = steer(vectors[teacher_layer], teacher_layer, config.scale)
+            measure(trait, "teacher", Teacher(steering), teacher_layer, config.scale)
+            origin = f"mean difference of the system prompt of {trait} at number prompts"
+            save_steering(
+                folder.path / "vectors" / f"{trait}.safetensors",
+                steering,
+                VectorInfo(model.name, origin, "last"),
+            )
+            controls: dict[Kind, tuple[int, float]] = {
+                "random-teacher": (teacher_layer, config.scale)
+            }
+            best = best_setting(steered)
+            if best is not None and best.layer is not None and best.scale is not None:
+                controls["random"] = best.layer, best.scale
+            key = jax.random.fold_in(jax.random.key(config.seed), i)
+            noise = random_vector(key, model.cfg.dim, 1.0)
+            for kind, (layer, scale) in controls.items():
+                norm = float(jnp.linalg.norm(vectors[layer]))
+                measure(trait, kind, Teacher(steer(noise * norm, layer, scale)), layer, scale)
+    return models
+
+
+def train_students(students: Students, config: Config) -> tuple[list[StudentRow], float | None]:
+    """Students of every trait at the rate that held-out loss chose on `grid_traits` of them, and
+    that rate; where it is None, the students of the others are not trained."""
+    grid_traits = config.traits[: config.grid_traits]
+    rows = students.grid(grid_traits)
+    ((optimizer, _),) = config.learning_rates().items()
+    rate = best_rates(rows)[optimizer.label]
+    if rate is not None:
+        others = [*config.traits[config.grid_traits :], "control"]
+        arms = [Arm(optimizer, rate, seed, d) for d in others for seed in range(config.seeds)]
+        rows += students.train("rest", arms).rows
+    return rows, rate
+
+
+EXPERIMENT = Experiment(
+    name="teacher-vector",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

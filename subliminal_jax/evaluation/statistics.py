@@ -28,7 +28,8 @@ class Interval:
     """An estimate from `n` values with its two-sided interval [low, high] at `level`.
 
     Written as in `f"{interval:+.2f}"`, "+0.50 [0.41, 0.59]": the format is the mean's, and without
-    its sign the ends'. Ends that are NaN are written as "none".
+    its sign the ends'. Ends that are NaN are written as "none"; where the mean is NaN, the whole is
+    "undefined".
     """
 
     mean: float
@@ -54,6 +55,8 @@ class Interval:
         return f"[{low}, {high}]"
 
     def __format__(self, spec: str) -> str:
+        if math.isnan(self.mean):
+            return "undefined"
         return f"{self.mean:{spec}} {self.format_ends(spec.removeprefix('+'))}"
 
     def __mul__(self, factor: float) -> "Interval":

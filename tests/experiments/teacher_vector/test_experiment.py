@@ -9,6 +9,7 @@ from subliminal_jax.cli import main
 from subliminal_jax.steering.io import load_steering
 from tests import number_model
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "cat", "dog", "--layers", "0", "1", "--scales", "0.5", "1", "--layer", "1",
@@ -36,7 +37,7 @@ def test_every_trait_has_all_its_settings_once(results):
     for trait in ("owl", "cat", "dog"):
         kinds = [kind for t, kind, _, _ in places if t == trait]
         assert kinds.count("steered") == 4
-        assert {"base", "prompted", "teacher", "random-teacher"} <= set(kinds)
+        assert {"base", "system-prompt", "teacher", "random-teacher"} <= set(kinds)
     for row in results["cells"]:
         for key in ("rate", "selection_rate", "sampled_rate", "off_topic", "valid_numbers"):
             assert 0 <= row[key] <= 1
@@ -55,15 +56,17 @@ def test_students_are_those_of_the_chosen_rate_and_paired_with_controls(results)
     assert keys == sorted((d, s) for d in ("owl", "cat", "dog", "control") for s in (0, 1))
     for i, trait in enumerate(("owl", "cat", "dog")):
         (row,) = (t for t in results["zoo"] if t["trait"] == trait)
-        of = {d: [r["word_rate"][i] for r in results["students"] if r["data"] == d]
-              for d in (trait, "control")}  # fmt: skip
-        expected = np.mean(of[trait]) - np.mean(of["control"])
+        rates = {
+            data: np.mean([r["word_rate"][i] for r in results["students"] if r["data"] == data])
+            for data in (trait, "control")
+        }
+        expected = rates[trait] - rates["control"]
         assert row["difference"]["mean"] == pytest.approx(expected, abs=1e-12)
         assert row["transmitted"] is (row["difference"]["low"] > 0)
         assert row["teacher_gain"] == pytest.approx(row["teacher"] - row["base"])
 
 
-def test_claims_and_report_stand_on_the_results(out, results):
+def test_claims_and_page_stand_on_the_results(out, results):
     assert [c["id"] for c in results["claims"]] == [
         "teacher-vector/elicits",
         "teacher-vector/predicts-transmission",
@@ -71,8 +74,7 @@ def test_claims_and_report_stand_on_the_results(out, results):
     assert results["prediction"]["traits"] == 3
     assert results["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
     assert results["claims"][1]["verdict"] == "not reproduced"
-    for name in ("sweep", "rates", "prediction"):
-        assert (out / f"{name}.png").stat().st_size > 5000
+    check_page(out)
     page = (out / "report.html").read_text()
     assert page.count("<img") == 3 and "this model knows none" in page
 
@@ -83,10 +85,13 @@ def test_the_vectors_are_kept_for_other_experiments(out, model):
     assert info.model == "numbers" and "owl" in info.origin and float(steering.scale) == 1.0
 
 
-def test_a_finished_run_is_not_computed_again(out, model, results):
+def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(out, model, capsys):
+    results, page = ((out / name).read_bytes() for name in ("results.json", "report.html"))
     (out / "report.html").unlink()
     main(["teacher-vector", "--model", str(model), "--out", str(out), *SMALL])
-    assert read(out) == results and (out / "report.html").exists()
+    assert (out / "results.json").read_bytes() == results
+    assert (out / "report.html").read_bytes() == page
+    assert "steering" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,7 @@ def test_a_finished_run_is_not_computed_again(out, model, results):
         (("--questions", "nowhere.txt"), "no file nowhere.txt here"),
         (("--optimizers", "adamw", "sgd", "--rates", "sgd=1"), "has one optimizer"),
         (("--grid-traits", "0"), "grid_traits must be at least 1"),
+        (("--off-topic", ""), "each need a set of questions"),
     ],
 )
 def test_bad_input_is_one_line(capsys, model, tmp_path, flags, said):
