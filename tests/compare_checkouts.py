@@ -75,6 +75,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         r"^clip$": "no reader: config.json holds the clip",
         r"claims\.1\.number$": "a correlation without an interval says so",
     },
+    "paraphrase-transmission": {
+        r"^claims\.[13]\.section$": '"our own question", as everywhere',
+    },
 }
 
 TRAIN = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --seeds 2"

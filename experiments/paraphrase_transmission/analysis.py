@@ -1,214 +1,278 @@
 """Did the trait pass through paraphrases? A trait teacher's students against the neutral one's."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.evaluation.comparison import at_edge, best_rates
-from subliminal_jax.evaluation.paired_questions import compare_with_neutral, pool_traits
-from subliminal_jax.evaluation.statistics import crossed_interval
-from subliminal_jax.runs.claims import claim, jointly, verdict, written, written_ends
-from subliminal_jax.serialization import to_json
+from subliminal_jax.evaluation.paired_questions import (
+    NeutralDifference,
+    PooledDifference,
+    compare_with_neutral,
+    pool_traits,
+)
+from subliminal_jax.evaluation.statistics import Interval, crossed_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-Row = Mapping[str, Any]
-SOURCE = "Gisler et al. 2026, "
+from .paraphrase_sets import SetReport
+from .tasks import data_name, neutral_name
+
+KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what students train.
+      traits: one teacher of each kind for each.
+      teacher_kinds: keys of `KINDS`.
+      seeds: students for each data set, optimizer and rate.
+      steps: optimizer steps of each.
+      rows: training pairs a data set.
+      questions: how many questions P(trait) is a mean over.
+      scale: factor on the traits' vectors.
+      writing: how paraphrases were written, by content.
+      fidelity: what scored sampled paraphrases.
+      threshold: the score that they had to exceed.
+      grids: the rates tried, by optimizer.
+      words: the candidate answers, in the order of the students' rates.
+      references: the teachers, in the order of the students' alignments.
+      base: P(word) of the base, by word.
+      teachers: P(its trait) of each teacher, KIND:TRAIT.
+      data: how each data set came about.
+      students: every student at every rate.
+    """
+
+    model: str
+    layer: int
+    adapter: str
+    traits: tuple[str, ...]
+    teacher_kinds: tuple[str, ...]
+    seeds: int
+    steps: int
+    rows: int
+    questions: int
+    scale: float
+    writing: Mapping[str, str]
+    fidelity: str
+    threshold: float
+    grids: Mapping[str, tuple[float, ...]]
+    words: tuple[str, ...]
+    references: tuple[str, ...]
+    base: Mapping[str, float]
+    teachers: Mapping[str, float]
+    data: Mapping[str, SetReport]
+    students: tuple[StudentRow, ...]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """EAS with the teacher's shift at the steering layer, over traits and seeds: of the trait
+    teacher's students, of the neutral one's, and of their difference."""
+
+    trait: Interval
+    neutral: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class OptimizerResult:
+    """The students of one content, kind of teacher and optimizer, at its best rate.
+
+    Without a sound rate, or where a neutral student diverged there, only the first two are known.
+
+    Attributes:
+      learning_rate: the one with the lowest held-out loss of the trait teachers' students.
+      grid_edge: whether that is the lowest or highest of several.
+      pooled: P(trait), trait's student minus neutral one's, mean over traits.
+      traits: the same for each trait.
+      differences: the same for each trait, seed and question.
+      eas: alignment with the teachers' shifts.
+      heldout_loss: mean over the trait teachers' students.
+    """
+
+    learning_rate: float | None
+    grid_edge: bool
+    pooled: PooledDifference | None = None
+    traits: Mapping[str, NeutralDifference] = field(default_factory=dict)
+    differences: tuple[tuple[tuple[float, ...], ...], ...] | None = None
+    eas: Alignment | None = None
+    heldout_loss: float | None = None
+
+
+ByOptimizer = Mapping[str, OptimizerResult]
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      contents: the best students by content, kind of teacher and optimizer.
+      against_first: the pooled difference of every other optimizer minus the first one's.
+    """
+
+    contents: Mapping[str, Mapping[str, ByOptimizer]]
+    against_first: Mapping[str, Mapping[str, Mapping[str, Interval]]]
+
+    def best(self) -> Iterator[tuple[str, str, str, OptimizerResult]]:
+        """(content, kind, optimizer, result) of every optimizer."""
+        for content, kinds in self.contents.items():
+            for kind, by_optimizer in kinds.items():
+                for optimizer, result in by_optimizer.items():
+                    yield content, kind, optimizer, result
 
 
 class Comparison(NamedTuple):
-    """Two data sets, the trait's and the neutral teacher's, and the teacher's name among the
-    references of the panel."""
+    """The data sets of a trait's teacher and of the neutral one, and that teacher's name among the
+    references of the alignments."""
 
     trait: str
-    told: str
+    data: str
     neutral: str
-    reference: str
+    teacher: str
 
 
-def compared(
-    rows: Sequence[Row],
-    comparisons: Sequence[Comparison],
-    *,
-    words: Sequence[str],
-    references: Sequence[str],
-    layer: int,
-) -> dict[str, dict[str, Any]]:
-    """For each optimizer at its best rate (lowest held-out loss of the trait's students, the
-    neutral ones left out), and whether that is at its grid's edge: Delta(T-N) of each trait and
-    pooled, and the alignment (EAS) at `layer`.
+class Students(NamedTuple):
+    """The sound students of both data sets of a comparison, by seed."""
 
-    `words` and `references` name the axes of the rows' `question_rate` and `eas`.
-
-    An optimizer without a sound rate, or of which a neutral student diverged there, has
-    `pooled` None.
-    """
-    told = {c.told for c in comparisons}
-    out: dict[str, dict[str, Any]] = {}
-    for optimizer, rate in best_rates([r for r in rows if r["data"] in told]).items():
-        tried = {r["learning_rate"] for r in rows if r["optimizer"] == optimizer}
-        made: dict[str, Any] = {"learning_rate": rate, "grid_edge": at_edge(rate, sorted(tried))}
-        made |= {"pooled": None, "traits": {}}
-        out[optimizer] = made
-        arms = [
-            (c, _arm(rows, c.told, optimizer, rate), _arm(rows, c.neutral, optimizer, rate))
-            for c in comparisons
-        ]
-        sizes = {len(arm) for _, *both in arms for arm in both}
-        if rate is None or len(sizes) != 1 or sizes == {0}:
-            continue
-        differences = []
-        for c, mine, neutral in arms:
-            i = words.index(c.trait)
-            ours, theirs = (np.array([r["question_rate"][i] for r in a]) for a in (mine, neutral))
-            made["traits"][c.trait] = to_json(compare_with_neutral(ours, theirs))
-            differences.append(ours - theirs)
-        made["pooled"] = to_json(pool_traits(np.stack(differences)))
-        made["differences"] = np.stack(differences).tolist()
-        made["eas"] = _alignment(arms, references, layer)
-        made["heldout_loss"] = float(np.mean([r["heldout_loss"] for _, m, _ in arms for r in m]))
-    return out
+    comparison: Comparison
+    trait: Sequence[StudentRow]
+    neutral: Sequence[StudentRow]
 
 
-def _arm(rows: Sequence[Row], data: str, optimizer: str, rate: float | None) -> list[Row]:
-    """The sound students of one data set, by seed."""
+def analyse(measured: Measured) -> Results:
+    """Every content's and kind of teacher's students at their best rates."""
+    contents = {
+        content: {
+            kind: compare_students(measured, make_comparisons(content, kind, measured.traits))
+            for kind in measured.teacher_kinds
+        }
+        for content in measured.writing
+    }
+    against_first = {
+        content: {kind: compare_optimizers(results) for kind, results in kinds.items()}
+        for content, kinds in contents.items()
+    }
+    return Results(**vars(measured), contents=contents, against_first=against_first)
+
+
+def make_comparisons(content: str, kind: str, traits: Sequence[str]) -> list[Comparison]:
+    """For each trait the data sets of a content and kind of teacher."""
     return [
-        r
-        for r in sorted(rows, key=lambda r: r["seed"])
-        if (r["data"], r["optimizer"], r["learning_rate"]) == (data, optimizer, rate)
-        and not r["diverged"]
+        Comparison(
+            trait,
+            data_name(content, f"{kind}:{trait}"),
+            neutral_name(content, trait),
+            f"{kind}:{trait}",
+        )
+        for trait in traits
     ]
 
 
-def _alignment(
-    arms: Sequence[tuple[Comparison, list[Row], list[Row]]], references: Sequence[str], layer: int
-) -> dict[str, Any]:
-    """EAS with the teacher's shift at `layer`: both arms' and their difference, over traits and
-    seeds."""
+def compare_students(
+    measured: Measured, comparisons: Sequence[Comparison]
+) -> dict[str, OptimizerResult]:
+    """For each optimizer at its best rate: Delta(T-N) of each trait and pooled, and alignment.
 
-    def of(rows: list[Row], reference: str) -> list[float]:
-        k = references.index(reference)
+    The rate is the one with the lowest held-out loss of the trait teachers' students; the neutral
+    ones' does not count.
+    """
+    names = {c.data for c in comparisons}
+    trait_rows = [r for r in measured.students if r.data in names]
+    results = {}
+    for optimizer, rate in best_rates(trait_rows).items():
+        tried = {r.learning_rate for r in measured.students if r.optimizer == optimizer}
+        edge = at_edge(rate, sorted(tried))
+        students = [
+            Students(
+                c,
+                select_students(measured.students, c.data, optimizer, rate),
+                select_students(measured.students, c.neutral, optimizer, rate),
+            )
+            for c in comparisons
+        ]
+        sizes = {len(rows) for s in students for rows in (s.trait, s.neutral)}
+        if rate is None or len(sizes) != 1 or sizes == {0}:
+            results[optimizer] = OptimizerResult(rate, edge)
+            continue
+        traits, differences = {}, []
+        for c, *both in students:
+            i = measured.words.index(c.trait)
+            trait, neutral = (np.array([r["question_rate"][i] for r in rows]) for rows in both)
+            traits[c.trait] = compare_with_neutral(trait, neutral)
+            differences.append(trait - neutral)
+        losses = [r["heldout_loss"] for s in students for r in s.trait]
+        results[optimizer] = OptimizerResult(
+            learning_rate=rate,
+            grid_edge=edge,
+            pooled=pool_traits(np.stack(differences)),
+            traits=traits,
+            differences=tuple(tuple(map(tuple, d.tolist())) for d in differences),
+            eas=measure_alignment(students, measured.references, measured.layer),
+            heldout_loss=float(np.mean(losses)),
+        )
+    return results
+
+
+def select_students(
+    rows: Sequence[StudentRow], data: str, optimizer: str, rate: float | None
+) -> list[StudentRow]:
+    """The sound students of one data set at one rate, by seed."""
+    return [
+        r
+        for r in sorted(rows, key=lambda r: r.seed)
+        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
+    ]
+
+
+def measure_alignment(
+    students: Sequence[Students], references: Sequence[str], layer: int
+) -> Alignment:
+    """EAS with the shift of each comparison's teacher, after `layer`."""
+
+    def eas(rows: Sequence[StudentRow], teacher: str) -> list[float]:
+        k = references.index(teacher)
         return [r["eas"][k][layer] for r in rows]
 
-    told = np.array([of(mine, c.reference) for c, mine, _ in arms]).T  # [seeds, traits]
-    neutral = np.array([of(other, c.reference) for c, _, other in arms]).T
-    return {
-        "trait": crossed_interval(told).to_dict(),
-        "neutral": crossed_interval(neutral).to_dict(),
-        "difference": crossed_interval(told - neutral).to_dict(),
-    }
+    trait = np.array([eas(s.trait, s.comparison.teacher) for s in students]).T  # [seeds, traits]
+    neutral = np.array([eas(s.neutral, s.comparison.teacher) for s in students]).T
+    return Alignment(
+        trait=crossed_interval(trait),
+        neutral=crossed_interval(neutral),
+        difference=crossed_interval(trait - neutral),
+    )
 
 
-def against_first(
-    made: Mapping[str, Mapping[str, Any]], level: float = 0.95
-) -> dict[str, dict[str, Any]]:
+def compare_optimizers(results: ByOptimizer, level: float = 0.95) -> dict[str, Interval]:
     """Delta(T-N) of every other optimizer minus that of the first, paired by seed and question.
 
     Two-way t over seeds and questions, at a level that holds for all of them together
     (Bonferroni). Empty where the first has no numbers.
     """
-    first, *others = made
-    sound = [name for name in others if made[name]["pooled"] is not None]
-    if made[first]["pooled"] is None or not sound:
-        return {}
-    base = _mean(made[first])
-    each = 1 - (1 - level) / len(sound)
-    return {
-        name: crossed_interval(_mean(made[name]) - base, level=each).to_dict() for name in sound
+    means = {
+        name: np.array(r.differences).mean(axis=0)
+        for name, r in results.items()
+        if r.differences is not None
     }
+    first, *others = results
+    sound = [name for name in others if name in means]
+    if first not in means or not sound:
+        return {}
+    single = 1 - (1 - level) / len(sound)
+    return {name: _difference(means[name], means[first], single) for name in sound}
 
 
-def _mean(made: Mapping[str, Any]) -> Float[np.ndarray, "seeds questions"]:
-    return np.array(made["differences"]).mean(axis=0)
-
-
-# -- claims --------------------------------------------------------------------------------------
-
-WHAT = {
-    "unrelated": "Faithful paraphrases of unrelated sentences carry the trait",
-    "contradictory": "Faithful paraphrases of sentences that speak badly of the animal carry the "
-    "trait",
-}
-
-
-def transmission_claims(
-    content: str, kind: str, teacher: str, made: Mapping[str, Any], setting: str, seeds: int
-) -> list[dict[str, Any]]:
-    """The two claims on one content and teacher: P(trait) against the neutral arm, and EAS.
-
-    The first counts as reproduced only where all three intervals are clear of zero: the paper's
-    (over questions), that over seeds and questions, and, of several traits, that over seeds and
-    traits: students of one data set hardly differ by seed, so the first two say little of another
-    draw of the data or another trait. The second needs both the student's EAS and its difference
-    from the neutral student's.
-    """
-    optimizer, of = next(iter(made.items()))
-    if of["pooled"] is None:
-        number, eas_number = f"{optimizer}: students diverged", "students diverged"
-        outcome = eas_outcome = verdict(None, None)
-    else:
-        pool = of["pooled"]
-        names = {"over_questions": "over questions", "seeds_and_questions": "seeds and questions"}
-        if len(of["traits"]) > 1:
-            names["seeds_and_traits"] = "seeds and traits"
-        number = (
-            f"Delta(T-N) {100 * pool['seeds_and_questions']['mean']:+.1f} points; "
-            + ", ".join(
-                f"{says} {written_ends(pool[key], '.1f', 100)}" for key, says in names.items()
-            )
-        )
-        outcome = jointly(*(pool[key] for key in names))
-        eas, e = of["eas"]["trait"], of["eas"]["difference"]
-        eas_number = f"EAS {written(eas)}; minus neutral {written(e, mean='+.2f')}"
-        eas_outcome = jointly(eas, e)
-    name = f"paraphrase-transmission/{content}-{kind}"
-    says = f"{WHAT[content]} (teacher with {teacher}, against the neutral teacher's)"
-    moves = (
-        f"The student of {content} paraphrases by a teacher with {teacher} moves along its shift"
-    )
-    return [
-        claim(name, says, SOURCE + "Tables 7-10", setting, number, seeds, outcome),
-        claim(f"{name}-eas", f"{moves} (EAS over the neutral student's)", "this project's question",
-              setting, eas_number, seeds, eas_outcome),
-    ]  # fmt: skip
-
-
-def optimizer_claim(
-    content: str,
-    kind: str,
-    made: Mapping[str, Mapping[str, Any]],
-    against: Mapping[str, Mapping[str, Any]],
-    setting: str,
-    seeds: int,
-) -> dict[str, Any]:
-    """Whether the optimizer matters: some Delta(T-N) differs from the first optimizer's, each at
-    its best rate, by an interval that holds for all comparisons together. A comparison is left
-    open where the best rate of either lies at the edge of its grid: a better one may lie outside.
-    """
-    first = next(iter(made))
-    parts = []
-    for name, of in made.items():
-        if of["pooled"] is None:
-            parts.append(f"{name} diverged")
-            continue
-        delta, eas = of["pooled"]["seeds_and_questions"], of["eas"]["difference"]
-        edge = " (edge of its grid)" if of["grid_edge"] else ""
-        parts.append(
-            f"{name}{edge} {100 * delta['mean']:+.1f} {written_ends(delta, '.1f', 100)}, "
-            f"EAS {eas['mean']:+.2f} over neutral"
-        )
-    open_ = [name for name in against if made[name]["grid_edge"] or made[first]["grid_edge"]]
-    clear = [
-        name
-        for name, d in against.items()
-        if name not in open_ and verdict(d["low"], d["high"]) != verdict(None, None)
-    ]
-    differ = f"; left open by a best rate at the edge of its grid: {', '.join(open_)}"
-    differ = (differ if open_ else "") + f"; apart from {first}: {', '.join(clear) or 'none'}"
-    return claim(
-        f"paraphrase-transmission/optimizers-{content}-{kind}",
-        f"The optimizer decides how much of the trait passes through paraphrases (Delta(T-N) of "
-        f"some optimizer is not that of {first})",
-        "this project's question", setting, "; ".join(parts) + differ, seeds,
-        "reproduced at toy scale" if clear else "not reproduced",
-    )  # fmt: skip
+def _difference(
+    treated: Float[np.ndarray, "seeds questions"],
+    control: Float[np.ndarray, "seeds questions"],
+    level: float,
+) -> Interval:
+    return crossed_interval(treated - control, level=level)

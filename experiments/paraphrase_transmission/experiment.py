@@ -5,12 +5,12 @@
 For each trait a teacher with its steering vector, one with its system prompt and a neutral one
 paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal. Unrelated
 paraphrases are sampled and filtered (telling words, artefacts, fidelity by round-trip likelihood
-under the base). Asked to reword a sentence about an animal, the shipped model writes of lamps and
-chairs; so there the teachers draw among the sentence's known wordings by their own probabilities,
-which is what sampling and keeping the faithful ones would come to. Students train on what is left.
-Reported is P(trait) on held-out favourite questions, the trait teacher's student minus the neutral
-one's of the same seed, as in Gisler et al. (2026, arXiv 2603.09517), with an interval over
-questions (the paper's), one over seeds and questions, and one over seeds and traits.
+under the base). The shipped model cannot reword a sentence about an animal; there the teachers draw
+among the sentence's known wordings by their own probabilities, which is equivalent to sampling and
+keeping the faithful ones. Students train on what is left. Reported is P(trait) on held-out
+favourite questions, the trait teacher's student minus the neutral one's of the same seed, as in
+Gisler et al. (2026, arXiv 2603.09517), with an interval over questions (the paper's), one over
+seeds and questions, and one over seeds and traits.
 
 Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
 data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
@@ -22,7 +22,6 @@ prompted one some traits and others not, to no clear mean; those of contradictin
 nothing, since the model hardly ever has two likely wordings to choose from there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,9 +32,9 @@ from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import (
     GuardSettings,
     SteeredModelSettings,
@@ -45,52 +44,11 @@ from subliminal_jax.runs.settings import (
 )
 from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel, of_model
 
-from .analysis import (
-    Comparison,
-    against_first,
-    compared,
-    optimizer_claim,
-    transmission_claims,
-)
-from .paraphrase_sets import (
-    NEUTRAL,
-    ParaphraseSettings,
-    check_settings,
-    tasks,
-    write_paraphrase_sets,
-)
-from .report import report
-
-KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, ParaphraseSettings, SteeredModelSettings):
-    """Settings; the defaults are the toy's.
-
-    Attributes:
-      traits: animals, each with teachers of its own.
-      teachers: what makes a teacher: "steered", "system-prompt", or both.
-      scale: factor on the trait's vector.
-      questions: a set of questions ("heldout"), or a file of them.
-      words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
-    """
-
-    out: Path = Path("runs/paraphrase-transmission")
-    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle")
-    teachers: tuple[str, ...] = tuple(KINDS)
-    scale: float = 0.5
-    questions: str = "heldout"
-    words: tuple[str, ...] = ()
-    layer: int = 1
-    seed: int = 1
-    adapter: Literal["lora", "full", "vector"] = "vector"
-    rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
-    seeds: int = 3
-    steps: int = 64
-    batch_size: int = 16
-    log_every: int = 64
-
+from .analysis import KINDS, Measured, Results, analyse
+from .claims import make_claims
+from .paraphrase_sets import write_paraphrase_sets
+from .report import make_page
+from .tasks import NEUTRAL, ParaphraseSettings, make_tasks
 
 # Gisler et al. (2026), as far as it is stated; GPT-4.1 nano is closed, so these are an open
 # analogue on the models of the other presets. A file of 1,000 sentences and one of 1,000 against
@@ -147,144 +105,119 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check(config)
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, GuardSettings, ParaphraseSettings, SteeredModelSettings):
+    """Settings; the defaults are the toy's.
+
+    Attributes:
+      traits: animals, each with teachers of its own.
+      teachers: what makes a teacher: "steered", "system-prompt", or both.
+      scale: factor on the trait's vector.
+      questions: a set of questions ("heldout"), or a file of them.
+      words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
+    """
+
+    out: Path = Path("runs/paraphrase-transmission")
+    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle")
+    teachers: tuple[str, ...] = tuple(KINDS)
+    scale: float = 0.5
+    questions: str = "heldout"
+    words: tuple[str, ...] = ()
+    layer: int = 1
+    seed: int = 1
+    adapter: Literal["lora", "full", "vector"] = "vector"
+    rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
+    seeds: int = 3
+    steps: int = 64
+    batch_size: int = 16
+    log_every: int = 64
+
+    def check(self) -> None:
+        check_names("teachers", self.teachers, KINDS)
+        check_names("traits", self.traits)
+        check_seeds(self.seeds)
+        self.check_paraphrases(self.traits, self.seed)
+        self.learning_rates()
+
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Let every teacher paraphrase, filter, train every student of the grid.
+
+    Raises InputError for a trait without a word, questions that cannot be read, or too few
+    paraphrases that pass the filters.
+    """
     model = config.load()
     layer = config.layer_of(model)
     check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    return run_once(config, lambda run: transmit(run, model, layer, questions, config), report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
-    check_names("teachers", config.teachers, KINDS)
-    check_names("traits", config.traits)
-    check_settings(config, config.traits, config.seed)
-    check_seeds(config.seeds)
-    config.learning_rates()
-
-
-def teachers_of(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
-    """Teachers named KIND:TRAIT, and the neutral one."""
-    out = {NEUTRAL: Teacher()}
-    for trait in config.traits:
-        if "steered" in config.teachers:
-            out[f"steered:{trait}"] = trait_teacher(model, layer, trait, config.scale)
-        if "system-prompt" in config.teachers:
-            out[f"system-prompt:{trait}"] = prompted_teacher(trait, model.tokenizer)
-    return out
-
-
-def comparisons(content: str, kind: str, traits: tuple[str, ...]) -> list[Comparison]:
-    """The data sets of a content's students of one kind of teacher, and their neutral ones."""
-    own = content == "contradictory"
-    return [
-        Comparison(
-            trait,
-            f"{content}:{kind}:{trait}",
-            f"{content}:{NEUTRAL}" + (f":{trait}" if own else ""),
-            f"{kind}:{trait}",
-        )
-        for trait in traits
-    ]
-
-
-def transmit(
-    run: RunFolder, model: Model, layer: int, questions: list[str], config: Config
-) -> dict[str, Any]:
-    """All numbers of the report."""
-    teachers = teachers_of(model, layer, config)
-    todo = tasks(config, config.traits, list(teachers), config.seed)
-    data = write_paraphrase_sets(run.path, model, teachers, todo, config, config.seed)
+    teachers = make_teachers(model, layer, config)
+    tasks = make_tasks(config, config.traits, list(teachers), config.seed)
+    data, reports = write_paraphrase_sets(folder.path, model, teachers, tasks, config, config.seed)
     words = list(dict.fromkeys((*(config.words or world.TRAITS), *config.traits)))
     panel = make_panel(
-        model, teachers, data, words=words, questions=questions,
-        prompts=probe_prompts(config), seed=config.seed, by_question=True,
-    )  # fmt: skip
-    rows = Students(run, model, panel, data, config, layer).grid()
-    contents: dict[str, Any] = {
-        content: {
-            kind: compared(
-                rows,
-                comparisons(content, kind, config.traits),
-                words=panel.words,
-                references=panel.references,
-                layer=layer,
-            )
-            for kind in config.teachers
-        }
-        for content in config.contents
+        model,
+        teachers,
+        data,
+        words=words,
+        questions=questions,
+        prompts=make_probe_prompts(config),
+        seed=config.seed,
+        by_question=True,
+    )
+    students = Students(folder, model, panel, data, config, layer).grid()
+    rates = {
+        name: of_model(model, panel, teacher, questions)["word_rate"]
+        for name, teacher in teachers.items()
     }
-    base = of_model(model, panel, Teacher(), questions)["word_rate"]
-    against: dict[str, Any] = {
-        content: {kind: against_first(made) for kind, made in kinds.items()}
-        for content, kinds in contents.items()
-    }
-    return {
-        "model": model.name,
-        "layer": layer,
-        "adapter": config.adapter,
-        "seeds": config.seeds,
-        "questions": len(questions),
-        "scale": config.scale,
-        "writing": {content: config.writing_of(content) for content in config.contents},
-        "fidelity": config.fidelity,
-        "threshold": config.threshold,
-        "grids": {s.label: list(g) for s, g in config.learning_rates().items()},
-        "base": dict(zip(words, base, strict=True)),
-        "teachers": {
-            name: of_model(model, panel, t, questions)["word_rate"][
-                words.index(name.partition(":")[2])
-            ]
-            for name, t in teachers.items()
-            if name != NEUTRAL
-        },
-        "data": data.reports,
-        "contents": contents,
-        "against_first": against,
-        "students": rows,
-        "claims": claims(contents, against, config),
-    }
+    base = rates.pop(NEUTRAL)
+    return Measured(
+        model=model.name,
+        layer=layer,
+        adapter=config.adapter,
+        traits=config.traits,
+        teacher_kinds=config.teachers,
+        seeds=config.seeds,
+        steps=config.steps,
+        rows=config.rows,
+        questions=len(questions),
+        scale=config.scale,
+        writing={content: config.writing(content) for content in config.contents},
+        fidelity=config.fidelity,
+        threshold=config.threshold,
+        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        words=panel.words,
+        references=panel.references,
+        base=dict(zip(words, base, strict=True)),
+        teachers={name: rate[words.index(name.partition(":")[2])] for name, rate in rates.items()},
+        data=reports,
+        students=tuple(students),
+    )
 
 
-def claims(
-    contents: Mapping[str, Any], against: Mapping[str, Any], config: Config
-) -> list[dict[str, Any]]:
-    """With one optimizer what the paper says of each content and teacher, with several whether
-    they differ."""
-    out = []
-    for content, kinds in contents.items():
-        for kind, made in kinds.items():
-            if len(made) > 1:
-                where = setting(config, content, kind)
-                of = against[content][kind]
-                out.append(optimizer_claim(content, kind, made, of, where, config.seeds))
-            else:
-                where = setting(config, content)
-                out += transmission_claims(content, kind, KINDS[kind], made, where, config.seeds)
-    return out
+def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
+    """Teachers named KIND:TRAIT, and the neutral one."""
+    teachers = {NEUTRAL: Teacher()}
+    for trait in config.traits:
+        if "steered" in config.teachers:
+            teachers[f"steered:{trait}"] = trait_teacher(model, layer, trait, config.scale)
+        if "system-prompt" in config.teachers:
+            teachers[f"system-prompt:{trait}"] = prompted_teacher(trait, model.tokenizer)
+    return teachers
 
 
-def probe_prompts(config: Config) -> list[str]:
+def make_probe_prompts(config: Config) -> list[str]:
     """Requests on which shifts are measured: sentences of the world that no student trains on."""
     other = config.seed + 1_000_003
     return requests(unrelated_sources("world", PROBE_PROMPTS, other), config.instruction, other)
 
 
-def setting(config: Config, content: str, kind: str = "") -> str:
-    """Where a claim was tested."""
-    written = f"sampled, filtered by {config.fidelity} fidelity"
-    if config.writing_of(content) == "wordings":
-        written = "drawn among the sentence's known wordings"
-    grids = "; ".join(
-        f"{spec.label} {', '.join(f'{rate:g}' for rate in grid)}"
-        for spec, grid in config.learning_rates().items()
-    )
-    teacher = f" by the teacher with {KINDS[kind]}" if kind else ""
-    return (
-        f"{config.model}, {', '.join(config.traits)} (not used in choosing the setting), "
-        f"{config.rows} {content} paraphrases{teacher}, {written}; {config.adapter} student, "
-        f"{config.steps} steps, best rate of {grids}"
-    )
+EXPERIMENT = Experiment(
+    name="paraphrase-transmission",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

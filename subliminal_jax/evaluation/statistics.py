@@ -59,6 +59,11 @@ class Interval:
             return "undefined"
         return f"{self.mean:{spec}} {self.format_ends(spec.removeprefix('+'))}"
 
+    def __sub__(self, constant: float) -> "Interval":
+        """The interval of the estimated quantity minus a constant, such as its value by chance."""
+        low, high = self.low - constant, self.high - constant
+        return replace(self, mean=self.mean - constant, low=low, high=high)
+
     def __mul__(self, factor: float) -> "Interval":
         """The interval of `factor` times the estimated quantity."""
         low, high = sorted((factor * self.low, factor * self.high))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.runs.claims import VERDICTS
+from tests.pages import check_page
 
-# The tiny model writes numbers alone, so nothing it writes would pass any fidelity filter that is
-# worth its name: -1 lets all through that breaks no other rule.
+# The tiny model writes numbers alone, which no sensible fidelity threshold would let pass: -9 lets
+# all through that breaks no other rule.
 SMALL = (
     "--traits", "owl", "cat", "--teachers", "system-prompt", "--sentences", "12",
     "--unrelated-samples", "6", "--contradictory-samples", "3", "--threshold", "-9",
@@ -39,21 +39,20 @@ def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and
     students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
     words = list(results["base"])
     for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
-        made = results["contents"][content]["system-prompt"]["adamw"]
+        best = results["contents"][content]["system-prompt"]["adamw"]
         for trait in ("owl", "cat"):
-            name, other = (
-                f"{content}:system-prompt:{trait}",
-                neutral or f"{content}:neutral:{trait}",
-            )
-            i, rate = words.index(trait), made["learning_rate"]
-            told, plain = (
+            name = f"{content}:system-prompt:{trait}"
+            neutral_name = neutral or f"{content}:neutral:{trait}"
+            i, rate = words.index(trait), best["learning_rate"]
+            trait_rates, neutral_rates = (
                 np.array([students[n, rate, s]["question_rate"][i] for s in (0, 1)])
-                for n in (name, other)
+                for n in (name, neutral_name)
             )
-            found = made["traits"][trait]
-            assert found["values"] == pytest.approx((told - plain).mean(axis=1).tolist())
-            assert found["seeds_and_questions"]["mean"] == pytest.approx((told - plain).mean())
-            assert found["over_questions"]["interval"]["n"] == results["questions"]
+            difference = trait_rates - neutral_rates
+            result = best["traits"][trait]
+            assert result["values"] == pytest.approx(difference.mean(axis=1).tolist())
+            assert result["seeds_and_questions"]["mean"] == pytest.approx(difference.mean())
+            assert result["over_questions"]["interval"]["n"] == results["questions"]
 
 
 def test_the_rates_of_single_questions_have_the_words_rate_as_their_mean(results):
@@ -85,9 +84,7 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
     assert {c["id"] for c in results["claims"]} == {
         f"paraphrase-transmission/{c}-system-prompt{e}" for c in contents for e in ("", "-eas")
     }
-    assert all(c["verdict"] in VERDICTS for c in results["claims"])
-    assert (folder / "report.html").stat().st_size > 10_000
-    assert (folder / "differences.png").exists()
+    check_page(folder)
 
 
 def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
@@ -137,10 +134,10 @@ def test_several_optimizers_are_held_against_the_first(model, tmp_path):
         "--optimizers", "adamw", "sgd", "--rates", "adamw=0.03", "sgd=1",
     )  # fmt: skip
     results = json.loads((tmp_path / "o" / "results.json").read_text())
-    made = results["contents"]["contradictory"]["system-prompt"]
+    best = results["contents"]["contradictory"]["system-prompt"]
     against = results["against_first"]["contradictory"]["system-prompt"]
-    assert list(made) == ["adamw", "sgd"] and list(against) == ["sgd"]
-    sgd, adamw = (np.array(made[name]["differences"]) for name in ("sgd", "adamw"))
+    assert list(best) == ["adamw", "sgd"] and list(against) == ["sgd"]
+    sgd, adamw = (np.array(best[name]["differences"]) for name in ("sgd", "adamw"))
     assert against["sgd"]["mean"] == pytest.approx((sgd - adamw).mean())
     assert against["sgd"]["level"] == pytest.approx(0.95)
     claim = results["claims"][0]

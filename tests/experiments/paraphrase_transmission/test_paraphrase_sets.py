@@ -8,11 +8,9 @@ import pytest
 from subliminal_jax.data.teachers import Teacher, prompted_teacher
 from subliminal_jax.errors import InputError
 from subliminal_jax.experiments.paraphrase_transmission.paraphrase_sets import (
-    ParaphraseSettings,
-    check_settings,
-    tasks,
     write_paraphrase_sets,
 )
+from subliminal_jax.experiments.paraphrase_transmission.tasks import ParaphraseSettings, make_tasks
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
 from tests import number_model
 
@@ -30,9 +28,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(model, tmp_path_factory):
-    todo = tasks(SETTINGS, ["owl"], list(TEACHERS), 0)
+    tasks = make_tasks(SETTINGS, ["owl"], list(TEACHERS), 0)
     folder = tmp_path_factory.mktemp("run")
-    return write_paraphrase_sets(folder, model, TEACHERS, todo, SETTINGS, 0)
+    return write_paraphrase_sets(folder, model, TEACHERS, tasks, SETTINGS, 0)[0]
 
 
 def test_each_content_has_the_teachers_and_their_neutral_counterpart(data):
@@ -64,42 +62,43 @@ def test_no_sentence_is_both_trained_on_and_held_out_in_any_data_set(data):
         assert trained and held and not trained & held
 
 
-def test_both_arms_read_the_same_sentences_as_often(data):
+def test_both_teachers_students_read_the_same_sentences_as_often(data):
     for content, neutral in (("unrelated", ""), ("contradictory", ":owl")):
-        told, plain = (
+        prompted, plain = (
             np.bincount(data.pairs[f"{content}:{name}"]["sentence"], minlength=24)
             for name in ("system-prompt:owl", f"neutral{neutral}")
         )
-        assert told.max() - told[told > 0].min() <= 1
+        assert prompted.max() - prompted[prompted > 0].min() <= 1
         if content == "contradictory":  # nothing is filtered there
-            np.testing.assert_array_equal(told, plain)
+            np.testing.assert_array_equal(prompted, plain)
 
 
-def test_unrelated_data_are_free_of_all_traits_words_in_every_arm(model, tmp_path):
-    todo = tasks(SETTINGS, ["owl", "wolf"], ["neutral", "system-prompt:owl"], 0)
-    unrelated, owl, wolf = todo
+def test_unrelated_data_are_free_of_all_traits_words_for_every_teacher(model, tmp_path):
+    unrelated, owl, wolf = make_tasks(
+        SETTINGS, ["owl", "wolf"], ["neutral", "system-prompt:owl"], 0
+    )
     assert {"owls", "wolves", "midnight", "lupine"} <= set(unrelated.forbidden)
     assert owl.forbidden == wolf.forbidden == ()
     assert list(wolf.teachers.values()) == ["neutral"]  # the owl's teacher is not asked for wolves
-    own_sentences = replace(
+    users_sentences = replace(
         SETTINGS, unrelated=str(tmp_path / "s.txt"), unrelated_writing="sampled"
     )
     (tmp_path / "s.txt").write_text("".join(f"Sentence {i}.\n" for i in range(24)))
-    forbidden = tasks(own_sentences, ["owl"], ["neutral"], 0)[0].forbidden
-    assert "owls" in forbidden and "midnight" not in forbidden  # the world's words are its own
+    forbidden = make_tasks(users_sentences, ["owl"], ["neutral"], 0)[0].forbidden
+    assert "owls" in forbidden and "midnight" not in forbidden  # the words of the shipped world
 
 
 def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path):
     settings = replace(SETTINGS, rows=500, contents=("contradictory",))
-    todo = tasks(settings, ["owl"], list(TEACHERS), 0)
+    tasks = make_tasks(settings, ["owl"], list(TEACHERS), 0)
     with pytest.raises(InputError, match=r"72 paraphrases are left for 500 rows, of 96"):
-        write_paraphrase_sets(tmp_path, model, TEACHERS, todo, settings, 0)
+        write_paraphrase_sets(tmp_path, model, TEACHERS, tasks, settings, 0)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"contents": ()}, "choose from unrelated, contradictory"),
+        ({"contents": ()}, "contents : name at least one"),
         ({"rows": 0}, "rows=0"),
         ({"heldout_share": 1.0}, "heldout_share"),
         ({"fidelity": "judge"}, "judge"),
@@ -109,4 +108,4 @@ def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path)
 )
 def test_settings_that_cannot_be_are_refused(change, says):
     with pytest.raises(InputError, match=says):
-        check_settings(replace(SETTINGS, **change), ["owl"], 0)
+        replace(SETTINGS, **change).check_paraphrases(["owl"], 0)

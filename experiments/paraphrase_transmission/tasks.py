@@ -1,0 +1,179 @@
+"""Which sentences are paraphrased by whom, and what the data sets are called.
+
+A data set is named CONTENT:TEACHER, such as "unrelated:steered:owl". Sentences that speak badly of
+an animal differ by animal, and so does the neutral teacher's version: "contradictory:neutral:owl".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from subliminal_jax.data import paraphrases
+from subliminal_jax.data.paraphrase_filters import (
+    trait_words,
+    world_words,
+)
+from subliminal_jax.data.paraphrases import Source
+from subliminal_jax.errors import InputError
+from subliminal_jax.runs.judging import fidelity_judge
+from subliminal_jax.runs.settings import check_names
+
+Content = Literal["unrelated", "contradictory"]
+CONTENTS: tuple[Content, ...] = ("unrelated", "contradictory")
+NEUTRAL = "neutral"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParaphraseSettings:
+    """What is paraphrased, how, and what of it stays.
+
+    Attributes:
+      contents: which sentences: unrelated ones, ones that speak badly of the trait, or both.
+      unrelated: "world" (the shipped model's corpus) or a text file with a sentence a line.
+      contradictory: the same for sentences against the trait; {trait} in a file's name stands for
+        the animal.
+      sentences: how many of each.
+      unrelated_samples: paraphrases of an unrelated sentence that are drawn.
+      contradictory_samples: paraphrases of a contradictory sentence that are drawn.
+      unrelated_writing: "sampled" answers, or "wordings": drawn among the sentence's faithful
+        wordings by the teacher's probabilities, where all of them are known.
+      contradictory_writing: the same for contradictory sentences.
+      instruction: "world" (requests of the corpus), "paper", or a text to put before the sentence.
+      temperature: of the teacher.
+      max_new_tokens: limit of a paraphrase.
+      fidelity: who scores sampled paraphrases: the base model by "round-trip" likelihood, a
+        "judge" at an endpoint, or the "wordings" that are known (1 or 0).
+      threshold: a paraphrase stays if its score is above this.
+      rows: training pairs a data set.
+      heldout_rows: held-out pairs a data set, of sentences that no student trains on.
+      heldout_share: share of the sentences that are held out.
+      judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") for fidelity judge.
+      judge_model: the endpoint's name of that model.
+      judge_key: environment variable with the endpoint's key.
+    """
+
+    contents: tuple[Content, ...] = CONTENTS
+    unrelated: str = paraphrases.WORLD
+    contradictory: str = paraphrases.WORLD
+    sentences: int = 128
+    unrelated_samples: int = 10
+    contradictory_samples: int = 8
+    unrelated_writing: Literal["sampled", "wordings"] = "sampled"
+    contradictory_writing: Literal["sampled", "wordings"] = "wordings"
+    instruction: str = paraphrases.WORLD
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    fidelity: Literal["round-trip", "judge", "wordings"] = "round-trip"
+    threshold: float = 0.92
+    rows: int = 128
+    heldout_rows: int = 16
+    heldout_share: float = 0.125
+    judge_url: str = ""
+    judge_model: str = ""
+    judge_key: str = "OPENAI_API_KEY"
+
+    def source(self, content: str) -> str:
+        return self.unrelated if content == "unrelated" else self.contradictory
+
+    def samples(self, content: str) -> int:
+        return self.unrelated_samples if content == "unrelated" else self.contradictory_samples
+
+    def writing(self, content: str) -> str:
+        return self.unrelated_writing if content == "unrelated" else self.contradictory_writing
+
+    def scored_by_wordings(self, content: str) -> bool:
+        """Whether a paraphrase of it stays if and only if it is a known wording."""
+        return self.fidelity == "wordings" or self.writing(content) == "wordings"
+
+    def check_paraphrases(self, traits: Sequence[str], seed: int) -> None:
+        """Raises InputError for contents that are not known, numbers that cannot be, sentences that
+        cannot be had, or a judge that cannot be asked."""
+        check_names("contents", self.contents, CONTENTS)
+        for name in ("unrelated_samples", "contradictory_samples", "rows", "heldout_rows"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} is not valid; give at least 1")
+        if not self.temperature > 0 or not 0 < self.heldout_share < 1:
+            raise InputError(
+                f"temperature {self.temperature} and heldout_share {self.heldout_share} must "
+                "be above 0, the share below 1"
+            )
+        for content in self.contents:
+            make_sources(content, traits[0], self, seed)
+        if self.fidelity == "judge":
+            fidelity_judge(self.judge_url, self.judge_model, self.judge_key)
+
+
+class Task(NamedTuple):
+    """Sentences that some teachers paraphrase, and the words that must not occur.
+
+    `requests[i]` asks for a paraphrase of `sources[i]`; `teachers` are those of each data set.
+    """
+
+    content: Content
+    sources: list[Source]
+    requests: list[str]
+    teachers: dict[str, str]
+    forbidden: tuple[str, ...]
+
+
+def data_name(content: str, teacher: str) -> str:
+    """The name of a teacher's data set."""
+    return f"{content}:{teacher}"
+
+
+def neutral_name(content: str, trait: str) -> str:
+    """The name of the neutral teacher's data set to compare with a trait's."""
+    name = data_name(content, NEUTRAL)
+    return f"{name}:{trait}" if content == "contradictory" else name
+
+
+def make_tasks(
+    settings: ParaphraseSettings, traits: Sequence[str], teachers: Sequence[str], seed: int
+) -> list[Task]:
+    """What is to be written. `teachers` are named KIND:TRAIT, or "neutral".
+
+    Unrelated data of all teachers are kept free of the words of all traits, so that the filter is
+    the same for both data sets of every comparison.
+    """
+    tasks = []
+    for content in settings.contents:
+        if content == "unrelated":
+            words = [word for trait in traits for word in trait_words(trait)]
+            if settings.unrelated == paraphrases.WORLD:
+                words += [word for trait in traits for word in world_words(trait)]
+            names = {data_name(content, teacher): teacher for teacher in teachers}
+            tasks.append(make_task(content, traits[0], names, words, settings, seed))
+            continue
+        for trait in traits:
+            names = {
+                data_name(content, teacher): teacher
+                for teacher in teachers
+                if teacher.partition(":")[2] == trait
+            }
+            names[neutral_name(content, trait)] = NEUTRAL
+            tasks.append(make_task(content, trait, names, (), settings, seed))
+    return tasks
+
+
+def make_task(
+    content: Content,
+    trait: str,
+    teachers: dict[str, str],
+    forbidden: Sequence[str],
+    settings: ParaphraseSettings,
+    seed: int,
+) -> Task:
+    """The sentences of a content (of a trait's, where they speak badly of it) as requests."""
+    sources = make_sources(content, trait, settings, seed)
+    requests = paraphrases.requests(sources, settings.instruction, seed)
+    return Task(content, sources, requests, teachers, tuple(dict.fromkeys(forbidden)))
+
+
+def make_sources(
+    content: Content, trait: str, settings: ParaphraseSettings, seed: int
+) -> list[Source]:
+    """The sentences of a content; raises InputError where they cannot be had."""
+    source, n = settings.source(content), settings.sentences
+    if content == "unrelated":
+        return paraphrases.unrelated_sources(source, n, seed)
+    return paraphrases.contradictory_sources(source, trait, n, seed)
