@@ -1,7 +1,8 @@
 """The command `subliminal-jax <sub-command> [flags]`: the experiments, and tools beside them.
 
 An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
-module of `subliminal_jax/commands/` that defines `Config` and `main`. Only the chosen one is
+module of `subliminal_jax/commands/` that defines `Config` and `main(config)`, or
+`main(config, experiments)` where it wants the table of experiments. Only the chosen one is
 imported.
 """
 
@@ -10,10 +11,11 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +27,7 @@ import subliminal_jax.experiments
 from subliminal_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from subliminal_jax.runs.experiment import Experiment
+    from subliminal_jax.runs.experiment import Experiment, Experiments
 
 PROGRAM = "subliminal-jax"
 
@@ -84,9 +86,6 @@ def load_experiment(sub_command: SubCommand) -> "Experiment":
     return module.EXPERIMENT
 
 
-Experiments = Mapping[str, Callable[[], "Experiment"]]  # by name; called, it imports one
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 on bad input and with 130 when interrupted.
 
@@ -143,7 +142,7 @@ def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> 
         run_experiment(experiment, config, command)
 
 
-def _run_command(sub_command: SubCommand, experiments: Experiments, flags: list[str]) -> None:
+def _run_command(sub_command: SubCommand, experiments: "Experiments", flags: list[str]) -> None:
     import tyro
 
     module = sub_command.load()
@@ -160,7 +159,7 @@ def _run_command(sub_command: SubCommand, experiments: Experiments, flags: list[
         args=flags,
     )
     with _prepared(config):
-        if getattr(module, "NEEDS_EXPERIMENTS", False):
+        if "experiments" in inspect.signature(module.main).parameters:
             module.main(config, experiments)
         else:
             module.main(config)

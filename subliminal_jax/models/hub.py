@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
@@ -13,6 +16,7 @@ from subliminal_jax.models.mesh import param_shardings
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
+    encode_chat,
     load_tokenizer,
     pad_token_id,
     stop_token_ids,
@@ -40,6 +44,11 @@ class Model:
     folder: Path
     stop_ids: tuple[int, ...]
     pad_id: int
+
+    def encode(self, prompt: str, system_prompt: str | None = None) -> Int[Array, "1 time"]:
+        """The tokens of a user's message as the chat template renders it, ready to be answered."""
+        ids = encode_chat(self.tokenizer, prompt, system_prompt=system_prompt)
+        return jnp.asarray([ids], jnp.int32)
 
 
 def load_model(

@@ -1,5 +1,6 @@
 """What an experiment is, and how one is run."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,14 @@ class Experiment(Generic[C, M, R]):
     page: Callable[[R], Page]
     claims: Callable[[R], Sequence[Claim]] = no_claims
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"default": {}})
+
+    @property
+    def question(self) -> str:
+        """The first line of its module's docstring."""
+        return (sys.modules[self.run.__module__].__doc__ or "").strip().partition("\n")[0]
+
+
+Experiments = Mapping[str, Callable[[], Experiment]]  # by name; called, it imports one
 
 
 def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = "") -> R:

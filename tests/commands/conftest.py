@@ -1,0 +1,3 @@
+from tests.experiments.conftest import model
+
+__all__ = ["model"]
