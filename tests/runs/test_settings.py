@@ -1,49 +1,77 @@
 """Presets and shared settings: every preset of every experiment makes a valid `Config`."""
 
+import ast
 import dataclasses
+from functools import cache
+from pathlib import Path
 
 import pytest
 
-from subliminal_jax.cli import experiments_folder, find_experiments, load_experiment, presets
+from subliminal_jax.cli import find_experiments, load_experiment, parse_config
 from subliminal_jax.errors import InputError
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.settings import StudentSettings
 from subliminal_jax.training.adapters import LoRA, Vector
 
-EXPERIMENTS = find_experiments(experiments_folder())
-WITHOUT_PRESETS = {"train-shipped-model", "optimizer-comparison"}
+EXPERIMENTS = find_experiments()
 # Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
-OF_NO_PAPER = {"audit", "audit-benchmark", "steering-bridge"}
+OWN_QUESTIONS = {"audit-benchmark", "steering-bridge"}
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - WITHOUT_PRESETS))
-def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name, tmp_path):
-    module = load_experiment(EXPERIMENTS[name])
-    known = {field.name: field for field in dataclasses.fields(module.Config)}
-    assert next(iter(presets(module))) == "toy"
-    from_paper = any(preset.startswith("paper-") for preset in presets(module))
-    assert from_paper != (name in OF_NO_PAPER)
-    assert known["preset"].default == "toy"
-    for preset, values in presets(module).items():
-        assert values.keys() <= known.keys(), preset
-        config = module.Config(**{"out": tmp_path, **values, "preset": preset})
+@cache
+def load(name: str) -> Experiment:
+    return load_experiment(EXPERIMENTS[name])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name):
+    experiment = load(name)
+    assert experiment.name == name
+    fields = {field.name for field in dataclasses.fields(experiment.Config)}
+    assert next(iter(experiment.presets)) == "toy"
+    from_paper = any(preset.startswith("paper-") for preset in experiment.presets)
+    assert from_paper != (name in OWN_QUESTIONS)
+    for preset, values in experiment.presets.items():
+        assert values.keys() <= fields, preset
+        config = parse_config(experiment, ["--preset", preset])
+        assert config.preset == preset and str(config.out).startswith("runs/")
         if isinstance(config, StudentSettings):
             # optimizer-mechanics has arms, which are more than optimizers of the registry.
             assert getattr(config, "chosen", config.learning_rates)()
             assert config.plan(0).steps == config.steps
 
 
-# What trains by --objective kl, or compares the objectives; the others have to refuse it.
-WITH_KL = {"distil-vectors", "objective", "optimizer-comparison", "trait-transmission"}
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_flags_change_a_preset(name):
+    config = parse_config(load(name), ["--seed", "77", "--out", "elsewhere"])
+    assert (config.seed, config.out, config.preset) == (77, Path("elsewhere"), "toy")
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - WITH_KL))
-def test_an_objective_that_would_be_ignored_is_refused(name, tmp_path):
-    module = load_experiment(EXPERIMENTS[name])
-    if "objective" not in {field.name for field in dataclasses.fields(module.Config)}:
-        return
-    with pytest.raises(InputError, match="objective kl is not for this experiment"):
-        module.main(module.Config(out=tmp_path / "run", objective="kl"))
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_unknown_preset_is_refused(name):
+    with pytest.raises(InputError, match="unknown preset 'huge'; there are: toy"):
+        parse_config(load(name), ["--preset", "huge"])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_flag_that_an_experiment_declares_is_read_in_its_folder(name):
+    """A field that no code asks for would be a flag without effect."""
+    config = load(name).Config
+    folder = EXPERIMENTS[name].file.parent
+    read = {
+        node.attr
+        for file in folder.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    inherited = {
+        field.name
+        for base in config.__mro__[1:]
+        if dataclasses.is_dataclass(base) and base.__module__.startswith("subliminal_jax.runs")
+        for field in dataclasses.fields(base)
+    }
+    own = {field.name for field in dataclasses.fields(config)} - inherited
+    assert own <= read
 
 
 def test_grids_are_given_or_the_middle_of_the_defaults():
