@@ -1,0 +1,67 @@
+"""README and docs/ against what they describe."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from subliminal_jax import __version__
+from subliminal_jax.cli import find_commands, find_experiments
+from subliminal_jax.runs.summaries import claims_page, read_summary
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+
+
+def test_the_readme_can_be_read_in_three_minutes():
+    assert len(README.encode()) < 10_000
+
+
+def test_the_readme_lists_every_command_once():
+    rows = re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)
+    assert sorted(rows) == sorted([*find_experiments(), *find_commands()])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_to_files(page):
+    """mkdocs checks those between pages of the site; README and others are not among them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#\s]+)", text)
+    missing = [
+        link
+        for link in links
+        if not link.startswith("https://") and not (page.parent / link).exists()
+    ]
+    assert not missing
+
+
+def test_the_table_of_claims_is_that_of_the_stored_summaries():
+    """If not: `make claims`."""
+    files = sorted(REPOSITORY.glob("experiments/*/results/*.json"))
+    page = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert page == claims_page([read_summary(file) for file in files])
+
+
+def test_the_counts_of_claims_in_prose_are_those_of_the_table():
+    counts = re.search(
+        r"^(\d+) claims: (\d+) .*, (\d+) .*, (\d+) .*, (\d+) ",
+        (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert counts is not None
+    findings = (REPOSITORY / "docs" / "findings.md").read_text(encoding="utf-8")
+    for text in (README, findings):
+        sentence = re.search(r"(\d+)\s+claims[^.]*?(\d+)\D+?(\d+)\D+?(\d+)\D+?(\d+)\s+need", text)
+        assert sentence is not None
+        assert sentence.groups() == counts.groups()
+
+
+def test_the_version_is_one():
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == __version__
