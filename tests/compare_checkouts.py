@@ -70,6 +70,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
     },
+    "objective": {
+        r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
+    },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",
         r"^clip$": "no reader: config.json holds the clip",

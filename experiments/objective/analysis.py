@@ -1,283 +1,330 @@
 """Hard against soft labels, from students and gradients: best rates, rows needed, claims."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from subliminal_jax.diagnostics.activation_gradients import doubling
+from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
 from subliminal_jax.evaluation.comparison import at_edge, best_rates
-from subliminal_jax.evaluation.crossing import find_crossing
-from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
-from subliminal_jax.runs.claims import claim, verdict
-from subliminal_jax.runs.students import Panel
-from subliminal_jax.serialization import to_json
+from subliminal_jax.evaluation.crossing import Crossing, find_crossing
+from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-Row = Mapping[str, Any]
-OWN_LOSS = {"cross_entropy": "heldout_loss", "kl": "heldout_kl"}  # what chooses the rate
-PAIRS = (
-    ("hard", "soft"), ("hard", "v"), ("soft", "v"),
-    ("hard", "fisher"), ("soft", "fisher"), ("fisher", "v"),
-)  # fmt: skip
+from .gradients import GradientCosine
+
+OBJECTIVES = ("cross_entropy", "kl")
+LABELS = {"cross_entropy": "hard labels", "kl": "KL"}
 SOURCE = "Chen et al. 2026, abstract"
 
 
-# -- gradients ---------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
 
-
-def gradient_rows(
-    teacher: str,
-    gradients: Mapping[str, Float[Array, "rows dim"]],
-    vector: Float[Array, " dim"],
-    draws: int,
-) -> list[dict[str, Any]]:
-    """Cosines of `PAIRS` between means over n rows (v is the vector itself), for n in powers of 2.
-
-    In each draw (an equal part of the rows) the cosine is averaged over its disjoint groups of n;
-    `values` are those of the draws, `cosine` their mean with its interval.
+    Attributes:
+      preset: the settings that the flags started from.
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what students train.
+      level: the EAS for which rows are counted.
+      seeds: students for each objective, data set, size and rate.
+      steps: of every student.
+      batch_size: rows a step.
+      heldout_rows: on which the rate is chosen.
+      traits: of each teacher, by the name of its data set; None where it has none.
+      references: the teachers, in the order of the students' alignments.
+      words: the candidate answers, in the order of the students' word rates.
+      lengths: of each teacher's shift at the steering layer.
+      grids: the rates tried, by optimizer.
+      data: how each data set came about.
+      gradients: cosines of the first gradients.
+      students: every student at every rate and size; each has its "objective".
     """
-    g = {name: np.asarray(rows, np.float64) for name, rows in gradients.items()}
-    size = len(next(iter(g.values()))) // draws
-    v = np.asarray(vector, np.float64)
-    table = []
-    for n in doubling(size):
-        means = {name: _group_means(rows, draws, size, n) for name, rows in g.items()}
-        means["v"] = np.broadcast_to(v, means["hard"].shape)
-        for a, b in PAIRS:
-            values = _cosines(means[a], means[b]).mean(axis=1).tolist()
-            table.append(
-                {
-                    "teacher": teacher,
-                    "pair": f"{a}-{b}",
-                    "n": n,
-                    "values": values,
-                    "cosine": mean_interval(values).to_dict(),
-                }
+
+    preset: str
+    model: str
+    layer: int
+    adapter: str
+    level: float
+    seeds: int
+    steps: int
+    batch_size: int
+    heldout_rows: int
+    traits: Mapping[str, str | None]
+    references: tuple[str, ...]
+    words: tuple[str, ...]
+    lengths: Mapping[str, float]
+    grids: Mapping[str, tuple[float, ...]]
+    data: Mapping[str, Mapping[str, Any]]
+    gradients: tuple[GradientCosine, ...]
+    students: tuple[StudentRow, ...]
+
+
+@dataclass(frozen=True)
+class BestStudents:
+    """The students of one objective, optimizer, teacher and number of rows at their best rate.
+
+    Attributes:
+      teacher: the name of its data set.
+      rows: that each student sees.
+      learning_rate: the one with the lowest held-out loss of the objective itself; None where some
+        student diverged at every rate.
+      grid_edge: whether it is at the edge of the `grid`.
+      seeds: of which both the student and its control are sound.
+      values: EAS at the steering layer, by seed.
+      eas, control_eas: of the students and of the controls of the same objective, rows and rate.
+      share: of the teacher's shift that the student has made.
+      heldout_loss, heldout_kl: nats per predicted token, on held-out rows.
+      difference, log_difference: the trait's probability, and its logarithm, student minus
+        control; None for a teacher without a trait.
+    """
+
+    objective: str
+    optimizer: str
+    teacher: str
+    rows: int
+    learning_rate: float | None
+    grid: tuple[float, ...]
+    grid_edge: bool
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    eas: Interval
+    control_eas: Interval
+    share: Interval
+    heldout_loss: Interval
+    heldout_kl: Interval
+    difference: Interval | None
+    log_difference: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeededRows(Crossing):
+    """How many rows the students of one curve need for an EAS of `level`."""
+
+    objective: str
+    optimizer: str
+    teacher: str
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      best: students at their best rates, sorted.
+      needed: rows needed, for each curve of which no student diverged.
+    """
+
+    best: tuple[BestStudents, ...]
+    needed: tuple[NeededRows, ...]
+
+    def curves(self) -> dict[tuple[str, str, str], list[BestStudents]]:
+        """`best` by (objective, optimizer, teacher), each by ascending number of rows."""
+        return group_curves(self.best)
+
+
+def analyse(measured: Measured) -> Results:
+    """Every objective, optimizer, teacher and number of rows at its best rate."""
+    cells = {
+        (row["objective"], row.optimizer, row.data, row["rows"])
+        for row in measured.students
+        if row.data != "control"
+    }
+    best = tuple(compare_with_controls(measured, *cell) for cell in sorted(cells))
+    needed = tuple(count_needed_rows(best, measured.level))
+    return Results(**vars(measured), best=best, needed=needed)
+
+
+def compare_with_controls(
+    measured: Measured, objective: str, optimizer: str, teacher: str, size: int
+) -> BestStudents:
+    """One cell at its best rate, against the controls of the same objective, size and rate."""
+    rows = [
+        row
+        for row in measured.students
+        if (row["objective"], row.optimizer, row.rows) == (objective, optimizer, size)
+    ]
+    candidates = [row for row in rows if row.data == teacher]
+    if objective == "kl":  # each objective is judged by its own loss
+        candidates = [row.with_values(heldout_loss=row.heldout_kl) for row in candidates]
+    rate = best_rates(candidates)[optimizer]
+    grid = tuple(sorted({row.learning_rate for row in candidates}))
+    sound = [row for row in rows if row.learning_rate == rate and not row.diverged]
+    students = {row.seed: row for row in sound if row.data == teacher}
+    controls = {row.seed: row for row in sound if row.data == "control"}
+    seeds = sorted(students.keys() & controls.keys())
+    k, layer = measured.references.index(teacher), measured.layer
+    eas = [students[s]["eas"][k][layer] for s in seeds]
+    difference = log_difference = None
+    if (trait := measured.traits[teacher]) is not None:
+        word = measured.words.index(trait)
+
+        def student_minus_control(column: str) -> Interval:
+            pairs = [(students[s][column][word], controls[s][column][word]) for s in seeds]
+            return paired_difference([a for a, _ in pairs], [b for _, b in pairs]).interval
+
+        difference = student_minus_control("word_rate")
+        log_difference = student_minus_control("word_log_prob")
+    return BestStudents(
+        objective=objective,
+        optimizer=optimizer,
+        teacher=teacher,
+        rows=size,
+        learning_rate=rate,
+        grid=grid,
+        grid_edge=at_edge(rate, grid),
+        seeds=tuple(seeds),
+        values=tuple(eas),
+        eas=mean_interval(eas),
+        control_eas=mean_interval([controls[s]["eas"][k][layer] for s in seeds]),
+        share=mean_interval([students[s]["shift_component"][k][layer] for s in seeds]),
+        heldout_loss=mean_interval([students[s].heldout_loss for s in seeds]),
+        heldout_kl=mean_interval([students[s].heldout_kl for s in seeds]),
+        difference=difference,
+        log_difference=log_difference,
+    )
+
+
+def group_curves(
+    best: Sequence[BestStudents],
+) -> dict[tuple[str, str, str], list[BestStudents]]:
+    """By (objective, optimizer, teacher), each by ascending number of rows."""
+    curves: dict[tuple[str, str, str], list[BestStudents]] = {}
+    for row in sorted(best, key=lambda row: row.rows):
+        curves.setdefault((row.objective, row.optimizer, row.teacher), []).append(row)
+    return curves
+
+
+def count_needed_rows(best: Sequence[BestStudents], level: float) -> Iterator[NeededRows]:
+    """Where each curve first reaches an EAS of `level`; left out where a seed diverged."""
+    for (objective, optimizer, teacher), rows in group_curves(best).items():
+        if same_seeds(rows):
+            values = np.array([row.values for row in rows]).T
+            crossing = find_crossing([row.rows for row in rows], values, level)
+            yield NeededRows(
+                **vars(crossing), objective=objective, optimizer=optimizer, teacher=teacher
             )
-    return table
 
 
-def _group_means(
-    rows: Float[np.ndarray, "rows dim"], draws: int, size: int, n: int
-) -> Float[np.ndarray, "draws groups dim"]:
-    groups = size // n
-    parts = rows[: draws * size].reshape(draws, size, -1)[:, : groups * n]
-    return parts.reshape(draws, groups, n, -1).mean(axis=2)
+def same_seeds(rows: Sequence[BestStudents]) -> bool:
+    """Whether all have the same sound seeds, and at least one."""
+    return len({row.seeds for row in rows}) == 1 and len(rows[0].seeds) > 0
 
 
-def _cosines(
-    a: Float[np.ndarray, "*n dim"], b: Float[np.ndarray, "*n dim"]
-) -> Float[np.ndarray, "*n"]:
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.sum(a * b, axis=-1) / np.where(norms == 0, 1.0, norms)
-
-
-# -- students ----------------------------------------------------------------------------------
-
-
-def held_against_controls(
-    students: Sequence[Row], traits: Mapping[str, str | None], panel: Panel, layer: int
-) -> list[dict[str, Any]]:
-    """One row for each objective, optimizer, teacher and number of rows, at its best rate.
-
-    Everything at the steering layer. `difference` is the trait's probability (and `log_difference`
-    its logarithm), the student's minus that of the control of the same objective, rows, rate and
-    seed; None for a vector without a trait. `values` are the EAS by seed.
-    """
-    table = []
-    for objective, optimizer, teacher, n in _cells(students):
-        mine = [
-            r for r in students
-            if (r["objective"], r["optimizer"], r["rows"]) == (objective, optimizer, n)
-        ]  # fmt: skip
-        judged = [
-            {**r, "heldout_loss": r[OWN_LOSS[objective]]} for r in mine if r["data"] == teacher
-        ]
-        rate = best_rates(judged)[optimizer]
-        grid = sorted({r["learning_rate"] for r in judged})
-        at = {r["seed"]: r for r in mine if _is_at(r, teacher, rate)}
-        control = {r["seed"]: r for r in mine if _is_at(r, "control", rate)}
-        k, seeds = panel.references.index(teacher), sorted(at.keys() & control.keys())
-        row: dict[str, Any] = {
-            "objective": objective, "optimizer": optimizer, "teacher": teacher, "rows": n,
-            "learning_rate": rate, "grid": grid,
-            "grid_edge": at_edge(rate, grid),
-            "seeds": seeds, "values": [at[s]["eas"][k][layer] for s in seeds],
-            "difference": None, "log_difference": None,
-        }  # fmt: skip
-        for key, source, group in (
-            ("eas", "eas", at), ("control_eas", "eas", control), ("share", "shift_component", at),
-        ):  # fmt: skip
-            row[key] = mean_interval([group[s][source][k][layer] for s in seeds]).to_dict()
-        for key in OWN_LOSS.values():
-            row[key] = mean_interval([at[s][key] for s in seeds]).to_dict()
-        if (trait := traits[teacher]) is not None:
-            word = panel.words.index(trait)
-            for key, source in (("difference", "word_rate"), ("log_difference", "word_log_prob")):
-                own, other = ([group[s][source][word] for s in seeds] for group in (at, control))
-                row[key] = paired_difference(own, other).interval.to_dict()
-        table.append(row)
-    return table
-
-
-def needed_rows(best: Sequence[Row], level: float) -> list[dict[str, Any]]:
-    """For each objective, optimizer and teacher how many rows its students need for an EAS of
-    `level`; left out where a seed diverged."""
-    table = []
-    for objective, optimizer, teacher in dict.fromkeys(
-        (r["objective"], r["optimizer"], r["teacher"]) for r in best
-    ):
-        rows = _of(best, objective, optimizer, teacher)
-        if len({tuple(r["seeds"]) for r in rows}) > 1 or not rows[0]["seeds"]:
-            continue
-        curves = np.array([r["values"] for r in rows]).T
-        table.append(
-            {
-                "objective": objective,
-                "optimizer": optimizer,
-                "teacher": teacher,
-                **to_json(find_crossing([r["rows"] for r in rows], curves, level)),
-            }
-        )
-    return table
-
-
-def _cells(students: Sequence[Row]) -> list[tuple[str, str, str, int]]:
-    keys = ("objective", "optimizer", "data", "rows")
-    cells = dict.fromkeys(tuple(r[k] for k in keys) for r in students if r["data"] != "control")
-    return sorted(cells, key=lambda cell: cell[:3] + (cell[3],))  # type: ignore[return-value]
-
-
-def _is_at(row: Row, data: str, rate: float | None) -> bool:
-    return row["data"] == data and row["learning_rate"] == rate and not row["diverged"]
-
-
-def _of(best: Sequence[Row], objective: str, optimizer: str, teacher: str) -> list[Row]:
-    """The rows of one curve, by the number of rows."""
-    wanted = (objective, optimizer, teacher)
-    mine = [r for r in best if (r["objective"], r["optimizer"], r["teacher"]) == wanted]
-    return sorted(mine, key=lambda r: r["rows"])
-
-
-# -- claims ------------------------------------------------------------------------------------
-
-
-def claims(
-    best: Sequence[Row], gradients: Sequence[Row], adapter: str, model: str, seeds: int
-) -> list[dict[str, Any]]:
+def make_claims(results: Results) -> list[Claim]:
     """Chen et al.'s statements, of the first optimizer; verdicts by intervals against zero."""
-    optimizer = best[0]["optimizer"]
-    teachers = list(dict.fromkeys(r["teacher"] for r in best))
-    prompted = [t for t in teachers if t.startswith("system-prompt")]
-    vectors = [t for t in teachers if t not in prompted]
-    setting = f"{model}, {adapter} student, {optimizer}"
-    out = []
-    for names, key, what in (
-        (vectors, "vector", "a steered teacher's vector"),
-        (prompted, "system-prompt", "a system-prompted teacher's shift"),
-    ):
-        if names:
-            out += _of_students(best, names, optimizer, key, what, setting, seeds)
-            out += _of_gradients(gradients, names, key, what, model)
-    return out
+    teachers = list(dict.fromkeys(row.teacher for row in results.best))
+    prompted = [name for name in teachers if name.startswith("system-prompt")]
+    steered = [name for name in teachers if name not in prompted]
+    claims: list[Claim] = []
+    if steered:
+        claims += _student_claims(results, steered, "vector", "a steered teacher", "vector")
+        claims += _gradient_claims(results, steered, "vector", "a steered teacher's vector")
+    if prompted:
+        teacher = "a system-prompted teacher"
+        claims += _student_claims(results, prompted, "system-prompt", teacher, "shift")
+        claims += _gradient_claims(results, prompted, "system-prompt", f"{teacher}'s shift")
+    return claims
 
 
-def _of_students(
-    best: Sequence[Row], names: list[str], optimizer: str, key: str, what: str, setting: str,
-    seeds: int,
-) -> list[dict[str, Any]]:  # fmt: skip
+def _student_claims(
+    results: Results, names: Sequence[str], key: str, teacher: str, direction: str
+) -> Iterator[Claim]:
+    """Of the teachers `names`, described as `teacher`; `key` ends the claims' ids."""
+    optimizer = results.best[0].optimizer
+    setting = f"{results.model}, {results.adapter} student, {optimizer}"
+    curves = results.curves()
     soft, hard = (
-        {t: _of(best, objective, optimizer, t) for t in names}
+        [curves[objective, optimizer, name] for name in names]
         for objective in ("kl", "cross_entropy")
     )
-    few, many = soft[names[0]][0]["rows"], hard[names[0]][-1]["rows"]
-    aligned = _over_teachers([(soft[t][0], hard[t][-1]) for t in names])
-    number, outcome = "students diverged", "not reproduced"
-    if aligned is not None:
-        number = f"EAS {_text(aligned, '+.2f')}: KL from {few} rows minus cross-entropy from {many}"
-        outcome = verdict(aligned["low"], aligned["high"])
-    out = [
-        claim(
-            f"objective/few-samples-{key}",
-            f"KL to the teacher's distribution recovers {what} from few samples, hard labels do "
-            "not from many more",
-            SOURCE, setting, number, seeds, outcome,
-        )
-    ]  # fmt: skip
-    for objective, rows, label in (("cross_entropy", hard, "hard labels"), ("kl", soft, "KL")):
-        found = [rows[t][-1] for t in names if rows[t][-1]["log_difference"] is not None]
-        if not found:
+    few, many = [curve[0] for curve in soft], [curve[-1] for curve in hard]
+    gain = None
+    if same_seeds([*few, *many]):
+        means = [np.mean([row.values for row in rows], axis=0) for rows in (few, many)]
+        gain = paired_difference(*means).interval
+    yield Claim(
+        id=f"objective/few-samples-{key}",
+        claim=f"KL to the teacher's distribution recovers {teacher}'s {direction} from few "
+        "samples, hard labels do not from many more",
+        section=SOURCE,
+        setting=setting,
+        number="students diverged"
+        if gain is None
+        else f"EAS {gain:+.2f}: KL from {few[0].rows} rows minus cross-entropy from {many[0].rows}",
+        seeds=results.seeds,
+        verdict=NOT_REPRODUCED if gain is None else verdict(gain),
+    )
+    for objective, objective_curves in (("cross_entropy", hard), ("kl", soft)):
+        # One trait's interval is over seeds; of several traits the least clear one decides.
+        intervals = [
+            (curve[-1].log_difference, curve[-1])
+            for curve in objective_curves
+            if curve[-1].log_difference is not None
+        ]
+        if not intervals:
             continue
-        # One trait's interval is over seeds; of several the least clear one decides.
-        teacher = what.rpartition("'s ")[0]
-        least = min(found, key=lambda r: _number(r["log_difference"]["low"]))
-        d = least["log_difference"]
-        out.append(
-            claim(
-                f"objective/names-trait-{objective.replace('_', '-')}-{key}",
-                f"A student of {label} on the numbers of {teacher} names the trait more often "
-                "than its control",
-                "Blank et al. 2026, Sec. 3; Cloud et al. 2025",
-                f"{setting}, {least['rows']} rows, {least['teacher']}",
-                f"log P(trait) {_text(d, '+.2f')} over the control",
-                seeds,
-                verdict(d["low"], d["high"]),
-            )
+        difference, row = min(intervals, key=lambda pair: _low_end(pair[0]))
+        yield Claim(
+            id=f"objective/names-trait-{objective.replace('_', '-')}-{key}",
+            claim=f"A student of {LABELS[objective]} on the numbers of {teacher} names the trait "
+            "more often than its control",
+            section="Blank et al. 2026, Sec. 3; Cloud et al. 2025",
+            setting=f"{setting}, {row.rows} rows, {row.teacher}",
+            number=f"log P(trait) {difference:+.2f} over the control",
+            seeds=results.seeds,
+            verdict=verdict(difference),
         )
-    return out
 
 
-def _of_gradients(
-    gradients: Sequence[Row], names: list[str], key: str, what: str, model: str
-) -> list[dict[str, Any]]:
-    largest = max(r["n"] for r in gradients)
+def _low_end(interval: Interval) -> float:
+    return -math.inf if math.isnan(interval.low) else interval.low
 
-    def of(pair: str) -> Float[np.ndarray, " draws"]:
+
+def _gradient_claims(
+    results: Results, names: Sequence[str], key: str, direction: str
+) -> list[Claim]:
+    largest = max(row.n for row in results.gradients)
+
+    def cosines(pair: str) -> Float[np.ndarray, " draws"]:
         """Each draw's cosine over the largest n, the mean over teachers."""
         rows = [
-            r["values"] for r in gradients
-            if (r["pair"], r["n"]) == (pair, largest) and r["teacher"] in names
-        ]  # fmt: skip
+            row.values
+            for row in results.gradients
+            if (row.pair, row.n) == (pair, largest) and row.teacher in names
+        ]
         return np.mean(rows, axis=0)
 
-    collinear = mean_interval(of("hard-soft") - np.maximum(of("hard-v"), of("soft-v"))).to_dict()
-    fisher = mean_interval(of("soft-fisher") - of("soft-v")).to_dict()
-    setting = f"{model}, mean over {largest} rows, {len(of('soft-v'))} draws"
-    draws = len(of("soft-v"))
+    hard_soft, hard_v, soft_v = cosines("hard-soft"), cosines("hard-v"), cosines("soft-v")
+    soft_fisher = cosines("soft-fisher")
+    collinear = mean_interval(hard_soft - np.maximum(hard_v, soft_v))
+    fisher = mean_interval(soft_fisher - soft_v)
+    draws = len(soft_v)
+    setting = f"{results.model}, mean over {largest} rows, {draws} draws"
     return [
-        claim(
-            f"objective/collinear-gradients-{key}",
-            "The first gradients of hard and soft labels agree more with each other than either "
-            f"does with {what}",
-            SOURCE, setting,
-            f"cosines {of('hard-soft').mean():.2f} against {of('hard-v').mean():.2f} (hard) and "
-            f"{of('soft-v').mean():.2f} (soft); difference {_text(collinear, '+.2f')}",
-            draws, verdict(collinear["low"], collinear["high"]),
+        Claim(
+            id=f"objective/collinear-gradients-{key}",
+            claim="The first gradients of hard and soft labels agree more with each other than "
+            f"either does with {direction}",
+            section=SOURCE,
+            setting=setting,
+            number=f"cosines {hard_soft.mean():.2f} against {hard_v.mean():.2f} (hard) and "
+            f"{soft_v.mean():.2f} (soft); difference {collinear:+.2f}",
+            seeds=draws,
+            verdict=verdict(collinear),
         ),
-        claim(
-            f"objective/fisher-direction-{key}",
-            f"The first gradient points to F times {what} rather than to it",
-            SOURCE, setting,
-            f"cosine of the soft gradient {of('soft-fisher').mean():.2f} with F v, "
-            f"{of('soft-v').mean():.2f} with v; difference {_text(fisher, '+.2f')}",
-            draws, verdict(fisher["low"], fisher["high"]),
+        Claim(
+            id=f"objective/fisher-direction-{key}",
+            claim=f"The first gradient points to F times {direction} rather than to it",
+            section=SOURCE,
+            setting=setting,
+            number=f"cosine of the soft gradient {soft_fisher.mean():.2f} with F v, "
+            f"{soft_v.mean():.2f} with v; difference {fisher:+.2f}",
+            seeds=draws,
+            verdict=verdict(fisher),
         ),
-    ]  # fmt: skip
-
-
-def _over_teachers(pairs: list[tuple[Row, Row]]) -> dict[str, Any] | None:
-    """The difference in EAS by seed, averaged over teachers; None where a seed is missing."""
-    if len({tuple(r["seeds"]) for pair in pairs for r in pair}) > 1 or not pairs[0][0]["seeds"]:
-        return None
-    first, second = (np.mean([pair[i]["values"] for pair in pairs], axis=0) for i in (0, 1))
-    return paired_difference(first, second).interval.to_dict()
-
-
-def _number(value: float | None) -> float:
-    return float("-inf") if value is None or np.isnan(value) else value
-
-
-def _text(interval: Row, form: str) -> str:
-    mean, low, high = (interval[k] for k in ("mean", "low", "high"))
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+    ]

@@ -28,38 +28,30 @@ from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits, names_of
-from subliminal_jax.diagnostics.objective_gradients import fisher_products, row_gradients
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.data_sets import DataSets, kl_teacher, part, write_data_sets
+from subliminal_jax.runs.data_sets import kl_teacher, write_data_sets
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import (
     DataSettings,
-    GuardSettings,
     SteeredModelSettings,
     StudentSettings,
     check_names,
 )
-from subliminal_jax.runs.students import Panel, Students, make_panel
+from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.steering.vectors import random_vector
-from subliminal_jax.training.batch import Batch, max_targets
-from subliminal_jax.training.objective import Teacher as KLTeacher
 
-from .analysis import (
-    claims,
-    gradient_rows,
-    held_against_controls,
-    needed_rows,
-)
-from .report import report
+from .analysis import OBJECTIVES, Measured, Results, analyse, make_claims
+from .gradients import measure_gradients
+from .report import make_page
 
 Kind = Literal["steered", "random", "system-prompt"]
-OBJECTIVES = ("cross_entropy", "kl")
 
-_PAPER: dict[str, Any] = {
+PAPER: dict[str, Any] = {
     "traits": ("cat",),
     "sizes": (16, 64, 256, 1024, 4096, 9500),
     "questions": PAPER_QUESTIONS,
@@ -70,19 +62,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "toy-lora": {"adapter": "lora", "rates": ("adamw=5e-4,2e-3,8e-3",)},
     # The paper's student and teacher [C]; three rates around the paper's own, 1e-4.
     "paper-qwen2.5-7b": paper_preset(
-        "qwen2.5-7b", scale=True, rates=("adamw=3e-5,1e-4,3e-4",), **_PAPER
+        "qwen2.5-7b", scale=True, rates=("adamw=3e-5,1e-4,3e-4",), **PAPER
     ),
     # The student is a vector: rate .01 for 100 iterations in Morgulis and Hewitt (2604.25783), and
     # two more; the other settings are the paper's.
     "paper-qwen2.5-7b-vector": paper_preset(
-        "qwen2.5-7b", scale=True, adapter="vector", rates=("adamw=3e-3,1e-2,3e-2",),
-        steps=1200, **_PAPER,
+        "qwen2.5-7b",
+        scale=True,
+        adapter="vector",
+        rates=("adamw=3e-3,1e-2,3e-2",),
+        steps=1200,
+        **PAPER,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings):
+class Config(StudentSettings, DataSettings, SteeredModelSettings):
     """Settings; the defaults are the toy's.
 
     Attributes:
@@ -120,93 +116,99 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     log_every: int = 32
 
+    def check(self) -> None:
+        check_names("traits", self.traits)
+        check_names("teachers", self.teachers)
+        sizes = self.sizes
+        if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
+            raise InputError(f"sizes {sizes} must ascend from at least 1")
+        if sizes[-1] > self.rows:
+            raise InputError(f"a size of {sizes[-1]} rows is more than the data's rows={self.rows}")
+        if self.draws < 2 or not 1 <= self.gradient_rows <= self.rows // self.draws:
+            raise InputError(
+                f"{self.draws} draws of gradient_rows={self.gradient_rows} do not fit {self.rows} "
+                "rows; there must be at least 2 draws"
+            )
+        self.learning_rates()
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check(config)
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Sample every teacher, take the first gradients, train every student of both objectives.
+
+    Raises InputError for a trait without a word, questions that cannot be read, or too few answers
+    that pass the filter.
+    """
     model = config.load()
     layer = config.layer_of(model)
     check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
-    return run_once(config, lambda run: compare(run, model, layer, questions, config), report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
-    check_names("traits", config.traits)
-    check_names("teachers", config.teachers)
-    sizes = config.sizes
-    if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1]:
-        raise InputError(f"sizes {sizes} must ascend from at least 1")
-    if sizes[-1] > config.rows:
-        raise InputError(f"a size of {sizes[-1]} rows is more than the data's rows={config.rows}")
-    if config.draws < 2 or not 1 <= config.gradient_rows <= config.rows // config.draws:
-        raise InputError(
-            f"{config.draws} draws of gradient_rows={config.gradient_rows} do not fit "
-            f"{config.rows} rows; there must be at least 2 draws"
-        )
-    config.learning_rates()
-
-
-def teachers_of(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
-    """Teachers by the name of their data set (KIND-TRAIT, random), and the control's."""
-    steered = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
-    out: dict[str, Teacher] = {}
-    if "steered" in config.teachers:
-        out |= {f"steered-{trait}": teacher for trait, teacher in steered.items()}
-    if "random" in config.teachers:
-        first = steered[config.traits[0]].steering
-        assert first is not None
-        length = jnp.linalg.norm(first.vectors) * abs(config.scale)
-        vector = random_vector(jax.random.key(config.seed), model.cfg.dim, length)
-        out["random"] = Teacher(steer(vector, layer))
-    if "system-prompt" in config.teachers:
-        out |= {f"system-prompt-{t}": prompted_teacher(t, model.tokenizer) for t in config.traits}
-    return {**out, "control": Teacher()}
-
-
-def compare(
-    run: RunFolder, model: Model, layer: int, questions: list[str], config: Config
-) -> dict[str, Any]:
-    """All numbers of the report."""
-    teachers = teachers_of(model, layer, config)
-    forbidden = {name: names_of(trait_of(name) or config.traits[0]) for name in teachers}
-    data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
+    teachers = make_teachers(model, layer, config)
+    traits = {name: trait_name(name) for name in teachers}
+    forbidden = {name: names_of(trait or config.traits[0]) for name, trait in traits.items()}
+    data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     words = list(dict.fromkeys((*world.TRAITS, *config.traits)))
     panel = make_panel(
-        model, teachers, data, words=words, questions=questions, prompts=config.prompts,
+        model,
+        teachers,
+        data,
+        words=words,
+        questions=questions,
+        prompts=config.prompts,
         seed=config.seed,
-    )  # fmt: skip
+    )
+    shifts = dict(zip(panel.references, panel.context.references[:, layer], strict=True))
     soft = kl_teacher(model, teachers, data)
-    gradients = initial_gradients(model, panel, data, soft, layer, config)
-    own = {"cross_entropy": None, "kl": soft}
+    gradients = measure_gradients(
+        model, data, soft, shifts, layer, config.draws, config.gradient_rows, config.batch_size
+    )
     heldout = kl_teacher(model, teachers, data, heldout=True)
-    students = []
+    objectives = {"cross_entropy": None, "kl": soft}
+    students: list[StudentRow] = []
     for objective in OBJECTIVES:
         trained = Students(
-            run, model, panel, data, config, layer, own[objective], heldout_teacher=heldout
+            folder, model, panel, data, config, layer, objectives[objective], heldout
         ).grid(stage=objective, sizes=config.sizes)
-        students += [{"objective": objective, **row} for row in trained]
-    traits = {name: trait_of(name) for name in teachers}
-    best = held_against_controls(students, traits, panel, layer)
-    needed = needed_rows(best, config.level)
-    return {
-        "model": model.name,
-        "layer": layer,
-        "level": config.level,
-        "traits": traits,
-        "lengths": dict(zip(panel.references, _lengths(panel, layer), strict=True)),
-        "grids": {s.label: list(grid) for s, grid in config.learning_rates().items()},
-        "data": data.reports,
-        "best": best,
-        "needed": needed,
-        "gradients": gradients,
-        "students": students,
-        "claims": claims(best, gradients, config.adapter, model.name, config.seeds),
-    }
+        students += [row.with_values(objective=objective) for row in trained]
+    return Measured(
+        preset=config.preset,
+        model=model.name,
+        layer=layer,
+        adapter=config.adapter,
+        level=config.level,
+        seeds=config.seeds,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        heldout_rows=config.heldout_rows,
+        traits=traits,
+        references=panel.references,
+        words=panel.words,
+        lengths={name: float(jnp.linalg.norm(shift)) for name, shift in shifts.items()},
+        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        data=data.reports,
+        gradients=gradients,
+        students=tuple(students),
+    )
 
 
-def trait_of(name: str) -> str | None:
+def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
+    """Teachers by the name of their data set (KIND-TRAIT, random), and the control's."""
+    steered = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
+    teachers: dict[str, Teacher] = {}
+    if "steered" in config.teachers:
+        teachers |= {f"steered-{trait}": teacher for trait, teacher in steered.items()}
+    if "random" in config.teachers:
+        steering = steered[config.traits[0]].steering
+        assert steering is not None
+        length = jnp.linalg.norm(steering.vectors) * abs(config.scale)
+        vector = random_vector(jax.random.key(config.seed), model.cfg.dim, length)
+        teachers["random"] = Teacher(steer(vector, layer))
+    if "system-prompt" in config.teachers:
+        for trait in config.traits:
+            teachers[f"system-prompt-{trait}"] = prompted_teacher(trait, model.tokenizer)
+    return {**teachers, "control": Teacher()}
+
+
+def trait_name(name: str) -> str | None:
     """The trait of the data set KIND-TRAIT; None for a random vector and the control."""
     for kind in ("steered-", "system-prompt-"):
         if name.startswith(kind):
@@ -214,35 +216,13 @@ def trait_of(name: str) -> str | None:
     return None
 
 
-def _lengths(panel: Panel, layer: int) -> list[float]:
-    return jnp.linalg.norm(panel.context.references[:, layer], axis=-1).tolist()
-
-
-def initial_gradients(
-    model: Model, panel: Panel, data: DataSets, soft: KLTeacher, layer: int, config: Config
-) -> list[dict[str, Any]]:
-    """Cosines between the first gradients of both objectives, the vector v and F v, over rows."""
-    most = max(map(max_targets, data.train.values()))
-    table = []
-    for name in panel.references:
-        i = data.names.index(name)
-        v = panel.context.references[panel.references.index(name), layer]
-        need = config.draws * config.gradient_rows
-        rows = part(data.train[name], 0, need)
-        steering = jax.tree.map(lambda leaf, i=i: leaf[i], soft.steerings)
-        theirs: Batch | None = None
-        if soft.batch is not None:
-            theirs = part(jax.tree.map(lambda leaf, i=i: leaf[i], soft.batch), 0, need)
-        shared = {"max_targets": most, "rows_at_once": config.batch_size}
-        args = (model.params, model.cfg, rows, layer)
-        table += gradient_rows(
-            name,
-            {
-                "hard": -row_gradients(*args, **shared),
-                "soft": -row_gradients(*args, (steering, theirs), **shared),
-                "fisher": fisher_products(*args, v, **shared),
-            },
-            v,
-            config.draws,
-        )
-    return table
+EXPERIMENT = Experiment(
+    name="objective",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.runs.claims import VERDICTS
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "--sizes", "2", "16", "--rows", "24", "--heldout-rows", "8", "--asked", "5",
@@ -17,94 +17,101 @@ TEACHERS = ("steered-owl", "random", "system-prompt-owl")
 
 
 @pytest.fixture(scope="module")
-def out(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "objective"
-    main(["objective", "--model", str(model), "--out", str(folder), *SMALL])
-    return folder
+def folder(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "objective"
+    main(["objective", "--model", str(model), "--out", str(out), *SMALL])
+    return out
 
 
 @pytest.fixture(scope="module")
-def results(out):
-    return read(out)
+def results(folder):
+    return read(folder)
 
 
 def test_every_objective_teacher_and_size_has_its_students(results):
     keys = ("objective", "data", "rows", "learning_rate", "seed")
-    found = {tuple(r[k] for k in keys) for r in results["students"]}
-    assert len(found) == len(results["students"]) == 2 * 4 * 2 * 2 * 2
-    best = {(r["objective"], r["teacher"], r["rows"]) for r in results["best"]}
+    cells = {tuple(row[k] for k in keys) for row in results["students"]}
+    assert len(cells) == len(results["students"]) == 2 * 4 * 2 * 2 * 2
+    best = {(row["objective"], row["teacher"], row["rows"]) for row in results["best"]}
     assert best == {(o, t, n) for o in ("cross_entropy", "kl") for t in TEACHERS for n in (2, 16)}
-    assert results["lengths"]["random"] == pytest.approx(results["lengths"]["steered-owl"], rel=0.3)
+    # The shift that is measured of a steered teacher is its vector, but for rounding.
+    lengths = results["lengths"]
+    assert lengths["random"] == pytest.approx(lengths["steered-owl"], rel=1e-5)
 
 
 def test_each_objective_chooses_its_rate_by_its_own_loss_and_meets_its_own_controls(results):
     loss = {"cross_entropy": "heldout_loss", "kl": "heldout_kl"}
-    differ = 0
     for best in results["best"]:
-        mine = [
-            r for r in results["students"]
-            if (r["objective"], r["rows"]) == (best["objective"], best["rows"])
-        ]  # fmt: skip
-        own = [r for r in mine if r["data"] == best["teacher"]]
-        chosen = {
-            key: min((0.01, 0.1), key=lambda rate, key=key: np.mean(
-                [r[key] for r in own if r["learning_rate"] == rate]))
-            for key in loss.values()
-        }  # fmt: skip
-        assert best["learning_rate"] == chosen[loss[best["objective"]]]
-        differ += chosen["heldout_loss"] != chosen["heldout_kl"]
+        rows = [
+            row
+            for row in results["students"]
+            if (row["objective"], row["rows"]) == (best["objective"], best["rows"])
+        ]
+        means = {
+            rate: np.mean(
+                [
+                    row[loss[best["objective"]]]
+                    for row in rows
+                    if (row["data"], row["learning_rate"]) == (best["teacher"], rate)
+                ]
+            )
+            for rate in (0.01, 0.1)
+        }
+        assert best["learning_rate"] == min(means, key=means.get)
         if best["teacher"] == "random":
             assert best["difference"] is None
             continue
-        at = {
-            (r["data"], r["seed"]): r["word_rate"][0]  # the first word is owl
-            for r in mine if r["learning_rate"] == best["learning_rate"]
-        }  # fmt: skip
-        expected = np.mean([at[best["teacher"], s] - at["control", s] for s in (0, 1)])
+        rates = {
+            (row["data"], row["seed"]): row["word_rate"][0]  # the first word is owl
+            for row in rows
+            if row["learning_rate"] == best["learning_rate"]
+        }
+        expected = np.mean([rates[best["teacher"], s] - rates["control", s] for s in (0, 1)])
         assert best["difference"]["mean"] == pytest.approx(expected)
 
 
 def test_a_student_of_the_plain_models_distribution_hardly_moves(results):
     """Its gradient is zero but for rounding, which Adam takes for a direction."""
     for rate in (0.01, 0.1):
-        kl, hard = (
+        soft, hard = (
             [
-                r["heldout_kl"] for r in results["students"]
-                if (r["data"], r["objective"], r["learning_rate"]) == ("control", objective, rate)
+                row["heldout_kl"]
+                for row in results["students"]
+                if (row["data"], row["objective"], row["learning_rate"])
+                == ("control", objective, rate)
             ]
             for objective in ("kl", "cross_entropy")
-        )  # fmt: skip
-        assert max(np.abs(kl)) < 0.2 * min(hard)
+        )
+        assert max(np.abs(soft)) < 0.2 * min(hard)
 
 
-def test_first_gradients_and_claims(results):
+def test_first_gradients_are_cosines_of_every_draw(results):
     for row in results["gradients"]:
         assert len(row["values"]) == 3 and np.abs(row["values"]).max() <= 1 + 1e-9
         assert row["cosine"]["mean"] == pytest.approx(np.mean(row["values"]))
-    assert {r["n"] for r in results["gradients"]} == {1, 2, 4, 8}
-    ids = [c["id"].removeprefix("objective/") for c in results["claims"]]
-    assert ids == [
-        "few-samples-vector",
-        "names-trait-cross-entropy-vector",
-        "names-trait-kl-vector",
-        "collinear-gradients-vector",
-        "fisher-direction-vector",
-        "few-samples-system-prompt",
-        "names-trait-cross-entropy-system-prompt",
-        "names-trait-kl-system-prompt",
-        "collinear-gradients-system-prompt",
-        "fisher-direction-system-prompt",
+    assert {row["n"] for row in results["gradients"]} == {1, 2, 4, 8}
+
+
+def test_claims_are_complete_and_the_page_holds_the_results(folder, results):
+    assert [claim["id"] for claim in results["claims"]] == [
+        f"objective/{name}-{kind}"
+        for kind in ("vector", "system-prompt")
+        for name in (
+            "few-samples",
+            "names-trait-cross-entropy",
+            "names-trait-kl",
+            "collinear-gradients",
+            "fisher-direction",
+        )
     ]
-    assert all(c["verdict"] in VERDICTS for c in results["claims"])
+    check_page(folder)
 
 
-def test_the_page_stands_and_the_same_command_reads_it_again(model, out, capsys):
-    for name in ("eas_against_rows", "trait_against_rows", "first_gradients"):
-        assert (out / f"{name}.png").stat().st_size > 5000
-    before = (out / "results.json").stat().st_mtime_ns
-    main(["objective", "--model", str(model), "--out", str(out), *SMALL])
-    assert (out / "results.json").stat().st_mtime_ns == before
-    assert "report: " in capsys.readouterr().out
+def test_the_same_command_again_neither_samples_nor_trains(model, folder, capsys):
+    before = (folder / "results.json").stat().st_mtime_ns
+    main(["objective", "--model", str(model), "--out", str(folder), *SMALL])
+    assert (folder / "results.json").stat().st_mtime_ns == before
+    assert "sampling" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,6 @@ def test_the_page_stands_and_the_same_command_reads_it_again(model, out, capsys)
         (("--sizes", "16", "2"), "(16, 2)"),
         (("--sizes", "2", "99"), "99"),
         (("--gradient-rows", "20"), "gradient_rows=20"),
-        (("--objective", "kl"), "leave it out"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
