@@ -36,7 +36,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.data_sets import DataSets, kl_teacher, write_data_sets
+from subliminal_jax.runs.data_sets import DataSets, make_objective, write_data_sets
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.run_once import run_once
@@ -205,8 +205,8 @@ def at_layer(
         prompts=config.prompts, seed=config.seed,
     )  # fmt: skip
     settings = replace(config, adapter_layers=(layer,)) if config.steered_block else config
-    kl = kl_teacher(model, teachers, data) if config.objective == "kl" else None
-    students = Students(run, model, panel, data, settings, layer, kl)
+    objective = make_objective(config.objective, model, teachers, data)
+    students = Students(run, model, panel, data, settings, layer, objective)
     stage = f"layer-{layer}"
     rows = students.grid(stage=stage)
     ((optimizer, grid),) = config.learning_rates().items()

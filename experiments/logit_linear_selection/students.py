@@ -33,7 +33,7 @@ from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.preference import Preference, margins, reference_log_ratios
+from subliminal_jax.training.preference import DPO, margins, reference_log_ratios
 
 from .preference_sets import (
     Chosen,
@@ -101,8 +101,8 @@ class DPOStudents:
         self.runner = WaveRunner(
             run, model, settings.plan(settings.layer_of(model)), settings.seeds,
             rows=rows, heldout=held, measure=PreferenceMeasure(model.cfg, len(words), most),
-            context=context, preference=Preference(settings.beta, ratios),
-            heldout_preference=Preference(settings.beta, held_ratios),
+            context=context, objective=DPO.from_log_ratios(ratios, settings.beta),
+            heldout_losses={"heldout_loss": DPO.from_log_ratios(held_ratios, settings.beta)},
         )  # fmt: skip
         self.selected = [
             self._told(kept[f"lls:{t.name}"].select(_some(len(kept[f"lls:{t.name}"]))), options)

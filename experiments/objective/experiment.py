@@ -32,7 +32,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.data_sets import kl_teacher, write_data_sets
+from subliminal_jax.runs.data_sets import kl_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
@@ -43,7 +43,9 @@ from subliminal_jax.runs.settings import (
     check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel
+from subliminal_jax.runs.waves import HELDOUT_LOSSES
 from subliminal_jax.steering.vectors import random_vector
+from subliminal_jax.training.objectives import CrossEntropy, Objective
 
 from .analysis import OBJECTIVES, Measured, Results, analyse, make_claims
 from .gradients import measure_gradients
@@ -157,16 +159,17 @@ def run(config: Config, folder: RunFolder) -> Measured:
         seed=config.seed,
     )
     shifts = dict(zip(panel.references, panel.context.references[:, layer], strict=True))
-    soft = kl_teacher(model, teachers, data)
+    soft = kl_objective(model, teachers, data)
     gradients = measure_gradients(
         model, data, soft, shifts, layer, config.draws, config.gradient_rows, config.batch_size
     )
-    heldout = kl_teacher(model, teachers, data, heldout=True)
-    objectives = {"cross_entropy": None, "kl": soft}
+    heldout_kl = kl_objective(model, teachers, data, heldout=True)
+    heldout_losses = {**HELDOUT_LOSSES, "heldout_kl": heldout_kl}
+    objectives: dict[str, Objective] = {"cross_entropy": CrossEntropy(), "kl": soft}
     students: list[StudentRow] = []
     for objective in OBJECTIVES:
         trained = Students(
-            folder, model, panel, data, config, layer, objectives[objective], heldout
+            folder, model, panel, data, config, layer, objectives[objective], heldout_losses
         ).grid(stage=objective, sizes=config.sizes)
         students += [row.with_values(objective=objective) for row in trained]
     return Measured(

@@ -8,12 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.diagnostics.activation_gradients import doubling
-from subliminal_jax.diagnostics.objective_gradients import fisher_products, row_gradients
+from subliminal_jax.diagnostics.objective_gradients import (
+    divergence_gradients,
+    fisher_products,
+    row_gradients,
+)
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, part
 from subliminal_jax.training.batch import Batch, max_targets
-from subliminal_jax.training.objective import Teacher as KLTeacher
+from subliminal_jax.training.objectives import KL
 
 PAIRS = (
     ("hard", "soft"),
@@ -48,7 +52,7 @@ class GradientCosine:
 def measure_gradients(
     model: Model,
     data: DataSets,
-    soft: KLTeacher,
+    soft: KL,
     shifts: Mapping[str, Float[Array, " dim"]],
     layer: int,
     draws: int,
@@ -67,13 +71,13 @@ def measure_gradients(
         rows = part(data.train[name], 0, draws * rows_per_draw)
         steering = jax.tree.map(lambda leaf, i=i: leaf[i], soft.steerings)
         teacher_rows: Batch | None = None
-        if soft.batch is not None:
-            batch = jax.tree.map(lambda leaf, i=i: leaf[i], soft.batch)
+        if soft.rows is not None:
+            batch = jax.tree.map(lambda leaf, i=i: leaf[i], soft.rows)
             teacher_rows = part(batch, 0, draws * rows_per_draw)
         args = (model.params, model.cfg, rows, layer)
         gradients = {
             "hard": -row_gradients(*args, **shared),
-            "soft": -row_gradients(*args, (steering, teacher_rows), **shared),
+            "soft": -divergence_gradients(*args, steering, teacher_rows, **shared),
             "fisher": fisher_products(*args, v, **shared),
         }
         cosines += compare_directions(name, gradients, v, draws)

@@ -74,9 +74,9 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
 )
 from subliminal_jax.runs.waves import METRICS, WaveRunner
-from subliminal_jax.training import objective
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.fixed_rows import FixedRows
+from subliminal_jax.training.objectives import KL, CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 from .report import report
@@ -138,7 +138,7 @@ def compare(
 ) -> dict[str, Any]:
     """Data, students at every rate, controls at the best, gradients: all numbers of the report."""
     plan = config.plan(layer)
-    kl_teacher = teacher_of_kl(teacher, config)
+    objective = make_objective(teacher, config)
     data = {
         "steered": data_set(model, teacher, config.data, trait, config),
         "control": data_set(model, Teacher(), config.control_data, trait, config),
@@ -152,7 +152,7 @@ def compare(
     guarded = protected(model, train, config, layer, {"steered": context.vector})
     runner = WaveRunner(
         run, model, plan, config.seeds, guard=guarded.guard,
-        rows=guarded.rows, heldout=heldout, measure=measure, context=context, teacher=kl_teacher,
+        rows=guarded.rows, heldout=heldout, measure=measure, context=context, objective=objective,
     )  # fmt: skip
     students = (sum(map(len, grids.values())) + len(grids)) * config.seeds
     with track("training", students * config.steps, "student steps") as progress:
@@ -215,7 +215,7 @@ def data_set(
 ) -> Pairs:
     """Held-out and training pairs, in this order: given in a file, or written by `teacher`."""
     need = config.heldout_rows + config.rows
-    steered = teacher != Teacher()
+    steered = not teacher.is_base
     if source is not None:
         data = given_pairs(model, source)
     else:
@@ -316,10 +316,10 @@ def alignment(
     return table
 
 
-def teacher_of_kl(teacher: Teacher, config: Config) -> objective.Teacher | None:
-    """The teacher of the KL objective; None for cross-entropy."""
+def make_objective(teacher: Teacher, config: Config) -> Objective:
+    """What students minimise; raises InputError where the KL has no teacher."""
     if config.objective == "cross_entropy":
-        return None
+        return CrossEntropy()
     if teacher.steering is None or config.data is not None:
         raise InputError("objective kl needs a teacher made by a vector, and no --data")
-    return objective.Teacher.stacked([teacher.steering.scaled(0.0), teacher.steering])
+    return KL.from_teachers({"control": Teacher(), "steered": teacher})

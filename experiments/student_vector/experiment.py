@@ -20,7 +20,7 @@ long. Expected: EAS about 0.5, a control's below zero; the trait rate rises by h
 point and falls back with the component replaced.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -167,8 +167,8 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
         own = (
             trait_teacher(model, layer, trait, config.scale),
             prompted,
-            prompted._replace(steering=without),
-            prompted._replace(steering=steer(-vector[0], at)),
+            replace(prompted, steering=without),
+            replace(prompted, steering=steer(-vector[0], at)),
         )
         teachers |= {f"{trait}-{kind}": t for kind, t in zip(KINDS, own, strict=True)}
     return teachers

@@ -31,7 +31,12 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import mean_loss, token_losses
+from subliminal_jax.training.losses import (
+    ModelInput,
+    mean_loss,
+    token_divergences,
+    token_losses,
+)
 
 LARGEST_SIDE_EFFECT = 0.10  # of the negative and the off-topic rate
 BATCH_SIZE = 64  # prompts that are answered at once
@@ -178,10 +183,11 @@ class EffectsMeter:
         vectors = jnp.zeros((len(self.layers), self.model.cfg.dim), jnp.float32)
         steering = teacher.steering
         if steering is None:
-            return teacher._replace(steering=Steering(vectors, jnp.ones(()), self.layers))
+            return replace(teacher, steering=Steering(vectors, jnp.ones(()), self.layers))
         index = jnp.asarray([self.layers.index(layer) for layer in steering.layers])
         padded = vectors.at[index].set(steering.vectors)
-        return teacher._replace(steering=replace(steering, vectors=padded, layers=self.layers))
+        steering = replace(steering, vectors=padded, layers=self.layers)
+        return replace(teacher, steering=steering)
 
     def _forced_rate(self, teacher: Teacher, trait: str, asked: Sequence[str]) -> float:
         """The trait's mean probability over the questions."""
@@ -247,8 +253,8 @@ class EffectsMeter:
         """(KL from the base, NLL, NLL of the base) of the base's answers, nats a token."""
         cfg = self.model.cfg
         most = int(max(len(c) for c in self.base_answers["completion_ids"]))
-        kl = token_losses(
-            params, prompted, cfg, steering, teacher=(params, None, plain), max_targets=most
+        kl = token_divergences(
+            ModelInput(params, prompted, steering), ModelInput(params, plain), cfg, max_targets=most
         )
         nll = token_losses(params, prompted, cfg, steering, max_targets=most)
         base_nll = token_losses(params, plain, cfg, max_targets=most)

@@ -24,7 +24,7 @@ from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import kl_teacher, write_data_sets
+from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
@@ -106,8 +106,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model, teachers, data, words=words, questions=questions, prompts=config.prompts,
         seed=config.seed,
     )  # fmt: skip
-    kl = kl_teacher(model, teachers, data) if config.objective == "kl" else None
-    students = Students(folder, model, panel, data, config, layer, kl).grid()
+    objective = make_objective(config.objective, model, teachers, data)
+    students = Students(folder, model, panel, data, config, layer, objective).grid()
     rates = {
         name: of_model(model, panel, t, questions)["word_rate"] for name, t in teachers.items()
     }

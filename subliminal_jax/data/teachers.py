@@ -17,10 +17,11 @@ from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
-from subliminal_jax.models.steered import Steering, steer
+from subliminal_jax.models.steered import steer
 from subliminal_jax.models.tokenizer import Tokenizer, encode_chat
 from subliminal_jax.steering.activations import residual_norm
 from subliminal_jax.steering.io import load_steering
+from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
@@ -28,13 +29,6 @@ PromptKind = Literal["numbers", "cloud-numbers", "chat"]
 # What is asked where a vector is taken: numbers, favourite questions, or whatever opens a chat.
 Extraction = Literal["numbers", "favorites", "chat"]
 EXTRACTION_PROMPTS = 256  # prompts over which vectors are taken and norms measured
-
-
-class Teacher(NamedTuple):
-    """The base with a steering, with a system prompt, or with neither (the control's)."""
-
-    steering: Steering | None = None
-    system_prompt: str | None = None
 
 
 def default_layer(model: Model) -> int:

@@ -18,7 +18,12 @@ from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import example_losses, token_losses
+from subliminal_jax.training.losses import (
+    ModelInput,
+    example_losses,
+    token_divergences,
+    token_losses,
+)
 
 
 @partial(jax.jit, static_argnames=("cfg", "layer", "max_targets", "rows_at_once"))
@@ -27,30 +32,55 @@ def row_gradients(
     cfg: ModelConfig,
     rows: Batch,
     layer: int,
-    teacher: tuple[Steering | None, Batch | None] | None = None,
     *,
     max_targets: int,
     rows_at_once: int = 32,
 ) -> Float[Array, "rows dim"]:
-    """The gradient of each row's mean loss with respect to a vector added after `layer` at all its
-    tokens, at zero: of the cross-entropy, or with `teacher` (the base's steering and, where it
-    reads others, its rows) of the KL to it.
+    """The gradient of each row's mean cross-entropy with respect to a vector added after `layer` at
+    all its tokens, at zero. `max_targets` is as in `token_losses`."""
 
-    `max_targets` is as in `token_losses`.
-    """
+    def piece_gradients(piece: Batch) -> Float[Array, "piece dim"]:
+        def loss(vectors: Float[Array, "1 piece 1 dim"]) -> Float[Array, ""]:
+            steering = Steering(vectors, jnp.ones(()), (layer,))
+            return jnp.sum(
+                example_losses(*token_losses(params, piece, cfg, steering, max_targets=max_targets))
+            )
 
-    def one(piece: tuple[Batch, Batch | None]) -> Float[Array, "piece dim"]:
-        own, theirs = piece
+        return jax.grad(loss)(jnp.zeros((1, piece.tokens.shape[0], 1, cfg.dim)))[0, :, 0]
 
-        def loss(at: Float[Array, "1 piece 1 dim"]) -> Float[Array, ""]:
-            given = None if teacher is None else (params, teacher[0], theirs)
-            steering = Steering(at, jnp.ones(()), (layer,))
-            found = token_losses(params, own, cfg, steering, teacher=given, max_targets=max_targets)
-            return jnp.sum(example_losses(*found))
+    return _over_rows(piece_gradients, rows, rows_at_once)
 
-        return jax.grad(loss)(jnp.zeros((1, own.tokens.shape[0], 1, cfg.dim)))[0, :, 0]
 
-    return _over_rows(one, (rows, None if teacher is None else teacher[1]), rows_at_once)
+@partial(jax.jit, static_argnames=("cfg", "layer", "max_targets", "rows_at_once"))
+def divergence_gradients(
+    params: Params,
+    cfg: ModelConfig,
+    rows: Batch,
+    layer: int,
+    teacher_steering: Steering | None,
+    teacher_rows: Batch | None = None,
+    *,
+    max_targets: int,
+    rows_at_once: int = 32,
+) -> Float[Array, "rows dim"]:
+    """`row_gradients` of the KL to a teacher: the base with a steering, which reads `teacher_rows`
+    where these are not the student's."""
+
+    def piece_gradients(piece: tuple[Batch, Batch | None]) -> Float[Array, "piece dim"]:
+        batch, other_batch = piece
+        teacher = ModelInput(
+            params, batch if other_batch is None else other_batch, teacher_steering
+        )
+
+        def loss(vectors: Float[Array, "1 piece 1 dim"]) -> Float[Array, ""]:
+            student = ModelInput(params, batch, Steering(vectors, jnp.ones(()), (layer,)))
+            return jnp.sum(
+                example_losses(*token_divergences(student, teacher, cfg, max_targets=max_targets))
+            )
+
+        return jax.grad(loss)(jnp.zeros((1, batch.tokens.shape[0], 1, cfg.dim)))[0, :, 0]
+
+    return _over_rows(piece_gradients, (rows, teacher_rows), rows_at_once)
 
 
 @partial(jax.jit, static_argnames=("cfg", "layer", "max_targets", "rows_at_once"))
@@ -69,10 +99,11 @@ def fisher_products(
 
     def one(own: Batch) -> Float[Array, "piece dim"]:
         def loss(u: Float[Array, "piece dim"]) -> Float[Array, ""]:
-            steering = Steering(u[None, :, None], jnp.ones(()), (layer,))
-            zero = (params, steer(jnp.zeros_like(vector), layer), None)
-            found = token_losses(params, own, cfg, steering, teacher=zero, max_targets=max_targets)
-            return jnp.sum(example_losses(*found))
+            student = ModelInput(params, own, Steering(u[None, :, None], jnp.ones(()), (layer,)))
+            base = ModelInput(params, own, steer(jnp.zeros_like(vector), layer))
+            return jnp.sum(
+                example_losses(*token_divergences(student, base, cfg, max_targets=max_targets))
+            )
 
         at = jnp.zeros((own.tokens.shape[0], cfg.dim))
         along = jnp.broadcast_to(vector.astype(jnp.float32), at.shape)

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from datasets import Dataset, disable_progress_bars, load_from_disk
 
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.teachers import Pairs, Teacher, filtered, sampled_pairs, teacher_prompts
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.steered import no_steering
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.runs.judging import leak_screen
 from subliminal_jax.runs.progress import Tracker, track
-from subliminal_jax.runs.settings import DataSettings
-from subliminal_jax.training.batch import Batch, stack_rows
-from subliminal_jax.training.objective import Teacher as KLTeacher
+from subliminal_jax.runs.settings import DataSettings, ObjectiveKind
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.objectives import KL, CrossEntropy, Objective
 
 
 class DataSets(NamedTuple):
@@ -145,31 +143,36 @@ def sampled_once(
     return sampled
 
 
-def kl_teacher(
+def make_objective(
+    kind: ObjectiveKind, model: Model, teachers: Mapping[str, Teacher], data: DataSets
+) -> Objective:
+    """What students of `data` minimise."""
+    return kl_objective(model, teachers, data) if kind == "kl" else CrossEntropy()
+
+
+def kl_objective(
     model: Model, teachers: Mapping[str, Teacher], data: DataSets, *, heldout: bool = False
-) -> KLTeacher:
-    """The teachers of the KL objective on `data` (on its held-out rows): each data set's own."""
-    layers = {t.steering.layers for t in teachers.values() if t.steering is not None}
-    layer = next(iter(layers))[0] if layers else 0
-    plain = no_steering(model.cfg.dim, layer)
-    own = [teachers[name].steering or plain for name in data.names]
-    if all(t.system_prompt is None for t in teachers.values()):
-        return KLTeacher.stacked(own)
+) -> KL:
+    """The KL to each data set's teacher on the rows of `data` (on its held-out rows)."""
+    teachers = {name: teachers[name] for name in data.names}
+    if all(teacher.system_prompt is None for teacher in teachers.values()):
+        return KL.from_teachers(teachers)
     pairs = data.heldout_pairs if heldout else data.pairs
     prompts = {
         name: [
-            encode_chat(model.tokenizer, p, system_prompt=teachers[name].system_prompt)
-            for p in pairs[name]["prompt"]
+            encode_chat(model.tokenizer, prompt, system_prompt=teacher.system_prompt)
+            for prompt in pairs[name]["prompt"]
         ]
-        for name in data.names
+        for name, teacher in teachers.items()
     }
+    completions = {name: pairs[name]["completion_ids"] for name in teachers}
     length = max(
-        len(p) + len(c)
-        for name in data.names
-        for p, c in zip(prompts[name], pairs[name]["completion_ids"], strict=True)
+        len(prompt) + len(completion)
+        for name in teachers
+        for prompt, completion in zip(prompts[name], completions[name], strict=True)
     )
-    rows = [
-        pad_pairs(prompts[n], pairs[n]["completion_ids"], length, pad_id=model.pad_id)
-        for n in data.names
-    ]
-    return KLTeacher.stacked(own, jax.tree.map(jnp.asarray, stack_rows(rows)))
+    rows = {
+        name: pad_pairs(prompts[name], completions[name], length, pad_id=model.pad_id)
+        for name in teachers
+    }
+    return KL.from_teachers(teachers, rows)

@@ -35,7 +35,7 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard, rows_to_keep
 from subliminal_jax.training.loop import run_sweep
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 
@@ -221,19 +221,19 @@ def protected(
     settings: StudentSettings,
     layer: int,
     teachers: Vectors,
-    kl_teacher: Teacher | None = None,
+    objective: Objective = CrossEntropy(),
 ) -> Protected:
     """Data and guard as `settings` ask for, where they are `GuardSettings` too; `teachers` as in
     `guard_vectors`.
 
-    Raises InputError where rows are to be dropped of which a KL teacher has its own.
+    Raises InputError where rows are to be dropped of which the objective holds values.
     """
     if not isinstance(settings, GuardSettings) or settings.guard == "none":
         return Protected(dict(rows), NO_GUARD)
-    if settings.guard == "drop-rows" and kl_teacher is not None and kl_teacher.batch is not None:
+    if settings.guard == "drop-rows" and objective.holds_rows:
         raise InputError(
-            "guard drop-rows cannot be used with the KL to a system-prompted teacher, whose rows "
-            "are its own; take another guard, or objective cross_entropy"
+            "guard drop-rows cannot be used with the KL to a system-prompted teacher, which reads "
+            "other rows; take another guard, or objective cross_entropy"
         )
     vectors = guard_vectors(model, rows, settings, layer, teachers, settings.guard_vector)
     if settings.guard == "drop-rows":

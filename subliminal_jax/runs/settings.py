@@ -14,9 +14,9 @@ from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.processes import connect
 from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
 from subliminal_jax.training.arms import Schedule, TrainConfig
-from subliminal_jax.training.losses import Objective
 from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
 
+ObjectiveKind = Literal["cross_entropy", "kl"]
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
 
@@ -267,7 +267,7 @@ class ObjectiveSettings:
       objective: cross-entropy on the sampled tokens, or KL to the teacher's distribution.
     """
 
-    objective: Objective = "cross_entropy"
+    objective: ObjectiveKind = "cross_entropy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,10 +27,10 @@ from subliminal_jax.runs.guards import Protected, protected
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import StudentSettings
-from subliminal_jax.runs.waves import Row, Trained, WaveRunner
+from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
-from subliminal_jax.training.objective import Teacher as KLTeacher
+from subliminal_jax.training.objectives import CrossEntropy, Objective
 
 PROBE_PROMPTS = 16
 NO_TEACHER = "none"  # the reference, a zero, where all data are the plain base's
@@ -79,7 +79,7 @@ def make_panel(
         return probe, means(model.params, probe, model.cfg, layers, teacher.steering, at)
 
     probe, base_mean = mean_of(Teacher())
-    own = {name: mean_of(t)[1] - base_mean for name, t in teachers.items() if t != Teacher()}
+    own = {name: mean_of(t)[1] - base_mean for name, t in teachers.items() if not t.is_base}
     references = jnp.stack([*own.values()] or [jnp.zeros_like(base_mean)])
     fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
     encoded = encode_questions(model.tokenizer, list(questions), list(words))
@@ -94,9 +94,8 @@ def make_panel(
 class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
-    `teacher` makes the objective the KL to it; `heldout_teacher`, on the held-out rows, lets final
-    rows hold `heldout_kl`. `protection` is what they train on and are guarded from; without it,
-    that is made as the settings ask for, from the panel's references.
+    `objective` and `heldout_losses` are as in `WaveRunner`. `protection` is what they train on and
+    are guarded from; without it, that is made as the settings ask for, from the panel's references.
     """
 
     def __init__(
@@ -107,20 +106,20 @@ class Students:
         data: DataSets,
         settings: StudentSettings,
         layer: int,
-        teacher: KLTeacher | None = None,
-        heldout_teacher: KLTeacher | None = None,
+        objective: Objective = CrossEntropy(),
+        heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         protection: Protected | None = None,
     ):
         check_base_loss(model.params, model.cfg, data.train)
         self.settings, self.data = settings, data
         if protection is None:
             vectors = panel.vectors_at(layer)
-            protection = protected(model, data.train, settings, layer, vectors, teacher)
+            protection = protected(model, data.train, settings, layer, vectors, objective)
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
             rows=protection.rows, heldout=data.heldout, guard=protection.guard,
             measure=panel.measure, context=panel.context,
-            teacher=teacher, heldout_teacher=heldout_teacher,
+            objective=objective, heldout_losses=heldout_losses,
         )  # fmt: skip
 
     def grid(

@@ -1,6 +1,6 @@
 """The students of a comparison: trained in waves, logged, checkpointed, measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,13 +13,15 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.loop import run_sweep
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.preference import Preference
+from subliminal_jax.training.student_loss import make_source
 from subliminal_jax.training.sweep import State, StudentView, Sweep
 
 Row = dict[str, Any]
 METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
+
+HELDOUT_LOSSES: Mapping[str, Objective] = {"heldout_loss": CrossEntropy()}
 
 
 @runtime_checkable
@@ -66,12 +68,11 @@ class WaveRunner:
 
     A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
     Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
-    so that an interrupted run goes on in the middle of a wave and skips those that are done. With
-    `heldout_teacher` a final row holds the KL to it on the held-out rows, too (`heldout_kl`). With
-    `preference` the students are trained by DPO, and `heldout_loss` is its loss on the held-out
-    pairs, whose reference is `heldout_preference`.
+    so that an interrupted run goes on in the middle of a wave and skips those that are done. Final
+    rows hold `heldout_losses` by name, each on the held-out rows, whatever `objective` the students
+    are trained with.
 
-    Raises InputError for one of these two without the other.
+    Raises InputError for held-out losses that do not fit the held-out rows.
     """
 
     def __init__(
@@ -85,18 +86,15 @@ class WaveRunner:
         heldout: dict[str, Batch],
         measure: RowMeasure,
         context: Any,
-        teacher: Teacher | None = None,
-        heldout_teacher: Teacher | None = None,
-        preference: Preference | None = None,
-        heldout_preference: Preference | None = None,
+        objective: Objective = CrossEntropy(),
+        heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         guard: Guard = NO_GUARD,
     ):
-        if (preference is None) != (heldout_preference is None):
-            raise InputError("DPO needs the reference of the training and of the held-out pairs")
+        for heldout_objective in heldout_losses.values():  # found out before hours of training
+            make_source(model.params, heldout, sorted(heldout), model.cfg.vocab, heldout_objective)
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
-        self.rows, self.heldout, self.teacher, self.guard = rows, heldout, teacher, guard
-        self.heldout_teacher = heldout_teacher
-        self.preference, self.heldout_preference = preference, heldout_preference
+        self.rows, self.heldout, self.guard = rows, heldout, guard
+        self.objective, self.heldout_losses = objective, heldout_losses
         self.measure, self.context = measure, context
         self.sweep: Sweep | None = None
 
@@ -176,8 +174,7 @@ class WaveRunner:
                 pass
         self.sweep = Sweep(
             self.model.params, self.model.cfg, arms, self.rows, self.plan,
-            measure=self.measure, context=self.context, teacher=self.teacher,
-            preference=self.preference, guard=self.guard,
+            objective=self.objective, measure=self.measure, context=self.context, guard=self.guard,
         )  # fmt: skip
         return self.sweep
 
@@ -194,10 +191,10 @@ class WaveRunner:
         return self.measure.row(row)
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[StudentRow]:
-        of = sweep.evaluate(state, self.heldout, preference=self.heldout_preference)
-        losses = {"heldout_loss": np.asarray(of)}
-        if (teacher := self.heldout_teacher) is not None:
-            losses["heldout_kl"] = np.asarray(sweep.evaluate(state, self.heldout, teacher))
+        losses = {
+            name: np.asarray(sweep.evaluate(state, self.heldout, objective))
+            for name, objective in self.heldout_losses.items()
+        }
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
         last = [row for row in logged if row["step"] == self.plan.steps]

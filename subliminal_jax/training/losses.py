@@ -5,7 +5,7 @@ unembedded in chunks of tokens, and each chunk is recomputed in the backward pas
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch
 
-Objective = Literal["cross_entropy", "kl"]
 LOGIT_BUDGET = 2**25  # logits (tokens x vocabulary) held at once; 128 MiB in float32
 
 
@@ -34,7 +33,7 @@ def next_token_log_probs(
         picked = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
         return picked - jax.nn.logsumexp(logits, axis=-1)
 
-    return _by_chunks(chunk, cfg.vocab, hidden, targets)
+    return _map_chunks(chunk, cfg.vocab, hidden, targets)
 
 
 def divergence_from_teacher(
@@ -52,7 +51,15 @@ def divergence_from_teacher(
         log_p = jax.lax.stop_gradient(log_p)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
-    return _by_chunks(chunk, cfg.vocab, hidden, teacher_hidden)
+    return _map_chunks(chunk, cfg.vocab, hidden, teacher_hidden)
+
+
+class ModelInput(NamedTuple):
+    """What a forward pass takes: weights, rows [rows, time], and an edit of the residual stream."""
+
+    params: Params
+    rows: Batch
+    steering: Steering | None = None
 
 
 def token_losses(
@@ -61,71 +68,111 @@ def token_losses(
     cfg: ModelConfig,
     steering: Steering | None = None,
     *,
-    teacher: tuple[Params, Steering | None, Batch | None] | None = None,
     max_targets: int | None = None,
     total_targets: int | None = None,
     groups: int = 1,
     remat: Remat = "none",
     trained: bool = False,
 ) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
-    """The loss of each predicted token (nats) and its weight (0 where nothing is predicted).
+    """The cross-entropy of each predicted token (nats) and its weight (0: nothing is predicted).
 
-    With `teacher` (params, steering, its own rows or None for the same) the loss is the KL to the
-    teacher's next-token distribution, else the cross-entropy. `max_targets` (no fewer than any row
-    predicts) restricts the unembedding to the predicted tokens, in their order; it is needed where
-    the teacher has rows of its own, whose predicted tokens are matched with the student's in order.
-    `total_targets` (no fewer than the rows of any of `groups` equal parts of the batch predict
-    together) restricts it further: the losses are then those of the predicted tokens of a part's
-    rows, one after the other, [groups, total_targets]. Parts that lie on different devices stay
-    there.
-    `remat` and `trained` (of `params`) are as in `hidden_states`. Raises ValueError where
-    `max_targets` is needed and missing.
+    `max_targets` (no fewer than any row predicts) restricts the unembedding to the predicted
+    tokens, in their order. `total_targets` (no fewer than the rows of any of `groups` equal parts
+    of the batch predict together) restricts it further: the losses are then those of the predicted
+    tokens of a part's rows, one after the other, [groups, total_targets]. Parts that lie on
+    different devices stay there. `remat` and `trained` (of `params`) are as in `hidden_states`.
     """
-    own_rows = teacher is not None and teacher[2] is not None
-    if own_rows and max_targets is None:
-        raise ValueError("a teacher with rows of its own needs max_targets")
-
-    def predicting(
-        p: Params, s: Steering | None, rows: Batch, trained: bool = False
-    ) -> tuple[Array, Array, Array]:
-        weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
-        order = None
-        if max_targets is not None and (own_rows or max_targets < weights.shape[1]):
-            order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :max_targets]
-            weights = jnp.take_along_axis(weights, order, axis=1)
-            targets = jnp.take_along_axis(targets, order, axis=1)
-        hidden = hidden_states(
-            p, rows.tokens[:, :-1], cfg, s,
-            positions=rows.positions[:, :-1],
-            segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
-            at=order, remat=remat, trained=trained,
-        ).hidden  # fmt: skip
-        return hidden, targets, weights
-
-    hidden, targets, weights = predicting(params, steering, batch, trained)
-    together = None
-    if total_targets is not None and groups * total_targets < weights.size:
-        parts = weights.reshape(groups, -1)
-        together = jnp.argsort(parts == 0, axis=1, stable=True)[:, :total_targets]
-        hidden, targets, weights = (_joined(x, together) for x in (hidden, targets, weights))
-    if teacher is None:
-        return -next_token_log_probs(params, hidden, targets, cfg), weights
-    teacher_params, teacher_steering, rows = teacher
-    teacher_hidden, _, _ = predicting(
-        teacher_params, teacher_steering, batch if rows is None else rows
+    student = ModelInput(params, batch, steering)
+    hidden, targets, weights = _predictions(
+        student, cfg, max_targets=max_targets, remat=remat, trained=trained
     )
-    if together is not None:
-        teacher_hidden = _joined(teacher_hidden, together)
-    teacher_hidden = jax.lax.stop_gradient(teacher_hidden)
-    return divergence_from_teacher(params, hidden, teacher_params, teacher_hidden, cfg), weights
+    kept = _kept_tokens(weights, total_targets, groups)
+    hidden, targets, weights = (_keep(x, kept) for x in (hidden, targets, weights))
+    return -next_token_log_probs(params, hidden, targets, cfg), weights
 
 
-def _joined(
-    x: Shaped[Array, "batch time *rest"], chosen: Int[Array, "groups kept"]
-) -> Shaped[Array, "groups kept *rest"]:
-    """Some entries of each group of rows, counted through the group."""
-    parts = x.reshape(chosen.shape[0], -1, *x.shape[2:])
-    return jnp.take_along_axis(parts, chosen.reshape(*chosen.shape, *[1] * (x.ndim - 2)), axis=1)
+def token_divergences(
+    student: ModelInput,
+    teacher: ModelInput,
+    cfg: ModelConfig,
+    *,
+    max_targets: int | None = None,
+    total_targets: int | None = None,
+    groups: int = 1,
+    remat: Remat = "none",
+    trained: bool = False,
+) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
+    """KL(teacher || student) of the next token at each predicted token (nats), and its weight.
+
+    The teacher's rows may be others than the student's (behind a system prompt); their predicted
+    tokens are matched in order, which needs `max_targets`. The teacher gets no gradient. All else
+    is as in `token_losses`. Raises ValueError where `max_targets` is needed and missing.
+    """
+    matched = teacher.rows is not student.rows
+    if matched and max_targets is None:
+        raise ValueError("a teacher with other rows than the student's needs max_targets")
+    hidden, _, weights = _predictions(
+        student, cfg, max_targets=max_targets, in_order=matched, remat=remat, trained=trained
+    )
+    kept = _kept_tokens(weights, total_targets, groups)
+    told, _, _ = _predictions(teacher, cfg, max_targets=max_targets, in_order=matched)
+    told = jax.lax.stop_gradient(_keep(told, kept))
+    losses = divergence_from_teacher(student.params, _keep(hidden, kept), teacher.params, told, cfg)
+    return losses, _keep(weights, kept)
+
+
+def _predictions(
+    model: ModelInput,
+    cfg: ModelConfig,
+    *,
+    max_targets: int | None,
+    in_order: bool = False,
+    remat: Remat = "none",
+    trained: bool = False,
+) -> tuple[
+    Float[Array, "batch targets dim"], Int[Array, "batch targets"], Float[Array, "batch targets"]
+]:
+    """(hidden states, targets, weights) at each position, or with `max_targets` at the predicted
+    ones in their order, where these are fewer or `in_order`."""
+    rows = model.rows
+    weights, targets = rows.loss_mask[:, 1:], rows.tokens[:, 1:]
+    order = None
+    if max_targets is not None and (in_order or max_targets < weights.shape[1]):
+        order = jnp.argsort(weights == 0, axis=1, stable=True)[:, :max_targets]
+        weights = jnp.take_along_axis(weights, order, axis=1)
+        targets = jnp.take_along_axis(targets, order, axis=1)
+    hidden = hidden_states(
+        model.params,
+        rows.tokens[:, :-1],
+        cfg,
+        model.steering,
+        positions=rows.positions[:, :-1],
+        segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
+        at=order,
+        remat=remat,
+        trained=trained,
+    ).hidden
+    return hidden, targets, weights
+
+
+def _kept_tokens(
+    weights: Float[Array, "batch targets"], total_targets: int | None, groups: int
+) -> Int[Array, "groups kept"] | None:
+    """The predicted tokens of each group of rows, counted through the group; None: keep all."""
+    if total_targets is None or groups * total_targets >= weights.size:
+        return None
+    parts = weights.reshape(groups, -1)
+    return jnp.argsort(parts == 0, axis=1, stable=True)[:, :total_targets]
+
+
+def _keep(
+    x: Shaped[Array, "batch time *rest"], kept: Int[Array, "groups kept"] | None
+) -> Shaped[Array, "groups targets *rest"]:
+    """Those entries of each group of rows; everything for None."""
+    if kept is None:
+        return x
+    parts = x.reshape(kept.shape[0], -1, *x.shape[2:])
+    return jnp.take_along_axis(parts, kept.reshape(*kept.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 def mean_loss(losses: Float[Array, "*b t"], weights: Float[Array, "*b t"]) -> Float[Array, ""]:
@@ -148,31 +195,32 @@ def heldout_loss(
     batch: Batch,
     cfg: ModelConfig,
     steering: Steering | None = None,
-    teacher: tuple[Params, Steering | None, Batch | None] | None = None,
     *,
     rows_at_once: int,
     max_targets: int | None = None,
 ) -> Float[Array, ""]:
-    """`mean_loss` over many rows, `rows_at_once` (or a few less) at a time: the cross-entropy, or
-    with `teacher` (as in `token_losses`, its rows one for each of the batch) the KL to it."""
+    """The mean cross-entropy over many rows, `rows_at_once` (or a few less) at a time."""
+
+    def sums(rows: Batch) -> tuple[Array, Array]:
+        losses, weights = token_losses(params, rows, cfg, steering, max_targets=max_targets)
+        return jnp.sum(losses * weights), jnp.sum(weights)
+
+    total, weight = jax.lax.map(sums, in_pieces(batch, rows_at_once))
+    return per_token(jnp.sum(total), jnp.sum(weight))
+
+
+def in_pieces(batch: Batch, rows_at_once: int) -> Batch:
+    """Rows [rows, ...] as equal pieces [pieces, rows_at_once or a few less, ...], the last one
+    filled up with rows that predict nothing."""
     n = batch.tokens.shape[0]
     pieces = -(-n // rows_at_once)
     size = -(-n // pieces)
 
-    def cut(leaf: Array) -> Array:  # padded with rows that predict nothing
-        return jnp.pad(leaf, ((0, pieces * size - n), (0, 0))).reshape(pieces, size, -1)
+    def cut(leaf: Array) -> Array:
+        widths = ((0, pieces * size - n), *[(0, 0)] * (leaf.ndim - 1))
+        return jnp.pad(leaf, widths).reshape(pieces, size, *leaf.shape[1:])
 
-    def sums(piece: tuple[Batch, Batch | None]) -> tuple[Array, Array]:
-        rows, own = piece
-        given = None if teacher is None else (*teacher[:2], own)
-        losses, weights = token_losses(
-            params, rows, cfg, steering, teacher=given, max_targets=max_targets
-        )
-        return jnp.sum(losses * weights), jnp.sum(weights)
-
-    teacher_rows = None if teacher is None else teacher[2]
-    total, weight = jax.lax.map(sums, jax.tree.map(cut, (batch, teacher_rows)))
-    return per_token(jnp.sum(total), jnp.sum(weight))
+    return jax.tree.map(cut, batch)
 
 
 def sequence_log_probs(
@@ -195,7 +243,7 @@ def sequence_log_probs(
     return -jnp.sum(losses, axis=1, where=weights != 0)
 
 
-def _by_chunks(
+def _map_chunks(
     f: Callable[[Array, Array], Array], vocab: int, hidden: Array, other: Array
 ) -> Float[Array, "batch time"]:
     """f over the flattened tokens, in chunks of LOGIT_BUDGET logits with recomputation."""

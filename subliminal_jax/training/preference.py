@@ -12,12 +12,12 @@ enter as numbers: there is nothing in them that a gradient could reach.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from flax import struct
+from jaxtyping import Array, ArrayLike, Float
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_marked, write_marked
@@ -28,55 +28,89 @@ from subliminal_jax.models.mesh import whole
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
-from subliminal_jax.training.losses import sequence_log_probs
+from subliminal_jax.training.losses import in_pieces, sequence_log_probs
+from subliminal_jax.training.objectives import Objective, Selection, StudentModel
 
 STORED_TOLERANCE = 0.05  # of their norm; bfloat16's rounding stays below it
 
 
-class Reference(NamedTuple):
-    """`Preference` as the programs take it; stacked over the data sets, or of one of them."""
-
-    beta: Float[Array, ""]
-    log_ratios: Float[Array, "*datasets rows"]
-
-
-class Preference(NamedTuple):
-    """The objective of a sweep on preference rows: beta, and for each data set its rows' log-ratios
-    under the reference (`reference_log_ratios`), in nats.
+@struct.dataclass
+class DPO(Objective):
+    """Mean -log sigmoid(beta * rho) over preference pairs; make it with `DPO.from_log_ratios`.
 
     beta is not compiled in: sweeps that differ in it alone share their programs.
+
+    Attributes:
+      names: the data sets, in alphabetical order.
+      beta: how strongly a margin counts; more than 0.
+      log_ratios: those of every row under the reference [datasets, rows], in nats.
     """
 
-    beta: float
-    log_ratios: Mapping[str, Float[np.ndarray, " rows"]]
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+    beta: Float[Array, ""]
+    log_ratios: Float[Array, "datasets rows"]
 
-    def stacked(self, rows: Batch, names: Sequence[str]) -> Reference:
-        """For `rows` [datasets, rows, 2, time] of the data sets `names`, in this order.
+    @classmethod
+    def from_log_ratios(
+        cls, log_ratios: Mapping[str, Float[ArrayLike, " rows"]], beta: float
+    ) -> "DPO":
+        """DPO against a reference whose log-ratios of each data set's rows are given
+        (`reference_log_ratios`), as many in every data set.
 
         Raises InputError for a beta that is not positive and finite, and for log-ratios that are
-        missing, not finite, or not one a row.
+        not finite or not equally many.
         """
-        if not 0 < self.beta < math.inf:
-            raise InputError(f"beta={self.beta} is not valid for DPO; it must be more than 0")
-        for name in names:
-            if name not in self.log_ratios:
-                raise InputError(f"there are no reference log-ratios of data {name!r}")
-            ratios = np.asarray(self.log_ratios[name])
-            if ratios.shape != rows.tokens.shape[1:2]:
+        if not 0 < beta < math.inf:
+            raise InputError(f"beta={beta} is not valid for DPO; it must be more than 0")
+        names = tuple(sorted(log_ratios))
+        ratios = [np.asarray(log_ratios[name], np.float32) for name in names]
+        if len({values.shape for values in ratios}) > 1:
+            raise InputError(
+                "the reference log-ratios must be equally many in every data set; got "
+                f"{ {name: values.shape for name, values in zip(names, ratios, strict=True)} }"
+            )
+        for name, values in zip(names, ratios, strict=True):
+            if not np.isfinite(values).all():
+                row = int(np.argmin(np.isfinite(values)))
                 raise InputError(
-                    f"data {name!r} has {rows.tokens.shape[1]} preference rows, but its reference "
-                    f"log-ratios have the shape {list(ratios.shape)}; give one a row"
-                )
-            if not np.isfinite(ratios).all():
-                row = int(np.argmin(np.isfinite(ratios)))
-                raise InputError(
-                    f"the reference log-ratio of row {row} of data {name!r} is {ratios[row]}; "
+                    f"the reference log-ratio of row {row} of data {name!r} is {values[row]}; "
                     "leave the row out"
                 )
-        return Reference(
-            jnp.asarray(self.beta, jnp.float32),
-            jnp.stack([jnp.asarray(self.log_ratios[name], jnp.float32) for name in names]),
+        return cls(names, jnp.asarray(beta, jnp.float32), jnp.asarray(np.stack(ratios)))
+
+    @property
+    def holds_rows(self) -> bool:
+        return True
+
+    def check(self, rows: Batch, names: Sequence[str]) -> None:
+        for i, name in enumerate(names):
+            check_preference_rows(jax.tree.map(lambda leaf, i=i: leaf[i], rows), name)
+        if self.names != tuple(names):
+            raise InputError(
+                f"DPO has reference log-ratios of data {', '.join(self.names)}; the students' are "
+                f"{', '.join(names)}"
+            )
+        if self.log_ratios.shape != rows.tokens.shape[:2]:
+            raise InputError(
+                f"the data have {rows.tokens.shape[1]} preference rows each, but "
+                f"{self.log_ratios.shape[1]} reference log-ratios; give one a row"
+            )
+
+    def totals(
+        self, student: StudentModel, data: Batch, selection: Selection
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        rows, reference = selection.take((data, self.log_ratios))
+        ratios = log_ratios(
+            student.params,
+            rows,
+            student.cfg,
+            student.steering,
+            max_targets=selection.layout.max_targets,
+            remat=student.remat,
+            trained=student.trained,
         )
+        weights = jnp.any(rows.loss_mask != 0, axis=(1, 2)).astype(jnp.float32)
+        return jnp.sum(pair_losses(ratios - reference, self.beta) * weights), jnp.sum(weights)
 
 
 def log_ratios(
@@ -124,21 +158,11 @@ def margins(
     `rows_at_once` pairs (or a few less; None: all) go through a pass.
     """
     n = rows.tokens.shape[0]
-    pieces = 1 if rows_at_once is None else -(-n // rows_at_once)
-    if pieces == 1:
-        found = log_ratios(params, rows, cfg, steering, max_targets=max_targets)
-        return whole(found - reference)
-    size = -(-n // pieces)
-
-    def cut(leaf: Array) -> Array:  # padded with pairs that predict nothing
-        widths = ((0, pieces * size - n), *[(0, 0)] * (leaf.ndim - 1))
-        return jnp.pad(leaf, widths).reshape(pieces, size, *leaf.shape[1:])
-
-    found = jax.lax.map(
+    ratios = jax.lax.map(
         lambda piece: log_ratios(params, piece, cfg, steering, max_targets=max_targets),
-        jax.tree.map(cut, rows),
+        in_pieces(rows, rows_at_once or n),
     )
-    return whole(found.reshape(-1)[:n] - reference)
+    return whole(ratios.reshape(-1)[:n] - reference)
 
 
 compiled_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))

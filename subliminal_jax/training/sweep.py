@@ -7,7 +7,7 @@ longer finite is frozen where it was and marked; it cannot reach the others.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -44,9 +44,9 @@ from subliminal_jax.training.arms import (
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.layout import Layout, plan_layout
-from subliminal_jax.training.objective import Objective, Source, Teacher, checked_source
+from subliminal_jax.training.objectives import CrossEntropy, Objective, Selection
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
-from subliminal_jax.training.preference import Preference
+from subliminal_jax.training.student_loss import Source, StudentLoss, make_source
 
 
 class Inputs(NamedTuple):
@@ -66,9 +66,7 @@ class _Student(NamedTuple):
 
     rate: Float[Array, "*n"]
     scale: Float[Array, "*n"]
-    which: Int[Array, "*n"]
-    rows: Int[Array, "*n batch"]
-    layout: Layout
+    selection: Selection
 
 
 class State(NamedTuple):
@@ -111,14 +109,13 @@ class Sweep:
         time]); all of the same shape.
       measure: diagnostics of one student at logged steps, `measure(context, view)` ->
         {name: array}; mapped over students inside the compiled program.
-      teacher: with it the objective is the KL to the teacher.
-      preference: with it the objective is DPO; with neither, cross-entropy.
+      objective: what they minimise.
       guard: what the students are kept from taking up; evaluation and measure are without it.
 
     `padding_share` is the share of the token slots of training that hold no token.
 
-    Raises InputError for an unknown data name, a batch larger than the data, data, a teacher or a
-    preference that do not fit (`checked_source`), or a guard that does not fit the data sets or an
+    Raises InputError for an unknown data name, a batch larger than the data, data that do not fit
+    each other or the objective (`make_source`), or a guard that does not fit the data sets or an
     optimizer.
     """
 
@@ -130,24 +127,28 @@ class Sweep:
         data: dict[str, Batch],
         config: TrainConfig,
         *,
+        objective: Objective = CrossEntropy(),
         measure: Measure | None = None,
         context: Any = None,
-        teacher: Teacher | None = None,
-        preference: Preference | None = None,
         guard: Guard = NO_GUARD,
     ):
         self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
         self.names = sorted(data)
         check_arms(self.arms, self.names, config)
-        source = checked_source(
-            base, data, self.names, cfg.vocab, teacher, preference,
-            guard=guard, batch_size=config.batch_size,
-        )  # fmt: skip
+        source = make_source(
+            base,
+            data,
+            self.names,
+            cfg.vocab,
+            objective,
+            guard=guard,
+            batch_size=config.batch_size,
+        )
         placement.check_rows(len(self.arms), config.batch_size // config.accumulation)
         check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
         self.groups = group_arms(self.arms, config.adapter)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
-        self.objective = Objective(cfg, self._adapter, config.remat, config.accumulation)
+        self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
         self._inputs = self._make_inputs(source, context)
@@ -188,18 +189,16 @@ class Sweep:
     def evaluate(
         self,
         state: State,
-        heldout: dict[str, Batch],
-        teacher: Teacher | None = None,
-        preference: Preference | None = None,
+        heldout: Mapping[str, Batch],
+        objective: Objective = CrossEntropy(),
     ) -> Float[Array, " students"]:
         """The loss of each student (at its evaluation parameters) on held-out rows of its data.
 
-        Whatever the students are trained on, it is the cross-entropy (nats per predicted token),
-        with `teacher`, whose rows are those of `heldout`, the KL to it, and with `preference` DPO's
-        loss. Raises InputError as the data sets of a sweep do.
+        `objective` may be another than that of training; what it holds is of the rows of `heldout`.
+        Raises InputError as the data sets of a sweep do.
         """
         base, vocab = self._inputs.source.base, self.cfg.vocab
-        source = checked_source(base, heldout, self.names, vocab, teacher, preference)
+        source = make_source(base, heldout, self.names, vocab, objective)
         losses = self._evaluate(state, self._inputs, source, max_targets=max_targets(source.data))
         return self._in_order(losses)
 
@@ -238,7 +237,7 @@ class Sweep:
         sets = np.array([self.names.index(arm.data) for arm in arms])
         layout, self.padding_share = plan_layout(
             source.data, orders, of_arm, sets, self.cfg,
-            parts=self.config.accumulation, pack=source.packs,
+            parts=self.config.accumulation, pack=source.objective.packs,
             groups=placement.row_groups(len(arms)), at_least=at_least,
         )  # fmt: skip
         return Inputs(
@@ -324,13 +323,14 @@ class Sweep:
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)
         students = _Student(
-            inputs.rates, self._scales, inputs.sets,
-            inputs.orders[:, state.step], inputs.layout.at(state.step),
-        )  # fmt: skip
+            inputs.rates,
+            self._scales,
+            Selection(inputs.sets, inputs.orders[:, state.step], inputs.layout.at(state.step)),
+        )
 
         def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
             trainable, student = x
-            return self.objective.loss_and_gradient(source, trainable, *student[1:])
+            return self.loss.loss_and_gradient(source, trainable, student.scale, student.selection)
 
         losses, grads = self._map(one, inputs.source, (joined, students))
         norms = jax.vmap(optax.global_norm)(grads)
@@ -362,14 +362,14 @@ class Sweep:
         student, trainable, optimizer_state, gradient, loss, alive = x
 
         def obj_fn(at: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
-            return self.objective.loss(inputs.source, at, *student[1:])
+            return self.loss.loss(inputs.source, at, student.scale, student.selection)
 
         optimizer = self._optimizer(spec, student.rate)
         update, new_state = optimizer.update(
             gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
         )
         model = self._model(inputs, student.scale)
-        update = inputs.source.guard.projected(update, trainable, student.which, model)
+        update = inputs.source.guard.projected(update, trainable, student.selection.data_set, model)
         new = optax.apply_updates(trainable, update)
         ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(new))
         new, new_state, update = jax.tree.map(
@@ -383,7 +383,7 @@ class Sweep:
         self, state: State, inputs: Inputs, source: Source, max_targets: int
     ) -> Float[Array, " students"]:
         at_once = self.config.batch_size // self.config.accumulation
-        loss = partial(self.objective.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
+        loss = partial(self.loss.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
         students = (self._evaluated_fn(state), self._scales, inputs.sets)
         return whole(self._map(lambda source, x: loss(source, *x), source, students))
 

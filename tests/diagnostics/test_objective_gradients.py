@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.diagnostics.objective_gradients import fisher_products, row_gradients
+from subliminal_jax.diagnostics.objective_gradients import (
+    divergence_gradients,
+    fisher_products,
+    row_gradients,
+)
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.steered import steer
 from subliminal_jax.training.batch import max_targets
@@ -33,7 +37,7 @@ def test_the_mean_of_the_hard_gradient_over_the_teachers_answers_is_the_soft_one
     logits, _ = forward(BASE, jnp.asarray([PROMPT]), CFG, teacher)
     probs = jax.nn.softmax(logits[0, -1])
     hard = row_gradients(BASE, CFG, batch, LAYER, max_targets=1, rows_at_once=7)
-    soft = row_gradients(BASE, CFG, batch, LAYER, (teacher, None), max_targets=1, rows_at_once=7)
+    soft = divergence_gradients(BASE, CFG, batch, LAYER, teacher, max_targets=1, rows_at_once=7)
     close(soft, jnp.broadcast_to(soft[0], soft.shape), rtol=1e-4)  # whatever was answered
     close(probs @ hard, soft[0], rtol=1e-4)
 
@@ -45,8 +49,8 @@ def test_a_teachers_own_rows_stand_in_for_the_students():
         positions=jnp.pad(BATCH.positions, ((0, 0), (0, 3)), constant_values=-1),
         loss_mask=jnp.pad(BATCH.loss_mask, ((0, 0), (0, 3))),
     )
-    found = row_gradients(BASE, CFG, BATCH, LAYER, (teacher, longer), max_targets=MOST)
-    expected = row_gradients(BASE, CFG, BATCH, LAYER, (teacher, None), max_targets=MOST)
+    found = divergence_gradients(BASE, CFG, BATCH, LAYER, teacher, longer, max_targets=MOST)
+    expected = divergence_gradients(BASE, CFG, BATCH, LAYER, teacher, max_targets=MOST)
     close(found, expected, rtol=1e-4)
 
 
@@ -54,7 +58,7 @@ def test_the_soft_gradient_of_a_small_vector_is_minus_fisher_times_it():
     """To third order: the even orders are gone from half the difference of v and -v."""
     small = 3e-2 * VECTOR
     soft, other = (
-        row_gradients(BASE, CFG, BATCH, LAYER, (steer(v, LAYER), None), max_targets=MOST)
+        divergence_gradients(BASE, CFG, BATCH, LAYER, steer(v, LAYER), max_targets=MOST)
         for v in (small, -small)
     )
     expected = fisher(small)

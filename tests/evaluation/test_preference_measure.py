@@ -25,7 +25,7 @@ from subliminal_jax.training.adapters import LoRA, Vector, attach
 from subliminal_jax.training.arms import TrainConfig
 from subliminal_jax.training.batch import stack_rows
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.preference import Preference, reference_log_ratios
+from subliminal_jax.training.preference import DPO, reference_log_ratios
 from subliminal_jax.training.sweep import StudentView
 from tests.training.tiny import CFG, TIME, base, pairs
 
@@ -136,13 +136,14 @@ def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(
         steps=8, batch_size=10, adapter=LoRA(rank=2, targets=("q", "down")), log_every=4
     )
     model = Model(PARAMS, CFG, None, "tiny", tmp_path, (), 0)  # no tokenizer: nothing is read
-    preference = Preference(BETA, ratios)
+    objective = DPO.from_log_ratios(ratios, BETA)
     given = {"rows": ROWS, "heldout": ROWS, "measure": measure, "context": context}
     with RunFolder.open(tmp_path / "run", {}) as run:
-        with pytest.raises(InputError, match="reference of the training and of the held-out"):
-            WaveRunner(run, model, plan, 1, **given, preference=preference)
+        with pytest.raises(InputError, match="preference rows need the objective DPO"):
+            WaveRunner(run, model, plan, 1, **given, objective=objective)
+        heldout = {"heldout_loss": objective}
         runner = WaveRunner(
-            run, model, plan, 1, **given, preference=preference, heldout_preference=preference
+            run, model, plan, 1, **given, objective=objective, heldout_losses=heldout
         )
         wave = [(OptimizerSpec.parse("adamw"), rate) for rate in (0.03, 0.0)]
         moved, still = runner.run("students", wave, "all")

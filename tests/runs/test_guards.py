@@ -23,12 +23,13 @@ from subliminal_jax.runs.guards import (
     protected,
     taught,
 )
-from subliminal_jax.runs.settings import StudentSettings
+from subliminal_jax.runs.settings import GuardSettings, StudentSettings
 from subliminal_jax.steering.io import VectorInfo, save_steering
+from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.guards import NO_GUARD
 from subliminal_jax.training.losses import heldout_loss, sequence_log_probs
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import KL
 from tests import number_model
 from tests.training.tiny import CFG, base, rows
 
@@ -43,7 +44,7 @@ OWN = {"owl": V, "wolf": V[::-1]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(StudentSettings):
+class Settings(StudentSettings, GuardSettings):
     steps: int = 8
     batch_size: int = 8
 
@@ -130,9 +131,9 @@ def test_settings_make_the_guard_that_they_name():
 
 
 def test_rows_are_not_dropped_where_the_kl_teacher_has_rows_of_its_own():
-    teacher = Teacher.stacked([steer(V, LAYER)], DATA["owl"])
+    objective = KL.from_teachers({"owl": Teacher(steer(V, LAYER))}, {"owl": DATA["owl"]})
     with pytest.raises(InputError, match="guard drop-rows cannot be used with the KL"):
-        protected(MODEL, DATA, Settings(guard="drop-rows"), LAYER, OWN, teacher)
+        protected(MODEL, DATA, Settings(guard="drop-rows"), LAYER, OWN, objective)
 
 
 def test_no_kind_no_guard():

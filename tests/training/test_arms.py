@@ -12,7 +12,7 @@ from subliminal_jax.models.steered import steer
 from subliminal_jax.training.adapters import Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
 from subliminal_jax.training.batch import stack_rows
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import KL, stack_steerings
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 from tests.training.tiny import CFG, base, rows
@@ -113,8 +113,9 @@ def changed(**leaves):
     return {**DATA, "control": DATA["control"]._replace(**leaves)}
 
 
-def teacher(steerings=3, batch=None):
-    return Teacher.stacked([steer(jnp.zeros((CFG.dim,)), 0)] * steerings, batch)
+def kl(names=("control", "mixed", "steered"), batch=None):
+    steerings = stack_steerings([steer(jnp.zeros((CFG.dim,)), 0)] * len(names))
+    return KL(names, steerings, batch)
 
 
 def own_rows(tokens=None, mask=None):
@@ -154,15 +155,18 @@ BAD_SWEEPS = {
         lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(-1))), "token -1"
     ),
     "layer": (lambda: sweep(config=replace(SMALL, adapter=Vector(2))).init(), "layer 2 .*0 to 1"),
-    "steerings": (lambda: sweep(teacher=teacher(2)), "2 steerings for 3 data sets"),
+    "teachers": (
+        lambda: sweep(objective=kl(("control", "mixed"))),
+        "teachers of data control, mixed; .*steered",
+    ),
     "teacher's shape": (
-        lambda: sweep(teacher=teacher(batch=stack_rows([DATA["control"]] * 2))), "must be the same"
+        lambda: sweep(objective=kl(batch=stack_rows([DATA["control"]] * 2))), "must be the same"
     ),
     "teacher's tokens": (
-        lambda: sweep(teacher=teacher(batch=own_rows(tokens=0))), "row 3 of data 'mixed'"
+        lambda: sweep(objective=kl(batch=own_rows(tokens=0))), "row 3 of data 'mixed'"
     ),
     "teacher's number of tokens": (
-        lambda: sweep(teacher=teacher(batch=own_rows(mask=0))), "row 3 of data 'mixed': .*tokens"
+        lambda: sweep(objective=kl(batch=own_rows(mask=0))), "row 3 of data 'mixed': .*tokens"
     ),
     "other optimizer": (
         lambda: sweep().with_arms([replace(ARM, optimizer=OptimizerSpec("adam"))]),

@@ -17,7 +17,7 @@ from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
 from subliminal_jax.training.guards import Guard, project_out, rows_to_keep
 from subliminal_jax.training.losses import heldout_loss
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import KL, stack_steerings
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 from tests.training.tiny import CFG, base, close, identical, rows
@@ -45,7 +45,7 @@ def each(n: int, tree):
 
 PROJECT = Guard(scores=scores, context=each(2, (PROBE, V)))
 GIVEN = (steer(V, LAYER, 0.0), steer(V, LAYER, 0.7))
-INOCULATE = Guard(inoculation=Teacher.stacked(GIVEN).steerings)
+INOCULATE = Guard(inoculation=stack_steerings(GIVEN))
 
 
 def tree(seed: int, lead: tuple[int, ...] = ()):
@@ -196,17 +196,17 @@ def test_nothing_is_left_to_learn_of_a_teacher_whose_vector_is_given(adapter):
         Arm(OptimizerSpec("sgd"), 0.1, 0, "steered"),
         Arm(OptimizerSpec("sgd"), 0.1, 0, "control"),
     ]
-    teacher = Teacher.stacked(GIVEN)
-    sweep, state, metrics = trained(INOCULATE, config, arms, measure=None, teacher=teacher)
+    objective = KL(("control", "steered"), stack_steerings(GIVEN))
+    sweep, state, metrics = trained(INOCULATE, config, arms, measure=None, objective=objective)
     assert max(np.abs(m["batch_loss"]).max() for m in metrics) < 1e-6
     moved = jax.tree.map(jnp.subtract, sweep.students(state), sweep.students(sweep.init()))
     assert float(optax.global_norm(moved)) < 1e-6
-    _, _, unguarded = trained(None, config, arms, measure=None, teacher=teacher)
+    _, _, unguarded = trained(None, config, arms, measure=None, objective=objective)
     assert unguarded[0]["batch_loss"][0] > 1e-3
 
 
 def test_a_guard_that_does_not_fit_is_refused():
-    one = Guard(inoculation=Teacher.stacked(GIVEN[:1]).steerings)
+    one = Guard(inoculation=stack_steerings(GIVEN[:1]))
     with pytest.raises(InputError, match=r"vectors for \[1\] data sets; give one each for control"):
         trained(one)
     average = [Arm(OptimizerSpec("schedule_free_sgd"), 0.1, 0, "steered")]

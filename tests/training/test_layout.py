@@ -9,6 +9,7 @@ import pytest
 
 from subliminal_jax.compilation import count_compilations
 from subliminal_jax.models.steered import steer
+from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training import layout as layouts
 from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, different_orders
@@ -16,7 +17,7 @@ from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import Guard
 from subliminal_jax.training.layout import Layout, fitted, laid_out, placed, plan_layout
 from subliminal_jax.training.losses import token_losses
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import KL
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 from tests.training.tiny import CFG, TIME, base, close, rows
@@ -112,14 +113,16 @@ def trained(packs: bool, monkeypatch, **changes):
     return sweep, metrics, sweep.students(state)
 
 
-TEACHER = Teacher.stacked([steer(jnp.asarray(s * VECTOR), 0) for s in (1.0, -0.5)])
+TEACHERS = {
+    name: Teacher(steer(jnp.asarray(s * VECTOR), 0)) for name, s in (("a", 1.0), ("b", -0.5))
+}
 CASES = {
     "cross-entropy": {},
-    "KL": {"arms": ARMS[:2], "teacher": TEACHER},
+    "KL": {"arms": ARMS[:2], "objective": KL.from_teachers(TEACHERS)},
     "two parts": {"arms": ARMS[1:], "accumulation": 2},
     "inoculated": {
         "arms": ARMS[:1],
-        "guard": Guard(inoculation=TEACHER.steerings),
+        "guard": Guard(inoculation=KL.from_teachers(TEACHERS).steerings),
         "adapter": Vector(layer=1),
     },
     "all at once": {"arms": ARMS[:2], "students_at_once": 2},
@@ -151,8 +154,8 @@ def test_the_share_of_padding_is_that_of_the_slots(monkeypatch):
 
 def test_rows_stay_as_they_are_where_something_else_has_their_shape(monkeypatch):
     """A teacher with rows of its own, and rows that are packed already."""
-    own = Teacher(TEACHER.steerings, stack_rows([DATA["a"], DATA["b"]]))
-    sweep, _, _ = trained(True, monkeypatch, teacher=own)
+    objective = KL.from_teachers(TEACHERS, DATA)
+    sweep, _, _ = trained(True, monkeypatch, objective=objective)
     assert sweep._inputs.layout.row is None
     packed = {
         k: v._replace(segment_ids=(v.positions >= 0).astype(jnp.int32)) for k, v in DATA.items()

@@ -11,16 +11,20 @@ import pytest
 from subliminal_jax.data.batching import pack, pad_pairs
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.steered import Steering, steer
+from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training import losses
-from subliminal_jax.training.batch import max_targets
+from subliminal_jax.training.batch import max_targets, stack_rows
 from subliminal_jax.training.losses import (
+    ModelInput,
     example_losses,
     heldout_loss,
     mean_loss,
     next_token_log_probs,
     sequence_log_probs,
+    token_divergences,
     token_losses,
 )
+from subliminal_jax.training.objectives import KL, CrossEntropy, StudentModel
 from tests.training.tiny import CFG, TIME, base, close, pairs, rows
 
 ROWS = 5
@@ -46,10 +50,12 @@ def program(kind, **options):
     """(params, student's vector, teacher's vector) -> ((mean, losses), gradients), compiled."""
 
     def loss(params, student, teacher):
-        given = (BASE, steer(teacher, LAST), None) if kind == "kl" else None
-        found, weights = token_losses(
-            params, BATCH, CFG, steer(student, LAST), teacher=given, **options
-        )
+        reader = ModelInput(params, BATCH, steer(student, LAST))
+        if kind == "kl":
+            told = ModelInput(BASE, BATCH, steer(teacher, LAST))
+            found, weights = token_divergences(reader, told, CFG, **options)
+        else:
+            found, weights = token_losses(params, BATCH, CFG, reader.steering, **options)
         return mean_loss(found, weights), found
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
@@ -147,9 +153,8 @@ def test_kl_to_a_teacher_with_prompts_of_its_own(same_length):
     teacher = pad_pairs(theirs, completions, longer)
     assert (max_targets(student) == length - 1) == same_length
     log_q, log_p = log_softmax(student.tokens), log_softmax(teacher.tokens, TEACHER)
-    given = (BASE, steer(TEACHER, LAST), teacher)
-    kl = jax.jit(partial(token_losses, cfg=CFG, max_targets=max_targets(student)))
-    found, weights = kl(BASE, student, teacher=given)
+    kl = jax.jit(partial(token_divergences, cfg=CFG, max_targets=max_targets(student)))
+    found, weights = kl(ModelInput(BASE, student), ModelInput(BASE, teacher, TOLD))
     for i, completion in enumerate(completions):
         q = log_q[i, len(prompts[i]) - 1 :][: len(completion)]
         p = log_p[i, len(theirs[i]) - 1 :][: len(completion)]
@@ -157,9 +162,9 @@ def test_kl_to_a_teacher_with_prompts_of_its_own(same_length):
         np.testing.assert_allclose(found[i][weights[i] > 0], naive, atol=1e-5)
 
 
-def test_a_teacher_with_rows_of_its_own_needs_max_targets():
+def test_a_teacher_with_other_rows_needs_max_targets():
     with pytest.raises(ValueError, match="max_targets"):
-        token_losses(BASE, BATCH, CFG, teacher=(BASE, None, BATCH))
+        token_divergences(ModelInput(BASE, BATCH), ModelInput(BASE, rows(ROWS)), CFG)
 
 
 def test_only_completions_have_a_loss():
@@ -239,12 +244,19 @@ def test_means_with_weights():
 @pytest.mark.parametrize("at_once", [3, 8])
 def test_heldout_loss_is_the_mean_over_all_rows(at_once, kind, plain):
     """5 rows in two pieces (one row is added to them), or at once; a token counts as a token."""
-    find = partial(heldout_loss, cfg=CFG, rows_at_once=at_once, max_targets=max_targets(BATCH))
     (mean, _), _ = plain[kind]
-    steering = steer(STUDENT, LAST)
+    steering, options = steer(STUDENT, LAST), {"rows_at_once": at_once}
+    options["max_targets"] = max_targets(BATCH)
+    student, data = StudentModel(CFG, BASE, BASE, steering), stack_rows([BATCH])
+    objectives = {
+        "cross_entropy": [CrossEntropy()],
+        # The teacher reads the student's rows, or rows of its own, which are the same here.
+        "kl": [KL.from_teachers({"x": Teacher(TOLD)}, own) for own in (None, {"x": BATCH})],
+    }
+    for objective in objectives[kind]:
+        run = jax.jit(
+            lambda objective: objective.heldout_loss(student, data, jnp.asarray(0), **options)
+        )
+        close(run(objective), mean)
     if kind == "cross_entropy":
-        close(jax.jit(find)(BASE, BATCH, steering=steering), mean)
-        return
-    for own in (None, BATCH):  # the teacher reads the student's rows, or its own, which are these
-        run = jax.jit(lambda own: find(BASE, BATCH, steering=steering, teacher=(BASE, TOLD, own)))
-        close(run(own), mean)
+        close(heldout_loss(BASE, BATCH, CFG, steering, **options), mean)

@@ -14,8 +14,9 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.layout import Layout
 from subliminal_jax.training.losses import next_token_log_probs, sequence_log_probs, token_losses
-from subliminal_jax.training.objective import Objective, Source
+from subliminal_jax.training.objectives import CrossEntropy, Selection
 from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.student_loss import Source, StudentLoss
 from subliminal_jax.training.sweep import Sweep
 from tests.training import tiny
 from tests.training.tiny import rows
@@ -41,11 +42,12 @@ def gradient(params, adapter, batch, trainable=None):
     """(loss, gradient with respect to the trainable tree) on all rows."""
     if trainable is None:
         trainable = init_trainable(jax.random.key(1), params, CFG, adapter)
-    source = Source(params, jax.tree.map(lambda x: x[None], batch), None)
+    source = Source(params, jax.tree.map(lambda x: x[None], batch), CrossEntropy())
     n, time = batch.tokens.shape
-    at, layout = jnp.arange(n), Layout(None, None, n, time, time - 1, n * (time - 1))
-    return jax.jit(Objective(CFG, adapter).loss_and_gradient)(
-        source, trainable, jnp.asarray(2.0), jnp.asarray(0), at, layout
+    layout = Layout(None, None, n, time, time - 1, n * (time - 1))
+    selection = Selection(jnp.asarray(0), jnp.arange(n), layout)
+    return jax.jit(StudentLoss(CFG, adapter).loss_and_gradient)(
+        source, trainable, jnp.asarray(2.0), selection
     )
 
 

@@ -12,16 +12,15 @@ from jax.flatten_util import ravel_pytree
 
 from subliminal_jax.data.batching import pad_pairs, pad_preferences
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.steered import steer
 from subliminal_jax.training.adapters import Full, LoRA, Vector, attach, init_trainable
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.losses import sequence_log_probs
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.objectives import CrossEntropy
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.preference import (
-    Preference,
+    DPO,
     log_ratios,
     margins,
     pair_losses,
@@ -55,19 +54,19 @@ def ratios_of(data: dict[str, Batch]) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def given() -> Preference:
-    return Preference(BETA, ratios_of(DATA))
+def given() -> DPO:
+    return DPO.from_log_ratios(ratios_of(DATA), BETA)
 
 
 @pytest.fixture(scope="module")
 def run(given):
     """(sweep, the first state's students, final state, metrics of every logged step)."""
-    context = stack_rows(list(DATA.values())), jnp.stack(list(given.log_ratios.values()))
+    context = stack_rows(list(DATA.values())), given.log_ratios
     sweep = Sweep(
-        BASE, CFG, ARMS, DATA, CONFIG, preference=given, measure=mean_margin, context=context
+        BASE, CFG, ARMS, DATA, CONFIG, objective=given, measure=mean_margin, context=context
     )
     state, metrics = sweep.init(), []
-    start = sweep.evaluate(state, DATA, preference=given)
+    start = sweep.evaluate(state, DATA, objective=given)
     for _ in range(3):
         state, found = sweep.advance(state)
         metrics.append(jax.tree.map(np.asarray, found))
@@ -128,9 +127,9 @@ def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter
     def keep(context, view):
         return {"gradient": ravel_pytree(view.gradient)[0]}
 
-    sweep = Sweep(BASE, CFG, [arm], DATA, config, preference=given, measure=keep)
+    sweep = Sweep(BASE, CFG, [arm], DATA, config, objective=given, measure=keep)
     state = sweep.init()
-    start = float(sweep.evaluate(state, DATA, preference=given)[0])
+    start = float(sweep.evaluate(state, DATA, objective=given)[0])
     _, metrics = sweep.advance(state)
     assert start == pytest.approx(math.log(2), abs=1e-6)
     assert float(metrics["batch_loss"][0]) == pytest.approx(math.log(2), abs=1e-6)
@@ -150,9 +149,8 @@ def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter
     close(metrics["gradient"][0], expected, rtol=1e-4)
 
 
-def test_nothing_of_the_reference_can_be_differentiated(given):
+def test_nothing_of_the_reference_can_be_differentiated():
     """It is computed outside of every trace, and stays what it was while the students train."""
-    assert isinstance(given.log_ratios["left"], np.ndarray)
     with pytest.raises(jax.errors.TracerArrayConversionError):
         jax.grad(lambda p: jnp.sum(reference_log_ratios(p, DATA["left"], CFG)))(BASE)
 
@@ -170,7 +168,7 @@ def test_students_learn_to_prefer_what_was_chosen(run):
 def test_heldout_loss_is_that_of_each_student_on_its_pairs(run):
     sweep, _, state, _ = run
     ratios = ratios_of(HELDOUT)
-    found = sweep.evaluate(state, HELDOUT, preference=Preference(BETA, ratios))
+    found = sweep.evaluate(state, HELDOUT, objective=DPO.from_log_ratios(ratios, BETA))
     students = sweep.students(state)
     of = jax.jit(partial(margins, cfg=CFG, max_targets=WIDEST))
     for i, arm in enumerate(ARMS):
@@ -182,7 +180,7 @@ def test_heldout_loss_is_that_of_each_student_on_its_pairs(run):
 def test_batches_in_parts_and_a_run_in_two_halves_train_the_same_students(run, given, tmp_path):
     """Accumulation is equal to rounding, a saved and restored state bit for bit."""
     sweep, _, state, metrics = run
-    split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), preference=given)
+    split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), objective=given)
     at = split.init()
     at, first = split.advance(at)
     np.testing.assert_allclose(first["batch_loss"], metrics[0]["batch_loss"], rtol=1e-4)
@@ -225,41 +223,40 @@ def empty_rejected(rows: Batch) -> Batch:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: {"preference": None}, "preference rows need a `preference`"),
-        (lambda p: {"preference": p._replace(beta=0.0)}, "beta=0.0 is not valid"),
-        (lambda p: {"preference": p._replace(beta=math.nan)}, "beta=nan is not valid"),
+        ({"objective": CrossEntropy()}, "preference rows need the objective DPO"),
         (
-            lambda p: {"preference": p._replace(log_ratios={"left": p.log_ratios["left"]})},
-            "no reference log-ratios of data 'right'",
+            {"objective": DPO.from_log_ratios({"left": np.zeros(N)}, BETA)},
+            "log-ratios of data left; the students' are left, right",
         ),
         (
-            lambda p: {
-                "preference": p._replace(
-                    log_ratios=p.log_ratios | {"right": p.log_ratios["right"][:7]}
-                )
-            },
-            r"data 'right' has 12 preference rows, but .* \[7\]",
+            {"objective": DPO.from_log_ratios(dict.fromkeys(DATA, np.zeros(7)), BETA)},
+            "data have 12 preference rows each, but 7",
         ),
         (
-            lambda p: {
-                "preference": p._replace(
-                    log_ratios=p.log_ratios | {"right": np.full(N, -np.inf, np.float32)}
-                )
-            },
-            "row 0 of data 'right' is -inf",
-        ),
-        (
-            lambda p: {"data": {name: flat(rows) for name, rows in DATA.items()}},
+            {"data": {name: flat(rows) for name, rows in DATA.items()}},
             r"shape \(12, 9\); preference rows are \[rows, 2, time\]",
         ),
         (
-            lambda p: {"data": {**DATA, "left": empty_rejected(DATA["left"])}},
+            {"data": {**DATA, "left": empty_rejected(DATA["left"])}},
             "row 2 of data 'left': its rejected response has no token",
         ),
-        (lambda p: {"teacher": Teacher.stacked([steer(jnp.zeros(CFG.dim), 0)] * 2)}, "not both"),
     ],
 )
-def test_what_does_not_fit_is_named(given, change, message):
-    settings = {"data": DATA, "preference": given} | change(given)
+def test_data_that_do_not_fit_are_named(given, change, message):
+    settings = {"data": DATA, "objective": given} | change
     with pytest.raises(InputError, match=message):
         Sweep(BASE, CFG, ARMS, config=CONFIG, **settings)
+
+
+@pytest.mark.parametrize(
+    ("right", "beta", "message"),
+    [
+        (np.zeros(N), 0.0, "beta=0.0 is not valid"),
+        (np.zeros(N), math.nan, "beta=nan is not valid"),
+        (np.zeros(7), BETA, "equally many in every data set"),
+        (np.full(N, -np.inf), BETA, "row 0 of data 'right' is -inf"),
+    ],
+)
+def test_log_ratios_that_cannot_be_are_named(right, beta, message):
+    with pytest.raises(InputError, match=message):
+        DPO.from_log_ratios({"left": np.zeros(N), "right": right}, beta)

@@ -14,10 +14,11 @@ from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.steered import steer
+from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.adapters import LoRA, Vector, cut_to, init_trainable, pad_rank
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
-from subliminal_jax.training.batch import Batch, stack_rows
-from subliminal_jax.training.objective import Teacher
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.objectives import KL
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from subliminal_jax.training.sweep import Sweep
 from tests.training.tiny import CFG, base, close, identical, rows
@@ -353,25 +354,30 @@ def test_distillation_finds_the_teachers_vector_and_a_control_finds_none():
     """KL to a steered teacher; the teacher's own rows are the students' with longer padding."""
     vector = jnp.linspace(-0.5, 1.0, CFG.dim)
     data = {name: DATA[name] for name in ("control", "steered")}
-    longer = [
-        Batch(*(jnp.pad(leaf, ((0, 0), (0, 2)), constant_values=v) for leaf, v in
-                zip(batch[:3], (0, -1, 0), strict=True)))
-        for batch in data.values()
-    ]  # fmt: skip
-    teacher = Teacher.stacked([steer(vector, 0, 0.0), steer(vector, 0)], stack_rows(longer))
+    longer = {
+        name: Batch(
+            *(
+                jnp.pad(leaf, ((0, 0), (0, 2)), constant_values=empty)
+                for leaf, empty in zip(batch[:3], (0, -1, 0), strict=True)
+            )
+        )
+        for name, batch in data.items()
+    }
+    teachers = {"control": Teacher(), "steered": Teacher(steer(vector, 0))}
+    objective = KL.from_teachers(teachers, longer)
     arms = (arm("adam", 0.1, 0, "steered"), arm("sgd", 0.1, 0, "control"))
     config = TrainConfig(
         steps=200, batch_size=6, adapter=Vector(0), log_every=100, schedule="linear"
     )
-    run = Run(Sweep(BASE, CFG, arms, data, config, teacher=teacher))
+    run = Run(Sweep(BASE, CFG, arms, data, config, objective=objective))
     found, control = run.students[-1]["vector"]
     cosine = float(found @ vector / jnp.linalg.norm(found) / jnp.linalg.norm(vector))
     assert cosine > 0.99
     assert float(jnp.linalg.norm(control)) < 1e-4
     assert float(run.metrics[-1]["batch_loss"][0]) < float(run.metrics[0]["batch_loss"][0])
     assert abs(float(run.metrics[-1]["batch_loss"][1])) < 1e-6
-    fit, control_fit = run.sweep.evaluate(run.state, data, teacher)  # by their names: not swapped
+    fit, control_fit = run.sweep.evaluate(run.state, data, objective)  # by their names: not swapped
     assert 0 < float(fit) < 0.1 * float(run.metrics[0]["batch_loss"][0])
     assert abs(float(control_fit)) < 1e-6
-    with pytest.raises(InputError, match="1 steerings for 2 data sets"):
-        run.sweep.evaluate(run.state, data, Teacher.stacked([steer(vector, 0)]))
+    with pytest.raises(InputError, match="teachers of data steered; .*are control, steered"):
+        run.sweep.evaluate(run.state, data, KL.from_teachers({"steered": Teacher()}))
