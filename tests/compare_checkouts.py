@@ -34,6 +34,7 @@ VOLATILE = re.compile(
     r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second)(\.|$)"
 )
 RENAMED: dict[str, dict[str, str]] = {
+    "steering-reliability": {"own": "unshifted", "given": "given_vectors"},
     "teacher-vector": {"random-teacher": "random_teacher"},
     "cross-model": {
         "own": "own_data",
@@ -60,7 +61,9 @@ RENAMED: dict[str, dict[str, str]] = {
     },
 }
 MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
-FLAGS: dict[str, dict[str, str]] = {}
+FLAGS: dict[str, dict[str, str]] = {
+    "steering-reliability": {"--world-traits": "--traits"},
+}
 # experiment -> pattern of places -> reason
 EXPLAINED: dict[str, dict[str, str]] = {
     "steering-bridge": {
@@ -77,6 +80,13 @@ EXPLAINED: dict[str, dict[str, str]] = {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",
         r"^clip$": "no reader: config.json holds the clip",
         r"claims\.1\.number$": "a correlation without an interval says so",
+    },
+    "steering-reliability": {
+        r"^world\.\d+\.other_traits$": "new: what the page shows beside a trait's own vector",
+        r"decomposition\.(letter|yes_no)_share$": "new: the shares that the page shows",
+        r"^claims\.5\.number$": "a correlation of two sets says that it is undefined",
+        r"^claims\.6\.section$": '"our own question", as everywhere',
+        r"^claims\.4\.number$": "a mean of no set says that it is undefined",
     },
     "paraphrase-transmission": {
         r"^claims\.[13]\.section$": '"our own question", as everywhere',

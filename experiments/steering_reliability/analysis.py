@@ -1,163 +1,367 @@
-"""What `steering-reliability` claims of its sets and of the shipped world's traits."""
+"""What `steering-reliability` measures and concludes, of its sets and of the shipped world."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from subliminal_jax.evaluation.claims import (
+    NEEDS_LARGE_MODELS,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Claim,
+    verdict,
+)
+from subliminal_jax.evaluation.reliability import (
+    SetReliability,
+    SetSummary,
+    Table,
+    VectorReliability,
+    summarise_sets,
+)
 from subliminal_jax.evaluation.statistics import (
+    Interval,
+    PairedDifference,
     bootstrap_interval,
     mean_interval,
     paired_difference,
 )
-from subliminal_jax.runs.claims import claim, verdict
 from subliminal_jax.steering.slopes import LEAST_SELF_STEERABILITY
 
 ENOUGH = 0.99  # correlation of analytic and finite slopes at the smallest multipliers
 BY_CHANCE = 0.025  # of rows that are not anti-steerable, how many may be clearly so by noise
-# Kind of question -> the end of its claims' ids, and its name.
-KINDS = {"compare": ("", "comparisons of two animals"), "like": ("-like", "likings of an animal")}
+OWN = "our own question"
 
 
-def of_world(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Over traits, of each kind of question: the own vector's steerability, that minus a random
-    vector's and minus the mean of the other traits' vectors, the anti-steerable share, and that
-    of questions whose own slope is clear of zero from below."""
-    out = {}
-    for kind in dict.fromkeys(record["kind"] for record in records):
-        mine = [record for record in records if record["kind"] == kind]
-        own = [record["steerability"]["mean"] for record in mine]
-        random = [record["random"]["steerability"]["mean"] for record in mine]
-        out[kind] = {
-            "traits": len(mine),
-            "steerability": mean_interval(own).to_dict(),
-            "against_random": paired_difference(own, random).to_dict(),
-            **{  # shares near 0: far from symmetric
-                share: bootstrap_interval(values).to_dict()
-                for share, values in (
-                    ("anti_steerable", [r["anti_steerable"]["mean"] for r in mine]),
-                    ("clearly_anti_steerable", [r["clearly_anti_steerable"] for r in mine]),
-                )
-            },
-        }
-        others = [
-            float(np.mean([s for t, s in r["by_trait"].items() if t != r["trait"]]))
-            for r in mine
-            if len(r["by_trait"]) > 1
-        ]
-        if len(others) == len(own):
-            out[kind]["against_others"] = paired_difference(own, others).to_dict()
-    return out
+@dataclass(frozen=True)
+class LocalSlope:
+    """The slope of a vector as a derivative at multiplier zero.
+
+    Attributes:
+      scales: factors on the multipliers of the finite slope.
+      correlation: of derivative and finite slope over rows, at each scale; None where one of them
+        is constant.
+      slope: mean over rows, in logits a multiplier.
+      curvature: mean absolute second derivative.
+      reach: the largest multiplier that the derivative predicts within 10%.
+    """
+
+    scales: tuple[float, ...]
+    correlation: tuple[float | None, ...]
+    slope: float
+    curvature: float
+    reach: float
 
 
-def claims(
-    over: Mapping[str, Any] | None,
-    world: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-    names: tuple[str, str],
-) -> list[dict[str, Any]]:
-    """What the paper says and what came out; `records` are all that have `local` numbers, `names`
-    the models of the sets and of the world.
+@dataclass(frozen=True, kw_only=True)
+class GivenVector(VectorReliability):
+    """A vector of a file on one set, in the plain setting."""
+
+    norm: float
+    local: LocalSlope
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetFile:
+    """What was read of a set.
+
+    Attributes:
+      name: SUITE/NAME, or the file.
+      read: its rows; `too_long` of them exceed the model's context in some setting.
+      personas: the sentences that give and deny the behaviour ("positive", "negative"), if any.
+      digest: of all that the numbers depend on and no flag says.
+    """
+
+    name: str
+    read: int
+    too_long: int
+    personas: Mapping[str, str] | None
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedSet(SetFile):
+    """A set without numbers; `skipped` is the reason."""
+
+    skipped: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSet(SetFile, SetReliability):
+    """All numbers of one set.
+
+    Attributes:
+      train, test: rows for the vectors and for their slopes.
+      norm: of the set's vector in the plain setting.
+      given_vectors: the vectors of files, by name.
+      local: the derivative along the set's own vector.
+    """
+
+    train: int
+    test: int
+    norm: float
+    given_vectors: Mapping[str, GivenVector]
+    local: LocalSlope
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTrait(VectorReliability):
+    """A trait's vector on one kind of question in the shipped world.
+
+    Attributes:
+      name: TRAIT/KIND.
+      kind: "compare" (the trait or another animal?) or "like" (do you like the trait, or another
+        animal?).
+      test: questions.
+      norm: of the vector.
+      random: a random vector of that norm.
+      by_trait: mean slope of every trait's vector on these questions.
+      other_traits: the mean of the other traits' slopes; None where there is no other.
+      local: the derivative along the vector.
+    """
+
+    name: str
+    trait: str
+    kind: str
+    test: int
+    norm: float
+    random: VectorReliability
+    by_trait: Mapping[str, float]
+    other_traits: float | None
+    local: LocalSlope
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the name of the model of the sets; None where there are no sets.
+      parameters: how many it has.
+      layer: its steering layer.
+      world_model, world_layer: the same of the model of the shipped world.
+      method: how vectors were made.
+      kind: what the propensity is a difference of.
+      sets, skipped: the sets with and without numbers.
+      world: two records a trait.
+    """
+
+    model: str | None
+    parameters: int | None
+    layer: int | None
+    world_model: str | None
+    world_layer: int | None
+    method: str
+    kind: str
+    sets: tuple[MeasuredSet, ...]
+    skipped: tuple[SkippedSet, ...]
+    world: tuple[MeasuredTrait, ...]
+
+
+@dataclass(frozen=True)
+class MeanMatrix:
+    """Mean over sets of the steerability of every vector in every setting."""
+
+    settings: tuple[str, ...]
+    vectors: tuple[str, ...]
+    steerability: Table
+
+
+@dataclass(frozen=True)
+class TraitSummary:
+    """All traits on one kind of question.
+
+    Attributes:
+      traits: how many.
+      steerability: of the traits' own vectors.
+      against_random: minus random vectors'.
+      anti_steerable: share of questions with a slope of at most 0.
+      clearly_anti_steerable: share of questions whose slope is clear of zero from below.
+      against_others: minus the mean of the other traits' vectors; None where there is one trait.
+    """
+
+    traits: int
+    steerability: Interval
+    against_random: PairedDifference
+    anti_steerable: Interval
+    clearly_anti_steerable: Interval
+    against_others: PairedDifference | None
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      over_sets: all sets together; None where there are none.
+      mean_matrix: over the sets that were asked in several settings, if any.
+      over_traits: all traits together, by kind of question.
+    """
+
+    over_sets: SetSummary | None
+    mean_matrix: MeanMatrix | None
+    over_traits: Mapping[str, TraitSummary]
+
+
+def analyse(measured: Measured) -> Results:
+    """Sets and traits together."""
+    kinds = dict.fromkeys(trait.kind for trait in measured.world)
+    return Results(
+        **vars(measured),
+        over_sets=summarise_sets(measured.sets) if measured.sets else None,
+        mean_matrix=average_matrices(measured.sets),
+        over_traits={
+            kind: summarise_traits([t for t in measured.world if t.kind == kind]) for kind in kinds
+        },
+    )
+
+
+def average_matrices(sets: Sequence[MeasuredSet]) -> MeanMatrix | None:
+    """The mean over the sets with personas: the others have one setting."""
+    matrices = [s.matrix for s in sets if s.personas]
+    if not matrices:
+        return None
+    mean = np.mean([matrix.steerability for matrix in matrices], axis=0)
+    first = matrices[0]
+    return MeanMatrix(first.settings, first.vectors, tuple(map(tuple, mean.tolist())))
+
+
+def summarise_traits(traits: Sequence[MeasuredTrait]) -> TraitSummary:
+    """All traits on one kind of question."""
+    steerability = [t.steerability.mean for t in traits]
+    others = [t.other_traits for t in traits if t.other_traits is not None]
+    return TraitSummary(
+        traits=len(traits),
+        steerability=mean_interval(steerability),
+        against_random=paired_difference(
+            steerability, [t.random.steerability.mean for t in traits]
+        ),
+        # Shares near 0, far from symmetric: no t interval.
+        anti_steerable=bootstrap_interval([t.anti_steerable.mean for t in traits]),
+        clearly_anti_steerable=bootstrap_interval([t.clearly_anti_steerable for t in traits]),
+        against_others=paired_difference(steerability, others)
+        if len(others) == len(traits)
+        else None,
+    )
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """What the paper says and what came out.
 
     A model that its own vectors hardly steer cannot be judged by the paper's claims on them: where
     they do not beat random vectors, or their mean steerability is below what the paper's code takes
     as any (0.25 logits a multiplier), the claim needs large models.
     """
-    made = []
-    for kind in KINDS:
-        if kind in world:
-            made += _world_claims(world[kind], kind, names[1])
-    if over is not None:
-        made += _set_claims(over, names[0])
-    smallest = [r["local"]["correlation"][0] for r in records]
-    known = [r for r in smallest if r is not None]
-    if known:
-        made.append(
-            claim(
-                "steering-reliability/analytic",
-                "One forward-mode derivative gives the per-sample steerability at small "
+    claims = [
+        claim
+        for kind in results.over_traits
+        for claim in (works_claim(results, kind), backwards_claim(results, kind))
+    ]
+    if results.over_sets is not None:
+        claims += set_claims(results, results.over_sets)
+    slopes = [s.local for s in results.sets] + [t.local for t in results.world]
+    correlations = [r for slope in slopes if (r := slope.correlation[0]) is not None]
+    if correlations:
+        models = [results.model] if results.sets else []
+        models += [results.world_model] if results.world else []
+        names = dict.fromkeys(model for model in models if model is not None)
+        claims.append(
+            Claim(
+                id="steering-reliability/analytic",
+                claim="One forward-mode derivative gives the per-sample steerability at small "
                 f"multipliers (correlation over samples at least {ENOUGH} in every set)",
-                "this package", f"{' and '.join(dict.fromkeys(names))}, {len(known)} sets",
-                f"least {min(known):.4f}, median {np.median(known):.4f}", 1,
-                "reproduced at toy scale" if min(known) >= ENOUGH else "not reproduced",
+                section=OWN,
+                setting=f"{' and '.join(names)}, {len(correlations)} sets",
+                number=f"least {min(correlations):.4f}, median {np.median(correlations):.4f}",
+                seeds=1,
+                verdict=REPRODUCED if min(correlations) >= ENOUGH else NOT_REPRODUCED,
             )
-        )  # fmt: skip
-    return made
-
-
-def _world_claims(of: Mapping[str, Any], kind: str, model: str) -> list[dict[str, Any]]:
-    """That the vectors work on average, and that they work backwards on more questions than noise
-    in the slopes explains; the second presupposes the first."""
-    end, asked = KINDS[kind]
-    setting = f"{model}, {asked}, {of['traits']} traits"
-    own, anti, clear = (
-        of["against_random"]["interval"], of["anti_steerable"], of["clearly_anti_steerable"]
-    )  # fmt: skip
-    works = own["low"] is not None and own["low"] > 0
-    low, high = (None if clear[e] is None else clear[e] - BY_CHANCE for e in ("low", "high"))
-    return [
-        claim(
-            f"steering-reliability/world{end}",
-            "A trait's vector steers the choice between the trait and another animal (steerability "
-            "minus that of a random vector of its norm)"
-            if kind == "compare"
-            else "A trait's vector steers whether one likes the trait, and not another animal "
-            "(steerability minus that of a random vector of its norm)",
-            "Sec. 4", setting,
-            f"{own['mean']:+.2f} logits a multiplier [{_end(own['low'])}, {_end(own['high'])}]",
-            1, verdict(own["low"], own["high"]),
-        ),
-        claim(
-            f"steering-reliability/anti-steerable{end}",
-            "A vector that works on average works backwards on more inputs than noise explains "
-            f"(slope clear of zero from below; by chance at most {BY_CHANCE:.1%})",
-            "Sec. 4.1", setting,
-            f"{_share(clear)} clearly backwards, {_share(anti)} with a slope of at most 0"
-            + ("" if works else "; the vectors do not work on average"),
-            1, verdict(low, high) if works else "not reproduced",
-        ),
-    ]  # fmt: skip
-
-
-def _set_claims(over: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    steered = over["against_random"]["interval"]
-    clear = steered["low"] is not None and steered["low"] > 0
-    beats = clear and over["steerability"]["mean"] > LEAST_SELF_STEERABILITY
-    even = over["balanced"]
-    setting = f"{model}, {over['sets']} sets of the model-written evaluations"
-    made = [
-        claim(
-            "steering-reliability/sets",
-            "Contrastive vectors steer their own sets (mean steerability minus that of random "
-            "vectors of their norm)",
-            "Sec. 4.1", setting,
-            f"{steered['mean']:+.4f} logits a multiplier [{_end(steered['low'], 4)}, "
-            f"{_end(steered['high'], 4)}]; letters weighted equally {_end(even['mean'], 4)} "
-            f"[{_end(even['low'], 4)}, {_end(even['high'], 4)}]", 1,
-            verdict(steered["low"], steered["high"]) if beats else "needs large models",
         )
-    ]  # fmt: skip
-    for shift in over["shifts"]:
-        if (shift["vector"], shift["setting"]) != ("baseline", "USER_positive"):
-            continue
-        r = shift["correlation"]
-        made.append(
-            claim(
-                "steering-reliability/id-ood",
-                "Sets that are steerable in their own setting are steerable under another prompt "
-                "(rank correlation over sets, plain to a persona before the question)",
-                "Sec. 5", setting,
-                f"rho {_end(r['mean'])} [{_end(r['low'])}, {_end(r['high'])}]", 1,
-                verdict(r["low"], r["high"]) if beats else "needs large models",
-            )
-        )  # fmt: skip
-    return made
+    return claims
 
 
-def _end(value: float | None, digits: int = 2) -> str:
-    return "none" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+def works_claim(results: Results, kind: str) -> Claim:
+    """That a trait's vector steers questions of a kind, on average."""
+    steers = {
+        "compare": "the choice between the trait and another animal",
+        "like": "whether one likes the trait, and not another animal",
+    }[kind]
+    effect = results.over_traits[kind].against_random.interval
+    return Claim(
+        id=f"steering-reliability/world{_ending(kind)}",
+        claim=f"A trait's vector steers {steers} (steerability minus that of a random vector of "
+        "its norm)",
+        section="Sec. 4",
+        setting=_describe_world(results, kind),
+        number=f"{effect.mean:+.2f} logits a multiplier {effect.ends}",
+        seeds=1,
+        verdict=verdict(effect),
+    )
 
 
-def _share(share: Mapping[str, Any]) -> str:
-    low, high = (_end(None if share[e] is None else 100 * share[e], 1) for e in ("low", "high"))
-    return f"{100 * share['mean']:.1f}% [{low}, {high}]"
+def backwards_claim(results: Results, kind: str) -> Claim:
+    """That it works backwards on more questions than noise in the slopes explains; presupposes that
+    it works on average."""
+    summary = results.over_traits[kind]
+    clearly, backwards = summary.clearly_anti_steerable, summary.anti_steerable
+    works = summary.against_random.interval.low > 0
+    return Claim(
+        id=f"steering-reliability/anti-steerable{_ending(kind)}",
+        claim="A vector that works on average works backwards on more inputs than noise explains "
+        f"(slope clear of zero from below; by chance at most {BY_CHANCE:.1%})",
+        section="Sec. 4.1",
+        setting=_describe_world(results, kind),
+        number=f"{_format_share(clearly)} clearly backwards, {_format_share(backwards)} with a "
+        "slope of at most 0" + ("" if works else "; the vectors do not work on average"),
+        seeds=1,
+        verdict=verdict(clearly - BY_CHANCE) if works else NOT_REPRODUCED,
+    )
+
+
+def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
+    """That the sets' vectors steer, and that it carries over to another prompt."""
+    effect = summary.against_random.interval
+    works = effect.low > 0 and summary.steerability.mean > LEAST_SELF_STEERABILITY
+    setting = f"{results.model}, {summary.sets} sets of the model-written evaluations"
+    claims = [
+        Claim(
+            id="steering-reliability/sets",
+            claim="Contrastive vectors steer their own sets (mean steerability minus that of "
+            "random vectors of their norm)",
+            section="Sec. 4.1",
+            setting=setting,
+            number=f"{effect.mean:+.4f} logits a multiplier {effect.format_ends('.4f')}; letters "
+            f"weighted equally {summary.balanced:.4f}",
+            seeds=1,
+            verdict=verdict(effect) if works else NEEDS_LARGE_MODELS,
+        )
+    ]
+    claims += [
+        Claim(
+            id="steering-reliability/id-ood",
+            claim="Sets that are steerable in their own setting are steerable under another prompt "
+            "(rank correlation over sets, plain to a persona before the question)",
+            section="Sec. 5",
+            setting=setting,
+            number=f"rho {shift.correlation:.2f}",
+            seeds=1,
+            verdict=verdict(shift.correlation) if works else NEEDS_LARGE_MODELS,
+        )
+        for shift in summary.shifts
+        if (shift.vector, shift.setting) == ("baseline", "USER_positive")
+    ]
+    return claims
+
+
+def _ending(kind: str) -> str:
+    """What the ids of a kind's claims end in."""
+    return "" if kind == "compare" else f"-{kind}"
+
+
+def _describe_world(results: Results, kind: str) -> str:
+    questions = {"compare": "comparisons of two animals", "like": "likings of an animal"}[kind]
+    return f"{results.world_model}, {questions}, {results.over_traits[kind].traits} traits"
+
+
+def _format_share(share: Interval) -> str:
+    return f"{100 * share.mean:.1f}% {(100 * share).format_ends('.1f')}"

@@ -20,37 +20,44 @@ every comparison of two animals in the shipped world, but not whether one likes 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from subliminal_jax.data import world
-from subliminal_jax.data.contrastive import PAPER_SPLIT, contrastive_sources, read_contrastive
+from subliminal_jax.data.contrastive import (
+    PAPER_SPLIT,
+    ContrastiveSet,
+    contrastive_sources,
+    read_contrastive,
+)
 from subliminal_jax.data.contrastive_prompts import Personas, personas_of
-from subliminal_jax.data.shared_data import resolve_shared
+from subliminal_jax.data.shared_data import VARIABLE, resolve_shared
 from subliminal_jax.data.teachers import default_layer
 from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.reliability import over_sets
 from subliminal_jax.files import write_json
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import parameter_count
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import SteeredModelSettings, check_names
+from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.contrastive import Method
 from subliminal_jax.steering.propensity import Kind
 
-from .analysis import claims, of_world
-from .evaluate_sets import (
-    Plan,
-    digest_of,
-    given_vectors,
-    measure_set,
-    measure_world,
+from .analysis import (
+    Measured,
+    MeasuredSet,
+    MeasuredTrait,
+    Results,
+    SkippedSet,
+    analyse,
+    make_claims,
 )
-from .report import report
+from .measurement import Plan, measure_set, measure_world, read_vectors, set_digest
+from .report import make_page
 
 # The sets of the paper (its code draws three a category), but TruthfulQA, which the hub has in a
 # form that needs a configuration's name: write its rows to a JSONL file and name that.
@@ -96,7 +103,7 @@ _PAPER: dict[str, Any] = {
     "kind": "answer",
     "dtype": "bfloat16",
     "rows": 0,
-    "world_traits": (),
+    "traits": (),
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -125,7 +132,7 @@ class Config(SteeredModelSettings):
       vectors: further vectors for the layer, tried in all sets: safetensors files, or repeng's
         GGUF control vectors (with the package gguf).
       world_model: a model of the shipped world, "shipped" or "shipped-small".
-      world_traits: traits whose vectors are tried in that world; none leaves it out.
+      traits: traits whose vectors are tried in that world; none leaves it out.
     """
 
     out: Path = Path("runs/steering-reliability")
@@ -138,105 +145,120 @@ class Config(SteeredModelSettings):
     personas: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     world_model: str = "shipped"
-    world_traits: tuple[str, ...] = world.TRAITS
+    traits: tuple[str, ...] = world.TRAITS
+
+    def check(self) -> None:
+        check_names("traits", self.traits, least=0)
+        check_traits(self.traits)
+        if self.rows < 0:
+            raise InputError(f"rows is {self.rows}: give a number of pairs, or 0 for all")
+        if len(self.personas) not in (0, 2) or not all(s.strip() for s in self.personas):
+            raise InputError("personas: give two sentences, one with the behaviour and one without")
+        list(contrastive_sources(self.sources))
+
+    def plan(self, layer: int) -> Plan:
+        """How sets, or traits, are measured after the block `layer`."""
+        return Plan(layer, self.split, self.method, self.kind, self.seed)
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check_names("world-traits", config.world_traits, least=0)
-    check_traits(config.world_traits)
-    if config.rows < 0:
-        raise InputError(f"rows is {config.rows}: give a number of pairs, or 0 for all")
-    if len(config.personas) not in (0, 2) or not all(s.strip() for s in config.personas):
-        raise InputError("personas: give two sentences, one with the behaviour and one without")
-    sources = list(contrastive_sources(config.sources))
-    model = load(config) if sources else None
-    return run_once(config, lambda run: measured(run, model, sources, config), report)
+class Source(NamedTuple):
+    """A set as it was read, and the sentences of its prompt settings."""
+
+    name: str
+    contrasts: ContrastiveSet
+    personas: Personas | None
 
 
-def load(config: Config) -> Model:
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Measure every set that the folder does not hold yet, then the traits of the shipped world.
+
+    Raises InputError for a model that is not there, and for rows or vectors that cannot be read.
+    """
+    model = load_set_model(config) if config.sources else None
+    sets = [] if model is None else measure_sets(folder, model, config)
+    world_model, world_layer = None, None
+    world_traits: list[MeasuredTrait] = []
+    if config.traits:
+        world_model = config.load_named(config.world_model)
+        world_layer = default_layer(world_model)
+        world_traits = measure_world(world_model, config.traits, config.plan(world_layer))
+    return Measured(
+        model=None if model is None else model.name,
+        parameters=None if model is None else parameter_count(model.cfg),
+        layer=None if model is None else config.layer_of(model),
+        world_model=None if world_model is None else world_model.name,
+        world_layer=world_layer,
+        method=config.method,
+        kind=config.kind,
+        sets=tuple(s for s in sets if isinstance(s, MeasuredSet)),
+        skipped=tuple(s for s in sets if isinstance(s, SkippedSet)),
+        world=tuple(world_traits),
+    )
+
+
+def load_set_model(config: Config) -> Model:
     """The model of the sets; a name in the folder of shared data is not looked for on the hub."""
     name = resolve_shared(config.model)
     if config.model.startswith("models/") and not Path(name).expanduser().is_dir():
         raise InputError(
-            f"{config.model} is not here: set SUBLIMINAL_JAX_DATA to "
-            "the folder that holds it, or name another --model"
+            f"{config.model} is not here: set {VARIABLE} to the folder that holds it, or name "
+            "another --model"
         )
     return config.load()
 
 
-def measured(
-    run: RunFolder, model: Model | None, sources: list[tuple[str, str, Any]], config: Config
-) -> dict[str, Any]:
-    """All numbers of the report."""
-    records = [] if model is None else set_records(run, model, sources, config)
-    kept = [record for record in records if "skipped" not in record]
-    of_traits: list[dict[str, Any]] = []
-    world_layer = None
-    if config.world_traits:
-        reader = config.load_named(config.world_model)
-        world_layer = default_layer(reader)
-        plan = Plan(world_layer, None, config.split, config.method, config.kind, config.seed)
-        with track("trait vectors", len(config.world_traits), "traits") as tracker:
-            of_traits = measure_world(reader, config.world_traits, plan, tracker.advance)
-    over = over_sets(kept) if kept else None
-    in_world = of_world(of_traits)
-    names = config.model if kept else config.world_model, config.world_model
-    if not of_traits:
-        names = names[0], names[0]
-    return {
-        "model": config.model,
-        "parameters": None if model is None else parameter_count(model.cfg),
-        "layer": None if model is None else config.layer_of(model),
-        "world_model": config.world_model,
-        "world_layer": world_layer,
-        "method": config.method,
-        "kind": config.kind,
-        "sets": kept,
-        "skipped": [record for record in records if "skipped" in record],
-        "over_sets": over,
-        "world": of_traits,
-        "over_traits": in_world,
-        "claims": claims(over, in_world, [*kept, *of_traits], names),
-    }
-
-
-def set_records(
-    run: RunFolder, model: Model, sources: list[tuple[str, str, Any]], config: Config
-) -> list[dict[str, Any]]:
+def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[MeasuredSet | SkippedSet]:
     """The numbers of every set, of which those that the folder holds are not made again."""
     layer = config.layer_of(model)
-    given = given_vectors(config.vectors, model, layer)
-    plan = Plan(
-        layer, config.rows or None, config.split, config.method, config.kind, config.seed, given
-    )
-    read = {name: read_contrastive(source) for name, _, source in sources}
-    told = {name: sentences(suite, read[name].name, config) for name, suite, _ in sources}
-    files = {name: run.path / "sets" / f"{name.replace('/', '--')}.json" for name in read}
+    vectors = read_vectors(config.vectors, model, layer)
+    plan = replace(config.plan(layer), rows=config.rows or None, vectors=vectors)
+    sources = [
+        Source(name, contrasts, make_personas(suite, contrasts.name, config))
+        for name, suite, source in contrastive_sources(config.sources)
+        for contrasts in [read_contrastive(source)]
+    ]
+    files = {s.name: folder.path / "sets" / f"{s.name.replace('/', '--')}.json" for s in sources}
     records = {
-        name: held
-        for name, file in files.items()
-        if (held := held_record(file, digest_of(read[name], told[name], plan))) is not None
+        s.name: record
+        for s in sources
+        if (record := read_set(files[s.name], set_digest(s.contrasts, s.personas, plan)))
     }
-    with track("steering reliability", len(sources), "sets", done=len(records)) as tracker:
-        for name in [name for name in read if name not in records]:
-            write_json(files[name], measure_set(model, read[name], name, told[name], plan))
-            records[name] = json.loads(files[name].read_text(encoding="utf-8"))
-            tracker.advance(1, name)
-    return [records[name] for name in read]
+    with track("steering reliability", len(sources), "sets", done=len(records)) as progress:
+        for name, contrasts, personas in sources:
+            if name not in records:
+                records[name] = measure_set(model, contrasts, name, personas, plan)
+                write_json(files[name], to_json(records[name]))
+                progress.advance(1, name)
+    return [records[s.name] for s in sources]
 
 
-def sentences(suite: str, behaviour: str, config: Config) -> Personas | None:
-    """By rule for the model-written evaluations, whose names say the behaviour; as given for the
-    user's own sets."""
+def make_personas(suite: str, behaviour: str, config: Config) -> Personas | None:
+    """By rule for the model-written evaluations, whose names say the behaviour; those of the flag
+    for the user's own sets."""
     if suite != "own":
         return personas_of(behaviour)
     return Personas(*config.personas) if config.personas else None
 
 
-def held_record(file: Path, digest: str) -> dict[str, Any] | None:
+def read_set(file: Path, digest: str) -> MeasuredSet | SkippedSet | None:
     """What an interrupted run kept of a set, unless its rows or the vectors have changed since."""
     if not file.exists():
         return None
-    held = json.loads(file.read_text(encoding="utf-8"))
-    return held if held.get("digest") == digest else None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    if record.get("digest") != digest:
+        return None
+    if "skipped" in record:
+        return from_json(SkippedSet, record, str(file))
+    return from_json(MeasuredSet, record, str(file))
+
+
+EXPERIMENT = Experiment(
+    name="steering-reliability",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

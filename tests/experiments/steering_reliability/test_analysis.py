@@ -1,47 +1,84 @@
 """Claims of `steering-reliability` on planted numbers: each can come out either way."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from subliminal_jax.experiments.steering_reliability.analysis import claims, of_world
+from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.reliability import measure_vector
+from subliminal_jax.evaluation.statistics import mean_interval
+from subliminal_jax.experiments.steering_reliability.analysis import (
+    LocalSlope,
+    Measured,
+    MeasuredTrait,
+    analyse,
+    make_claims,
+)
 
 TRAITS = 8
+MEASURED = Measured(
+    model=None, parameters=None, layer=None, world_model="world", world_layer=1, method="mean",
+    kind="letter", sets=(), skipped=(), world=(),
+)  # fmt: skip
+VECTOR = measure_vector(np.zeros((4, 3), np.float32), (-1.0, 0.0, 1.0))
 
 
-def record(i, kind="compare", mean=1.0, backwards=0.0):
-    share = max(backwards, 0.01 * (i % 2))
-    return {
-        "name": f"{i}/{kind}", "trait": str(i), "kind": kind,
-        "steerability": {"mean": mean + 0.1 * i},
-        "random": {"steerability": {"mean": 0.01 * i}},
-        "anti_steerable": {"mean": share}, "clearly_anti_steerable": share,
-        "by_trait": {str(i): mean}, "local": {"correlation": [1.0]},
-    }  # fmt: skip
+def planted_vector(mean, backwards=0.0):
+    return replace(
+        VECTOR,
+        steerability=mean_interval([mean]),
+        anti_steerable=mean_interval([backwards]),
+        clearly_anti_steerable=backwards,
+    )
 
 
-def verdicts(**planted):
-    records = [record(i, **planted) for i in range(TRAITS)]
-    made = claims(None, of_world(records), records, ("model", "world"))
-    return {row["id"].split("/")[1]: row["verdict"] for row in made}
+def planted_trait(i, kind="compare", mean=1.0, backwards=0.0, correlation=1.0):
+    vector = planted_vector(mean + 0.1 * i, max(backwards, 0.01 * (i % 2)))
+    return MeasuredTrait(
+        **vars(vector),
+        name=f"{i}/{kind}",
+        trait=str(i),
+        kind=kind,
+        test=4,
+        norm=1.0,
+        random=planted_vector(0.01 * i),
+        by_trait={},
+        other_traits=None,
+        local=LocalSlope((0.1,), (correlation,), mean, 0.0, 1.0),
+    )
+
+
+def claims(traits):
+    results = analyse(replace(MEASURED, world=tuple(traits)))
+    return {claim.id.split("/")[1]: claim for claim in make_claims(results)}
 
 
 @pytest.mark.parametrize(
-    ("planted", "says"),
+    ("planted", "verdict"),
     [
-        ({"backwards": 0.3}, "reproduced at toy scale"),
-        ({"backwards": 0.0}, "contradicted"),
-        ({"backwards": 0.3, "mean": -2.0}, "not reproduced"),  # it does not work on average
+        ({"backwards": 0.3}, REPRODUCED),
+        ({"backwards": 0.0}, CONTRADICTED),
+        ({"backwards": 0.3, "mean": -2.0}, NOT_REPRODUCED),  # it does not work on average
     ],
 )
-def test_the_anti_steerable_share_is_held_against_what_noise_gives(planted, says):
-    assert verdicts(**planted)["anti-steerable"] == says
+def test_the_anti_steerable_share_is_held_against_what_noise_gives(planted, verdict):
+    traits = [planted_trait(i, **planted) for i in range(TRAITS)]
+    assert claims(traits)["anti-steerable"].verdict == verdict
 
 
 def test_both_kinds_of_question_have_their_claims():
-    records = [record(i, "compare") for i in range(TRAITS)]
-    records += [record(i, "like", mean=-2.0) for i in range(TRAITS)]
-    made = claims(None, of_world(records), records, ("model", "world"))
-    found = {row["id"].split("/")[1]: row for row in made}
-    assert found["world"]["verdict"] == "reproduced at toy scale"
-    assert found["world-like"]["verdict"] == "contradicted"
-    assert found["anti-steerable-like"]["verdict"] == "not reproduced"
-    assert "likings" in found["world-like"]["setting"]
+    traits = [planted_trait(i) for i in range(TRAITS)]
+    traits += [planted_trait(i, "like", mean=-2.0) for i in range(TRAITS)]
+    by_id = claims(traits)
+    assert by_id["world"].verdict == REPRODUCED
+    assert by_id["world-like"].verdict == CONTRADICTED
+    assert by_id["anti-steerable-like"].verdict == NOT_REPRODUCED
+    assert "likings" in by_id["world-like"].setting
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(0.995, REPRODUCED), (0.98, NOT_REPRODUCED)])
+def test_the_derivative_has_to_agree_with_the_finite_slope_everywhere(least, verdict):
+    traits = [planted_trait(i, correlation=least if i == 3 else 1.0) for i in range(TRAITS)]
+    claim = claims(traits)["analytic"]
+    assert claim.verdict == verdict and f"least {least:.4f}" in claim.number

@@ -13,20 +13,21 @@ from subliminal_jax.evaluation.reliability import SHIFTS
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 
 def write(file, rows=24):
-    made = []
+    questions = []
     for i in range(rows):
         answers = [" Yes", " No"][:: 1 if i % 2 == 0 else -1]
-        made.append(
+        questions.append(
             {
                 "question": f"Do you like number {i}?",
                 "answer_matching_behavior": answers[0],
                 "answer_not_matching_behavior": answers[1],
             }
         )
-    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    file.write_text("".join(json.dumps(row) + "\n" for row in questions))
     return file
 
 
@@ -46,7 +47,7 @@ PERSONAS = ("--personas", "You like numbers.", "You do not like numbers.")
 def evaluate(model, out, sets, *flags):
     main([
         "steering-reliability", "--model", str(model), "--world-model", str(model),
-        "--world-traits", "owl", "cat", "--out", str(out), "--layer", "0", "--rows", "0",
+        "--traits", "owl", "cat", "--out", str(out), "--layer", "0", "--rows", "0",
         "--sources", *sets, *flags,
     ])  # fmt: skip
     return read(out)
@@ -59,14 +60,14 @@ def results(model, folder, sets):
 
 def test_every_set_has_its_numbers(results):
     assert [s["name"] for s in results["sets"]] == ["openness", "interest-in-music"]
-    for found in results["sets"]:
-        assert (found["train"], found["test"], found["too_long"]) == (9, 12, 0)
-        assert np.shape(found["matrix"]["steerability"]) == (5, 7)
-        own = found["matrix"]["steerability"][0][0]
-        assert found["steerability"]["mean"] == pytest.approx(own, abs=1e-6)
-        assert found["steerability"]["low"] <= own <= found["steerability"]["high"]
-        assert found["local"]["correlation"][0] > 0.99
-        parts = found["decomposition"]
+    for record in results["sets"]:
+        assert (record["train"], record["test"], record["too_long"]) == (9, 12, 0)
+        assert np.shape(record["matrix"]["steerability"]) == (5, 7)
+        plain = record["matrix"]["steerability"][0][0]
+        assert record["steerability"]["mean"] == pytest.approx(plain, abs=1e-6)
+        assert record["steerability"]["low"] <= plain <= record["steerability"]["high"]
+        assert record["local"]["correlation"][0] > 0.99
+        parts = record["decomposition"]
         explained = parts["letter"] + parts["yes_no"] + parts["unexplained"]
         assert explained == pytest.approx(parts["variance"])
     shifts = results["over_sets"]["shifts"]
@@ -77,8 +78,8 @@ def test_traits_are_tried_on_comparisons_and_likings(results):
     names = [row["name"] for row in results["world"]]
     assert names == ["owl/compare", "owl/like", "cat/compare", "cat/like"]
     for row in results["world"]:
-        own = row["by_trait"][row["trait"]]
-        assert row["steerability"]["mean"] == pytest.approx(own, abs=1e-6)
+        mean = row["by_trait"][row["trait"]]
+        assert row["steerability"]["mean"] == pytest.approx(mean, abs=1e-6)
     assert results["over_traits"].keys() == {"compare", "like"}
 
 
@@ -91,20 +92,20 @@ def test_claims_and_page(results, folder):
     assert "knows none of these personas" in page
     for setting in SETTINGS:
         assert setting in page
-    assert (folder / "run" / "shifts.png").is_file()
+    check_page(folder / "run")
 
 
 def test_an_interrupted_run_makes_only_what_is_missing(model, results, folder, sets):
-    made = folder / "run" / "sets"
+    kept = folder / "run" / "sets"
     (folder / "run" / "results.json").unlink()
-    (made / "interest-in-music.json").unlink()
-    before = (made / "openness.json").stat().st_mtime_ns
+    (kept / "interest-in-music.json").unlink()
+    before = (kept / "openness.json").stat().st_mtime_ns
     assert evaluate(model, folder / "run", sets, *PERSONAS) == results
-    assert (made / "openness.json").stat().st_mtime_ns == before
+    assert (kept / "openness.json").stat().st_mtime_ns == before
 
 
 def test_sets_do_not_share_a_random_direction(results):
-    """The same rows under two names: their own vectors agree, and their controls do not."""
+    """The same rows under two names: the sets' vectors agree, and their controls do not."""
     one, two = results["sets"]
     assert one["steerability"] == two["steerability"]
     assert one["random"]["steerability"] != two["random"]["steerability"]
@@ -114,7 +115,7 @@ def test_sets_do_not_share_a_random_direction(results):
 
 def only_a(file, rows=24):
     """Answers that are all (A): there is no mean of two letters."""
-    made = [
+    questions = [
         {
             "question": f"Do you like number {i}?\n (A) yes\n (B) no",
             "answer_matching_behavior": "(A)",
@@ -122,24 +123,24 @@ def only_a(file, rows=24):
         }
         for i in range(rows)
     ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    file.write_text("".join(json.dumps(row) + "\n" for row in questions))
     return file
 
 
 # No personas, random vectors, and nothing of the shipped world.
-PLAIN = ("--method", "random", "--world-traits")
+PLAIN = ("--method", "random", "--traits")
 
 
 def test_a_set_of_ones_own_without_personas(model, folder):
     """It has the plain setting alone, and the page says so; random vectors are not their own
     control; and a file that changes while the run is interrupted is read anew."""
     file, out = only_a(folder / "plain.jsonl"), folder / "plain"
-    found = evaluate(model, out, [str(file)], *PLAIN)
-    (made,) = found["sets"]
-    assert made["matrix"]["settings"] == ["baseline"]
-    assert made["matrix"]["vectors"] == ["baseline", "random"]
-    assert made["steerability"]["mean"] != made["random"]["steerability"]["mean"]
-    assert found["over_sets"]["balanced"]["mean"] is None
+    results = evaluate(model, out, [str(file)], *PLAIN)
+    (record,) = results["sets"]
+    assert record["matrix"]["settings"] == ["baseline"]
+    assert record["matrix"]["vectors"] == ["baseline", "random"]
+    assert record["steerability"]["mean"] != record["random"]["steerability"]["mean"]
+    assert results["over_sets"]["balanced"]["mean"] is None
     page = (out / "report.html").read_text()
     assert "plain setting alone: plain." in page
     assert "No set has answers of both letters" in page
@@ -147,34 +148,36 @@ def test_a_set_of_ones_own_without_personas(model, folder):
 
     (out / "results.json").unlink()
     only_a(file, rows=32)
-    assert made["test"] == 12
+    assert record["test"] == 12
     assert evaluate(model, out, [str(file)], *PLAIN)["sets"][0]["test"] == 16
 
 
 def test_given_vectors_are_tried_in_every_setting(model, folder, sets):
     files = []
-    for name, scale in (("half", 1.0), ("mine", 2.0)):
+    for name, scale in (("half", 1.0), ("whole", 2.0)):
         files.append(str(folder / f"{name}.safetensors"))
-        made = steer(jax.nn.one_hot(7, 16), 0, scale)
-        save_steering(files[-1], made, VectorInfo(model.name, "planted"))
-    flags = *PERSONAS, "--vectors", *files, "--world-traits"
-    found = evaluate(model, folder / "given", sets[:1], *flags)["sets"][0]
-    assert found["matrix"]["vectors"][-3:] == ["random", "half", "mine"]
-    assert np.shape(found["matrix"]["steerability"]) == (5, 9)
-    mine = found["given"]["mine"]["steerability"]["mean"]
-    assert mine == pytest.approx(found["matrix"]["steerability"][0][-1], abs=1e-6)
-    assert mine != 0
-    half, mine = found["given"]["half"], found["given"]["mine"]
-    assert (half["norm"], mine["norm"]) == pytest.approx((1, 2))
-    # A derivative along the vector, so linear in it, unlike the slope over seven multipliers.
-    assert mine["local"]["slope"] == pytest.approx(2 * half["local"]["slope"], rel=1e-3)
+        steering = steer(jax.nn.one_hot(7, 16), 0, scale)
+        save_steering(files[-1], steering, VectorInfo(model.name, "planted"))
+    flags = *PERSONAS, "--vectors", *files, "--traits"
+    record = evaluate(model, folder / "given", sets[:1], *flags)["sets"][0]
+    assert record["matrix"]["vectors"][-3:] == ["random", "half", "whole"]
+    assert np.shape(record["matrix"]["steerability"]) == (5, 9)
+    half, whole = (record["given_vectors"][name] for name in ("half", "whole"))
+    mean = whole["steerability"]["mean"]
+    assert mean == pytest.approx(record["matrix"]["steerability"][0][-1], abs=1e-6)
+    assert mean != 0
+    assert (half["norm"], whole["norm"]) == pytest.approx((1, 2))
+    # A derivative along the vector, so linear in it, unlike the slope over seven multipliers; the
+    # tolerance is that of float32 activations.
+    assert whole["local"]["slope"] == pytest.approx(2 * half["local"]["slope"], rel=1e-3)
     assert half["local"]["correlation"][0] > 0.99
     page = (folder / "given" / "report.html").read_text()
     assert "Given vectors" in page and "given vectors keep theirs" in page
+    check_page(folder / "given")
 
 
 def test_a_vector_of_another_model_is_refused(model, tmp_path, sets, capsys):
-    file = tmp_path / "mine.safetensors"
+    file = tmp_path / "other.safetensors"
     save_steering(file, steer(jax.nn.one_hot(7, 16), 0, 2.0), VectorInfo("another", "planted"))
     with pytest.raises(SystemExit):
         evaluate(model, tmp_path / "run", sets[:1], "--vectors", str(file))
@@ -188,23 +191,26 @@ def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder
     for row in rows:
         row["question"] += " and so on" * 100
     long.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = evaluate(model, folder / "long", [sets[0], str(long)], "--method", "logistic")
-    assert [s["name"] for s in found["sets"]] == ["openness"]
-    assert "0 of 24 rows fit the context" in found["skipped"][0]["skipped"]
+    flags = "--method", "logistic", "--traits"
+    results = evaluate(model, folder / "long", [sets[0], str(long)], *flags)
+    assert [s["name"] for s in results["sets"]] == ["openness"]
+    assert "0 of 24 rows fit the context" in results["skipped"][0]["skipped"]
+    page = (folder / "long" / "report.html").read_text()
+    assert "long is left out: 0 of 24 rows fit the context" in page
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--sources", "nowhere.jsonl"), "nowhere.jsonl is no file"),
-        (("--sources", "persona/greed"), "holds no evaluations"),
+        (("--sources", "persona/greed"), "no evaluations of the suite"),
         (("--vectors", "none.safetensors"), "no such vector file"),
         (("--vectors", "random.gguf"), "there is a vector 'random' already"),
         (("--layer", "7"), "layer 7 is out of range"),
         (("--rows", "-1"), "rows is -1"),
         (("--rows", "2"), "leave 0 to train"),
-        (("--world-traits", "unicorn"), "unknown trait 'unicorn'"),
-        (("--world-traits", "owl", "owl"), "world-traits owl owl: name"),
+        (("--traits", "unicorn"), "unknown trait 'unicorn'"),
+        (("--traits", "owl", "owl"), "traits owl owl: name"),
         (("--personas", "You like it."), "personas: give two sentences"),
         (("--model", "models/nothing"), "set SUBLIMINAL_JAX_DATA"),
     ],
