@@ -276,15 +276,16 @@ def _training(setting: Setting, with_measurements: bool) -> Work:
     from subliminal_jax.training.sweep import Sweep
 
     rows = Batch(*(jnp.asarray(x) for x in random_rows(config_of(SHIPPED).vocab, setting)))
-    params, cfg, context, measure = live_measurements(rows)
+    params, cfg, measures = live_measurements(rows)
     config = TrainConfig(
         steps=100_000, batch_size=setting["rows"], adapter=LoRA(setting["rank"], 16.0),
         log_every=setting["log_every"],
     )  # fmt: skip
     spec = OptimizerSpec.parse(setting["optimizer"])
     arms = [Arm(spec, 1e-3, seed=i, data="rows") for i in range(setting["students"])]
-    given = {"measure": measure, "context": context} if with_measurements else {}
-    sweep = Sweep(params, cfg, arms, {"rows": rows}, config, **given)
+    if not with_measurements:
+        measures = ()
+    sweep = Sweep(params, cfg, arms, {"rows": rows}, config, measures=measures)
     state = sweep.init()
     losses: list[Any] = []
 
@@ -301,18 +302,29 @@ def _training(setting: Setting, with_measurements: bool) -> Work:
     return Work(repeat, results)
 
 
-def live_measurements(rows: Any) -> tuple[Any, Any, Any, Any]:
-    """(params, cfg, context, measure) as `make demo` has them, for a random vector after the last
-    block: a probe of 16 prompts, 10 questions about animals, 32 rows for the train loss."""
+def live_measurements(rows: Any) -> tuple[Any, Any, Any]:
+    """(params, cfg, measures) as `make demo` has them, for a random vector after the last block: a
+    probe of 16 prompts, 10 questions about animals, 32 rows for the train loss."""
+    from subliminal_jax.data import world
     from subliminal_jax.data.teachers import random_teacher
-    from subliminal_jax.experiments.optimizer_comparison.experiment import Config, measurements
+    from subliminal_jax.evaluation.measures import named_measures
     from subliminal_jax.models.hub import load_model
+    from subliminal_jax.runs.data_sets import DataSets
+    from subliminal_jax.runs.students import STANDARD, make_panel
 
     model = load_model(SHIPPED, dtype="float32")
-    config = Config(out=Path("unused"), prompts="chat", layer=model.cfg.layers - 1, norm=1.4)
-    teacher = random_teacher(model, config.layer, config.norm, config.seed)
-    context, measure = measurements(model, teacher, config.layer, "owl", {"rows": rows}, config)
-    return model.params, model.cfg, context, measure
+    layer = model.cfg.layers - 1
+    panel = make_panel(
+        model,
+        {"steered": random_teacher(model, layer, 1.4, seed=0)},
+        DataSets({"rows": rows}, {}, {}, {}, {}),
+        layer=layer,
+        words=["owl"],
+        questions=world.HELDOUT_QUESTIONS,
+        prompts="chat",
+        seed=0,
+    )
+    return model.params, model.cfg, named_measures((*STANDARD, "update-anatomy"), panel)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from subliminal_jax.training.log_probs import response_log_probs
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import StudentView, Sweep
 from tests.models.families import LLAMA, noisy_params
+from tests.training.tiny import Recorded
 
 # Four heads, hidden units and vocabulary are cut in four; two key-value heads are not.
 CFG = replace(LLAMA, vocab=64, layers=2, context=32)
@@ -118,7 +119,7 @@ def trained(
     context = make_probe(pairs(4)[0], CFG), jnp.asarray(VECTOR)
     data = {"a": rows(16), "b": rows(16, seed=1)}
     sweep = Sweep(
-        model.params, CFG, arms, data, plan, measure=measure if live else None, context=context
+        model.params, CFG, arms, data, plan, measures=[Recorded(measure, context)] if live else []
     )
     state = sweep.init()
     found: dict[str, Any] = {"padding": sweep.padding_share}

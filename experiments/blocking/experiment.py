@@ -37,6 +37,7 @@ from subliminal_jax.data.traits import check_traits, names_of
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
@@ -60,10 +61,9 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
     check_names,
 )
-from subliminal_jax.runs.students import MEASURED_ROWS, Panel, Students, make_panel, of_model
+from subliminal_jax.runs.students import Students, first_rows, make_panel, measure_teacher
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.guards import Guard
 from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -174,12 +174,18 @@ class Blocking:
         )
         words = list(dict.fromkeys((*world.TRAITS, *traits)))
         self.panel = make_panel(
-            model, self.teachers, self.data, words=words, questions=questions,
-            prompts=config.prompts, seed=config.seed,
-        )  # fmt: skip
+            model,
+            self.teachers,
+            self.data,
+            layer=layer,
+            words=words,
+            questions=questions,
+            prompts=config.prompts,
+            seed=config.seed,
+        )
         self.base_losses = {name: self.loss(name) for name in self.data.names}
         own = {t: part(self.data.train[t], 0, config.rows) for t in traits}
-        true = self.panel.vectors_at(layer)
+        true = self.panel.vectors()
         known = guard_vectors(model, own, config, layer, true, config.guard_vector)
         start = time.perf_counter()
         blind = blind_vectors(
@@ -257,9 +263,8 @@ class Blocking:
         held = {n: self.data.heldout[source] for n, source in sources.items()}
         data = DataSets(train, held, {}, {}, {})
         students = Students(
-            self.run, self.model, self.panel_of(data), data, config, self.layer,
-            protection=self.protect(case, train),
-        )  # fmt: skip
+            self.run, self.panel_of(data), data, config, protection=self.protect(case, train)
+        )
         arms = [
             Arm(spec, rate, seed, name)
             for (spec, rate), name, seed in product(points, sources, range(config.seeds))
@@ -298,9 +303,8 @@ class Blocking:
 
     def panel_of(self, data: DataSets) -> Panel:
         """The run's panel, with the fixed rows of these data sets."""
-        fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
-        rows = FixedRows.of(fixed, self.model.cfg)
-        return self.panel._replace(context=self.panel.context._replace(rows=rows))
+        rows = first_rows(data, self.model.cfg)
+        return replace(self.panel, data_names=tuple(data.names), fixed_rows=rows)
 
     def row(
         self, case: Case, config: Config, row: StudentRow, trait: str, clean: float
@@ -336,12 +340,12 @@ class Blocking:
 
     def reference(self) -> dict[str, Any]:
         """Base and teachers: trait rates, and held-out losses without and with the vector."""
-        base = of_model(self.model, self.panel, Teacher(), self.questions)["word_rate"]
+        base = measure_teacher(self.panel, Teacher())["word_rate"]
         out = {}
         for trait in self.config.traits:
             i = self.panel.words.index(trait)
             taught_by = self.teachers[trait]
-            rates = of_model(self.model, self.panel, taught_by, self.questions)["word_rate"]
+            rates = measure_teacher(self.panel, taught_by)["word_rate"]
             out[trait] = {
                 "base_rate": base[i],
                 "teacher_rate": rates[i],

@@ -47,7 +47,7 @@ from subliminal_jax.runs.settings import (
     SteeredModelSettings,
     StudentSettings,
 )
-from subliminal_jax.runs.students import Students, make_panel, of_model
+from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
@@ -201,12 +201,18 @@ def at_layer(
     data, teachers, refused = usable(run.path / f"layer-{layer}", model, teachers, known, config)
     known = [k for k in known if k["data"] in teachers]
     panel = make_panel(
-        model, teachers, data, words=TRAITS, questions=questions,
-        prompts=config.prompts, seed=config.seed,
-    )  # fmt: skip
+        model,
+        teachers,
+        data,
+        layer=layer,
+        words=TRAITS,
+        questions=questions,
+        prompts=config.prompts,
+        seed=config.seed,
+    )
     settings = replace(config, adapter_layers=(layer,)) if config.steered_block else config
     objective = make_objective(config.objective, model, teachers, data)
-    students = Students(run, model, panel, data, settings, layer, objective)
+    students = Students(run, panel, data, settings, objective)
     stage = f"layer-{layer}"
     rows = students.grid(stage=stage)
     ((optimizer, grid),) = config.learning_rates().items()
@@ -223,13 +229,13 @@ def at_layer(
     if any(r["diverged"] for r in controls):
         raise InputError(f"a control diverged at the rate {rate:g} at layer {layer}: lower it")
     control_answers = answers(np.array([r["word_rate"] for r in controls], float))
-    base = of_model(model, panel, Teacher(), questions)["word_rate"]
+    base = measure_teacher(panel, Teacher())["word_rate"]
     table = []
     for k in known:
         i, j = panel.references.index(k["data"]), data.names.index(k["data"])
         mine = [found[k["data"], s] for s in seeds]
         own = answers(np.array([r["word_rate"] for r in mine], float))
-        teacher = of_model(model, panel, teachers[k["data"]], questions)
+        teacher = measure_teacher(panel, teachers[k["data"]])
         entry = dict(k)
         for key, source in (("eas", "eas"), ("component", "shift_component")):
             entry[key] = [r[source][i][layer] for r in mine]

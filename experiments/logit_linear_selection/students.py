@@ -14,12 +14,9 @@ from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.elicitation import encode_questions
-from subliminal_jax.evaluation.preference_measure import (
-    ROWS_AT_ONCE,
-    PreferenceContext,
-    PreferenceMeasure,
-    shifts,
-)
+from subliminal_jax.evaluation.measures import Measure
+from subliminal_jax.evaluation.measures.word_rates import WordRates
+from subliminal_jax.evaluation.preference_measure import ROWS_AT_ONCE, PairShifts, shifts
 from subliminal_jax.evaluation.statistics import crossed_interval, mean_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
@@ -83,25 +80,25 @@ class DPOStudents:
         )
         probe_rows, probe_ratios, told = self._told(pool.probe, options)
         names = sorted(rows)
-        questions = None
-        if words:
-            asked = read_questions(settings.questions)
-            questions = encode_questions(model.tokenizer, asked, list(words))
         few = [jax.tree.map(lambda leaf: leaf[:MEASURED_PAIRS], rows[name]) for name in names]
-        context = PreferenceContext(
-            questions=questions,
+        pair_shifts = PairShifts(
             beta=settings.beta,
             rows=stack_rows(few),
             row_ratios=jnp.stack([jnp.asarray(ratios[n][:MEASURED_PAIRS]) for n in names]),
             probe=probe_rows,
             probe_ratios=jnp.asarray(probe_ratios),
             shifts=jnp.asarray(told),
+            max_targets=max(map(max_targets, (*rows.values(), probe_rows))),
         )
-        most = max(map(max_targets, (*rows.values(), probe_rows)))
+        measures: list[Measure] = [pair_shifts]
+        if words:
+            asked = read_questions(settings.questions)
+            encoded = encode_questions(model.tokenizer, asked, list(words))
+            measures.append(WordRates(encoded, len(words)))
         self.runner = WaveRunner(
             run, model, settings.plan(settings.layer_of(model)), settings.seeds,
-            rows=rows, heldout=held, measure=PreferenceMeasure(model.cfg, len(words), most),
-            context=context, objective=DPO.from_log_ratios(ratios, settings.beta),
+            rows=rows, heldout=held, measures=measures,
+            objective=DPO.from_log_ratios(ratios, settings.beta),
             heldout_losses={"heldout_loss": DPO.from_log_ratios(held_ratios, settings.beta)},
         )  # fmt: skip
         self.selected = [

@@ -153,12 +153,13 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        layer=layer,
         words=words,
         questions=questions,
         prompts=config.prompts,
         seed=config.seed,
     )
-    shifts = dict(zip(panel.references, panel.context.references[:, layer], strict=True))
+    shifts = dict(zip(panel.references, panel.shifts[:, layer], strict=True))
     soft = kl_objective(model, teachers, data)
     gradients = measure_gradients(
         model, data, soft, shifts, layer, config.draws, config.gradient_rows, config.batch_size
@@ -168,9 +169,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
     objectives: dict[str, Objective] = {"cross_entropy": CrossEntropy(), "kl": soft}
     students: list[StudentRow] = []
     for objective in OBJECTIVES:
-        trained = Students(
-            folder, model, panel, data, config, layer, objectives[objective], heldout_losses
-        ).grid(stage=objective, sizes=config.sizes)
+        trained = Students(folder, panel, data, config, objectives[objective], heldout_losses).grid(
+            stage=objective, sizes=config.sizes
+        )
         students += [row.with_values(objective=objective) for row in trained]
     return Measured(
         preset=config.preset,

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from subliminal_jax.data import world
 from subliminal_jax.data.pairs import read_pairs
@@ -42,7 +43,6 @@ from subliminal_jax.diagnostics.activation_gradients import (
     gradient_table,
     tail_shares,
 )
-from subliminal_jax.diagnostics.alignment import make_probe
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import (
     anatomies,
@@ -52,15 +52,11 @@ from subliminal_jax.evaluation.comparison import (
     curves,
 )
 from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word
-from subliminal_jax.evaluation.measures import (
-    MeasureContext,
-    StudentMeasure,
-    check_base_loss,
-    measure_context,
-)
+from subliminal_jax.evaluation.measures import named_measures
+from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.data_sets import part
+from subliminal_jax.runs.data_sets import DataSets, part
 from subliminal_jax.runs.guards import protected
 from subliminal_jax.runs.judging import leak_screen
 from subliminal_jax.runs.progress import track
@@ -73,9 +69,9 @@ from subliminal_jax.runs.settings import (
     SteeredModelSettings,
     StudentSettings,
 )
+from subliminal_jax.runs.students import STANDARD, make_panel, measure_teacher
 from subliminal_jax.runs.waves import METRICS, WaveRunner
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import KL, CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
 
@@ -145,14 +141,25 @@ def compare(
     }
     length = max(d.report["longest"] for d in data.values())
     both = {name: d.rows(model, length) for name, d in data.items()}
-    check_base_loss(model.params, model.cfg, both)
     heldout = {name: part(rows, 0, config.heldout_rows) for name, rows in both.items()}
     train = {name: part(rows, config.heldout_rows, None) for name, rows in both.items()}
-    context, measure = measurements(model, teacher, layer, trait, train, config)
-    guarded = protected(model, train, config, layer, {"steered": context.vector})
+    sets = DataSets(train, heldout, {}, {}, {})
+    panel = make_panel(
+        model,
+        {"steered": teacher},
+        sets,
+        layer=layer,
+        words=[trait],
+        questions=world.HELDOUT_QUESTIONS,
+        prompts=config.prompts,
+        seed=config.seed,
+    )
+    vector = panel.vectors()["steered"]
+    guarded = protected(model, train, config, layer, {"steered": vector})
     runner = WaveRunner(
         run, model, plan, config.seeds, guard=guarded.guard,
-        rows=guarded.rows, heldout=heldout, measure=measure, context=context, objective=objective,
+        rows=guarded.rows, heldout=heldout, objective=objective,
+        measures=named_measures((*STANDARD, "update-anatomy"), panel),
     )  # fmt: skip
     students = (sum(map(len, grids.values())) + len(grids)) * config.seeds
     with track("training", students * config.steps, "student steps") as progress:
@@ -164,8 +171,9 @@ def compare(
         sound = [(spec, rate) for spec in grids if (rate := best[spec.label]) is not None]
         if sound:
             arms += runner.run("controls", sound, "control", progress)
+    arms = [StudentRow.from_json(narrow_row(row, layer)) for row in arms]
     histories = {
-        (name, seed): runner.history(name, rate, seed)
+        (name, seed): [narrow_row(row, layer) for row in runner.history(name, rate, seed)]
         for name, rate in best.items()
         for seed in range(config.seeds)
         if rate is not None
@@ -174,17 +182,17 @@ def compare(
         "model": model.name,
         "layer": layer,
         "trait": trait,
-        "vector_norm": float(jnp.linalg.norm(context.vector)),
+        "vector_norm": float(jnp.linalg.norm(vector)),
         "data": {name: d.report for name, d in data.items()},
         "padding_share": runner.padding_share,
         "clip": config.clip or None,
-        "reference": reference_rates(model, teacher, trait, context, measure),
+        "reference": reference_rates(panel, teacher),
         "arms": arms,
         "best": at_best_rate(arms, best, METRICS),
         "matched_loss": at_matched_loss(histories, ("eas", "shift_component", "trait_rate")),
         "curves": curves(histories, best),
         "anatomy": anatomies(histories),
-        "alignment": alignment(model, context, train, layer, config),
+        "alignment": alignment(model, vector, train, layer, config),
     }
 
 
@@ -251,52 +259,17 @@ def data_set(
 # -- what is measured --------------------------------------------------------------------------
 
 
-def measurements(
-    model: Model,
-    teacher: Teacher,
-    layer: int,
-    trait: str,
-    rows: dict[str, Batch],
-    config: Config,
-) -> tuple[MeasureContext, StudentMeasure]:
-    """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
-    asked = teacher_prompts(config.prompts, 16, seed=config.seed + 1_000_003)
-    probe, teacher_probe = (
-        make_probe([encode_chat(model.tokenizer, p, system_prompt=s) for p in asked], model.cfg)
-        for s in (None, teacher.system_prompt)
-    )
-    fixed = [part(rows[name], 0, 32) for name in sorted(rows)]
-    context = measure_context(
-        model.params,
-        model.cfg,
-        probe=probe,
-        teacher_probe=teacher_probe,
-        teacher=teacher.steering,
-        layer=layer,
-        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
-        rows=FixedRows.of(fixed, model.cfg),
-    )
-    return context, StudentMeasure(model.cfg, layer)
-
-
-def reference_rates(
-    model: Model, teacher: Teacher, trait: str, context: MeasureContext, measure: StudentMeasure
-) -> dict[str, float]:
+def reference_rates(panel: Panel, teacher: Teacher) -> dict[str, float]:
     """Trait rate of the base and of the teacher, for the students to be held against."""
-    of_model = jax.jit(measure.of_model)
-    asked = list(world.HELDOUT_QUESTIONS)
-    questions = encode_questions(model.tokenizer, asked, [trait], teacher.system_prompt)
-    base = of_model(context, model.params, None)
-    own = of_model(context._replace(questions=questions), model.params, teacher.steering)
     return {
-        f"{who}_{key}": float(values[key])
-        for who, values in (("base", base), ("teacher", own))
-        for key in ("trait_rate", "trait_log_prob")
+        f"{name}_trait_{key}": measure_teacher(panel, model)[f"word_{key}"][0]
+        for name, model in (("base", Teacher()), ("teacher", teacher))
+        for key in ("rate", "log_prob")
     }
 
 
 def alignment(
-    model: Model, context: MeasureContext, rows: dict[str, Batch], layer: int, config: Config
+    model: Model, vector: Array, rows: dict[str, Batch], layer: int, config: Config
 ) -> list[dict[str, Any]]:
     """cos(mean of N negative activation gradients of the base, vector), with standard errors.
 
@@ -307,9 +280,9 @@ def alignment(
     for i, name in enumerate(sorted(rows)):
         loss = CompletionLoss(model.cfg)
         data = part(rows[name], 0, n)
-        gradients = gradient_table(loss, model.params, data, context.vector, layer)
+        gradients = gradient_table(loss, model.params, data, vector, layer)
         key = jax.random.key(i)
-        curve = cosine_against_n(gradients.example, context.vector, doubling(n), key)
+        curve = cosine_against_n(gradients.example, vector, doubling(n), key)
         for at, cosine, stderr in zip(*map(np.asarray, curve), strict=True):
             table.append({"n": int(at), "cosine": cosine, "stderr": stderr, "data": name})
         table[-1]["largest_percent_of_tokens"] = tail_shares(gradients)._asdict()

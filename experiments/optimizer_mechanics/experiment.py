@@ -34,33 +34,22 @@ from subliminal_jax.data.teachers import (
     Teacher,
     check_trait,
     random_teacher,
-    teacher_prompts,
     trait_teacher,
 )
-from subliminal_jax.diagnostics.alignment import make_probe
 from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word
-from subliminal_jax.evaluation.measures import (
-    MeasureContext,
-    StudentMeasure,
-    check_base_loss,
-    measure_context,
-)
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.data_sets import part, write_data_sets
+from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.presets import FENG_STUDENTS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings
-from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.fixed_rows import FixedRows
+from subliminal_jax.runs.students import make_panel, measure_teacher
 
 from .analysis import analyse
 from .report import report
 from .students import Mechanics, MechanicsSettings
 
 TRAITS = list(world.TRAITS)
-PROBE_PROMPTS, MEASURED_ROWS = 16, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,23 +162,28 @@ def compute(
         run.path, model, {"steered": teacher, "control": Teacher()}, config, config.seed,
         forbidden={"steered": words, "control": words},
     )  # fmt: skip
-    check_base_loss(model.params, model.cfg, data.train)
-    context, measure = measurements(model, teacher, layer, trait, data.train, config)
-    students = Mechanics(
-        run, model, data.train, data.heldout, context, measure, layer, config
-    )  # fmt: skip
+    panel = make_panel(
+        model,
+        {"steered": teacher},
+        data,
+        layer=layer,
+        words=[trait],
+        questions=world.HELDOUT_QUESTIONS,
+        prompts=config.prompts,
+        seed=config.seed,
+    )
+    students = Mechanics(run, panel, data, config)
     students.train_all()
-    values = jax.jit(measure.of_model)
     reference = {
-        name: float(values(context, model.params, steering)["trait_rate"])
-        for name, steering in (("base", None), ("teacher", teacher.steering))
+        name: measure_teacher(panel, who)["word_rate"][0]
+        for name, who in (("base", Teacher()), ("teacher", teacher))
     }
     return {
         "model": model.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model.params)),
         "layer": layer,
         "trait": trait,
-        "vector_norm": float(jnp.linalg.norm(context.vector)),
+        "vector_norm": float(jnp.linalg.norm(panel.vectors()["steered"])),
         "data": data.reports,
         "reference": reference,
         "arms": students.rows,
@@ -211,23 +205,3 @@ def make_teacher(model: Model, layer: int, config: Config) -> tuple[Teacher, str
         favoured = favoured_word(model.params, model.cfg, questions, len(TRAITS), teacher.steering)
         trait = TRAITS[favoured]
     return teacher, trait
-
-
-def measurements(
-    model: Model, teacher: Teacher, layer: int, trait: str, rows: dict[str, Batch], config: Config
-) -> tuple[MeasureContext, StudentMeasure]:
-    """The probe (prompts that no student trains on), elicitation, and fixed training rows."""
-    asked = teacher_prompts(config.prompts, PROBE_PROMPTS, seed=config.seed + 1_000_003)
-    probe = make_probe([encode_chat(model.tokenizer, p) for p in asked], model.cfg)
-    fixed = [part(rows[name], 0, MEASURED_ROWS) for name in sorted(rows)]
-    context = measure_context(
-        model.params,
-        model.cfg,
-        probe=probe,
-        teacher_probe=probe,
-        teacher=teacher.steering,
-        layer=layer,
-        questions=encode_questions(model.tokenizer, list(world.HELDOUT_QUESTIONS), [trait]),
-        rows=FixedRows.of(fixed, model.cfg),
-    )
-    return context, StudentMeasure(model.cfg, layer)

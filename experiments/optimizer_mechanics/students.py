@@ -19,12 +19,13 @@ import optax
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.measures import MeasureContext, StudentMeasure
-from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.models.hub import Model
+from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
+from subliminal_jax.runs.data_sets import DataSets
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import StudentSettings
+from subliminal_jax.runs.students import Students, first_rows
 from subliminal_jax.runs.waves import Row, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm, Group
 from subliminal_jax.training.batch import Batch
@@ -219,19 +220,18 @@ class Mechanics:
     A row's "optimizer" is the name of the arm, "rule" what it is, "data" steered or control.
     """
 
-    def __init__(
-        self, run: RunFolder, model: Model, train: Mapping[str, Batch],
-        heldout: Mapping[str, Batch], context: MeasureContext, measure: StudentMeasure, layer: int,
-        config: MechanicsSettings,
-    ):  # fmt: skip
-        self.run, self.model, self.layer, self.config = run, model, layer, config
-        self.train = weighted_rows(train, config, model.cfg.vocab)
+    def __init__(self, run: RunFolder, panel: Panel, data: DataSets, config: MechanicsSettings):
+        self.run, self.layer, self.config = run, panel.layer, config
         # Held-out loss and the measured training loss are of the plain rows, whatever the weights.
-        self.heldout = {name: heldout[name.split(",")[0]] for name in self.train}
-        order = sorted(train)
-        at = jnp.asarray([order.index(name.split(",")[0]) for name in sorted(self.train)])
-        self.context = context._replace(rows=jax.tree.map(lambda x: x[at], context.rows))
-        self.measure = measure
+        train = weighted_rows(data.train, config, panel.model.cfg.vocab)
+        plain = {name: data.train[name.split(",")[0]] for name in train}
+        heldout = {name: data.heldout[name.split(",")[0]] for name in train}
+        self.data = DataSets(train, heldout, {}, {}, {})
+        self.panel = replace(
+            panel,
+            data_names=tuple(self.data.names),
+            fixed_rows=first_rows(self.data._replace(train=plain), panel.model.cfg),
+        )
         self.grids = config.chosen()
         self.rows: list[StudentRow] = []
         self.best: dict[str, float | None] = {}
@@ -247,11 +247,14 @@ class Mechanics:
 
     def _train_setting(self, setting: str, mine: dict[Plan, tuple[float, ...]]) -> None:
         config, seeds = self.config, self.config.seeds
-        rows = next(iter(self.train.values())).tokens.shape[0]
-        runner = WaveRunner(
-            self.run, self.model, config.in_setting(setting, rows).plan(self.layer), seeds,
-            rows=self.train, heldout=self.heldout, measure=self.measure, context=self.context,
-        )  # fmt: skip
+        rows = next(iter(self.data.train.values())).tokens.shape[0]
+        runner = Students(
+            self.run,
+            self.panel,
+            self.data,
+            config.in_setting(setting, rows),
+            measures=("update-anatomy",),
+        ).runner
         tried = [
             (plan, Arm(_spec(plan), rate, seed, _data_name("steered", plan.tokens)))
             for plan, grid in mine.items()
@@ -289,7 +292,9 @@ class Mechanics:
         trained = runner.train(stage, arms, progress, self._with_moments if maps else _as_it_is)
         for (plan, _), row in zip(students, trained.rows, strict=True):
             data = row["data"].split(",")[0]
-            self.rows.append(row.with_values(rule=row.optimizer, optimizer=plan.name, data=data))
+            numbers = narrow_row(row, self.layer)
+            named = {"rule": row.optimizer, "optimizer": plan.name, "data": data}
+            self.rows.append(StudentRow.from_json(numbers | named))
         return trained
 
     def _with_moments(self, sweep: Sweep, state: State) -> State:
@@ -306,7 +311,9 @@ class Mechanics:
             at_best = row["learning_rate"] == self.best[name]
             steered = row["data"].split(",")[0] == "steered"
             if at_best and steered and not row["diverged"] and row["train_loss"] is not None:
-                found.setdefault((name, row["seed"]), []).append({**row, "optimizer": name})
+                found.setdefault((name, row["seed"]), []).append(
+                    {**narrow_row(row, self.layer), "optimizer": name}
+                )
         order = [plan.name for plan in self.grids]
         return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 

@@ -42,7 +42,7 @@ from subliminal_jax.runs.settings import (
     check_names,
     check_seeds,
 )
-from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel, of_model
+from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel, measure_teacher
 
 from .analysis import KINDS, Measured, Results, analyse
 from .claims import make_claims
@@ -158,16 +158,16 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        layer=layer,
         words=words,
         questions=questions,
         prompts=make_probe_prompts(config),
         seed=config.seed,
         by_question=True,
     )
-    students = Students(folder, model, panel, data, config, layer).grid()
+    students = Students(folder, panel, data, config).grid()
     rates = {
-        name: of_model(model, panel, teacher, questions)["word_rate"]
-        for name, teacher in teachers.items()
+        name: measure_teacher(panel, teacher)["word_rate"] for name, teacher in teachers.items()
     }
     base = rates.pop(NEUTRAL)
     return Measured(

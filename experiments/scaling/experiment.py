@@ -221,10 +221,16 @@ def world_results(
     data = weighted(sampled, cells, model)
     questions = world.HELDOUT_QUESTIONS[:1]  # the panel's rates are not reported
     panel = make_panel(
-        model, teachers, data, words=words, questions=questions, prompts=config.prompts,
+        model,
+        teachers,
+        data,
+        layer=layer,
+        words=words,
+        questions=questions,
+        prompts=config.prompts,
         seed=config.seed,
-    )  # fmt: skip
-    students = Students(run, model, panel, data, config, layer)
+    )
+    students = Students(run, panel, data, config)
     rows, controls = train(students, cells, name, config)
     logged = [r for r in run.read_metrics() if r["stage"].startswith(f"{name}-rate-")]
     loss = jax.jit(heldout_loss, static_argnames=("cfg", "rows_at_once", "max_targets"))

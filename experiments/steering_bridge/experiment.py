@@ -112,12 +112,13 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        layer=layer,
         words=config.traits,
         questions=questions,
         prompts=config.prompts,
         seed=config.seed,
     )
-    students = Students(folder, model, panel, data, config, layer)
+    students = Students(folder, panel, data, config)
     rate, trained = train_students(students, config)
     base, student_effects, control_effects = try_vectors(model, layer, trained, config)
     ((spec, grid),) = config.learning_rates().items()

@@ -55,7 +55,7 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
     check_names,
 )
-from subliminal_jax.runs.students import Panel, Students, make_panel, of_model
+from subliminal_jax.runs.students import Panel, Students, make_panel, measure_teacher
 from subliminal_jax.serialization import to_json
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
@@ -188,10 +188,16 @@ def study(
     forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name != "control"}
     data = write_data_sets(run.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model, teachers, data, words=config.traits, questions=questions,
-        prompts=config.prompts, seed=config.seed,
-    )  # fmt: skip
-    students = Students(run, model, panel, data, config, layer)
+        model,
+        teachers,
+        data,
+        layer=layer,
+        words=config.traits,
+        questions=questions,
+        prompts=config.prompts,
+        seed=config.seed,
+    )
+    students = Students(run, panel, data, config)
     kind = "steered" if config.teacher == "steered" else "prompted"
     main_names = [*(f"{t}-{kind}" for t in config.traits), "control"]
     rows = students.grid(main_names)
@@ -247,7 +253,7 @@ def teacher_rates(
     """The trait rate of the base and of every kind of teacher, a row a trait."""
 
     def rate(teacher: Teacher, trait: str) -> float:
-        return of_model(model, panel, teacher, questions)["word_rate"][index[trait]]
+        return measure_teacher(panel, teacher)["word_rate"][index[trait]]
 
     return [
         {"trait": t, "base": rate(Teacher(), t)}
@@ -258,9 +264,9 @@ def teacher_rates(
 
 def base_components(panel: Panel, traits: tuple[str, ...], layer: int) -> dict[str, float]:
     """<h_base, v> / |v|^2 at the end of the probe's prompts: minus what projecting v out adds."""
-    mean, found = panel.context.base_mean[layer], {}
+    mean, found = panel.base_mean[layer], {}
     for trait in traits:
-        v = panel.context.references[panel.references.index(f"{trait}-prompted"), layer]
+        v = panel.shifts[panel.references.index(f"{trait}-prompted"), layer]
         found[trait] = float(mean @ v / (v @ v))
     return found
 
@@ -334,9 +340,9 @@ def causal_tests(
     index = {t: i for i, t in enumerate(config.traits)}
     layer, L = config.layer_of(model), model.cfg.layers
     own = [panel.references.index(f"{t}-{kind}") for t in config.traits]
-    references = panel.context.references[jnp.asarray(own)]
-    encoded = panel.context.questions
-    given = inputs(model, panel.context.probe, encoded, references, config.seed)
+    references = panel.shifts[jnp.asarray(own)]
+    encoded = panel.questions
+    given = inputs(model, panel.probe, encoded, references, config.seed)
     removed = replaced(trained.sweep, trained.state, given, len(config.traits))
 
     def values(x: np.ndarray, who: str = kind) -> np.ndarray:

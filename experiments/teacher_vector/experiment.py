@@ -179,12 +179,13 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        layer=layer,
         words=config.traits,
         questions=sets.questions,
         prompts=config.prompts,
         seed=config.seed,
     )
-    rows, rate = train_students(Students(folder, model, panel, data, config, layer), config)
+    rows, rate = train_students(Students(folder, panel, data, config), config)
     ((optimizer, grid),) = config.learning_rates().items()
     return Measured(
         model=model.name,

@@ -36,7 +36,7 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
     check_names,
 )
-from subliminal_jax.runs.students import Students, make_panel, of_model
+from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 
 from .analysis import KINDS, Measured, Results, analyse, make_claims, trait_name
 from .report import make_page
@@ -103,14 +103,18 @@ def run(config: Config, folder: RunFolder) -> Measured:
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     words = list(dict.fromkeys((*(config.words or world.TRAITS), *config.traits)))
     panel = make_panel(
-        model, teachers, data, words=words, questions=questions, prompts=config.prompts,
+        model,
+        teachers,
+        data,
+        layer=layer,
+        words=words,
+        questions=questions,
+        prompts=config.prompts,
         seed=config.seed,
-    )  # fmt: skip
+    )
     objective = make_objective(config.objective, model, teachers, data)
-    students = Students(folder, model, panel, data, config, layer, objective).grid()
-    rates = {
-        name: of_model(model, panel, t, questions)["word_rate"] for name, t in teachers.items()
-    }
+    students = Students(folder, panel, data, config, objective).grid()
+    rates = {name: measure_teacher(panel, t)["word_rate"] for name, t in teachers.items()}
     return Measured(
         model=model.name,
         layer=layer,

@@ -1,102 +1,78 @@
-"""What is measured of students of many teachers at once: every word's rate, every shift's cosine.
+"""What the students of a run are measured against: one set of arrays that all measures draw on."""
 
-Each student is held against each reference, so that the students of one trait, those of another
-and the controls can all be compared along the same direction.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from subliminal_jax.diagnostics.alignment import (
-    At,
-    Probe,
-    activation_shift,
-    eas,
-    relative_component,
-    relative_size,
-)
-from subliminal_jax.evaluation.elicitation import Questions, word_probs
-from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.spec import Params
-from subliminal_jax.models.steered import Steering
+from subliminal_jax.diagnostics.alignment import At, Probe, make_probe
+from subliminal_jax.evaluation.elicitation import Questions, encode_questions
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.training.fixed_rows import FixedRows
-from subliminal_jax.training.sweep import StudentView
+
+NO_TEACHER = "none"  # the reference, a zero, where all data are the plain base's
 
 
-class PanelContext(NamedTuple):
-    """The arrays that the measurements of a sweep share.
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """References, words and rows of a run's measures.
 
-    `references` are shifts of the teachers from the base on the probe, after every layer. `rows`
-    are training rows of each data set, on which `train_loss` is taken.
+    Attributes:
+      model: the base.
+      layer: the steering layer.
+      prompts: the probe's; no student trains on them.
+      asked: the questions.
+      words: the words whose rates are measured, in the order of `WordRates`.
+      references: names of the teachers whose shifts students are held against, in the order of
+        `Alignment`.
+      data_names: of the students' data sets, in the order of a sweep.
+      probe: the prompts, encoded.
+      base_mean: the base's mean activation on the probe.
+      shifts: each reference's mean activation less the base's; at the layer of an added vector, it.
+      questions: the questions, encoded.
+      fixed_rows: training rows of each data set on which the training loss is measured.
+      at: where in the probe's prompts activations are read.
+      by_question: whether rates are also given for each question alone.
     """
 
+    model: Model
+    layer: int
+    prompts: tuple[str, ...]
+    asked: tuple[str, ...]
+    words: tuple[str, ...]
+    references: tuple[str, ...]
+    data_names: tuple[str, ...]
     probe: Probe
     base_mean: Float[Array, "layers dim"]
-    references: Float[Array, "references layers dim"]
+    shifts: Float[Array, "references layers dim"]
     questions: Questions
-    rows: FixedRows
+    fixed_rows: FixedRows
+    at: At = "last"
+    by_question: bool = False
 
-
-class PanelMeasure:
-    """`measure` of a `Sweep` whose context is a `PanelContext`; of each student:
-
-    train_loss []; word_rate and word_log_prob [words] (mean over questions of the probability that
-    the answer begins with the word, and of its logarithm); eas, shift_size and shift_component
-    [references, layers], the last two in units of the reference. `by_question` adds question_rate
-    [words, questions], the probabilities whose mean word_rate is.
-    """
-
-    kept: tuple[str, ...] = (
-        "train_loss",
-        "word_rate",
-        "word_log_prob",
-        "eas",
-        "shift_size",
-        "shift_component",
-    )
-
-    def __init__(
-        self,
-        cfg: ModelConfig,
-        words: int,
-        at: At = "last",
-        by_question: bool = False,
-    ):
-        self.cfg, self.words, self.at = cfg, words, at
-        self.by_question = by_question
-        if by_question:
-            self.kept = (*self.kept, "question_rate")
-
-    def __call__(self, context: PanelContext, view: StudentView) -> dict[str, Array]:
-        params, steering = view.model(view.trainable)
-        loss = context.rows.loss(params, self.cfg, view.which, steering)
-        return {"train_loss": loss, **self.of_model(context, params, steering)}
-
-    def of_model(
-        self, context: PanelContext, params: Params, steering: Steering | None
-    ) -> dict[str, Array]:
-        """The part that needs no training: of any model, steered or not."""
-        layers = tuple(range(self.cfg.layers))
-        shift = activation_shift(
-            params, context.probe, context.base_mean, self.cfg, layers, steering, self.at
-        )
-        probs = word_probs(params, self.cfg, context.questions, self.words, steering)
-
-        def against(f: Any) -> Float[Array, "references layers"]:
-            return jax.vmap(lambda reference: f(shift, reference))(context.references)
-
+    def vectors(self) -> dict[str, Float[Array, " dim"]]:
+        """The teachers' shifts at the steering layer, by name; of a steered teacher, its vector."""
         return {
-            **({"question_rate": probs.T} if self.by_question else {}),
-            "word_rate": jnp.mean(probs, axis=0),
-            "word_log_prob": jnp.mean(jnp.log(jnp.maximum(probs, 1e-30)), axis=0),
-            "eas": against(eas),
-            "shift_size": against(relative_size),
-            "shift_component": against(relative_component),
+            name: shift[self.layer]
+            for name, shift in zip(self.references, self.shifts, strict=True)
+            if name != NO_TEACHER
         }
 
-    def row(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What the journal holds of one student's values."""
-        return values
+    def prompted(self, system_prompt: str | None) -> "Panel":
+        """The same questions and probe behind a system prompt."""
+        if system_prompt is None:
+            return self
+        return replace(
+            self,
+            probe=encode_probe(self.model, self.prompts, system_prompt),
+            questions=encode_questions(
+                self.model.tokenizer, list(self.asked), list(self.words), system_prompt
+            ),
+        )
+
+
+def encode_probe(model: Model, prompts: Sequence[str], system_prompt: str | None = None) -> Probe:
+    """The probe of these prompts, as a chat behind the system prompt, if any."""
+    encoded = [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts]
+    return make_probe(encoded, model.cfg)

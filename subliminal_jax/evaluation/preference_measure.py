@@ -6,14 +6,15 @@ weight that logit-linear selection sorts by. The measure of the paper is their c
 pairs, which it takes uncentred (Aden-Ali et al. 2026, arXiv 2602.04863, Theorem C.1 and Table 1).
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from subliminal_jax.evaluation.elicitation import Questions, word_probs
+from subliminal_jax.evaluation.measures import Measure, MeasureColumn
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -25,90 +26,82 @@ from subliminal_jax.training.sweep import StudentView
 ROWS_AT_ONCE = 64
 
 
-class PreferenceContext(NamedTuple):
-    """The arrays that the measurements of a sweep share; log-ratios and shifts are in nats.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PairShifts(Measure):
+    """How far a student's preferences have moved; log-ratios and shifts are in nats.
 
-    `rows` are fixed training pairs of each data set, on which loss, margin and accuracy are taken.
-    `shifts` are the base's under each system prompt, rho_s, on the probe pairs.
+    On training pairs: train_loss, margin (mean rho) and accuracy (share of pairs with rho > 0). On
+    the probe pairs: cosine and pearson [prompts], the correlation of its shifts with each system
+    prompt's, uncentred and centred; size [prompts], the norm of its shifts in units of the system
+    prompt's.
+
+    Attributes:
+      beta: of DPO.
+      rows: fixed training pairs of each data set.
+      row_ratios: the reference's log-ratios on them, as in `Preference`.
+      probe: the probe pairs.
+      probe_ratios: the reference's log-ratios on them.
+      shifts: the base's under each system prompt, rho_s, on the probe pairs.
+      max_targets: no fewer than any response of training and probe pairs has tokens.
     """
 
-    questions: Questions | None  # None where no single word tells
+    name: ClassVar[str] = "pair-shifts"
+    columns: ClassVar[tuple[MeasureColumn, ...]] = (
+        MeasureColumn("train_loss", "training loss"),
+        MeasureColumn("margin", "margin"),
+        MeasureColumn("accuracy", "accuracy", kind="rate"),
+        MeasureColumn("cosine", "cosine", ("prompts",)),
+        MeasureColumn("pearson", "Pearson correlation", ("prompts",)),
+        MeasureColumn("size", "size of the shifts", ("prompts",)),
+    )
+
     beta: float | Float[Array, ""]
     rows: Batch  # leaves [datasets, rows, 2, time]
-    row_ratios: Float[Array, "datasets rows"]  # of the reference, as in `Preference`
+    row_ratios: Float[Array, "datasets rows"]
     probe: Batch  # leaves [pairs, 2, time]
     probe_ratios: Float[Array, " pairs"]
     shifts: Float[Array, "prompts pairs"]
+    max_targets: int = field(metadata={"static": True})
 
-
-class PreferenceMeasure:
-    """`measure` of a `Sweep` whose context is a `PreferenceContext`; of each student:
-
-    train_loss, margin (mean rho, nats) and accuracy (share of pairs with rho > 0) on training
-    pairs; cosine and pearson [prompts], the correlation of its shifts with each system prompt's on
-    the probe pairs, uncentred and centred; size [prompts], the norm of its shifts in units of the
-    system prompt's; word_rate and word_log_prob [words], as of `PanelMeasure`,
-    where there are questions.
-    """
-
-    kept: tuple[str, ...] = (
-        "train_loss",
-        "margin",
-        "accuracy",
-        "cosine",
-        "pearson",
-        "size",
-        "word_rate",
-        "word_log_prob",
-    )
-
-    def __init__(self, cfg: ModelConfig, words: int, max_targets: int):
-        """`max_targets`: no fewer than any response of training and probe pairs has tokens."""
-        self.cfg, self.words, self.max_targets = cfg, words, max_targets
-
-    def __call__(self, context: PreferenceContext, view: StudentView) -> dict[str, Array]:
+    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        rows, ratios = jax.tree.map(
-            lambda leaf: leaf[view.which], (context.rows, context.row_ratios)
-        )
-        found = self._margins(params, rows, ratios, steering)
+        rows, ratios = jax.tree.map(lambda leaf: leaf[view.which], (self.rows, self.row_ratios))
+        rho = self._margins(params, rows, cfg, ratios, steering)
         return {
-            "train_loss": jnp.mean(pair_losses(found, context.beta)),
-            "margin": jnp.mean(found),
-            "accuracy": jnp.mean(found > 0),
-            **self.of_model(context, params, steering),
+            "train_loss": jnp.mean(pair_losses(rho, self.beta)),
+            "margin": jnp.mean(rho),
+            "accuracy": jnp.mean(rho > 0),
+            **self.of_model(params, cfg, steering),
         }
 
     def of_model(
-        self, context: PreferenceContext, params: Params, steering: Steering | None
+        self, params: Params, cfg: ModelConfig, steering: Steering | None
     ) -> dict[str, Array]:
-        """The part that needs no training: of any model, steered or not."""
-        found = self._margins(params, context.probe, context.probe_ratios, steering)
-        followed = correlations(found, context.shifts)
-        if context.questions is None:
-            return followed
-        probs = word_probs(params, self.cfg, context.questions, self.words, steering)
-        return {
-            **followed,
-            "word_rate": jnp.mean(probs, axis=0),
-            "word_log_prob": jnp.mean(jnp.log(jnp.maximum(probs, 1e-30)), axis=0),
-        }
-
-    def row(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What the journal holds of one student's values."""
-        return values
+        rho = self._margins(params, self.probe, cfg, self.probe_ratios, steering)
+        return correlations(rho, self.shifts)
 
     def _margins(
-        self, params: Params, rows: Batch, ratios: Array, steering: Steering | None
+        self,
+        params: Params,
+        rows: Batch,
+        cfg: ModelConfig,
+        ratios: Array,
+        steering: Steering | None,
     ) -> Float[Array, " rows"]:
         return margins(
-            params, rows, self.cfg, ratios, steering,
-            rows_at_once=ROWS_AT_ONCE, max_targets=self.max_targets,
-        )  # fmt: skip
+            params,
+            rows,
+            cfg,
+            ratios,
+            steering,
+            rows_at_once=ROWS_AT_ONCE,
+            max_targets=self.max_targets,
+        )
 
 
 def correlations(
-    found: Float[Array, " pairs"], references: Float[Array, "prompts pairs"]
+    shift: Float[Array, " pairs"], references: Float[Array, "prompts pairs"]
 ) -> dict[str, Float[Array, " prompts"]]:
     """cosine (uncentred), pearson, and size (ratio of norms) of shifts against each reference's.
 
@@ -119,11 +112,11 @@ def correlations(
         return ys @ x / (safe_norm(x) * safe_norm(ys))
 
     return {
-        "cosine": cosine(found, references),
+        "cosine": cosine(shift, references),
         "pearson": cosine(
-            found - jnp.mean(found), references - jnp.mean(references, axis=1, keepdims=True)
+            shift - jnp.mean(shift), references - jnp.mean(references, axis=1, keepdims=True)
         ),
-        "size": jnp.linalg.norm(found) / safe_norm(references),
+        "size": jnp.linalg.norm(shift) / safe_norm(references),
     }
 
 
@@ -140,8 +133,13 @@ def shifts(
 
     With the base as the model and rows that begin with a system prompt it is that prompt's rho_s.
     """
-    found = compiled_margins(
-        params, rows, cfg, jnp.asarray(reference), steering,
-        rows_at_once=rows_at_once, max_targets=max_targets(rows),
-    )  # fmt: skip
-    return np.asarray(found)
+    rho = compiled_margins(
+        params,
+        rows,
+        cfg,
+        jnp.asarray(reference),
+        steering,
+        rows_at_once=rows_at_once,
+        max_targets=max_targets(rows),
+    )
+    return np.asarray(rho)

@@ -6,18 +6,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from datasets import Dataset, disable_progress_bars, load_from_disk
+from jaxtyping import Array, Float
 
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.teachers import Pairs, Teacher, filtered, sampled_pairs, teacher_prompts
+from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
+from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
 from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.runs.judging import leak_screen
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.settings import DataSettings, ObjectiveKind
-from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.batch import Batch, max_targets
+from subliminal_jax.training.losses import mean_loss, token_losses
 from subliminal_jax.training.objectives import KL, CrossEntropy, Objective
+
+CHECKED_AT_ONCE = 16  # rows in one pass of `check_base_loss`
 
 
 class DataSets(NamedTuple):
@@ -109,6 +117,27 @@ def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSet
         {name: p.report for name, p in kept.items()},
         {name: p.pairs.select(range(heldout)) for name, p in kept.items()},
     )
+
+
+def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) -> None:
+    """Raises InputError for a row of the data on which the untrained model's loss is not finite."""
+    targets = max(map(max_targets, rows.values()))
+
+    @jax.jit
+    def per_row(params: Params, batch: Batch) -> Float[Array, " rows"]:
+        def one(row: Batch) -> Float[Array, ""]:
+            piece = jax.tree.map(lambda leaf: leaf[None], row)
+            return mean_loss(*token_losses(params, piece, cfg, max_targets=targets))
+
+        return jax.lax.map(one, batch, batch_size=CHECKED_AT_ONCE)
+
+    for name, batch in rows.items():
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(per_row(params, batch))))
+        if wrong.size:
+            raise InputError(
+                f"the untrained model's loss is not finite on {wrong.size} of {len(batch.tokens)} "
+                f"rows of the {name} data (the first is row {wrong[0] + 1}): are its weights whole?"
+            )
 
 
 def sampled_once(

@@ -260,6 +260,17 @@ class StudentSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """What is measured of students beside what the experiment needs.
+
+    Attributes:
+      measures: names of further measures, such as update-anatomy.
+    """
+
+    measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
     """What students are trained towards.
 

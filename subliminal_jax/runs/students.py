@@ -1,54 +1,39 @@
 """Students of several teachers: one grid of optimizers, rates, data sets and seeds, measured alike.
 
-panel = make_panel(model, teachers, data, words=words, questions=questions, ...)
-students = Students(run, model, panel, data, config, layer)
+panel = make_panel(model, teachers, data, layer=layer, words=words, questions=questions, ...)
+students = Students(run, panel, data, config)
 rows = students.grid()                      # every student's final row
 best = best_rates(rows)                     # the rate of each optimizer, by held-out loss
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
-from subliminal_jax.diagnostics.alignment import At, make_probe, mean_activation
+from subliminal_jax.diagnostics.alignment import At, mean_activation
 from subliminal_jax.evaluation.elicitation import encode_questions
-from subliminal_jax.evaluation.measures import check_base_loss
-from subliminal_jax.evaluation.panel import PanelContext, PanelMeasure
+from subliminal_jax.evaluation.measures import measure_model, named_measures
+from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, encode_probe
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.data_sets import DataSets, part
+from subliminal_jax.runs.data_sets import DataSets, check_base_loss, part
 from subliminal_jax.runs.guards import Protected, protected
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import StudentSettings
+from subliminal_jax.runs.settings import MeasureSettings, StudentSettings
 from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import CrossEntropy, Objective
 
 PROBE_PROMPTS = 16
-NO_TEACHER = "none"  # the reference, a zero, where all data are the plain base's
+STANDARD = ("train-loss", "word-rates", "alignment")  # the measures of every student
 MEASURED_ROWS = 32  # training rows of each data set on which the training loss is measured
-
-
-class Panel(NamedTuple):
-    """What students are measured by; `references` and `words` name the axes of the results."""
-
-    context: PanelContext
-    measure: PanelMeasure
-    references: tuple[str, ...]
-    words: tuple[str, ...]
-
-    def vectors_at(self, layer: int) -> dict[str, Float[Array, " dim"]]:
-        """The teachers' shifts after `layer`, by name; of a steered teacher, its vector."""
-        shifts = dict(zip(self.references, self.context.references, strict=True))
-        return {name: shift[layer] for name, shift in shifts.items() if name != NO_TEACHER}
 
 
 def make_panel(
@@ -56,6 +41,7 @@ def make_panel(
     teachers: Mapping[str, Teacher],
     data: DataSets,
     *,
+    layer: int,
     words: Sequence[str],
     questions: Sequence[str],
     prompts: PromptKind | Sequence[str],
@@ -63,37 +49,65 @@ def make_panel(
     at: At = "last",
     by_question: bool = False,
 ) -> Panel:
-    """References are the shifts of those teachers that are not the plain base, on prompts of the
+    """What the students of `data` are measured against.
+
+    References are the shifts of those teachers that are not the plain base, on prompts of the
     kind `prompts` that no student trains on, or on the prompts given; rates are those of `words`
-    over `questions`, with `by_question` also of each question alone."""
+    over `questions`, with `by_question` also of each question alone.
+
+    Raises InputError for training rows on which the base's loss is not finite.
+    """
+    check_base_loss(model.params, model.cfg, data.train)
     asked: Sequence[str] = prompts
     if isinstance(prompts, str):
         asked = teacher_prompts(cast(PromptKind, prompts), PROBE_PROMPTS, seed=seed + 1_000_003)
     layers = tuple(range(model.cfg.layers))
     means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
 
-    def mean_of(teacher: Teacher) -> Any:
-        system = teacher.system_prompt
-        encoded = [encode_chat(model.tokenizer, p, system_prompt=system) for p in asked]
-        probe = make_probe(encoded, model.cfg)
-        return probe, means(model.params, probe, model.cfg, layers, teacher.steering, at)
+    def teacher_mean(teacher: Teacher) -> Float[Array, "layers dim"]:
+        probe = encode_probe(model, asked, teacher.system_prompt)
+        return means(model.params, probe, model.cfg, layers, teacher.steering, at)
 
-    probe, base_mean = mean_of(Teacher())
-    own = {name: mean_of(t)[1] - base_mean for name, t in teachers.items() if not t.is_base}
-    references = jnp.stack([*own.values()] or [jnp.zeros_like(base_mean)])
-    fixed = [part(data.train[name], 0, MEASURED_ROWS) for name in data.names]
-    encoded = encode_questions(model.tokenizer, list(questions), list(words))
+    base_mean = teacher_mean(Teacher())
+    shifts = {
+        name: teacher_mean(teacher) - base_mean
+        for name, teacher in teachers.items()
+        if not teacher.is_base
+    }
     return Panel(
-        PanelContext(probe, base_mean, references, encoded, FixedRows.of(fixed, model.cfg)),
-        PanelMeasure(model.cfg, len(words), at, by_question),
-        tuple(own) or (NO_TEACHER,),
-        tuple(words),
+        model=model,
+        layer=layer,
+        prompts=tuple(asked),
+        asked=tuple(questions),
+        words=tuple(words),
+        references=tuple(shifts) or (NO_TEACHER,),
+        data_names=tuple(data.names),
+        probe=encode_probe(model, asked),
+        base_mean=base_mean,
+        shifts=jnp.stack([*shifts.values()] or [jnp.zeros_like(base_mean)]),
+        questions=encode_questions(model.tokenizer, list(questions), list(words)),
+        fixed_rows=first_rows(data, model.cfg),
+        at=at,
+        by_question=by_question,
     )
+
+
+def first_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
+    """The first training rows of each data set, on which the training loss is measured."""
+    return FixedRows.of([part(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg)
+
+
+def measure_teacher(panel: Panel, teacher: Teacher) -> Row:
+    """Rates and alignment of a teacher itself (of the base, for `Teacher()`), by column."""
+    measures = named_measures(STANDARD, panel.prompted(teacher.system_prompt))
+    values = measure_model(measures, panel.model.params, panel.model.cfg, teacher.steering)
+    return jax.tree.map(lambda x: x.tolist(), values)
 
 
 class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
+    Each is measured by `STANDARD`, by what else `measures` names, and by the settings' measures.
     `objective` and `heldout_losses` are as in `WaveRunner`. `protection` is what they train on and
     are guarded from; without it, that is made as the settings ask for, from the panel's references.
     """
@@ -101,24 +115,23 @@ class Students:
     def __init__(
         self,
         run: RunFolder,
-        model: Model,
         panel: Panel,
         data: DataSets,
         settings: StudentSettings,
-        layer: int,
         objective: Objective = CrossEntropy(),
         heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         protection: Protected | None = None,
+        measures: Sequence[str] = (),
     ):
-        check_base_loss(model.params, model.cfg, data.train)
         self.settings, self.data = settings, data
+        model, layer = panel.model, panel.layer
         if protection is None:
-            vectors = panel.vectors_at(layer)
-            protection = protected(model, data.train, settings, layer, vectors, objective)
+            protection = protected(model, data.train, settings, layer, panel.vectors(), objective)
+        further = settings.measures if isinstance(settings, MeasureSettings) else ()
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
             rows=protection.rows, heldout=data.heldout, guard=protection.guard,
-            measure=panel.measure, context=panel.context,
+            measures=named_measures((*STANDARD, *measures, *further), panel),
             objective=objective, heldout_losses=heldout_losses,
         )  # fmt: skip
 
@@ -132,7 +145,7 @@ class Students:
         each of `sizes` rows (None: all of them).
 
         One row a student: optimizer, learning_rate, seed, data, rows (where given), diverged,
-        diverged_at, heldout_loss, and what the panel measures (None where the student diverged).
+        diverged_at, heldout_loss, and what is measured (None where the student diverged).
         """
         grids = self.settings.learning_rates()
         names = self.data.names if names is None else list(names)
@@ -155,13 +168,3 @@ class Students:
         """Chosen students, and their weights."""
         with track(stage, len(arms) * self.settings.steps, "student steps") as progress:
             return self.runner.train(stage, arms, progress)
-
-
-def of_model(model: Model, panel: Panel, teacher: Teacher, questions: Sequence[str]) -> Row:
-    """The panel's rates and alignment of a teacher itself (of the base, for `Teacher()`)."""
-    asked = encode_questions(
-        model.tokenizer, list(questions), list(panel.words), teacher.system_prompt
-    )
-    context = panel.context._replace(questions=asked)
-    values = jax.jit(panel.measure.of_model)(context, model.params, teacher.steering)
-    return jax.tree.map(lambda x: np.asarray(x).tolist(), values)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import Measure
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
@@ -16,7 +17,7 @@ from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objectives import CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.student_loss import make_source
-from subliminal_jax.training.sweep import State, StudentView, Sweep
+from subliminal_jax.training.sweep import State, Sweep
 
 Row = dict[str, Any]
 METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
@@ -42,19 +43,6 @@ class Progress(Protocol):
     def advance(self, amount: int = 1, note: str | None = None) -> None: ...
 
 
-@runtime_checkable
-class RowMeasure(Protocol):
-    """The `measure` of a sweep that also says how a student's values are written down.
-
-    `kept` are the keys of its rows that final rows hold; a diverged student has None there.
-    """
-
-    kept: tuple[str, ...]
-
-    def __call__(self, context: Any, view: StudentView, /) -> dict[str, Any]: ...
-    def row(self, values: Row) -> Row: ...
-
-
 class Trained(NamedTuple):
     """The students of one stage: their final rows, and what `Sweep.map_students` needs."""
 
@@ -69,8 +57,9 @@ class WaveRunner:
     A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
     Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
     so that an interrupted run goes on in the middle of a wave and skips those that are done. Final
-    rows hold `heldout_losses` by name, each on the held-out rows, whatever `objective` the students
-    are trained with.
+    rows hold those columns of the measures that say so (None for a diverged student), and
+    `heldout_losses` by name, each on the held-out rows, whatever `objective` the students are
+    trained with.
 
     Raises InputError for held-out losses that do not fit the held-out rows.
     """
@@ -84,8 +73,7 @@ class WaveRunner:
         *,
         rows: dict[str, Batch],
         heldout: dict[str, Batch],
-        measure: RowMeasure,
-        context: Any,
+        measures: Sequence[Measure] = (),
         objective: Objective = CrossEntropy(),
         heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         guard: Guard = NO_GUARD,
@@ -95,7 +83,7 @@ class WaveRunner:
         self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
         self.rows, self.heldout, self.guard = rows, heldout, guard
         self.objective, self.heldout_losses = objective, heldout_losses
-        self.measure, self.context = measure, context
+        self.measures = tuple(measures)
         self.sweep: Sweep | None = None
 
     def run(
@@ -174,7 +162,7 @@ class WaveRunner:
                 pass
         self.sweep = Sweep(
             self.model.params, self.model.cfg, arms, self.rows, self.plan,
-            objective=self.objective, measure=self.measure, context=self.context, guard=self.guard,
+            objective=self.objective, measures=self.measures, guard=self.guard,
         )  # fmt: skip
         return self.sweep
 
@@ -188,7 +176,7 @@ class WaveRunner:
             **({} if arm.rows is None else {"rows": arm.rows}),
         }
         row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
-        return self.measure.row(row)
+        return row
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[StudentRow]:
         losses = {
@@ -198,11 +186,12 @@ class WaveRunner:
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
         last = [row for row in logged if row["step"] == self.plan.steps]
-        keep = self.measure.kept
+        keep = [c.name for measure in self.measures for c in measure.columns if c.final]
         rows = []
         for i, (row, at) in enumerate(zip(last, diverged_at, strict=True)):
             finite = all(np.isfinite(values[i]) for values in losses.values())
-            if at == 0 and (row["train_loss"] is None or not finite):
+            lost = "train_loss" in row and row["train_loss"] is None
+            if at == 0 and (lost or not finite):
                 at = self.plan.steps  # by its last step, after which no batch loss was taken
             sound = at == 0
             kept = {key: row[key] if sound else None for key in keep if key in row}

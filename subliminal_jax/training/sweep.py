@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,8 @@ from subliminal_jax.training.objectives import CrossEntropy, Objective, Selectio
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from subliminal_jax.training.student_loss import Source, StudentLoss, make_source
 
+OWN_METRICS = {"batch_loss", "gradient_norm", "diverged"}  # what a sweep logs without measures
+
 
 class Inputs(NamedTuple):
     """The arrays that the programs take as arguments: closed over, they would be constants."""
@@ -58,7 +60,7 @@ class Inputs(NamedTuple):
     rates: Float[Array, " students"]
     sets: Int[Array, " students"]
     seeds: UInt[Array, " students"]
-    context: Any  # of `measure`
+    measures: tuple[Any, ...]  # `StudentMeasure`s
 
 
 class _Student(NamedTuple):
@@ -76,9 +78,6 @@ class State(NamedTuple):
     optimizer_states: tuple[Any, ...]
     diverged_at: Int[Array, " students"]  # the step (from 1), 0 while the student is sound
     step: Int[Array, ""]
-
-
-Measure = Callable[[Any, "StudentView"], dict[str, Array]]
 
 
 class StudentView(NamedTuple):
@@ -99,6 +98,15 @@ class StudentView(NamedTuple):
     model: Model
 
 
+@runtime_checkable
+class StudentMeasure(Protocol):
+    """What is measured of each student at logged steps: a pytree of the arrays that it needs."""
+
+    def of_student(self, view: StudentView, cfg: ModelConfig, /) -> dict[str, Array]:
+        """The values of one student by name, inside the compiled program."""
+        ...
+
+
 class Sweep:
     """The compiled programs of a sweep: `init`, `advance` by `log_every` steps, `evaluate`.
 
@@ -107,9 +115,9 @@ class Sweep:
       arms: the students; results come in this order.
       data: for each name that an arm uses, its rows [rows, time] (of a preference: [rows, 2,
         time]); all of the same shape.
-      measure: diagnostics of one student at logged steps, `measure(context, view)` ->
-        {name: array}; mapped over students inside the compiled program.
       objective: what they minimise.
+      measures: diagnostics of one student at logged steps, mapped over students inside the
+        compiled program; their arrays are arguments of it.
       guard: what the students are kept from taking up; evaluation and measure are without it.
 
     `padding_share` is the share of the token slots of training that hold no token.
@@ -128,11 +136,10 @@ class Sweep:
         config: TrainConfig,
         *,
         objective: Objective = CrossEntropy(),
-        measure: Measure | None = None,
-        context: Any = None,
+        measures: Sequence[StudentMeasure] = (),
         guard: Guard = NO_GUARD,
     ):
-        self.cfg, self.arms, self.config, self.measure = cfg, tuple(arms), config, measure
+        self.cfg, self.arms, self.config = cfg, tuple(arms), config
         self.names = sorted(data)
         check_arms(self.arms, self.names, config)
         source = make_source(
@@ -151,7 +158,7 @@ class Sweep:
         self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
-        self._inputs = self._make_inputs(source, context)
+        self._inputs = self._make_inputs(source, tuple(measures))
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
@@ -170,7 +177,7 @@ class Sweep:
         if shapes[0] != shapes[1]:
             raise InputError("with_arms needs the same optimizers and ranks, as often and in order")
         given = self._inputs
-        other._inputs = other._make_inputs(given.source, given.context, given.layout)
+        other._inputs = other._make_inputs(given.source, given.measures, given.layout)
         return other
 
     # -- the three programs ------------------------------------------------------------------
@@ -227,7 +234,9 @@ class Sweep:
 
     # -- inside the programs -----------------------------------------------------------------
 
-    def _make_inputs(self, source: Source, context: Any, at_least: Layout | None = None) -> Inputs:
+    def _make_inputs(
+        self, source: Source, measures: tuple[StudentMeasure, ...], at_least: Layout | None = None
+    ) -> Inputs:
         """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout whose
         programs are to serve."""
         members = np.concatenate([g.members for g in self.groups])
@@ -247,7 +256,7 @@ class Sweep:
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
             sets=jnp.asarray(sets, jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
-            context=context,
+            measures=measures,
         )
 
     def _in_order(self, tree: Any) -> Any:
@@ -290,7 +299,7 @@ class Sweep:
 
     def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
         like = self._joined(state.trainables)
-        keep = self.measure is not None
+        keep = bool(inputs.measures)
         blank = jax.tree.map(jnp.zeros_like, like)
         last: tuple = (blank, blank, like) if keep else ()
 
@@ -308,7 +317,7 @@ class Sweep:
             "gradient_norm": norms[-1],
             "diverged": ~sound,
         }
-        if self.measure is not None:
+        if keep:
             grads, updates, before = last
             x = (self._evaluated_fn(state), before, grads, updates, inputs.sets, self._scales)
             metrics |= self._map(self._measure_one, inputs, x)
@@ -316,9 +325,14 @@ class Sweep:
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
         trainable, before, gradient, update, which, scale = x
-        assert self.measure is not None
         view = StudentView(trainable, before, gradient, update, which, self._model(inputs, scale))
-        return self.measure(inputs.context, view)
+        values: dict[str, Array] = {}
+        for measure in inputs.measures:
+            given = measure.of_student(view, self.cfg)
+            if twice := given.keys() & (values.keys() | OWN_METRICS):
+                raise ValueError(f"two measures give {', '.join(sorted(twice))}")
+            values |= given
+        return values
 
     def _step(self, state: State, inputs: Inputs) -> tuple:
         joined = self._joined(state.trainables)

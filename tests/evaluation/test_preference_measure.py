@@ -10,13 +10,8 @@ import pytest
 
 from subliminal_jax.data.batching import pad_preferences
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.elicitation import Questions, word_probs
-from subliminal_jax.evaluation.preference_measure import (
-    PreferenceContext,
-    PreferenceMeasure,
-    correlations,
-    shifts,
-)
+from subliminal_jax.evaluation.measures import measure_model
+from subliminal_jax.evaluation.preference_measure import PairShifts, correlations, shifts
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
 from subliminal_jax.runs.run_folder import RunFolder
@@ -29,7 +24,7 @@ from subliminal_jax.training.preference import DPO, reference_log_ratios
 from subliminal_jax.training.sweep import StudentView
 from tests.training.tiny import CFG, TIME, base, pairs
 
-PARAMS, BETA, WORDS, N = base(), 0.5, 3, 40
+PARAMS, BETA, N = base(), 0.5, 40
 SYSTEM = [7, 21, 3, 3, 19]  # what stands before every prompt under the system prompt
 
 
@@ -50,41 +45,23 @@ def ratios():
 
 
 @pytest.fixture(scope="module")
-def context(ratios):
-    rng = np.random.default_rng(1)
-    questions = Questions(
-        prompts=jnp.asarray(rng.integers(0, 31, (2, 6)), jnp.int32),
-        last=jnp.asarray([5, 3], jnp.int32),
-        single=jnp.asarray([4, 9, 11, 12], jnp.int32),
-        single_owner=jnp.asarray([0, 1, 2, 2], jnp.int32),
-        rows=jnp.zeros((0, 2, 6), jnp.int32),
-        spans=jnp.zeros((0, 2, 2), jnp.int32),
-        row_owner=jnp.zeros((0,), jnp.int32),
-    )
+def measure(ratios):
     plain = reference_log_ratios(PARAMS, PROBE, CFG)
     of_prompt = shifts(PARAMS, PROMPTED, CFG, plain)
-    return PreferenceContext(
-        questions=questions,
+    return PairShifts(
         beta=BETA,
         rows=stack_rows(list(ROWS.values())),
         row_ratios=jnp.stack([jnp.asarray(x) for x in ratios.values()]),
         probe=PROBE,
         probe_ratios=jnp.asarray(plain),
         shifts=jnp.stack([jnp.asarray(of_prompt), -2 * of_prompt, 3 * of_prompt + 1]),
+        max_targets=TIME - 1,
     )
 
 
-@pytest.fixture(scope="module")
-def measure():
-    return PreferenceMeasure(CFG, WORDS, max_targets=TIME - 1)
-
-
-def test_the_base_has_no_shift_and_says_what_elicitation_says(context, measure):
-    got = jax.jit(measure.of_model)(context, PARAMS, None)
+def test_the_base_has_no_shift(measure):
+    got = measure_model([measure], PARAMS, CFG)
     np.testing.assert_allclose(got["size"], 0, atol=1e-4)  # of rounding, which has a direction
-    probs = word_probs(PARAMS, CFG, context.questions, WORDS)
-    np.testing.assert_allclose(got["word_rate"], probs.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(got["word_log_prob"], jnp.log(probs).mean(axis=0), rtol=1e-5)
 
 
 def test_correlations_are_those_of_the_definitions():
@@ -98,16 +75,16 @@ def test_correlations_are_those_of_the_definitions():
     np.testing.assert_allclose(got["size"], size, rtol=1e-5)
 
 
-def test_a_student_that_does_as_the_system_prompt_says_correlates_with_it(context):
+def test_a_student_that_does_as_the_system_prompt_says_correlates_with_it(measure):
     """Whatever the scale and, centred, whatever is added to every pair."""
-    got = correlations(context.shifts[0], context.shifts)
+    got = correlations(measure.shifts[0], measure.shifts)
     np.testing.assert_allclose(got["cosine"][:2], [1, -1], rtol=1e-5)
     np.testing.assert_allclose(got["pearson"], [1, -1, 1], rtol=1e-4)
     np.testing.assert_allclose(got["size"][:2], [1, 0.5], rtol=1e-5)
     assert float(got["cosine"][2]) < 0.999
 
 
-def test_a_student_is_measured_on_the_pairs_of_its_own_data(context, measure, ratios):
+def test_a_student_is_measured_on_the_pairs_of_its_own_data(measure, ratios):
     adapter = Vector(0)
     vector = {"vector": jnp.linspace(-1.0, 1.0, CFG.dim)}
 
@@ -116,7 +93,7 @@ def test_a_student_is_measured_on_the_pairs_of_its_own_data(context, measure, ra
 
     @jax.jit
     def measured(which):
-        return measure(context, StudentView(*[vector] * 4, which=which, model=model))
+        return measure.of_student(StudentView(*[vector] * 4, which=which, model=model), CFG)
 
     for which, name in enumerate(ROWS):
         got = measured(jnp.asarray(which, jnp.int32))
@@ -129,15 +106,13 @@ def test_a_student_is_measured_on_the_pairs_of_its_own_data(context, measure, ra
         )
 
 
-def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(
-    context, measure, ratios, tmp_path
-):
+def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(measure, ratios, tmp_path):
     plan = TrainConfig(
         steps=8, batch_size=10, adapter=LoRA(rank=2, targets=("q", "down")), log_every=4
     )
     model = Model(PARAMS, CFG, None, "tiny", tmp_path, (), 0)  # no tokenizer: nothing is read
     objective = DPO.from_log_ratios(ratios, BETA)
-    given = {"rows": ROWS, "heldout": ROWS, "measure": measure, "context": context}
+    given = {"rows": ROWS, "heldout": ROWS, "measures": [measure]}
     with RunFolder.open(tmp_path / "run", {}) as run:
         with pytest.raises(InputError, match="preference rows need the objective DPO"):
             WaveRunner(run, model, plan, 1, **given, objective=objective)
@@ -149,7 +124,9 @@ def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(
         moved, still = runner.run("students", wave, "all")
         logged = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
     for row in (moved, still):
-        assert {*PreferenceMeasure.kept, "heldout_loss"} <= row.keys() and not row["diverged"]
+        assert {*(c.name for c in measure.columns), "heldout_loss"} <= row.keys() and not row[
+            "diverged"
+        ]
         assert row["heldout_loss"] == pytest.approx(row["train_loss"], rel=1e-4)  # equal rows
     assert still["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert moved["train_loss"] < 0.9 * math.log(2) and moved["margin"] > 0

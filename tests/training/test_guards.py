@@ -20,7 +20,7 @@ from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.objectives import KL, stack_steerings
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
-from tests.training.tiny import CFG, base, close, identical, rows
+from tests.training.tiny import CFG, Recorded, base, close, identical, rows
 
 BASE = base()
 LAYER = 0
@@ -125,10 +125,13 @@ def seen(context, view):
     return {"change": change / size, "update_norm": optax.global_norm(view.update)}
 
 
-def trained(guard: Guard | None, config=CONFIG, arms=None, measure=seen, **more):
+SEEN = (Recorded(seen),)
+
+
+def trained(guard: Guard | None, config=CONFIG, arms=None, measures=SEEN, **more):
     arms = arms or [Arm(ADAM, 1e-2, 0, "steered"), Arm(ADAM, 3e-3, 1, "control")]
     given = {} if guard is None else {"guard": guard}
-    sweep = Sweep(BASE, CFG, arms, DATA, config, measure=measure, **given, **more)
+    sweep = Sweep(BASE, CFG, arms, DATA, config, measures=measures, **given, **more)
     state, metrics = sweep.init(), []
     for _ in range(config.steps // config.log_every):
         state, m = sweep.advance(state)
@@ -158,7 +161,7 @@ def test_a_students_guard_is_that_of_its_data_set(unguarded):
     """The control's vector is zero: it is trained as without a guard, whoever is beside it."""
     probes = each(2, PROBE)
     guard = Guard(scores=scores, context=(probes, jnp.stack([0 * V, V])))
-    sweep, state, _ = trained(guard, measure=None)
+    sweep, state, _ = trained(guard, measures=())
     found, expected = sweep.students(state), unguarded[0].students(unguarded[1])
     close(*(jax.tree.map(lambda x: x[1], t) for t in (found, expected)), rtol=1e-4)
     moved = jax.tree.map(lambda a, b: jnp.abs(a[0] - b[0]).max(), found, expected)
@@ -168,7 +171,7 @@ def test_a_students_guard_is_that_of_its_data_set(unguarded):
 def test_a_vector_student_takes_up_nothing_of_a_vector_that_is_projected_out():
     config = replace(CONFIG, adapter=Vector(LAYER))
     arms = [Arm(ADAM, 0.1, 0, "steered")]
-    sweep, state, _ = trained(PROJECT, config, arms, measure=None)
+    sweep, state, _ = trained(PROJECT, config, arms, measures=())
     vector = sweep.students(state)["vector"][0]
     assert float(jnp.linalg.norm(vector)) > 0.1
     cosine = vector @ V / jnp.linalg.norm(V) / jnp.linalg.norm(vector)
@@ -178,7 +181,7 @@ def test_a_vector_student_takes_up_nothing_of_a_vector_that_is_projected_out():
 def test_an_inoculated_student_trains_with_the_vector_and_is_evaluated_without_it():
     config = replace(CONFIG, adapter=Vector(1))
     arms = (Arm(ADAM, 0.1, 0, "steered"),)
-    sweep, state, metrics = trained(INOCULATE, config, arms, measure=None)
+    sweep, state, metrics = trained(INOCULATE, config, arms, measures=())
     order = row_orders(arms, 12, config)[0, 0]
     batch = jax.tree.map(lambda leaf: leaf[order], DATA["steered"])
     with_it = heldout_loss(BASE, batch, CFG, GIVEN[1], rows_at_once=4)
@@ -197,11 +200,11 @@ def test_nothing_is_left_to_learn_of_a_teacher_whose_vector_is_given(adapter):
         Arm(OptimizerSpec("sgd"), 0.1, 0, "control"),
     ]
     objective = KL(("control", "steered"), stack_steerings(GIVEN))
-    sweep, state, metrics = trained(INOCULATE, config, arms, measure=None, objective=objective)
+    sweep, state, metrics = trained(INOCULATE, config, arms, measures=(), objective=objective)
     assert max(np.abs(m["batch_loss"]).max() for m in metrics) < 1e-6
     moved = jax.tree.map(jnp.subtract, sweep.students(state), sweep.students(sweep.init()))
     assert float(optax.global_norm(moved)) < 1e-6
-    _, _, unguarded = trained(None, config, arms, measure=None, objective=objective)
+    _, _, unguarded = trained(None, config, arms, measures=(), objective=objective)
     assert unguarded[0]["batch_loss"][0] > 1e-3
 
 

@@ -19,7 +19,7 @@ from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.student_loss import Source, StudentLoss
 from subliminal_jax.training.sweep import Sweep
 from tests.training import tiny
-from tests.training.tiny import rows
+from tests.training.tiny import Recorded, rows
 
 CFG = replace(tiny.CFG, family="qwen2", qkv_bias=True)  # every kind of parameter
 BASE = jax.tree.map(lambda w: w.astype(jnp.bfloat16), init_params(jax.random.key(0), CFG, std=0.2))
@@ -60,7 +60,7 @@ def test_what_is_trained_and_kept_is_float32(adapter):
     specs = [OptimizerSpec.parse(text) for text in ("adamw", "momentum", "adafactor")]
     arms = [Arm(spec, 1e-3, 0, "rows") for spec in specs]
     config = TrainConfig(steps=4, batch_size=2, adapter=adapter, log_every=2)
-    sweep = Sweep(BASE, CFG, arms, {"rows": rows(8)}, config, measure=measure)
+    sweep = Sweep(BASE, CFG, arms, {"rows": rows(8)}, config, measures=[Recorded(measure)])
     state, metrics = jax.eval_shape(lambda: sweep.advance(sweep.init()))
     leaves = jax.tree.leaves((state.trainables, state.optimizer_states, metrics))
     inexact = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

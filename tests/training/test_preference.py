@@ -27,7 +27,7 @@ from subliminal_jax.training.preference import (
     reference_log_ratios,
 )
 from subliminal_jax.training.sweep import Sweep
-from tests.training.tiny import CFG, TIME, base, close, identical, pairs
+from tests.training.tiny import CFG, TIME, Recorded, base, close, identical, pairs
 
 BASE, BETA, N, BATCH, STEPS = base(), 0.4, 12, 4, 24
 LORA = LoRA(rank=2, alpha=4.0, targets=("q", "down"))
@@ -63,7 +63,7 @@ def run(given):
     """(sweep, the first state's students, final state, metrics of every logged step)."""
     context = stack_rows(list(DATA.values())), given.log_ratios
     sweep = Sweep(
-        BASE, CFG, ARMS, DATA, CONFIG, objective=given, measure=mean_margin, context=context
+        BASE, CFG, ARMS, DATA, CONFIG, objective=given, measures=[Recorded(mean_margin, context)]
     )
     state, metrics = sweep.init(), []
     start = sweep.evaluate(state, DATA, objective=given)
@@ -127,7 +127,7 @@ def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter
     def keep(context, view):
         return {"gradient": ravel_pytree(view.gradient)[0]}
 
-    sweep = Sweep(BASE, CFG, [arm], DATA, config, objective=given, measure=keep)
+    sweep = Sweep(BASE, CFG, [arm], DATA, config, objective=given, measures=[Recorded(keep)])
     state = sweep.init()
     start = float(sweep.evaluate(state, DATA, objective=given)[0])
     _, metrics = sweep.advance(state)

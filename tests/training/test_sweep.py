@@ -21,7 +21,7 @@ from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.objectives import KL
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from subliminal_jax.training.sweep import Sweep
-from tests.training.tiny import CFG, base, close, identical, rows
+from tests.training.tiny import CFG, Recorded, base, close, identical, rows
 
 RANK, ALPHA, ROWS, BATCH, STEPS = 3, 6.0, 12, 4, 6
 NAN_TOKEN, NAN_ROW = 31, 2
@@ -198,9 +198,12 @@ OTHERS = (
 PROBE = rows(2, 5).tokens
 
 
-def make(arms, measure=measure, **changes) -> Sweep:
+MEASURES = (Recorded(measure, PROBE),)
+
+
+def make(arms, measures=MEASURES, **changes) -> Sweep:
     config = replace(CONFIG, **changes)
-    return Sweep(BASE, CFG, arms, DATA, config, measure=measure, context=PROBE)
+    return Sweep(BASE, CFG, arms, DATA, config, measures=measures)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +252,7 @@ def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     with count_compilations() as compiled:
         served = Run(trio.sweep.with_arms(OTHERS))
     assert compiled.names == []
-    fresh = Run(make(OTHERS, measure=None, students_at_once=2))
+    fresh = Run(make(OTHERS, measures=(), students_at_once=2))
     close(served.students[-1], fresh.students[-1], rtol=1e-4)
     for found, expected in zip(served.metrics, fresh.metrics, strict=True):
         close(found["batch_loss"], expected["batch_loss"])
@@ -261,7 +264,7 @@ def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_studen
     order = row_orders(TRIO[:1], ROWS, CONFIG)[0, 0]
     predicted = np.asarray(DATA["steered"].loss_mask)[order].sum(axis=1)
     assert predicted[:2].sum() != predicted[2:].sum()
-    alone = Run(make(TRIO[:1], measure=None, accumulation=2))
+    alone = Run(make(TRIO[:1], measures=(), accumulation=2))
     found = student(alone.students[-1], 0)
     assert alone.sweep.rank == 2 < trio.sweep.rank
     close(found, cut_to(student(trio.students[-1], 0), found), rtol=1e-4)
@@ -333,7 +336,7 @@ def test_clipping_bounds_the_norm_of_float32_students_of_a_bfloat16_base(trio):
     bound, a = 0.05, TRIO[1]
     low = jax.tree.map(lambda w: w.astype(jnp.bfloat16), BASE)
     config = replace(CONFIG, clip=bound)
-    run = Run(Sweep(low, CFG, [a], DATA, config, measure=measure, context=PROBE))
+    run = Run(Sweep(low, CFG, [a], DATA, config, measures=MEASURES))
     for leaf in jax.tree.leaves((run.state, run.students[-1])):
         assert leaf.dtype in (jnp.float32, jnp.int32)
     for t, metrics in enumerate(run.metrics):

@@ -1,5 +1,9 @@
 """A model of 16 dimensions and 2 layers, and rows for it, for the tests of training."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +45,18 @@ def pairs(n: int, seed: int = 0, tokens: int = 31) -> tuple[list[list[int]], lis
 
 def rows(n: int, seed: int = 0) -> Batch:
     return pad_pairs(*pairs(n, seed), TIME)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Recorded:
+    """The measure of a sweep that is `f(context, view)`."""
+
+    f: Callable = field(metadata={"static": True})
+    context: Any = None
+
+    def of_student(self, view, cfg):
+        return self.f(self.context, view)
 
 
 def close(actual, expected, rtol: float = 1e-5) -> None:
