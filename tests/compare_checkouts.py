@@ -65,7 +65,13 @@ FLAGS: dict[str, dict[str, str]] = {
     "steering-reliability": {"--world-traits": "--traits"},
 }
 # experiment -> pattern of places -> reason
+_STUDENT_KEYS = {
+    r"^arms\.\d+\.score$": "it is shift_component times vector_norm",
+    r"^arms\.\d+\.gradient_norm$": "final rows hold what measures say, metrics.jsonl has it",
+}
 EXPLAINED: dict[str, dict[str, str]] = {
+    "optimizer-comparison": _STUDENT_KEYS,
+    "optimizer-mechanics": _STUDENT_KEYS,
     "steering-bridge": {
         r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
     },
