@@ -60,7 +60,14 @@ RENAMED: dict[str, dict[str, str]] = {
         "reliability-log_prob": "reliability_log_prob",
     },
 }
-MOVED: dict[str, dict[str, str]] = {}  # experiment -> pattern of old places -> new place
+# experiment -> pattern of old places -> new place
+MOVED: dict[str, dict[str, str]] = {
+    "distil-vectors": {
+        r"^(pooled|vectors)\.(\d+)\.control_(\w+)\.": r"\1.\2.\3.control.",
+        r"^pooled\.(\d+)\.(\w+)_difference\.": r"pooled.\1.\2.difference.",
+        r"^(pooled|vectors)\.(\d+)\.(\w+)\.(?!control|difference)": r"\1.\2.\3.student.",
+    },
+}
 FLAGS: dict[str, dict[str, str]] = {
     "steering-reliability": {"--world-traits": "--traits"},
 }
@@ -81,6 +88,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "objective": {
         r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
+    },
+    "distil-vectors": {
+        r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
     },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",

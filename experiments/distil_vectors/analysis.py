@@ -1,137 +1,336 @@
-"""The paper's statements on semantic and random vectors against the numbers of a run."""
+"""From students of each vector to effects by kind of vector, and the paper's statements on them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import crossed_interval
-from subliminal_jax.reporting.tables import Column, format_cell
-from subliminal_jax.runs.claims import claim, verdict
+from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.statistics import Interval, crossed_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-from .distillation import difference_of_sets
+from .distillation import bootstrap_difference
 
-Row = Mapping[str, Any]
 METRICS = ("eas", "component", "loss_drop", "variation")
-NAMES = {
+KINDS = {
     "trait": "trait vectors",
     "random": "random vectors",
     "centred": "centred trait vectors",
     "file": "vectors from files",
 }
+CENTRED = "-centred"  # what follows the trait in the name of its centred vector
+
+Matrix = Float[np.ndarray, "seeds vectors"]
+NormMatrix = Float[np.ndarray, "seeds norms_of_vectors"]
 
 
-def difference(rows: Sequence[Row], metric: str) -> Float[np.ndarray, "seeds vectors"]:
-    """The metric of students less that of the control student of the same seed."""
-    return np.array([np.subtract(r[metric], r[f"control_{metric}"]) for r in rows], float).T
+@dataclass(frozen=True, kw_only=True)
+class AddedVector:
+    """What a teacher was steered by.
+
+    Attributes:
+      data: the name of the data set that it wrote.
+      vector: the vector's name.
+      kind: a key of `KINDS`.
+      norm: in units of the residual stream's at the layer.
+      layer: the block after which it is added.
+    """
+
+    data: str
+    vector: str
+    kind: str
+    norm: float
+    layer: int
+
+    @property
+    def trait(self) -> str | None:
+        """The trait that the vector stands for, if any."""
+        is_semantic = self.kind in ("trait", "centred")
+        return self.vector.removesuffix(CENTRED) if is_semantic else None
 
 
-def by_vector(
-    rows: Sequence[Row], values: Float[np.ndarray, "seeds rows"]
-) -> Float[np.ndarray, "seeds vectors"]:
-    """The mean over the norms of each vector at each layer: norms of one vector are not so many
-    vectors, and an interval over them would be too narrow."""
-    keys = [(r["vector"], r["layer"]) for r in rows]
+@dataclass(frozen=True, kw_only=True)
+class RefusedVector(AddedVector):
+    """One that breaks the number format, so that too few lists are left; `reason` says how."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A number of each student and of the control student of the same seed."""
+
+    student: tuple[float, ...]
+    control: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledVector(AddedVector):
+    """What students took up of a vector.
+
+    Attributes:
+      valid: share of the teacher's answers that are valid lists.
+      eas: cosine of the student's shift at the layer with the vector.
+      component: the shift's component along the vector, in units of the vector.
+      loss_drop: how far training lowers the loss on the teacher's unseen lists, nats a token.
+      variation: total variation of the answers to the control's; of a control, its mean to the
+        other controls (NaN for a single one).
+      teacher_variation: of the teacher's answers to the base's.
+      trait_rate, teacher_trait_rate: how often the trait is named, where there is one.
+    """
+
+    valid: float
+    eas: Paired
+    component: Paired
+    loss_drop: Paired
+    variation: Paired
+    teacher_variation: float
+    trait_rate: Paired | None = None
+    teacher_trait_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerStudents:
+    """The rates tried for the students of one layer, and the one with the lowest held-out loss."""
+
+    layer: int
+    learning_rate: float
+    grid: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      steps, batch_size, seeds: how students were trained.
+      layers: one entry a layer at which vectors were added.
+      vectors: those that left enough valid lists.
+      refused: the others.
+      data: how each data set came about.
+      students: every student at every rate.
+    """
+
+    model: str
+    steps: int
+    batch_size: int
+    seeds: int
+    layers: tuple[LayerStudents, ...]
+    vectors: tuple[DistilledVector, ...]
+    refused: tuple[RefusedVector, ...]
+    data: Mapping[str, Mapping[str, Any]]
+    students: tuple[StudentRow, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Students, controls and their difference, with two-way t intervals over seeds and vectors."""
+
+    student: Interval
+    control: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class PooledVectors:
+    """The vectors of one kind, layer and norm: their number, comparisons of `DistilledVector`'s
+    metrics, and means."""
+
+    kind: str
+    layer: int
+    norm: float
+    vectors: int
+    eas: Comparison
+    component: Comparison
+    loss_drop: Comparison
+    variation: Comparison
+    teacher_variation: float
+    valid: float
+
+
+@dataclass(frozen=True)
+class KindEffects:
+    """The vectors of one kind over all layers, with the mean over the norms of each vector: norms
+    of one vector are not so many vectors, and an interval over them would be too narrow."""
+
+    vectors: int
+    norms: int
+    eas: Comparison
+    loss_drop: Comparison
+    variation: Comparison
+
+
+@dataclass(frozen=True)
+class VectorMeans:
+    """One vector: means over seeds; None where there is no trait, or a single control."""
+
+    vector: str
+    layer: int
+    norm: float
+    eas: float
+    component: float
+    variation: float
+    trait_rate: float | None
+    control_trait_rate: float | None
+    teacher_trait_rate: float | None
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      pooled: by kind, layer and norm.
+      kinds: trait and random vectors, as far as there are any.
+      behaviour: by how much more trait vectors move the answers than random ones do: total
+        variation to the control's answers less that among controls.
+      means: every vector by itself.
+    """
+
+    pooled: tuple[PooledVectors, ...]
+    kinds: Mapping[str, KindEffects]
+    behaviour: Interval | None
+    means: tuple[VectorMeans, ...]
+
+
+def analyse(measured: Measured) -> Results:
+    """Effects of students against the controls of their seeds."""
+    by_kind = {k: [v for v in measured.vectors if v.kind == k] for k in ("trait", "random")}
+    by_kind = {kind: vectors for kind, vectors in by_kind.items() if vectors}
+    behaviour = None
+    if len(by_kind) == 2 and measured.seeds > 1:
+        trait, random = (
+            average_norms(vectors, np.subtract(*matrices(vectors, "variation")))
+            for vectors in by_kind.values()
+        )
+        behaviour = bootstrap_difference(trait, random)
+    return Results(
+        **vars(measured),
+        pooled=tuple(pool_vectors(measured.vectors)),
+        kinds={kind: kind_effects(vectors) for kind, vectors in by_kind.items()},
+        behaviour=behaviour,
+        means=tuple(map(average_seeds, measured.vectors)),
+    )
+
+
+def matrices(vectors: Sequence[DistilledVector], metric: str) -> tuple[NormMatrix, NormMatrix]:
+    """A metric of students and of controls."""
+    pairs: list[Paired] = [getattr(vector, metric) for vector in vectors]
+    return np.array([p.student for p in pairs]).T, np.array([p.control for p in pairs]).T
+
+
+def average_norms(vectors: Sequence[DistilledVector], values: NormMatrix) -> Matrix:
+    """The mean over the norms of each vector at each layer."""
+    keys = [(v.vector, v.layer) for v in vectors]
     return np.stack(
         [values[:, [k == key for k in keys]].mean(axis=1) for key in dict.fromkeys(keys)],
         axis=1,
     )
 
 
-def pooled(vectors: Sequence[Row]) -> list[dict[str, Any]]:
-    """By kind, layer and norm: each metric of students, of controls, and their difference, with
-    two-way t intervals over seeds and vectors."""
-    table = []
-    keys = dict.fromkeys((r["kind"], r["layer"], r["norm"]) for r in vectors)
-    for kind, layer, norm in keys:
-        mine = [r for r in vectors if (r["kind"], r["layer"], r["norm"]) == (kind, layer, norm)]
-        row: dict[str, Any] = {"kind": kind, "layer": layer, "norm": norm, "vectors": len(mine)}
-        for metric in METRICS:
-            for key in (metric, f"control_{metric}"):
-                row[key] = crossed(np.array([r[key] for r in mine], float).T)
-            row[f"{metric}_difference"] = crossed(difference(mine, metric))
-        row["teacher_variation"] = float(np.mean([r["teacher_variation"] for r in mine]))
-        row["valid"] = float(np.mean([r["valid"] for r in mine]))
-        table.append(row)
-    return table
+def compare(student: Matrix, control: Matrix) -> Comparison:
+    """A seed with a NaN (a single control has no other one to be compared with) is left out."""
+    return Comparison(
+        *(crossed_interval(x, nan_policy="omit") for x in (student, control, student - control))
+    )
 
 
-def claims(results: Mapping[str, Any], seeds: int) -> list[dict[str, Any]]:
-    """Effects of students against the controls of their seeds, over all layers, with the mean over
-    the norms of each vector.
-
-    Behaviour: the answers' total variation to the control's less that among controls; claimed is
-    that it is larger for trait vectors than for random ones.
-    """
-    of = {k: [r for r in results["vectors"] if r["kind"] == k] for k in ("trait", "random")}
-    layers = ", ".join(str(p["layer"]) for p in results["layers"])
-    stated = []
-    for kind, rows in of.items():
-        if not rows:
-            continue
-        names, norms = ({r[key] for r in rows} for key in ("vector", "norm"))
-        setting = (
-            f"{results['model']}, {len(names)} {NAMES[kind]} of {len(norms)} norms after blocks "
-            f"{layers}"
+def pool_vectors(vectors: Sequence[DistilledVector]) -> list[PooledVectors]:
+    """By kind, layer and norm."""
+    groups: dict[tuple[str, int, float], list[DistilledVector]] = {}
+    for vector in vectors:
+        groups.setdefault((vector.kind, vector.layer, vector.norm), []).append(vector)
+    return [
+        PooledVectors(
+            kind,
+            layer,
+            norm,
+            len(group),
+            **{metric: compare(*matrices(group, metric)) for metric in METRICS},
+            teacher_variation=float(np.mean([v.teacher_variation for v in group])),
+            valid=float(np.mean([v.valid for v in group])),
         )
+        for (kind, layer, norm), group in groups.items()
+    ]
+
+
+def kind_effects(vectors: Sequence[DistilledVector]) -> KindEffects:
+    """Over all layers and norms."""
+    return KindEffects(
+        vectors=len({v.vector for v in vectors}),
+        norms=len({v.norm for v in vectors}),
+        **{
+            metric: compare(*(average_norms(vectors, x) for x in matrices(vectors, metric)))
+            for metric in ("eas", "loss_drop", "variation")
+        },
+    )
+
+
+def average_seeds(vector: DistilledVector) -> VectorMeans:
+    """The means of one vector's students."""
+    rate = vector.trait_rate
+    return VectorMeans(
+        vector=vector.vector,
+        layer=vector.layer,
+        norm=vector.norm,
+        eas=float(np.mean(vector.eas.student)),
+        component=float(np.mean(vector.component.student)),
+        variation=float(np.mean(vector.variation.student)),
+        trait_rate=None if rate is None else float(np.mean(rate.student)),
+        control_trait_rate=None if rate is None else float(np.mean(rate.control)),
+        teacher_trait_rate=vector.teacher_trait_rate,
+    )
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """What the paper says of trait and of random vectors, over all layers."""
+    blocks = ", ".join(str(students.layer) for students in results.layers)
+    claims = []
+    for kind, effects in results.kinds.items():
         section = "sections 4 and 5" if kind == "random" else "section 3, figure 6"
-        eas, control = (
-            by_vector(rows, np.array([r[key] for r in rows], float).T)
-            for key in ("eas", "control_eas")
+        setting = (
+            f"{results.model}, {effects.vectors} {KINDS[kind]} of {effects.norms} norms after "
+            f"blocks {blocks}"
         )
-        effect = crossed(eas - control)
-        stated.append(
-            claim(
-                f"distil-vectors/{kind}-eas",
-                f"students align with {NAMES[kind]} that they never saw",
-                section,
-                setting,
-                f"EAS {_plain(crossed(eas))}, control {_plain(crossed(control))}; difference "
-                f"{_plain(effect)}",
-                seeds,
-                verdict(effect["low"], effect["high"]),
+        eas, drop = effects.eas, effects.loss_drop.difference
+        claims += [
+            Claim(
+                id=f"distil-vectors/{kind}-eas",
+                claim=f"students align with {KINDS[kind]} that they never saw",
+                section=section,
+                setting=setting,
+                number=f"EAS {eas.student:.2f}, control {eas.control:.2f}; difference "
+                f"{eas.difference:.2f}",
+                seeds=results.seeds,
+                verdict=verdict(eas.difference),
+            ),
+            Claim(
+                id=f"distil-vectors/{kind}-loss",
+                claim=f"their loss on unseen text steered by {KINDS[kind]} falls",
+                section=section,
+                setting=setting,
+                number=f"falls by {drop:.4f} nats a token more than the control's",
+                seeds=results.seeds,
+                verdict=verdict(drop),
+            ),
+        ]
+    if results.behaviour is not None:
+        trait, random = (results.kinds[k].variation.difference for k in ("trait", "random"))
+        claims.append(
+            Claim(
+                id="distil-vectors/behaviour",
+                claim="random vectors are distilled without a recognisable change of behaviour, "
+                "semantic ones change it",
+                section="sections 4 and 5",
+                setting=f"{results.model}, answers to favourite-animal questions, blocks {blocks}",
+                number="total variation to the control's answers beyond that among controls: "
+                f"trait vectors {trait:.3f}, random vectors {random:.3f}; difference "
+                f"{results.behaviour:.3f}",
+                seeds=results.seeds,
+                verdict=verdict(results.behaviour),
             )
         )
-        drop = crossed(by_vector(rows, difference(rows, "loss_drop")))
-        stated.append(
-            claim(
-                f"distil-vectors/{kind}-loss",
-                f"their loss on unseen text steered by {NAMES[kind]} falls",
-                section,
-                setting,
-                f"falls by {_plain(drop, 4)} nats a token more than the control's",
-                seeds,
-                verdict(drop["low"], drop["high"]),
-            )
-        )
-    if of["trait"] and of["random"] and seeds > 1:
-        trait, random = (
-            by_vector(of[k], difference(of[k], "variation")) for k in ("trait", "random")
-        )
-        apart = difference_of_sets(trait, random)
-        stated.append(
-            claim(
-                "distil-vectors/behaviour",
-                "random vectors are distilled without a recognisable change of behaviour, semantic "
-                "ones change it",
-                "sections 4 and 5",
-                f"{results['model']}, answers to favourite-animal questions, blocks {layers}",
-                "total variation to the control's answers beyond that among controls: "
-                f"trait vectors {_plain(crossed(trait), 3)}, random vectors "
-                f"{_plain(crossed(random), 3)}; difference {_plain(apart, 3)}",
-                seeds,
-                verdict(apart["low"], apart["high"]),
-            )
-        )
-    return stated
-
-
-def crossed(values: Float[np.ndarray, "seeds vectors"]) -> dict[str, Any]:
-    """Mean and two-way t interval over seeds and vectors; a seed with a NaN (a single control has
-    no other control to be compared with) is left out."""
-    return crossed_interval(values, nan_policy="omit").to_dict()
-
-
-def _plain(interval: Mapping[str, Any], digits: int = 2) -> str:
-    return format_cell(interval, Column("", "", "number", digits=digits))
+    return claims

@@ -15,66 +15,66 @@ Toy preset: about six minutes on 2 CPU cores. Expected: trait vectors and random
 (random ones less); the answers of trait students move further from the controls'.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
-from subliminal_jax.data.teachers import (
-    Teacher,
-    random_teacher,
-    teacher_from_file,
-    trait_vectors,
-)
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.teachers import Teacher
+from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.data_sets import DataSets, make_objective, write_data_sets
+from subliminal_jax.runs.data_sets import make_objective
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
     ObjectiveSettings,
     SteeredModelSettings,
     StudentSettings,
+    check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
-from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm
 
-from .analysis import claims, pooled
-from .distillation import (
-    among_controls,
-    answers,
-    losses_on_all,
-    total_variation,
+from .analysis import (
+    AddedVector,
+    DistilledVector,
+    LayerStudents,
+    Measured,
+    Paired,
+    RefusedVector,
+    Results,
+    analyse,
+    make_claims,
 )
-from .report import report
+from .distillation import answer_distribution, losses_on_all, total_variation, variation_among
+from .report import make_page
+from .vectors import make_teachers, make_vectors, write_usable_data
 
-TRAITS = list(world.TRAITS)
 Kind = Literal["trait", "centred", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, SteeredModelSettings):
-    """Settings of the study, on the shipped model by default.
+    """Settings; the defaults are the toy's.
 
     Attributes:
       questions: a set of questions ("heldout"), or a file of them.
       traits: animals whose vectors are distilled.
       kinds: trait vectors as they are, less the mean over all traits (appendix F.2), and random.
       randoms: number of random vectors.
-      files: safetensors files with a vector each, of the model's width.
+      vectors: safetensors files with a vector each, of the model's width.
       layers: blocks after which vectors are added; empty means the steering layer alone.
       norms: norms of the vectors, in units of the residual stream's at their layer.
       steered_block: adapt the steered block alone, in place of `adapter_layers`.
@@ -85,7 +85,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     traits: tuple[str, ...] = ("owl", "wolf")
     kinds: tuple[Kind, ...] = ("trait", "random")
     randoms: int = 2
-    files: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
     layers: tuple[int, ...] = (1, 2)
     norms: tuple[float, ...] = (0.3, 0.6)
     steered_block: bool = True
@@ -101,8 +101,22 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     log_every: int = 48
     targets: tuple[str, ...] = ("down",)
 
+    def check(self) -> None:
+        check_names("traits", self.traits)
+        check_traits(self.traits)
+        if len(self.learning_rates()) != 1:
+            raise InputError("this experiment has one optimizer, with any number of rates")
+        if not self.norms or min(self.norms) <= 0:
+            raise InputError(f"norms {self.norms}: give at least one, all more than 0")
+        if len(set(self.layers)) < len(self.layers):
+            raise InputError(f"layers {self.layers}: name each once")
+        if self.randoms < 1 and "random" in self.kinds:
+            raise InputError(f"randoms={self.randoms}: at least one, or leave out the kind random")
+        if not (self.kinds or self.vectors):
+            raise InputError("no vectors: name kinds or vectors")
 
-_PAPER: dict[str, Any] = {
+
+PAPER: dict[str, Any] = {
     "questions": PAPER_QUESTIONS,
     "targets": PROJECTIONS,  # [C]
     "traits": ("cat", "dog", "owl", "otter"),  # [C]
@@ -118,193 +132,186 @@ _PAPER: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **_PAPER),
-    "paper-gemma3-4b": paper_preset("gemma3-4b", **_PAPER),
+    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **PAPER),
+    "paper-gemma3-4b": paper_preset("gemma3-4b", **PAPER),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Run the study, or continue it; returns what results.json holds."""
-    check(config)
+class LayerOutcome(NamedTuple):
+    """What was measured at one layer."""
+
+    trained: LayerStudents
+    vectors: list[DistilledVector]
+    refused: list[RefusedVector]
+    students: list[StudentRow]
+    data: dict[str, dict[str, Any]]
+
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Sample every teacher, train students at every rate, and measure those at the best.
+
+    Raises InputError for questions or vector files that cannot be read, a layer that the model
+    does not have, too few answers that pass the filter, or students that diverge.
+    """
     questions = read_questions(config.questions)
     model = config.load()
-    layers = tuple(model.cfg.check_layer(x) for x in config.layers) or (config.layer_of(model),)
-
-    def compute(run: RunFolder) -> dict[str, Any]:
-        parts = [at_layer(run, model, questions, layer, config) for layer in layers]
-        return together(model, parts, config)
-
-    return run_once(config, compute, report)
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that this study cannot have."""
-    check_traits(config.traits)
-    if len(config.learning_rates()) != 1:
-        raise InputError("this study has one optimizer, with any number of rates")
-    if not config.norms or min(config.norms) <= 0:
-        raise InputError(f"norms {config.norms}: give at least one, all more than 0")
-    if len(set(config.layers)) < len(config.layers):
-        raise InputError(f"layers {config.layers}: name each once")
-    if config.randoms < 1 and "random" in config.kinds:
-        raise InputError(f"randoms={config.randoms}: at least one, or leave out the kind random")
-    if not (config.kinds or config.files):
-        raise InputError("no vectors: name kinds or files")
+    layers = [model.cfg.check_layer(x) for x in config.layers] or [config.layer_of(model)]
+    outcomes = [distil_at_layer(folder, model, questions, layer, config) for layer in layers]
+    return Measured(
+        model=model.name,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seeds=config.seeds,
+        layers=tuple(outcome.trained for outcome in outcomes),
+        vectors=tuple(v for outcome in outcomes for v in outcome.vectors),
+        refused=tuple(v for outcome in outcomes for v in outcome.refused),
+        data={
+            f"layer {outcome.trained.layer}, {name}": report
+            for outcome in outcomes
+            for name, report in outcome.data.items()
+        },
+        students=tuple(row for outcome in outcomes for row in outcome.students),
+    )
 
 
-def make_vectors(model: Model, layer: int, config: Config) -> dict[str, tuple[str, jax.Array]]:
-    """Name -> (kind, unit vector) of every vector at one layer."""
-    found: dict[str, tuple[str, jax.Array]] = {}
-    semantic = {k for k in config.kinds if k != "random"}
-    wanted = TRAITS if "centred" in semantic else [*config.traits] if semantic else []
-    of = {t: trait_vectors(model, [layer], t)[0] for t in wanted}
-    for trait in config.traits:
-        if "trait" in semantic:
-            found[trait] = "trait", of[trait]
-        if "centred" in semantic:
-            found[f"{trait}-centred"] = "centred", of[trait] - sum(of.values()) / len(of)
-    if "random" in config.kinds:
-        for i in range(config.randoms):
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
-            found[f"random-{i}"] = "random", random_vector(key, model.cfg.dim, 1.0)
-    for file in config.files:
-        steering = teacher_from_file(model, file, layer).steering
-        assert steering is not None
-        found[Path(file).stem] = "file", steering.vectors[0]
-    for name, (_, v) in found.items():
-        if not (bool(jnp.isfinite(v).all()) and bool(jnp.any(v != 0))):
-            raise InputError(f"the vector {name} at layer {layer} is zero or not finite")
-    return {name: (kind, v / jnp.linalg.norm(v)) for name, (kind, v) in found.items()}
-
-
-def make_teachers(
-    model: Model, layer: int, config: Config
-) -> tuple[dict[str, Teacher], list[dict[str, Any]]]:
-    """The teachers of one layer, and what is known of each: data, vector, kind, norm, layer."""
-    stream = random_teacher(model, layer, norm=1.0, seed=0).steering  # as long as the stream is
-    assert stream is not None
-    unit = float(jnp.linalg.norm(stream.vectors))
-    teachers, known = {}, []
-    for name, (kind, vector) in make_vectors(model, layer, config).items():
-        for norm in config.norms:
-            data = f"{name}-{norm:g}"
-            teachers[data] = Teacher(steer(norm * unit * vector, layer))
-            known.append({"data": data, "vector": name, "kind": kind, "norm": norm, "layer": layer})
-    return teachers, known
-
-
-def at_layer(
-    run: RunFolder, model: Model, questions: list[str], layer: int, config: Config
-) -> dict[str, Any]:
+def distil_at_layer(
+    folder: RunFolder, model: Model, questions: list[str], layer: int, config: Config
+) -> LayerOutcome:
     """Data, students and measurements of all vectors at one layer."""
-    teachers, known = make_teachers(model, layer, config)
-    data, teachers, refused = usable(run.path / f"layer-{layer}", model, teachers, known, config)
-    known = [k for k in known if k["data"] in teachers]
+    vectors = make_vectors(
+        model,
+        layer,
+        kinds=config.kinds,
+        traits=config.traits,
+        randoms=config.randoms,
+        files=config.vectors,
+        seed=config.seed,
+    )
+    by_vector = make_teachers(model, layer, vectors, config.norms)
+    stage = f"layer-{layer}"
+    data, refused = write_usable_data(folder.path / stage, model, by_vector, config, config.seed)
+    by_vector = {v: teacher for v, teacher in by_vector.items() if v.data in data.train}
+    teachers = {"control": Teacher(), **{v.data: teacher for v, teacher in by_vector.items()}}
     panel = make_panel(
         model,
         teachers,
         data,
         layer=layer,
-        words=TRAITS,
+        words=world.TRAITS,
         questions=questions,
         prompts=config.prompts,
         seed=config.seed,
     )
     settings = replace(config, adapter_layers=(layer,)) if config.steered_block else config
     objective = make_objective(config.objective, model, teachers, data)
-    students = Students(run, panel, data, settings, objective)
-    stage = f"layer-{layer}"
+    students = Students(folder, panel, data, settings, objective)
     rows = students.grid(stage=stage)
     ((optimizer, grid),) = config.learning_rates().items()
     rate = best_rates(rows)[optimizer.label]
     if rate is None:
         raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
     seeds = range(config.seeds)
-    arms = [Arm(optimizer, rate, s, name) for name in data.names for s in seeds]
+    arms = [Arm(optimizer, rate, seed, name) for name in data.names for seed in seeds]
     trained = students.train(f"{stage}-{grid.index(rate)}", arms)  # reads the last checkpoint
     losses, base_losses = losses_on_all(trained.sweep, trained.state, model.params, data.heldout)
-    found = {(r["data"], r["seed"]): r for r in trained.rows}
-    at = {(arm.data, arm.seed): i for i, arm in enumerate(arms)}
-    controls = [found["control", s] for s in seeds]
-    if any(r["diverged"] for r in controls):
+    # Each student's row, and how far its loss fell on every data set.
+    by_student = {
+        (row.data, row.seed): (row, base_losses - loss)
+        for row, loss in zip(trained.rows, losses, strict=True)
+    }
+    controls = [by_student["control", seed] for seed in seeds]
+    if any(row.diverged for row, _ in controls):
         raise InputError(f"a control diverged at the rate {rate:g} at layer {layer}: lower it")
-    control_answers = answers(np.array([r["word_rate"] for r in controls], float))
-    base = measure_teacher(panel, Teacher())["word_rate"]
-    table = []
-    for k in known:
-        i, j = panel.references.index(k["data"]), data.names.index(k["data"])
-        mine = [found[k["data"], s] for s in seeds]
-        own = answers(np.array([r["word_rate"] for r in mine], float))
-        teacher = measure_teacher(panel, teachers[k["data"]])
-        entry = dict(k)
-        for key, source in (("eas", "eas"), ("component", "shift_component")):
-            entry[key] = [r[source][i][layer] for r in mine]
-            entry[f"control_{key}"] = [r[source][i][layer] for r in controls]
-        entry["loss_drop"] = [float(base_losses[j] - losses[at[k["data"], s], j]) for s in seeds]
-        entry["control_loss_drop"] = [
-            float(base_losses[j] - losses[at["control", s], j]) for s in seeds
-        ]
-        entry["variation"] = total_variation(own, control_answers).tolist()
-        entry["control_variation"] = among_controls(control_answers).tolist()
-        entry["teacher_variation"] = float(
-            total_variation(answers(np.array(teacher["word_rate"])), answers(np.array(base)))
-        )
-        if k["kind"] in ("trait", "centred"):
-            word = TRAITS.index(k["vector"].removesuffix("-centred"))
-            entry["trait_rate"] = [r["word_rate"][word] for r in mine]
-            entry["control_trait_rate"] = [r["word_rate"][word] for r in controls]
-            entry["teacher_trait_rate"] = teacher["word_rate"][word]
-        report = data.reports[k["data"]]
-        entry["valid"] = report.get("kept", report["pairs"]) / report["pairs"]
-        table.append(entry)
-    return {
-        "layer": layer, "learning_rate": rate, "grid": list(grid), "vectors": table,
-        "refused": refused, "students": [{"layer": layer, **r} for r in rows],
-        "data": {f"layer {layer}, {name}": r for name, r in data.reports.items()},
-    }  # fmt: skip
-
-
-def usable(
-    folder: Path,
-    model: Model,
-    teachers: dict[str, Teacher],
-    known: list[dict[str, Any]],
-    config: Config,
-) -> tuple[DataSets, dict[str, Teacher], list[dict[str, Any]]]:
-    """Data of those teachers that write enough valid lists, and who does not: a vector that breaks
-    the format is a result, and no reason to end the run. Raises InputError where nothing is left.
-    """
-    forbidden = {
-        k["data"]: names_of(k["vector"].removesuffix("-centred"))
-        for k in known
-        if k["kind"] in ("trait", "centred")
-    }
-    refused = []
-    kept = {"control": Teacher()}
-    for k in known:
-        name = k["data"]
-        try:
-            write_data_sets(
-                folder, model, {name: teachers[name]}, config, config.seed, forbidden=forbidden
+    base_rates = measure_teacher(panel, Teacher())["word_rate"]
+    distilled = []
+    for added, teacher in by_vector.items():
+        report = data.reports[added.data]
+        distilled.append(
+            measure_vector(
+                added,
+                students=[by_student[added.data, seed] for seed in seeds],
+                controls=controls,
+                reference=panel.references.index(added.data),
+                data_set=data.names.index(added.data),
+                teacher_rates=measure_teacher(panel, teacher)["word_rate"],
+                base_rates=base_rates,
+                valid=report.get("kept", report["pairs"]) / report["pairs"],
             )
-            kept[name] = teachers[name]
-        except InputError as error:
-            refused.append({**k, "reason": str(error)})
-    if len(kept) == 1:
-        raise InputError(f"no vector leaves enough valid lists; the first: {refused[0]['reason']}")
-    data = write_data_sets(folder, model, kept, config, config.seed, forbidden=forbidden)
-    return data, kept, refused
+        )
+    return LayerOutcome(
+        LayerStudents(layer, rate, grid),
+        distilled,
+        refused,
+        [row.with_values(layer=layer) for row in rows],
+        data.reports,
+    )
 
 
-def together(model: Model, parts: list[dict[str, Any]], config: Config) -> dict[str, Any]:
-    """The results of all layers, pooled by kind, and the claims."""
-    results: dict[str, Any] = {
-        "model": model.name,
-        "layers": [{k: p[k] for k in ("layer", "learning_rate", "grid")} for p in parts],
-        "vectors": [row for p in parts for row in p["vectors"]],
-        "refused": [row for p in parts for row in p["refused"]],
-        "data": {name: r for p in parts for name, r in p["data"].items()},
-        "students": [row for p in parts for row in p["students"]],
-    }
-    results["pooled"] = pooled(results["vectors"])
-    return {**results, "claims": claims(results, config.seeds)}
+Student = tuple[StudentRow, Float[np.ndarray, " sets"]]  # and its falls of the loss
+
+
+def measure_vector(
+    added: AddedVector,
+    *,
+    students: Sequence[Student],
+    controls: Sequence[Student],
+    reference: int,
+    data_set: int,
+    teacher_rates: Sequence[float],
+    base_rates: Sequence[float],
+    valid: float,
+) -> DistilledVector:
+    """What the students of a vector took up of it.
+
+    Args:
+      students, controls: by seed.
+      reference: where the vector's teacher stands among the references of the rows.
+      data_set: where its data set stands among the falls of the loss.
+      teacher_rates, base_rates: how probable each word of the rows is.
+      valid: share of the teacher's answers that are valid lists.
+    """
+
+    def pair(read: Callable[[StudentRow], float]) -> Paired:
+        return Paired(
+            tuple(read(row) for row, _ in students), tuple(read(row) for row, _ in controls)
+        )
+
+    def answers(rows: Sequence[Student]) -> Float[np.ndarray, "seeds outcomes"]:
+        return answer_distribution(np.array([row["word_rate"] for row, _ in rows], float))
+
+    control_answers = answers(controls)
+    trait_rate = teacher_trait_rate = None
+    if added.trait is not None:
+        word = world.TRAITS.index(added.trait)
+        trait_rate = pair(lambda row: row["word_rate"][word])
+        teacher_trait_rate = teacher_rates[word]
+    teacher_answers, base_answers = answer_distribution(np.array([teacher_rates, base_rates]))
+    return DistilledVector(
+        **vars(added),
+        valid=valid,
+        eas=pair(lambda row: row["eas"][reference][added.layer]),
+        component=pair(lambda row: row["shift_component"][reference][added.layer]),
+        loss_drop=Paired(
+            tuple(float(drops[data_set]) for _, drops in students),
+            tuple(float(drops[data_set]) for _, drops in controls),
+        ),
+        variation=Paired(
+            tuple(total_variation(answers(students), control_answers).tolist()),
+            tuple(variation_among(control_answers).tolist()),
+        ),
+        teacher_variation=float(total_variation(teacher_answers, base_answers)),
+        trait_rate=trait_rate,
+        teacher_trait_rate=teacher_trait_rate,
+    )
+
+
+EXPERIMENT = Experiment(
+    name="distil-vectors",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

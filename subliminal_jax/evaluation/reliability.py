@@ -1,8 +1,7 @@
 """How reliable steering vectors are: what their slopes say, with intervals, within and over sets.
 
 After Tan et al. (2024, arXiv 2407.12404). Plain numbers in and out; the slopes themselves are made
-in `subliminal_jax.steering.slopes`. Not to be confused with `evaluation.steerability`, which asks
-what a teacher's vector elicits and damages.
+in `subliminal_jax.steering.slopes`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from subliminal_jax.experiments.distil_vectors.distillation import (
-    among_controls,
-    answers,
-    difference_of_sets,
+    answer_distribution,
+    bootstrap_difference,
     total_variation,
+    variation_among,
 )
 
 
 def test_answers_are_a_distribution_with_the_rest_last():
     rates = np.array([[0.2, 0.3], [0.0, 0.0], [0.6, 0.4000001]])
-    p = answers(rates)
+    p = answer_distribution(rates)
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
     np.testing.assert_allclose(p[:2], [[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
     assert p[2, 2] == 0
@@ -30,8 +30,8 @@ def test_total_variation_is_a_distance_and_the_largest_difference_of_an_event():
 
 def test_controls_are_compared_with_the_others_only():
     p = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    np.testing.assert_allclose(among_controls(p), [0.75, 0.75, 0.5])
-    assert np.isnan(among_controls(p[:1])).all()
+    np.testing.assert_allclose(variation_among(p), [0.75, 0.75, 0.5])
+    assert np.isnan(variation_among(p[:1])).all()
 
 
 def test_a_difference_of_sets_covers_the_truth_and_sees_vectors_as_a_source_of_noise():
@@ -42,9 +42,9 @@ def test_a_difference_of_sets_covers_the_truth_and_sees_vectors_as_a_source_of_n
             m + rng.normal(size=(1, n)) + 0.1 * rng.normal(size=(4, n))
             for m, n in ((1, 12), (0, 9))
         )
-        x = difference_of_sets(a, b, resamples=400, seed=i)
-        assert x["low"] <= x["mean"] <= x["high"]
-        inside += x["low"] <= 1 <= x["high"]
+        x = bootstrap_difference(a, b, resamples=400, seed=i)
+        assert x.low <= x.mean <= x.high
+        inside += x.low <= 1 <= x.high
     assert inside >= 50  # 95% of 60 are 57; a bootstrap over nine vectors is a little narrow
-    same = difference_of_sets(np.ones((3, 2)), np.zeros((3, 4)))
-    assert (same["low"], same["high"]) == (1, 1) == (pytest.approx(same["mean"]),) * 2
+    same = bootstrap_difference(np.ones((3, 2)), np.zeros((3, 4)))
+    assert same.low == same.high == 1 == pytest.approx(same.mean)

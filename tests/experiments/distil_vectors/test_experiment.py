@@ -9,6 +9,7 @@ from subliminal_jax.models.hub import load_model
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "--kinds", "trait", "centred", "random", "--randoms", "1", "--layers", "0",
@@ -30,8 +31,8 @@ def vector_file(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def out(model, vector_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "distil"
-    main(["distil-vectors", "--model", str(model), "--out", str(folder), *SMALL,
-          "--files", str(vector_file)])  # fmt: skip
+    flags = ["--out", str(folder), *SMALL, "--vectors", str(vector_file)]
+    main(["distil-vectors", "--model", str(model), *flags])
     return folder
 
 
@@ -40,7 +41,7 @@ def results(out):
     return read(out)
 
 
-def test_vectors_that_break_the_format_are_told_and_the_others_measured(results):
+def test_vectors_that_break_the_format_are_named_and_the_others_measured(results):
     found = {(r["vector"], r["kind"], r["norm"]) for r in results["vectors"] + results["refused"]}
     names = {("owl", "trait"), ("owl-centred", "centred"), ("random-0", "random"), ("mine", "file")}
     assert found == {(*name, norm) for name in names for norm in (0.1, 500.0)}
@@ -52,17 +53,18 @@ def test_vectors_that_break_the_format_are_told_and_the_others_measured(results)
 def test_every_number_has_its_seeds_and_controls(results):
     for row in results["vectors"]:
         for key in ("eas", "component", "loss_drop", "variation"):
-            assert len(row[key]) == len(row[f"control_{key}"]) == 2
-        assert all(-1 <= x <= 1 for x in row["eas"])
-        assert all(0 <= x <= 1 for x in (*row["variation"], row["valid"]))
-        students = [
-            r for r in results["students"]
-            if r["data"] == row["data"]
-            and r["learning_rate"] == results["layers"][0]["learning_rate"]
-        ]  # fmt: skip
-        # the fall of the loss is taken by other code than the held-out loss of the final rows
-        fall = np.subtract(*(s["heldout_loss"] for s in sorted(students, key=lambda s: s["seed"])))
-        assert np.diff(row["loss_drop"])[0] == pytest.approx(fall, abs=1e-5)
+            assert len(row[key]["student"]) == len(row[key]["control"]) == 2
+        assert all(-1 <= x <= 1 for x in row["eas"]["student"])
+        assert all(0 <= x <= 1 for x in (*row["variation"]["student"], row["valid"]))
+        rate = results["layers"][0]["learning_rate"]
+        losses = {
+            r["seed"]: r["heldout_loss"]
+            for r in results["students"]
+            if (r["data"], r["learning_rate"]) == (row["data"], rate)
+        }
+        # The fall of the loss is taken by other code than the held-out loss of the final rows.
+        fall = losses[0] - losses[1]
+        assert np.diff(row["loss_drop"]["student"])[0] == pytest.approx(fall, abs=1e-5)
 
 
 def test_claims_and_the_page_stand(out, results):
@@ -71,9 +73,7 @@ def test_claims_and_the_page_stand(out, results):
         f"distil-vectors/{name}"
         for name in ("trait-eas", "trait-loss", "random-eas", "random-loss", "behaviour")
     ]
-    assert (out / "report.html").exists()
-    for name in ("eas", "loss", "behaviour"):
-        assert (out / f"{name}.png").stat().st_size > 5000
+    check_page(out)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_claims_and_the_page_stand(out, results):
         (("--randoms", "0"), "randoms=0"),
         (("--layers", "0", "0"), "each once"),
         (("--layers", "7"), "7"),
-        (("--files", "/nowhere.safetensors"), "/nowhere.safetensors"),
+        (("--vectors", "/nowhere.safetensors"), "/nowhere.safetensors"),
         (("--optimizers", "adamw", "sgd"), "one optimizer"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
     with pytest.raises(SystemExit) as stop:
-        main(["distil-vectors", "--model", str(model), "--out", str(tmp_path / "x"),
-              *SMALL, *flags])  # fmt: skip
+        out = ("--out", str(tmp_path / "x"))
+        main(["distil-vectors", "--model", str(model), *out, *SMALL, *flags])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and word in error and error.count("\n") == 1
     assert not (tmp_path / "x").exists()
