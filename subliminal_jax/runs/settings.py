@@ -14,7 +14,7 @@ from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.processes import connect
 from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
 from subliminal_jax.training.arms import Schedule, TrainConfig
-from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
+from subliminal_jax.training.optimizers import OptimizerSpec
 
 ObjectiveKind = Literal["cross_entropy", "kl"]
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
@@ -175,7 +175,8 @@ class StudentSettings:
     """How students are trained.
 
     Attributes:
-      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8".
+      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8", or builders of
+        your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
       rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
       grid_points: how many of the middle rates of a default grid are tried.
       seeds: students an arm.
@@ -232,7 +233,12 @@ class StudentSettings:
             raise InputError("grid_points and seeds must be at least 1")
         grids = {}
         for spec in specs:
-            default = default_grid(spec.name)
+            default = spec.entry.grid
+            if not default and spec.label not in given:
+                raise InputError(
+                    f"{spec.label} has no default learning rates; give them as "
+                    f"--{flag.replace('_', '-')} {spec.label}=1e-3,3e-3"
+                )
             start = max(0, (len(default) - self.grid_points) // 2)
             grids[spec] = given.get(spec.label, default[start : start + self.grid_points])
         return grids

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -13,16 +13,16 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.training.adapters import Adapter, LoRA
 from subliminal_jax.training.batch import Batch, predicted_counts
-from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.optimizers import Builder, OptimizerSpec, make_spec
 
 Schedule = Literal["constant", "linear", "cosine"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Arm:
-    """One student of a sweep. `rank` overrides that of the LoRA adapter; `rows` lets it see only so
-    many rows of its data set, drawn by its seed: those of a smaller number are among those of a
-    larger one.
+    """One student of a sweep. `optimizer` may be given as a spec, as its text, or as a builder.
+    `rank` overrides that of the LoRA adapter; `rows` lets it see only so many rows of its data set,
+    drawn by its seed: those of a smaller number are among those of a larger one.
 
     Raises InputError for a rate, a seed, a rank or a number of rows that cannot be. (An infinite
     rate can: such a student diverges at its first step.)
@@ -35,7 +35,18 @@ class Arm:
     rank: int | None = None
     rows: int | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        optimizer: OptimizerSpec | Builder | str,
+        learning_rate: float,
+        seed: int,
+        data: str,
+        rank: int | None = None,
+        rows: int | None = None,
+    ):
+        values = (make_spec(optimizer), learning_rate, seed, data, rank, rows)
+        for f, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, f.name, value)
         if not self.learning_rate >= 0:
             raise InputError(f"learning rate {self.learning_rate} is not valid; it must be >= 0")
         if not 0 <= self.seed < 2**32:
@@ -155,7 +166,13 @@ def check_arms(arms: tuple[Arm, ...], names: Sequence[str], config: TrainConfig)
     """Raises InputError for arms that cannot be trained on the data sets called `names`."""
     if not arms:
         raise InputError("a sweep needs at least one arm")
+    labels = {arm.optimizer.label: arm.optimizer for arm in arms}
     for arm in arms:
+        if arm.optimizer != labels[arm.optimizer.label]:
+            raise InputError(
+                f"two optimizers of one sweep are called {arm.optimizer.label!r}; give each a name "
+                "(register_optimizer)"
+            )
         if arm.data not in names:
             raise InputError(f"arm uses data {arm.data!r}; there are {', '.join(names)}")
         if arm.rank is not None and not isinstance(config.adapter, LoRA):

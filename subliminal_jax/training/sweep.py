@@ -403,7 +403,7 @@ class Sweep:
 
     def _evaluated_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
-        points = (g.spec.entry.eval_params for g in self.groups)
+        points = (make_optimizer(g.spec, 0.0).eval_params for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
         return self._joined([jax.vmap(point)(tree, old) for point, tree, old in parts])
 

@@ -4,13 +4,13 @@ import pytest
 
 from subliminal_jax.cli import find_experiments, load_experiment, main
 from subliminal_jax.commands.list import experiment_table, optimizer_table, preset_table
-from subliminal_jax.training.optimizers import OptimizerSpec, default_grid
+from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec
 
 
 def test_every_optimizer_that_is_listed_can_be_asked_for():
     for row in optimizer_table().rows:
         assert OptimizerSpec.parse(row["name"]).label == row["name"]
-        assert [float(rate) for rate in row["grid"].split()] == list(default_grid(row["name"]))
+        assert [float(rate) for rate in row["grid"].split()] == list(OPTIMIZERS[row["name"]].grid)
 
 
 def test_every_preset_is_listed_with_its_experiment():

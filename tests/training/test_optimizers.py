@@ -12,7 +12,6 @@ import pytest
 from subliminal_jax.training.optimizers import (
     OPTIMIZERS,
     OptimizerSpec,
-    default_grid,
     make_optimizer,
 )
 
@@ -98,7 +97,7 @@ def fresh(name, params=None):
 
 
 def middle(name):
-    grid = default_grid(OptimizerSpec.parse(name).name)
+    grid = OptimizerSpec.parse(name).entry.grid
     return grid[len(grid) // 2]
 
 
@@ -224,7 +223,7 @@ def test_zero_parameters_and_gradients_stay_finite(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_students_mapped_over_rates_equal_each_alone_with_and_without_schedule(name):
     """Under vmap, a traced rate and a schedule that closes over it, against plain rates."""
-    rates, name = default_grid(name)[1:4], LARGER_START.get(name, name)
+    rates, name = OPTIMIZERS[name].grid[1:4], LARGER_START.get(name, name)
     grads, factors = [noise(t) for t in range(3)], np.array([0.5, 1.0, 0.25], np.float32)
 
     def student(rate):

@@ -1,330 +1,159 @@
-"""The table of optimizers: rule, defaults, paper, kind, meaning of the learning rate, grid.
+"""All optimizers by name: those of the table, those that users register, and users' functions."""
 
-Choices that hold for the whole table, so that the arms of a comparison differ in their rule and in
-nothing else:
-
-* Weight decay is 0 by default everywhere (optax: 1e-4 for AdamW and Sophia, 1e-3 for Lion). With
-  the defaults, adam and adamw are therefore the same arm. Set it with ``adamw:weight_decay=0.01``.
-* Constants that carry the unit of a gradient are set so that they do not matter. LoRA gradients
-  are often below 1e-4 a coordinate; optax's Adagrad (accumulator from 0.1), Yogi (both moments
-  from 1e-6, eps 1e-3), Adan (eps_root 1e-8), SM3 (eps 1e-8 under the root) and RMSProp (eps 1e-8
-  under the root) are SGD with another rate down there. `note` says where an entry departs.
-* No clipping and no schedule: those belong to the training run.
-* The grids were set on LoRA students (rank 8, 64 steps of 8 texts) of a steered 656K-parameter
-  model: each spans from hardly any fit to overfitting or divergence, with the best alignment with
-  the vector inside. Full weights want lower rates, a single trained vector higher ones.
-"""
-
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import difflib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
-from typing import Any, Literal
 
 import optax
 from jaxtyping import PyTree
 
-from subliminal_jax.training.optimizers import rules, separating
-from subliminal_jax.training.optimizers.stacking import per_layer
+from subliminal_jax.errors import InputError
+from subliminal_jax.training.optimizers.entries import Entry, Hyper, HyperValue, training_point
+from subliminal_jax.training.optimizers.table import TABLE
 
-Hyper = float | int | bool
+Builder = Callable[..., optax.GradientTransformation]
 
-
-def _training_point(params: PyTree, state: PyTree) -> PyTree:
-    return params
-
-
-def _averaged_point(params: PyTree, state: PyTree) -> PyTree:
-    return optax.contrib.schedule_free_eval_params(state, params)
+_entries = dict(TABLE)
+OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(_entries)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One optimizer.
+def register_optimizer(
+    name: str,
+    builder: Builder,
+    *,
+    grid: Sequence[float] = (),
+    hyper: Mapping[str, Hyper | HyperValue] | None = None,
+    eval_params: Callable[[PyTree, PyTree], PyTree] = training_point,
+) -> None:
+    """Make an optimizer known under `name`, as `--optimizers NAME` and in `OptimizerSpec`.
 
-    `build` takes the learning rate, then all of `defaults` by name, and `total_steps` where
-    `wants_total_steps`. `kind` says how far one coordinate's gradient reaches into the updates:
-    that coordinate only ("elementwise"), its leaf within its layer ("per_leaf"), or the whole tree
-    ("global"). `needs` names the extra arguments that `update` cannot do without.
+    It is lifted: it sees one leaf a layer and one matrix a projection. A name that was registered
+    before is replaced.
+
+    Args:
+      builder: `builder(learning_rate, **hyper) -> optax.GradientTransformation`; the learning rate
+        may be a traced scalar or a schedule, to be passed on as it comes.
+      grid: learning rates to try by default; without them `--rates` has to say.
+      hyper: its hyper-parameters, with their ranges (`Hyper`); by default the builder's keyword
+        arguments that have a number or a bool as default, without a range.
+      eval_params: (parameters, state) -> the point to evaluate at.
+
+    Raises InputError for a name of the package's own table or with other characters than letters,
+    digits, ".", "_" and "-", and for a builder that does not build.
     """
-
-    build: Callable[..., optax.GradientTransformation]
-    paper: str
-    kind: Literal["elementwise", "per_leaf", "global"]
-    learning_rate: str
-    grid: tuple[float, ...]
-    defaults: Mapping[str, Hyper] = field(default_factory=dict)
-    needs: frozenset[str] = frozenset()
-    wants_total_steps: bool = False
-    eval_params: Callable[[PyTree, PyTree], PyTree] = _training_point
-    note: str = ""
-
-    @property
-    def evaluates_elsewhere(self) -> bool:
-        """Whether the point to evaluate at is another than the parameters in training."""
-        return self.eval_params is not _training_point
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise InputError(f"optimizer name {name!r}: use letters, digits, '.', '_' and '-'")
+    if name in TABLE:
+        raise InputError(f"optimizer name {name!r} is taken by the package; choose another")
+    _entries[name] = make_entry(builder, name, tuple(sorted(grid)), hyper, eval_params)
 
 
-def _then_rate(rule: Callable[..., optax.GradientTransformation], lift: bool = False) -> Any:
-    """A builder from a rule that knows no learning rate; with `lift`, layer by layer."""
+def make_entry(
+    builder: Builder,
+    name: str,
+    grid: tuple[float, ...] = (),
+    hyper: Mapping[str, Hyper | HyperValue] | None = None,
+    eval_params: Callable[[PyTree, PyTree], PyTree] = training_point,
+) -> Entry:
+    """The entry of a user's builder. Raises InputError for a builder that does not build."""
+    entry = Entry(
+        builder,
+        paper="",
+        kind="unknown",
+        learning_rate="as its builder takes it",
+        grid=grid,
+        hyper=_read_hyper(builder) if hyper is None else hyper,
+        eval_params=eval_params,
+        stacked=False,
+    )
+    check_builder(builder, name, entry.defaults)
+    return entry
 
-    def build(learning_rate: rules.LearningRate, **hyper: Hyper) -> optax.GradientTransformation:
-        made = rule(**hyper)
-        return optax.chain(
-            per_layer(made) if lift else made, optax.scale_by_learning_rate(learning_rate)
+
+@cache
+def entry_of_builder(builder: Builder, name: str) -> Entry:
+    """`make_entry`, once for each builder."""
+    return make_entry(builder, name)
+
+
+def check_builder(builder: Builder, name: str, hyper: Mapping[str, HyperValue]) -> None:
+    """Raises InputError unless `builder` makes an optax rule of a schedule and these values."""
+    try:
+        rule = builder(lambda count: 1e-3, **hyper)
+    except Exception as error:
+        raise InputError(
+            f"optimizer {name}: its builder fails on a learning-rate schedule (count -> rate): "
+            f"{_one_line(error)}"
+        ) from error
+    if not isinstance(rule, optax.GradientTransformation):
+        raise InputError(
+            f"optimizer {name}: its builder returns a {type(rule).__name__}, not an "
+            "optax.GradientTransformation"
         )
 
-    return build
+
+def import_builder(module_name: str, function: str) -> Builder:
+    """The function of a module that is installed or lies in the current folder.
+
+    Raises InputError for a module that cannot be imported and for a missing function.
+    """
+    place = f"optimizer {module_name}:{function}"
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"{place}: {module_name} imports {_one_line(error)}") from error
+        raise InputError(
+            f"{place}: there is no module {error.name!r}, neither installed nor in the current "
+            f"folder{_suggest(module_name, OPTIMIZERS)}"
+        ) from None
+    except Exception as error:
+        raise InputError(f"{place}: importing {module_name} fails: {_one_line(error)}") from error
+    builder = getattr(module, function, None)
+    if not callable(builder):
+        functions = [name for name, value in vars(module).items() if callable(value)]
+        raise InputError(
+            f"{place}: {module_name} has no function {function!r}{_suggest(function, functions)}"
+        )
+    return builder
 
 
-def _rmsprop(
-    learning_rate: rules.LearningRate, *, momentum: float, **hyper: Any
-) -> optax.GradientTransformation:
-    return optax.rmsprop(learning_rate, momentum=momentum or None, **hyper)
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not among the known ones."""
+    known = list(known)
+    return f"unknown {what} {name!r}{_suggest(name, known)}; known: {listed(known)}"
 
 
-def _half_decades(low: float, steps: int) -> tuple[float, ...]:
-    """`steps` ascending rates from `low` on, which is 1 or 3 times a power of ten."""
-    first = round(2 * math.log10(low))
-    return tuple(float(f"{10 ** (k / 2):.0e}") for k in range(first, first + steps))
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
-ADAM_GRID = _half_decades(1e-4, 5)
-SIGN_GRID = _half_decades(3e-5, 5)
-# Distance-estimating methods grow their step from a millionth; in a run of some 64 steps a multiple
-# of 1 does not arrive, in long runs it does.
-PARAMETER_FREE_GRID = _half_decades(3e-1, 5)
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
-COORDINATE = "size of a coordinate's step where gradients agree in sign"
-GRADIENT = "step in units of the gradient: scale it with the inverse of the gradient's size"
-RELATIVE = "length of a leaf's step relative to the length of its parameters"
-MULTIPLIER = "multiple of the step that the method finds by itself; 1 is the paper's"
-FLOOR = (
-    "min_rms is a floor on the parameters' root mean square in the trust ratio: without it LoRA's "
-    "b, which starts at zero, stays there"
-)
 
-_ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-_DECAY = {"weight_decay": 0.0}
-_MAP = {"bottom": 0.1, "flat_rest": False, "flat_bottom": False, "zero_bottom": False}
-_ROTATION = {"seed": 0, "per_layer": False, "mlp_only": False}
-BLANK, FENG = "Blank et al. 2026, arXiv:2606.00995", "Feng 2026, blank_sgd_repro"
-GIVEN = "another run's second moment is put into the state in place of 1"
-
-OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
-    {
-        "sgd": Entry(
-            optax.sgd, "Robbins and Monro 1951", "elementwise", GRADIENT, _half_decades(1e-2, 7)
-        ),
-        "momentum": Entry(
-            optax.sgd, "Polyak 1964", "elementwise", GRADIENT + "; not damped, so 1/(1-momentum) "
-            "times larger in the end", _half_decades(1e-3, 7), {"momentum": 0.9},
-        ),
-        "nesterov": Entry(
-            lambda lr, **h: optax.sgd(lr, nesterov=True, **h), "Nesterov 1983; Sutskever et al. "
-            "2013", "elementwise", GRADIENT + "; not damped", _half_decades(1e-3, 7),
-            {"momentum": 0.9},
-        ),
-        "normalized_sgd": Entry(
-            _then_rate(rules.normalize), "Nesterov 1984; Hazan et al. 2015, arXiv:1507.02030",
-            "global", "length of the whole step", _half_decades(1e-2, 5),
-        ),
-        "normalized_sgd_per_tensor": Entry(
-            _then_rate(rules.normalize, lift=True), "You et al. 2017, arXiv:1707.04822",
-            "per_leaf", "length of each tensor's step", _half_decades(3e-3, 5),
-        ),
-        "sign_sgd": Entry(
-            optax.sign_sgd, "Bernstein et al. 2018, arXiv:1802.04434", "elementwise",
-            "size of every coordinate's step", SIGN_GRID,
-        ),
-        "signum": Entry(
-            optax.signum, "Bernstein et al. 2018, arXiv:1802.04434", "elementwise",
-            "size of every coordinate's step", SIGN_GRID, {"beta": 0.9},
-        ),
-        "rmsprop": Entry(
-            _rmsprop, "Tieleman and Hinton 2012", "elementwise", COORDINATE, ADAM_GRID,
-            {"decay": 0.9, "eps": 1e-8, "eps_in_sqrt": False, "centered": False, "momentum": 0.0,
-             "bias_correction": False},
-            note="eps outside the root, as in Adam",
-        ),
-        "adagrad": Entry(
-            optax.adagrad, "Duchi et al. 2011", "elementwise",
-            "size of a coordinate's first step; falls as 1/sqrt(steps)", _half_decades(3e-4, 5),
-            {"initial_accumulator_value": 0.0, "eps": 1e-16},
-            note="accumulator from 0 (the paper) rather than 0.1; eps is under the root",
-        ),
-        "adadelta": Entry(
-            optax.adadelta, "Zeiler 2012, arXiv:1212.5701", "elementwise", MULTIPLIER,
-            _half_decades(1e-1, 5), {"rho": 0.9, "eps": 1e-6, **_DECAY},
-        ),
-        "adam": Entry(
-            optax.adam, "Kingma and Ba 2014, arXiv:1412.6980", "elementwise", COORDINATE,
-            ADAM_GRID, _ADAM,
-        ),
-        "adamw": Entry(
-            optax.adamw, "Loshchilov and Hutter 2017, arXiv:1711.05101", "elementwise",
-            COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY},
-        ),
-        "nadamw": Entry(
-            optax.nadamw, "Dozat 2016", "elementwise", COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY}
-        ),
-        "radam": Entry(
-            optax.radam, "Liu et al. 2019, arXiv:1908.03265", "elementwise", COORDINATE +
-            "; smaller at first, and the first 5 steps are in units of the gradient",
-            _half_decades(3e-4, 5), {**_ADAM, "threshold": 5.0},
-        ),
-        "amsgrad": Entry(
-            optax.amsgrad, "Reddi et al. 2018, arXiv:1904.09237", "elementwise", COORDINATE,
-            ADAM_GRID, _ADAM,
-        ),
-        "adamax": Entry(
-            optax.adamax, "Kingma and Ba 2014, arXiv:1412.6980, section 7.1", "elementwise",
-            COORDINATE, ADAM_GRID, _ADAM,
-        ),
-        "adabelief": Entry(
-            optax.adabelief, "Zhuang et al. 2020, arXiv:2010.07468", "elementwise", COORDINATE,
-            ADAM_GRID, {"b1": 0.9, "b2": 0.999, "eps": 1e-16, "eps_root": 1e-16},
-        ),
-        "yogi": Entry(
-            _then_rate(optax.scale_by_yogi), "Zaheer et al. 2018", "elementwise", COORDINATE,
-            ADAM_GRID, {**_ADAM, "initial_accumulator_value": 0.0},
-            note="moments from 0 and eps 1e-8 rather than 1e-6 and 1e-3",
-        ),
-        "adan": Entry(
-            optax.adan, "Xie et al. 2022, arXiv:2208.06677", "elementwise", COORDINATE, ADAM_GRID,
-            {"b1": 0.98, "b2": 0.92, "b3": 0.99, "eps": 1e-8, "eps_root": 0.0, **_DECAY},
-            note="eps_root 0 rather than 1e-8; b1, b2, b3 are one minus the paper's",
-        ),
-        "lion": Entry(
-            optax.lion, "Chen et al. 2023, arXiv:2302.06675", "elementwise",
-            "size of every coordinate's step", SIGN_GRID, {"b1": 0.9, "b2": 0.99, **_DECAY},
-        ),
-        "adafactor": Entry(
-            rules.adafactor, "Shazeer and Stern 2018, arXiv:1804.04235", "per_leaf", COORDINATE,
-            ADAM_GRID,
-            {"decay_rate": 0.8, "clipping_threshold": 1.0, "min_dim_size_to_factor": 2,
-             "multiply_by_parameter_scale": False},
-            note="every matrix is factored (optax: only from 128 x 128, so never a LoRA factor); "
-            "absolute steps, since LoRA's b starts at zero",
-        ),
-        "lamb": Entry(
-            rules.lamb, "You et al. 2020, arXiv:1904.00962", "per_leaf", RELATIVE,
-            _half_decades(1e-3, 5), {"b1": 0.9, "b2": 0.999, "eps": 1e-6, **_DECAY,
-            "min_rms": 0.01}, note=FLOOR,
-        ),
-        "lars": Entry(
-            rules.lars, "You et al. 2017, arXiv:1708.03888", "per_leaf", RELATIVE +
-            ", times trust_coefficient; not damped", _half_decades(3e-1, 5),
-            {"momentum": 0.9, "trust_coefficient": 0.001, **_DECAY, "min_rms": 0.01}, note=FLOOR,
-        ),
-        "novograd": Entry(
-            _then_rate(optax.scale_by_novograd, lift=True), "Ginsburg et al. 2019, "
-            "arXiv:1905.11286", "per_leaf", "length of a leaf's step; not damped",
-            _half_decades(3e-4, 5), {"b1": 0.9, "b2": 0.25, "eps": 1e-6, **_DECAY},
-        ),
-        "sm3": Entry(
-            _then_rate(optax.scale_by_sm3, lift=True), "Anil et al. 2019, arXiv:1901.11150",
-            "per_leaf", "size of a coordinate's first step; falls as 1/sqrt(steps)",
-            _half_decades(3e-4, 5), {"b1": 0.9, "eps": 1e-16},
-            note="eps 1e-16 under the root rather than 1e-8",
-        ),
-        "fromage": Entry(
-            rules.fromage, "Bernstein et al. 2020, arXiv:2002.03432", "per_leaf", RELATIVE,
-            _half_decades(3e-3, 5), {"min_rms": 0.01}, note=FLOOR,
-        ),
-        "muon": Entry(
-            rules.muon, "Jordan 2024; Liu et al. 2025, arXiv:2502.16982", "per_leaf",
-            "1/consistent_rms times the root mean square of a matrix's step", ADAM_GRID,
-            {"momentum": 0.95, "ns_steps": 5, "consistent_rms": 0.2, **_DECAY, "adam_b1": 0.9,
-             "adam_b2": 0.999, "eps": 1e-8},
-            note="embedding, unembedding, norm gains, biases and a trained vector go to its AdamW",
-        ),
-        "sophia": Entry(
-            rules.sophia, "Liu et al. 2023, arXiv:2305.14342", "elementwise",
-            "largest size of a coordinate's step", SIGN_GRID,
-            {"b1": 0.965, "b2": 0.99, "eps": 1e-8, "gamma": 0.01, "clip_threshold": 1.0,
-             "update_interval": 10, **_DECAY, "seed": 0},
-            needs=frozenset({"obj_fn"}),
-            note="Hutchinson's estimate from obj_fn (params -> this step's loss); mapped over "
-            "students it is computed every step and used every update_interval",
-        ),
-        "prodigy": Entry(
-            rules.prodigy, "Mishchenko and Defazio 2023, arXiv:2306.06101", "global", MULTIPLIER,
-            PARAMETER_FREE_GRID, {**_ADAM, "estim_lr0": 1e-6, "estim_lr_coef": 1.0, **_DECAY,
-            "safeguard_warmup": False},
-        ),
-        "dog": Entry(
-            rules.dog, "Ivgi et al. 2023, arXiv:2302.12022", "global", MULTIPLIER,
-            PARAMETER_FREE_GRID, {"reps_rel": 1e-6, "eps": 1e-8, **_DECAY},
-            note="without the iterate averaging that the paper advises for evaluation",
-        ),
-        "schedule_free_sgd": Entry(
-            rules.schedule_free_sgd, "Defazio et al. 2024, arXiv:2405.15682", "elementwise",
-            GRADIENT + "; to be held constant after warm-up", _half_decades(1e-2, 7),
-            {"b1": 0.9, **_DECAY, "weight_lr_power": 2.0}, eval_params=_averaged_point,
-        ),
-        "schedule_free_adamw": Entry(
-            rules.schedule_free_adamw, "Defazio et al. 2024, arXiv:2405.15682", "elementwise",
-            COORDINATE + "; to be held constant after warm-up", _half_decades(3e-4, 5),
-            {**_ADAM, **_DECAY, "weight_lr_power": 2.0}, eval_params=_averaged_point,
-        ),
-        "adopt": Entry(
-            optax.contrib.adopt, "Taniguchi et al. 2024, arXiv:2411.02853", "elementwise",
-            COORDINATE + "; the first step is zero", ADAM_GRID,
-            {"b1": 0.9, "b2": 0.9999, "eps": 1e-6},
-        ),
-        "ademamix": Entry(
-            rules.ademamix, "Pagliardini et al. 2024, arXiv:2409.03137", "elementwise",
-            COORDINATE, ADAM_GRID, {"b1": 0.9, "b2": 0.999, "b3": 0.9999, "alpha": 5.0,
-            "eps": 1e-8, **_DECAY}, wants_total_steps=True,
-            note="alpha and b3 warm up over total_steps where it is given",
-        ),
-        "normalized_sgd_per_row": Entry(
-            _then_rate(separating.normalize_rows), "Pethick et al. 2025, arXiv:2502.07529",
-            "per_leaf", "length of each row's step", _half_decades(1e-3, 5),
-            note="a row holds the weights into one output, as in torch",
-        ),
-        "sgd_top_masked": Entry(
-            separating.sgd_top_masked, FENG, "global", GRADIENT, _half_decades(1e-2, 7),
-            {"share": 0.01},
-        ),
-        "sgd_top_clipped": Entry(
-            separating.sgd_top_clipped, FENG + " (masked)", "global", GRADIENT,
-            _half_decades(1e-2, 7), {"share": 0.01},
-        ),
-        "sgd_top_only": Entry(
-            separating.sgd_top_only, FENG + " (masked)", "global", GRADIENT, _half_decades(1e-2, 7),
-            {"share": 0.1},
-        ),
-        "sgd_by_factor": Entry(
-            separating.by_factor(optax.sgd), "Hayou et al. 2024, arXiv:2402.12354", "elementwise",
-            GRADIENT, _half_decades(1e-2, 7), {"a": 1.0, "b": 1.0},
-        ),
-        "adamw_by_factor": Entry(
-            separating.by_factor(optax.adamw), "Hayou et al. 2024, arXiv:2402.12354",
-            "elementwise", COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY, "a": 1.0, "b": 1.0},
-        ),
-        "sgd_rotated": Entry(
-            separating.rotated(optax.sgd), BLANK, "per_leaf", GRADIENT, _half_decades(1e-2, 7),
-            _ROTATION, note="SGD up to rounding, in whatever basis",
-        ),
-        "adamw_rotated": Entry(
-            separating.rotated(optax.adamw), BLANK, "per_leaf", COORDINATE, ADAM_GRID,
-            {**_ROTATION, **_ADAM, **_DECAY},
-        ),
-        "adamw_masked": Entry(
-            separating.adamw_masked, BLANK, "elementwise", COORDINATE, ADAM_GRID,
-            {**_ADAM, **_DECAY, "share": 0.1, "zeroed": False}, note=GIVEN,
-        ),
-        "frozen_map": Entry(
-            separating.frozen_map, BLANK, "elementwise",
-            "size of a coordinate's step where its gradient is the root of the given moment",
-            _half_decades(1e-3, 5), {"b1": 0.0, "eps": 1e-8, "eps_in_root": True, **_MAP},
-            note=GIVEN + "; eps under the root as in the paper's code",
-        ),
-        "living_map": Entry(
-            separating.living_map, FENG, "elementwise", COORDINATE, ADAM_GRID,
-            {**_ADAM, "eps_in_root": False, **_MAP}, note="adam, unless its map is flattened",
-        ),
+def _read_hyper(builder: Builder) -> dict[str, Hyper | HyperValue]:
+    """The builder's arguments after the first that have a number or a bool as default."""
+    try:
+        arguments = list(inspect.signature(builder).parameters.values())[1:]
+    except (TypeError, ValueError):  # a callable without a signature
+        return {}
+    return {
+        argument.name: Hyper(argument.default, least=float("-inf"))
+        for argument in arguments
+        if isinstance(argument.default, bool | int | float)
     }
-)  # fmt: skip
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from subliminal_jax.errors import InputError
 from subliminal_jax.training.optimizers.stacking import matrix_axes, per_layer, random_signs
 
 LearningRate = float | int | Array | Callable[[Array], Array]
@@ -222,8 +221,6 @@ def dog(
 def _schedule_free(
     rule: optax.GradientTransformation, learning_rate: LearningRate, b1: float, power: float
 ) -> optax.GradientTransformationExtraArgs:
-    if b1 == 0:  # x is recovered from y and z by a division by b1
-        raise InputError("schedule-free: b1=0 makes it plain SGD or RMSProp; give 0 < b1 < 1")
     weight_rate = learning_rate
     if callable(learning_rate):
         # optax counts the averaging weights from 1 and the steps from 0; the paper's are the same.

@@ -57,6 +57,48 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
     return optax.GradientTransformation(init, update)
 
 
+def unstack(params: PyTree) -> PyTree:
+    """The tree with a tuple of one leaf a layer in place of each stacked leaf, and "blocks" in
+    place of the key "layers"; other trees stay as they are."""
+    if not isinstance(params, dict) or "layers" not in params:
+        return params
+    rest = {name: leaf for name, leaf in params.items() if name != "layers"}
+    return {**rest, "blocks": jax.tree.map(tuple, params["layers"])}
+
+
+def restack(split: PyTree, like: PyTree) -> PyTree:
+    """The inverse of `unstack`; `like` is the tree with stacked leaves."""
+    if not isinstance(like, dict) or "layers" not in like:
+        return split
+    rest = {name: leaf for name, leaf in split.items() if name != "blocks"}
+    layers = jax.tree.map(lambda _, leaves: jnp.stack(leaves), like["layers"], split["blocks"])
+    return {**rest, "layers": layers}
+
+
+def lift(rule: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """`rule` on the tree with one leaf a layer and one matrix a projection.
+
+    Exact for every rule, also for one in which leaves influence each other (a global norm). The
+    state is the rule's own, of the unstacked tree. Where a rule's leaves are independent
+    `per_layer` compiles to fewer operations.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        return rule.init(unstack(params))
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
+        if "obj_fn" in extra:
+            obj_fn = extra["obj_fn"]
+            extra["obj_fn"] = lambda split: obj_fn(restack(split, updates))
+        split = None if params is None else unstack(params)
+        split_updates, state = rule.update(unstack(updates), state, split, **extra)
+        return restack(split_updates, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def matrix_axes(params: PyTree) -> PyTree:
     """The two axes that make a hidden projection's matrix, for each leaf; None for other leaves.
 
@@ -77,17 +119,17 @@ def matrix_axes(params: PyTree) -> PyTree:
 def random_signs(key: Array, params: PyTree) -> PyTree[Float[Array, "..."]]:
     """Independent +1 or -1 for every coordinate; each layer of a stacked leaf has its own key.
 
-    The keys are dealt out in the order of the leaves, layer by layer, so the draw is the one that
-    the tree with separate layers would get.
+    Keys are assigned in the order of the leaves, layer by layer, as for a tree with separate
+    layers.
     """
     with_paths = jax.tree_util.tree_leaves_with_path(params)
     layers = [leaf.shape[0] if is_stacked(path) else 1 for path, leaf in with_paths]
     keys = jax.random.split(key, sum(layers))
     signs, used = [], 0
     for (path, leaf), n in zip(with_paths, layers, strict=True):
-        mine, used = keys[used : used + n], used + n
+        layer_keys, used = keys[used : used + n], used + n
         shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
-        draw = jax.vmap(partial(jax.random.rademacher, shape=shape, dtype=leaf.dtype))(mine)
+        draw = jax.vmap(partial(jax.random.rademacher, shape=shape, dtype=leaf.dtype))(layer_keys)
         signs.append(draw.reshape(leaf.shape))
     return jax.tree.unflatten(jax.tree.structure(params), signs)
 

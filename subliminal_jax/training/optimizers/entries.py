@@ -1,0 +1,115 @@
+"""What is known of an optimizer: its builder, hyper-parameters with their ranges, and its grid."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import optax
+from jaxtyping import PyTree
+
+from subliminal_jax.errors import InputError
+
+HyperValue = float | int | bool
+Kind = Literal["elementwise", "per_leaf", "global", "unknown"]
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A hyper-parameter: its default, whose type is its type, and the range of valid values.
+
+    A number is valid if it is at least `least`, or more than `above` where that is given, and less
+    than `below`.
+    """
+
+    default: HyperValue
+    least: float = 0.0
+    above: float | None = None
+    below: float = math.inf
+
+    def read(self, value: HyperValue | str, place: str) -> HyperValue:
+        """`value`, or its text, with the type of the default.
+
+        Raises InputError, with the `place` it came from, for what cannot be read or is not valid.
+        """
+        text = str(value).strip()
+        if isinstance(self.default, bool):
+            if text.lower() not in ("true", "false"):
+                raise InputError(f"{place}: expected true or false")
+            return text.lower() == "true"
+        whole = isinstance(self.default, int)
+        try:
+            number = int(text) if whole else float(text)
+        except ValueError:
+            expected = "a whole number" if whole else "a number"
+            raise InputError(f"{place}: expected {expected}, such as {self.default}") from None
+        if self.above is not None:
+            bound, fits = f"more than {self.above:g}", number > self.above
+        else:
+            bound, fits = f"at least {self.least:g}", number >= self.least
+        if not fits or not number < self.below:
+            raise InputError(f"{place}: must be {bound} and less than {self.below:g}")
+        return number
+
+
+def share(default: float) -> Hyper:
+    """A weight of the past in a running mean, or a share of coordinates: at 1 nothing moves."""
+    return Hyper(default, below=1.0)
+
+
+def positive(default: float) -> Hyper:
+    """A divisor: at 0 a coordinate without a gradient (LoRA's a at the first step) becomes NaN."""
+    return Hyper(default, above=0.0)
+
+
+def training_point(params: PyTree, state: PyTree) -> PyTree:
+    """Evaluation at the parameters in training."""
+    return params
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One optimizer.
+
+    Attributes:
+      build: takes the learning rate (a float, a traced scalar or a schedule), then all of `hyper`
+        by name, and `total_steps` where `wants_total_steps`.
+      paper: where it is from.
+      kind: how far one coordinate's gradient reaches into the updates: that coordinate only
+        ("elementwise"), its leaf within its layer ("per_leaf"), or the whole tree ("global").
+      learning_rate: what the learning rate means.
+      grid: rates to try for LoRA training, ascending in half decades; empty where none are known.
+      hyper: hyper-parameters by name; a plain value stands for `Hyper(value)`.
+      needs: extra arguments that `update` cannot do without.
+      eval_params: (parameters, state) -> the point to evaluate at.
+      stacked: whether the rule knows that layers are stacked; otherwise it is lifted
+        (`stacking.lift`).
+      note: where the entry departs from the paper or from optax.
+    """
+
+    build: Callable[..., optax.GradientTransformation]
+    paper: str
+    kind: Kind
+    learning_rate: str
+    grid: tuple[float, ...]
+    hyper: Mapping[str, Hyper | HyperValue] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    wants_total_steps: bool = False
+    eval_params: Callable[[PyTree, PyTree], PyTree] = training_point
+    stacked: bool = True
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        parameters = {
+            name: x if isinstance(x, Hyper) else Hyper(x) for name, x in self.hyper.items()
+        }
+        object.__setattr__(self, "hyper", parameters)
+
+    @property
+    def defaults(self) -> dict[str, HyperValue]:
+        return {name: x.default for name, x in self.hyper.items() if isinstance(x, Hyper)}
+
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """Whether the point to evaluate at is another than the parameters in training."""
+        return self.eval_params is not training_point
