@@ -12,13 +12,14 @@ the trait's gradient out of the steps of MNIST students is from Kitkana and Aror
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from subliminal_jax.errors import InputError
@@ -32,7 +33,12 @@ Model = Callable[[PyTree], tuple[Params, Steering | None]]  # of a trainable tre
 DEPENDENT = 1e-5  # singular values below this share of the largest count as dependent directions
 
 
-@struct.dataclass
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["context", "inoculation"],
+    meta_fields=["scores"],
+)
+@dataclass(frozen=True)
 class Guard:
     """What a sweep's students are kept from; a pytree whose arrays carry a leading data-set axis.
 
@@ -41,7 +47,7 @@ class Guard:
     in the alphabetical order of their names; one that is to stay unguarded has a zero vector.
     """
 
-    scores: Scores | None = struct.field(pytree_node=False, default=None)
+    scores: Scores | None = None
     context: Any = None
     inoculation: Steering | None = None
 
