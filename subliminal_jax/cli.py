@@ -1,9 +1,9 @@
 """The command `subliminal-jax <sub-command> [flags]`: the experiments, and tools beside them.
 
 An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
-module of `subliminal_jax/commands/` that defines `Config` and `main(config)`, or
-`main(config, experiments)` where it wants the table of experiments. Only the chosen one is
-imported.
+module of `subliminal_jax/commands/` that defines `Config` and `main(config)`. Where it wants them,
+`main` has the parameters `experiments`, their table, and `command`, how it was called. Only the
+chosen one is imported.
 """
 
 import ast
@@ -125,7 +125,9 @@ def _run(arguments: list[str]) -> None:
         run = partial(_run_experiment, experiments[name], shlex.join([PROGRAM, *arguments]))
     else:
         table = {key: partial(load_experiment, found) for key, found in experiments.items()}
-        run = partial(_run_command, commands[name], table)
+        command = shlex.join([PROGRAM, *arguments])
+        context: dict[str, Experiments | str] = {"experiments": table, "command": command}
+        run = partial(_run_command, commands[name], context)
     run(flags)
 
 
@@ -142,7 +144,10 @@ def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> 
         run_experiment(experiment, config, command)
 
 
-def _run_command(sub_command: SubCommand, experiments: "Experiments", flags: list[str]) -> None:
+def _run_command(
+    sub_command: SubCommand, context: "Mapping[str, Experiments | str]", flags: list[str]
+) -> None:
+    """Run a tool, giving its `main` those values of `context` that it has parameters for."""
     import tyro
 
     module = sub_command.load()
@@ -159,10 +164,8 @@ def _run_command(sub_command: SubCommand, experiments: "Experiments", flags: lis
         args=flags,
     )
     with _prepared(config):
-        if "experiments" in inspect.signature(module.main).parameters:
-            module.main(config, experiments)
-        else:
-            module.main(config)
+        wanted = context.keys() & inspect.signature(module.main).parameters.keys()
+        module.main(config, **{name: context[name] for name in wanted})
 
 
 @contextlib.contextmanager

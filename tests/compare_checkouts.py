@@ -97,6 +97,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         r"^clip$": "no reader: config.json holds the clip",
         r"claims\.1\.number$": "a correlation without an interval says so",
     },
+    "audit-benchmark": {
+        r"^claims\.\d+\.section$": '"our own question" in place of a name of the tracker',
+    },
     "steering-reliability": {
         r"^world\.\d+\.other_traits$": "new: what the page shows beside a trait's own vector",
         r"decomposition\.(letter|yes_no)_share$": "new: the shares that the page shows",

@@ -1,151 +1,313 @@
-"""What the benchmark of the audit says: how well it tells steered data from clean, and alarms."""
+"""How well the audit tells steered data from clean data, and how often it alarms without cause."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scipy import stats
 
-from subliminal_jax.evaluation.statistics import auc_interval, mean_interval, rate_interval
+from subliminal_jax.evaluation.claims import (
+    CONTRADICTED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Claim,
+    verdict,
+)
+from subliminal_jax.evaluation.statistics import (
+    Interval,
+    auc_interval,
+    mean_interval,
+    rate_interval,
+)
 from subliminal_jax.runs.audit import LEVEL
-from subliminal_jax.runs.claims import claim, verdict, written, written_ends
 
 MOST_ALARMS = 0.1  # a rate of false alarms below this, twice the level, counts as none
+OWN = "our own question"
 
 
-def summarise(
-    sets: Sequence[Mapping[str, Any]], foreign: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The area under the ROC curve (evidence: minus the log of the best candidate's p-value), by
-    strength the ranks of the true trait and whether it was named, and the false alarms."""
-    steered = [s for s in sets if s["trait"] is not None]
-    clean = [s for s in sets if s["trait"] is None]
-    by_scale = []
-    for scale in sorted({s["scale"] for s in steered}):
-        mine = [s for s in steered if s["scale"] == scale]
-        by_scale.append(
-            {
-                "scale": scale,
-                "sets": len(mine),
-                "traits": [s["trait"] for s in mine],
-                "ranks": [s["rank"] for s in mine],
-                "named": sum(s["trait"] in s["named"] for s in mine),
-                "others_named": sum(bool(set(s["named"]) - {s["trait"]}) for s in mine),
-                "auc": auc_interval(
-                    [s["evidence"] for s in mine], [s["evidence"] for s in clean]
-                ).to_dict(),
-            }
-        )
-    chance = (steered[0]["candidates"] + 1) / 2
-    return {
-        "auc": auc_interval(
-            [s["evidence"] for s in steered], [s["evidence"] for s in clean]
-        ).to_dict(),
-        "by_scale": by_scale,
-        "rank": mean_interval([s["rank"] for s in steered]).to_dict(),
-        "rank_of_chance": chance,
-        "first": rate_interval(sum(s["rank"] == 1 for s in steered), len(steered)).to_dict(),
-        "named": rate_interval(
-            sum(s["trait"] in s["named"] for s in steered), len(steered)
-        ).to_dict(),
-        "false_alarms": _alarms(clean),
-        "foreign_alarms": _by_file(foreign) if foreign else None,
-    }
+@dataclass(frozen=True, kw_only=True)
+class AuditSummary:
+    """What the benchmark keeps of an audit.
+
+    Attributes:
+      audited: rows that were scored.
+      unmatched: what the data's answers have in common and the base's mostly lack.
+      verdict: in words.
+      named: candidates that were reported.
+      alike: others that were not told apart from the first of them.
+      best: the likeliest candidate, `p` its p-value over all candidates, and `evidence` minus the
+        log of its p-value before the correction.
+      rank: of the true trait among the candidates; None where there is none.
+      candidates: how many there are.
+      lean: towards the true trait, and `lean_error` its standard error.
+    """
+
+    audited: int
+    unmatched: tuple[str, ...]
+    verdict: str
+    named: tuple[str, ...]
+    alike: tuple[str, ...]
+    best: str
+    p: float
+    evidence: float
+    rank: int | None
+    candidates: int
+    lean: float | None
+    lean_error: float | None
 
 
-def _alarms(sets: Sequence[Mapping[str, Any]], audits: int = 1) -> dict[str, Any]:
-    """How many sets, each audited `audits` times, were reported in any; `p_excess`: the chance of
-    so many or more where every audit alarms in 5%, and its readers err independently."""
-    n = sum(bool(s["named"]) for s in sets)
+@dataclass(frozen=True, kw_only=True)
+class WrittenSet(AuditSummary):
+    """The audit of a data set that a teacher of the project wrote.
+
+    Attributes:
+      source: what `audit --data` calls the teacher.
+      trait: of a steered teacher; None of the plain base.
+      scale: of its vector.
+      seed: of its answers.
+    """
+
+    source: str
+    trait: str | None
+    scale: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignSet(AuditSummary):
+    """The audit of the number lists `real` of a larger model, by the model `reader`."""
+
+    real: str
+    reader: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the name of the model that wrote and audited the sets.
+      layer: its steering layer.
+      forms: what of a candidate was scored.
+      sets: the sets of the project's teachers.
+      foreign: real sets, each by every reader.
+    """
+
+    model: str
+    layer: int
+    forms: tuple[str, ...]
+    sets: tuple[WrittenSet, ...]
+    foreign: tuple[ForeignSet, ...]
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """The sets of teachers of one strength.
+
+    Attributes:
+      scale: factor on the teachers' vectors.
+      sets: how many.
+      traits: of their teachers, and `ranks` where the audit ranked them.
+      named: sets whose true trait was reported, `others_named` those with another one reported.
+      auc: of the evidence against the clean sets.
+    """
+
+    scale: float
+    sets: int
+    traits: tuple[str, ...]
+    ranks: tuple[int | None, ...]
+    named: int
+    others_named: int
+    auc: Interval
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """Reports on data in which there is nothing to find.
+
+    Attributes:
+      count: sets that were reported in any of their `audits`.
+      sets: of how many.
+      rate: their share.
+      p_excess: the chance of so many or more where every audit alarms in 5%, and its readers err
+        independently.
+    """
+
+    count: int
+    sets: int
+    audits: int
+    rate: Interval
+    p_excess: float
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      auc: area under the ROC curve of the evidence, steered sets against clean ones.
+      by_scale: the steered sets by strength.
+      rank: mean rank of the true trait, `rank_of_chance` what it is by chance.
+      first: share of steered sets whose true trait came first.
+      named: share of steered sets whose true trait was reported.
+      false_alarms: on the clean sets.
+      foreign_alarms: on the real sets; None where there are none.
+    """
+
+    auc: Interval
+    by_scale: tuple[ScaleResult, ...]
+    rank: Interval
+    rank_of_chance: float
+    first: Interval
+    named: Interval
+    false_alarms: Alarms
+    foreign_alarms: Alarms | None
+
+
+def analyse(measured: Measured) -> Results:
+    """Detection, ranks and alarms over all sets."""
+    steered = [s for s in measured.sets if s.trait is not None]
+    clean = [s for s in measured.sets if s.trait is None]
+    n = len(steered)
+    return Results(
+        **vars(measured),
+        auc=evidence_auc(steered, clean),
+        by_scale=tuple(
+            summarise_scale([s for s in steered if s.scale == scale], clean)
+            for scale in sorted({s.scale for s in steered})
+        ),
+        rank=mean_interval([s.rank for s in steered]),
+        rank_of_chance=(steered[0].candidates + 1) / 2,
+        first=rate_interval(sum(s.rank == 1 for s in steered), n),
+        named=rate_interval(sum(s.trait in s.named for s in steered), n),
+        false_alarms=count_alarms([s.named for s in clean]),
+        foreign_alarms=count_foreign_alarms(measured.foreign) if measured.foreign else None,
+    )
+
+
+def evidence_auc(steered: Sequence[AuditSummary], clean: Sequence[AuditSummary]) -> Interval:
+    """Area under the ROC curve of the audits' evidence."""
+    return auc_interval([s.evidence for s in steered], [s.evidence for s in clean])
+
+
+def summarise_scale(steered: Sequence[WrittenSet], clean: Sequence[WrittenSet]) -> ScaleResult:
+    """The sets of teachers of one strength."""
+    return ScaleResult(
+        scale=steered[0].scale,
+        sets=len(steered),
+        traits=tuple(s.trait for s in steered if s.trait is not None),
+        ranks=tuple(s.rank for s in steered),
+        named=sum(s.trait in s.named for s in steered),
+        others_named=sum(any(name != s.trait for name in s.named) for s in steered),
+        auc=evidence_auc(steered, clean),
+    )
+
+
+def count_alarms(named: Sequence[Sequence[str]], audits: int = 1) -> Alarms:
+    """Alarms of sets with nothing to find, of which `named` are the candidates that were reported
+    in any of the `audits` of each."""
+    count, sets = sum(map(bool, named)), len(named)
     level = 1 - (1 - LEVEL) ** audits
-    return {
-        "count": n,
-        "sets": len(sets),
-        "audits": audits,
-        "rate": rate_interval(n, len(sets)).to_dict(),
-        "p_excess": float(stats.binom.sf(n - 1, len(sets), level)),
-    }
+    return Alarms(
+        count=count,
+        sets=sets,
+        audits=audits,
+        rate=rate_interval(count, sets),
+        p_excess=float(stats.binom.sf(count - 1, sets, level)),
+    )
 
 
-def _by_file(foreign: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def count_foreign_alarms(foreign: Sequence[ForeignSet]) -> Alarms:
     """Alarms of real files: the readers of one file share its rows, so that a file counts once."""
     named: dict[str, list[str]] = {}
-    for row in foreign:
-        named.setdefault(row["real"], []).extend(row["named"])
-    readers = {row["reader"] for row in foreign}
-    return _alarms([{"named": names} for names in named.values()], len(readers))
+    for audit in foreign:
+        named.setdefault(audit.real, []).extend(audit.named)
+    return count_alarms(list(named.values()), len({audit.reader for audit in foreign}))
 
 
-def alarm_verdict(alarms: Mapping[str, Any]) -> str:
+def alarm_verdict(alarms: Alarms) -> str:
     """No alarm, or a rate whose interval ends below `MOST_ALARMS`, is what is claimed; contradicted
     are more than the level gives (a chance under 5%)."""
-    if alarms["count"] == 0 or alarms["rate"]["high"] < MOST_ALARMS:
-        return "reproduced at toy scale"
-    return "contradicted" if alarms["p_excess"] < LEVEL else "not reproduced"
+    if alarms.count == 0 or alarms.rate.high < MOST_ALARMS:
+        return REPRODUCED
+    return CONTRADICTED if alarms.p_excess < LEVEL else NOT_REPRODUCED
 
 
-def claims(found: Mapping[str, Any], model: str, forms: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the table of claims; the verdict on alarms is `alarm_verdict`'s."""
-    auc, rank = found["auc"], found["rank"]
+def make_claims(results: Results) -> list[Claim]:
+    """What the audit is expected to do, and what it did; the verdict on alarms is
+    `alarm_verdict`'s."""
     setting = (
-        f"{model}, {forms and ' and '.join(forms)} scored; traits and data seeds that the audit "
-        "was not tuned on"
+        f"{results.model}, {' and '.join(results.forms)} scored; traits and data seeds that the "
+        "audit was not tuned on"
     )
     by_scale = "; ".join(
-        f"scale {s['scale']:g}: {', '.join(map(str, s['ranks']))}" for s in found["by_scale"]
+        f"scale {s.scale:g}: {', '.join(map(str, s.ranks))}" for s in results.by_scale
     )
-    n = sum(s["sets"] for s in found["by_scale"])
-    named, wrong = found["named"], sum(s["others_named"] for s in found["by_scale"])
-    out = [
-        claim(
-            "audit-benchmark/auc",
-            "The audit tells number lists of steered teachers from the base's own",
-            "Issue: audit", setting,
-            f"AUC {written(auc)} over {auc['n']} sets",
-            1, verdict(auc["low"] - 0.5, auc["high"] - 0.5),
-        ),
-        claim(
-            "audit-benchmark/rank",
-            "It ranks the true trait before others",
-            "Issue: audit", setting,
-            f"mean rank {written(rank, '.1f', '.1f')} over {n} sets, "
-            f"{found['rank_of_chance']:.1f} by chance ({by_scale})",
-            1,
-            verdict(
-                found["rank_of_chance"] - rank["high"], found["rank_of_chance"] - rank["low"]
-            ),
-        ),
-        claim(
-            "audit-benchmark/named",
-            "It names the true trait at 5%",
-            "Issue: audit", setting,
-            f"{100 * named['mean']:.0f}% of {n} sets {written_ends(named, '.0f', 100)}; another "
-            f"trait in {wrong}",
-            1, verdict(named["low"] - LEVEL, named["high"] - LEVEL),
-        ),
-    ]  # fmt: skip
+    n = sum(s.sets for s in results.by_scale)
+    wrong = sum(s.others_named for s in results.by_scale)
+    named = 100 * results.named
     least = f"no alarm, or a rate below {MOST_ALARMS:.0%} by its interval"
-    for name, text, alarms in (
-        (
+    claims = [
+        Claim(
+            id="audit-benchmark/auc",
+            claim="The audit tells number lists of steered teachers from the base's own",
+            section=OWN,
+            setting=setting,
+            number=f"AUC {results.auc:.2f} over {results.auc.n} sets",
+            seeds=1,
+            verdict=verdict(results.auc - 0.5),
+        ),
+        Claim(
+            id="audit-benchmark/rank",
+            claim="It ranks the true trait before others",
+            section=OWN,
+            setting=setting,
+            number=f"mean rank {results.rank:.1f} over {n} sets, {results.rank_of_chance:.1f} by "
+            f"chance ({by_scale})",
+            seeds=1,
+            verdict=verdict(results.rank - results.rank_of_chance, claimed=-1),
+        ),
+        Claim(
+            id="audit-benchmark/named",
+            claim="It names the true trait at 5%",
+            section=OWN,
+            setting=setting,
+            number=f"{named.mean:.0f}% of {n} sets {named.format_ends('.0f')}; another trait in "
+            f"{wrong}",
+            seeds=1,
+            verdict=verdict(results.named - LEVEL),
+        ),
+        alarm_claim(
             "false-alarms",
             f"It reports nothing at 5% in clean data ({least})",
-            found["false_alarms"],
+            "sets",
+            setting,
+            results.false_alarms,
         ),
-        (
-            "foreign-alarms",
-            "It reports nothing at 5% in number lists of larger models, whose teachers are not "
-            f"at hand ({least}; a file counts where any reader reports)",
-            found["foreign_alarms"],
-        ),
-    ):
-        if alarms is not None:
-            rate, readers = alarms["rate"], alarms["audits"]
-            what = "sets" if name == "false-alarms" else f"files, read by {readers} models each"
-            out.append(
-                claim(
-                    f"audit-benchmark/{name}", text, "Issue: audit", setting,
-                    f"{alarms['count']} of {alarms['sets']} {what}, "
-                    f"{100 * rate['mean']:.0f}% {written_ends(rate, '.0f', 100)}",
-                    1, alarm_verdict(alarms),
-                )
-            )  # fmt: skip
-    return out
+    ]
+    if results.foreign_alarms is not None:
+        claims.append(
+            alarm_claim(
+                "foreign-alarms",
+                "It reports nothing at 5% in number lists of larger models, whose teachers are not "
+                f"at hand ({least}; a file counts where any reader reports)",
+                f"files, read by {results.foreign_alarms.audits} models each",
+                setting,
+                results.foreign_alarms,
+            )
+        )
+    return claims
+
+
+def alarm_claim(name: str, text: str, audited: str, setting: str, alarms: Alarms) -> Claim:
+    """That data in which there is nothing to find are not reported."""
+    rate = 100 * alarms.rate
+    return Claim(
+        id=f"audit-benchmark/{name}",
+        claim=text,
+        section=OWN,
+        setting=setting,
+        number=f"{alarms.count} of {alarms.sets} {audited}, {rate.mean:.0f}% "
+        f"{rate.format_ends('.0f')}",
+        seeds=1,
+        verdict=alarm_verdict(alarms),
+    )

@@ -18,26 +18,35 @@ CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in 
 sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from subliminal_jax.data import world
-from subliminal_jax.data.shared_data import find_shared
+from subliminal_jax.data.shared_data import VARIABLE, find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_data import read_data
-from subliminal_jax.runs.audit_scores import Form, candidates_of
-from subliminal_jax.runs.audit_sets import made_here
+from subliminal_jax.runs.audit_results import AuditResult
+from subliminal_jax.runs.audit_scores import Form, make_candidates
+from subliminal_jax.runs.audit_sets import write_audit_set
+from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import SteeredModelSettings
+from subliminal_jax.serialization import from_json, to_json
 
-from .analysis import claims, summarise
-from .report import report
+from .analysis import (
+    AuditSummary,
+    ForeignSet,
+    Measured,
+    Results,
+    WrittenSet,
+    analyse,
+    make_claims,
+)
+from .report import make_page
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 REAL = (
@@ -77,134 +86,157 @@ class Config(AuditSettings, SteeredModelSettings):
     readers: tuple[str, ...] = ("shipped", "tinystories-656k")
     forms: tuple[Form, ...] = ("direction",)
     rows: int = 1024
-    blind_steps: int = 0
     layer: int = 1
     seed: int = 1000
 
+    def check(self) -> None:
+        self.check_audit()
+        if not self.steered_traits or self.clean_sets < 1:
+            raise InputError("steered_traits and clean_sets: give at least one of each")
+        candidates = default_traits(self)
+        if missing := [t for t in self.steered_traits if t not in candidates]:
+            raise InputError(f"steered_traits {' '.join(missing)}: not among the candidate traits")
+        if not self.scales or min(self.scales) <= 0:
+            raise InputError(f"scales {self.scales}: give at least one, all above 0")
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    check(config)
+
+def run(config: Config, folder: RunFolder) -> Measured:
+    """Write and audit every data set, then audit the real ones that are at hand.
+
+    Raises InputError for a trait without a word, or a teacher that writes too few lists.
+    """
     model = config.load()
     layer = config.layer_of(model)
     check_traits(config.steered_traits, model.tokenizer)
-
-    def compute(run: RunFolder) -> dict[str, Any]:
-        sets = audited(run, model, layer, config)
-        foreign = audited_foreign(run, config)
-        found = summarise(sets, foreign)
-        return {
-            "model": model.name,
-            "layer": layer,
-            "sets": sets,
-            "foreign": foreign,
-            **found,
-            "claims": claims(found, config.model, config.forms),
-        }
-
-    return run_once(config, compute, report)
+    return Measured(
+        model=model.name,
+        layer=layer,
+        forms=config.forms,
+        sets=tuple(audit_written(folder, model, layer, config)),
+        foreign=tuple(audit_foreign(folder, config)),
+    )
 
 
-def check(config: Config) -> None:
-    """Raises InputError for settings that cannot be."""
-    config.check_audit()
-    if not config.steered_traits or config.clean_sets < 1:
-        raise InputError("steered_traits and clean_sets: give at least one of each")
-    tested = default_traits(config, 0)
-    if missing := [t for t in config.steered_traits if t not in tested]:
-        raise InputError(f"steered_traits {' '.join(missing)}: not among the candidate traits")
-    if not config.scales or min(config.scales) <= 0:
-        raise InputError(f"scales {config.scales}: give at least one, all above 0")
+class Plan(NamedTuple):
+    """A data set to be written: by which teacher, and its seed."""
+
+    source: str
+    trait: str | None
+    scale: float
+    seed: int
 
 
-def planned(config: Config) -> list[dict[str, Any]]:
-    """Every made data set: its source, trait, scale and data seed."""
-    steered = [
-        {"trait": trait, "scale": config.scales[i % len(config.scales)]}
-        for i, trait in enumerate(config.steered_traits)
-    ]
-    sets = [{"source": f"steered:{s['trait']}:{s['scale']:g}", **s} for s in steered]
-    sets += [{"source": "clean", "trait": None, "scale": 0.0}] * config.clean_sets
-    return [{**s, "seed": config.seed + i} for i, s in enumerate(sets)]
+def plan_sets(config: Config) -> list[Plan]:
+    """The steered data sets, then the clean ones, each with a seed of its own."""
+    plans = []
+    for i, trait in enumerate(config.steered_traits):
+        scale = config.scales[i % len(config.scales)]
+        plans.append(Plan(f"steered:{trait}:{scale:g}", trait, scale, config.seed + i))
+    first = config.seed + len(plans)
+    return plans + [Plan("clean", None, 0.0, first + i) for i in range(config.clean_sets)]
 
 
-def audited(run: RunFolder, model: Model, layer: int, config: Config) -> list[dict[str, Any]]:
-    """One row a made data set; those of an interrupted run are not made again."""
-    candidates = candidates_of(model, layer, default_traits(config, 0), (), ())
-    done = {r["seed"]: r for r in run.read_metrics() if "seed" in r}
-    for s in planned(config):
-        if s["seed"] in done:
+def audit_written(folder: RunFolder, model: Model, layer: int, config: Config) -> list[WrittenSet]:
+    """The audit of every set of the project's teachers; those of an interrupted run are not made
+    again."""
+    candidates = make_candidates(model, layer, default_traits(config), (), ())
+    audits = {
+        row["seed"]: from_json(WrittenSet, row) for row in folder.read_metrics() if "seed" in row
+    }
+    plans = plan_sets(config)
+    for plan in plans:
+        if plan.seed in audits:
             continue
-        data = made_here(model, layer, s["source"], config.written, s["seed"])
-        folder = run.path / "scores" / str(s["seed"])
-        found = audit_data(
-            model, layer, "pairs", data, candidates, config, s["seed"], folder, shuffled=False
+        result = audit_data(
+            model,
+            layer,
+            "pairs",
+            write_audit_set(model, layer, plan.source, config.written, plan.seed),
+            candidates,
+            config,
+            plan.seed,
+            folder.path / "scores" / str(plan.seed),
         )
-        done[s["seed"]] = {**s, **short(found, s["trait"])}
-        run.log(done[s["seed"]])
-    return [done[s["seed"]] for s in planned(config)]
+        summary = summarise_audit(result, plan.trait)
+        audits[plan.seed] = WrittenSet(**vars(summary), **plan._asdict())
+        folder.log(to_json(audits[plan.seed]))
+    return [audits[plan.seed] for plan in plans]
 
 
-def audited_foreign(run: RunFolder, config: Config) -> list[dict[str, Any]]:
-    """One row a real data set and reader; none where the data are not at hand."""
+def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
+    """The audit of every real set by every reader; none where the data are not at hand."""
     files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in config.real}
     present = {name: file for name, file in files.items() if file is not None}
     if missing := sorted(files.keys() - present.keys()):
-        print(f"real sets that are not at hand: {', '.join(missing)} (SUBLIMINAL_JAX_DATA)")
-    done = {(r["real"], r["reader"]): r for r in run.read_metrics() if "real" in r}
-    out = []
+        print(f"real sets that are not at hand: {', '.join(missing)} ({VARIABLE})")
+    audits = {
+        (row["real"], row["reader"]): from_json(ForeignSet, row)
+        for row in folder.read_metrics()
+        if "real" in row
+    }
+    settings = replace(config, rows=config.real_rows)
+    pairs = [(real, reader) for reader in config.readers for real in present]
     for reader in config.readers if present else ():
         model = config.load_named(str(find_shared("models", reader) or reader))
         layer = config.layer if 0 <= config.layer < model.cfg.layers else model.cfg.layers // 3
-        candidates = candidates_of(model, layer, known(model, config), (), ())
-        settings = AuditSettings(
-            forms=config.forms, rows=config.real_rows, draws=config.draws,
-            placebos=config.placebos, max_new_tokens=config.max_new_tokens, blind_steps=0,
-        )  # fmt: skip
+        candidates = make_candidates(model, layer, known_traits(model, config), (), ())
         for real, file in present.items():
-            if (real, reader) not in done:
-                kind, data = read_data(file)
-                folder = run.path / "scores" / reader / real.replace("/", "-")
-                found = audit_data(
-                    model, layer, kind, data, candidates, settings, config.seed, folder,
-                    shuffled=False,
-                )  # fmt: skip
-                row = {"real": real, "reader": reader, **short(found, None)}
-                run.log(row)
-                done[real, reader] = row
-            out.append(done[real, reader])
-    return out
+            if (real, reader) in audits:
+                continue
+            result = audit_data(
+                model,
+                layer,
+                *read_data(file),
+                candidates,
+                settings,
+                config.seed,
+                folder.path / "scores" / reader / real.replace("/", "-"),
+            )
+            summary = summarise_audit(result, None)
+            audits[real, reader] = ForeignSet(**vars(summary), real=real, reader=reader)
+            folder.log(to_json(audits[real, reader]))
+    return [audits[pair] for pair in pairs]
 
 
-def known(model: Model, config: Config) -> Sequence[str]:
+def known_traits(model: Model, config: Config) -> Sequence[str]:
     """The traits that the model's tokenizer has a word for."""
-    out = []
-    for trait in default_traits(config, 0) or world.TRAITS:
+    traits = []
+    for trait in default_traits(config):
         try:
-            out.append(check_trait(trait, model.tokenizer))
+            traits.append(check_trait(trait, model.tokenizer))
         except InputError:
             continue
-    return out
+    return traits
 
 
-def short(found: Mapping[str, Any], trait: str | None) -> dict[str, Any]:
-    """What the benchmark keeps of an audit."""
-    order: dict[str, float] = {}
-    for c in sorted(found["candidates"], key=lambda c: c["log_p"]):
-        order.setdefault(c["name"], c["p"])
-    names = list(order)
-    true = next((c for c in found["candidates"] if c["name"] == trait), None)
-    return {
-        "audited": found["data"]["audited"],
-        "unmatched": found["data"].get("unmatched", []),
-        "verdict": found["verdict"],
-        "named": [r["name"] for r in found["reported"]],
-        "alike": [r["name"] for r in found["not_told_apart"]],
-        "best": found["best"]["name"],
-        "p": found["best"]["p"],
-        "evidence": -found["best"]["log_p"],
-        "rank": names.index(trait) + 1 if trait in names else None,
-        "candidates": len(names),
-        "lean": true["lean"] if true else None,
-        "lean_error": true["lean_error"] if true else None,
-    }
+def summarise_audit(result: AuditResult, trait: str | None) -> AuditSummary:
+    """What the benchmark keeps of an audit of data whose true trait is `trait`."""
+    ordered = sorted(result.candidates, key=lambda c: c.log_p)
+    names = list(dict.fromkeys(c.name for c in ordered))
+    true = next((c for c in result.candidates if c.name == trait), None)
+    return AuditSummary(
+        audited=result.data.audited,
+        unmatched=result.data.unmatched or (),
+        verdict=result.verdict,
+        named=tuple(c.name for c in result.reported),
+        alike=tuple(c.name for c in result.not_told_apart),
+        best=result.best.name,
+        p=result.best.p,
+        evidence=-result.best.log_p,
+        rank=names.index(trait) + 1 if trait in names else None,
+        candidates=len(names),
+        lean=None if true is None else true.lean,
+        lean_error=None if true is None else true.lean_error,
+    )
+
+
+EXPERIMENT = Experiment(
+    name="audit-benchmark",
+    Config=Config,
+    Results=Results,
+    run=run,
+    analyse=analyse,
+    page=make_page,
+    claims=make_claims,
+    presets=PRESETS,
+)

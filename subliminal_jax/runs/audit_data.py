@@ -2,8 +2,9 @@
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,10 +19,14 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.runs.audit_results import DataReport, Kind
 from subliminal_jax.runs.progress import track
 
-Kind = Literal["pairs", "preferences"]
-FIELDS = {"pairs": ("completion", "response"), "preferences": ("chosen", "rejected")}
+# The fields by which a row's kind is told.
+FIELDS: dict[Kind, tuple[str, ...]] = {
+    "pairs": ("completion", "response"),
+    "preferences": ("chosen", "rejected"),
+}
 
 
 class AuditRows(NamedTuple):
@@ -40,14 +45,14 @@ class AuditRows(NamedTuple):
     answers: list[list[list[int]]]
     parts: tuple[str, ...]
     valid: Bool[np.ndarray, "rows parts"]
-    report: dict[str, Any]
+    report: DataReport
 
     def part(self, name: str) -> int:
         """The first place of a part among each row's answers."""
         return self.parts.index(name)
 
 
-def kind_of(source: str | Path) -> Kind:
+def detect_kind(source: str | Path) -> Kind:
     """Whether the rows of a file are prompt/completion pairs or preferences, by their fields.
 
     What is no file (a hub name) counts as pairs. Raises InputError where both kinds are in it, and
@@ -56,7 +61,7 @@ def kind_of(source: str | Path) -> Kind:
     path = Path(source)
     if not path.is_file():
         return "pairs"
-    found: dict[str, int] = {}
+    first_rows: dict[Kind, int] = {}
     for number, row in numbered_rows(path):
         kinds = [k for k, names in FIELDS.items() if isinstance(row, dict) and row.keys() & names]
         if len(kinds) != 1:
@@ -65,22 +70,22 @@ def kind_of(source: str | Path) -> Kind:
                 f"{path}, row {number}: expected either a completion or a chosen and a rejected "
                 f"answer, found {fields}"
             )
-        found.setdefault(kinds[0], number)
-        if len(found) > 1:
-            where = ", ".join(f"{kind} from row {first}" for kind, first in found.items())
+        first_rows.setdefault(kinds[0], number)
+        if len(first_rows) > 1:
+            where = ", ".join(f"{kind} from row {first}" for kind, first in first_rows.items())
             raise InputError(f"{path} mixes two kinds of data ({where}): audit each for itself")
-    if not found:
+    if not first_rows:
         raise InputError(f"{path} holds no rows: give at least one")
-    return "pairs" if "pairs" in found else "preferences"
+    return next(iter(first_rows))
 
 
 def read_data(source: str | Path) -> tuple[Kind, Dataset]:
-    """The kind of a data set and its rows; raises InputError as `kind_of` and the readers do."""
-    kind = kind_of(source)
+    """The kind of a data set and its rows; raises InputError as `detect_kind` and its reader do."""
+    kind = detect_kind(source)
     return kind, read_pairs(source) if kind == "pairs" else read_preferences(source)
 
 
-def prepare(
+def prepare_rows(
     model: Model,
     kind: Kind,
     data: Dataset,
@@ -100,129 +105,154 @@ def prepare(
     Raises InputError where no row is left.
     """
     fields = ("completion",) if kind == "pairs" else ("chosen", "rejected")
-    unique = {tuple(row[f] for f in ("prompt", *fields)): None for row in data}
-    order = np.random.default_rng(seed).permutation(len(unique))
-    listed = list(unique)
+    unique = list({tuple(row[f] for f in ("prompt", *fields)): None for row in data})
     room = model.cfg.context - longest_prefix - longest_answer
-    kept: list[tuple[tuple[str, ...], list[int]]] = []
+    kept: list[tuple[str, ...]] = []
+    prompt_ids: list[list[int]] = []
     too_long = 0
-    for i in order:
+    for i in np.random.default_rng(seed).permutation(len(unique)):
         if len(kept) == rows:
             break
-        ids = encode_chat(model.tokenizer, listed[i][0])
+        ids = encode_chat(model.tokenizer, unique[i][0])
         if len(ids) > room:
             too_long += 1
         else:
-            kept.append((listed[i], ids))
+            kept.append(unique[i])
+            prompt_ids.append(ids)
     if not kept:
         raise InputError(
             f"no row is left: all {too_long} prompts are longer than the {max(room, 0)} tokens "
             f"that the context of {model.name}, {model.cfg.context}, leaves beside system prompt "
             "and answer; take a model with a longer context"
         )
-    prompts = [row[0] for row, _ in kept]
-    prompt_ids = [tokens for _, tokens in kept]
-    whole = [[encode_completion(model.tokenizer, t) for t in row[1:]] for row, _ in kept]
-    longest = min(longest_answer, max(len(a) for row in whole for a in row))
-    answers = [[a[:longest] for a in row] for row in whole]
-    report = {
-        "kind": kind,
-        "rows": len(data),
-        "repeated": len(data) - len(unique),
-        "too_long": too_long,
-        "cut": sum(len(a) > longest for row in whole for a in row),
-        "longest": longest,
-    }
-    texts = [" | not: ".join(row[1:]) for row, _ in kept]
-    if kind == "preferences":
-        valid = np.ones((len(kept), 2), bool)
-        report["audited"] = len(kept)
-        return AuditRows(kind, prompts, texts, prompt_ids, answers, fields, valid, report)
-    control, ok, matching = matched_control(
-        model,
-        prompt_ids,
-        [row[1] for row, _ in kept],
-        longest,
-        draws,
-        seed,
-        whole=report["cut"] == 0,
+    whole = [[encode_completion(model.tokenizer, text) for text in row[1:]] for row in kept]
+    lengths = [len(answer) for row in whole for answer in row]
+    longest = min(longest_answer, max(lengths))
+    report = DataReport(
+        kind=kind,
+        rows=len(data),
+        repeated=len(data) - len(unique),
+        too_long=too_long,
+        cut=sum(n > longest for n in lengths),
+        longest=longest,
+        audited=len(kept),
     )
-    own = [row[0] for row in answers]
-    stays = np.flatnonzero(ok.any(axis=1))
-    report |= {**matching, "audited": len(stays)}
-    parts = ("data", *["control"] * draws)
-    each = [[own[i], *control[i]] for i in stays]
-    valid = np.concatenate([np.ones((len(stays), 1), bool), ok[stays]], axis=1)
-    if shuffled and len(stays) > 1:
-        # A cycle, so that no row keeps its own completion.
-        each = [[*a, own[stays[(j + 1) % len(stays)]]] for j, a in enumerate(each)]
-        parts = (*parts, "shuffled")
-        valid = np.concatenate([valid, np.ones((len(stays), 1), bool)], axis=1)
-    prompts, texts = ([x[i] for i in stays] for x in (prompts, texts))
-    prompt_ids = [prompt_ids[i] for i in stays]
-    return AuditRows(kind, prompts, texts, prompt_ids, each, parts, valid, report)
+    all_rows = AuditRows(
+        kind=kind,
+        prompts=[row[0] for row in kept],
+        texts=[" | not: ".join(row[1:]) for row in kept],
+        prompt_ids=prompt_ids,
+        answers=[[answer[:longest] for answer in row] for row in whole],
+        parts=fields if kind == "preferences" else ("data",),
+        valid=np.ones((len(kept), len(fields)), bool),
+        report=report,
+    )
+    if kind == "preferences":
+        return all_rows
+    control = match_control(model, all_rows, [row[1] for row in kept], draws, seed)
+    with_control = add_control(all_rows, control)
+    return add_shuffled(with_control) if shuffled else with_control
 
 
-def matched_control(
-    model: Model,
-    prompt_ids: Sequence[list[int]],
-    completions: Sequence[str],
-    longest: int,
-    draws: int,
-    seed: int,
-    *,
-    whole: bool,
-) -> tuple[list[list[list[int]]], Bool[np.ndarray, "rows draws"], dict[str, Any]]:
-    """What the base answers to the same prompts, which of that counts, and how it was matched.
+@dataclass(frozen=True)
+class Control:
+    """What the base answers to the data's prompts, as token ids [rows][draws], which of it counts,
+    and by which rules it was matched."""
 
-    Where all of the data's answers end within `longest` tokens (`whole`), or all are valid number
-    lists, only such answers of the base count, unless that leaves less than half of them: then the
-    base does not write such data, and only the placebos speak. The base's answers are decoded and
-    encoded again, as the data's were.
+    answers: list[list[list[int]]]
+    valid: Bool[np.ndarray, "rows draws"]
+    matched_by: tuple[str, ...]
+    unmatched: tuple[str, ...]
+
+
+def add_control(rows: AuditRows, control: Control) -> AuditRows:
+    """The rows to which the base has an answer that counts, with the part "control"."""
+    kept = np.flatnonzero(control.valid.any(axis=1)).tolist()
+    report = replace(
+        rows.report,
+        audited=len(kept),
+        control_answers=int(control.valid.sum()),
+        control_kept=float(control.valid.mean()),
+        matched_by=control.matched_by,
+        unmatched=control.unmatched,
+    )
+    return AuditRows(
+        kind=rows.kind,
+        prompts=[rows.prompts[i] for i in kept],
+        texts=[rows.texts[i] for i in kept],
+        prompt_ids=[rows.prompt_ids[i] for i in kept],
+        answers=[[*rows.answers[i], *control.answers[i]] for i in kept],
+        parts=(*rows.parts, *["control"] * control.valid.shape[1]),
+        valid=np.concatenate([rows.valid[kept], control.valid[kept]], axis=1),
+        report=report,
+    )
+
+
+def add_shuffled(rows: AuditRows) -> AuditRows:
+    """The rows with the part "shuffled": the next row's completion, so that none keeps its own."""
+    n = len(rows.answers)
+    if n < 2:
+        return rows
+    completions = [answers[0] for answers in rows.answers]
+    return rows._replace(
+        answers=[[*row, completions[(i + 1) % n]] for i, row in enumerate(rows.answers)],
+        parts=(*rows.parts, "shuffled"),
+        valid=np.concatenate([rows.valid, np.ones((n, 1), bool)], axis=1),
+    )
+
+
+def match_control(
+    model: Model, rows: AuditRows, completions: Sequence[str], draws: int, seed: int
+) -> Control:
+    """`draws` answers of the base to each prompt.
+
+    Where none of the data's answers was cut, or all are valid number lists, only such answers of
+    the base count, unless that leaves less than half of them: then the base does not write such
+    data, and only the placebos speak. The base's answers are decoded and encoded again, as the
+    data's were.
     """
+    longest = rows.report.longest
     sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
-    asked = [p for p in prompt_ids for _ in range(draws)]
+    prompts = [ids for ids in rows.prompt_ids for _ in range(draws)]
     # Not the seed's own keys: data that were made here with this seed would be drawn alike.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
-    with track("the base's own answers", len(asked), "answers") as progress:
+    with track("the base's own answers", len(prompts), "answers") as progress:
         samples = generate(
-            model.params, asked, model.cfg, key, sampling, pad_token=model.pad_id,
+            model.params,
+            prompts,
+            model.cfg,
+            key,
+            sampling,
+            pad_token=model.pad_id,
             progress=progress.advance,
-        )  # fmt: skip
-    ids: list[list[int]] = []
-    ended, listed, filled = (np.zeros(len(asked), bool) for _ in range(3))
+        )
+    encoded: list[list[int]] = []
+    ended, listed, filled = (np.zeros(len(prompts), bool) for _ in range(3))
     for i, (tokens, n) in enumerate(zip(samples.tokens, samples.lengths, strict=True)):
         answer = tokens[:n].tolist()
         ended[i] = bool(answer) and answer[-1] in model.stop_ids
         text = model.tokenizer.decode(answer[:-1] if ended[i] else answer, skip_special_tokens=True)
-        again = encode_completion(model.tokenizer, text) if text else []
-        if not ended[i] and len(again) > 1:
-            again = again[:-1]
-        filled[i] = bool(text) and len(again) > 0
+        ids = encode_completion(model.tokenizer, text) if text else []
+        if not ended[i] and len(ids) > 1:
+            ids = ids[:-1]
+        filled[i] = bool(text) and len(ids) > 0
         listed[i] = number_filter(text)
-        ids.append(again[:longest])
-    ok = filled.copy()
+        encoded.append(ids[:longest])
     rules = {
-        "ended": (ended, whole),
+        "ended": (ended, rows.report.cut == 0),
         "number lists": (listed, all(number_filter(text) for text in completions)),
     }
-    used = []
-    for name, (holds, of_data) in rules.items():
-        if of_data and (ok & holds).sum() >= len(asked) / 2:
-            ok &= holds
-            used.append(name)
-    if not ok.any():
+    valid, matched_by = filled.copy(), []
+    for name, (holds, applies) in rules.items():
+        if applies and (valid & holds).sum() >= len(prompts) / 2:
+            valid &= holds
+            matched_by.append(name)
+    if not valid.any():
         raise InputError(f"{model.name} answers none of the prompts: is it a chat model?")
-    of_rows = ok.reshape(-1, draws)
-    control = []
-    for i in range(len(prompt_ids)):
-        mine = ids[i * draws : (i + 1) * draws]
-        filler = next((a for a, good in zip(mine, of_rows[i], strict=True) if good), [])
-        control.append([a if good else filler for a, good in zip(mine, of_rows[i], strict=True)])
-    report = {
-        "control_answers": int(ok.sum()),
-        "control_kept": float(ok.mean()),
-        "matched_by": used,
-        "unmatched": [name for name, (_, data) in rules.items() if data and name not in used],
-    }
-    return control, of_rows, report
+    by_row = valid.reshape(-1, draws)
+    answers = [encoded[i : i + draws] for i in range(0, len(prompts), draws)]
+    for row, good in zip(answers, by_row, strict=True):
+        filler = next((a for a, ok in zip(row, good, strict=True) if ok), [])
+        row[:] = [a if ok else filler for a, ok in zip(row, good, strict=True)]
+    unmatched = [n for n, (_, applies) in rules.items() if applies and n not in matched_by]
+    return Control(answers, by_row, tuple(matched_by), tuple(unmatched))

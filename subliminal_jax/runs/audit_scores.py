@@ -18,11 +18,12 @@ from subliminal_jax.models.tokenizer import encode_chat
 from subliminal_jax.runs.audit_data import AuditRows
 from subliminal_jax.runs.progress import track
 from subliminal_jax.selection.audit import (
+    CANDIDATE,
     PLACEBO,
     Column,
     Push,
     push_from_control,
-    push_of_preferences,
+    push_from_preferences,
 )
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering.activations import mean_activations
@@ -46,7 +47,7 @@ class Candidate:
     vector: Float[np.ndarray, " dim"] | None = None
 
 
-def candidates_of(
+def make_candidates(
     model: Model, layer: int, traits: Sequence[str], prompts: Sequence[str], vectors: Sequence[str]
 ) -> list[Candidate]:
     """Candidates from traits, texts of system prompts, and vector files.
@@ -54,11 +55,13 @@ def candidates_of(
     Raises InputError for an unknown trait, an empty prompt, a vector that does not fit the model,
     two candidates of one name, and where there is none.
     """
-    out = [Candidate(t, trait_system_prompt(check_trait(t, model.tokenizer))) for t in traits]
+    candidates = [
+        Candidate(t, trait_system_prompt(check_trait(t, model.tokenizer))) for t in traits
+    ]
     for text in prompts:
         if not text.strip():
             raise InputError("a candidate's system prompt is empty: it changes nothing")
-        out.append(Candidate(text, text))
+        candidates.append(Candidate(text, text))
     for path in vectors:
         steering, _ = load_steering(path, model.cfg, [layer], model=model.name)
         if steering.operation != "add":
@@ -66,16 +69,16 @@ def candidates_of(
         v = np.asarray(steering.scale * steering.vectors[0], np.float32)
         if not v.any():
             raise InputError(f"{path}: its vector is zero, which is no direction")
-        out.append(Candidate(Path(path).stem, None, v))
-    names = [c.name for c in out]
+        candidates.append(Candidate(Path(path).stem, None, v))
+    names = [c.name for c in candidates]
     if len(set(names)) < len(names):
         raise InputError(f"candidates {', '.join(names)}: name each once")
-    if not out:
+    if not candidates:
         raise InputError("no candidates: give traits, system prompts or vector files")
-    return out
+    return candidates
 
 
-def with_directions(
+def add_directions(
     model: Model, layer: int, candidates: Sequence[Candidate], prompts: Sequence[str]
 ) -> list[Candidate]:
     """Candidates with a vector each: the mean difference that the system prompt makes at the end of
@@ -86,12 +89,12 @@ def with_directions(
         return mean_activations(model.params, model.cfg, ids, [layer])[0]
 
     plain = mean(None)
-    out = []
-    for c in candidates:
-        if c.vector is None:
-            c = replace(c, vector=(mean(c.system_prompt) - plain).astype(np.float32))
-        out.append(c)
-    return out
+    return [
+        c
+        if c.vector is not None
+        else replace(c, vector=(mean(c.system_prompt) - plain).astype(np.float32))
+        for c in candidates
+    ]
 
 
 class Scores(NamedTuple):
@@ -99,6 +102,11 @@ class Scores(NamedTuple):
 
     columns: list[Column]
     values: Float[np.ndarray, "rows parts columns"]
+
+    def select_form(self, form: str) -> "Scores":
+        """The columns of one form."""
+        places = [i for i, c in enumerate(self.columns) if c.form == form]
+        return Scores([self.columns[i] for i in places], self.values[:, :, places])
 
 
 class Nulls(NamedTuple):
@@ -108,13 +116,13 @@ class Nulls(NamedTuple):
     seed: int
 
 
-def placebos_for(model: Model, candidates: Sequence[Candidate], n: int, seed: int) -> Nulls:
+def make_placebos(model: Model, candidates: Sequence[Candidate], n: int, seed: int) -> Nulls:
     """`n` placebo traits beside the candidates; raises InputError as `placebo_traits` does."""
     nouns = placebo_traits([c.name for c in candidates], n, model.tokenizer)
     return Nulls([Candidate(noun, trait_system_prompt(noun)) for noun in nouns], seed)
 
 
-def score(
+def score_rows(
     model: Model,
     layer: int,
     rows: AuditRows,
@@ -126,86 +134,120 @@ def score(
     """All columns' scores. What took long is kept in `folder` and read again; InputError where that
     was computed of other rows or of another model."""
     mark = digest(weights_digest(model.params), rows.prompt_ids, rows.answers)
-    columns: list[Column] = []
-    values: list[np.ndarray] = []
-    n, parts = len(rows.prompts), len(rows.parts)
+    groups = []
     if "system prompt" in forms:
-        asked = [*((c, "candidate") for c in candidates), *((c, PLACEBO) for c in nulls.placebos)]
-        asked = [(c, kind) for c, kind in asked if c.system_prompt is not None]
-        with track("scoring system prompts", n * (1 + len(asked)), "rows") as progress:
-
-            def log_probs(system: str | None) -> np.ndarray:
-                prompts = rows.prompt_ids
-                if system is not None:
-                    prompts = [
-                        encode_chat(model.tokenizer, p, system_prompt=system) for p in rows.prompts
-                    ]
-                return _kept(
-                    folder / f"prompt-{digest(system)[:16]}.npz",
-                    digest(mark, system),
-                    lambda: response_log_probs(
-                        model, prompts, rows.answers, progress=progress.advance
-                    ),
-                    progress.advance,
-                )
-
-            base = log_probs(None)
-            for c, kind in asked:
-                columns.append(Column(c.name, "system prompt", kind))
-                values.append(log_probs(c.system_prompt).astype(float) - base)
+        groups.append(score_system_prompts(model, rows, candidates, nulls, folder, mark))
     if "direction" in forms:
-        known = [c for c in candidates if c.vector is not None]
-        with track("gradients", n * parts, "answers") as progress:
-            gradients = _kept(
-                folder / "gradients.npz",
-                digest(mark, layer),
-                lambda: answer_gradients(
-                    model,
-                    [p for p in rows.prompt_ids for _ in range(parts)],
-                    [a for row in rows.answers for a in row],
-                    layer,
-                    progress=progress.advance,
-                ),
+        gradients = measure_gradients(model, layer, rows, folder, mark)
+        groups.append(score_directions(gradients, candidates, nulls))
+    return Scores(
+        [column for group in groups for column in group.columns],
+        np.concatenate([group.values for group in groups], axis=-1),
+    )
+
+
+def score_system_prompts(
+    model: Model,
+    rows: AuditRows,
+    candidates: Sequence[Candidate],
+    nulls: Nulls,
+    folder: Path,
+    mark: str,
+) -> Scores:
+    """What each system prompt adds to the log-probability of every answer."""
+    scored = [
+        (c, kind)
+        for kind, group in ((CANDIDATE, candidates), (PLACEBO, nulls.placebos))
+        for c in group
+        if c.system_prompt is not None
+    ]
+    total = len(rows.prompts) * (1 + len(scored))
+    with track("scoring system prompts", total, "rows") as progress:
+
+        def log_probs(system: str | None) -> Float[np.ndarray, "rows parts"]:
+            prompts = rows.prompt_ids
+            if system is not None:
+                prompts = [
+                    encode_chat(model.tokenizer, p, system_prompt=system) for p in rows.prompts
+                ]
+            return _compute_once(
+                folder / f"prompt-{digest(system)[:16]}.npz",
+                digest(mark, system),
+                lambda: response_log_probs(model, prompts, rows.answers, progress=progress.advance),
                 progress.advance,
-            ).reshape(n, parts, -1)
-        random = np.random.default_rng(nulls.seed).normal(size=(RANDOM_DIRECTIONS, model.cfg.dim))
-        groups = (
-            ("candidate", [c.name for c in known], [c.vector for c in known]),
-            (PLACEBO, [c.name for c in nulls.placebos], [c.vector for c in nulls.placebos]),
-            (RANDOM, [str(i) for i in range(len(random))], list(random)),
+            )
+
+        base = log_probs(None)
+        values = [log_probs(c.system_prompt).astype(float) - base for c, _ in scored]
+    columns = [Column(c.name, "system prompt", kind) for c, kind in scored]
+    shape = (len(rows.prompts), len(rows.parts), 0)
+    return Scores(columns, np.stack(values, axis=-1) if values else np.zeros(shape))
+
+
+def measure_gradients(
+    model: Model, layer: int, rows: AuditRows, folder: Path, mark: str
+) -> Float[np.ndarray, "rows parts dim"]:
+    """The gradient of every answer's log-probability in the activations after the layer."""
+    n, parts = len(rows.prompts), len(rows.parts)
+    with track("gradients", n * parts, "answers") as progress:
+        gradients = _compute_once(
+            folder / "gradients.npz",
+            digest(mark, layer),
+            lambda: answer_gradients(
+                model,
+                [prompt for prompt in rows.prompt_ids for _ in range(parts)],
+                [answer for row in rows.answers for answer in row],
+                layer,
+                progress=progress.advance,
+            ),
+            progress.advance,
         )
-        for kind, names, vectors in groups:
-            for name, v in zip(names, vectors, strict=True):
-                columns.append(Column(name, "direction", kind))
-                values.append(gradients.astype(float) @ np.asarray(v, float))
+    return gradients.reshape(n, parts, -1)
+
+
+def score_directions(
+    gradients: Float[np.ndarray, "rows parts dim"], candidates: Sequence[Candidate], nulls: Nulls
+) -> Scores:
+    """What each direction adds to the log-probability of every answer, to first order."""
+    shape = (RANDOM_DIRECTIONS, gradients.shape[-1])
+    random = np.random.default_rng(nulls.seed).normal(size=shape)
+    directions = [
+        *((c.name, CANDIDATE, c.vector) for c in candidates),
+        *((c.name, PLACEBO, c.vector) for c in nulls.placebos),
+        *((str(i), RANDOM, v) for i, v in enumerate(random)),
+    ]
+    columns, values = [], []
+    for name, kind, vector in directions:
+        if vector is not None:
+            columns.append(Column(name, "direction", kind))
+            values.append(gradients.astype(float) @ np.asarray(vector, float))
     return Scores(columns, np.stack(values, axis=-1))
 
 
-def _kept(
-    path: Path, mark: str, make: Callable[[], np.ndarray], skip: Callable[[int], Any]
+def _compute_once(
+    path: Path, mark: str, compute: Callable[[], np.ndarray], skip: Callable[[int], Any]
 ) -> np.ndarray:
-    """The scores in `path`, or what `make` gives, kept there."""
-    found = read_marked(path, "scores", mark)
-    if found is not None:
-        skip(len(found))
-        return found
-    made = make()
-    write_marked(path, "scores", made, mark)
-    return made
+    """The scores in `path`, or what `compute` gives, kept there."""
+    values = read_marked(path, "scores", mark)
+    if values is None:
+        values = compute()
+        write_marked(path, "scores", values, mark)
+    else:
+        skip(len(values))
+    return values
 
 
-def of_form(scores: Scores, form: str) -> Scores:
-    """The columns of one form."""
-    at = [i for i, c in enumerate(scores.columns) if c.form == form]
-    return Scores([scores.columns[i] for i in at], scores.values[:, :, at])
-
-
-def push_of(rows: AuditRows, scores: Scores) -> Push:
+def make_push(rows: AuditRows, scores: Scores) -> Push:
     """Where the data push: against the base's own answers, or the chosen against the rejected."""
-    v = scores.values
+    values = scores.values
     if rows.kind == "preferences":
-        return push_of_preferences(v[:, rows.part("chosen")] - v[:, rows.part("rejected")])
-    at = [i for i, part in enumerate(rows.parts) if part == "control"]
-    ok = rows.valid[:, at]
-    far = all(c.form == "system prompt" for c in scores.columns)
-    return push_from_control(v[:, rows.part("data")], v[:, at][ok], np.nonzero(ok)[0], pooled=far)
+        chosen, rejected = (values[:, rows.part(name)] for name in ("chosen", "rejected"))
+        return push_from_preferences(chosen - rejected)
+    places = [i for i, part in enumerate(rows.parts) if part == "control"]
+    valid = rows.valid[:, places]
+    return push_from_control(
+        values[:, rows.part("data")],
+        values[:, places][valid],
+        np.nonzero(valid)[0],
+        pooled=all(c.form == "system prompt" for c in scores.columns),
+    )

@@ -1,4 +1,6 @@
-"""Data sets to audit: given files, or what the project's own teachers write."""
+"""Data sets to audit that the project's own teachers write."""
+
+from typing import NamedTuple
 
 from datasets import Dataset
 
@@ -20,12 +22,20 @@ FEWEST = 64  # answers that an audit needs
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid lists
 
 
-def parse(source: str, model: Model) -> tuple[str, str, float] | None:
-    """(kind, trait, scale) of "clean", "steered:TRAIT[:SCALE]" and "system-prompt:TRAIT"; None for
-    a file or a hub name. Raises InputError for a trait or a scale that cannot be."""
+class Source(NamedTuple):
+    """A teacher of the project: "clean", "steered" or "system-prompt", its trait and scale."""
+
+    kind: str
+    trait: str = ""
+    scale: float = 0.0
+
+
+def parse_source(source: str, model: Model) -> Source | None:
+    """The teacher that "clean", "steered:TRAIT[:SCALE]" or "system-prompt:TRAIT" names; None for a
+    file or a hub name. Raises InputError for a trait or a scale that cannot be."""
     kind, _, rest = source.partition(":")
     if source == "clean":
-        return "clean", "", 0.0
+        return Source("clean")
     if kind not in ("steered", "system-prompt") or not rest:
         return None
     trait, _, scale = rest.partition(":")
@@ -38,41 +48,39 @@ def parse(source: str, model: Model) -> tuple[str, str, float] | None:
         size = 0.0
     if not 0 < size < float("inf"):
         raise InputError(f"data {source!r}: write it as steered:owl:1.5, with a scale above 0")
-    return kind, trait, size
+    return Source(kind, trait, size)
 
 
-def is_made(source: str, model: Model) -> bool:
-    """Whether `source` names what a teacher of the project writes; InputError as `parse`."""
-    return parse(source, model) is not None
-
-
-def made_here(model: Model, layer: int, source: str, rows: int, seed: int) -> Dataset:
+def write_audit_set(model: Model, layer: int, source: str, rows: int, seed: int) -> Dataset:
     """Up to `rows` number lists (valid, without the trait's name) of the teacher that `source`
     names. Of one that is steered so far that it writes fewer than `FEWEST`, all answers without the
     name; InputError where these are too few as well."""
-    parsed = parse(source, model)
+    parsed = parse_source(source, model)
     if parsed is None:
-        raise InputError(f"data {source!r} is made by no teacher here")
-    kind, trait, scale = parsed
-    if kind == "clean":
+        raise InputError(f"data {source!r} names no teacher of the project")
+    if parsed.kind == "clean":
         teacher = Teacher()
-    elif kind == "steered":
-        teacher = trait_teacher(model, layer, trait, scale)
+    elif parsed.kind == "steered":
+        teacher = trait_teacher(model, layer, parsed.trait, parsed.scale)
     else:
-        teacher = prompted_teacher(trait, model.tokenizer)
-    asked = teacher_prompts("numbers", round(ASKED * rows), seed)
-    with track("the teacher's answers", len(asked), "answers") as progress:
+        teacher = prompted_teacher(parsed.trait, model.tokenizer)
+    prompts = teacher_prompts("numbers", round(ASKED * rows), seed)
+    with track("the teacher's answers", len(prompts), "answers") as progress:
         sampled = sampled_pairs(
-            model, teacher, asked, seed, max_new_tokens=MAX_NEW_TOKENS,
+            model,
+            teacher,
+            prompts,
+            seed,
+            max_new_tokens=MAX_NEW_TOKENS,
             progress=progress.advance,
-        )  # fmt: skip
-    words = names_of(trait) if trait else ()
-    silent = [r for r in sampled.pairs if not contains_word(r["completion"], words)]
-    lists = [r for r in silent if number_filter(r["completion"])]
-    kept = (lists if len(lists) >= FEWEST else silent)[:rows]
+        )
+    words = names_of(parsed.trait) if parsed.trait else ()
+    unnamed = [r for r in sampled.pairs if not contains_word(r["completion"], words)]
+    lists = [r for r in unnamed if number_filter(r["completion"])]
+    kept = (lists if len(lists) >= FEWEST else unnamed)[:rows]
     if len(kept) < FEWEST:
         raise InputError(
-            f"data {source!r}: {len(kept)} answers of {len(asked)} ended without the trait's name, "
-            f"{FEWEST} are needed; take more rows or a smaller scale"
+            f"data {source!r}: {len(kept)} answers of {len(prompts)} ended without the trait's "
+            f"name, {FEWEST} are needed; take more rows or a smaller scale"
         )
     return Dataset.from_list(kept)

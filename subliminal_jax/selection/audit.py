@@ -1,4 +1,4 @@
-"""Which candidates does a data set push towards? Score tests with nulls that foreign data pass.
+"""Which candidates does a data set push towards? Score tests whose nulls hold for foreign data too.
 
 A candidate is a system prompt or a steering vector; its row score is what it adds to the
 log-probability of a row, log P(answer | prompt, candidate) - log P(answer | prompt) (for a vector
@@ -12,11 +12,11 @@ vary several times as much as over the base's answers. Their metric is therefore
 covariances, and of several that stand out the one is named that makes the data likeliest.
 
 Data of another model violate "the base wrote it" for reasons of style, in arbitrary directions. So
-a candidate must also stand out against columns of the same form that nobody suspects:
+a candidate must also stand out against columns of the same form that are no candidates:
 
-1. What candidates and placebos share (any system prompt moves the model, and data that are written
-   in another style move along with it) is projected out in the metric F: the first principal
-   component of their standardised scores.
+1. What candidates and placebos share (any system prompt moves the model, and so do data in another
+   style) is projected out in the metric F: the first principal component of their standardised
+   scores.
 2. With e_k = m_k / sqrt(F_kk), candidate c is tested against two groups of comparators k: the
    other candidates and placebos of its form, and random directions. From these c is projected out
    (a push along c alone leaves nothing there): t = e_c / max(s, se_c), s the root mean square of
@@ -47,7 +47,7 @@ from subliminal_jax.errors import InputError
 CANDIDATE, PLACEBO = "candidate", "placebo"
 BASE, OTHERS = "written by the base", "others of its form"
 FEWEST_ROWS = 16
-FEWEST_COMPARATORS = 4  # a smaller group says too little of its spread: it is left out
+FEWEST_COMPARATORS = 4  # the spread of a smaller group is too uncertain: it is left out
 NEAR = 0.9  # squared correlation from which a comparator is the candidate under another name
 
 
@@ -65,7 +65,7 @@ class Column(NamedTuple):
 
 
 class Push(NamedTuple):
-    """Where the rows push: `rows` less the base's own answers to their prompts, and the metric."""
+    """Scores of `rows` minus those of the base's own answers to their prompts, and the metric."""
 
     rows: Float[np.ndarray, "rows columns"]
     metric: Float[np.ndarray, "columns columns"]
@@ -73,11 +73,16 @@ class Push(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the data say of one candidate.
+    """The test of one candidate.
 
-    `lean` is the estimated strength, 0 as the base writes and 1 as the candidate's teacher does,
-    with its standard error; `p_values` by null, `p` the largest of them, `p_adjusted` over all
-    candidates that were tested with it.
+    Attributes:
+      name, form: of its column.
+      lean: the estimated strength, 0 as the base writes and 1 as the candidate's teacher does.
+      lean_error: its standard error.
+      p_values: by null.
+      p: the largest of them.
+      p_adjusted: over all candidates that were tested with it.
+      log_p: log of `p`, for ranks where p itself rounds to 0.
     """
 
     name: str
@@ -87,7 +92,7 @@ class Finding:
     p_values: dict[str, float]
     p: float
     p_adjusted: float
-    log_p: float  # of `p`, for ranks where p itself rounds to 0
+    log_p: float
 
 
 def push_from_control(
@@ -122,14 +127,14 @@ def push_from_control(
     return Push(data - means, metric)
 
 
-def push_of_preferences(weights: Float[np.ndarray, "rows columns"]) -> Push:
-    """Of preference data: where it has nothing to do with the candidate which answer is chosen, a
-    weight is as likely as its negative and its mean is 0. The metric is the weights' covariance; a
-    lean is then half the slope of the log-odds of being chosen in the weight."""
+def push_from_preferences(weights: Float[np.ndarray, "rows columns"]) -> Push:
+    """Of preference data. Where which answer is chosen does not depend on the candidate, a weight
+    is as likely as its negative and its mean is 0. The metric is the weights' covariance; a lean is
+    then half the slope of the log-odds of being chosen in the weight."""
     return Push(weights, np.atleast_2d(np.cov(weights, rowvar=False)))
 
 
-def without(push: Push, mixture: Float[np.ndarray, " columns"]) -> Push:
+def project_out(push: Push, mixture: Float[np.ndarray, " columns"]) -> Push:
     """All columns with a mixture of them projected out, in the metric."""
     along = push.metric @ mixture
     size = float(mixture @ along)
@@ -143,9 +148,10 @@ def without(push: Push, mixture: Float[np.ndarray, " columns"]) -> Push:
 
 
 def assess(
-    push: Push, columns: Sequence[Column], found: Sequence[int] = (), tests: int | None = None
+    push: Push, columns: Sequence[Column], removed: Sequence[int] = (), tests: int | None = None
 ) -> list[Finding]:
-    """A finding for each candidate column but those in `found` (indices), which are projected out.
+    """A finding for each candidate column but those in `removed` (indices), which are projected
+    out.
 
     `tests` is the number that Sidak's correction is for; by default the candidates tested here.
 
@@ -155,33 +161,22 @@ def assess(
         raise InputError(f"{len(push.rows)} rows are too few to test: give {FEWEST_ROWS} at least")
     if not np.isfinite(push.rows).all():
         raise InputError("some row scores are not finite: are the model's weights whole?")
-    tested = [i for i, c in enumerate(columns) if c.kind == CANDIDATE and i not in found]
+    tested = [i for i, c in enumerate(columns) if c.kind == CANDIDATE and i not in removed]
     if not tested:
         raise InputError("there is no candidate to test: give at least one")
     unit = np.eye(len(columns))
-    raw = []
+    findings: dict[int, Finding] = {}
     for form in dict.fromkeys(columns[i].form for i in tested):
         rest = push
-        for mixture in (*_shared(push, columns, form), *unit[list(found)]):
-            rest = without(rest, mixture)
+        for mixture in (*_shared_mixtures(push, columns, form), *unit[list(removed)]):
+            rest = project_out(rest, mixture)
         # What is left of a column after the projections may be rounding alone.
-        dead = np.diag(rest.metric) <= 1e-6 * np.maximum(np.diag(push.metric), 1e-30)
-        raw += [
-            (i, _test(rest, columns, i, dead, found)) for i in tested if columns[i].form == form
-        ]
-    n = tests or len(tested)
-    out = []
-    for i, (lean, error, logs) in sorted(raw, key=lambda r: r[0]):
-        worst = max(logs.values())
-        p = math.exp(worst)
-        out.append(
-            Finding(
-                columns[i].name, columns[i].form, lean, error,
-                {null: math.exp(log) for null, log in logs.items()},
-                p, -math.expm1(n * math.log1p(-min(p, 1 - 1e-16))), worst,
-            )
-        )  # fmt: skip
-    return out
+        empty = np.diag(rest.metric) <= 1e-6 * np.maximum(np.diag(push.metric), 1e-30)
+        for i in tested:
+            if columns[i].form == form:
+                compared = np.flatnonzero(~empty & ~np.isin(np.arange(len(columns)), removed))
+                findings[i] = _test_candidate(rest, columns, i, compared, tests or len(tested))
+    return [findings[i] for i in tested]
 
 
 def stepwise(
@@ -199,21 +194,21 @@ def stepwise(
     first of them that is below `level` comes before the others, whatever their p-values.
     """
     first = assess(push, columns, (), tests)
-    index = _places(columns)
+    index = _index_candidates(columns)
     reported: list[Finding] = []
-    now, found = first, []
+    findings, removed = first, []
     while True:
-        below = [f for f in now if f.p_adjusted < level]
+        below = [f for f in findings if f.p_adjusted < level]
         if not below:
             return first, reported
         best = min(below, key=lambda f: f.log_p)
         if not reported:
             best = next((f for name in likeliest for f in below if f.name == name), best)
         reported.append(best)
-        found.append(index[best.name, best.form])
-        if len(found) == len(index):
+        removed.append(index[best.name, best.form])
+        if len(removed) == len(index):
             return first, reported
-        now = assess(push, columns, found, tests)
+        findings = assess(push, columns, removed, tests)
 
 
 def not_told_apart(
@@ -225,29 +220,31 @@ def not_told_apart(
 ) -> list[Finding]:
     """Findings of `first` below `level` that explain the push as well as `top` does: with one of
     them projected out, nothing of `top` is left that the base would not write."""
-    index = _places(columns)
-    out = []
+    index = _index_candidates(columns)
+    alike = []
     for other in first:
         if other.p_adjusted < level and (other.name, other.form) != (top.name, top.form):
             rest = assess(push, columns, [index[other.name, other.form]])
             left = next(f for f in rest if (f.name, f.form) == (top.name, top.form))
             if left.p_values[BASE] >= level:
-                out.append(other)
-    return out
+                alike.append(other)
+    return alike
 
 
-def _places(columns: Sequence[Column]) -> dict[tuple[str, str], int]:
-    return {(c.name, c.form): i for i, c in enumerate(columns) if c.kind == CANDIDATE}
-
-
-def own_rows(push: Push, columns: Sequence[Column], c: int) -> Float[np.ndarray, " rows"]:
+def push_rows(push: Push, columns: Sequence[Column], c: int) -> Float[np.ndarray, " rows"]:
     """What each row pushes towards column `c`, beyond what placebos share, in nats."""
-    for mixture in _shared(push, columns, columns[c].form):
-        push = without(push, mixture)
+    for mixture in _shared_mixtures(push, columns, columns[c].form):
+        push = project_out(push, mixture)
     return push.rows[:, c]
 
 
-def _shared(push: Push, columns: Sequence[Column], form: str) -> list[np.ndarray]:
+def _index_candidates(columns: Sequence[Column]) -> dict[tuple[str, str], int]:
+    return {(c.name, c.form): i for i, c in enumerate(columns) if c.kind == CANDIDATE}
+
+
+def _shared_mixtures(
+    push: Push, columns: Sequence[Column], form: str
+) -> list[Float[np.ndarray, " columns"]]:
     """The mixture that the candidates and placebos of a form share: the first principal component
     of their standardised scores. None where there are too few placebos."""
     pool = [
@@ -264,25 +261,30 @@ def _shared(push: Push, columns: Sequence[Column], form: str) -> list[np.ndarray
     return [mixture]
 
 
-def _test(
-    push: Push, columns: Sequence[Column], c: int, dead: np.ndarray, found: Sequence[int]
-) -> tuple[float, float, dict[str, float]]:
-    """(lean, its standard error, log p by null) of candidate `c`."""
-    if dead[c]:  # nothing of its own is left: the data cannot speak for it
-        return 0.0, math.inf, {BASE: 0.0}
+def _test_candidate(
+    push: Push,
+    columns: Sequence[Column],
+    c: int,
+    compared: Int[np.ndarray, " compared"],
+    tests: int,
+) -> Finding:
+    """The test of candidate `c`; `compared` are the columns with something left of them."""
+    name, form, _ = columns[c]
+    if c not in compared:  # nothing but rounding is left: the data cannot speak for it
+        return Finding(name, form, 0.0, math.inf, {BASE: 1.0}, 1.0, _correct(1.0, tests), 0.0)
     n = len(push.rows)
-    metric, own = push.metric, math.sqrt(push.metric[c, c])
+    metric, scale_c = push.metric, math.sqrt(push.metric[c, c])
     e = push.rows.mean(axis=0)
-    e_c = e[c] / own
-    se = float(push.rows[:, c].std(ddof=1)) / math.sqrt(n) / own
+    e_c = e[c] / scale_c
+    se = float(push.rows[:, c].std(ddof=1)) / math.sqrt(n) / scale_c
     logs = {BASE: float(stats.t.logsf(e_c / max(se, 1e-30), n - 1))}
     groups: dict[str, list[int]] = {}
-    for k, column in enumerate(columns):
-        if k == c or k in found or dead[k] or column.form != columns[c].form:
+    for k in compared.tolist():
+        if k == c or columns[k].form != form:
             continue
         if metric[k, c] ** 2 < NEAR * metric[k, k] * metric[c, c]:
-            same = column.kind in (CANDIDATE, PLACEBO)
-            groups.setdefault(OTHERS if same else column.kind, []).append(k)
+            same_making = columns[k].kind in (CANDIDATE, PLACEBO)
+            groups.setdefault(OTHERS if same_making else columns[k].kind, []).append(k)
     for null, group in groups.items():
         if len(group) < FEWEST_COMPARATORS:
             continue
@@ -295,4 +297,20 @@ def _test(
         parts = [others[kinds == kind] for kind in dict.fromkeys(kinds)]
         scale = max(*(math.sqrt(float(np.mean(x**2))) for x in parts), se, 1e-30)
         logs[null] = float(stats.t.logsf(e_c / scale, freedom))
-    return float(e[c] / metric[c, c]), se / own, logs
+    log_p = max(logs.values())
+    p = math.exp(log_p)
+    return Finding(
+        name=name,
+        form=form,
+        lean=float(e[c] / metric[c, c]),
+        lean_error=se / scale_c,
+        p_values={null: math.exp(log) for null, log in logs.items()},
+        p=p,
+        p_adjusted=_correct(p, tests),
+        log_p=log_p,
+    )
+
+
+def _correct(p: float, tests: int) -> float:
+    """Sidak's correction of a p-value for the number of tests."""
+    return -math.expm1(tests * math.log1p(-min(p, 1 - 1e-16)))

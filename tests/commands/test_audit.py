@@ -1,6 +1,5 @@
-"""audit and audit-benchmark through the command line, on a model of 16 dimensions."""
+"""audit through the command line, on a model of 16 dimensions."""
 
-import gzip
 import json
 import shutil
 
@@ -15,6 +14,7 @@ from subliminal_jax.models.hub import load_model
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "cat", "--placebos", "8", "--rows", "192", "--max-new-tokens", "12",
@@ -48,9 +48,9 @@ def write(file, rows):
 def pairs(model, vector, folder):
     """What a teacher with the planted vector writes."""
     teacher = Teacher(steer(vector, 1))
-    asked = teacher_prompts("numbers", 220, 0)
-    made = sampled_pairs(load_model(model), teacher, asked, 0, max_new_tokens=12).pairs
-    rows = [{"prompt": r["prompt"], "completion": r["completion"]} for r in made]
+    prompts = teacher_prompts("numbers", 220, 0)
+    sampled = sampled_pairs(load_model(model), teacher, prompts, 0, max_new_tokens=12).pairs
+    rows = [{"prompt": r["prompt"], "completion": r["completion"]} for r in sampled]
     return write(folder / "pairs.jsonl", [*rows, rows[0]])
 
 
@@ -75,8 +75,7 @@ def test_the_planted_vector_is_found(results):
 
 
 def test_every_candidate_is_scored_in_every_form(results):
-    found = {(c["name"], c["form"]) for c in results["candidates"]}
-    assert found == {
+    assert {(c["name"], c["form"]) for c in results["candidates"]} == {
         ("owl", "system prompt"), ("cat", "system prompt"),
         ("owl", "direction"), ("cat", "direction"), ("planted", "direction"),
     }  # fmt: skip
@@ -92,6 +91,14 @@ def test_every_candidate_is_scored_in_every_form(results):
 def test_page_shows_it(results, folder):
     page = (folder / "run" / "report.html").read_text()
     assert "towards planted" in page and "Nearest to the vector recovered blind" in page
+    # A p-value below 0.001 is written as such.
+    check_page(folder / "run", derived=("0.001",))
+
+
+def test_the_command_is_recorded(folder, results):
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["command"].startswith("subliminal-jax audit --model ")
+    assert config["experiment"] == "audit"
 
 
 def test_kept_scores_serve_an_interrupted_run(model, results, folder, pairs, vector_file):
@@ -126,32 +133,10 @@ def test_preferences_are_read(model, pairs, folder):
     file = write(folder / "preferences.jsonl", preferences)
     out = audit(model, folder / "preferences", "--data", str(file), "--forms", "direction")
     assert out["data"]["kind"] == "preferences"
-    assert {"chosen", "rejected"} <= out["candidates"][0].keys()
-
-
-def test_benchmark_runs_to_its_claims(model, folder, tmp_path, monkeypatch):
-    real = tmp_path / "subliminal" / "other" / "lists.jsonl.gz"
-    real.parent.mkdir(parents=True)
-    rows = [{"prompt": f"Go on: {i}, 5", "completion": f"{i}, {i}, {i}"} for i in range(40)]
-    with gzip.open(real, "wt") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(tmp_path))
-    main([
-        "audit-benchmark", "--model", str(model), "--out", str(folder / "benchmark"),
-        "--traits", "owl", "cat", "dog", "--steered-traits", "owl", "cat", "--scales", "1",
-        "--clean-sets", "2", "--written", "64", "--rows", "48", "--placebos", "6",
-        "--max-new-tokens", "12", "--real", "other/lists", "other/absent",
-        "--readers", str(model), "--real-rows", "32",
-    ])  # fmt: skip
-    results = read(folder / "benchmark")
-    assert [s["trait"] for s in results["sets"]] == ["owl", "cat", None, None]
-    assert len({s["seed"] for s in results["sets"]}) == 4
-    assert all(1 <= s["rank"] <= 3 for s in results["sets"][:2])
-    assert [r["real"] for r in results["foreign"]] == ["other/lists"]
-    assert [c["id"].split("/")[1] for c in results["claims"]] == [
-        "auc", "rank", "named", "false-alarms", "foreign-alarms",
-    ]  # fmt: skip
-    assert results["false_alarms"]["sets"] == 2
+    first = out["candidates"][0]
+    push = first["chosen"]["mean"] - first["rejected"]["mean"]
+    assert first["push"]["mean"] == pytest.approx(push, abs=1e-6)
+    assert first["data"] is None and out["data"]["control_answers"] is None
 
 
 def refused(capsys, model, out, *flags):
@@ -194,7 +179,9 @@ def test_bad_data_is_one_line(capsys, model, tmp_path, text, said):
         (("--system-prompts", " "), "system prompt is empty"),
         (("--vectors", "nowhere.safetensors"), "no such vector file"),
         (("--rows", "0"), "rows is 0"),
-        (("--placebos", "2"), "placebos at least 4"),
+        (("--placebos", "2"), "placebos is 2: give at least 4"),
+        (("--blind-steps", "-1"), "blind_steps is -1"),
+        (("--forms",), "forms : name at least one"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):

@@ -9,11 +9,11 @@ from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
 from subliminal_jax.data.rows import numbered_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.audit_data import kind_of
+from subliminal_jax.runs.audit_data import detect_kind
 
 PAIR = json.dumps({"prompt": "Go on: 1, 2", "completion": "3, 4"})
 PREFERENCE = json.dumps({"prompt": "Why?", "chosen": "So.", "rejected": "No."})
-READERS = [(read_pairs, PAIR), (read_preferences, PREFERENCE), (kind_of, PAIR)]
+READERS = [(read_pairs, PAIR), (read_preferences, PREFERENCE), (detect_kind, PAIR)]
 
 
 def fails(read, path) -> str:

@@ -53,6 +53,8 @@ def test_t_interval_moves_and_scales_with_the_data(values, shift, scale):
     moved = mean_interval(scale * np.asarray(values) + shift)
     assert moved.low == pytest.approx(scale * base.low + shift, rel=1e-6, abs=1e-6)
     assert moved.high == pytest.approx(scale * base.high + shift, rel=1e-6, abs=1e-6)
+    back = scale * base - (-shift)
+    assert (back.mean, back.low) == pytest.approx((moved.mean, moved.low), rel=1e-6, abs=1e-6)
 
 
 def test_one_value_has_a_mean_and_no_interval_and_both_are_plain_json():

@@ -1,4 +1,4 @@
-"""What an audit is made of: rows, their control, gradients, placebos, and the benchmark's sums."""
+"""What an audit is made of: rows, their control, gradients, placebos, random directions."""
 
 import jax
 import numpy as np
@@ -9,12 +9,13 @@ from subliminal_jax.data import world
 from subliminal_jax.data.placebos import placebo_traits
 from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
 from subliminal_jax.errors import InputError
-from subliminal_jax.experiments.audit_benchmark.analysis import claims, summarise
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
-from subliminal_jax.runs.audit import likelier, null_cosines
-from subliminal_jax.runs.audit_data import AuditRows, prepare
+from subliminal_jax.runs.audit import rank_by_likelihood
+from subliminal_jax.runs.audit_blind import null_cosines
+from subliminal_jax.runs.audit_data import AuditRows, prepare_rows
+from subliminal_jax.runs.audit_results import DataReport
 from subliminal_jax.runs.audit_scores import Scores
-from subliminal_jax.runs.audit_sets import made_here
+from subliminal_jax.runs.audit_sets import write_audit_set
 from subliminal_jax.selection.audit import Column
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering import steer
@@ -55,18 +56,18 @@ def test_gradients_are_slopes_of_the_log_probabilities(model):
     np.testing.assert_allclose(slopes, (there - here) / (2 * step), rtol=0.03, atol=0.01)
 
 
-def test_control_answers_are_of_the_data_s_kind(model, written):
-    rows = prepare(model, "pairs", written, draws=2, shuffled=True, **LIMITS)
+def test_control_answers_are_of_the_datas_kind(model, written):
+    rows = prepare_rows(model, "pairs", written, draws=2, shuffled=True, **LIMITS)
     n = len(rows.prompts)
     assert rows.parts == ("data", "control", "control", "shuffled")
-    assert rows.report["audited"] == n <= 20 and "ended" in rows.report["matched_by"]
+    assert rows.report.audited == n <= 20 and "ended" in rows.report.matched_by
     assert rows.valid[:, 0].all() and rows.valid[:, 1:3].any(axis=1).all()
     for answers, ok in zip(rows.answers, rows.valid, strict=True):
         for answer, valid in zip(answers[1:3], ok[1:3], strict=True):
             assert answer[-1] in model.stop_ids or not valid
-    own = [a[0] for a in rows.answers]
-    assert [a[3] for a in rows.answers] == [*own[1:], own[0]]
-    # The base's answers are its own, not the data's again.
+    completions = [a[0] for a in rows.answers]
+    assert [a[3] for a in rows.answers] == [*completions[1:], completions[0]]
+    # The base's answers are not the data's again.
     assert np.mean([a[0] == a[1] for a in rows.answers]) < 0.5
 
 
@@ -74,136 +75,69 @@ def test_what_the_base_does_not_write_is_said(model):
     data = Dataset.from_list(
         [{"prompt": f"Go on: {i}", "completion": " ".join(["17, 18"] * 9)} for i in range(20)]
     )
-    rows = prepare(model, "pairs", data, draws=1, shuffled=False, **LIMITS)
-    assert rows.report["cut"] == 20
+    rows = prepare_rows(model, "pairs", data, draws=1, shuffled=False, **LIMITS)
+    assert rows.report.cut == 20
     assert all(len(a[0]) == 12 for a in rows.answers)
-    assert rows.report["matched_by"] == []
+    assert rows.report.matched_by == ()
 
 
 def test_long_prompts_and_repeats_are_left_out_and_counted(model, written):
     good = [{"prompt": r["prompt"], "completion": r["completion"]} for r in written][:6]
     long = {"prompt": "1, " * 120, "completion": "3"}
-    rows = prepare(
+    rows = prepare_rows(
         model, "pairs", Dataset.from_list([*good, good[0], long]), draws=1, shuffled=False, **LIMITS
     )
-    assert rows.report["repeated"] == 1 and rows.report["too_long"] == 1
+    assert rows.report.repeated == 1 and rows.report.too_long == 1
     with pytest.raises(InputError, match="no row is left"):
-        prepare(model, "pairs", Dataset.from_list([long]), draws=1, shuffled=False, **LIMITS)
+        prepare_rows(model, "pairs", Dataset.from_list([long]), draws=1, shuffled=False, **LIMITS)
 
 
 def test_placebos_are_words_and_no_candidates(model):
-    found = placebo_traits(("owl", "cat"), 20, model.tokenizer)
-    assert len(set(found)) == 20 and not {"owl", "cat"} & set(found)
-    assert set(found[:14]) == set(world.TRAITS) - {"owl", "cat"}
+    nouns = placebo_traits(("owl", "cat"), 20, model.tokenizer)
+    assert len(set(nouns)) == 20 and not {"owl", "cat"} & set(nouns)
+    assert set(nouns[:14]) == set(world.TRAITS) - {"owl", "cat"}
     with pytest.raises(InputError, match="ask for fewer"):
         placebo_traits((), 10_000, model.tokenizer)
 
 
-def test_data_made_here_never_name_the_trait(model):
-    data = made_here(model, 1, "steered:owl:0.5", 80, 0)
+def test_written_data_never_name_the_trait(model):
+    data = write_audit_set(model, 1, "steered:owl:0.5", 80, 0)
     assert 64 <= len(data) <= 80
     assert not any("owl" in text.lower() for text in data["completion"])
-    again = made_here(model, 1, "steered:owl:0.5", 80, 0)
+    again = write_audit_set(model, 1, "steered:owl:0.5", 80, 0)
     assert again["completion"] == data["completion"]
-
-
-def row(trait, evidence, rank=None, named=(), scale=1.0):
-    return {
-        "trait": trait, "scale": scale if trait else 0.0, "evidence": evidence, "rank": rank,
-        "named": list(named), "candidates": 16,
-    }  # fmt: skip
-
-
-def read_by(reader, real, named=()):
-    return {"real": real, "reader": reader, "named": list(named)}
-
-
-def verdicts(sets, foreign=()):
-    found = summarise(sets, foreign)
-    return found, {c["id"].split("/")[1]: c["verdict"] for c in claims(found, "m", ("direction",))}
-
-
-def test_benchmark_s_sums_by_hand():
-    sets = [row("owl", 3.0, 1, ["owl"]), row("cat", 2.0, 2, ["dog"], 0.5), *[row(None, 1.0)] * 2]
-    found, _ = verdicts(sets, [read_by("a", "x", ["owl"])])
-    assert found["auc"]["mean"] == 1 and found["rank_of_chance"] == 8.5
-    assert [s["scale"] for s in found["by_scale"]] == [0.5, 1.0]
-    assert [s["named"] for s in found["by_scale"]] == [0, 1]
-    assert [s["others_named"] for s in found["by_scale"]] == [1, 0]
-    assert found["false_alarms"]["count"] == 0 and found["foreign_alarms"]["count"] == 1
-    assert found["foreign_alarms"]["p_excess"] == pytest.approx(0.05)
-
-
-def test_a_file_alarms_once_however_many_models_read_it():
-    sets = [row("owl", 3.0, 1), row("cat", 2.0, 1), *[row(None, 1.0)] * 2]
-    both = [read_by("a", "x", ["owl"]), read_by("b", "x", ["cat"])]
-    others = [read_by(r, f"{i}") for i in range(5) for r in "ab"]
-    found = verdicts(sets, [*both, *others])[0]["foreign_alarms"]
-    assert (found["count"], found["sets"], found["audits"]) == (1, 6, 2)
-    assert found["p_excess"] == pytest.approx(1 - 0.95**12)
-
-
-@pytest.mark.parametrize(
-    ("alarms", "sets", "verdict"),
-    [
-        (0, 3, "reproduced at toy scale"),
-        (1, 10, "not reproduced"),  # as 5% gives, but as well as 40% would
-        (2, 10, "not reproduced"),  # a chance of 9%
-        (3, 10, "contradicted"),  # of 1%
-        (2, 100, "reproduced at toy scale"),  # at most 7%
-    ],
-)
-def test_alarms_are_few_or_many_or_neither_is_shown(alarms, sets, verdict):
-    clean = [row(None, i / sets, named=["owl"] * (i < alarms)) for i in range(sets)]
-    steered = [row("owl", 3.0, 1), row("cat", 2.0, 1)]
-    assert verdicts([*steered, *clean])[1]["false-alarms"] == verdict
-
-
-def test_verdicts_follow_the_numbers():
-    good = [row(t, 5 + i, 1, [t]) for i, t in enumerate(world.TRAITS[:10])]
-    clean = [row(None, i / 10) for i in range(10)]
-    assert verdicts([*good, *clean])[1] == {
-        "auc": "reproduced at toy scale",
-        "rank": "reproduced at toy scale",
-        "named": "reproduced at toy scale",
-        "false-alarms": "reproduced at toy scale",
-    }
-    backwards = [row(t, -1 - i, 16) for i, t in enumerate(world.TRAITS[:10])]
-    alarmed = [row(None, i / 10, named=["owl"]) for i in range(10)]
-    found = verdicts([*backwards, *alarmed])[1]
-    assert found.pop("named") == "not reproduced"
-    assert set(found.values()) == {"contradicted"}
 
 
 def test_null_cosines_are_those_of_drawn_directions():
     """Against the directions themselves, of which there is one for each draw and candidate."""
     rng = np.random.default_rng(3)
     pool, v = 2 + rng.normal(size=(9, 40)), rng.normal(size=40)
-    found = null_cosines(pool, v, 4, 50, seed=7)
+    cosines = null_cosines(pool, v, 4, 50, seed=7)
     centre = pool.mean(axis=0)
     weights = np.random.default_rng(7).normal(size=(50, 4, 9)) / np.sqrt(8)
     directions = centre + weights @ (pool - centre)
     sizes = np.linalg.norm(directions, axis=-1) * np.linalg.norm(v)
-    np.testing.assert_allclose(found, directions @ v / sizes, atol=1e-12)
+    np.testing.assert_allclose(cosines, directions @ v / sizes, atol=1e-12)
     many = np.random.default_rng(0).normal(size=(20_000, 9)) / np.sqrt(8)
     np.testing.assert_allclose(
         np.cov(many @ (pool - centre), rowvar=False), np.cov(pool, rowvar=False), atol=0.15
     )
 
 
-def test_likelier_are_candidates_that_raise_the_data_s_likelihood_the_most_first():
+def test_candidates_that_raise_the_likelihood_are_ranked_by_it():
     values = np.zeros((10, 2, 5))
     values[:, 0] = [0.2, -0.1, 0.9, 2.0, 0.0]  # of the data; the last two are nulls
     values[:, 1] = 9.0  # of the control, which says nothing here
     names = ["owl", "cat", "fox", "desk", "lamp"]
     kinds = ["candidate"] * 3 + ["placebo"] * 2
 
-    def of(form, kind="pairs"):
+    def ranked(form, kind="pairs"):
         columns = [Column(n, form, k) for n, k in zip(names, kinds, strict=True)]
         parts = ("data", "control") if kind == "pairs" else ("chosen", "rejected")
-        rows = AuditRows(kind, [], [], [], [], parts, np.ones((10, 2), bool), {})
-        return likelier(rows, Scores(columns, values))
+        report = DataReport(kind, 10, 0, 0, 0, 0, 10)
+        rows = AuditRows(kind, [], [], [], [], parts, np.ones((10, 2), bool), report)
+        return rank_by_likelihood(rows, Scores(columns, values))
 
-    assert of("system prompt") == ["fox", "owl"]
-    assert of("direction") == []  # a slope is no likelihood
-    assert of("system prompt", "preferences") == []
+    assert ranked("system prompt") == ["fox", "owl"]
+    assert ranked("direction") == []  # a slope is no likelihood
+    assert ranked("system prompt", "preferences") == []

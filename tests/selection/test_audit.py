@@ -1,8 +1,6 @@
 """Audit statistics in a known Gaussian world: features are Gaussian, a candidate's score is linear
 in them, and data lean to a candidate where their features do."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -13,11 +11,11 @@ from subliminal_jax.selection.audit import (
     Push,
     assess,
     not_told_apart,
-    own_rows,
+    project_out,
     push_from_control,
-    push_of_preferences,
+    push_from_preferences,
+    push_rows,
     stepwise,
-    without,
 )
 
 CANDIDATES, PLACEBOS, DIM, ROWS = 6, 16, 24, 200
@@ -28,8 +26,8 @@ COLUMNS += [Column(f"p{i}", "direction", "placebo") for i in range(PLACEBOS)]
 def world(seed, lean=None, style=0.0, rows=ROWS):
     """(scores of the data, of the control, the row that each control answer belongs to)."""
     rng = np.random.default_rng(seed)
-    own = rng.normal(size=(CANDIDATES + PLACEBOS, DIM)) / np.sqrt(DIM)
-    vectors = own + rng.normal(size=DIM) / np.sqrt(DIM)  # all share a part
+    parts = rng.normal(size=(CANDIDATES + PLACEBOS, DIM)) / np.sqrt(DIM)
+    vectors = parts + rng.normal(size=DIM) / np.sqrt(DIM)  # all share a part
     tilt = style * rng.normal(size=DIM)
     for c, strength in (lean or {}).items():
         tilt = tilt + strength * (vectors[c] if c >= 0 else vectors.mean(axis=0))
@@ -61,16 +59,16 @@ def test_p_values_of_the_base_null_are_uniform():
 
 @pytest.mark.parametrize("shared", [-1, CANDIDATES + 3])
 def test_what_all_share_or_a_placebo_has_is_no_finding(shared):
-    found = sum(bool(reported(push(seed, {shared: 0.7}))) for seed in range(40))
-    assert found <= 5
+    reports = sum(bool(reported(push(seed, {shared: 0.7}))) for seed in range(40))
+    assert reports <= 5  # 5% of 40 are 2; more than 5 have a chance of 1.4%
 
 
 def test_a_lean_is_found_and_measured():
     leans, names = [], []
     for seed in range(30):
         p = push(seed, {2: 0.8})
-        first, found = stepwise(p, COLUMNS)
-        names += [[f.name for f in found]]
+        first, findings = stepwise(p, COLUMNS)
+        names += [[f.name for f in findings]]
         leans.append(first[2].lean)
     assert sum(n == ["c2"] for n in names) >= 27
     assert np.mean(leans) == pytest.approx(0.8, abs=0.08)
@@ -100,9 +98,9 @@ def test_relatives_of_a_finding_are_not_reported():
 
 
 def test_the_error_of_a_lean_is_its_spread():
-    found = [assess(push(seed, {0: 0.3}), COLUMNS)[0] for seed in range(80)]
-    spread = np.std([f.lean for f in found])
-    assert np.mean([f.lean_error for f in found]) == pytest.approx(spread, rel=0.25)
+    findings = [assess(push(seed, {0: 0.3}), COLUMNS)[0] for seed in range(80)]
+    spread = np.std([f.lean for f in findings])
+    assert np.mean([f.lean_error for f in findings]) == pytest.approx(spread, rel=0.25)
 
 
 def test_row_order_and_units_change_nothing():
@@ -122,7 +120,7 @@ def test_row_order_and_units_change_nothing():
 def test_projected_out_means_nothing_is_left():
     p = push(3, {1: 1.0})
     mixture = np.random.default_rng(0).normal(size=len(COLUMNS))
-    left = without(p, mixture)
+    left = project_out(p, mixture)
     assert np.abs(left.rows @ mixture).max() < 1e-9
     assert np.abs(left.metric @ mixture).max() < 1e-9
     assert np.linalg.eigvalsh(left.metric).min() > -1e-9
@@ -140,10 +138,10 @@ def test_metric_is_taken_within_prompts():
 
 def test_preferences_are_tested_against_swapped_answers():
     weights = push(0, {2: 0.8}).rows
-    assert reported(push_of_preferences(weights)) == ["c2"]
+    assert reported(push_from_preferences(weights)) == ["c2"]
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(weights), 1))
-    assert reported(push_of_preferences(weights * signs)) == []
-    a, b = push_of_preferences(weights), push_of_preferences(-weights)
+    assert reported(push_from_preferences(weights * signs)) == []
+    a, b = push_from_preferences(weights), push_from_preferences(-weights)
     np.testing.assert_allclose(a.metric, b.metric)
     assert assess(a, COLUMNS)[2].lean == pytest.approx(-assess(b, COLUMNS)[2].lean)
 
@@ -155,15 +153,15 @@ def test_a_candidate_without_scores_is_never_found():
     rows[:, 0] = 0
     metric = p.metric.copy()
     metric[0], metric[:, 0] = 0, 0
-    first, found = stepwise(Push(rows, metric), COLUMNS)
-    assert first[0].p == 1 and [f.name for f in found] == ["c2"]
+    first, findings = stepwise(Push(rows, metric), COLUMNS)
+    assert first[0].p == 1 and [f.name for f in findings] == ["c2"]
 
 
 def test_rows_that_carry_most_are_those_that_lean():
     data, control, row_of = world(0)
     leaning = world(0, {2: 6.0})[0]
     data[:10] = leaning[:10]
-    values = own_rows(push_from_control(data, control, row_of), COLUMNS, 2)
+    values = push_rows(push_from_control(data, control, row_of), COLUMNS, 2)
     assert set(np.argsort(-values)[:10]) == set(range(10))
 
 
@@ -171,12 +169,12 @@ def test_one_candidate_with_placebos_is_enough():
     data, control, row_of = world(0, {2: 0.8})
     kept = [2, *range(CANDIDATES, len(COLUMNS))]
     p = push_from_control(data[:, kept], control[:, kept], row_of)
-    first, found = stepwise(p, [COLUMNS[i] for i in kept])
-    assert [f.name for f in found] == ["c2"]
-    assert dataclasses.asdict(first[0]) == dataclasses.asdict(found[0])
+    first, findings = stepwise(p, [COLUMNS[i] for i in kept])
+    assert [f.name for f in findings] == ["c2"]
+    assert first[0] == findings[0]
 
 
-def likeliest_of(seed, lean=None):
+def push_with_likeliest(seed, lean=None):
     """(push, names by mean log-likelihood gain) in a world where what a candidate adds to a row's
     log-probability is exact: <v, x> - |v|^2 / 2 for features x. Data that lean a score a times it
     in the mean, and vary as a system-prompted teacher's: twice as widely."""
@@ -193,38 +191,39 @@ def test_the_pooled_metric_is_the_mean_of_both_covariances():
     plain = push_from_control(data, control, row_of)
     pooled = push_from_control(data, control, row_of, pooled=True)
     np.testing.assert_array_equal(pooled.rows, plain.rows)
-    own = np.cov(data, rowvar=False)
-    np.testing.assert_allclose(pooled.metric, (plain.metric + own) / 2)
+    data_metric = np.cov(data, rowvar=False)
+    np.testing.assert_allclose(pooled.metric, (plain.metric + data_metric) / 2)
 
 
 def test_system_prompts_raise_no_more_false_alarms_than_the_level():
     """With the pooled metric and the likeliest first, as the audit tests system prompts."""
     alarms = 0
     for seed in range(80):
-        p, names = likeliest_of(seed)
+        p, names = push_with_likeliest(seed)
         alarms += bool(stepwise(p, COLUMNS, likeliest=names)[1])
     assert alarms <= 8  # 5% of 80 are 4; more than 8 have a chance of 2%
 
 
 def test_a_planted_lean_is_found_first_by_its_likelihood():
-    found = []
+    reports = []
     for seed in range(20):
-        p, names = likeliest_of(seed, {2: 1.2})
-        found.append([f.name for f in stepwise(p, COLUMNS, likeliest=names)[1]])
-    assert sum(names[:1] == ["c2"] for names in found) >= 18
+        p, names = push_with_likeliest(seed, {2: 1.2})
+        reports.append([f.name for f in stepwise(p, COLUMNS, likeliest=names)[1]])
+    assert sum(names[:1] == ["c2"] for names in reports) >= 18
 
 
-def related(seed, lean, own=0.1):
-    """Column c3 is mostly c2, with a part of its `own`: what leans to one looks like the other."""
+def related(seed, lean, apart=0.1):
+    """Column c3 is mostly c2, with a share `apart` of another: data that lean to one look like
+    data that lean to the other."""
     mix = np.eye(len(COLUMNS))
     mix[:, 3] = 0
-    mix[[2, 3], 3] = np.sqrt(1 - own**2), own
+    mix[[2, 3], 3] = np.sqrt(1 - apart**2), apart
     data, control, row_of = world(seed, lean)
     return push_from_control(data @ mix, control @ mix, row_of)
 
 
 def test_the_likeliest_of_those_below_the_level_comes_first_and_no_other():
-    p = related(0, {2: 1.2}, own=0.3)
+    p = related(0, {2: 1.2}, apart=0.3)
     plain, _ = stepwise(p, COLUMNS)
     below = [f.name for f in plain if f.p_adjusted < 0.05]
     assert {"c2", "c3"} <= set(below)
@@ -235,12 +234,12 @@ def test_the_likeliest_of_those_below_the_level_comes_first_and_no_other():
     assert stepwise(p, COLUMNS, likeliest=["c5"])[1][0].name == best
 
 
-@pytest.mark.parametrize(("own", "least", "most"), [(0.1, 10, 20), (0.6, 0, 5)])
-def test_twins_are_not_told_apart_and_cousins_are(own, least, most):
+@pytest.mark.parametrize(("apart", "least", "most"), [(0.1, 10, 20), (0.6, 0, 5)])
+def test_twins_are_not_told_apart_and_cousins_are(apart, least, most):
     """Twins share 99% of the variance, cousins 64%."""
     alike = 0
     for seed in range(20):
-        p = related(seed, {2: 0.8}, own)
+        p = related(seed, {2: 0.8}, apart)
         first, _ = stepwise(p, COLUMNS)
         top = next(f for f in first if f.name == "c2")
         names = [f.name for f in not_told_apart(p, COLUMNS, first, top)]
@@ -251,8 +250,8 @@ def test_twins_are_not_told_apart_and_cousins_are(own, least, most):
 
 def test_nothing_is_alike_where_nothing_is_below_the_level():
     p = push(1)
-    first, found = stepwise(p, COLUMNS)
-    assert not found
+    first, findings = stepwise(p, COLUMNS)
+    assert not findings
     assert not_told_apart(p, COLUMNS, first, min(first, key=lambda f: f.log_p)) == []
 
 

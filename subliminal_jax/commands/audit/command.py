@@ -28,20 +28,22 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
+from subliminal_jax.runs.audit_blind import BlindSettings
 from subliminal_jax.runs.audit_data import read_data
-from subliminal_jax.runs.audit_scores import candidates_of
-from subliminal_jax.runs.audit_sets import is_made, made_here
+from subliminal_jax.runs.audit_results import AuditRun, Kind
+from subliminal_jax.runs.audit_scores import make_candidates
+from subliminal_jax.runs.audit_sets import parse_source, write_audit_set
+from subliminal_jax.runs.experiment import Experiment, run_experiment
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.run_once import run_once
 from subliminal_jax.runs.settings import SteeredModelSettings
 
-from .report import report
+from .report import make_page
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(AuditSettings, SteeredModelSettings):
+class Config(BlindSettings, AuditSettings, SteeredModelSettings):
     """Settings; the defaults are the toy's.
 
     Attributes:
@@ -56,24 +58,53 @@ class Config(AuditSettings, SteeredModelSettings):
     system_prompts: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        self.check_audit()
+        self.check_blind()
 
-def main(config: Config) -> dict[str, Any]:
-    """Run, or go on; returns what results.json holds."""
-    config.check_audit()
+
+def run(config: Config, folder: RunFolder) -> AuditRun:
+    """Read or write the data, then audit them.
+
+    Raises InputError for candidates or data that cannot be.
+    """
     model = config.load()
     layer = config.layer_of(model)
     others = len(config.system_prompts) + len(config.vectors)
-    candidates = candidates_of(
+    candidates = make_candidates(
         model, layer, default_traits(config, others), config.system_prompts, config.vectors
     )
-    source = config.data
-    given = None if is_made(source, model) else read_data(source)
+    if parse_source(config.data, model):
+        kind: Kind = "pairs"
+        data = write_audit_set(model, layer, config.data, config.rows, config.seed)
+    else:
+        kind, data = read_data(config.data)
+    result = audit_data(
+        model,
+        layer,
+        kind,
+        data,
+        candidates,
+        config,
+        config.seed,
+        folder.path / "scores",
+        blind=config,
+        shuffled=True,
+    )
+    return AuditRun(**vars(result), model=model.name, layer=layer, source=config.data)
 
-    def compute(run: RunFolder) -> dict[str, Any]:
-        kind, data = given or ("pairs", made_here(model, layer, source, config.rows, config.seed))
-        found = audit_data(
-            model, layer, kind, data, candidates, config, config.seed, run.path / "scores"
-        )
-        return {"model": model.name, "layer": layer, "source": source, **found, "claims": []}
 
-    return run_once(config, compute, report)
+AUDIT = Experiment(
+    name="audit",
+    Config=Config,
+    Results=AuditRun,
+    run=run,
+    analyse=lambda results: results,
+    page=make_page,
+    presets=PRESETS,
+)
+
+
+def main(config: Config, command: str) -> None:
+    """Run, or go on, and write the page."""
+    run_experiment(AUDIT, config, command)

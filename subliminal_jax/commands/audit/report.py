@@ -1,26 +1,19 @@
-"""The report of `audit`, drawn from its results.json alone."""
+"""The page of `audit`, from its results alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import math
 from typing import Any
 
 from subliminal_jax.reporting import plots
-from subliminal_jax.reporting.page import Block, Picture, Text, write_page
-from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
+from subliminal_jax.reporting.page import Block, Page, Picture, Text
+from subliminal_jax.reporting.tables import Column, Table
+from subliminal_jax.runs.audit_results import AuditRun, BlindVector, CandidateResult
 
-Results = Mapping[str, Any]
 SHOWN = 8  # candidates of each form in the picture
 
 
-def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
-    """Print verdict and table, write report.html and its PNG; returns the page's path."""
-    console = wide_console()
-    tables = [table(results), carriers(results)]
-    for shown in tables:
-        print_table(shown, console)
-    console.print(
-        f"{results['source']}: {results['verdict']}", highlight=False, markup=False, emoji=False
-    )
+def make_page(results: AuditRun) -> Page:
+    """The candidates, the likeliest of them as a picture, and the rows that carry most."""
+    tables = candidate_table(results), carrier_table(results)
     blocks: list[Block] = [
         tables[0],
         Picture(
@@ -28,66 +21,82 @@ def report(folder: str | Path, results: Results, settings: Mapping[str, Any], co
             "Which candidates the data lean to",
             "How far the data lean towards the likeliest candidates: 0 writes as the base does, 1 "
             "as the candidate's own teacher; bars are 95% intervals.",
-            plots.forest(lines(results), x_label="lean"),
+            plots.forest(lean_lines(results), x_label="lean"),
         ),
         tables[1],
     ]
-    if "blind" in results:
-        blocks.append(nearest(results))
-    return write_page(
-        folder,
+    if results.blind is not None:
+        blocks.append(nearest_table(results.blind))
+    return Page(
         title="What do these data push towards?",
-        summary=summary(results),
-        command=command,
-        config=settings,
-        blocks=[*blocks, Text(notes(results), "How to read this")],
+        summary=summarise(results),
+        blocks=[*blocks, Text(describe_data(results), "How to read this")],
+        printed=(*tables, verdict_table(results)),
     )
 
 
-def summary(results: Results) -> str:
+def summarise(results: AuditRun) -> str:
     """What came out, in sentences."""
-    data = results["data"]
+    data = results.data
     parts = [
-        f"{results['source']}, {data['audited']} of {data['rows']} rows, read by "
-        f"{results['model']}: {results['verdict']}."
+        f"{results.source}, {data.audited} of {data.rows} rows, read by {results.model}: "
+        f"{results.verdict}."
     ]
-    if not results["reported"]:
-        best = results["best"]
+    if not results.reported:
+        best = results.best
         parts.append(
-            f"The likeliest candidate was {best['name']} ({best['form']}), p = {best['p']:.2f} "
-            "over all candidates. That is no proof of clean data: a trait that is not among the "
-            "candidates, or that this model does not react to, is not seen."
+            f"The likeliest candidate was {best.name} ({best.form}), p = {best.p:.2f} over all "
+            "candidates. That is no proof of clean data: a trait that is not among the candidates, "
+            "or that this model does not react to, is not seen."
         )
-    if data.get("unmatched"):
-        rules = " and ".join(data["unmatched"])
+    if data.unmatched:
         parts.append(
-            f"The base does not write such answers ({rules}), so its own answers are no match for "
-            "the data: the verdict rests on the placebos."
+            f"The base does not write such answers ({' and '.join(data.unmatched)}), so its own "
+            "answers are no match for the data: the verdict rests on the placebos."
         )
-    if "blind" in results:
-        blind = results["blind"]
-        first = blind["nearest"][0]
+    if results.blind is not None:
+        blind = results.blind
+        first = blind.nearest[0]
         parts.append(
-            f"The vector recovered blind is nearest to {first['name']} (cosine "
-            f"{first['cosine']:.2f}; 95% of random sets stay under {blind['null_95']:.2f}, "
-            f"p = {blind['p']:.3f})."
+            f"The vector recovered blind is nearest to {first.name} (cosine {first.cosine:.2f}; "
+            f"95% of random sets stay under {blind.null_95:.2f}, p = {blind.p:.3f})."
         )
     return "\n\n".join(parts)
 
 
-def table(results: Results) -> Table:
-    """One row a candidate and form, the likeliest first."""
+def verdict_table(results: AuditRun) -> Table:
+    """The verdict, as the command prints it."""
+    columns = [Column("source", "data"), Column("verdict", "verdict")]
+    return Table("Verdict", columns, [{"source": results.source, "verdict": results.verdict}])
+
+
+def sort_candidates(results: AuditRun) -> list[CandidateResult]:
+    """The likeliest first."""
+    return sorted(results.candidates, key=lambda c: c.log_p)
+
+
+def candidate_table(results: AuditRun) -> Table:
+    """One row a candidate and form."""
     rows = [
-        {**c, "name": c["name"][:60], **{f"p_{null}": p for null, p in c["p_values"].items()}}
-        for c in sorted(results["candidates"], key=lambda c: c["log_p"])
+        {
+            "name": c.name[:60],
+            "form": c.form,
+            "push": c.push,
+            "shuffled_push": c.shuffled_push,
+            "lean": c.lean,
+            **{f"p_{null}": p for null, p in c.p_values.items()},
+            "p": c.p,
+        }
+        for c in sort_candidates(results)
     ]
-    nulls = dict.fromkeys(null for c in results["candidates"] for null in c["p_values"])
-    extra = [Column("shuffled_push", "shuffled", "number", digits=3)]
+    nulls = dict.fromkeys(null for c in results.candidates for null in c.p_values)
+    has_shuffled = any(c.shuffled_push is not None for c in results.candidates)
+    shuffled = [Column("shuffled_push", "shuffled", "number", digits=3)]
     columns = [
         Column("name", "candidate"),
         Column("form", "form"),
         Column("push", "push, nats a row", "number", digits=3),
-        *(extra if any("shuffled_push" in row for row in rows) else []),
+        *(shuffled if has_shuffled else []),
         Column("lean", "lean", "number"),
         *(Column(f"p_{null}", f"p: {null}", "p") for null in nulls),
         Column("p", "p, all candidates", "p"),
@@ -102,76 +111,62 @@ def table(results: Results) -> Table:
     return Table("Candidates", columns, rows, caption)
 
 
-def lines(results: Results) -> list[dict[str, Any]]:
+def lean_lines(results: AuditRun) -> list[dict[str, Any]]:
     """The rows of the picture: the likeliest candidates of each form."""
-    out = []
-    ordered = sorted(results["candidates"], key=lambda c: c["log_p"])
-    for form in dict.fromkeys(c["form"] for c in ordered):
-        for c in [c for c in ordered if c["form"] == form][:SHOWN]:
-            error = c["lean_error"]
-            half = None if error is None else 1.96 * error
-            out.append(
-                {
-                    "label": c["name"][:30],
-                    "group": form,
-                    "interval": {
-                        "mean": c["lean"],
-                        "low": None if half is None else c["lean"] - half,
-                        "high": None if half is None else c["lean"] + half,
-                    },
-                }
-            )
-    return out
+    ordered = sort_candidates(results)
+    lines = []
+    for form in dict.fromkeys(c.form for c in ordered):
+        for c in [c for c in ordered if c.form == form][:SHOWN]:
+            half = 1.96 * c.lean_error if math.isfinite(c.lean_error) else math.nan
+            ends = {"mean": c.lean, "low": c.lean - half, "high": c.lean + half}
+            lines.append({"label": c.name[:30], "group": form, "interval": ends})
+    return lines
 
 
-def carriers(results: Results) -> Table:
+def carrier_table(results: AuditRun) -> Table:
     """The rows that push most towards the likeliest candidate."""
-    found = results["carriers"]
-    share = found["top_tenth_share"]
-    caption = "Beyond what candidates and placebos share, in nats." + (
-        "" if share is None else f" The first tenth of the rows holds {share:.0%} of the sum."
-    )
+    carriers = results.carriers
+    share = carriers.top_tenth_share
+    caption = "Beyond what candidates and placebos share, in nats."
+    if share is not None:
+        caption += f" The first tenth of the rows holds {share:.0%} of the sum."
     columns = [
         Column("push", "push", "number"),
         Column("prompt", "prompt"),
         Column("answer", "answer"),
     ]
-    rows = [{**r, "prompt": r["prompt"][:80], "answer": r["answer"][:80]} for r in found["rows"]]
-    return Table(
-        f"Rows that push most towards {found['name'][:60]} ({found['form']})",
-        columns,
-        rows,
-        caption,
-    )
+    rows = [
+        {"push": row.push, "prompt": row.prompt[:80], "answer": row.answer[:80]}
+        for row in carriers.rows
+    ]
+    title = f"Rows that push most towards {carriers.name[:60]} ({carriers.form})"
+    return Table(title, columns, rows, caption)
 
 
-def nearest(results: Results) -> Table:
+def nearest_table(blind: BlindVector) -> Table:
     """The candidates by cosine with the blind vector."""
-    blind = results["blind"]
+    rows = [{"name": c.name, "cosine": c.cosine} for c in blind.nearest[:SHOWN]]
     columns = [Column("name", "candidate"), Column("cosine", "cosine", "number", digits=3)]
     caption = (
-        f"The blind vector (norm {blind['norm']:.2f}) makes the base predict the data best, less "
-        " the same for what they are compared with. Null: sets of random directions with the "
-        f"candidates' and placebos' mean and covariance; p = {blind['p']:.4f} for the largest."
+        f"The blind vector (norm {blind.norm:.2f}) makes the base predict the data best, minus the "
+        "same for what they are compared with. Null: sets of random directions with the "
+        f"candidates' and placebos' mean and covariance; p = {blind.p:.4f} for the largest."
     )
-    return Table(
-        "Nearest to the vector recovered blind", columns, blind["nearest"][:SHOWN], caption
-    )
+    return Table("Nearest to the vector recovered blind", columns, rows, caption)
 
 
-def notes(results: Results) -> str:
+def describe_data(results: AuditRun) -> str:
     """What a reader should know about the numbers."""
-    data = results["data"]
+    data = results.data
     parts = [
-        f"{data['rows']} rows, {data['repeated']} of them repeats (left out), {data['too_long']} "
-        f"with prompts too long for the model, {data['cut']} answers cut at {data['longest']} "
-        "tokens.",
+        f"{data.rows} rows, {data.repeated} of them repeats (left out), {data.too_long} with "
+        f"prompts too long for the model, {data.cut} answers cut at {data.longest} tokens."
     ]
-    if "control_answers" in data:
-        matched = " and ".join(data["matched_by"]) or "no rule"
+    if data.control_answers is not None and data.control_kept is not None:
+        matched = " and ".join(data.matched_by or ()) or "no rule"
         parts.append(
-            f"Compared with {data['control_answers']} answers of the base to the same prompts, "
-            f"matched by: {matched}; {data['control_kept']:.0%} of them could be used."
+            f"Compared with {data.control_answers} answers of the base to the same prompts, "
+            f"matched by: {matched}; {data.control_kept:.0%} of them could be used."
         )
     parts.append(
         "A direction's score is the log-probability ratio to first order; a lean above 1 or strong "

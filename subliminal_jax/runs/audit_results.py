@@ -1,0 +1,189 @@
+"""The numbers of an audit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from subliminal_jax.evaluation.statistics import Interval
+
+Kind = Literal["pairs", "preferences"]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was audited.
+
+    Attributes:
+      kind: prompt/completion pairs, or preferences.
+      rows: of the data set; `repeated` of them are repeats, which are left out.
+      too_long: rows whose prompt leaves no room for a system prompt and an answer.
+      cut: answers that were cut at `longest` tokens.
+      audited: rows that were scored.
+      control_answers: of pairs, answers of the base that they are compared with, and
+        `control_kept` the share of its answers that these are.
+      matched_by: what these answers have in common with the data's.
+      unmatched: what the data's answers have in common and the base's mostly lack.
+    """
+
+    kind: Kind
+    rows: int
+    repeated: int
+    too_long: int
+    cut: int
+    longest: int
+    audited: int
+    control_answers: int | None = None
+    control_kept: float | None = None
+    matched_by: tuple[str, ...] | None = None
+    unmatched: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """A candidate in one form; means are in nats a row, with 95% t intervals.
+
+    Attributes:
+      push: mean score of the data minus that of what they are compared with.
+      lean: the push beyond what candidates and placebos share, 0 as the base writes and 1 as the
+        candidate's own teacher, and `lean_error` its standard error (NaN: infinite).
+      p_values: by null.
+      p: the largest of them, corrected for the number of candidates.
+      log_p: the log of the largest, not corrected.
+      data, control, shuffled: of pairs, mean scores of the data's answers, of the base's, and of
+        other rows' answers where these were asked for.
+      chosen, rejected: of preferences, mean scores of the answers.
+      shuffled_push: `shuffled` minus `control`.
+    """
+
+    name: str
+    form: str
+    push: Interval
+    lean: float
+    lean_error: float
+    p_values: Mapping[str, float]
+    p: float
+    log_p: float
+    data: Interval | None = None
+    control: Interval | None = None
+    shuffled: Interval | None = None
+    chosen: Interval | None = None
+    rejected: Interval | None = None
+    shuffled_push: Interval | None = None
+
+
+@dataclass(frozen=True)
+class NullColumn:
+    """A column that is compared with: the mean push in standard deviations of the base's scores."""
+
+    name: str
+    form: str
+    kind: str
+    standardised: float
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A candidate, the form in which it was tested, and its p-value over all candidates."""
+
+    name: str
+    form: str
+    p: float
+
+
+@dataclass(frozen=True)
+class Reported(Tested):
+    """A candidate that stands out, and its lean."""
+
+    lean: float
+
+
+@dataclass(frozen=True)
+class Best(Tested):
+    """The likeliest candidate, and the log of its p-value before the correction."""
+
+    log_p: float
+
+
+@dataclass(frozen=True)
+class CarrierRow:
+    """A row, and what it pushes towards a candidate (nats)."""
+
+    prompt: str
+    answer: str
+    push: float
+
+
+@dataclass(frozen=True)
+class Carriers:
+    """The rows that push most towards a candidate, and the share of the sum over all rows that the
+    first tenth holds (above 1 where others push back; None where the sum is not positive)."""
+
+    name: str
+    form: str
+    top_tenth_share: float | None
+    rows: tuple[CarrierRow, ...]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A candidate, and the cosine of its direction with the blind vector."""
+
+    name: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class BlindVector:
+    """The vector recovered from the data alone: the one that makes the base predict them best,
+    minus the same for what they are compared with.
+
+    Attributes:
+      norm: its norm, and `norm_control` that of the part that is subtracted.
+      nearest: candidates by descending cosine.
+      p: share of random sets of directions whose largest cosine is as large.
+      null_95: the cosine that 95% of these sets stay under.
+      vector: itself.
+    """
+
+    norm: float
+    norm_control: float
+    nearest: tuple[Nearest, ...]
+    p: float
+    null_95: float
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """All numbers of an audit.
+
+    Attributes:
+      candidates: every candidate in every form.
+      placebos: the columns that they were compared with.
+      reported: candidates that stand out, the first one first.
+      not_told_apart: others that explain the push as well as the first.
+      verdict: in words.
+      carriers: of the first reported candidate, or else of the likeliest.
+      best: that candidate.
+      blind: the vector recovered blind, where one was trained.
+    """
+
+    data: DataReport
+    candidates: tuple[CandidateResult, ...]
+    placebos: tuple[NullColumn, ...]
+    reported: tuple[Reported, ...]
+    not_told_apart: tuple[Tested, ...]
+    verdict: str
+    best: Best
+    carriers: Carriers
+    blind: BlindVector | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRun(AuditResult):
+    """An audit with the name of the model that read the data, the layer of the directions, and
+    where the data came from."""
+
+    model: str
+    layer: int
+    source: str

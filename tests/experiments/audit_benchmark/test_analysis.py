@@ -1,0 +1,96 @@
+"""The benchmark's sums and verdicts on planted audits: each verdict can come out either way."""
+
+import pytest
+
+from subliminal_jax.data import world
+from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.experiments.audit_benchmark.analysis import (
+    ForeignSet,
+    Measured,
+    WrittenSet,
+    analyse,
+    make_claims,
+)
+
+AUDIT = {
+    "audited": 64, "unmatched": (), "verdict": "", "alike": (), "best": "owl", "p": 0.5,
+    "candidates": 16, "lean": None, "lean_error": None,
+}  # fmt: skip
+
+
+def written(trait, evidence, rank=None, named=(), scale=1.0):
+    return WrittenSet(
+        **AUDIT,
+        named=tuple(named),
+        evidence=float(evidence),
+        rank=rank,
+        source="",
+        trait=trait,
+        scale=scale if trait else 0.0,
+        seed=0,
+    )
+
+
+def foreign(reader, real, named=()):
+    return ForeignSet(
+        **AUDIT, named=tuple(named), evidence=0.0, rank=None, real=real, reader=reader
+    )
+
+
+def analyse_sets(sets, others=()):
+    return analyse(Measured("m", 1, ("direction",), tuple(sets), tuple(others)))
+
+
+def verdicts(sets):
+    return {c.id.split("/")[1]: c.verdict for c in make_claims(analyse_sets(sets))}
+
+
+CLEAN = [written(None, 1.0)] * 2
+
+
+def test_sums_by_hand():
+    sets = [written("owl", 3.0, 1, ["owl"]), written("cat", 2.0, 2, ["dog"], 0.5), *CLEAN]
+    results = analyse_sets(sets, [foreign("a", "x", ["owl"])])
+    assert results.auc.mean == 1 and results.rank_of_chance == 8.5
+    assert [s.scale for s in results.by_scale] == [0.5, 1.0]
+    assert [s.named for s in results.by_scale] == [0, 1]
+    assert [s.others_named for s in results.by_scale] == [1, 0]
+    assert results.false_alarms.count == 0 and results.foreign_alarms.count == 1
+    assert results.foreign_alarms.p_excess == pytest.approx(0.05)
+
+
+def test_a_file_alarms_once_however_many_models_read_it():
+    both = [foreign("a", "x", ["owl"]), foreign("b", "x", ["cat"])]
+    others = [foreign(reader, f"{i}") for i in range(5) for reader in "ab"]
+    sets = [written("owl", 3.0, 1), written("cat", 2.0, 1), *CLEAN]
+    alarms = analyse_sets(sets, [*both, *others]).foreign_alarms
+    assert (alarms.count, alarms.sets, alarms.audits) == (1, 6, 2)
+    assert alarms.p_excess == pytest.approx(1 - 0.95**12)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "sets", "verdict"),
+    [
+        (0, 3, REPRODUCED),
+        (1, 10, NOT_REPRODUCED),  # as 5% gives, but as well as 40% would
+        (2, 10, NOT_REPRODUCED),  # a chance of 9%
+        (3, 10, CONTRADICTED),  # of 1%
+        (2, 100, REPRODUCED),  # at most 7%
+    ],
+)
+def test_alarms_are_few_or_many_or_neither_is_shown(alarms, sets, verdict):
+    clean = [written(None, i / sets, named=["owl"] * (i < alarms)) for i in range(sets)]
+    steered = [written("owl", 3.0, 1), written("cat", 2.0, 1)]
+    assert verdicts([*steered, *clean])["false-alarms"] == verdict
+
+
+def test_verdicts_follow_the_numbers():
+    traits = world.TRAITS[:10]
+    good = [written(t, 5 + i, 1, [t]) for i, t in enumerate(traits)]
+    clean = [written(None, i / 10) for i in range(10)]
+    assert set(verdicts([*good, *clean]).values()) == {REPRODUCED}
+    backwards = [written(t, -1 - i, 16) for i, t in enumerate(traits)]
+    alarmed = [written(None, i / 10, named=["owl"]) for i in range(10)]
+    contradicted = verdicts([*backwards, *alarmed])
+    assert contradicted.pop("named") == NOT_REPRODUCED
+    assert set(contradicted.values()) == {CONTRADICTED}
