@@ -36,6 +36,13 @@ VOLATILE = re.compile(
 RENAMED: dict[str, dict[str, str]] = {
     "steering-reliability": {"own": "unshifted", "given": "given_vectors"},
     "teacher-vector": {"random-teacher": "random_teacher"},
+    "student-vector": {
+        "prompted": "system-prompt",
+        "factor": "scale",
+        "teacher's": "teacher_replaced",
+        "student's own": "student_replaced",
+        "random": "random_replaced",
+    },
     "cross-model": {
         "own": "own_data",
         "foreign": "foreign_data",
@@ -62,6 +69,12 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 # experiment -> pattern of old places -> new place
 MOVED: dict[str, dict[str, str]] = {
+    "student-vector": {
+        r"^teachers\.(\d)\.base$": r"teachers.\1.control",
+        r"^teachers\.0\.(.+)": r"teachers.\1.owl",
+        r"^teachers\.1\.(.+)": r"teachers.\1.wolf",
+        r"^(transmission\.\w+\.traits\.\w+)": r"\1-steered",
+    },
     "distil-vectors": {
         r"^(pooled|vectors)\.(\d+)\.control_(\w+)\.": r"\1.\2.\3.control.",
         r"^pooled\.(\d+)\.(\w+)_difference\.": r"pooled.\1.\2.difference.",
@@ -69,6 +82,7 @@ MOVED: dict[str, dict[str, str]] = {
     },
 }
 FLAGS: dict[str, dict[str, str]] = {
+    "student-vector": {"--factors": "--scales"},
     "steering-reliability": {"--world-traits": "--traits"},
 }
 # experiment -> pattern of places -> reason
@@ -91,6 +105,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "distil-vectors": {
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
+    },
+    "student-vector": {
+        r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
+        r"^teachers\.trait\.": "it is a key",
     },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",

@@ -1,148 +1,289 @@
-"""The paper's statements on students' vectors (its section 3) against the numbers of a run.
+"""From students and causal tests to the numbers of `student-vector`.
 
-Every effect is a difference held against zero by a two-way t over seeds and traits.
+Matrices are [seeds, traits]; intervals are two-way t over both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.statistics import crossed_interval
-from subliminal_jax.reporting.tables import Column, format_cell
-from subliminal_jax.runs.claims import claim, verdict
+from subliminal_jax.evaluation.statistics import Interval, crossed_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.transmission import Transmission, transmission
+
+KINDS = {
+    "steered": "steered by the vector",
+    "system-prompt": "system prompt",
+    "projected": "system prompt, vector projected out",
+    "subtracted": "system prompt, vector subtracted",
+    "control": "none (control)",
+}
+TEACHERS = [kind for kind in KINDS if kind != "control"]
 
 Matrix = Float[np.ndarray, "seeds traits"]
-TEACHERS = {
-    "steered": "steered teacher",
-    "prompted": "system-prompted teacher",
-}
+Rows = tuple[tuple[float, ...], ...]  # a matrix, as results.json holds it
 
 
-def claims(results: Mapping[str, Any], seeds: int) -> list[dict[str, Any]]:
-    """A claim of which no seed is left to all traits (students diverged) is left out."""
-    of = {kind: {k: np.array(v) for k, v in x.items()} for kind, x in results["final"].items()}
-    kind = results["kind"]
-    setting = f"{results['model']}, {TEACHERS[kind]}, block {results['layer']}"
-    stated: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class Alignment:
+    """EAS after a block at one logged step: of students with their own teacher's shift ("student"),
+    or of controls with each trait's ("control"); None where some student has none."""
 
-    def state(
-        id: str, text: str, section: str, effect: Matrix, number: str, where: str = setting
-    ) -> None:
-        found = crossed(effect)
-        stated.append(
-            claim(f"student-vector/{id}", text, section, where, f"{number}; difference "
-                  f"{percent(found) if id in RATES else plain(found)}", seeds,
-                  verdict(found["low"], found["high"]))
-        )  # fmt: skip
+    data: str
+    step: int
+    layer: int
+    eas: Interval | None
 
-    student, control = of[kind], of["control"]
-    if student["eas"].shape == control["eas"].shape and student["eas"].size:
-        state(
-            "eas",
-            "the student's mean shift aligns with its teacher's vector, a control student's does "
-            "not",
-            "section 3, figure 2",
-            student["eas"] - control["eas"],
-            f"EAS {plain(crossed(student['eas']))}, control {plain(crossed(control['eas']))}",
-        )
-    steered = of["steered"]
-    if steered["rate"].shape == control["rate"].shape and steered["rate"].size:
-        state(
-            "teacher-sufficiency",
-            "adding the vector to the teacher suffices for its students to take up the trait",
-            "section 3",
-            steered["rate"] - control["rate"],
-            f"trait rate {percent(crossed(steered['rate']))}, control "
-            f"{percent(crossed(control['rate']))}",
-            f"{results['model']}, steered teacher, block {results['layer']}",
-        )
-    prompted = of["prompted"]
-    own = np.mean(list(results["base_component"].values()))
-    for kind_without, how in (
-        ("projected", f"projected out (the base has {own:.1f} |v| along it)"),
-        ("subtracted", "subtracted"),
-    ):
-        less = of[kind_without]
-        if prompted["eas"].shape != less["eas"].shape or not prompted["eas"].size:
-            continue
-        where = f"{results['model']}, system-prompted teacher, vector {how}"
-        state(
-            f"teacher-necessity-eas-{kind_without}",
-            "without the vector in the teacher its students' shift no longer aligns with it",
-            "section 3",
-            prompted["eas"] - less["eas"],
-            f"EAS {plain(crossed(prompted['eas']))} with it, {plain(crossed(less['eas']))} without",
-            where,
-        )
-        state(
-            f"teacher-necessity-{kind_without}",
-            "without the vector in the teacher its students do not take up the trait",
-            "section 3",
-            prompted["rate"] - less["rate"],
-            f"trait rate {percent(crossed(prompted['rate']))} with it, "
-            f"{percent(crossed(less['rate']))} without",
-            where,
-        )
-    factor = results["sufficiency"][0]["factor"]
-    gain = {
-        row["source"]: np.array(row["values"])
-        for row in results["sufficiency"]
-        if (row["read"], row["layers"], row["positions"]) == ("last", "all", "prompt")
-        and row["factor"] == factor
+
+@dataclass(frozen=True)
+class Necessity:
+    """Trait rates of students and of controls, and of students whose component along a vector is
+    the base's: along their teacher's, along their own shift, and along a random vector."""
+
+    student: Rows
+    control: Rows
+    teacher_replaced: Rows
+    student_replaced: Rows
+    random_replaced: Rows
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The base's trait rate with vectors added, less that without.
+
+    Attributes:
+      read: over which tokens of a prompt shifts were read: "last", or "mean" over all.
+      layers: the blocks after which they were added: "all", or the steering layer ("one").
+      positions: the tokens at which they were added: all of the "prompt", or its "last".
+      scale: the factor on them.
+      source: whose shifts: of the "student", of the "control", or "random" ones of the same norms.
+      gain: its interval.
+      values: the matrix.
+    """
+
+    read: str
+    layers: str
+    positions: str
+    scale: float
+    source: str
+    gain: Interval
+    values: Rows
+
+
+@dataclass(frozen=True)
+class CausalTests:
+    """Necessity and sufficiency of students' vectors."""
+
+    necessity: Necessity
+    sufficiency: tuple[Gain, ...]
+
+
+@dataclass(frozen=True)
+class Measured(CausalTests):
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      kind: the teacher whose students are studied in full; `TEACHERS` has all.
+      traits: each has teachers and students of its own.
+      steps, batch_size, seeds: how students were trained.
+      trained: what was trained, in words.
+      optimizer: its label.
+      grid: the rates tried.
+      learning_rate: the one with the lowest held-out loss.
+      references: the teachers, in the order of the students' alignments.
+      base_component: by trait, the base's component along the vector in units of the vector: minus
+        what projecting it out adds.
+      data: how each data set came about.
+      teachers: by kind and trait, how often teachers name the trait; the base's under "control".
+      students: every student.
+      eas: alignment over training.
+    """
+
+    model: str
+    layer: int
+    kind: str
+    traits: tuple[str, ...]
+    steps: int
+    batch_size: int
+    seeds: int
+    trained: str
+    optimizer: str
+    grid: tuple[float, ...]
+    learning_rate: float
+    references: tuple[str, ...]
+    base_component: Mapping[str, float]
+    data: Mapping[str, Mapping[str, Any]]
+    teachers: Mapping[str, Mapping[str, float]]
+    students: tuple[StudentRow, ...]
+    eas: tuple[Alignment, ...]
+
+
+@dataclass(frozen=True)
+class FinalValues:
+    """The students of one kind of teacher at the end; a seed of which some student diverged is left
+    out.
+
+    Attributes:
+      eas, component: alignment with the system prompt's shift at the steering layer, and the
+        component along it in its units.
+      rate, log_prob: P(trait), and its log.
+    """
+
+    eas: Rows
+    component: Rows
+    rate: Rows
+    log_prob: Rows
+
+
+@dataclass(frozen=True)
+class StudentSummary:
+    """`FinalValues` with intervals, None where no seed is left; `difference` is the rate less the
+    controls', `teacher_rate` the teachers' mean."""
+
+    teacher_rate: float
+    eas: Interval | None
+    component: Interval | None
+    rate: Interval | None
+    log_prob: Interval | None
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Students with the component along a vector replaced: the trait rate left, how much they lose,
+    and that in units of their excess over controls (None where there is none)."""
+
+    rate: Interval
+    lost: Interval
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      heldout_loss: of every student, by rate.
+      final, summaries: the students of each kind of teacher.
+      transmission: of the students of `kind`, by metric.
+      replacements: by the vector: "teacher", "student" or "random".
+    """
+
+    heldout_loss: Mapping[str, tuple[float | None, ...]]
+    final: Mapping[str, FinalValues]
+    summaries: Mapping[str, StudentSummary]
+    transmission: Mapping[str, Transmission]
+    replacements: Mapping[str, Replacement]
+
+
+def data_name(trait: str, kind: str) -> str:
+    """The data set of a trait's teacher. Names seed the sampling, so they stay as they are."""
+    if kind == "control":
+        return "control"
+    return f"{trait}-{'prompted' if kind == 'system-prompt' else kind}"
+
+
+def to_rows(values: Matrix) -> Rows:
+    """The matrix as plain numbers."""
+    return tuple(map(tuple, values.tolist()))
+
+
+def pool(rows: Rows) -> Interval | None:
+    """The mean with its interval; None of an empty matrix."""
+    return crossed_interval(np.array(rows)) if rows else None
+
+
+def analyse(measured: Measured) -> Results:
+    """Students by kind of teacher, transmission, and what replacing components takes away."""
+    rate, optimizer = measured.learning_rate, measured.optimizer
+    sound = [r for r in measured.students if r.learning_rate == rate and not r.diverged]
+    final = {kind: select_final_values(measured, sound, kind) for kind in KINDS}
+    index = {data_name(trait, measured.kind): i for i, trait in enumerate(measured.traits)}
+    necessity = measured.necessity
+    replaced = {
+        "teacher": necessity.teacher_replaced,
+        "student": necessity.student_replaced,
+        "random": necessity.random_replaced,
     }
-    state(
-        "student-sufficiency",
-        f"the student's vector, {factor:g} times, makes the base say the trait",
-        "section 3",
-        gain["student"] - gain["random"],
-        f"trait rate {percent(crossed(gain['student']))} above the base's, a random vector of the "
-        f"same norms {percent(crossed(gain['random']))}",
-        f"{setting}, added after all blocks at prompt tokens",
+    return Results(
+        **vars(measured),
+        heldout_loss={
+            f"{r:g}": tuple(x.heldout_loss for x in measured.students if x.learning_rate == r)
+            for r in measured.grid
+        },
+        final=final,
+        summaries={
+            kind: summarise_students(values, final["control"], measured.teachers[kind].values())
+            for kind, values in final.items()
+        },
+        transmission={
+            metric: transmission(sound, index, metric, optimizer=optimizer, rate=rate)
+            for metric in ("word_rate", "word_log_prob")
+        },
+        replacements={name: measure_loss(necessity, rates) for name, rates in replaced.items()},
     )
-    rates = {name: np.array(values) for name, values in results["necessity"].items()}
-    lost = rates["student"] - rates["teacher's"]
-    chance = rates["student"] - rates["random"]
-    excess = rates["student"] - rates["control"]
-    text = (
-        f"it loses {percent(crossed(lost))} of a trait rate {percent(crossed(excess))} above the "
-        f"control's, and {percent(crossed(chance))} along a random vector"
+
+
+def select_final_values(measured: Measured, sound: Sequence[StudentRow], kind: str) -> FinalValues:
+    """Of the sound students at the chosen rate."""
+    by_name = {(row.data, row.seed): row for row in sound}
+    references = [
+        measured.references.index(data_name(trait, "system-prompt")) for trait in measured.traits
+    ]
+    names = [data_name(trait, kind) for trait in measured.traits]
+    seeds = [s for s in range(measured.seeds) if all((name, s) in by_name for name in names)]
+    students = [[by_name[name, seed] for name in names] for seed in seeds]
+
+    def by_reference(column: str) -> Rows:
+        return tuple(
+            tuple(row[column][i][measured.layer] for i, row in zip(references, rows, strict=True))
+            for rows in students
+        )
+
+    def by_word(column: str) -> Rows:
+        return tuple(tuple(row[column][i] for i, row in enumerate(rows)) for rows in students)
+
+    return FinalValues(
+        eas=by_reference("eas"),
+        component=by_reference("shift_component"),
+        rate=by_word("word_rate"),
+        log_prob=by_word("word_log_prob"),
     )
-    where = f"{setting}, component along the teacher's vector replaced in all blocks"
-    state(
-        "student-necessity",
-        "a student with the base's component along the vector says the trait less",
-        "section 3",
-        lost - chance,
-        text,
-        where,
+
+
+def summarise_students(
+    values: FinalValues, control: FinalValues, teacher_rates: Iterable[float]
+) -> StudentSummary:
+    """Intervals of the students of one kind of teacher."""
+    difference = rate_differences(values, control)
+    return StudentSummary(
+        teacher_rate=float(np.mean(list(teacher_rates))),
+        eas=pool(values.eas),
+        component=pool(values.component),
+        rate=pool(values.rate),
+        log_prob=pool(values.log_prob),
+        difference=None if difference is None else crossed_interval(difference),
     )
-    state(
-        "student-necessity-half",
-        "replacing the component removes more than half of the student's trait rate",
-        "section 3",
-        lost - 0.5 * excess,
-        text + "; lost less half of what it had gained",
-        where,
+
+
+def rate_differences(values: FinalValues, control: FinalValues) -> Matrix | None:
+    """Trait rates less the controls'; None where they have not the same seeds."""
+    if not values.rate or len(values.rate) != len(control.rate):
+        return None
+    return np.subtract(values.rate, control.rate)
+
+
+def measure_loss(necessity: Necessity, replaced: Rows) -> Replacement:
+    """What replacing a component takes away."""
+    lost = np.subtract(necessity.student, replaced)
+    excess = float(np.subtract(necessity.student, necessity.control).mean())
+    return Replacement(
+        rate=crossed_interval(np.array(replaced)),
+        lost=crossed_interval(lost),
+        share=float(lost.mean()) / excess if excess else None,
     )
-    return stated
-
-
-RATES = (
-    "teacher-sufficiency", "teacher-necessity-projected", "teacher-necessity-subtracted",
-    "student-sufficiency", "student-necessity", "student-necessity-half",
-)  # fmt: skip
-
-
-def crossed(values: Matrix) -> dict[str, Any]:
-    """Mean and two-way t interval over seeds and traits."""
-    return crossed_interval(values).to_dict()
-
-
-def percent(interval: Mapping[str, Any]) -> str:
-    return format_cell(interval, Column("", "", "rate", digits=1))
-
-
-def plain(interval: Mapping[str, Any]) -> str:
-    return format_cell(interval, Column("", "", "number", digits=2))

@@ -5,8 +5,10 @@ the student's mean activation shift over prompts. Sufficiency adds it to the bas
 replaces the student's component along a vector by the base's, at every token.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import product
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +17,19 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.diagnostics.alignment import At, Probe, activation_shift, mean_activation
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
+from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, unit
+from subliminal_jax.runs.waves import Trained
 from subliminal_jax.steering.replacement import base_replacement
 from subliminal_jax.training.sweep import State, Sweep
 
-READ: tuple[At, ...] = ("last", "mean")
+from .analysis import CausalTests, Gain, Necessity, data_name, to_rows
+
+READ: tuple[At, ...] = ("last", "mean")  # over which tokens a shift is taken
 
 
 class Inputs(NamedTuple):
@@ -30,70 +37,126 @@ class Inputs(NamedTuple):
 
     base: Params
     probe: Probe
-    base_means: Float[Array, "2 layers dim"]  # read at a prompt's last token, and over its tokens
+    base_means: Float[Array, "2 layers dim"]  # as in `READ`
     questions: Questions
     references: Float[Array, "references layers dim"]
     random: Float[Array, "layers dim"]
 
 
-class Removed(NamedTuple):
+class Replaced(NamedTuple):
     """Of each student: its shift as in `READ`, its rates, and its rates with the component along
     each reference, along its own shift and along a random vector replaced by the base's."""
 
     shifts: Float[np.ndarray, "students 2 layers dim"]
     rates: Float[np.ndarray, "students words"]
-    reference: Float[np.ndarray, "students references words"]
-    own: Float[np.ndarray, "students words"]
-    random: Float[np.ndarray, "students words"]
+    along_references: Float[np.ndarray, "students references words"]
+    along_shift: Float[np.ndarray, "students words"]
+    along_random: Float[np.ndarray, "students words"]
 
 
-def inputs(
-    model: Model,
-    probe: Probe,
-    questions: Questions,
-    references: Float[Array, "references layers dim"],
+def run_causal_tests(
+    trained: Trained,
+    panel: Panel,
+    *,
+    kind: str,
+    traits: Sequence[str],
+    seeds: int,
+    scales: Sequence[float],
     seed: int,
+) -> CausalTests:
+    """Sufficiency and necessity of the vectors of the students of one kind of teacher.
+
+    Args:
+      trained: students of every trait's teacher and of the control; none may have a vector of its
+        own (the adapter `Vector`): two steerings do not go together.
+      panel: its words are the traits.
+      scales: factors on v_student where it is added to the base.
+      seed: of the random vectors.
+    """
+    names = [(arm.data, arm.seed) for arm in trained.sweep.arms]
+    teachers = [data_name(trait, kind) for trait in traits]
+    controls = ["control"] * len(traits)
+    select = partial(select_trait_values, names=names, seeds=range(seeds))
+    references = panel.shifts[jnp.asarray([panel.references.index(name) for name in teachers])]
+    inputs = make_inputs(panel, references, seed)
+    replaced = replace_components(trained.sweep, trained.state, inputs, len(traits))
+    # Of each student along the vector of each trait's teacher: the rate of that trait.
+    along_teachers = np.diagonal(replaced.along_references, axis1=1, axis2=2)
+    necessity = Necessity(
+        student=to_rows(select(replaced.rates, data=teachers)),
+        control=to_rows(select(replaced.rates, data=controls)),
+        teacher_replaced=to_rows(select(along_teachers, data=teachers)),
+        student_replaced=to_rows(select(replaced.along_shift, data=teachers)),
+        random_replaced=to_rows(select(replaced.along_random, data=teachers)),
+    )
+    model, layer = panel.model, panel.layer
+    blocks = {"all": tuple(range(model.cfg.layers)), "one": (layer,)}
+    ask = partial(rates_with_vectors, model, panel.questions, words=len(traits))
+    nothing = np.zeros((1, model.cfg.layers, model.cfg.dim), np.float32)
+    base = ask(nothing, layers=blocks["one"], last_only=False)[0]
+    gains = []
+    for (i, read), layers, positions, scale in product(
+        enumerate(READ), blocks, ("prompt", "last"), scales
+    ):
+        vectors = scale * replaced.shifts[:, i]
+        add = partial(ask, layers=blocks[layers], last_only=positions == "last")
+        student, random = add(vectors) - base, add(random_like(vectors, seed)) - base
+        for source, rates, data in (
+            ("student", student, teachers),
+            ("control", student, controls),
+            ("random", random, teachers),
+        ):
+            values = select(rates, data=data)
+            gain = crossed_interval(values)
+            gains.append(Gain(read, layers, positions, scale, source, gain, to_rows(values)))
+    return CausalTests(necessity, tuple(gains))
+
+
+def make_inputs(
+    panel: Panel, references: Float[Array, "references layers dim"], seed: int
 ) -> Inputs:
     """The inputs with one random direction a layer, drawn with `seed`."""
+    model = panel.model
     layers = tuple(range(model.cfg.layers))
     means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
-    both = [means(model.params, probe, model.cfg, layers, None, at) for at in READ]
+    base_means = [means(model.params, panel.probe, model.cfg, layers, None, at) for at in READ]
     random = jax.random.normal(jax.random.key(seed), references.shape[1:])
-    return Inputs(model.params, probe, jnp.stack(both), questions, references, random)
+    return Inputs(
+        model.params, panel.probe, jnp.stack(base_means), panel.questions, references, random
+    )
 
 
-def replaced(sweep: Sweep, state: State, given: Inputs, words: int) -> Removed:
-    """The necessity tests of every student of the sweep, none of which may have a vector of its
-    own (the adapter `Vector`): two steerings do not go together."""
+def replace_components(sweep: Sweep, state: State, inputs: Inputs, words: int) -> Replaced:
+    """The necessity tests of every student of the sweep."""
     cfg, layers = sweep.cfg, tuple(range(sweep.cfg.layers))
 
-    def one(given: Inputs, params: Params, steering: Steering | None) -> dict[str, Array]:
+    def test(inputs: Inputs, params: Params, steering: Steering | None) -> dict[str, Array]:
         assert steering is None
         shifts = jnp.stack(
             [
-                activation_shift(params, given.probe, mean, cfg, layers, None, at)
-                for at, mean in zip(READ, given.base_means, strict=True)
+                activation_shift(params, inputs.probe, mean, cfg, layers, None, at)
+                for at, mean in zip(READ, inputs.base_means, strict=True)
             ]
         )
 
-        def without(vectors: Float[Array, "layers dim"]) -> Float[Array, " words"]:
-            def steering_of(tokens: Int[Array, "questions time"]) -> Steering:
-                return base_replacement(given.base, tokens, cfg, vectors, layers)
+        def rates_along(vectors: Float[Array, "layers dim"]) -> Float[Array, " words"]:
+            def replacement(tokens: Int[Array, "questions time"]) -> Steering:
+                return base_replacement(inputs.base, tokens, cfg, vectors, layers)
 
-            return word_probs(params, cfg, given.questions, words, steering_of).mean(axis=0)
+            return word_probs(params, cfg, inputs.questions, words, replacement).mean(axis=0)
 
         return {
             "shifts": shifts,
-            "rates": word_probs(params, cfg, given.questions, words).mean(axis=0),
-            "reference": jax.lax.map(without, given.references),
-            "own": without(shifts[0]),
-            "random": without(given.random),
+            "rates": word_probs(params, cfg, inputs.questions, words).mean(axis=0),
+            "along_references": jax.lax.map(rates_along, inputs.references),
+            "along_shift": rates_along(shifts[0]),
+            "along_random": rates_along(inputs.random),
         }
 
-    return Removed(**jax.tree.map(np.asarray, sweep.map_students(one)(state, given)))
+    return Replaced(**jax.tree.map(np.asarray, sweep.map_students(test)(state, inputs)))
 
 
-def added(
+def rates_with_vectors(
     model: Model,
     questions: Questions,
     vectors: Float[np.ndarray, "n layers dim"],
@@ -105,11 +168,13 @@ def added(
     """Mean rate of each word in the base with each set of vectors added after `layers`: at every
     prompt token, or at the last alone. Tokens of the answer are not steered."""
     chosen = jnp.asarray(vectors)[:, list(layers)]
-    return np.asarray(_added(model.params, questions, chosen, model.cfg, words, layers, last_only))
+    return np.asarray(
+        _steered_rates(model.params, questions, chosen, model.cfg, words, layers, last_only)
+    )
 
 
 @partial(jax.jit, static_argnames=("cfg", "words", "layers", "last_only"))
-def _added(
+def _steered_rates(
     params: Params,
     questions: Questions,
     vectors: Float[Array, "n layers dim"],
@@ -118,15 +183,15 @@ def _added(
     layers: tuple[int, ...],
     last_only: bool,
 ) -> Float[Array, "n words"]:
-    def one(v: Float[Array, "layers dim"]) -> Float[Array, " words"]:
-        def steering_of(tokens: Int[Array, "questions time"]) -> Steering:
+    def rates(v: Float[Array, "layers dim"]) -> Float[Array, " words"]:
+        def steering(tokens: Int[Array, "questions time"]) -> Steering:
             t, last = jnp.arange(tokens.shape[1])[None], questions.last[:, None]
             mask = t == last if last_only else t <= last
             return Steering(v, jnp.ones(()), layers, "add", mask)
 
-        return word_probs(params, cfg, questions, words, steering_of).mean(axis=0)
+        return word_probs(params, cfg, questions, words, steering).mean(axis=0)
 
-    return jax.lax.map(one, vectors)
+    return jax.lax.map(rates, vectors)
 
 
 def random_like(
@@ -138,22 +203,18 @@ def random_like(
     return np.asarray(unit(jnp.asarray(noise))) * norms
 
 
-def effects(
-    values: Float[np.ndarray, "students words"],
-    names: list[tuple[str, int]],
-    index: dict[str, int],
-    seeds: list[int],
-    suffix: str,
+def select_trait_values(
+    values: Float[np.ndarray, "students traits"],
+    names: Sequence[tuple[str, int]],
+    data: Sequence[str],
+    seeds: Sequence[int],
 ) -> Float[np.ndarray, "seeds traits"]:
-    """values[student of (trait-suffix, seed), the trait's word] for all seeds and traits; the
-    controls' where `suffix` is empty."""
+    """Of each seed and trait, the trait's value of one student.
 
-    def row(trait: str, seed: int) -> int:
-        return names.index((f"{trait}-{suffix}" if suffix else "control", seed))
-
-    return np.array([[values[row(t, s), i] for t, i in index.items()] for s in seeds])
-
-
-def rows_of(arms: Any) -> list[tuple[str, int]]:
-    """(data set, seed) of every student, in order."""
-    return [(arm.data, arm.seed) for arm in arms]
+    Args:
+      names: data set and seed of each student.
+      data: of each trait, the data set whose students are taken.
+    """
+    return np.array(
+        [[values[names.index((name, seed)), k] for k, name in enumerate(data)] for seed in seeds]
+    )

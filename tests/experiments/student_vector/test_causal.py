@@ -3,7 +3,11 @@ import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
-from subliminal_jax.experiments.student_vector.causal import added, effects, random_like
+from subliminal_jax.experiments.student_vector.causal import (
+    random_like,
+    rates_with_vectors,
+    select_trait_values,
+)
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.steered import steer
 
@@ -30,20 +34,21 @@ def vectors(model, n=2):
 def test_nothing_added_is_the_base(model, questions):
     base = word_probs(model.params, model.cfg, questions, len(WORDS)).mean(axis=0)
     layers = tuple(range(model.cfg.layers))
-    got = added(model, questions, 0 * vectors(model), len(WORDS), layers=layers, last_only=False)
-    np.testing.assert_allclose(got, np.stack([base, base]), rtol=1e-4)
+    none = 0 * vectors(model)
+    rates = rates_with_vectors(model, questions, none, len(WORDS), layers=layers, last_only=False)
+    np.testing.assert_allclose(rates, np.stack([base, base]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("last_only", [False, True])
 def test_one_layer_is_a_steering_of_the_prompt(model, questions, last_only):
     v = vectors(model)
-    got = added(model, questions, v, len(WORDS), layers=(1,), last_only=last_only)
+    rates = rates_with_vectors(model, questions, v, len(WORDS), layers=(1,), last_only=last_only)
     t, last = jnp.arange(questions.prompts.shape[1])[None], questions.last[:, None]
     mask = t == last if last_only else t <= last
     for i in range(2):
         steering = steer(jnp.asarray(v[i, 1]), 1).at(mask)
         want = word_probs(model.params, model.cfg, questions, len(WORDS), steering).mean(axis=0)
-        np.testing.assert_allclose(got[i], want, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(rates[i], want, rtol=1e-4, atol=1e-7)
 
 
 def test_random_vectors_have_the_same_norms_and_other_directions(model):
@@ -58,11 +63,10 @@ def test_random_vectors_have_the_same_norms_and_other_directions(model):
     assert np.abs(cosines).max() < 0.6
 
 
-def test_effects_take_each_traits_own_word_or_the_controls():
-    names = [("owl-steered", 0), ("owl-steered", 1), ("lion-steered", 0), ("lion-steered", 1),
-             ("control", 0), ("control", 1)]  # fmt: skip
-    values = np.arange(18.0).reshape(6, 3)
-    index = {"owl": 0, "lion": 2}
-    np.testing.assert_array_equal(effects(values, names, index, [0, 1], "steered"),
-                                  [[0, 8], [3, 11]])  # fmt: skip
-    np.testing.assert_array_equal(effects(values, names, index, [0, 1], ""), [[12, 14], [15, 17]])
+def test_values_are_those_of_each_traits_own_students_or_of_the_controls():
+    names = [(data, seed) for data in ("owl-steered", "lion-steered", "control") for seed in (0, 1)]
+    values = np.arange(12.0).reshape(6, 2)
+    students = select_trait_values(values, names, ["owl-steered", "lion-steered"], [0, 1])
+    np.testing.assert_array_equal(students, [[0, 5], [2, 7]])
+    controls = select_trait_values(values, names, ["control", "control"], [0, 1])
+    np.testing.assert_array_equal(controls, [[8, 9], [10, 11]])

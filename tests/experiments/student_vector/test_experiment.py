@@ -1,15 +1,16 @@
-"""The study of students' vectors from the command line to its page, on a model of 16 dimensions."""
+"""student-vector through the command line, on a model of 16 dimensions."""
 
 import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
 from tests.experiments.main_job import read
+from tests.pages import check_page
 
 SMALL = (
     "--traits", "owl", "wolf", "--scale", "0.2", "--rows", "24", "--heldout-rows", "8",
     "--max-new-tokens", "12", "--max-tokens", "0", "--asked", "3", "--steps", "4", "--log-every",
-    "2", "--batch-size", "4", "--rank", "2", "--seeds", "2", "--factors", "0.6", "2",
+    "2", "--batch-size", "4", "--rank", "2", "--seeds", "2", "--scales", "0.6", "2",
     "--optimizers", "adamw", "--rates", "adamw=3e-3,1e-2",
 )  # fmt: skip
 SHAPE = (2, 2)  # seeds, traits
@@ -28,16 +29,18 @@ def results(out):
 
 
 def test_students_of_every_teacher_stand_at_the_rate_that_heldout_loss_chose(results):
-    found = [(r["data"], r["seed"], r["learning_rate"]) for r in results["students"]]
+    students = [(r["data"], r["seed"], r["learning_rate"]) for r in results["students"]]
     best = results["learning_rate"]
     names = [f"{t}-{k}" for k in ("prompted", "projected", "subtracted") for t in ("owl", "wolf")]
     for seed in (0, 1):
         for name in ("owl-steered", "wolf-steered", "control"):
-            assert {(name, seed, 3e-3), (name, seed, 1e-2)} <= set(found)
+            assert {(name, seed, 3e-3), (name, seed, 1e-2)} <= set(students)
         for name in names:
-            assert [f for f in found if f[:2] == (name, seed)] == [(name, seed, best)]
-    for kind in ("steered", "prompted", "projected", "subtracted", "control"):
+            assert [s for s in students if s[:2] == (name, seed)] == [(name, seed, best)]
+    assert results["kind"] == "steered"
+    for kind in ("steered", "system-prompt", "projected", "subtracted", "control"):
         assert np.shape(results["final"][kind]["eas"]) == SHAPE
+        assert results["teachers"][kind].keys() == {"owl", "wolf"}
 
 
 def test_eas_has_every_step_and_block(results):
@@ -49,16 +52,19 @@ def test_eas_has_every_step_and_block(results):
 
 def test_rates_of_the_causal_tests_are_those_of_the_students(results):
     """Measured by other code than the students' rows, on the same weights read from disk."""
-    for key, who in (("student", "steered"), ("control", "control")):
+    for key, kind in (("student", "steered"), ("control", "control")):
         np.testing.assert_allclose(
-            results["necessity"][key], results["final"][who]["rate"], rtol=1e-4, atol=1e-8
+            results["necessity"][key], results["final"][kind]["rate"], rtol=1e-4, atol=1e-8
         )
-    for name in ("teacher's", "student's own", "random"):
-        assert np.shape(results["necessity"][name]) == SHAPE
+    for name in ("teacher", "student", "random"):
+        rates = np.array(results["necessity"][f"{name}_replaced"])
+        lost = np.array(results["necessity"]["student"]) - rates
+        assert lost.shape == SHAPE
+        assert results["replacements"][name]["lost"]["mean"] == pytest.approx(lost.mean())
 
 
-def test_sufficiency_covers_ways_factors_and_sources(results):
-    keys = ("read", "layers", "positions", "factor", "source")
+def test_sufficiency_covers_ways_scales_and_sources(results):
+    keys = ("read", "layers", "positions", "scale", "source")
     rows = {tuple(r[k] for k in keys) for r in results["sufficiency"]}
     assert len(rows) == len(results["sufficiency"]) == 2 * 2 * 2 * 2 * 3
     for row in results["sufficiency"]:
@@ -68,14 +74,17 @@ def test_sufficiency_covers_ways_factors_and_sources(results):
 def test_claims_and_the_page_stand(out, results):
     names = [row["id"].removeprefix("student-vector/") for row in results["claims"]]
     assert names == [
-        "eas", "teacher-sufficiency", "teacher-necessity-eas-projected",
-        "teacher-necessity-projected", "teacher-necessity-eas-subtracted",
-        "teacher-necessity-subtracted", "student-sufficiency", "student-necessity",
+        "eas",
+        "teacher-sufficiency",
+        "teacher-necessity-eas-projected",
+        "teacher-necessity-projected",
+        "teacher-necessity-eas-subtracted",
+        "teacher-necessity-subtracted",
+        "student-sufficiency",
+        "student-necessity",
         "student-necessity-half",
-    ]  # fmt: skip
-    assert (out / "report.html").exists()
-    for name in ("eas_over_training", "sufficiency", "trait_rates"):
-        assert (out / f"{name}.png").stat().st_size > 5000
+    ]
+    check_page(out)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +92,14 @@ def test_claims_and_the_page_stand(out, results):
     [
         (("--traits", "owl", "owl"), "each once"),
         (("--adapter", "vector"), "choose lora or full"),
-        (("--objective", "kl"), "objective kl is not for this experiment"),
         (("--optimizers", "adamw", "sgd"), "2 optimizers"),
-        (("--factors", "-1"), "factors"),
+        (("--scales", "-1"), "scales (-1.0,)"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
     with pytest.raises(SystemExit) as stop:
-        main(["student-vector", "--model", str(model), "--out", str(tmp_path / "x"),
-              *SMALL, *flags])  # fmt: skip
+        out = ("--out", str(tmp_path / "x"))
+        main(["student-vector", "--model", str(model), *out, *SMALL, *flags])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and word in error and error.count("\n") == 1
     assert not (tmp_path / "x").exists()
