@@ -352,7 +352,9 @@ def sweep(
         log_every=log_every or steps,
     )
     sets = _split(model, data, heldout)
-    fixed_rows = FixedRows.of([part(sets.train[name], 0, 32) for name in sets.names], model.cfg)
+    fixed_rows = FixedRows.from_rows(
+        [part(sets.train[name], 0, 32) for name in sets.names], model.cfg
+    )
     prepared = [m.prepare(model) if isinstance(m, Alignment) else m for m in measures]
     students = [Arm(a.optimizer, a.learning_rate, a.seed, name) for name in data for a in arms]
     with _journal(out, arms, plan) as folder:

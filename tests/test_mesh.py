@@ -33,7 +33,7 @@ from subliminal_jax.models.spec import leaves
 from subliminal_jax.models.weights import load_params, save_params
 from subliminal_jax.runs.settings import RunSettings
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable, trainable_axes
-from subliminal_jax.training.placement import by_student, check_rows
+from subliminal_jax.training.placement import check_rows, spreads_students
 from tests import number_model
 from tests.mesh_results import CFG
 from tests.models.families import FAMILIES, noisy_params
@@ -193,7 +193,7 @@ def test_every_trainable_leaf_has_axes(adapter):
 def test_students_are_spread_where_there_are_enough():
     with jax.sharding.use_abstract_mesh(_abstract(8, 1)):
         assert places("data") == 8 and places("model") == 1
-        assert by_student(8) and not by_student(7)
+        assert spreads_students(8) and not spreads_students(7)
         check_rows(students=3, rows=16)
         check_rows(students=9, rows=3)
         with pytest.warns(match="3 students are fewer than the 8 devices.*20 rows"):
@@ -213,7 +213,7 @@ def test_what_cannot_be_cut_is_said():
 
 def test_without_a_mesh_nothing_is_touched():
     x = jnp.ones((4, 2))
-    assert spread(x, "batch") is x and places("data") == 1 and not by_student(9)
+    assert spread(x, "batch") is x and places("data") == 1 and not spreads_students(9)
     assert param_shardings(CFG) is None
     use_devices()  # one device: no mesh is set
     assert jax.sharding.get_mesh().empty

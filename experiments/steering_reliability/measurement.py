@@ -19,7 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.reliability import cross_settings, measure_vector
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.progress import track
-from subliminal_jax.steering.contrastive import Method, comparable, contrastive_vectors, rescaled
+from subliminal_jax.steering.contrastive import Method, comparable, contrastive_vectors, rescale
 from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.interchange import directions_of, read_gguf
 from subliminal_jax.steering.io import load_steering
@@ -194,7 +194,7 @@ def make_vectors(
         vectors = comparable(vectors, PLAIN)
     key = make_key(plan.seed, name, "control")
     random = contrastive_vectors(activations[PLAIN], "random", key=key)
-    return {**vectors, "random": rescaled(random, vectors[PLAIN]), **plan.vectors}
+    return {**vectors, "random": rescale(random, vectors[PLAIN]), **plan.vectors}
 
 
 def measure_world(model: Model, traits: Sequence[str], plan: Plan) -> list[MeasuredTrait]:
@@ -227,7 +227,7 @@ def measure_trait(
     rows = encode_contrasts(pairs, model.tokenizer, system_prompt=None, source=trait)
     key = make_key(plan.seed, trait, kind, "control")
     random = np.asarray(random_vector(key, model.cfg.dim, 1.0))[None]
-    every = [*vectors.values(), rescaled(random, vectors[trait])]
+    every = [*vectors.values(), rescale(random, vectors[trait])]
     stacked = np.stack(every).astype(np.float32)
     m = propensities(model.params, model.cfg, rows, stacked, [plan.layer], kind=plan.kind)
     is_yes = _flags([pair.says for pair in pairs], "yes")

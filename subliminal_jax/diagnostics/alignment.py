@@ -19,7 +19,7 @@ from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import pad_prompts
 from subliminal_jax.steering.vectors import safe_norm
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.layout import Layout, fitted, laid_out
+from subliminal_jax.training.layout import Layout, fit_rows, lay_out
 
 At = Literal["last", "mean"]
 
@@ -53,7 +53,7 @@ def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
     Raises InputError for prompts as in `pad_prompts`.
     """
     tokens, lengths = pad_prompts(prompts, cfg)
-    found = fitted(lengths[None].astype(np.int64), tokens.shape[1], cfg, groups=places(DATA))
+    found = fit_rows(lengths[None].astype(np.int64), tokens.shape[1], cfg, groups=places(DATA))
     if found is None:
         return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
     (row,), (start,), rows, time = found
@@ -61,7 +61,7 @@ def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
     positions = np.where(at < lengths[:, None], at, -1)
     layout = Layout(jnp.asarray(row), jnp.asarray(start), rows, time, 1, 1)
     none_predicted = jnp.zeros(tokens.shape)
-    packed = laid_out(Batch(jnp.asarray(tokens), jnp.asarray(positions), none_predicted), layout)
+    packed = lay_out(Batch(jnp.asarray(tokens), jnp.asarray(positions), none_predicted), layout)
     assert packed.segment_ids is not None
     # The how-manieth of its row each prompt is.
     place = np.array([np.sum(row[:i] == row[i]) for i in range(len(row))])

@@ -94,7 +94,9 @@ def make_panel(
 
 def first_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
     """The first training rows of each data set, on which the training loss is measured."""
-    return FixedRows.of([part(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg)
+    return FixedRows.from_rows(
+        [part(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg
+    )
 
 
 def measure_teacher(panel: Panel, teacher: Teacher) -> Row:

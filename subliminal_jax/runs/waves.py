@@ -157,7 +157,7 @@ class WaveRunner:
     def _sweep(self, arms: list[Arm]) -> Sweep:
         if self.sweep is not None:
             try:
-                return self.sweep.with_arms(arms)
+                return self.sweep.replace_arms(arms)
             except InputError:  # another mix of optimizers: grids of different lengths
                 pass
         self.sweep = Sweep(

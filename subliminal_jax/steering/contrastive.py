@@ -56,11 +56,11 @@ def contrastive_vectors(
         else:
             own = jax.random.fold_in(jax.random.key(0) if key is None else key, layer)
             direction = np.asarray(random_vector(own, len(wanted), 1.0), np.float64)
-        out[layer] = rescaled(direction, wanted)
+        out[layer] = rescale(direction, wanted)
     return out.astype(np.float32)
 
 
-def rescaled(
+def rescale(
     vector: Float[np.ndarray, "*n dim"], like: Float[np.ndarray, "*n dim"]
 ) -> Float[np.ndarray, "*n dim"]:
     """`vector` with the norm of `like`, layer by layer; a zero vector stays zero."""
@@ -76,7 +76,7 @@ def comparable(
     `baseline`: what Tan et al. compare across settings."""
     like = vectors[baseline]
     mean = np.mean(list(vectors.values()), axis=0)
-    return {name: rescaled(v, like) for name, v in {**vectors, "mean": mean}.items()}
+    return {name: rescale(v, like) for name, v in {**vectors, "mean": mean}.items()}
 
 
 def _logistic(h: Float[np.ndarray, "rows 2 dim"]) -> Float[np.ndarray, " dim"]:

@@ -175,15 +175,15 @@ def batches(
     program serves it.
     """
     begun = common_beginning(contrasts.prompts)
-    shared = np.zeros((1, rounded(len(begun)) if begun else 0), np.int32)
+    shared = np.zeros((1, round_up(len(begun)) if begun else 0), np.int32)
     shared[0, : len(begun)] = begun
     own = [prompt[len(begun) : -1] for prompt in contrasts.prompts]
     lengths = np.array([len(ids) for ids in own], np.int32)
     order = np.argsort(-lengths, kind="stable")
     after = copies * int(np.prod(branches.inputs.shape[1:]))
     while len(order):
-        width = rounded(int(lengths[order[0]]))
-        size = min(max(tokens_per_batch // (width + after), 1), rounded(len(own)))
+        width = round_up(int(lengths[order[0]]))
+        size = min(max(tokens_per_batch // (width + after), 1), round_up(len(own)))
         rows, order = order[:size], order[size:]
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
         tokens = np.zeros((size, width), np.int32)
@@ -193,7 +193,7 @@ def batches(
         yield Lines(rows, prefixes, Branches(*(x[filled] for x in branches)))
 
 
-def rounded(length: int) -> int:
+def round_up(length: int) -> int:
     """`length` up to a multiple of 16, above 64 to the next of four steps an octave; 16 at least.
 
     A shape takes seconds to compile and milliseconds to run: coarse steps keep them few.

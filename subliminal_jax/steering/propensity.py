@@ -77,9 +77,13 @@ def propensities(
     edited = (v[:, None] * scales[None, :, None, None]).reshape(-1, *v.shape[1:])
     edits = jnp.concatenate([jnp.zeros((1, *v.shape[1:]), jnp.float32), edited])
     found = _over_rows(
-        partial(_scores, params, cfg, layers, edits), len(edits),
-        contrasts, kind, progress, tokens_per_batch,
-    )  # fmt: skip
+        partial(_scores, params, cfg, layers, edits),
+        len(edits),
+        contrasts,
+        kind,
+        progress,
+        tokens_per_batch,
+    )
     out = np.empty((len(found), len(v), len(multipliers)), np.float32)
     of_edited = found[:, 1:].reshape(len(found), len(v), len(scales))
     nonzero = np.array([x != 0 for x in multipliers])
@@ -117,9 +121,13 @@ def local_steerability(
     layers = _checked(cfg, contrasts, vectors, layers)
     v = jnp.asarray(vectors, jnp.float32)
     found = _over_rows(
-        partial(_derivatives, params, cfg, layers, v, jnp.asarray(at, jnp.float32)), 2 * len(v),
-        contrasts, kind, progress, tokens_per_batch,
-    )  # fmt: skip
+        partial(_derivatives, params, cfg, layers, v, jnp.asarray(at, jnp.float32)),
+        2 * len(v),
+        contrasts,
+        kind,
+        progress,
+        tokens_per_batch,
+    )
     return LocalSteerability(found[:, : len(v)], found[:, len(v) :])
 
 
@@ -268,9 +276,7 @@ def _activations(
 ) -> Float[Array, "lines branches n dim"]:
     B, J, S = branches.inputs.shape
     cache = _prefix_cache(params, cfg, prefixes, J * S)
-    h = _branch_states(
-        params, cfg, cache, prefixes, branches, None, 1, Capture(layers)
-    ).activations  # fmt: skip
+    h = _branch_states(params, cfg, cache, prefixes, branches, None, 1, Capture(layers)).activations
     assert h is not None
     h = h.reshape(len(layers), B, J, S, cfg.dim).astype(jnp.float32)
     last = branches.counts[None, :, :, None, None] - 1
@@ -304,9 +310,7 @@ def _after(
     positions: Int[Array, "batch time"],
     cache: Cache,
 ) -> Cache:
-    filled = hidden_states(
-        params, jnp.asarray(tokens), cfg, positions=positions, cache=cache
-    ).cache  # fmt: skip
+    filled = hidden_states(params, jnp.asarray(tokens), cfg, positions=positions, cache=cache).cache
     assert filled is not None
     return filled
 
@@ -333,9 +337,15 @@ def _branch_states(
     )
     segments = jnp.repeat(jnp.arange(copies * J, dtype=jnp.int32), S)
     return hidden_states(
-        params, tokens, cfg, steering, positions=positions, cache=cache, capture=capture,
+        params,
+        tokens,
+        cfg,
+        steering,
+        positions=positions,
+        cache=cache,
+        capture=capture,
         segment_ids=jnp.broadcast_to(segments[None], tokens.shape),
-    )  # fmt: skip
+    )
 
 
 def _edited_scores(

@@ -82,7 +82,7 @@ def init_trainable(
     if isinstance(adapter, Vector):
         cfg.check_layer(adapter.layer)
         return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
-    n = len(_adapted(adapter, cfg))
+    n = len(_adapted_layers(adapter, cfg))
     factors = {}
     for name in adapter.targets:
         rows, cols = params["layers"][name].shape[1:]
@@ -125,14 +125,14 @@ def attach(
     if isinstance(adapter, Vector):
         return params, steer(trainable["vector"], adapter.layer)
     layers = dict(params["layers"])
-    adapted = _adapted(adapter, cfg)
+    adapted = _adapted_layers(adapter, cfg)
     scales = jnp.broadcast_to(jnp.asarray(adapter.scale if scale is None else scale), (cfg.layers,))
     for name, factors in trainable["layers"].items():
         a, b = factors["a"], factors["b"]
         if len(adapted) < cfg.layers:
-            at = jnp.asarray(adapted)
-            a = jnp.zeros((cfg.layers, *a.shape[1:]), a.dtype).at[at].set(a)
-            b = jnp.zeros((cfg.layers, *b.shape[1:]), b.dtype).at[at].set(b)
+            layer_ids = jnp.asarray(adapted)
+            a = jnp.zeros((cfg.layers, *a.shape[1:]), a.dtype).at[layer_ids].set(a)
+            b = jnp.zeros((cfg.layers, *b.shape[1:]), b.dtype).at[layer_ids].set(b)
         layers[name] = LoraWeight(params["layers"][name], a, b, scales)
     return {**params, "layers": layers}, None
 
@@ -166,7 +166,7 @@ def cut_to(trainable: Trainable, like: Trainable) -> Trainable:
     return jax.tree.map(lambda x, y: x[tuple(slice(n) for n in y.shape)], trainable, like)
 
 
-def _adapted(adapter: LoRA, cfg: ModelConfig) -> tuple[int, ...]:
+def _adapted_layers(adapter: LoRA, cfg: ModelConfig) -> tuple[int, ...]:
     if adapter.layers is None:
         return tuple(range(cfg.layers))
     return tuple(cfg.check_layer(layer) for layer in sorted(set(adapter.layers)))

@@ -160,8 +160,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
-    for option in ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern",
-                   "modules_to_save", "layers_pattern", "trainable_token_indices"):  # fmt: skip
+    for option in (
+        "use_dora",
+        "use_rslora",
+        "fan_in_fan_out",
+        "rank_pattern",
+        "alpha_pattern",
+        "modules_to_save",
+        "layers_pattern",
+        "trainable_token_indices",
+    ):
         if config.get(option):
             raise InputError(f"{folder / CONFIG}: {option} is not supported; use plain LoRA")
     if config.get("bias", "none") != "none":

@@ -13,7 +13,7 @@ from subliminal_jax.models.mesh import DATA, places
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, stack_rows
-from subliminal_jax.training.layout import laid_out, plan_layout
+from subliminal_jax.training.layout import lay_out, plan_layout
 from subliminal_jax.training.losses import mean_loss, token_losses
 
 
@@ -35,16 +35,20 @@ class FixedRows:
     groups: int = 1
 
     @staticmethod
-    def of(rows: Sequence[Batch], cfg: ModelConfig) -> "FixedRows":
+    def from_rows(rows: Sequence[Batch], cfg: ModelConfig) -> "FixedRows":
         """`rows` [rows, time] of every data set, all of one shape."""
         stacked = stack_rows(rows)
         sets, n = stacked.tokens.shape[:2]
         layout, _ = plan_layout(
-            stacked, np.arange(n)[None, None], np.zeros(sets, int), np.arange(sets), cfg,
+            stacked,
+            np.arange(n)[None, None],
+            np.zeros(sets, int),
+            np.arange(sets),
+            cfg,
             groups=places(DATA),
-        )  # fmt: skip
-        own = jax.tree.map(lambda leaf: leaf[:, 0], layout)
-        batch = jax.vmap(laid_out)(stacked, own)
+        )
+        first_step = jax.tree.map(lambda leaf: leaf[:, 0], layout)
+        batch = jax.vmap(lay_out)(stacked, first_step)
         return FixedRows(batch, layout.max_targets, layout.total_targets, layout.groups)
 
     def loss(
@@ -56,7 +60,12 @@ class FixedRows:
     ) -> Float[Array, ""]:
         """The cross-entropy on the rows of data set `which`, in nats a predicted token."""
         losses, weights = token_losses(
-            params, jax.tree.map(lambda leaf: leaf[which], self.batch), cfg, steering,
-            max_targets=self.max_targets, total_targets=self.total_targets, groups=self.groups,
-        )  # fmt: skip
+            params,
+            jax.tree.map(lambda leaf: leaf[which], self.batch),
+            cfg,
+            steering,
+            max_targets=self.max_targets,
+            total_targets=self.total_targets,
+            groups=self.groups,
+        )
         return mean_loss(losses, weights)

@@ -55,12 +55,12 @@ class Guard:
     def projects(self) -> bool:
         return self.scores is not None
 
-    def inoculated(self, steering: Steering | None, which: Int[Array, ""]) -> Steering | None:
+    def inoculate(self, steering: Steering | None, which: Int[Array, ""]) -> Steering | None:
         """What is added to a student of data set `which` while it trains: its own vector, if it is
         one, and the guard's."""
         return together(steering, jax.tree.map(lambda leaf: leaf[which], self.inoculation))
 
-    def projected(
+    def project(
         self, update: PyTree, trainable: PyTree, which: Int[Array, ""], model: Model
     ) -> PyTree:
         """`update` without its components along the scores' gradients at `trainable`, the weights
@@ -68,8 +68,8 @@ class Guard:
         scores = self.scores
         if scores is None:
             return update
-        own = jax.tree.map(lambda leaf: leaf[which], self.context)
-        directions = jax.jacrev(lambda tree: scores(own, *model(tree)))(trainable)
+        context = jax.tree.map(lambda leaf: leaf[which], self.context)
+        directions = jax.jacrev(lambda tree: scores(context, *model(tree)))(trainable)
         return project_out().update(update, optax.EmptyState(), trainable, directions=directions)[0]
 
 
@@ -87,11 +87,15 @@ def project_out() -> optax.GradientTransformationExtraArgs:
     """
 
     def update(
-        updates: PyTree, state: optax.EmptyState, params: PyTree = None, *, directions: PyTree,
+        updates: PyTree,
+        state: optax.EmptyState,
+        params: PyTree = None,
+        *,
+        directions: PyTree,
         **extra: Any,
-    ) -> tuple[PyTree, optax.EmptyState]:  # fmt: skip
+    ) -> tuple[PyTree, optax.EmptyState]:
         del params, extra
-        unit = _normalised(directions)
+        unit = _normalise(directions)
         gram = sum(
             jnp.tensordot(g.reshape(g.shape[0], -1), g.reshape(g.shape[0], -1), (1, 1))
             for g in jax.tree.leaves(unit)
@@ -111,7 +115,7 @@ def project_out() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _normalised(directions: PyTree) -> PyTree:
+def _normalise(directions: PyTree) -> PyTree:
     """Each of the k directions with norm 1; a zero one stays zero.
 
     They are scaled by their largest coordinate first: squares of small gradients underflow.
@@ -121,15 +125,15 @@ def _normalised(directions: PyTree) -> PyTree:
         leaves = [reduce(leaf.reshape(leaf.shape[0], -1)) for leaf in jax.tree.leaves(tree)]
         return jnp.stack(leaves)
 
-    def divided(tree: PyTree, by: Float[Array, " k"]) -> PyTree:
+    def divide(tree: PyTree, by: Float[Array, " k"]) -> PyTree:
         by = jnp.where(by == 0, 1.0, by)
         return jax.tree.map(lambda g: g / by.reshape(-1, *[1] * (g.ndim - 1)), tree)
 
     directions = jax.tree.map(lambda g: g.astype(jnp.float32), directions)
     largest = over_all(lambda g: jnp.max(jnp.abs(g), axis=1), directions).max(axis=0)
-    scaled = divided(directions, largest)
+    scaled = divide(directions, largest)
     squares = over_all(lambda g: jnp.sum(g * g, axis=1), scaled).sum(axis=0)
-    return divided(scaled, jnp.sqrt(squares))
+    return divide(scaled, jnp.sqrt(squares))
 
 
 def rows_to_keep(

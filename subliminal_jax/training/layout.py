@@ -51,7 +51,7 @@ class Layout:
     total_targets: int
     groups: int = 1
 
-    def at(self, step: Int[Array, ""]) -> "Layout":
+    def at_step(self, step: Int[Array, ""]) -> "Layout":
         """That of one step, of leaves [students, steps, batch]."""
         return jax.tree.map(lambda leaf: leaf[:, step], self)
 
@@ -67,7 +67,7 @@ class Planned(NamedTuple):
     padding_share: float
 
 
-def laid_out(batch: Batch, layout: Layout) -> Batch:
+def lay_out(batch: Batch, layout: Layout) -> Batch:
     """The rows of `batch` [rows, time] as `layout`, whose leaves are [rows], says."""
     if layout.row is None or layout.start is None:
         return batch
@@ -124,15 +124,15 @@ def plan_layout(
         return of_rows[:, orders].reshape(-1, batch // parts)
 
     length, count = passes(lengths), passes(counts)
-    own = sets * n + of_student  # into (data set, order)
+    pair = sets * n + of_student  # into (data set, order)
     rows, time = batch // parts, data.tokens.shape[-1]
     used, slots = length.mean() * rows, rows * data.tokens[0, 0].size
     row = start = None
     predicted, most = count, max_targets(data)
     if pack and data.tokens.ndim == 3 and data.segment_ids is None:
-        found = fitted(length, time, cfg, groups, at_least)
-        if found is not None:
-            row, start, rows, time = found
+        fit = fit_rows(length, time, cfg, groups, at_least)
+        if fit is not None:
+            row, start, rows, time = fit
             predicted = np.zeros((len(row), rows), count.dtype)
             np.add.at(predicted, (np.arange(len(row))[:, None], row), count)
             most, slots = max(1, int(predicted.max())), rows * time
@@ -141,16 +141,16 @@ def plan_layout(
     if at_least is not None:
         most, total = max(most, at_least.max_targets), max(total, at_least.total_targets)
 
-    def of_students(places: np.ndarray | None) -> Array | None:
+    def select_students(places: np.ndarray | None) -> Array | None:
         if places is None:
             return None
-        return jnp.asarray(places.reshape(-1, steps, batch)[own], jnp.int32)
+        return jnp.asarray(places.reshape(-1, steps, batch)[pair], jnp.int32)
 
-    layout = Layout(of_students(row), of_students(start), rows, time, most, total, groups)
+    layout = Layout(select_students(row), select_students(start), rows, time, most, total, groups)
     return Planned(layout, 1.0 - float(used / slots))
 
 
-def placed(
+def place_rows(
     lengths: Int[np.ndarray, "passes rows"], time: int
 ) -> tuple[Int[np.ndarray, "passes rows"], Int[np.ndarray, "passes rows"]]:
     """(packed row, time index of the first token) of rows of these lengths in rows of `time`
@@ -168,14 +168,14 @@ def placed(
     return row, start
 
 
-def fitted(
+def fit_rows(
     lengths: Int[np.ndarray, "passes rows"],
     longest: int,
     cfg: ModelConfig,
     groups: int = 1,
     at_least: Layout | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int, int] | None:
-    """(row, start, rows, time): where rows of these lengths are `placed` and the shape that all
+    """(row, start, rows, time): where rows of these lengths are `place_rows` and the shape that all
     passes have, the one that takes the least work; None where the work of padded rows is not much
     more.
 
@@ -187,7 +187,7 @@ def fitted(
         time = _best_time(lengths, longest, cfg, groups)
     if time is None:
         return None
-    row, start = placed(lengths, time)
+    row, start = place_rows(lengths, time)
     return row, start, max(_rows(row, groups), 0 if at_least is None else at_least.rows), time
 
 
@@ -204,9 +204,9 @@ def _best_time(
 
     widest = WIDEST * longest if longest <= SHORT else longest
     times = range(longest, widest + 1, max(1, longest // 8))
-    found = {time: work(_rows(placed(some, time)[0], groups), time) for time in times}
-    best = min(found, key=lambda time: found[time])
-    return best if found[best] <= WORTH * work(lengths.shape[1], longest) else None
+    costs = {time: work(_rows(place_rows(some, time)[0], groups), time) for time in times}
+    best = min(costs, key=lambda time: costs[time])
+    return best if costs[best] <= WORTH * work(lengths.shape[1], longest) else None
 
 
 def _rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:

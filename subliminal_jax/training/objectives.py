@@ -23,7 +23,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.batch import Batch, stack_rows
-from subliminal_jax.training.layout import Layout, laid_out
+from subliminal_jax.training.layout import Layout, lay_out
 from subliminal_jax.training.losses import ModelInput, per_token, token_divergences, token_losses
 
 
@@ -117,7 +117,7 @@ class CrossEntropy(Objective):
         layout = selection.layout
         losses, weights = token_losses(
             student.params,
-            laid_out(selection.take(data), layout),
+            lay_out(selection.take(data), layout),
             student.cfg,
             student.steering,
             max_targets=layout.max_targets,
@@ -197,7 +197,7 @@ class KL(Objective):
         self, student: StudentModel, data: Batch, selection: Selection
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         layout = selection.layout
-        batch = laid_out(selection.take(data), layout)
+        batch = lay_out(selection.take(data), layout)
         losses, weights = token_divergences(
             ModelInput(student.params, batch, student.steering),
             self.teacher_input(student, batch, selection),

@@ -22,7 +22,7 @@ from subliminal_jax.training.adapters import Adapter, Trainable, trainable_axes
 Path = tuple[str, ...]
 
 
-def by_student(students: int) -> bool:
+def spreads_students(students: int) -> bool:
     """Whether so many students are spread over `data`, and not the rows of each."""
     return places(DATA) > 1 and students >= places(DATA)
 
@@ -40,7 +40,7 @@ def check_rows(students: int, rows: int) -> None:
 
 def row_groups(students: int) -> int:
     """Into how many groups, each on places of its own, the rows of a pass are spread."""
-    return 1 if by_student(students) else places(DATA)
+    return 1 if spreads_students(students) else places(DATA)
 
 
 def map_students(
@@ -53,17 +53,20 @@ def map_students(
     student is computed several times where their number does not divide, and the copies dropped.
     """
     n = _count(xs)
-    if not by_student(n):
+    if not spreads_students(n):
         return _map_here(partial(f, shared), xs, at_once)
     idle = -n % places(DATA)
     if idle:
         filled = jnp.minimum(jnp.arange(n + idle), n - 1)
         xs = jax.tree.map(lambda x: x[filled], xs)
-    own = PartitionSpec(DATA)
+    by_data = PartitionSpec(DATA)
     out = jax.shard_map(
         lambda shared, share: _map_here(partial(f, shared), share, at_once),
-        in_specs=(PartitionSpec(), own), out_specs=own, axis_names={DATA}, check_vma=False,
-    )(shared, xs)  # fmt: skip
+        in_specs=(PartitionSpec(), by_data),
+        out_specs=by_data,
+        axis_names={DATA},
+        check_vma=False,
+    )(shared, xs)
     return jax.tree.map(lambda x: x[:n], out) if idle else out
 
 
@@ -119,7 +122,7 @@ def place_students(
         for own, shape in shapes.items():
             if names[-len(own) :] == own and x.shape == shape:
                 cut = list(weight_axes(axes[own], cfg, shape[1:]))
-        divides = by_student(of) and x.shape[0] % places(RULES["students"]) == 0
+        divides = spreads_students(of) and x.shape[0] % places(RULES["students"]) == 0
         students = RULES["students"] if divides else None
         return jax.lax.with_sharding_constraint(x, PartitionSpec(students, *cut))
 

@@ -129,9 +129,14 @@ def log_ratios(
     """
     side_by_side = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), rows)
     log_probs = sequence_log_probs(
-        params, side_by_side, cfg, steering,
-        max_targets=max_targets, remat=remat, trained=trained,
-    )  # fmt: skip
+        params,
+        side_by_side,
+        cfg,
+        steering,
+        max_targets=max_targets,
+        remat=remat,
+        trained=trained,
+    )
     chosen, rejected = log_probs.reshape(-1, 2).T
     return chosen - rejected
 
@@ -191,10 +196,10 @@ def reference_log_ratios(
 
     def compute(some: Batch) -> Float[np.ndarray, " rows"]:
         zero = jnp.zeros((some.tokens.shape[0],))
-        found = compiled_margins(
+        ratios = compiled_margins(
             params, some, cfg, zero, steering, rows_at_once=rows_at_once, max_targets=most
         )
-        return np.asarray(found)
+        return np.asarray(ratios)
 
     if path is None:
         return compute(rows)
@@ -206,9 +211,9 @@ def reference_log_ratios(
         if not off <= STORED_TOLERANCE * np.linalg.norm(first) + 1e-3:
             raise InputError(f"{path} holds log-ratios of another model; remove it")
         return stored
-    found = compute(rows)
-    write_marked(path, "log_ratios", found, mark)
-    return found
+    computed = compute(rows)
+    write_marked(path, "log_ratios", computed, mark)
+    return computed
 
 
 def check_preference_rows(rows: Batch, name: str) -> None:

@@ -137,7 +137,7 @@ class StudentLoss:
             self.cfg,
             source.base,
             params,
-            source.guard.inoculated(steering, selection.data_set),
+            source.guard.inoculate(steering, selection.data_set),
             self.remat,
             trained=isinstance(self.adapter, Full),
         )

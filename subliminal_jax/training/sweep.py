@@ -164,7 +164,7 @@ class Sweep:
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
         self._evaluated = jax.jit(self._students_fn)
 
-    def with_arms(self, arms: Sequence[Arm]) -> "Sweep":
+    def replace_arms(self, arms: Sequence[Arm]) -> "Sweep":
         """The same compiled programs for other rates, seeds and data sets.
 
         Raises InputError unless the arms have the same optimizers and ranks, as often as here.
@@ -175,9 +175,11 @@ class Sweep:
         other.groups = group_arms(other.arms, self.config.adapter)
         shapes = [[(g.spec, g.rank, len(g.members)) for g in s.groups] for s in (self, other)]
         if shapes[0] != shapes[1]:
-            raise InputError("with_arms needs the same optimizers and ranks, as often and in order")
-        given = self._inputs
-        other._inputs = other._make_inputs(given.source, given.measures, given.layout)
+            raise InputError(
+                "replace_arms needs the same optimizers and ranks, as often and in order"
+            )
+        inputs = self._inputs
+        other._inputs = other._make_inputs(inputs.source, inputs.measures, inputs.layout)
         return other
 
     # -- the three programs ------------------------------------------------------------------
@@ -223,14 +225,14 @@ class Sweep:
         """Compile `f(inputs, params, steering)` over all students; results in the arms' order."""
 
         @jax.jit
-        def run(state: State, inputs: Inputs, given: Any) -> Any:
+        def run(state: State, inputs: Inputs, argument: Any) -> Any:
             def one(shared: tuple[Inputs, Any], x: tuple[Trainable, Array]) -> Any:
                 return f(shared[1], *self._model(shared[0], x[1])(x[0]))
 
             x = (self._evaluated_fn(state), self._scales)
-            return whole(self._map(one, (inputs, given), x))
+            return whole(self._map(one, (inputs, argument), x))
 
-        return lambda state, given: self._in_order(run(state, self._inputs, given))
+        return lambda state, argument: self._in_order(run(state, self._inputs, argument))
 
     # -- inside the programs -----------------------------------------------------------------
 
@@ -245,10 +247,16 @@ class Sweep:
         orders, of_arm = different_orders(arms, source.data.tokens.shape[1], self.config)
         sets = np.array([self.names.index(arm.data) for arm in arms])
         layout, self.padding_share = plan_layout(
-            source.data, orders, of_arm, sets, self.cfg,
-            parts=self.config.accumulation, pack=source.objective.packs,
-            groups=placement.row_groups(len(arms)), at_least=at_least,
-        )  # fmt: skip
+            source.data,
+            orders,
+            of_arm,
+            sets,
+            self.cfg,
+            parts=self.config.accumulation,
+            pack=source.objective.packs,
+            groups=placement.row_groups(len(arms)),
+            at_least=at_least,
+        )
         return Inputs(
             source=source,
             orders=jnp.asarray(orders[of_arm]),
@@ -298,7 +306,7 @@ class Sweep:
         return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
 
     def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
-        like = self._joined(state.trainables)
+        like = self._join(state.trainables)
         keep = bool(inputs.measures)
         blank = jax.tree.map(jnp.zeros_like, like)
         last: tuple = (blank, blank, like) if keep else ()
@@ -328,18 +336,18 @@ class Sweep:
         view = StudentView(trainable, before, gradient, update, which, self._model(inputs, scale))
         values: dict[str, Array] = {}
         for measure in inputs.measures:
-            given = measure.of_student(view, self.cfg)
-            if twice := given.keys() & (values.keys() | OWN_METRICS):
+            columns = measure.of_student(view, self.cfg)
+            if twice := columns.keys() & (values.keys() | OWN_METRICS):
                 raise ValueError(f"two measures give {', '.join(sorted(twice))}")
-            values |= given
+            values |= columns
         return values
 
     def _step(self, state: State, inputs: Inputs) -> tuple:
-        joined = self._joined(state.trainables)
+        joined = self._join(state.trainables)
         students = _Student(
             inputs.rates,
             self._scales,
-            Selection(inputs.sets, inputs.orders[:, state.step], inputs.layout.at(state.step)),
+            Selection(inputs.sets, inputs.orders[:, state.step], inputs.layout.at_step(state.step)),
         )
 
         def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
@@ -351,11 +359,11 @@ class Sweep:
         if self.config.clip is not None:
             shrink = jnp.minimum(1.0, self.config.clip / jnp.maximum(norms, 1e-30))
             grads = jax.tree.map(lambda g: g * shrink.reshape(-1, *[1] * (g.ndim - 1)), grads)
-        given = (students, grads, losses, state.diverged_at == 0)
+        joint = (students, grads, losses, state.diverged_at == 0)
         updated = []
         parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         for (g, part), old, old_state in parts:
-            student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], given)
+            student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], joint)
             x = (student, old, old_state, cut_to(gradient, old), loss, alive)
             update = partial(self._update, g.spec)
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
@@ -367,7 +375,7 @@ class Sweep:
         step = state.step + 1
         diverged_at = jnp.where((state.diverged_at == 0) & ~sound, step, state.diverged_at)
         state = State(new_trainables, new_states, diverged_at, step)
-        return state, losses, norms, grads, self._joined(updates), joined
+        return state, losses, norms, grads, self._join(updates), joined
 
     def _update(
         self, spec: OptimizerSpec, inputs: Inputs, x: tuple
@@ -375,15 +383,15 @@ class Sweep:
         """(weights, optimizer state, update, whether the student is sound) after one step."""
         student, trainable, optimizer_state, gradient, loss, alive = x
 
-        def obj_fn(at: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
-            return self.loss.loss(inputs.source, at, student.scale, student.selection)
+        def obj_fn(tree: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
+            return self.loss.loss(inputs.source, tree, student.scale, student.selection)
 
         optimizer = self._optimizer(spec, student.rate)
         update, new_state = optimizer.update(
             gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
         )
         model = self._model(inputs, student.scale)
-        update = inputs.source.guard.projected(update, trainable, student.selection.data_set, model)
+        update = inputs.source.guard.project(update, trainable, student.selection.data_set, model)
         new = optax.apply_updates(trainable, update)
         ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(new))
         new, new_state, update = jax.tree.map(
@@ -405,7 +413,7 @@ class Sweep:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
         points = (make_optimizer(g.spec, 0.0).eval_params for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
-        return self._joined([jax.vmap(point)(tree, old) for point, tree, old in parts])
+        return self._join([jax.vmap(point)(tree, old) for point, tree, old in parts])
 
     def _students_fn(self, state: State) -> Trainable:
         """`_evaluated_fn` with every student on all places of the mesh's axis data."""
@@ -422,7 +430,7 @@ class Sweep:
             spec, lambda count: self.config.rate(rate, count), total_steps=self.config.steps
         )
 
-    def _joined(self, trees: Sequence[Trainable]) -> Trainable:
+    def _join(self, trees: Sequence[Trainable]) -> Trainable:
         """One tree over all students from one a group; smaller ranks are padded with zeros."""
         if isinstance(self.config.adapter, LoRA):
             trees = [pad_rank(tree, self.rank) for tree in trees]

@@ -9,9 +9,16 @@ from subliminal_jax.models.spec import Params, init_params
 @pytest.fixture(scope="session")
 def cfg() -> ModelConfig:
     return ModelConfig(
-        family="llama", vocab=31, dim=12, layers=3, heads=2, kv_heads=1, head_dim=6, mlp_dim=20,
+        family="llama",
+        vocab=31,
+        dim=12,
+        layers=3,
+        heads=2,
+        kv_heads=1,
+        head_dim=6,
+        mlp_dim=20,
         context=48,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.steering.contrastive import comparable, contrastive_vectors, rescaled
+from subliminal_jax.steering.contrastive import comparable, contrastive_vectors, rescale
 
 ROWS, DIM = 200, 12
 
@@ -62,7 +62,7 @@ def test_vectors_of_settings_get_the_baselines_norm_and_a_mean():
     for v in made.values():
         assert np.linalg.norm(v) == pytest.approx(np.linalg.norm(vectors["b"]))
     assert cosine(made["mean"][0], sum(vectors.values())[0]) == pytest.approx(1.0)
-    assert not rescaled(np.zeros((1, DIM)), vectors["b"]).any()
+    assert not rescale(np.zeros((1, DIM)), vectors["b"]).any()
 
 
 def test_bad_input_is_refused(planted):

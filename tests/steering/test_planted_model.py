@@ -18,9 +18,17 @@ REST = np.repeat(np.tile([2.0, -2.0], 3), 4)  # orthogonal to both
 SLOPES = 1.0 + 0.6 * IS_FIRST - 0.9 * IS_YES + REST
 OTHER = 40  # the token of every other answer
 CFG = ModelConfig(
-    family="llama", vocab=48, dim=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_dim=8,
-    context=32, tied=False,
-)  # fmt: skip
+    family="llama",
+    vocab=48,
+    dim=16,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=8,
+    mlp_dim=8,
+    context=32,
+    tied=False,
+)
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,7 @@ def check_close(ours, theirs):
     np.testing.assert_allclose(mine, naive, atol=1e-4)
     clear = np.abs(naive) > 1e-4
     assert anti_steerable(mine[clear]) == anti_steerable(naive[clear])
-    for a, b in zip(decompose(mine, IS_FIRST, IS_YES), decompose(naive, IS_FIRST, IS_YES),
-                    strict=True):  # fmt: skip
+    for a, b in zip(
+        decompose(mine, IS_FIRST, IS_YES), decompose(naive, IS_FIRST, IS_YES), strict=True
+    ):
         assert a == pytest.approx(b, abs=1e-3)

@@ -24,8 +24,9 @@ def test_the_base_itself_is_left_as_it_is(cfg, params):
 
 def test_a_student_gets_the_bases_component_and_keeps_the_rest(cfg, params):
     tokens, vectors = setup(cfg)
-    student = jax.tree.map(lambda w: w + 0.1 * jax.random.normal(jax.random.key(w.size), w.shape),
-                           params)  # fmt: skip
+    student = jax.tree.map(
+        lambda w: w + 0.1 * jax.random.normal(jax.random.key(w.size), w.shape), params
+    )
     steering = base_replacement(params, tokens, cfg, vectors, LAYERS)
     capture = Capture(LAYERS)
     base, own, edited = (
@@ -36,8 +37,9 @@ def test_a_student_gets_the_bases_component_and_keeps_the_rest(cfg, params):
     np.testing.assert_allclose(
         jnp.einsum("nbtd,nd->nbt", edited, along),
         jnp.einsum("nbtd,nd->nbt", base, along),
-        rtol=1e-3, atol=1e-3,
-    )  # fmt: skip
+        rtol=1e-3,
+        atol=1e-3,
+    )
     u = np.asarray(along[0])
     rest = [h - (h @ u)[..., None] * u for h in (np.asarray(edited[0]), np.asarray(own[0]))]
     np.testing.assert_allclose(*rest, rtol=1e-3, atol=1e-3)  # of the first layer, nothing before it

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.steered import edit, steer
 from subliminal_jax.steering.activations import mean_activations, prompt_activations
 from subliminal_jax.steering.vectors import (
     component,
@@ -88,3 +89,10 @@ def test_what_is_orthogonalised_has_no_component_left(seed, k):
     single = orthogonalise(v, others[0])
     unit = others[0] / jnp.linalg.norm(others[0])
     np.testing.assert_allclose(single, v - (v @ unit) * unit, atol=1e-5)
+
+
+def test_an_operation_without_an_edit_raises():
+    rotation = steer(jnp.ones((4,)), 0)
+    object.__setattr__(rotation, "operation", "rotate")  # past the type checker of the tests
+    with pytest.raises(ValueError, match="steering operation 'rotate' has no edit"):
+        edit(jnp.zeros((1, 2, 4)), rotation.vectors[0], rotation, None)

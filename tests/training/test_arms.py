@@ -138,10 +138,12 @@ BAD_SWEEPS = {
     ),
     "shapes": (lambda: sweep(data=DATA | {"steered": rows(5)}), "same shape; got .*\\(5, 9\\)"),
     "packed and not": (
-        lambda: sweep(data=changed(segment_ids=DATA["control"].tokens)), "packed .*or none"
+        lambda: sweep(data=changed(segment_ids=DATA["control"].tokens)),
+        "packed .*or none",
     ),
     "too few rows": (
-        lambda: sweep(config=replace(SMALL, batch_size=16)), "batch_size=16 .*\\(12 rows\\)"
+        lambda: sweep(config=replace(SMALL, batch_size=16)),
+        "batch_size=16 .*\\(12 rows\\)",
     ),
     "nothing to predict": (
         lambda: sweep(data=changed(loss_mask=jnp.zeros((ROWS, 9)).at[:, 0].set(1))),
@@ -152,7 +154,8 @@ BAD_SWEEPS = {
         "'control' holds token 32, .*0 to 31",
     ),
     "negative token": (
-        lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(-1))), "token -1"
+        lambda: sweep(data=changed(tokens=DATA["control"].tokens.at[0, 0].set(-1))),
+        "token -1",
     ),
     "layer": (lambda: sweep(config=replace(SMALL, adapter=Vector(2))).init(), "layer 2 .*0 to 1"),
     "teachers": (
@@ -160,21 +163,24 @@ BAD_SWEEPS = {
         "teachers of data control, mixed; .*steered",
     ),
     "teacher's shape": (
-        lambda: sweep(objective=kl(batch=stack_rows([DATA["control"]] * 2))), "must be the same"
+        lambda: sweep(objective=kl(batch=stack_rows([DATA["control"]] * 2))),
+        "must be the same",
     ),
     "teacher's tokens": (
-        lambda: sweep(objective=kl(batch=own_rows(tokens=0))), "row 3 of data 'mixed'"
+        lambda: sweep(objective=kl(batch=own_rows(tokens=0))),
+        "row 3 of data 'mixed'",
     ),
     "teacher's number of tokens": (
-        lambda: sweep(objective=kl(batch=own_rows(mask=0))), "row 3 of data 'mixed': .*tokens"
+        lambda: sweep(objective=kl(batch=own_rows(mask=0))),
+        "row 3 of data 'mixed': .*tokens",
     ),
     "other optimizer": (
-        lambda: sweep().with_arms([replace(ARM, optimizer=OptimizerSpec("adam"))]),
+        lambda: sweep().replace_arms([replace(ARM, optimizer=OptimizerSpec("adam"))]),
         "same optimizers and ranks",
     ),
-    "other number": (lambda: sweep().with_arms([ARM] * 2), "same optimizers and ranks"),
-    "other data": (lambda: sweep().with_arms([replace(ARM, data="x")]), "'x'; there are"),
-}  # fmt: skip
+    "other number": (lambda: sweep().replace_arms([ARM] * 2), "same optimizers and ranks"),
+    "other data": (lambda: sweep().replace_arms([replace(ARM, data="x")]), "'x'; there are"),
+}
 
 
 @pytest.mark.parametrize(("make", "message"), BAD_SWEEPS.values(), ids=BAD_SWEEPS)

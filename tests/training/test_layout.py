@@ -15,7 +15,7 @@ from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, different_orders
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import Guard
-from subliminal_jax.training.layout import Layout, fitted, laid_out, placed, plan_layout
+from subliminal_jax.training.layout import Layout, fit_rows, lay_out, place_rows, plan_layout
 from subliminal_jax.training.losses import token_losses
 from subliminal_jax.training.objectives import KL
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -49,7 +49,7 @@ ARMS = (
 def test_rows_are_placed_side_by_side_and_fill_what_they_can():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 13, (50, 16))
-    row, start = placed(lengths, 13)
+    row, start = place_rows(lengths, 13)
     for i in range(len(lengths)):
         taken = np.zeros((16, 13), int)
         for j in range(16):
@@ -64,10 +64,10 @@ def test_rows_are_placed_side_by_side_and_fill_what_they_can():
 def test_a_packed_batch_holds_the_rows_and_no_first_token_is_predicted():
     batch = stretched(5, 3)
     lengths = np.sum(np.asarray(batch.positions) >= 0, axis=1)
-    row, start = placed(lengths[None], LONG)
+    row, start = place_rows(lengths[None], LONG)
     count = int(row.max()) + 1
     layout = Layout(*map(jnp.asarray, (row[0], start[0])), count, LONG, LONG, 5 * LONG)
-    packed = laid_out(batch, layout)
+    packed = lay_out(batch, layout)
     assert packed.tokens.shape == (count, LONG)
     for i, n in enumerate(lengths):
         at = row[0, i], slice(start[0, i], start[0, i] + n)
@@ -80,7 +80,7 @@ def test_a_packed_batch_holds_the_rows_and_no_first_token_is_predicted():
     assert empty.sum() == count * LONG - lengths.sum()
     assert (np.asarray(packed.positions)[empty] == -1).all()
     assert not np.asarray(packed.loss_mask)[empty].any()
-    assert laid_out(batch, replace(layout, row=None, start=None)) is batch
+    assert lay_out(batch, replace(layout, row=None, start=None)) is batch
 
 
 def test_losses_of_joined_rows_are_those_of_the_rows():
@@ -169,7 +169,7 @@ def test_long_rows_are_packed_into_rows_of_their_own_length():
     """Short ones into those that take the least work; wide models have less of it in attention."""
     lengths = np.random.default_rng(0).integers(10, 101, (30, 16))
     for factor, longest in ((1, 100), (3, 300)):
-        row, start, count, time = fitted(factor * lengths, longest, replace(CFG, mlp_dim=10_000))
+        row, start, count, time = fit_rows(factor * lengths, longest, replace(CFG, mlp_dim=10_000))
         assert (time == longest) == (factor == 3)
         assert (start + factor * lengths).max() <= time and row.max() < count < 16
 
@@ -186,11 +186,11 @@ def test_other_rates_and_data_sets_of_the_same_seeds_take_the_same_programs(monk
     sweep, _, _ = trained(True, monkeypatch)
     swapped = [replace(a, data="ab"["ba".index(a.data)], learning_rate=2e-3) for a in ARMS]
     with count_compilations() as compiled:
-        other = sweep.with_arms(swapped)
+        other = sweep.replace_arms(swapped)
         other.advance(other.init())
     assert compiled.names == []
     seeds = [replace(a, seed=a.seed + 10) for a in ARMS]
-    other, fresh = sweep.with_arms(seeds), Sweep(BASE, CFG, seeds, DATA, PLAN)
+    other, fresh = sweep.replace_arms(seeds), Sweep(BASE, CFG, seeds, DATA, PLAN)
     assert other._inputs.layout.rows >= fresh._inputs.layout.rows
     _, found = other.advance(other.init())
     _, expected = fresh.advance(fresh.init())
@@ -209,7 +209,7 @@ def test_the_plan_of_groups_fits_every_group(groups):
         for step, chosen in enumerate(orders[of]):
             batch = jax.tree.map(lambda x, w=which, c=chosen: x[w, c], stacked)
             own = jax.tree.map(lambda x, s=student, t=step: x[s, t], layout)
-            predicted = np.asarray(laid_out(batch, own).loss_mask) != 0
+            predicted = np.asarray(lay_out(batch, own).loss_mask) != 0
             assert predicted.sum() == (np.asarray(batch.loss_mask)[:, 1:] != 0).sum()
             assert predicted.sum(axis=1).max() <= layout.max_targets
             most = max(most, predicted.reshape(groups, -1).sum(axis=1).max())

@@ -72,9 +72,12 @@ def test_neither_batches_nor_order_change_a_row():
     order = np.random.default_rng(0).permutation(12)
     whole = response_log_probs(model, prompts, responses, prompt_cache="never")
     pieces = response_log_probs(
-        model, [prompts[i] for i in order], [responses[i] for i in order],
-        tokens_per_batch=128, prompt_cache="never",
-    )  # fmt: skip
+        model,
+        [prompts[i] for i in order],
+        [responses[i] for i in order],
+        tokens_per_batch=128,
+        prompt_cache="never",
+    )
     np.testing.assert_allclose(pieces, whole[order], atol=1e-4)
 
 
@@ -82,9 +85,14 @@ def test_progress_and_meter_count_rows_and_padding():
     model, (prompts, responses) = tiny("llama"), rows(count=12)
     done, meter = [], Meter()
     response_log_probs(
-        model, prompts, responses,
-        tokens_per_batch=128, prompt_cache="never", progress=done.append, meter=meter,
-    )  # fmt: skip
+        model,
+        prompts,
+        responses,
+        tokens_per_batch=128,
+        prompt_cache="never",
+        progress=done.append,
+        meter=meter,
+    )
     assert sum(done) == meter.rows == 12
     read = sum(len(p) + len(r) - 1 for p, row in zip(prompts, responses, strict=True) for r in row)
     assert meter.tokens == read

@@ -191,10 +191,14 @@ def test_rows_have_unit_length_and_factors_their_own_rates():
         np.testing.assert_allclose(jnp.linalg.norm(leaf, axis=1), 2.0, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(u["embed"], axis=1), 2.0, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(u["final_norm"]), 2.0, rtol=1e-5)
-    is_a = flat({"layers": {
-        k: {"a": jnp.ones_like(v["a"]), "b": jnp.zeros_like(v["b"])}
-        for k, v in tree(0)["layers"].items()
-    }})  # fmt: skip
+    is_a = flat(
+        {
+            "layers": {
+                k: {"a": jnp.ones_like(v["a"]), "b": jnp.zeros_like(v["b"])}
+                for k, v in tree(0)["layers"].items()
+            }
+        }
+    )
     rates = np.where(is_a, 16.0, 0.5)
     for rule in ("sgd", "adamw"):
         expected = updates(rule)[0] * rates

@@ -163,8 +163,10 @@ def test_a_student_is_the_one_trained_by_hand(zoo, i):
     found = student(zoo.students[-1], i)
     start = student(zoo.students[0], i)
     close(cut_to(start, expected), train_start(ZOO[i]), rtol=1e-6)
-    moved, by_hand = (jax.tree.map(jnp.subtract, tree, cut_to(start, tree))
-                      for tree in (cut_to(found, expected), expected))  # fmt: skip
+    moved, by_hand = (
+        jax.tree.map(jnp.subtract, tree, cut_to(start, tree))
+        for tree in (cut_to(found, expected), expected)
+    )
     close(moved, by_hand, rtol=2e-3)
     assert not any(leaf.any() for leaf in jax.tree.leaves(padding(found, expected)))
     for k, metrics in enumerate(zoo.metrics):
@@ -250,7 +252,7 @@ def test_measure_gets_the_model_of_its_student_and_its_data_set(trio):
 
 def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     with count_compilations() as compiled:
-        served = Run(trio.sweep.with_arms(OTHERS))
+        served = Run(trio.sweep.replace_arms(OTHERS))
     assert compiled.names == []
     fresh = Run(make(OTHERS, measures=(), students_at_once=2))
     close(served.students[-1], fresh.students[-1], rtol=1e-4)
@@ -303,7 +305,7 @@ def assert_others_identical(found: Run, expected: Run, frozen: int):
 
 def test_an_infinite_rate_freezes_its_student_and_no_other(trio):
     infinite = replace(TRIO[1], learning_rate=math.inf)
-    run = Run(trio.sweep.with_arms((TRIO[0], infinite, TRIO[2])))
+    run = Run(trio.sweep.replace_arms((TRIO[0], infinite, TRIO[2])))
     assert run.diverged_at == [0, 1, 0]
     assert [m["diverged"].tolist() for m in run.metrics] == [[False, True, False]] * STEPS
     assert not run.metrics[-1]["update"][1].any()
@@ -313,7 +315,7 @@ def test_an_infinite_rate_freezes_its_student_and_no_other(trio):
 
 def test_a_loss_that_is_nan_marks_the_step_and_keeps_what_was_sound(trio):
     """The student's data is the control but for one row, which has no finite loss."""
-    run = Run(trio.sweep.with_arms((TRIO[0], replace(TRIO[1], data="poisoned"), TRIO[2])))
+    run = Run(trio.sweep.replace_arms((TRIO[0], replace(TRIO[1], data="poisoned"), TRIO[2])))
     order = row_orders((TRIO[1],), ROWS, CONFIG)[0]
     step = 1 + int((order == NAN_ROW).any(axis=1).argmax())
     assert step > 1  # the test would show little otherwise: take another seed

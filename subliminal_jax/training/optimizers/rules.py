@@ -58,9 +58,14 @@ def trust_ratio(coefficient: float = 1.0, min_rms: float = 0.0) -> optax.Gradien
 
 
 def lamb(
-    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, weight_decay: float,
+    learning_rate: LearningRate,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
     min_rms: float,
-) -> optax.GradientTransformation:  # fmt: skip
+) -> optax.GradientTransformation:
     """Adam's direction, each leaf rescaled to its parameters' norm (arXiv:1904.00962, Alg. 2)."""
     return optax.chain(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
@@ -71,9 +76,13 @@ def lamb(
 
 
 def lars(
-    learning_rate: LearningRate, *, momentum: float, trust_coefficient: float,
-    weight_decay: float, min_rms: float,
-) -> optax.GradientTransformation:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    momentum: float,
+    trust_coefficient: float,
+    weight_decay: float,
+    min_rms: float,
+) -> optax.GradientTransformation:
     """Momentum over gradients rescaled leaf by leaf (arXiv:1708.03888, Algorithm 1)."""
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
@@ -105,9 +114,13 @@ def fromage(learning_rate: LearningRate, *, min_rms: float) -> optax.GradientTra
 
 
 def adafactor(
-    learning_rate: LearningRate, *, decay_rate: float, clipping_threshold: float,
-    min_dim_size_to_factor: int, multiply_by_parameter_scale: bool,
-) -> optax.GradientTransformation:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    decay_rate: float,
+    clipping_threshold: float,
+    min_dim_size_to_factor: int,
+    multiply_by_parameter_scale: bool,
+) -> optax.GradientTransformation:
     """Row and column second moments for each matrix (arXiv:1804.04235, Algorithms 4 and 5)."""
     parts = [
         optax.scale_by_factored_rms(
@@ -121,9 +134,16 @@ def adafactor(
 
 
 def muon(
-    learning_rate: LearningRate, *, momentum: float, ns_steps: int, consistent_rms: float,
-    weight_decay: float, adam_b1: float, adam_b2: float, eps: float,
-) -> optax.GradientTransformation:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    momentum: float,
+    ns_steps: int,
+    consistent_rms: float,
+    weight_decay: float,
+    adam_b1: float,
+    adam_b2: float,
+    eps: float,
+) -> optax.GradientTransformation:
     """Orthogonalised momentum for every hidden matrix, AdamW for the rest (Jordan 2024).
 
     `consistent_rms` scales a matrix's step by ``consistent_rms * sqrt(max(rows, columns))``, which
@@ -161,9 +181,13 @@ def hutchinson(seed: int) -> optax.GradientTransformationExtraArgs:
         return HutchinsonState(jax.random.key_data(jax.random.key(seed)))
 
     def update(
-        updates: PyTree, state: HutchinsonState, params: PyTree = None, *,
-        obj_fn: Callable[[PyTree], Array], **extra: object,
-    ) -> tuple[PyTree, HutchinsonState]:  # fmt: skip
+        updates: PyTree,
+        state: HutchinsonState,
+        params: PyTree = None,
+        *,
+        obj_fn: Callable[[PyTree], Array],
+        **extra: object,
+    ) -> tuple[PyTree, HutchinsonState]:
         key, probe_key = jax.random.split(jax.random.wrap_key_data(state.key))
         z = random_signs(probe_key, params)
         Hz = jax.jvp(jax.grad(obj_fn), (params,), (z,))[1]
@@ -173,9 +197,17 @@ def hutchinson(seed: int) -> optax.GradientTransformationExtraArgs:
 
 
 def sophia(
-    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, gamma: float,
-    clip_threshold: float, update_interval: int, weight_decay: float, seed: int,
-) -> optax.GradientTransformationExtraArgs:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    gamma: float,
+    clip_threshold: float,
+    update_interval: int,
+    weight_decay: float,
+    seed: int,
+) -> optax.GradientTransformationExtraArgs:
     """Sophia-H: momentum over the Hessian's diagonal, clipped (arXiv:2305.14342, Algorithm 3)."""
     return optax.contrib.sophia(
         learning_rate,
@@ -191,14 +223,26 @@ def sophia(
 
 
 def prodigy(
-    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, estim_lr0: float,
-    estim_lr_coef: float, weight_decay: float, safeguard_warmup: bool,
-) -> optax.GradientTransformationExtraArgs:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    estim_lr0: float,
+    estim_lr_coef: float,
+    weight_decay: float,
+    safeguard_warmup: bool,
+) -> optax.GradientTransformationExtraArgs:
     """Adam with an estimate of the distance to the solution (arXiv:2306.06101, Adam form)."""
     rule = optax.contrib.prodigy(
-        learning_rate, betas=(b1, b2), eps=eps, estim_lr0=estim_lr0, estim_lr_coef=estim_lr_coef,
-        weight_decay=weight_decay, safeguard_warmup=safeguard_warmup,
-    )  # fmt: skip
+        learning_rate,
+        betas=(b1, b2),
+        eps=eps,
+        estim_lr0=estim_lr0,
+        estim_lr_coef=estim_lr_coef,
+        weight_decay=weight_decay,
+        safeguard_warmup=safeguard_warmup,
+    )
 
     def init(params: PyTree) -> optax.contrib.ProdigyState:
         # The estimate divides by the sum of |grad_sum|, which is 0 as long as the learning rate
@@ -244,9 +288,14 @@ def schedule_free_sgd(
 
 
 def schedule_free_adamw(
-    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, weight_decay: float,
+    learning_rate: LearningRate,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
     weight_lr_power: float,
-) -> optax.GradientTransformationExtraArgs:  # fmt: skip
+) -> optax.GradientTransformationExtraArgs:
     """As `schedule_free_sgd`, with Adam's second moment (arXiv:2405.15682, Algorithm 1)."""
     rule = optax.chain(
         optax.scale_by_rms(decay=b2, eps=eps, eps_in_sqrt=False, bias_correction=True),
@@ -257,9 +306,16 @@ def schedule_free_adamw(
 
 
 def ademamix(
-    learning_rate: LearningRate, *, total_steps: int | None, b1: float, b2: float, b3: float,
-    alpha: float, eps: float, weight_decay: float,
-) -> optax.GradientTransformation:  # fmt: skip
+    learning_rate: LearningRate,
+    *,
+    total_steps: int | None,
+    b1: float,
+    b2: float,
+    b3: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+) -> optax.GradientTransformation:
     """Adam with a second, slow momentum (arXiv:2409.03137, Algorithm 1).
 
     With `total_steps` given, alpha and b3 warm up over them as in the paper (b3 so that its

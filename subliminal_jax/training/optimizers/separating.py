@@ -74,9 +74,15 @@ sgd_top_masked, sgd_top_clipped, sgd_top_only = map(_sgd_on, (_masked, _clipped,
 
 
 def scales(
-    v: PyTree, *, eps: float, eps_in_root: bool, bottom: float, flat_rest: bool, flat_bottom: bool,
+    v: PyTree,
+    *,
+    eps: float,
+    eps_in_root: bool,
+    bottom: float,
+    flat_rest: bool,
+    flat_bottom: bool,
     zero_bottom: bool,
-) -> PyTree:  # fmt: skip
+) -> PyTree:
     """The scale that a second moment gives each coordinate: 1/sqrt(v + eps), or 1/(sqrt(v) + eps).
 
     The bottom of the scales are the `bottom` share of the coordinates with the largest v. With
@@ -213,7 +219,7 @@ def normalize_rows() -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def by_factor(
+def scale_factors(
     rule: Callable[..., optax.GradientTransformation],
 ) -> Callable[..., optax.GradientTransformation]:
     """`rule` with learning rates of their own for LoRA's factors: `a` and `b` times the common one
@@ -244,7 +250,7 @@ class RotationState(NamedTuple):
     rule: PyTree
 
 
-def rotated(
+def rotate(
     rule: Callable[..., optax.GradientTransformation],
 ) -> Callable[..., optax.GradientTransformation]:
     """`rule` in a randomly rotated basis: gradients turned into it, updates turned back.

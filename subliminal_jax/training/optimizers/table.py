@@ -451,7 +451,7 @@ TABLE: dict[str, Entry] = {
         {"share": share(0.1)},
     ),
     "sgd_by_factor": Entry(
-        separating.by_factor(optax.sgd),
+        separating.scale_factors(optax.sgd),
         "Hayou et al. 2024, arXiv:2402.12354",
         "elementwise",
         GRADIENT,
@@ -459,7 +459,7 @@ TABLE: dict[str, Entry] = {
         {"a": 1.0, "b": 1.0},
     ),
     "adamw_by_factor": Entry(
-        separating.by_factor(optax.adamw),
+        separating.scale_factors(optax.adamw),
         "Hayou et al. 2024, arXiv:2402.12354",
         "elementwise",
         COORDINATE,
@@ -467,7 +467,7 @@ TABLE: dict[str, Entry] = {
         {**_ADAM, **_DECAY, "a": 1.0, "b": 1.0},
     ),
     "sgd_rotated": Entry(
-        separating.rotated(optax.sgd),
+        separating.rotate(optax.sgd),
         BLANK,
         "per_leaf",
         GRADIENT,
@@ -476,7 +476,7 @@ TABLE: dict[str, Entry] = {
         note="SGD up to rounding, in whatever basis",
     ),
     "adamw_rotated": Entry(
-        separating.rotated(optax.adamw),
+        separating.rotate(optax.adamw),
         BLANK,
         "per_leaf",
         COORDINATE,

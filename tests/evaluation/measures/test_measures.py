@@ -80,7 +80,7 @@ def panel(params, vector, rows, tmp_path_factory):
         base_mean=base_mean,
         shifts=shift[None],
         questions=questions,
-        fixed_rows=FixedRows.of([rows, jax.tree.map(lambda x: x[::-1], rows)], CFG),
+        fixed_rows=FixedRows.from_rows([rows, jax.tree.map(lambda x: x[::-1], rows)], CFG),
     )
 
 
