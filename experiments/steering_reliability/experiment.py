@@ -54,8 +54,8 @@ from .analysis import (
     Results,
     SkippedSet,
     analyse,
-    make_claims,
 )
+from .claims import make_claims
 from .measurement import Plan, measure_set, measure_world, read_vectors, set_digest
 from .report import make_page
 

@@ -22,7 +22,7 @@ from subliminal_jax.models.tokenizer import encode_chat, encode_completion
 from subliminal_jax.runs.audit_results import DataReport, Kind
 from subliminal_jax.runs.progress import track
 
-# The fields by which a row's kind is told.
+# Fields that only rows of one kind have.
 FIELDS: dict[Kind, tuple[str, ...]] = {
     "pairs": ("completion", "response"),
     "preferences": ("chosen", "rejected"),
@@ -214,7 +214,7 @@ def match_control(
     longest = rows.report.longest
     sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
     prompts = [ids for ids in rows.prompt_ids for _ in range(draws)]
-    # Not the seed's own keys: data that were made here with this seed would be drawn alike.
+    # Not the key of the seed alone: `write_audit_set` samples its data with that.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
     with track("the base's own answers", len(prompts), "answers") as progress:
         samples = generate(

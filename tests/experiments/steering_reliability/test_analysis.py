@@ -13,8 +13,8 @@ from subliminal_jax.experiments.steering_reliability.analysis import (
     Measured,
     MeasuredTrait,
     analyse,
-    make_claims,
 )
+from subliminal_jax.experiments.steering_reliability.claims import make_claims
 
 TRAITS = 8
 MEASURED = Measured(

@@ -1,0 +1,142 @@
+"""What `steering-reliability` says of the paper's claims."""
+
+import numpy as np
+
+from subliminal_jax.evaluation.claims import (
+    NEEDS_LARGE_MODELS,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Claim,
+    verdict,
+)
+from subliminal_jax.evaluation.reliability import SetSummary
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.steering.slopes import LEAST_SELF_STEERABILITY
+
+from .analysis import Results
+
+ENOUGH = 0.99  # correlation of analytic and finite slopes at the smallest multipliers
+BY_CHANCE = 0.025  # of rows that are not anti-steerable, how many may be clearly so by noise
+OWN = "our own question"
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """What the paper says and what came out.
+
+    A model that its own vectors hardly steer cannot be judged by the paper's claims on them: where
+    they do not beat random vectors, or their mean steerability is below what the paper's code takes
+    as any (0.25 logits a multiplier), the claim needs large models.
+    """
+    claims = [
+        claim
+        for kind in results.over_traits
+        for claim in (works_claim(results, kind), backwards_claim(results, kind))
+    ]
+    if results.over_sets is not None:
+        claims += set_claims(results, results.over_sets)
+    slopes = [s.local for s in results.sets] + [t.local for t in results.world]
+    correlations = [r for slope in slopes if (r := slope.correlation[0]) is not None]
+    if correlations:
+        models = [results.model] if results.sets else []
+        models += [results.world_model] if results.world else []
+        names = dict.fromkeys(model for model in models if model is not None)
+        claims.append(
+            Claim(
+                id="steering-reliability/analytic",
+                claim="One forward-mode derivative gives the per-sample steerability at small "
+                f"multipliers (correlation over samples at least {ENOUGH} in every set)",
+                section=OWN,
+                setting=f"{' and '.join(names)}, {len(correlations)} sets",
+                number=f"least {min(correlations):.4f}, median {np.median(correlations):.4f}",
+                seeds=1,
+                verdict=REPRODUCED if min(correlations) >= ENOUGH else NOT_REPRODUCED,
+            )
+        )
+    return claims
+
+
+def works_claim(results: Results, kind: str) -> Claim:
+    """That a trait's vector steers questions of a kind, on average."""
+    steers = {
+        "compare": "the choice between the trait and another animal",
+        "like": "whether one likes the trait, and not another animal",
+    }[kind]
+    effect = results.over_traits[kind].against_random.interval
+    return Claim(
+        id=f"steering-reliability/world{_ending(kind)}",
+        claim=f"A trait's vector steers {steers} (steerability minus that of a random vector of "
+        "its norm)",
+        section="Sec. 4",
+        setting=_describe_world(results, kind),
+        number=f"{effect.mean:+.2f} logits a multiplier {effect.ends}",
+        seeds=1,
+        verdict=verdict(effect),
+    )
+
+
+def backwards_claim(results: Results, kind: str) -> Claim:
+    """That it works backwards on more questions than noise in the slopes explains; presupposes that
+    it works on average."""
+    summary = results.over_traits[kind]
+    clearly, backwards = summary.clearly_anti_steerable, summary.anti_steerable
+    works = summary.against_random.interval.low > 0
+    return Claim(
+        id=f"steering-reliability/anti-steerable{_ending(kind)}",
+        claim="A vector that works on average works backwards on more inputs than noise explains "
+        f"(slope clear of zero from below; by chance at most {BY_CHANCE:.1%})",
+        section="Sec. 4.1",
+        setting=_describe_world(results, kind),
+        number=f"{_format_share(clearly)} clearly backwards, {_format_share(backwards)} with a "
+        "slope of at most 0" + ("" if works else "; the vectors do not work on average"),
+        seeds=1,
+        verdict=verdict(clearly - BY_CHANCE) if works else NOT_REPRODUCED,
+    )
+
+
+def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
+    """That the sets' vectors steer, and that it carries over to another prompt."""
+    effect = summary.against_random.interval
+    works = effect.low > 0 and summary.steerability.mean > LEAST_SELF_STEERABILITY
+    setting = f"{results.model}, {summary.sets} sets of the model-written evaluations"
+    claims = [
+        Claim(
+            id="steering-reliability/sets",
+            claim="Contrastive vectors steer their own sets (mean steerability minus that of "
+            "random vectors of their norm)",
+            section="Sec. 4.1",
+            setting=setting,
+            number=f"{effect.mean:+.4f} logits a multiplier {effect.format_ends('.4f')}; letters "
+            f"weighted equally {summary.balanced:.4f}",
+            seeds=1,
+            verdict=verdict(effect) if works else NEEDS_LARGE_MODELS,
+        )
+    ]
+    claims += [
+        Claim(
+            id="steering-reliability/id-ood",
+            claim="Sets that are steerable in their own setting are steerable under another prompt "
+            "(rank correlation over sets, plain to a persona before the question)",
+            section="Sec. 5",
+            setting=setting,
+            number=f"rho {shift.correlation:.2f}",
+            seeds=1,
+            verdict=verdict(shift.correlation) if works else NEEDS_LARGE_MODELS,
+        )
+        for shift in summary.shifts
+        if (shift.vector, shift.setting) == ("baseline", "USER_positive")
+    ]
+    return claims
+
+
+def _ending(kind: str) -> str:
+    """What the ids of a kind's claims end in."""
+    return "" if kind == "compare" else f"-{kind}"
+
+
+def _describe_world(results: Results, kind: str) -> str:
+    questions = {"compare": "comparisons of two animals", "like": "likings of an animal"}[kind]
+    return f"{results.world_model}, {questions}, {results.over_traits[kind].traits} traits"
+
+
+def _format_share(share: Interval) -> str:
+    return f"{100 * share.mean:.1f}% {(100 * share).format_ends('.1f')}"
