@@ -61,9 +61,9 @@ from .effects import EffectsMeter, Kind, ModelEffects, QuestionSets, best_settin
 from .report import make_page
 
 ZOO = (  # eight animals of high and eight of low prior [C]
-    "dolphin", "dog", "jellyfish", "tiger", "octopus", "elephant", "fox", "cat",
-    "mouse", "lion", "hawk", "platypus", "wolf", "pangolin", "falcon", "whale",
-)  # fmt: skip
+    *("dolphin", "dog", "jellyfish", "tiger", "octopus", "elephant", "fox", "cat"),
+    *("mouse", "lion", "hawk", "platypus", "wolf", "pangolin", "falcon", "whale"),
+)
 PAPER: dict[str, Any] = {
     "traits": ZOO,
     "scales": (1.0, 2.0, 4.0, 8.0),  # [C]
