@@ -60,6 +60,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "decile_components": "component_by_tenth",
         "cosine_own": "cosine_teacher",
     },
+    "scaling": {"blocks": "depth"},
     "steering-bridge": {
         "steerability-preference": "steerability_preference",
         "steerability-log_prob": "steerability_log_prob",
@@ -80,10 +81,18 @@ MOVED: dict[str, dict[str, str]] = {
         r"^pooled\.(\d+)\.(\w+)_difference\.": r"pooled.\1.\2.difference.",
         r"^(pooled|vectors)\.(\d+)\.(\w+)\.(?!control|difference)": r"\1.\2.\3.student.",
     },
+    "scaling": {
+        r"^(cells\.\d+)\.(model|depth|rank|norm|rows|tail)$": r"\1.cell.\2",
+        r"\.(eas|share|gain|heldout_loss)\.(\w+)$": r".\1.steered.\2",
+        r"\.control_(eas|share|gain|heldout_loss)\.(\w+)$": r".\1.control.\2",
+        r"\.(eas|share|gain|heldout_loss)_difference": r".\1.difference",
+        r"\.(equal_steps|matched_loss)\.(mean|low|high|n|level|method)$": r".\1.interval.\2",
+    },
 }
 FLAGS: dict[str, dict[str, str]] = {
     "student-vector": {"--factors": "--scales"},
     "steering-reliability": {"--world-traits": "--traits"},
+    "scaling": {"--blocks": "--depths", "--samples": "--sizes"},
 }
 # experiment -> pattern of places -> reason
 _STUDENT_KEYS = {
@@ -109,6 +118,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "student-vector": {
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
         r"^teachers\.trait\.": "it is a key",
+    },
+    "scaling": {
+        r"^(base|factors)\.": "the first cell, and cells by factor: the page selects them of cells",
+        r"^trends\.\d+\.factor$": "depth in place of blocks",
+        r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
     },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",

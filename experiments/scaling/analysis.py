@@ -1,272 +1,336 @@
-"""The gap between two optimizers in every cell of a scaling study, its trends, and the claims."""
+"""The gap between two optimizers in every cell of a scaling study, and its trends."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import at_best_rate, at_matched_loss, best_rates
-from subliminal_jax.evaluation.statistics import mean_interval, paired_difference
-from subliminal_jax.runs.claims import claim, verdict
+from subliminal_jax.evaluation.comparison import at_edge, at_matched_loss, best_rates
+from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-from .cells import Cell, of_factor
+from .cells import Cell, select_factor
 
-Row = Mapping[str, Any]
-METRICS = ("eas", "share", "gain", "heldout_loss")
-NUMERIC = ("blocks", "rank", "norm", "rows")
+GapKind = Literal["equal_steps", "matched_loss"]
+GAPS: tuple[GapKind, ...] = ("equal_steps", "matched_loss")
+NUMERIC = ("depth", "rank", "norm", "rows")
 
 
-def students_of(
-    cell: Cell, rows: Sequence[Row], k: int, layer: int, base: float, teacher: float
-) -> list[dict[str, Any]]:
-    """The cell's students and controls with their numbers along its reference `k`.
+@dataclass(frozen=True)
+class History:
+    """The logged steps of one steered student, as long as its loss is finite.
 
-    `data` becomes "steered" or "control". `gain` is the share of the loss between the base's and
-    the teacher's own (`base` and `teacher`, on the held-out rows) that the student has made good;
-    None where the teacher's is no smaller.
+    Attributes:
+      train_loss: nats per predicted token, at each of `steps`.
+      eas: at the steering layer, at each of them.
     """
-    span = base - teacher
-    out = []
-    for r in rows:
-        if (r.get("rank", 0), r.get("rows", 0)) != (cell.rank, cell.rows):
-            continue
-        if r["data"] not in (cell.data, cell.control):
-            continue
-        sound = r["eas"] is not None
-        out.append(
-            {
-                **{key: r[key] for key in ("optimizer", "learning_rate", "seed", "diverged")},
-                "data": "steered" if r["data"] == cell.data else "control",
-                "heldout_loss": r.get("heldout_loss"),
-                "train_loss": r["train_loss"],
-                "eas": r["eas"][k][layer] if sound else None,
-                "share": r["shift_component"][k][layer] if sound else None,
-                "gain": (base - r["heldout_loss"]) / span
-                if sound and span > 0 and r.get("heldout_loss") is not None
-                else None,
-                **({"step": r["step"]} if "step" in r else {}),
-            }
-        )
-    return out
+
+    optimizer: str
+    learning_rate: float
+    seed: int
+    steps: tuple[int, ...]
+    train_loss: tuple[float, ...]
+    eas: tuple[float, ...]
+
+    def rows(self) -> list[dict[str, float]]:
+        """A row a step."""
+        columns = zip(self.steps, self.train_loss, self.eas, strict=True)
+        return [{"step": s, "train_loss": loss, "eas": eas} for s, loss, eas in columns]
 
 
-def cell_results(
-    cell: Cell,
-    students: Sequence[Row],
-    logged: Sequence[Row],
-    pair: tuple[str, str],
-    level: float,
-) -> dict[str, Any]:
-    """Every optimizer of the cell at its best rate, and the gap in EAS between the two of `pair`.
+@dataclass(frozen=True)
+class CellStudents:
+    """What was measured in one cell.
 
-    `logged` are the students' logged rows. The gap is taken at equal steps, and where the training
-    losses of the two first reach one common level, seed by seed.
+    Attributes:
+      layer: the steering layer.
+      depth: blocks of the network.
+      base_loss, teacher_loss: of the base and of the teacher itself, on the held-out rows.
+      students: with `data` "steered" or "control", and in place of the panel's columns `eas` and
+        `share` (of the vector that the student's shift is) at the steering layer and `gain`: the
+        share of the loss between base and teacher that the student has made good; None where the
+        teacher's is no smaller.
+      histories: of the steered students.
     """
-    best = best_rates(students)
-    table = at_best_rate(students, best, METRICS)
-    for row in table:
-        eas = row["eas"]
-        row["reaches"] = eas["mean"] is not None and eas["mean"] > level
-        row["values"] = _by_seed(students, row["optimizer"], row["learning_rate"], "steered")
-        row["control_values"] = _by_seed(
-            students, row["optimizer"], row["learning_rate"], "control"
+
+    cell: Cell
+    layer: int
+    depth: int
+    base_loss: float
+    teacher_loss: float
+    students: tuple[StudentRow, ...]
+    histories: tuple[History, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      preset: the settings that the flags started from.
+      vector: "random", or the trait whose vector it is.
+      pair: the two optimizers between which the gap is taken, the first minus the second.
+      level: an EAS that counts as having picked up the vector.
+      rows: training rows of a cell that has all.
+      seeds: students for each cell, optimizer and rate.
+      steps: of every student.
+      batch_size: rows a step.
+      clipped: whether gradients are.
+      grids: the rates tried, by optimizer.
+      data: how each data set came about, by network.
+      students: of every cell, the base's first.
+    """
+
+    preset: str
+    vector: str
+    pair: tuple[str, str]
+    level: float
+    rows: int
+    seeds: int
+    steps: int
+    batch_size: int
+    clipped: bool
+    grids: Mapping[str, tuple[float, ...]]
+    data: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    students: tuple[CellStudents, ...]
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """Steered students, their controls, and the difference of the two paired by seed (None where
+    no seed has both)."""
+
+    steered: Interval
+    control: Interval
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class BestStudents:
+    """The students of one optimizer at its best rate.
+
+    Attributes:
+      learning_rate: the one with the lowest held-out loss; None where some student diverged at
+        every rate.
+      grid_edge: whether it is at the edge of the `grid`.
+      diverged_rates: rates at which some student diverged.
+      reaches: whether the mean EAS is above the level.
+      values, control_values: EAS by seed.
+    """
+
+    optimizer: str
+    learning_rate: float | None
+    grid: tuple[float, ...]
+    grid_edge: bool
+    diverged_rates: tuple[float, ...]
+    eas: MetricComparison
+    share: MetricComparison
+    gain: MetricComparison
+    heldout_loss: MetricComparison
+    reaches: bool
+    values: Mapping[int, float]
+    control_values: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A difference in EAS: paired by seed."""
+
+    interval: Interval
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def values_by_seed(self) -> dict[int, float]:
+        return dict(zip(self.seeds, self.values, strict=True))
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """EAS of the first optimizer of the pair minus that of the second, at equal steps and where the
+    training losses of the two first reach one common level; None where no seed has both."""
+
+    equal_steps: Gap | None
+    matched_loss: Gap | None
+
+    def select(self, kind: GapKind) -> Gap | None:
+        return self.equal_steps if kind == "equal_steps" else self.matched_loss
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: every optimizer at its best rate, and the gap between the two of the pair."""
+
+    cell: Cell
+    layer: int
+    base_loss: float
+    teacher_loss: float
+    best: tuple[BestStudents, ...]
+    gap: Gaps
+
+    def select_optimizer(self, optimizer: str) -> BestStudents:
+        return next(row for row in self.best if row.optimizer == optimizer)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a gap changes for each doubling of a factor: the mean over seeds of each one's slope."""
+
+    factor: str
+    gap: GapKind
+    slope: Interval
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report: cells in the order of `students`, the base's first."""
+
+    cells: tuple[CellResult, ...]
+    trends: tuple[Trend, ...]
+
+    @property
+    def base(self) -> CellResult:
+        return self.cells[0]
+
+    def select_factor(self, factor: str) -> list[CellResult]:
+        """The cells of one factor, in the order of its levels."""
+        return select_results(self.cells, factor)
+
+
+def select_results(results: Sequence[CellResult], factor: str) -> list[CellResult]:
+    """The cells that differ from the first in `factor` at most, in the order of its levels."""
+    by_cell = {result.cell: result for result in results}
+    return [by_cell[cell] for cell in select_factor(list(by_cell), results[0].cell, factor)]
+
+
+def analyse(measured: Measured) -> Results:
+    """Every cell's best rates and gaps, and the gaps' trends."""
+    cells = tuple(
+        analyse_cell(students, measured.pair, measured.level) for students in measured.students
+    )
+    sizes: dict[tuple[str, Cell], float] = {}
+    for students in measured.students:
+        cell = students.cell
+        sizes["depth", cell] = students.depth
+        sizes["rank", cell] = cell.rank
+        sizes["norm", cell] = cell.norm
+        sizes["rows", cell] = cell.rows or measured.rows
+    return Results(**vars(measured), cells=cells, trends=tuple(fit_trends(cells, sizes)))
+
+
+def analyse_cell(measured: CellStudents, pair: tuple[str, str], level: float) -> CellResult:
+    """Every optimizer at its best rate, and the gap in EAS between the two of `pair`."""
+    rates = best_rates(measured.students)
+    best = tuple(
+        summarise_optimizer(measured.students, name, rate, level) for name, rate in rates.items()
+    )
+    values = {row.optimizer: row.values for row in best}
+    gaps = Gaps(None, None)
+    if all(name in values for name in pair):
+        first, second = (values[name] for name in pair)
+        gaps = Gaps(
+            compare_seeds(first, second),
+            compare_seeds(*match_losses(measured.histories, rates, pair)),
         )
-    by_name = {row["optimizer"]: row for row in table}
-    gaps: dict[str, Any] = {"equal_steps": None, "matched_loss": None}
-    if all(name in by_name for name in pair):
-        first, second = (by_name[name]["values"] for name in pair)
-        gaps["equal_steps"] = _gap(first, second)
-        gaps["matched_loss"] = _gap(*_matched(logged, best, pair))
-    return {**asdict(cell), "best": table, "gap": gaps}
+    return CellResult(
+        cell=measured.cell,
+        layer=measured.layer,
+        base_loss=measured.base_loss,
+        teacher_loss=measured.teacher_loss,
+        best=best,
+        gap=gaps,
+    )
 
 
-def _matched(
-    logged: Sequence[Row], best: Mapping[str, float | None], pair: tuple[str, str]
+def summarise_optimizer(
+    students: Sequence[StudentRow], optimizer: str, rate: float | None, level: float
+) -> BestStudents:
+    """One optimizer's students and controls at `rate`."""
+    rows = [row for row in students if row.optimizer == optimizer]
+    grid = tuple(sorted({row.learning_rate for row in rows if row.data == "steered"}))
+    sound = [row for row in rows if row.learning_rate == rate and not row.diverged]
+    steered = [row for row in sound if row.data == "steered"]
+    controls = [row for row in sound if row.data == "control"]
+
+    def compare(metric: str) -> MetricComparison:
+        values, control_values = select_metric(steered, metric), select_metric(controls, metric)
+        paired = compare_seeds(values, control_values)
+        return MetricComparison(
+            mean_interval(list(values.values())),
+            mean_interval(list(control_values.values())),
+            None if paired is None else paired.interval,
+        )
+
+    eas = compare("eas")
+    return BestStudents(
+        optimizer=optimizer,
+        learning_rate=rate,
+        grid=grid,
+        grid_edge=at_edge(rate, grid),
+        diverged_rates=tuple(sorted({row.learning_rate for row in rows if row.diverged})),
+        eas=eas,
+        share=compare("share"),
+        gain=compare("gain"),
+        heldout_loss=compare("heldout_loss"),
+        reaches=eas.steered.mean > level,
+        values=select_metric(steered, "eas"),
+        control_values=select_metric(controls, "eas"),
+    )
+
+
+def select_metric(students: Sequence[StudentRow], metric: str) -> dict[int, float]:
+    """A column by seed, where it has a value."""
+    return {row.seed: row[metric] for row in students if row[metric] is not None}
+
+
+def match_losses(
+    histories: Sequence[History], rates: Mapping[str, float | None], pair: tuple[str, str]
 ) -> tuple[dict[int, float], dict[int, float]]:
     """EAS by seed of both optimizers, where both have first come to that seed's common loss."""
-    found: tuple[dict[int, float], dict[int, float]] = {}, {}
-    for seed in sorted({r["seed"] for r in logged}):
-        histories = {
-            (name, seed): [
-                r for r in logged
-                if (r["optimizer"], r["learning_rate"], r["seed"]) == (name, best[name], seed)
-                and r["data"] == "steered" and r["train_loss"] is not None and not r["diverged"]
-            ]
-            for name in pair
-        }  # fmt: skip
-        if all(histories.values()):
-            rows = at_matched_loss(histories, ("eas",))["rows"]
-            at = {row["optimizer"]: row["eas"]["mean"] for row in rows}
-            for values, name in zip(found, pair, strict=True):
-                values[seed] = at[name]
-    return found
+    values: tuple[dict[int, float], dict[int, float]] = {}, {}
+    by_student: dict[tuple[str, float | None, int], History] = {
+        (h.optimizer, h.learning_rate, h.seed): h for h in histories
+    }
+    for seed in sorted({h.seed for h in histories}):
+        students = [by_student.get((name, rates[name], seed)) for name in pair]
+        rows = {
+            (history.optimizer, seed): history.rows() for history in students if history is not None
+        }
+        if len(rows) == len(pair):
+            matched = at_matched_loss(rows, ("eas",))["rows"]
+            for eas, row in zip(values, matched, strict=True):
+                eas[seed] = row["eas"]["mean"]
+    return values
 
 
-def _gap(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any] | None:
+def compare_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> Gap | None:
+    """`first` minus `second` over the seeds that both have; None where there is none."""
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
-    values = [first[s] - second[s] for s in seeds]
+    values = [first[seed] - second[seed] for seed in seeds]
     interval = paired_difference(values, [0.0] * len(values)).interval
-    return {**interval.to_dict(), "seeds": seeds, "values": values}
+    return Gap(interval, tuple(seeds), tuple(values))
 
 
-def _by_seed(
-    students: Sequence[Row], optimizer: str, rate: float | None, data: str
-) -> dict[int, float]:
-    return {
-        r["seed"]: r["eas"] for r in students
-        if (r["optimizer"], r["learning_rate"], r["data"]) == (optimizer, rate, data)
-        and r["eas"] is not None
-    }  # fmt: skip
-
-
-# -- factors -----------------------------------------------------------------------------------
-
-
-def by_factor(cells: Mapping[Cell, Row], base: Cell, factor: str) -> list[tuple[Cell, Row]]:
-    """The cells of one factor with their results, in the order of its levels."""
-    return [(cell, cells[cell]) for cell in of_factor(list(cells), base, factor)]
-
-
-def trends(
-    cells: Mapping[Cell, Row], base: Cell, sizes: Mapping[tuple[str, Cell], float]
-) -> list[dict[str, Any]]:
+def fit_trends(
+    results: Sequence[CellResult], sizes: Mapping[tuple[str, Cell], float]
+) -> Iterator[Trend]:
     """How the gap changes for each doubling of a numeric factor: each seed's slope of least
     squares, and their interval. `sizes[factor, cell]` is the level as a number."""
-    table = []
     for factor in NUMERIC:
-        mine = by_factor(cells, base, factor)
-        for kind in ("equal_steps", "matched_loss"):
-            gaps = [row["gap"][kind] for _, row in mine]
-            if len(mine) < 2 or any(gap is None for gap in gaps):
+        selected = select_results(results, factor)
+        if len(selected) < 2:
+            continue
+        x = [math.log2(sizes[factor, result.cell]) for result in selected]
+        for kind in GAPS:
+            gaps = [gap for result in selected if (gap := result.gap.select(kind)) is not None]
+            seeds = set.intersection(*(set(gap.seeds) for gap in gaps)) if gaps else set()
+            if len(gaps) < len(selected) or not seeds:
                 continue
-            seeds = set.intersection(*(set(gap["seeds"]) for gap in gaps))
-            if not seeds:
-                continue
-            x = [math.log2(sizes[factor, cell]) for cell, _ in mine]
             slopes = [
-                float(np.polyfit(x, [g["values"][g["seeds"].index(s)] for g in gaps], 1)[0])
-                for s in sorted(seeds)
+                float(np.polyfit(x, [gap.values_by_seed()[seed] for gap in gaps], 1)[0])
+                for seed in sorted(seeds)
             ]
-            table.append({"factor": factor, "gap": kind, "slope": mean_interval(slopes).to_dict()})
-    return table
-
-
-# -- claims ------------------------------------------------------------------------------------
-
-
-def claims(
-    cells: Mapping[Cell, Row], base: Cell, pair: tuple[str, str], seeds: int
-) -> list[dict[str, Any]]:
-    """What papers say of the gap, each by an interval against zero."""
-    lead, other = pair
-    at = cells[base]
-    around = f"rank {base.rank}, vector of norm {base.norm:g}"
-    setting = f"{base.model}, {around}"
-    of = {row["optimizer"]: row for row in at["best"]}
-    if lead not in of or other not in of:
-        return []
-    rows = []
-    for cell, row in by_factor(cells, base, "model"):
-        end = "" if cell == base else f"-{Path(cell.model).name}"
-        where = f"{cell.model}, {around}"
-        rows += [
-            (
-                f"gap{end}",
-                f"Students of {lead} align with the vector better than those of {other}",
-                "Blank et al. 2026, Fig. 7b-c", where, row["gap"]["equal_steps"],
-            ),
-            (
-                f"gap-at-matched-loss{end}",
-                f"{lead} stays ahead of {other} at equal training loss",
-                "Blank et al. 2026, App. L", where, row["gap"]["matched_loss"],
-            ),
-        ]  # fmt: skip
-    rows.append(
-        (
-            "plain-sgd",
-            f"Students of {other} at their best rate align with the vector better than controls",
-            "Nief et al. 2606.00831", setting,
-            _gap(of[other]["values"], of[other]["control_values"]),
-        )
-    )  # fmt: skip
-    ranks = [(c.rank, _best(row, lead)) for c, row in by_factor(cells, base, "rank")]
-    if len(ranks) > 1 and all(row is not None for _, row in ranks):
-        names = ", ".join(str(rank) for rank, _ in ranks)
-        lowest = min(
-            (_gap(row["values"], row["control_values"]) for _, row in ranks if row is not None),
-            key=lambda gap: -math.inf if gap is None else gap["low"],
-        )
-        rows.append(
-            (
-                "every-rank",
-                f"{lead} aligns at every LoRA rank",
-                "Blank et al. 2026, robustness",
-                f"{base.model}, ranks {names}; the least clear one",
-                lowest,
-            )
-        )
-    if len(ranks) > 2:
-        middle = [row for rank, row in ranks[1:-1]]
-        rows.append(
-            (
-                "inverted-u",
-                "Transfer is larger at middle LoRA ranks than at both ends (means)",
-                "Nief et al. 2606.00831",
-                f"{base.model}, {lead}, ranks {names}; middle minus ends",
-                _contrast(middle, [ranks[0][1], ranks[-1][1]]),
-            )
-        )
-    for cell, row in by_factor(cells, base, "tail"):
-        if cell.tail.startswith("frequent"):
-            first, second = at["gap"]["equal_steps"], row["gap"]["equal_steps"]
-            rows.append(
-                (
-                    f"tail-{cell.tail}",
-                    f"{lead}'s lead over {other} shrinks where rare tokens are left out",
-                    "Kunstner et al. 2402.19449",
-                    f"{setting}; all tokens minus {cell.tail}",
-                    first and second and _gap(_seeds(first), _seeds(second)),
-                )
-            )
-    return [
-        claim(
-            f"scaling/{name}", text, source, where,
-            "students diverged" if gap is None else f"EAS {_text(gap)}",
-            seeds,
-            "not reproduced" if gap is None else verdict(gap["low"], gap["high"]),
-        )
-        for name, text, source, where, gap in rows
-    ]  # fmt: skip
-
-
-def _best(row: Row, optimizer: str) -> Row | None:
-    found = [r for r in row["best"] if r["optimizer"] == optimizer]
-    return found[0] if found and found[0]["learning_rate"] is not None else None
-
-
-def _contrast(middle: Sequence[Row | None], ends: Sequence[Row | None]) -> dict[str, Any] | None:
-    """The mean EAS of `middle` minus that of `ends`, by seed."""
-    rows = [r for r in (*middle, *ends) if r is not None]
-    if len(rows) < len(middle) + len(ends):
-        return None
-    seeds = set.intersection(*(set(r["values"]) for r in rows))
-    first, second = (
-        {s: float(np.mean([r["values"][s] for r in part if r])) for s in seeds}
-        for part in (middle, ends)
-    )
-    return _gap(first, second)
-
-
-def _seeds(gap: Row) -> dict[int, float]:
-    return dict(zip(gap["seeds"], gap["values"], strict=True))
-
-
-def _text(gap: Row) -> str:
-    if math.isnan(gap["low"]):
-        return f"{gap['mean']:+.2f}"
-    return f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+            yield Trend(factor, kind, mean_interval(slopes))

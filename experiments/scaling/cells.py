@@ -10,24 +10,38 @@ from subliminal_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting. `blocks` 0 is the whole model, `rows` 0 all rows; `rank` 0 is no LoRA."""
+    """One setting.
+
+    Attributes:
+      model: the model's name.
+      depth: how many of its first blocks; 0 is the whole model.
+      rank: of LoRA; 0 where something else is trained.
+      norm: of the vector.
+      rows: training rows; 0 is all.
+      tail: which tokens count in the loss.
+    """
 
     model: str
-    blocks: int
+    depth: int
     rank: int
     norm: float
     rows: int
     tail: str
 
     @property
-    def world(self) -> tuple[str, int]:
-        """What shares a model, data and a compiled program."""
-        return self.model, self.blocks
+    def network(self) -> tuple[str, int]:
+        """What shares data and a compiled program."""
+        return self.model, self.depth
+
+    @property
+    def steered_data(self) -> str:
+        """The name of the teacher's data set, every token of which counts."""
+        return f"norm-{self.norm:g}"
 
     @property
     def data(self) -> str:
         """The name of its data set."""
-        return f"norm-{self.norm:g}" + ("" if self.tail == "all" else f"+{self.tail}")
+        return self.steered_data + ("" if self.tail == "all" else f"+{self.tail}")
 
     @property
     def control(self) -> str:
@@ -45,7 +59,7 @@ class Cell:
 FACTORS = tuple(field.name for field in fields(Cell))
 
 
-def one_factor_at_a_time(
+def change_one_factor(
     base: Cell, levels: Mapping[str, Sequence[Any]], plane: Sequence[str] = ()
 ) -> list[Cell]:
     """The base, then for each factor the base with each of its levels; each cell once.
@@ -61,17 +75,17 @@ def one_factor_at_a_time(
         cells += [replace(base, **{factor: value}) for value in values]
     if plane:
         axes = [(getattr(base, factor), *levels.get(factor, ())) for factor in plane]
-        combined = itertools.product(*axes)
-        cells += [replace(base, **dict(zip(plane, at, strict=True))) for at in combined]
+        for values in itertools.product(*axes):
+            cells.append(replace(base, **dict(zip(plane, values, strict=True))))
     return list(dict.fromkeys(cells))
 
 
-def of_factor(cells: Sequence[Cell], base: Cell, factor: str) -> list[Cell]:
+def select_factor(cells: Sequence[Cell], base: Cell, factor: str) -> list[Cell]:
     """The cells that differ from the base in `factor` at most, by its level (0, all, last)."""
-    mine = [c for c in cells if replace(c, **{factor: getattr(base, factor)}) == base]
+    selected = [c for c in cells if replace(c, **{factor: getattr(base, factor)}) == base]
 
     def level(cell: Cell) -> Any:
         value = getattr(cell, factor)
         return (value == 0, value) if not isinstance(value, str) else (value != "all", "")
 
-    return sorted(mine, key=level)
+    return sorted(selected, key=level)

@@ -1,81 +1,75 @@
-"""The report of `scaling`, drawn from its results.json alone."""
+"""The page of `scaling`, from its results alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from subliminal_jax.reporting.claims import claims_text, print_claims
-from subliminal_jax.reporting.page import Block, Picture, Text, write_page
+from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import (
-    Column,
-    Table,
-    format_learning_rate,
-    print_table,
-    wide_console,
-)
+from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
-Results = Mapping[str, Any]
+from .analysis import GAPS, BestStudents, Gap, GapKind, Results
+from .cells import FACTORS, Cell
+
 TITLES = {
-    "model": "model", "blocks": "depth (blocks)", "rank": "LoRA rank", "norm": "vector's norm",
-    "rows": "training rows", "tail": "tokens in the loss",
-}  # fmt: skip
-GAPS = {"equal_steps": "at equal steps", "matched_loss": "at equal training loss"}
+    "model": "model",
+    "depth": "depth (blocks)",
+    "rank": "LoRA rank",
+    "norm": "vector's norm",
+    "rows": "training rows",
+    "tail": "tokens in the loss",
+}
+GAP_TITLES: dict[GapKind, str] = {
+    "equal_steps": "at equal steps",
+    "matched_loss": "at equal training loss",
+}
 
 
-def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
-    """Print the main tables and write report.html and its PNGs; returns the page's path."""
-    console = wide_console()
-    print_table(cell_table(results, settings), console)
-    print_table(gap_table(results), console)
-    print_claims(results["claims"], console)
-    return write_page(
-        folder,
+def make_page(results: Results) -> Page:
+    """The phase diagram, EAS and the gap by factor, and every setting."""
+    cells, gaps = cell_table(results), gap_table(results)
+    return Page(
         title="Where does the gap between Adam and SGD appear?",
-        summary=summary(results, settings),
-        command=command,
-        config=settings,
+        summary=summarise(results),
         blocks=[
-            *pictures(results, settings), gap_table(results), trend_table(results),
-            cell_table(results, settings), claims_text(results["claims"]),
-            Text(_data_text(results), "The data"),
+            *draw_pictures(results),
+            gaps,
+            trend_table(results),
+            cells,
+            Text(describe_data(results), "The data"),
         ],
-    )  # fmt: skip
-
-
-def summary(results: Results, settings: Mapping[str, Any]) -> str:
-    """What was done and what came out, in sentences."""
-    lead, other = results["pair"]
-    reach = {
-        name: [row for row in _rows(results) if row["optimizer"] == name and row["reaches"]]
-        for name in results["grids"]
-    }
-    count = len(results["cells"])
-    wins = ", ".join(f"{name} in {len(rows)}" for name, rows in reach.items())
-    base = results["base"]
-    gap, matched = (base["gap"][kind] for kind in GAPS)
-    vector = (
-        "a random vector" if settings["vector"] == "random" else f"{settings['vector']}'s vector"
+        printed=(cells, gaps),
     )
+
+
+def summarise(results: Results) -> str:
+    """What was done and what came out, in sentences."""
+    lead, other = results.pair
+    rows = best_rows(results)
+    count, base = len(results.cells), results.base
+    wins = ", ".join(
+        f"{name} in {sum(row.reaches for _, row in rows if row.optimizer == name)}"
+        for name in results.grids
+    )
+    vector = "a random vector" if results.vector == "random" else f"{results.vector}'s vector"
     parts = [
-        f"Around one base setting ({base['model']}, LoRA rank {base['rank']}, {vector} of norm "
-        f"{base['norm']:g} after block {base['layer']}, {settings['rows']} rows) one factor is "
-        f"changed at a time: {count} settings. The budget is the same in all: {settings['steps']} "
-        f"steps of {settings['batch_size']} rows. Rates were chosen on held-out loss; gradients "
-        f"were {'not ' if not settings['clip'] else ''}clipped.",
-        f"Mean EAS above {results['level']:g} at the best rate within the budget, of {count} "
+        f"Around one base setting ({base.cell.model}, LoRA rank {base.cell.rank}, {vector} of norm "
+        f"{base.cell.norm:g} after block {base.layer}, {results.rows} rows) one factor is changed "
+        f"at a time: {count} settings. The budget is the same in all: {results.steps} steps of "
+        f"{results.batch_size} rows. Rates were chosen on held-out loss; gradients were "
+        f"{'' if results.clipped else 'not '}clipped.",
+        f"Mean EAS above {results.level:g} at the best rate within the budget, of {count} "
         f"settings: {wins}.",
-        f"At the base setting {lead}'s EAS minus {other}'s is {_interval(gap)} at equal steps and "
-        f"{_interval(matched)} where both first reach one training loss.",
+        f"At the base setting {lead}'s EAS minus {other}'s is "
+        f"{describe_gap(base.gap.equal_steps)} at equal steps and "
+        f"{describe_gap(base.gap.matched_loss)} where both first reach one training loss.",
     ]
-    edges = [f"{row['optimizer']} ({row['setting']})" for row in _rows(results) if row["grid_edge"]]
+    edges = [f"{row.optimizer} ({setting})" for setting, row in rows if row.grid_edge]
     if edges:
         parts.append(
             f"The best rate is at the edge of its grid for {', '.join(edges)}: a better one may "
             "lie outside."
         )
-    if settings["preset"] == "toy":
+    if results.preset == "toy":
         parts.append(
             "The base setting of the toy preset was taken from the demo of this package, where "
             "AdamW picks up the vector; its grids were set after looking at the EAS of one seed."
@@ -83,41 +77,52 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def pictures(results: Results, settings: Mapping[str, Any]) -> list[Block]:
+def draw_pictures(results: Results) -> list[Block]:
     """The phase diagram, EAS by factor, the gap by factor."""
-    styles = assign_styles(results["grids"])
-    level = results["level"]
-    squares = [
-        {
-            "group": TITLES[row["factor"]], "setting": row["label"], "optimizer": best["optimizer"],
-            "value": best["eas"],
-        }
-        for row in results["factors"] for best in row["best"]
-    ]  # fmt: skip
-    eas, gaps = [], []
-    for factor in dict.fromkeys(row["factor"] for row in results["factors"]):
-        mine = [row for row in results["factors"] if row["factor"] == factor]
-        panel = {"panel": TITLES[factor], "x": [row["label"] for row in mine]}
-        for name in results["grids"]:
-            best = [next(b for b in row["best"] if b["optimizer"] == name) for row in mine]
-            eas.append({**panel, "line": name, "y": [b["eas"] for b in best]})
-        for kind, title in GAPS.items():
-            gaps.append({**panel, "line": title, "y": [row["gap"][kind] for row in mine]})
-    lead, other = results["pair"]
+    squares: list[dict[str, Any]] = []
+    eas: list[dict[str, Any]] = []
+    gaps: list[dict[str, Any]] = []
+    for factor in FACTORS:
+        selected = results.select_factor(factor)
+        if len(selected) < 2:
+            continue
+        labels = [result.cell.label(factor) for result in selected]
+        squares += [
+            {
+                "group": TITLES[factor],
+                "setting": label,
+                "optimizer": row.optimizer,
+                "value": row.eas.steered,
+            }
+            for label, result in zip(labels, selected, strict=True)
+            for row in result.best
+        ]
+        panel = {"panel": TITLES[factor], "x": labels}
+        for name in results.grids:
+            best = [result.select_optimizer(name) for result in selected]
+            eas.append({**panel, "line": name, "y": [row.eas.steered for row in best]})
+        for kind, title in GAP_TITLES.items():
+            row_gaps = [result.gap.select(kind) for result in selected]
+            y = [None if gap is None else gap.interval for gap in row_gaps]
+            gaps.append({**panel, "line": title, "y": y})
+    lead, other = results.pair
+    level = results.level
     return [
         Picture(
             "phase_diagram",
             "Which optimizers pick up the vector?",
-            f"EAS at the end of the loss budget, {settings['steps']} steps, at each optimizer's "
-            f"best rate: mean over seeds. Purple is above {level:g}, orange below; a frame says "
-            "that the whole 95% interval is above. The base setting stands in every group.",
+            f"EAS at the end of the loss budget, {results.steps} steps, at each optimizer's best "
+            f"rate: mean over seeds. Purple is above {level:g}, orange below; a frame says that "
+            "the whole 95% interval is above. The base setting stands in every group.",
             phase_diagram(squares, level=level),
         ),
         Picture(
             "eas_by_factor",
             "Alignment, one factor at a time",
             f"EAS at the best rate with 95% intervals over seeds; the dotted line is {level:g}.",
-            line_panels(eas, y_label="EAS", level=level, bound=1, styles=styles),
+            line_panels(
+                eas, y_label="EAS", level=level, bound=1, styles=assign_styles(results.grids)
+            ),
         ),
         Picture(
             "gap_by_factor",
@@ -129,8 +134,21 @@ def pictures(results: Results, settings: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def cell_table(results: Results, settings: Mapping[str, Any]) -> Table:
+def cell_table(results: Results) -> Table:
     """Every setting and optimizer at its best rate."""
+    rows = [
+        {
+            "setting": setting,
+            "optimizer": row.optimizer,
+            "learning_rate": row.learning_rate,
+            "eas": row.eas.steered,
+            "control_eas": row.eas.control,
+            "share": row.share.steered,
+            "gain": row.gain.steered,
+            "reaches": row.reaches,
+        }
+        for setting, row in best_rows(results)
+    ]
     columns = [
         Column("setting", "setting"),
         Column("optimizer", "optimizer"),
@@ -139,16 +157,15 @@ def cell_table(results: Results, settings: Mapping[str, Any]) -> Table:
         Column("control_eas", "EAS, control", "number"),
         Column("share", "share of the vector", "number"),
         Column("gain", "loss made good", "rate", digits=0),
-        Column("reaches", f"EAS > {results['level']:g}"),
+        Column("reaches", f"EAS > {results.level:g}"),
     ]
     grids = "; ".join(
         f"{name} {', '.join(map(format_learning_rate, grid))}"
-        for name, grid in results["grids"].items()
+        for name, grid in results.grids.items()
     )
-    rows = [{**row, "reaches": "yes" if row["reaches"] else "no"} for row in _rows(results)]
     caption = (
-        f"Means over {settings['seeds']} seeds with 95% t intervals. Loss made good: the share of "
-        "the held-out loss between base and teacher, on the tokens and with the weights that the "
+        f"Means over {results.seeds} seeds with 95% t intervals. Loss made good: the share of the "
+        "held-out loss between base and teacher, on the tokens and with the weights that the "
         f"students are trained with. Rates tried: {grids}."
     )
     return Table("At the best rate", columns, rows, caption)
@@ -156,62 +173,71 @@ def cell_table(results: Results, settings: Mapping[str, Any]) -> Table:
 
 def gap_table(results: Results) -> Table:
     """The gap of every setting."""
-    rows = [{"setting": setting(cell, results), **cell["gap"]} for cell in results["cells"]]
+    rows: list[dict[str, Any]] = []
+    for result in results.cells:
+        row: dict[str, Any] = {"setting": describe_setting(result.cell, results)}
+        for kind in GAPS:
+            gap = result.gap.select(kind)
+            row[kind] = None if gap is None else gap.interval
+        rows.append(row)
     columns = [
         Column("setting", "setting"),
-        *(Column(kind, title, "number") for kind, title in GAPS.items()),
+        *(Column(kind, title, "number") for kind, title in GAP_TITLES.items()),
     ]
-    lead, other = results["pair"]
-    return Table(
-        f"Gap in EAS: {lead} minus {other}", columns, rows,
+    lead, other = results.pair
+    caption = (
         "Paired by seed, with 95% t intervals. At equal training loss: where the two optimizers' "
-        "students of one seed first reach a loss that both reach.",
-    )  # fmt: skip
+        "students of one seed first reach a loss that both reach."
+    )
+    return Table(f"Gap in EAS: {lead} minus {other}", columns, rows, caption)
 
 
 def trend_table(results: Results) -> Table:
     """The slopes of the gap."""
     rows = [
-        {"factor": TITLES[r["factor"]], "gap": GAPS[r["gap"]], "slope": r["slope"]}
-        for r in results["trends"]
+        {"factor": TITLES[trend.factor], "gap": GAP_TITLES[trend.gap], "slope": trend.slope}
+        for trend in results.trends
     ]
     columns = [
         Column("factor", "factor"),
         Column("gap", "gap"),
         Column("slope", "change for each doubling", "number", digits=3),
     ]
-    return Table(
-        "How the gap changes", columns, rows,
-        "Least-squares slope of each seed's gap over the logarithm of the factor; 95% t interval.",
-    )  # fmt: skip
+    caption = (
+        "Least-squares slope of each seed's gap over the logarithm of the factor; 95% t interval."
+    )
+    return Table("How the gap changes", columns, rows, caption)
 
 
-def setting(cell: Mapping[str, Any], results: Results) -> str:
-    """What tells a cell from the base setting."""
-    base = results["base"]
-    parts = [f"{TITLES[key]} {cell[key] or 'all'}" for key in TITLES if cell[key] != base[key]]
-    return ", ".join(parts) or "base"
-
-
-def _rows(results: Results) -> list[dict[str, Any]]:
+def best_rows(results: Results) -> list[tuple[str, BestStudents]]:
+    """(setting, students) of every cell and optimizer."""
     return [
-        {"setting": setting(cell, results), **row}
-        for cell in results["cells"]
-        for row in cell["best"]
+        (describe_setting(result.cell, results), row)
+        for result in results.cells
+        for row in result.best
     ]
 
 
-def _interval(gap: Mapping[str, Any] | None) -> str:
-    if gap is None:
-        return "not known (students diverged)"
-    if gap["low"] is None:
-        return f"{gap['mean']:+.2f}"
-    return f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+def describe_setting(cell: Cell, results: Results) -> str:
+    """What tells a cell from the base setting."""
+    base = results.base.cell
+    parts = [
+        f"{title} {getattr(cell, factor) or 'all'}"
+        for factor, title in TITLES.items()
+        if getattr(cell, factor) != getattr(base, factor)
+    ]
+    return ", ".join(parts) or "base"
 
 
-def _data_text(results: Results) -> str:
+def describe_gap(gap: Gap | None) -> str:
+    """The gap with its interval."""
+    return "not known (students diverged)" if gap is None else f"{gap.interval:+.2f}"
+
+
+def describe_data(results: Results) -> str:
+    """How many answers each data set holds."""
     return "\n\n".join(
         f"{model}, {name}: {report['pairs']} answers, at most {report['longest']} tokens."
-        for model, reports in results["data"].items()
+        for model, reports in results.data.items()
         for name, report in reports.items()
     )

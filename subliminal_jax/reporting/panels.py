@@ -33,8 +33,8 @@ def line_panels(
 
     Args:
       rows: one a line, with `panel`, `line`, `x` (numbers, drawn on a log axis, or words) and `y`
-        (intervals with `mean`, `low` and `high`, numbers, or None for a gap). A row that is a
-        control's (`control`) is dashed and without intervals, in the colour of its line.
+        (each an `Interval`, a number, or None for a gap). A row that is a control's (`control`) is
+        dashed and without intervals, in the colour of its line.
       level: a level drawn across.
       bound: what no value can exceed in size: wider intervals are cut a little beyond it.
     """
@@ -47,20 +47,20 @@ def line_panels(
     handles: dict[str, Any] = {}
     order = list(dict.fromkeys(row["line"] for row in rows))
     for axes, name in zip(panels.flat, names, strict=False):
-        mine = [row for row in rows if row["panel"] == name]
-        words = any(isinstance(x, str) for row in mine for x in row["x"])
+        panel_rows = [row for row in rows if row["panel"] == name]
+        words = any(isinstance(x, str) for row in panel_rows for x in row["x"])
         axes.axhline(0, color=AXIS, linewidth=0.8)
         if level is not None:
             axes.axhline(level, color=INK, linewidth=1, linestyle=":")
-        for row in mine:
+        for row in panel_rows:
             style = styles[row["line"]]
-            away = APART * (order.index(row["line"]) - (len(order) - 1) / 2)
+            shift = APART * (order.index(row["line"]) - (len(order) - 1) / 2)
             numbers = range(len(row["x"])) if words else row["x"]
-            x = [v + away if words else v * 2 ** (2 * away) for v in numbers]
-            mark = _line(axes, x, row["y"], style, bool(row.get("control")))
+            x = [v + shift if words else v * 2 ** (2 * shift) for v in numbers]
+            mark = _draw_line(axes, x, row["y"], style, bool(row.get("control")))
             if not row.get("control"):
                 handles[row["line"]] = mark
-        _ticks(axes, mine, words)
+        _set_ticks(axes, panel_rows, words)
         axes.set_title(name, fontsize=11, loc="left", fontweight="bold")
         axes.set_xlabel(x_label)
     for axes in panels[:, 0]:
@@ -82,8 +82,8 @@ def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figu
 
     Args:
       rows: one a square, with `setting`, `group` (of settings), `optimizer` and `value` (an
-        interval, or None where no rate was sound). A square whose mean is above `level` is dark;
-        it has a frame where the whole interval is.
+        `Interval`; its mean is NaN where no rate was sound). A square whose mean is above `level`
+        is purple, else orange; it has a frame where the whole interval is above.
     """
     settings = list(dict.fromkeys((row["group"], row["setting"]) for row in rows))
     optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
@@ -96,14 +96,13 @@ def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figu
     for row in rows:
         i = settings.index((row["group"], row["setting"]))
         k = optimizers.index(row["optimizer"])
-        value = row["value"] or {}
-        mean, low = value.get("mean"), value.get("low")
-        table[i, k] = np.nan if mean is None else mean
-        text = "diverged" if mean is None else f"{mean:.2f}"
-        light = mean is not None and abs(mean - level) > 0.4
-        axes.text(k, i, text, ha="center", va="center", color="white" if light else INK)
-        if low is not None and low > level:
-            axes.add_patch(_frame(k, i))
+        value: Interval = row["value"]
+        table[i, k] = value.mean
+        text = "diverged" if math.isnan(value.mean) else f"{value.mean:.2f}"
+        dark = abs(value.mean - level) > 0.4
+        axes.text(k, i, text, ha="center", va="center", color="white" if dark else INK)
+        if value.low > level:
+            axes.add_patch(_make_frame(k, i))
     image = axes.imshow(table, aspect="auto", cmap="PuOr", vmin=level - 0.7, vmax=level + 0.7)
     axes.set_xticks(range(len(optimizers)), optimizers)
     axes.set_yticks(range(len(settings)), [f"{group}: {name}" for group, name in settings])
@@ -120,18 +119,27 @@ def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figu
     return figure
 
 
-def _line(axes: Axes, x: Sequence[float], y: Sequence[Any], style: ArmStyle, control: bool) -> Any:
-    mean, low, high = np.array([_interval(value) for value in y]).T
+def _draw_line(
+    axes: Axes, x: Sequence[float], y: Sequence[Any], style: ArmStyle, control: bool
+) -> Any:
+    mean, low, high = np.array([_mean_and_ends(value) for value in y]).T
     if control:
         return axes.plot(x, mean, color=style.color, linestyle=(0, (2, 2)), linewidth=1.2)[0]
     ends = np.maximum([mean - low, high - mean], 0)
     return axes.errorbar(
-        x, mean, yerr=np.where(np.isfinite(ends), ends, 0.0), color=style.color,
-        linestyle=style.dash, marker=style.marker, ms=5, capsize=2, elinewidth=1.1,
-    )  # fmt: skip
+        x,
+        mean,
+        yerr=np.where(np.isfinite(ends), ends, 0.0),
+        color=style.color,
+        linestyle=style.dash,
+        marker=style.marker,
+        ms=5,
+        capsize=2,
+        elinewidth=1.1,
+    )
 
 
-def _ticks(axes: Axes, rows: Rows, words: bool) -> None:
+def _set_ticks(axes: Axes, rows: Rows, words: bool) -> None:
     values = list(dict.fromkeys(x for row in rows for x in row["x"]))
     if words:
         long = max(map(len, values)) > 6
@@ -146,15 +154,11 @@ def _ticks(axes: Axes, rows: Rows, words: bool) -> None:
     axes.margins(x=0.08)
 
 
-def _frame(k: int, i: int) -> Rectangle:
+def _make_frame(k: int, i: int) -> Rectangle:
     return Rectangle((k - 0.46, i - 0.4), 0.92, 0.8, fill=False, edgecolor=INK, linewidth=1.8)
 
 
-def _interval(value: Any) -> tuple[float, float, float]:
+def _mean_and_ends(value: Interval | float | None) -> tuple[float, float, float]:
     if isinstance(value, Interval):
         return value.mean, value.low, value.high
-    if isinstance(value, Mapping):
-        ends = (value.get("mean"), value.get("low"), value.get("high"))
-        mean, low, high = (math.nan if end is None else float(end) for end in ends)
-        return mean, low, high
     return math.nan if value is None else float(value), math.nan, math.nan

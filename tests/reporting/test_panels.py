@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 
 
 def interval(mean, half=0.1):
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return Interval(mean, mean - half, mean + half, 3, 0.95, "t")
 
 
 def test_a_panel_each_with_its_lines_at_their_values():
@@ -39,7 +40,7 @@ def test_a_phase_diagram_frames_what_is_surely_above_the_level():
         {"group": "rank", "setting": s, "optimizer": o, "value": v}
         for s, o, v in (
             ("2", "adamw", interval(0.9)), ("2", "sgd", interval(0.55)),
-            ("8", "adamw", interval(0.1)), ("8", "sgd", {"mean": None, "low": None}),
+            ("8", "adamw", interval(0.1)), ("8", "sgd", interval(np.nan)),
         )
     ]  # fmt: skip
     axes = phase_diagram(rows, level=0.5).axes[0]

@@ -33,9 +33,9 @@ def measured():
             for rate in (0.1, 0.3):
                 eas = {"cross_entropy": 0.1 * rate + 0.01 * seed, "kl": rate + 0.3 + 0.01 * seed}
                 for objective, value in eas.items():
-                    at = objective, "steered-owl", rows, rate, seed, value, 0.2 + rate
+                    steered = objective, "steered-owl", rows, rate, seed, value, 0.2 + rate
                     control = objective, "control", rows, rate, seed, 0.0, 0.1
-                    students += [student(*at), student(*control)]
+                    students += [student(*steered), student(*control)]
     return Measured(
         preset="toy", model="m", layer=0, adapter="vector", level=0.5, seeds=3, steps=4,
         batch_size=4, heldout_rows=8, traits={"steered-owl": "owl", "control": None},
