@@ -1,24 +1,19 @@
 """Rotary positions, masks, attention and the key-value cache."""
 
 import math
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.config import ModelConfig, Rope
 from subliminal_jax.models.mesh import spread
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["k", "v", "positions", "index"],
-    meta_fields=[],
-)
-@dataclass(frozen=True)
+@struct.dataclass
 class Cache:
     """Keys and values of `slots` tokens. A slot is empty while its position is -1.
 

@@ -6,12 +6,12 @@ into many pieces, one scan carries a vector for every layer instead.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.attention import (
@@ -38,15 +38,14 @@ FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["positions"], meta_fields=["layers"])
-@dataclass(frozen=True)
+@struct.dataclass
 class Capture:
     """Keep the residual stream after each of `layers`, at time indices `positions` only.
 
     `positions` [batch, kept]; None keeps every token. What is kept already includes the steering.
     """
 
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] = struct.field(pytree_node=False)
     positions: Int[Array, "batch kept"] | None = None
 
 

@@ -1,10 +1,8 @@
 """A projection whose weight may carry a low-rank update (LoRA, Hu et al. 2021, eq. 3)."""
 
-from dataclasses import dataclass
-from functools import partial
-
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
@@ -15,8 +13,7 @@ PRODUCT = "product with a weight"  # what a rematerialisation policy may keep of
 MERGED_WIDTH_PER_RANK = 16
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["base", "a", "b", "scale"], meta_fields=[])
-@dataclass(frozen=True)
+@struct.dataclass
 class LoraWeight:
     """Stands in place of a weight `w` and acts as ``base + scale * a @ b``.
 

@@ -4,23 +4,18 @@ Set it and the model is a teacher; differentiate with respect to it and it is a 
 it and it is a student. It is a pytree, so all three are the same forward pass.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float
 
 Operation = Literal["add", "project_out", "replace"]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["vectors", "scale", "mask", "target"],
-    meta_fields=["layers", "operation"],
-)
-@dataclass(frozen=True)
+@struct.dataclass
 class Steering:
     """An edit of the residual stream h after each block l in `layers` (0-based).
 
@@ -37,8 +32,8 @@ class Steering:
 
     vectors: Float[Array, "n *bt dim"]
     scale: Float[Array, "*#s"]
-    layers: tuple[int, ...]
-    operation: Operation = "add"
+    layers: tuple[int, ...] = struct.field(pytree_node=False)
+    operation: Operation = struct.field(pytree_node=False, default="add")
     mask: Bool[Array, "batch time"] | None = None
     target: Float[Array, "n batch time"] | None = None
 
@@ -93,7 +88,10 @@ def edit(
     steering: Steering,
     target: Float[Array, "batch time"] | None,
 ) -> Float[Array, "batch time dim"]:
-    """`h` after the edit of one layer, whose vector is `v`; computed in float32."""
+    """`h` after the edit of one layer, whose vector is `v`; computed in float32.
+
+    Raises ValueError for an operation without an edit, and for "replace" without a target.
+    """
     v = v.astype(jnp.float32)
     if v.ndim == 1:
         v = v[None, None]
@@ -101,18 +99,21 @@ def edit(
     if steering.mask is not None:
         s = s * steering.mask
     s = s[..., None]
-    if steering.operation == "add":
-        delta = s * v
-    else:
-        u = unit(v)
-        component = jnp.sum(h.astype(jnp.float32) * u, axis=-1, keepdims=True)
-        if steering.operation == "project_out":
-            delta = -s * component * u
-        else:
+    h32 = h.astype(jnp.float32)
+    match steering.operation:
+        case "add":
+            delta = s * v
+        case "project_out":
+            u = unit(v)
+            delta = -s * jnp.sum(h32 * u, axis=-1, keepdims=True) * u
+        case "replace":
             if target is None:
                 raise ValueError("operation 'replace' needs Steering.target, the base's component")
-            delta = s * (target[..., None] - component) * u
-    return (h.astype(jnp.float32) + delta).astype(h.dtype)
+            u = unit(v)
+            delta = s * (target[..., None] - jnp.sum(h32 * u, axis=-1, keepdims=True)) * u
+        case _:
+            raise ValueError(f"steering operation {steering.operation!r} has no edit")
+    return (h32 + delta).astype(h.dtype)
 
 
 def unit(v: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:

@@ -1,11 +1,10 @@
 """Rows on which the loss of students is taken again and again while they train."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import jax
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
@@ -17,12 +16,7 @@ from subliminal_jax.training.layout import lay_out, plan_layout
 from subliminal_jax.training.losses import mean_loss, token_losses
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["batch"],
-    meta_fields=["max_targets", "total_targets", "groups"],
-)
-@dataclass(frozen=True)
+@struct.dataclass
 class FixedRows:
     """The rows of each data set [datasets, rows, time], packed where that saves work.
 
@@ -30,9 +24,9 @@ class FixedRows:
     """
 
     batch: Batch
-    max_targets: int
-    total_targets: int
-    groups: int = 1
+    max_targets: int = struct.field(pytree_node=False)
+    total_targets: int = struct.field(pytree_node=False)
+    groups: int = struct.field(pytree_node=False, default=1)
 
     @staticmethod
     def from_rows(rows: Sequence[Batch], cfg: ModelConfig) -> "FixedRows":

@@ -12,14 +12,13 @@ the trait's gradient out of the steps of MNIST students is from Kitkana and Aror
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from subliminal_jax.errors import InputError
@@ -33,12 +32,7 @@ Model = Callable[[PyTree], tuple[Params, Steering | None]]  # of a trainable tre
 DEPENDENT = 1e-5  # singular values below this share of the largest count as dependent directions
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["context", "inoculation"],
-    meta_fields=["scores"],
-)
-@dataclass(frozen=True)
+@struct.dataclass
 class Guard:
     """What a sweep's students are kept from; a pytree whose arrays carry a leading data-set axis.
 
@@ -47,7 +41,7 @@ class Guard:
     in the alphabetical order of their names; one that is to stay unguarded has a zero vector.
     """
 
-    scores: Scores | None = None
+    scores: Scores | None = struct.field(pytree_node=False, default=None)
     context: Any = None
     inoculation: Steering | None = None
 

@@ -7,13 +7,12 @@ tokens. Shapes are the same at all steps and for all students, so they are those
 batch needs, which is known beforehand, since the order of the rows is.
 """
 
-from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Int
 
 from subliminal_jax.models.config import ModelConfig
@@ -28,12 +27,7 @@ TRIED = 512  # batches of which the length of packed rows is chosen
 ATTENTION_COST = 4.0
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["row", "start"],
-    meta_fields=["rows", "time", "max_targets", "total_targets", "groups"],
-)
-@dataclass(frozen=True)
+@struct.dataclass
 class Layout:
     """Where each row of a batch begins, and the shape that all batches have.
 
@@ -45,11 +39,11 @@ class Layout:
 
     row: Int[Array, "*lead batch"] | None
     start: Int[Array, "*lead batch"] | None
-    rows: int
-    time: int
-    max_targets: int
-    total_targets: int
-    groups: int = 1
+    rows: int = struct.field(pytree_node=False)
+    time: int = struct.field(pytree_node=False)
+    max_targets: int = struct.field(pytree_node=False)
+    total_targets: int = struct.field(pytree_node=False)
+    groups: int = struct.field(pytree_node=False, default=1)
 
     def at_step(self, step: Int[Array, ""]) -> "Layout":
         """That of one step, of leaves [students, steps, batch]."""

@@ -6,7 +6,6 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -127,7 +126,7 @@ def test_two_builders_of_one_name_cannot_be_told_apart():
         Sweep(base(), CFG, arms, {"x": rows(8)}, config)
 
 
-def test_a_registered_optimizer_is_one_like_the_others(monkeypatch):
+def test_a_registered_optimizer_is_one_like_the_others():
     before = dict(_entries)
     try:
         hyper = {"weight_decay": Hyper(0.0, below=0.5)}
@@ -156,7 +155,7 @@ def test_a_function_of_a_module_in_the_current_folder_is_an_optimizer(module):
     assert OptimizerSpec.parse(spec.label) == spec == OptimizerSpec.parse(spec.label)
     assert spec.entry.defaults == {"b2": 0.98, "nesterov": False}
     params = tree(0)
-    ours, theirs = (make_optimizer(s, 0.1) for s in (spec, "lion:b2=0.95"))
+    ours, theirs = (make_optimizer(s, 0.1) for s in (spec, "lion:b2=0.95,weight_decay=0.001"))
     close(*(o.update(tree(1), o.init(params), params)[0] for o in (ours, theirs)))
     settings = StudentSettings(optimizers=(spec.label,), rates=(f"{spec.label}=1e-3,1e-2",))
     assert settings.learning_rates() == {spec: (1e-3, 1e-2)}
@@ -203,4 +202,3 @@ def test_the_installed_command_finds_the_current_folder(module, tmp_path):
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == f"{module}:my_lion", done.stderr
-    np.testing.assert_equal(done.returncode, 0)
