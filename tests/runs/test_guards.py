@@ -99,17 +99,17 @@ def test_a_blind_vector_makes_its_rows_more_probable():
 
 
 def test_data_without_a_teacher_are_guarded_from_the_mean_and_a_file_serves_all(tmp_path):
-    of = guard_vectors(MODEL, DATA, Settings(guard="project"), LAYER, OWN)
+    of = guard_vectors(MODEL, DATA, Settings(guard="project"), LAYER, OWN, "teacher")
     np.testing.assert_array_equal(of["owl"], V)
     np.testing.assert_allclose(of["control"], (V + V[::-1]) / 2, rtol=1e-6)
     file = tmp_path / "v.safetensors"
     save_steering(file, steer(V, LAYER, 0.5), VectorInfo("tiny", "by hand"))
     settings = Settings(guard="inoculate", guard_vector=str(file))
-    of = guard_vectors(MODEL, DATA, settings, LAYER, {})
+    of = guard_vectors(MODEL, DATA, settings, LAYER, {}, str(file))
     for name in DATA:
         np.testing.assert_allclose(of[name], 0.5 * V, rtol=1e-6)
     with pytest.raises(InputError, match="no data set has a teacher's vector"):
-        guard_vectors(MODEL, DATA, Settings(guard="project"), LAYER, {})
+        guard_vectors(MODEL, DATA, Settings(guard="project"), LAYER, {}, "teacher")
 
 
 def test_settings_make_the_guard_that_they_name():
