@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from subliminal_jax import __version__
+import subliminal_jax
 from subliminal_jax.cli import find_commands, find_experiments
 from subliminal_jax.runs.summaries import claims_page, read_summary
 
@@ -62,6 +62,12 @@ def test_the_counts_of_claims_in_prose_are_those_of_the_table():
 
 def test_the_version_is_one():
     citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"\nversion: {__version__}\n" in citation
+    assert f"\nversion: {subliminal_jax.__version__}\n" in citation
     changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == __version__
+    assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == subliminal_jax.__version__
+
+
+def test_the_reference_lists_every_public_name():
+    page = (REPOSITORY / "docs" / "api" / "public.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^        - (\w+)$", page.split("##")[0], re.MULTILINE)
+    assert sorted(["__version__", *listed]) == sorted(subliminal_jax.__all__)
