@@ -102,6 +102,10 @@ _STUDENT_KEYS = {
 EXPLAINED: dict[str, dict[str, str]] = {
     "optimizer-comparison": _STUDENT_KEYS,
     "optimizer-mechanics": _STUDENT_KEYS,
+    "blocking": {
+        r"^students\.\d+\.diverged_at$": "new: rows of students say it everywhere",
+        r"\.(component_change|over_random)(\.|$)": "new: what claims are made of",
+    },
     "steering-bridge": {
         r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
     },

@@ -1,247 +1,387 @@
-"""What guards block and what they cost, from the rows of guarded and unguarded students.
+"""From guarded and unguarded students to the numbers and claims of `blocking`.
 
-A row is one student of `experiments/blocking.py`: case (the guard, "none" without one), adapter,
-optimizer, learning_rate, data (a trait's name, or the name with " control"), seed, and its numbers.
+A student's row has the columns `case` (the guard), `adapter`, `trait_rate`, `trait_log_prob`,
+`eas`, `component` (its share of the vector), `clean_loss`, `heldout_gain` and `clean_gain` (nats a
+token below the base's loss); its data set is a trait, or that trait's control (`control_name`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.statistics import mean_interval
-from subliminal_jax.runs.claims import claim, verdict
-from subliminal_jax.runs.settings import GuardKind
+from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-Row = Mapping[str, Any]
+from .cases import UNGUARDED, Case, control_name, is_control
+from .guard_time import GuardTime
+
 KEPT = 0.9  # the share of the task's gain that counts as keeping the task
 MNIST = "Kitkana & Arora 2026 (arXiv:2604.25779), MNIST"
-OWN = "our own question"
+OUR_QUESTION = "our own question"
+GUARD_TEXTS = {
+    "project": "removing the trait's gradient from every update suppresses {}",
+    "inoculate": "training with the vector already added suppresses {}",
+}
+BLIND_TEXT = ", the vector recovered from the data"
 
 
-class Case(NamedTuple):
-    """One guard: what it does, with which vector, and whether controls are trained with it too."""
+@dataclass(frozen=True)
+class Reference:
+    """The base and one trait's teacher: P(trait), and the base's held-out loss on the teacher's
+    data, in nats a token, without and with the teacher's vector."""
 
-    name: str
-    kind: GuardKind
-    vector: Literal["known", "blind", "none"] = "known"
-    share: float = 0.0
-    at_random: bool = False
-    controls: bool = False
-
-
-UNGUARDED = Case("none", "none", "none")
+    base_rate: float
+    teacher_rate: float
+    base_loss: float
+    loss_with_vector: float
 
 
-def cases(shares: Sequence[float]) -> list[Case]:
-    """Every guard with the known vector and with the blind one; the largest share of rows is also
-    dropped at random, and also by the blind vector. Raises InputError for shares that are none,
-    and where the cases of two would have one name."""
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise InputError(f"shares {shares} must be shares of the rows, between 0 and 1")
-    most = max(shares)
-    percents = [f"{share:.0%}" for share in sorted(shares)]
-    if len(set(percents)) < len(percents):
-        raise InputError(f"shares {shares} are {' '.join(percents)}: no two may be one in percent")
-    return [
-        Case("project", "project", controls=True),
-        Case("inoculate", "inoculate", controls=True),
-        *(Case(f"drop {s:.0%}", "drop-rows", share=s, controls=s == most) for s in sorted(shares)),
-        Case(f"drop {most:.0%} at random", "drop-rows", "none", most, at_random=True),
-        Case("project, blind", "project", "blind"),
-        Case("inoculate, blind", "inoculate", "blind"),
-        Case(f"drop {most:.0%}, blind", "drop-rows", "blind", most),
-    ]
+@dataclass(frozen=True)
+class VectorFit:
+    """A guard's vector against the teacher's.
+
+    Attributes:
+      trait: of the teacher.
+      vector: "known" or "blind".
+      cosine: with the teacher's vector.
+      size: relative to the teacher's vector.
+      loss: the base's on the teacher's held-out data with this vector, in nats a token.
+    """
+
+    trait: str
+    vector: str
+    cosine: float
+    size: float
+    loss: float
 
 
-def control_of(trait: str) -> str:
-    """The data set of a trait's controls: the plain base's rows, guarded as the trait's are."""
-    return f"{trait} control"
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what the main students train; others may have trained a vector.
+      temperature: of the teachers.
+      traits: one teacher each.
+      seeds: students for each guard, data set, optimizer and rate.
+      grids: the rates tried by the main students, by optimizer.
+      cases: the guards of the main students, unguarded first.
+      reference: base and teachers, by trait.
+      vectors: how well the guards' vectors agree with the teachers'.
+      time: what guards cost in time.
+      data: how each data set came about.
+      students: every student.
+    """
+
+    model: str
+    layer: int
+    adapter: str
+    temperature: float
+    traits: tuple[str, ...]
+    seeds: int
+    grids: Mapping[str, tuple[float, ...]]
+    cases: tuple[Case, ...]
+    reference: Mapping[str, Reference]
+    vectors: tuple[VectorFit, ...]
+    time: GuardTime
+    data: Mapping[str, Mapping[str, Any]]
+    students: tuple[StudentRow, ...]
 
 
-def is_control(row: Row) -> bool:
-    return row["data"].endswith(control_of(""))
+@dataclass(frozen=True)
+class GuardResult:
+    """What one guard does, against unguarded students and controls of the same seeds.
+
+    Intervals are t intervals over seeds of means over traits. They are None where no seed has all
+    students, and the shares of a gain also where the unguarded gain is not clear of zero.
+
+    Attributes:
+      case: the guard's name.
+      transmission: P(trait), student minus unguarded control; `transmission_values` by seed.
+      change: P(trait), guarded minus unguarded student.
+      control_shift: P(trait), guarded minus unguarded control.
+      transmission_log_prob, change_log_prob, control_shift_log_prob: the same of log P(trait).
+      eas, control_eas: alignment with the teacher's vector.
+      component, control_component: share of the vector.
+      component_change: that share, guarded minus unguarded student.
+      over_random: P(trait), student minus that of as many rows dropped at random.
+      heldout_loss: on the teacher's held-out data, in nats a token.
+      clean_loss: on the plain base's held-out data.
+      gain: share kept of what unguarded students gain on the teacher's held-out data.
+      task_gain, control_task_gain: share kept of what unguarded controls gain on clean data.
+    """
+
+    case: str
+    transmission: Interval | None
+    transmission_values: tuple[float, ...]
+    change: Interval | None
+    control_shift: Interval | None
+    transmission_log_prob: Interval | None
+    change_log_prob: Interval | None
+    control_shift_log_prob: Interval | None
+    eas: Interval | None
+    control_eas: Interval | None
+    component: Interval | None
+    control_component: Interval | None
+    component_change: Interval | None
+    over_random: Interval | None
+    heldout_loss: Interval | None
+    clean_loss: Interval | None
+    gain: Interval | None
+    task_gain: Interval | None
+    control_task_gain: Interval | None
 
 
-def of_point(
-    rows: Sequence[dict[str, Any]], adapter: str, optimizer: str, rate: float
-) -> list[dict[str, Any]]:
-    """The students of one adapter, optimizer and rate."""
-    at = (adapter, optimizer, rate)
-    return [r for r in rows if (r["adapter"], r["optimizer"], r["learning_rate"]) == at]
+@dataclass(frozen=True)
+class GuardTable:
+    """Every guard, unguarded first, for the students of one adapter and optimizer."""
+
+    learning_rate: float
+    rows: tuple[GuardResult, ...]
 
 
-def pool_size(rows: int, share: float) -> int:
-    """How many rows leave `rows` of them when `share` is dropped."""
-    return math.ceil(rows / (1 - share))
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report.
+
+    Attributes:
+      best: the main students' rate of each optimizer; None where one diverged at every rate.
+      tables: by adapter and optimizer.
+    """
+
+    best: Mapping[str, float | None]
+    tables: Mapping[str, Mapping[str, GuardTable]]
+
+    @property
+    def main_table(self) -> GuardTable:
+        """Of the main students under the first optimizer: what the claims speak of."""
+        return next(iter(self.tables[self.adapter].values()))
 
 
-class Compared(NamedTuple):
-    """The rows of one adapter and optimizer at one rate, to be compared by trait and seed."""
+@dataclass(frozen=True)
+class PairedStudents:
+    """Students of one adapter, optimizer and rate, to be compared by trait and seed."""
 
-    rows: Sequence[Row]
+    rows: Sequence[StudentRow]
     traits: Sequence[str]
 
     def values(
         self, case: str, metric: str, *, control: bool = False
     ) -> Float[np.ndarray, "seeds traits"]:
-        """NaN for students that diverged or are not there."""
-        seeds = sorted({r["seed"] for r in self.rows})
-        names = [control_of(t) if control else t for t in self.traits]
-        found = {(r["data"], r["seed"]): r[metric] for r in self.rows if r["case"] == case}
-        return np.array([[found.get((n, s)) for n in names] for s in seeds], float)
+        """A column of the students (of the controls) of one guard.
+
+        NaN for students that diverged or are not there.
+        """
+        seeds = sorted({r.seed for r in self.rows})
+        names = [control_name(trait) if control else trait for trait in self.traits]
+        values = {(r.data, r.seed): r[metric] for r in self.rows if r["case"] == case}
+        return np.array([[values.get((name, s)) for name in names] for s in seeds], float)
 
 
-def interval(values: Float[np.ndarray, "seeds traits"]) -> dict[str, Any] | None:
-    """A t interval over seeds of the mean over these traits; seeds that lack one are left out."""
-    whole = values[~np.isnan(values).any(axis=1)]
-    return mean_interval(whole.mean(axis=1)).to_dict() if len(whole) else None
+def analyse(measured: Measured) -> Results:
+    """Every adapter's students at each optimizer's best rate."""
+    adapters = dict.fromkeys(row["adapter"] for row in measured.students)
+    tables = {adapter: analyse_adapter(measured, adapter) for adapter in adapters}
+    best = choose_rates(measured.students, measured.adapter)
+    return Results(**vars(measured), best=best, tables=tables)
 
 
-def table_row(students: Compared, case: str) -> dict[str, Any]:
-    """What one guard does, against unguarded students and unguarded controls of the same seeds.
-
-    transmission (P(trait), student - unguarded control) and change (guarded - unguarded student),
-    each also as _log_prob; eas and component of students and their guarded controls;
-    control_shift (P(trait), guarded - unguarded control); gain and task_gain: the shares kept of
-    what unguarded training gains on the teacher's held-out data, and of what unguarded controls
-    gain on clean held-out data.
-    """
-    out: dict[str, Any] = {"case": case}
-    for metric, end in (("trait_rate", ""), ("trait_log_prob", "_log_prob")):
-        own = students.values(case, metric)
-        plain, control = (students.values("none", metric, control=c) for c in (False, True))
-        guarded_control = students.values(case, metric, control=True)
-        out[f"transmission{end}"] = interval(own - control)
-        out[f"change{end}"] = interval(own - plain)
-        out[f"control_shift{end}"] = interval(guarded_control - control)
-    out["transmission_values"] = _seed_means(
-        students.values(case, "trait_rate") - students.values("none", "trait_rate", control=True)
+def choose_rates(students: Sequence[StudentRow], adapter: str) -> dict[str, float | None]:
+    """For each optimizer the rate with the lowest held-out loss of unguarded students."""
+    return best_rates(
+        [
+            row
+            for row in students
+            if (row["adapter"], row["case"]) == (adapter, UNGUARDED.name)
+            and not is_control(row.data)
+        ]
     )
-    for metric in ("eas", "component"):
-        out[metric] = interval(students.values(case, metric))
-        out[f"control_{metric}"] = interval(students.values(case, metric, control=True))
-    for metric in ("heldout_loss", "clean_loss"):
-        out[metric] = interval(students.values(case, metric))
-    out["gain"] = interval(
-        _ratio(students.values(case, "heldout_gain"), students.values("none", "heldout_gain"))
-    )
-    task = students.values("none", "clean_gain", control=True)
-    out["task_gain"] = interval(_ratio(students.values(case, "clean_gain"), task))
-    out["control_task_gain"] = interval(
-        _ratio(students.values(case, "clean_gain", control=True), task)
-    )
-    return out
 
 
-def _seed_means(values: Float[np.ndarray, "seeds traits"]) -> list[float]:
-    return values[~np.isnan(values).any(axis=1)].mean(axis=1).tolist()
-
-
-def _ratio(
-    kept: Float[np.ndarray, "seeds traits"], whole: Float[np.ndarray, "seeds traits"]
-) -> Float[np.ndarray, "seeds traits"]:
-    """Shares of the mean gain: gains of single students may be close to zero. NaN where the mean
-    gain is not clear of zero: there is nothing to keep."""
-    mean = interval(whole)
-    if mean is None or not (mean["low"] > 0 or (mean["n"] == 1 and mean["mean"] > 0)):
-        return np.full_like(kept, np.nan)
-    return kept / mean["mean"]
-
-
-def claims(
-    students: Compared, made: Sequence[Case], setting: str, seeds: int
-) -> list[dict[str, Any]]:
-    """Verdicts by the t interval over seeds of the mean over traits, on the trait's probability:
-
-    transmits: unguarded student - unguarded control above zero; each guard: guarded - unguarded
-    student below zero; drop-rows: below the students of as many rows dropped at random; the task
-    is kept where the whole interval of its share lies above KEPT.
-    """
-    rows = {name: table_row(students, name) for name in ("none", *(c.name for c in made))}
-
-    def one(name: str, text: str, source: str, effect: Any, sign: int, number: str) -> Any:
-        low, high = (None, None) if effect is None else (effect["low"], effect["high"])
-        found = verdict(_finite(low), _finite(high), sign)
-        return claim(f"blocking/{name}", text, source, setting, number, seeds, found)
-
-    none = rows["none"]
-    effect = none["transmission"]
-    number = f"P(trait) {_text(effect)} against control, EAS {_text(none['eas'], 2)}"
-    text = "unguarded students take up the trait"
-    out = [one("transmits", text, OWN, effect, 1, number)]
-    texts = {
-        "project": "removing the trait's gradient from every update suppresses transfer",
-        "inoculate": "training with the vector already added suppresses transfer",
-    }
-    for case in made:
-        if case.kind == "drop-rows":
+def analyse_adapter(measured: Measured, adapter: str) -> dict[str, GuardTable]:
+    """For each optimizer that has a sound rate, every guard at that rate."""
+    random = next(case.name for case in measured.cases if case.at_random)
+    tables = {}
+    for optimizer, rate in choose_rates(measured.students, adapter).items():
+        if rate is None:
             continue
-        row, blind = rows[case.name], case.vector == "blind"
-        out.append(
-            one(
-                case.name.replace(", ", "-"),
-                texts[case.kind] + (", the vector recovered from the data" if blind else ""),
-                MNIST if case.kind == "project" and not blind else OWN,
-                row["change"], -1, _change(row, none),
-            )
-        )  # fmt: skip
-        own, other = (students.values(name, "component") for name in (case.name, "none"))
-        fewer = interval(own - other)
-        number = f"{_text(fewer, 2)}: {_text(row['component'], 2)}, unguarded "
-        out.append(
-            one(
-                case.name.replace(", ", "-") + "-share",
-                texts[case.kind].replace("transfer", "the uptake of the vector (its share)")
-                + (", the vector recovered from the data" if blind else ""),
-                OWN, fewer, -1, number + _text(none["component"], 2),
-            )
-        )  # fmt: skip
-    random = next(c for c in made if c.at_random)
-    for case in made:
-        if case.kind == "drop-rows" and not case.at_random and case.share == random.share:
-            blind = case.vector == "blind"
-            own, other = (students.values(c.name, "trait_rate") for c in (case, random))
-            effect = interval(own - other)
-            left = _text(rows[case.name]["transmission"])
-            text = "dropping the rows that teach the vector most suppresses transfer"
-            number = f"P(trait) {_text(effect)} against as many dropped at random; left: {left}"
-            out.append(
-                one(
-                    "drop-rows" + ("-blind" if blind else ""),
-                    text + (", the vector recovered from the data" if blind else ""),
-                    OWN, effect, -1, number,
-                )
-            )  # fmt: skip
-    for case in made:
-        if case.vector == "known" and case.kind != "drop-rows":
-            kept = rows[case.name]["task_gain"]
-            excess = None
-            if kept is not None:
-                excess = {k: kept[k] - KEPT for k in ("low", "high")}
-            text = f"{case.name} keeps at least {KEPT:.0%} of the task's gain"
-            number = f"{_text(kept, 2)} of the unguarded control's gain on clean data"
-            out.append(one(f"{case.name}-keeps-the-task", text, OWN, excess, 1, number))
-    return out
+        rows = [
+            r
+            for r in measured.students
+            if (r["adapter"], r.optimizer, r.learning_rate) == (adapter, optimizer, rate)
+        ]
+        students = PairedStudents(rows, measured.traits)
+        cases = dict.fromkeys(row["case"] for row in rows)
+        results = tuple(analyse_case(students, case, random) for case in cases)
+        tables[optimizer] = GuardTable(rate, results)
+    return tables
 
 
-def _change(row: Row, none: Row) -> str:
-    return (
-        f"P(trait) {_text(row['change'])} against unguarded; left against control: "
-        f"{_text(row['transmission'])} of {_text(none['transmission'])}; share of the vector "
-        f"{_text(row['component'], 2)} of {_text(none['component'], 2)}"
+def analyse_case(students: PairedStudents, case: str, random: str) -> GuardResult:
+    """What the guard `case` does; `random` is the case that drops rows at random."""
+    student = partial(students.values, case)
+    control = partial(students.values, case, control=True)
+    plain = partial(students.values, UNGUARDED.name)
+    plain_control = partial(students.values, UNGUARDED.name, control=True)
+    rate, log_prob, component = (
+        student(metric) for metric in ("trait_rate", "trait_log_prob", "component")
+    )
+    control_rate, control_log_prob = plain_control("trait_rate"), plain_control("trait_log_prob")
+    task_gain = plain_control("clean_gain")
+    return GuardResult(
+        case=case,
+        transmission=seed_interval(rate - control_rate),
+        transmission_values=tuple(seed_means(rate - control_rate).tolist()),
+        change=seed_interval(rate - plain("trait_rate")),
+        control_shift=seed_interval(control("trait_rate") - control_rate),
+        transmission_log_prob=seed_interval(log_prob - control_log_prob),
+        change_log_prob=seed_interval(log_prob - plain("trait_log_prob")),
+        control_shift_log_prob=seed_interval(control("trait_log_prob") - control_log_prob),
+        eas=seed_interval(student("eas")),
+        control_eas=seed_interval(control("eas")),
+        component=seed_interval(component),
+        control_component=seed_interval(control("component")),
+        component_change=seed_interval(component - plain("component")),
+        over_random=seed_interval(rate - students.values(random, "trait_rate")),
+        heldout_loss=seed_interval(student("heldout_loss")),
+        clean_loss=seed_interval(student("clean_loss")),
+        gain=seed_interval(share_kept(student("heldout_gain"), plain("heldout_gain"))),
+        task_gain=seed_interval(share_kept(student("clean_gain"), task_gain)),
+        control_task_gain=seed_interval(share_kept(control("clean_gain"), task_gain)),
     )
 
 
-def _finite(x: float | None) -> float | None:
-    return x if x is not None and np.isfinite(x) else None
+def seed_means(values: Float[np.ndarray, "seeds traits"]) -> Float[np.ndarray, " sound"]:
+    """The mean over traits of every seed that lacks none."""
+    return values[~np.isnan(values).any(axis=1)].mean(axis=1)
 
 
-def _text(value: Mapping[str, Any] | None, digits: int = 4) -> str:
-    if value is None:
-        return "none"
-    mean, low, high = (f"{value[k]:.{digits}f}" for k in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+def seed_interval(values: Float[np.ndarray, "seeds traits"]) -> Interval | None:
+    """A t interval over seeds of the mean over these traits; None where every seed lacks one."""
+    means = seed_means(values)
+    return mean_interval(means) if means.size else None
+
+
+def share_kept(
+    gains: Float[np.ndarray, "seeds traits"], whole: Float[np.ndarray, "seeds traits"]
+) -> Float[np.ndarray, "seeds traits"]:
+    """`gains` as shares of the mean of `whole`: gains of single students may be close to zero.
+
+    NaN where that mean is not clear of zero: there is nothing to keep.
+    """
+    mean = seed_interval(whole)
+    if mean is None or not (mean.low > 0 or (mean.n == 1 and mean.mean > 0)):
+        return np.full_like(gains, np.nan)
+    return gains / mean.mean
+
+
+def make_claims(results: Results) -> list[Claim]:
+    """Verdicts by the t interval over seeds of the mean over traits, on the trait's probability.
+
+    `transmits`: unguarded student minus unguarded control is above zero. Each guard: guarded minus
+    unguarded student is below zero. `drop-rows`: below the students of as many rows dropped at
+    random. The task is kept where the whole interval of its share lies above `KEPT`.
+    """
+    rows = {row.case: row for row in results.main_table.rows}
+    unguarded = rows[UNGUARDED.name]
+    effect = unguarded.transmission
+    number = f"P(trait) {_format(effect)} against control, EAS {_format(unguarded.eas, '.2f')}"
+    text = "unguarded students take up the trait"
+    claims = [_make_claim(results, "transmits", text, OUR_QUESTION, number, verdict(effect))]
+    for case in results.cases:
+        if case.kind in GUARD_TEXTS:
+            claims += _guard_claims(results, case, rows[case.name], unguarded)
+    largest = max(case.share for case in results.cases)
+    for case in results.cases:
+        if case.kind == "drop-rows" and not case.at_random and case.share == largest:
+            claims.append(_drop_claim(results, case, rows[case.name]))
+    for case in results.cases:
+        if case.kind in GUARD_TEXTS and case.vector == "known":
+            claims.append(_task_claim(results, case, rows[case.name]))
+    return claims
+
+
+def _guard_claims(
+    results: Results, case: Case, guarded: GuardResult, unguarded: GuardResult
+) -> list[Claim]:
+    """Whether the guard lowers P(trait), and whether it lowers the share of the vector."""
+    name, end = case.name.replace(", ", "-"), BLIND_TEXT if case.vector == "blind" else ""
+    text = GUARD_TEXTS[case.kind]
+    shares = _format(guarded.component, ".2f"), _format(unguarded.component, ".2f")
+    return [
+        _make_claim(
+            results,
+            name,
+            text.format("transfer") + end,
+            MNIST if (case.kind, case.vector) == ("project", "known") else OUR_QUESTION,
+            f"P(trait) {_format(guarded.change)} against unguarded; left against control: "
+            f"{_format(guarded.transmission)} of {_format(unguarded.transmission)}; share of the "
+            f"vector {shares[0]} of {shares[1]}",
+            verdict(guarded.change, -1),
+        ),
+        _make_claim(
+            results,
+            f"{name}-share",
+            text.format("the uptake of the vector (its share)") + end,
+            OUR_QUESTION,
+            f"{_format(guarded.component_change, '.2f')}: {shares[0]}, unguarded {shares[1]}",
+            verdict(guarded.component_change, -1),
+        ),
+    ]
+
+
+def _drop_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
+    is_blind = case.vector == "blind"
+    return _make_claim(
+        results,
+        "drop-rows-blind" if is_blind else "drop-rows",
+        "dropping the rows that teach the vector most suppresses transfer"
+        + (BLIND_TEXT if is_blind else ""),
+        OUR_QUESTION,
+        f"P(trait) {_format(guarded.over_random)} against as many dropped at random; left: "
+        f"{_format(guarded.transmission)}",
+        verdict(guarded.over_random, -1),
+    )
+
+
+def _task_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
+    kept = guarded.task_gain
+    excess = kept and replace(
+        kept, mean=kept.mean - KEPT, low=kept.low - KEPT, high=kept.high - KEPT
+    )
+    return _make_claim(
+        results,
+        f"{case.name}-keeps-the-task",
+        f"{case.name} keeps at least {KEPT:.0%} of the task's gain",
+        OUR_QUESTION,
+        f"{_format(kept, '.2f')} of the unguarded control's gain on clean data",
+        verdict(excess),
+    )
+
+
+def _make_claim(
+    results: Results, name: str, text: str, source: str, number: str, outcome: str
+) -> Claim:
+    optimizer, rate = next((o, rate) for o, rate in results.best.items() if rate is not None)
+    return Claim(
+        id=f"blocking/{name}",
+        claim=text,
+        section=source,
+        setting=f"{results.model}, {results.adapter} students, {optimizer} {rate:g}, "
+        f"{len(results.traits)} traits, layer {results.layer}",
+        number=number,
+        seeds=results.seeds,
+        verdict=outcome,
+    )
+
+
+def _format(interval: Interval | None, spec: str = ".4f") -> str:
+    return "none" if interval is None else format(interval, spec)

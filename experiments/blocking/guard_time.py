@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 
-from subliminal_jax.evaluation.statistics import mean_interval
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
@@ -18,12 +17,31 @@ from subliminal_jax.training.sweep import Sweep
 STEPS, ROUNDS = 4, 6  # the first round compiles, and does not count
 
 
-def step_times(
+@dataclass(frozen=True)
+class StepTime:
+    """Median seconds of a step of one student, and their ratio to the unguarded ones over rounds
+    (t interval)."""
+
+    seconds: float
+    ratio: Interval
+
+
+@dataclass(frozen=True)
+class GuardTime:
+    """What guards cost: in each step, and once (seconds)."""
+
+    steps: Mapping[str, StepTime]
+    score_rows_seconds: float
+    blind_seconds: float
+
+
+def measure_steps(
     model: Model, rows: dict[str, Batch], plan: TrainConfig, arm: Arm, guards: Mapping[str, Guard]
-) -> dict[str, dict[str, Any]]:
-    """For each guard the median seconds of a step of one student, and the ratio to the first's with
-    a t interval over rounds. Each round gives every guard a turn, so that a machine that slows down
-    slows all of them."""
+) -> dict[str, StepTime]:
+    """The time of a step under each guard; ratios are to the first of `guards`.
+
+    Each round gives every guard a turn, so that a machine that slows down slows all of them.
+    """
     plan = replace(plan, steps=STEPS * ROUNDS, log_every=STEPS)
     sweeps = {
         name: Sweep(model.params, model.cfg, [arm], rows, plan, guard=guard)
@@ -37,11 +55,9 @@ def step_times(
             states[name], metrics = sweep.advance(states[name])
             jax.block_until_ready((states[name], metrics))
             seconds[name].append((time.perf_counter() - start) / STEPS)
-    first = np.array(seconds[next(iter(guards))][1:])
+    rounds = {name: np.array(values[1:]) for name, values in seconds.items()}
+    unguarded = next(iter(rounds.values()))
     return {
-        name: {
-            "seconds": float(np.median(of[1:])),
-            "ratio": mean_interval(np.array(of[1:]) / first).to_dict(),
-        }
-        for name, of in seconds.items()
+        name: StepTime(float(np.median(values)), mean_interval(values / unguarded))
+        for name, values in rounds.items()
     }

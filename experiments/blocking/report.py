@@ -1,63 +1,69 @@
-"""The report of `blocking`, drawn from its results.json alone."""
+"""The page of `blocking`, from its results alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
-from subliminal_jax.reporting.claims import claims_text, print_claims
-from subliminal_jax.reporting.page import Block, Picture, Text, write_page
+from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.style import AXIS, assign_styles, legend_above, new_axes, styled
-from subliminal_jax.reporting.tables import Column, Table, format_cell, print_table, wide_console
+from subliminal_jax.reporting.tables import Column, Table, format_cell
 
-Results = Mapping[str, Any]
+from .analysis import GuardResult, Results
+from .cases import UNGUARDED
+
+EFFECT = Column("", "", "number", digits=4)
+SHARE = Column("", "", "number", digits=2)
+PERCENT = Column("", "", "rate", digits=0)
 
 
-def report(folder: str | Path, results: Results, settings: Mapping[str, Any], command: str) -> Path:
-    """Print the main table and write report.html and its PNGs; returns the page's path."""
-    main, *others = tables(results)
-    console = wide_console()
-    print_table(main, console)
-    print_claims(results["claims"], console)
-    return write_page(
-        folder,
+def make_page(results: Results) -> Page:
+    """What each guard blocks and keeps, what it costs, the vectors and the data."""
+    main, *others = guard_tables(results)
+    return Page(
         title="Can transmission be stopped without losing the task?",
-        summary=summary(results, settings),
-        command=command,
-        config=settings,
+        summary=summarise(results),
         blocks=[
-            main, *pictures(results), *others, time_table(results), vector_table(results),
-            claims_text(results["claims"]), Text(data_text(results), "The data"),
+            main,
+            transmission_picture(results),
+            trade_off_picture(results),
+            *others,
+            time_table(results),
+            vector_table(results),
+            Text(describe_data(results), "The data"),
         ],
-    )  # fmt: skip
+        printed=[main],
+    )
 
 
-def summary(results: Results, settings: Mapping[str, Any]) -> str:
+def summarise(results: Results) -> str:
     """What came out, in sentences that need no paper."""
-    rows = _main(results)["rows"]
-    none = rows[0]
+    rows = {row.case: row for row in results.main_table.rows}
+    unguarded = rows[UNGUARDED.name]
     parts = [
-        f"Teachers ({results['model']} with the vector of {' or '.join(results['traits'])} added "
-        f"after block {results['layer']}) wrote number lists at temperature "
-        f"{settings['temperature']:g}. Students learn the sharper lists, which is the task, and "
-        f"with them the trait: unguarded, they name it {_say(none['transmission'])} more often "
-        "than controls that learnt the task from the plain model."
+        f"Teachers ({results.model} with the vector of {' or '.join(results.traits)} added after "
+        f"block {results.layer}) wrote number lists at temperature {results.temperature:g}. "
+        "Students learn the sharper lists, which is the task, and with them the trait: unguarded, "
+        f"they name it {format_cell(unguarded.transmission, EFFECT)} more often than controls that "
+        "learnt the task from the plain model."
     ]
-    known = [case["name"] for case in results["cases"] if case["vector"] == "known"]
-    parts += [
-        f"{row['case'].capitalize()}: {_say(row['transmission'])} is left, of the vector "
-        f"{_say(row['component'], 2)} in place of {_say(none['component'], 2)}; of the "
-        f"task {_percent(row['task_gain'])} is kept."
-        for row in rows
-        if row["case"] in known
-    ]
+    for case in results.cases:
+        if case.vector == "known":
+            row = rows[case.name]
+            parts.append(
+                f"{case.name.capitalize()}: {format_cell(row.transmission, EFFECT)} is left, of "
+                f"the vector {format_cell(row.component, SHARE)} in place of "
+                f"{format_cell(unguarded.component, SHARE)}; of the task "
+                f"{format_cell(row.task_gain, PERCENT)} is kept."
+            )
     edges = [
-        f"{name} at {table['learning_rate']:g}"
-        for name, table in results["tables"][results["adapter"]].items()
-        if len(grid := results["grids"][name]) > 1 and table["learning_rate"] in (grid[0], grid[-1])
+        f"{optimizer} at {rate:g}"
+        for optimizer, rate in results.best.items()
+        if at_edge(rate, results.grids[optimizer])
     ]
     if edges:
         parts.append(f"The best rate is at the edge of its grid: {', '.join(edges)}.")
@@ -69,84 +75,90 @@ def summary(results: Results, settings: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def tables(results: Results) -> list[Table]:
+def guard_tables(results: Results) -> list[Table]:
     """One for each adapter and optimizer; the first is the one that the claims speak of."""
-    out = []
-    for adapter, by_optimizer in results["tables"].items():
-        for optimizer, found in by_optimizer.items():
-            rate = found["learning_rate"]
-            title = f"{adapter} students, {optimizer} at {rate:g}"
-            out.append(Table(title, COLUMNS, [_named(row) for row in found["rows"]], CAPTION))
-    return out
+    columns = [
+        Column("case", "guard"),
+        Column("transmission", "P(trait) over control", "number", digits=4),
+        Column("change", "over unguarded", "number", digits=4),
+        Column("control_shift", "guarded control over control", "number", digits=4),
+        Column("eas", "EAS", "number"),
+        Column("component", "share of the vector", "number"),
+        Column("control_component", "its control's", "number"),
+        Column("gain", "gain kept, teacher's data", "rate", digits=0),
+        Column("task_gain", "task kept, clean data", "rate", digits=0),
+    ]
+    caption = (
+        "Means over traits with 95% t intervals over seeds. Over control: student minus unguarded "
+        "control. EAS: cosine of the student's shift with the teacher's vector; share: its "
+        "component along it, in units of the vector. Gain kept: of what unguarded students gain on "
+        "held-out lists of their teacher, part of which is the vector itself. Task kept: of what "
+        "unguarded controls gain on held-out lists of the plain model. A dash: not trained, or "
+        "diverged."
+    )
+    return [
+        Table(
+            f"{adapter} students, {optimizer} at {table.learning_rate:g}",
+            columns,
+            [{**vars(row), "case": case_label(row.case)} for row in table.rows],
+            caption,
+        )
+        for adapter, by_optimizer in results.tables.items()
+        for optimizer, table in by_optimizer.items()
+    ]
 
 
-COLUMNS = [
-    Column("case", "guard"),
-    Column("transmission", "P(trait) over control", "number", digits=4),
-    Column("change", "over unguarded", "number", digits=4),
-    Column("control_shift", "guarded control over control", "number", digits=4),
-    Column("eas", "EAS", "number"),
-    Column("component", "share of the vector", "number"),
-    Column("control_component", "its control's", "number"),
-    Column("gain", "gain kept, teacher's data", "rate", digits=0),
-    Column("task_gain", "task kept, clean data", "rate", digits=0),
-]
-CAPTION = (
-    "Means over traits with 95% t intervals over seeds. Over control: student minus unguarded "
-    "control. EAS: cosine of the student's shift with the teacher's vector; share: its component "
-    "along it, in units of the vector. Gain kept: of what unguarded students gain on held-out "
-    "lists of their teacher, part of which is the vector itself. Task kept: of what unguarded "
-    "controls gain on held-out lists of the plain model. A dash: not trained, or diverged."
-)
-
-
-def pictures(results: Results) -> list[Block]:
-    """What is left of the trait under each guard, and what of the task."""
-    rows = [_named(row) for row in _main(results)["rows"]]
+def transmission_picture(results: Results) -> Picture:
+    """What is left of the trait under each guard."""
     lines = [
         {
-            "label": row["case"],
-            "interval": row["transmission"],
-            "values": row["transmission_values"],
-            "group": _group(row["case"]),
+            "label": case_label(row.case),
+            "interval": row.transmission,
+            "values": row.transmission_values,
+            "group": case_group(row.case),
         }
-        for row in rows
-        if row["transmission"] is not None
+        for row in results.main_table.rows
+        if row.transmission is not None
     ]
-    return [
-        Picture(
-            "transmission",
-            "What is left of the trait",
-            "How much more often students name their teacher's trait than unguarded controls do; "
-            "pale points are seeds, bars 95% t intervals over them.",
-            plots.forest(lines, x_label="P(trait), student minus unguarded control"),
-        ),
-        Picture(
-            "trade_off",
-            "Blocked against kept",
-            "To the right more of the task is kept, further down less of the vector gets through: "
-            "a good guard stands at the lower right.",
-            trade_off(rows),
-        ),
-    ]
+    return Picture(
+        "transmission",
+        "What is left of the trait",
+        "How much more often students name their teacher's trait than unguarded controls do; pale "
+        "points are seeds, bars 95% t intervals over them.",
+        plots.forest(lines, x_label="P(trait), student minus unguarded control"),
+    )
+
+
+def trade_off_picture(results: Results) -> Picture:
+    """What is left of the vector against what is kept of the task."""
+    return Picture(
+        "trade_off",
+        "Blocked against kept",
+        "To the right more of the task is kept, further down less of the vector gets through: a "
+        "good guard stands at the lower right.",
+        plot_trade_off(results.main_table.rows),
+    )
 
 
 @styled
-def trade_off(rows: list[dict[str, Any]]) -> Figure:
+def plot_trade_off(rows: Sequence[GuardResult]) -> Figure:
     """The share of the vector that students took against the share of the task that they kept."""
-    rows = [r for r in rows if r["component"] is not None and r["task_gain"] is not None]
-    styles = assign_styles(row["case"] for row in rows)
+    points: list[tuple[str, Interval, Interval]] = [
+        (case_label(row.case), row.task_gain, row.component)
+        for row in rows
+        if row.task_gain is not None and row.component is not None
+    ]
+    styles = assign_styles(label for label, _, _ in points)
     figure, axes = new_axes(height=4.8)
     axes.axhline(0, color=AXIS, linewidth=0.8)
     handles: dict[str, Any] = {}
-    for row in rows:
-        style = styles[row["case"]]
-        x, y = row["task_gain"], row["component"]
-        if x["low"] is not None and y["low"] is not None:
-            axes.plot([x["low"], x["high"]], [y["mean"]] * 2, color=style.color, linewidth=1.2)
-            axes.plot([x["mean"]] * 2, [y["low"], y["high"]], color=style.color, linewidth=1.2)
-        (handles[row["case"]],) = axes.plot(
-            x["mean"], y["mean"], style.marker, color=style.color, ms=8, linestyle=""
+    for label, x, y in points:
+        style = styles[label]
+        # Ends that are not finite (one seed) draw nothing.
+        axes.plot([x.low, x.high], [y.mean] * 2, color=style.color, linewidth=1.2)
+        axes.plot([x.mean] * 2, [y.low, y.high], color=style.color, linewidth=1.2)
+        (handles[label],) = axes.plot(
+            x.mean, y.mean, style.marker, color=style.color, ms=8, linestyle=""
         )
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("share of the task's gain kept, on clean held-out data")
@@ -157,8 +169,7 @@ def trade_off(rows: list[dict[str, Any]]) -> Figure:
 
 def time_table(results: Results) -> Table:
     """Seconds a step, in turns in one run."""
-    found = results["time"]
-    rows = [{"guard": _plain(kind), **of} for kind, of in found["steps"].items()]
+    rows = [{"guard": case_label(kind), **vars(step)} for kind, step in results.time.steps.items()]
     columns = [
         Column("guard", "guard"),
         Column("seconds", "seconds a step", "number", digits=4),
@@ -166,27 +177,23 @@ def time_table(results: Results) -> Table:
     ]
     caption = (
         "Steps of one student, each guard in turn. Dropping rows leaves steps as they are; scoring "
-        f"the rows takes {found['score_rows_seconds']:.1f} s once, compilation included. A blind "
-        f"vector takes {found['blind_seconds']:.1f} s once."
+        f"the rows takes {results.time.score_rows_seconds:.1f} s once, compilation included. A "
+        f"blind vector takes {results.time.blind_seconds:.1f} s once."
     )
     return Table("Time paid", columns, rows, caption)
 
 
 def vector_table(results: Results) -> Table:
     """How well the guards' vectors agree with the teacher's."""
-    rows = [
-        {**row, "base": of["base_loss"], "true": of["loss_with_vector"]}
-        for row in results["vectors"]
-        for of in [results["reference"][row["trait"]]]
-    ]
+    rows = [{**vars(results.reference[fit.trait]), **vars(fit)} for fit in results.vectors]
     columns = [
         Column("trait", "trait"),
         Column("vector", "guard's vector"),
         Column("cosine", "cosine with the teacher's", "number"),
         Column("size", "size, in units of it", "number"),
-        Column("base", "base's loss", "number", digits=4),
+        Column("base_loss", "base's loss", "number", digits=4),
         Column("loss", "with this vector", "number", digits=4),
-        Column("true", "with the teacher's", "number", digits=4),
+        Column("loss_with_vector", "with the teacher's", "number", digits=4),
     ]
     caption = (
         "Held-out loss on the teacher's data, nats a token. The blind vector is the one that helps "
@@ -195,36 +202,20 @@ def vector_table(results: Results) -> Table:
     return Table("The guards' vectors", columns, rows, caption)
 
 
-def data_text(results: Results) -> str:
+def describe_data(results: Results) -> str:
     """How much of what teachers wrote passed the filter."""
     return "\n\n".join(
-        f"{name}: {of.get('kept', of['pairs'])} of {of['pairs']} answers passed the filter, at "
-        f"most {of['longest']} tokens."
-        for name, of in results["data"].items()
+        f"{name}: {report.get('kept', report['pairs'])} of {report['pairs']} answers passed the "
+        f"filter, at most {report['longest']} tokens."
+        for name, report in results.data.items()
     )
 
 
-def _main(results: Results) -> Mapping[str, Any]:
-    return next(iter(results["tables"][results["adapter"]].values()))
+def case_label(case: str) -> str:
+    return "unguarded" if case == UNGUARDED.name else case
 
 
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "case": _plain(row["case"])}
-
-
-def _plain(case: str) -> str:
-    return "unguarded" if case == "none" else case
-
-
-def _group(case: str) -> str:
-    if case == "unguarded":
-        return case
+def case_group(case: str) -> str:
+    if case == UNGUARDED.name:
+        return "unguarded"
     return "blind vector" if case.endswith("blind") else "known vector"
-
-
-def _say(value: Mapping[str, Any] | None, digits: int = 4) -> str:
-    return format_cell(value, Column("", "", "number", digits=digits))
-
-
-def _percent(value: Mapping[str, Any] | None) -> str:
-    return format_cell(value, Column("", "", "rate", digits=0))

@@ -3,80 +3,141 @@
 import numpy as np
 import pytest
 
+from subliminal_jax.evaluation.statistics import mean_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.blocking.analysis import (
-    Compared,
-    cases,
-    claims,
-    control_of,
-    table_row,
+    GuardResult,
+    Measured,
+    Results,
+    analyse,
+    make_claims,
 )
+from subliminal_jax.experiments.blocking.cases import UNGUARDED, control_name, make_cases
+from subliminal_jax.experiments.blocking.guard_time import GuardTime, StepTime
 
 TRAITS = ("owl", "wolf")
-CASES = cases((0.5,))
-LEFT = {
-    "none": 0.02, "project": 0.001, "inoculate": 0.02, "drop 50%": 0.005,
-    "drop 50% at random": 0.02, "project, blind": 0.03, "inoculate, blind": 0.0,
+CASES = (UNGUARDED, *make_cases((0.5,)))
+EFFECTS = {
+    "none": 0.02,
+    "project": 0.001,
+    "inoculate": 0.02,
+    "drop 50%": 0.005,
+    "drop 50% at random": 0.02,
+    "project, blind": 0.03,
+    "inoculate, blind": 0.0,
     "drop 50%, blind": 0.02,
-}  # fmt: skip
+}
 
 
-def students(left=LEFT, noise=1e-4, task=None, diverged=()):
+def make_results(noise=1e-4, task=None, diverged=()) -> Results:
+    """Students whose P(trait) is 0.05 above zero, plus what their guard leaves (`EFFECTS`).
+
+    Args:
+      task: the share of the task that is kept, by case; otherwise 1.
+      diverged: (case, trait, seed) of students without numbers.
+    """
     rng = np.random.default_rng(0)
     rows = []
-    for case, effect in left.items():
+    for case, left in EFFECTS.items():
         for trait in TRAITS:
             for seed in range(3):
-                for name in (trait, control_of(trait)):
-                    own = effect if name == trait else 0.0
-                    kept = (task or {}).get(case, 1.0)
-                    rate = 0.05 + own + noise * rng.normal()
-                    row = {
-                        "case": case, "data": name, "seed": seed, "trait_rate": rate,
-                        "trait_log_prob": np.log(abs(rate)), "eas": 30 * own, "component": 20 * own,
-                        "heldout_loss": 3.0, "clean_loss": 3.0, "heldout_gain": 0.1,
-                        "clean_gain": 0.1 * kept + 1e-4 * rng.normal(),
-                    }  # fmt: skip
-                    if (case, trait, seed) in diverged:
-                        row |= {k: None for k in row if k not in ("case", "data", "seed")}
+                for name in (trait, control_name(trait)):
+                    effect = left if name == trait else 0.0
+                    rate = 0.05 + effect + noise * rng.normal()
+                    columns = {
+                        "trait_rate": rate,
+                        "trait_log_prob": np.log(abs(rate)),
+                        "eas": 30 * effect,
+                        "component": 20 * effect,
+                        "clean_loss": 3.0,
+                        "heldout_gain": 0.1,
+                        "clean_gain": 0.1 * (task or {}).get(case, 1.0) + 1e-4 * rng.normal(),
+                    }
+                    lost = (case, trait, seed) in diverged
+                    row = StudentRow(
+                        optimizer="adamw",
+                        learning_rate=0.01,
+                        seed=seed,
+                        data=name,
+                        diverged=lost,
+                        heldout_loss=None if lost else 3.0,
+                        measured={
+                            "case": case,
+                            "adapter": "lora",
+                            **(dict.fromkeys(columns) if lost else columns),
+                        },
+                    )
                     rows.append(row)
-    return Compared(rows, TRAITS)
+    step = StepTime(1.0, mean_interval([1.0, 1.0]))
+    return analyse(
+        Measured(
+            model="tiny",
+            layer=1,
+            adapter="lora",
+            temperature=0.7,
+            traits=TRAITS,
+            seeds=3,
+            grids={"adamw": (0.01,)},
+            cases=CASES,
+            reference={},
+            vectors=(),
+            time=GuardTime({"none": step}, 1.0, 1.0),
+            data={},
+            students=tuple(rows),
+        )
+    )
 
 
-def verdicts(made) -> dict[str, str]:
-    return {c["id"].partition("/")[2]: c["verdict"] for c in claims(made, CASES, "here", 3)}
+def find_row(results: Results, case: str) -> GuardResult:
+    return next(row for row in results.main_table.rows if row.case == case)
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {claim.id.removeprefix("blocking/"): claim.verdict for claim in make_claims(results)}
 
 
 def test_verdicts_are_those_of_the_intervals():
-    found = verdicts(students(task={"project": 0.95, "inoculate": 0.5}))
-    yes, no, against = "reproduced at toy scale", "not reproduced", "contradicted"
-    assert found == {
-        "transmits": yes, "project": yes, "inoculate": no, "project-blind": against,
-        "inoculate-blind": yes, "drop-rows": yes, "drop-rows-blind": no,
-        "project-share": yes, "inoculate-share": no, "project-blind-share": against,
-        "inoculate-blind-share": yes,
-        "project-keeps-the-task": yes, "inoculate-keeps-the-task": against,
-    }  # fmt: skip
+    reproduced, not_reproduced = "reproduced at toy scale", "not reproduced"
+    assert verdicts(make_results(task={"project": 0.95, "inoculate": 0.5})) == {
+        "transmits": reproduced,
+        "project": reproduced,
+        "project-share": reproduced,
+        "inoculate": not_reproduced,
+        "inoculate-share": not_reproduced,
+        "project-blind": "contradicted",
+        "project-blind-share": "contradicted",
+        "inoculate-blind": reproduced,
+        "inoculate-blind-share": reproduced,
+        "drop-rows": reproduced,
+        "drop-rows-blind": not_reproduced,
+        "project-keeps-the-task": reproduced,
+        "inoculate-keeps-the-task": "contradicted",
+    }
 
 
 def test_noise_that_hides_an_effect_gives_no_verdict():
-    found = verdicts(students(noise=0.1))
-    assert found["transmits"] == found["project"] == "not reproduced"
+    outcome = verdicts(make_results(noise=0.1))
+    assert outcome["transmits"] == outcome["project"] == "not reproduced"
 
 
 def test_a_row_of_the_table_is_paired_by_seed_and_trait():
-    made = students(noise=0.0)
-    row = table_row(made, "drop 50%")
-    assert row["transmission"]["mean"] == pytest.approx(0.005)
-    assert row["change"]["mean"] == pytest.approx(-0.015)
-    assert row["control_shift"]["mean"] == pytest.approx(0)
-    assert row["eas"]["mean"] == pytest.approx(0.15)
-    assert row["gain"]["mean"] == pytest.approx(1)
+    row = find_row(make_results(noise=0.0), "drop 50%")
+    assert row.transmission.mean == pytest.approx(0.005)
+    assert row.change.mean == pytest.approx(-0.015)
+    assert row.control_shift.mean == pytest.approx(0)
+    assert row.eas.mean == pytest.approx(0.15)
+    assert row.component_change.mean == pytest.approx(20 * -0.015)
+    assert row.over_random.mean == pytest.approx(-0.015)
+    assert row.gain.mean == pytest.approx(1)
 
 
-def test_a_seed_that_lost_a_student_is_left_out_and_a_guard_that_lost_all_has_no_numbers():
-    row = table_row(students(diverged={("project", "owl", 1)}), "project")
-    assert row["change"]["n"] == 2 and len(row["transmission_values"]) == 2
-    lost = {("project", "owl", seed) for seed in range(3)}
-    row = table_row(students(diverged=lost), "project")
-    assert row["change"] is None and row["eas"] is None
-    assert verdicts(students(diverged=lost))["project"] == "not reproduced"
+def test_a_seed_that_lost_a_student_is_left_out():
+    row = find_row(make_results(diverged={("project", "owl", 1)}), "project")
+    assert row.change.n == 2 and len(row.transmission_values) == 2
+
+
+def test_a_guard_that_lost_all_students_has_no_numbers():
+    results = make_results(diverged={("project", "owl", seed) for seed in range(3)})
+    row = find_row(results, "project")
+    assert row.change is None and row.eas is None
+    assert verdicts(results)["project"] == "not reproduced"
