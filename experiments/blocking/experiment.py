@@ -35,7 +35,13 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
 from subliminal_jax.runs.data_sets import part, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.guards import Vectors, blind_vectors, guard_vectors, make_guard, taught
+from subliminal_jax.runs.guards import (
+    Vectors,
+    choose_vectors,
+    make_guard,
+    recover_vectors,
+    score_teaching,
+)
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import (
@@ -163,9 +169,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
     }
     rows = {trait: part(data.train[trait], 0, config.rows) for trait in config.traits}
     true_vectors = panel.vectors()
-    known = guard_vectors(model, rows, config, layer, true_vectors, config.guard_vector)
+    known = choose_vectors(model, rows, config, layer, true_vectors, config.guard_vector)
     start = time.perf_counter()
-    blind = blind_vectors(
+    blind = recover_vectors(
         model, rows, layer, steps=config.blind_steps, batch_size=config.batch_size
     )
     blind_seconds = (time.perf_counter() - start) / len(config.traits)
@@ -252,7 +258,7 @@ def measure_time(training: GuardedTraining, blind_seconds: float, config: Config
     }
     spec, grid = next(iter(config.learning_rates().items()))
     start = time.perf_counter()
-    taught(model, rows[trait], known[trait], layer)
+    score_teaching(model, rows[trait], known[trait], layer)
     score_rows_seconds = time.perf_counter() - start
     steps = measure_steps(model, rows, config.plan(layer), Arm(spec, grid[0], 0, trait), guards)
     return GuardTime(steps, score_rows_seconds, blind_seconds)

@@ -57,7 +57,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, part
-from subliminal_jax.runs.guards import protected
+from subliminal_jax.runs.guards import protect_students
 from subliminal_jax.runs.judging import leak_screen
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -155,7 +155,7 @@ def compare(
         seed=config.seed,
     )
     vector = panel.vectors()["steered"]
-    guarded = protected(model, train, config, layer, {"steered": vector})
+    guarded = protect_students(model, train, config, layer, {"steered": vector})
     runner = WaveRunner(
         run, model, plan, config.seeds, guard=guarded.guard,
         rows=guarded.rows, heldout=heldout, objective=objective,

@@ -12,7 +12,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit_data import AuditRows
 from subliminal_jax.runs.audit_results import BlindVector, Nearest
 from subliminal_jax.runs.audit_scores import Candidate
-from subliminal_jax.runs.guards import blind_vectors
+from subliminal_jax.runs.guards import recover_vectors
 
 NULL_DRAWS = 9999  # sets of random directions for the cosines
 
@@ -67,7 +67,7 @@ def recover_blind(
         name: pad_pairs(prompts, each, longest, pad_id=model.pad_id)
         for name, each in answers.items()
     }
-    vectors = blind_vectors(
+    vectors = recover_vectors(
         model,
         batches,
         layer,

@@ -1,9 +1,9 @@
-"""Guards from settings: what students are to be kept from, and what it takes to keep them from it.
+"""Guards from settings: the rows that students train on, and what keeps them from a vector.
 
-rows, guard = protected(model, data.train, settings, layer, {"owl": vector})
+rows, guard = protect_students(model, data.train, settings, layer, {"owl": vector})
 
 The vectors are the teachers' own, one from a file, or recovered blind: a single vector that is
-trained on the data from the base's view, without a look at the teacher.
+trained to make the base predict the data, without access to the teacher.
 """
 
 from collections.abc import Mapping
@@ -40,22 +40,25 @@ from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 
 SCORED_ROWS = 16  # training rows of each data set on which the guard's scores are taken
-SCORED_AT_ONCE = 32  # rows in one pass of `taught`
+SCORED_AT_ONCE = 32  # rows in one pass of `score_teaching`
 BLIND_RATE = 0.05  # of a blind vector, in units of the residual stream's root mean square
 Vectors = Mapping[str, Float[Array, " dim"]]
 
 
 class ScoreContext(NamedTuple):
+    """Where steering scores are taken: on which rows, along which vector."""
+
     rows: Batch
     vector: Float[Array, " dim"]
 
 
 @dataclass(frozen=True)
 class SteeringScores:
-    """The steering score of a student's own training texts, at two places: at the ends of the
-    prompts, where the answer is decided, and over all tokens, where the data press on it.
+    """The steering score of a student on its training texts, at the ends of prompts and over all
+    tokens.
 
-    Both are means over rows of <h_layer, v/|v|>, in units of the residual stream.
+    The first is where the answer is decided, the second where the data act on the student. Both are
+    means over rows of <h_layer, v/|v|>, in units of the residual stream.
     """
 
     cfg: ModelConfig
@@ -66,47 +69,57 @@ class SteeringScores:
     ) -> Float[Array, " 2"]:
         rows = context.rows
         h = hidden_states(
-            params, rows.tokens[:, :-1], self.cfg, steering,
+            params,
+            rows.tokens[:, :-1],
+            self.cfg,
+            steering,
             positions=rows.positions[:, :-1],
             segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
             capture=Capture((self.layer,)),
-        ).activations  # fmt: skip
+        ).activations
         assert h is not None
-        along = component(h[0], context.vector)
-        places = (prompt_ends(rows), rows.positions[:, :-1] >= 0)
-        means = [jnp.sum(along * at, axis=1) / jnp.maximum(at.sum(axis=1), 1) for at in places]
+        components = component(h[0], context.vector)
+        masks = (prompt_ends(rows), rows.positions[:, :-1] >= 0)
+        means = [
+            jnp.sum(components * mask, axis=1) / jnp.maximum(mask.sum(axis=1), 1) for mask in masks
+        ]
         return jnp.stack(means).mean(axis=1)
 
 
 def make_guard(
     kind: GuardKind, model: Model, rows: Mapping[str, Batch], vectors: Vectors, layer: int
 ) -> Guard:
-    """The guard of students of the data sets `rows`, each from its own vector at `layer`."""
+    """The guard of students of the data sets `rows`, each from its vector of `vectors`."""
     names = sorted(rows)
     if kind == "project":
         scored = [jax.tree.map(lambda x: x[:SCORED_ROWS], rows[name]) for name in names]
         context = ScoreContext(stack_rows(scored), jnp.stack([vectors[n] for n in names]))
         return Guard(scores=SteeringScores(model.cfg, layer), context=context)
     if kind == "inoculate":
-        own = [steer(vectors[name], layer) for name in names]
-        return Guard(inoculation=jax.tree.map(lambda *x: jnp.stack(x), *own))
+        steerings = [steer(vectors[name], layer) for name in names]
+        return Guard(inoculation=jax.tree.map(lambda *x: jnp.stack(x), *steerings))
     return NO_GUARD
 
 
-def taught(model: Model, rows: Batch, vector: Float[Array, " dim"], layer: int) -> np.ndarray:
-    """How much of the vector each row teaches the base: to first order, what the log-probability of
-    its answer gains by a step along v/|v| after `layer`, in nats a unit of the residual stream."""
+def score_teaching(
+    model: Model, rows: Batch, vector: Float[Array, " dim"], layer: int
+) -> Float[np.ndarray, " rows"]:
+    """How much of the vector each row teaches the base.
+
+    To first order, what the log-probability of its answer gains by a step along v/|v| after
+    `layer`, in nats a unit of the residual stream.
+    """
     loss = CompletionLoss(model.cfg, "sum", max_targets(rows))
 
     @jax.jit
-    def all_rows(params: Params, rows: Batch, vector: Array) -> Float[Array, " rows"]:
-        def one(row: Batch) -> Float[Array, ""]:
-            piece = jax.tree.map(lambda leaf: leaf[None], row)
-            return -example_components(loss, params, piece, vector, layer)[0]
+    def score_all(params: Params, rows: Batch, vector: Array) -> Float[Array, " rows"]:
+        def score_one(row: Batch) -> Float[Array, ""]:
+            batch = jax.tree.map(lambda leaf: leaf[None], row)
+            return -example_components(loss, params, batch, vector, layer)[0]
 
-        return jax.lax.map(one, rows, batch_size=SCORED_AT_ONCE)
+        return jax.lax.map(score_one, rows, batch_size=SCORED_AT_ONCE)
 
-    return np.asarray(all_rows(model.params, rows, vector))
+    return np.asarray(score_all(model.params, rows, vector))
 
 
 def drop_rows(
@@ -118,18 +131,22 @@ def drop_rows(
     *,
     seed: int | None = None,
 ) -> dict[str, Batch]:
-    """Every data set without the `share` of its rows that teach its vector most, or with `seed`
-    without as many at random."""
-    kept = {}
+    """Every data set without the `share` of its rows that teach its vector most.
+
+    With `seed`, as many are dropped at random.
+    """
+    kept_rows = {}
     for name, batch in rows.items():
-        n = batch.tokens.shape[0]
-        much = np.zeros(n) if seed is not None else taught(model, batch, vectors[name], layer)
-        at = rows_to_keep(much, share, seed=seed)
-        kept[name] = jax.tree.map(lambda leaf, at=at: leaf[at], batch)
-    return kept
+        if seed is None:
+            scores = score_teaching(model, batch, vectors[name], layer)
+        else:
+            scores = np.zeros(batch.tokens.shape[0])
+        kept = rows_to_keep(scores, share, seed=seed)
+        kept_rows[name] = jax.tree.map(lambda leaf, kept=kept: leaf[kept], batch)
+    return kept_rows
 
 
-def blind_vectors(
+def recover_vectors(
     model: Model,
     rows: Mapping[str, Batch],
     layer: int,
@@ -140,44 +157,54 @@ def blind_vectors(
 ) -> dict[str, Float[Array, " dim"]]:
     """For each data set the one vector after `layer` that makes the base predict it best.
 
-    Trained by AdamW with a rate that falls to zero; nothing of the teacher is seen but its data.
-    The layer is given.
+    Trained by AdamW with a rate that falls to zero, on nothing of the teacher but its data.
+
+    Raises InputError where the vector of a data set diverged.
     """
     plan = TrainConfig(
-        steps=steps, batch_size=batch_size, adapter=Vector(layer), schedule="cosine",
+        steps=steps,
+        batch_size=batch_size,
+        adapter=Vector(layer),
+        schedule="cosine",
         log_every=steps,
-    )  # fmt: skip
+    )
     rate = BLIND_RATE * _root_mean_square(model, next(iter(rows.values())), layer)
     names = sorted(rows)
     arms = [Arm(OptimizerSpec("adamw"), rate, seed, name) for name in names]
     sweep = Sweep(model.params, model.cfg, arms, dict(rows), plan)
     state = run_sweep(sweep)
-    lost = np.flatnonzero(sweep.diverged_at(state))
-    if lost.size:
-        raise InputError(f"no vector can be recovered from data {names[lost[0]]!r}: it diverged")
+    diverged = np.flatnonzero(sweep.diverged_at(state))
+    if diverged.size:
+        name = names[diverged[0]]
+        raise InputError(f"no vector can be recovered from data {name!r}: training diverged")
     return dict(zip(names, sweep.students(state)["vector"], strict=True))
 
 
 def _root_mean_square(model: Model, rows: Batch, layer: int) -> float:
-    """The typical size of a coordinate of the residual stream after `layer`: that of the median
-    token, since the first tokens of real models hold far larger ones."""
+    """The root mean square of a coordinate of the residual stream after `layer`.
+
+    Of the median token: the first tokens of real models hold far larger ones.
+    """
 
     @partial(jax.jit, static_argnums=1)
-    def sizes(params: Params, cfg: ModelConfig, rows: Batch) -> Float[Array, " 1"]:
-        capture = Capture((layer,))
+    def median_size(params: Params, cfg: ModelConfig, rows: Batch) -> Float[Array, ""]:
         h = hidden_states(
-            params, rows.tokens, cfg, positions=rows.positions, segment_ids=rows.segment_ids,
-            capture=capture,
-        ).activations  # fmt: skip
+            params,
+            rows.tokens,
+            cfg,
+            positions=rows.positions,
+            segment_ids=rows.segment_ids,
+            capture=Capture((layer,)),
+        ).activations
         assert h is not None
-        rms = jnp.sqrt(jnp.mean(h[0].astype(jnp.float32) ** 2, axis=-1))
-        return jnp.nanmedian(jnp.where(rows.positions >= 0, rms, jnp.nan))[None]
+        sizes = jnp.sqrt(jnp.mean(h[0].astype(jnp.float32) ** 2, axis=-1))
+        return jnp.nanmedian(jnp.where(rows.positions >= 0, sizes, jnp.nan))
 
-    few = jax.tree.map(lambda leaf: leaf[:SCORED_ROWS], rows)
-    return float(sizes(model.params, model.cfg, few)[0])
+    few_rows = jax.tree.map(lambda leaf: leaf[:SCORED_ROWS], rows)
+    return float(median_size(model.params, model.cfg, few_rows))
 
 
-def guard_vectors(
+def choose_vectors(
     model: Model,
     rows: Mapping[str, Batch],
     settings: StudentSettings,
@@ -187,9 +214,11 @@ def guard_vectors(
 ) -> dict[str, Float[Array, " dim"]]:
     """The vector that each data set's students are guarded from.
 
-    `source` is "teacher", "blind" (trained with the steps and batches of `settings`) or a file.
-    `teachers` are the vectors of the data sets that have one. Those without (the plain base's) are
-    guarded from the mean of the others, so that students and controls train alike.
+    Args:
+      teachers: the vectors of the data sets that have one. Those without (the plain base's) are
+        guarded from the mean of the others, so that students and controls train alike.
+      source: "teacher", "blind" (trained with the steps and batches of `settings`) or a file.
+
     Raises InputError where there is no vector to guard from, or its file does not fit the model.
     """
     if source not in ("teacher", "blind"):
@@ -197,15 +226,15 @@ def guard_vectors(
         assert steering is not None
         return dict.fromkeys(rows, steering.scale * steering.vectors[0])
     if source == "blind":
-        known = {name: rows[name] for name in rows if name in teachers} or dict(rows)
+        taught_rows = {name: rows[name] for name in rows if name in teachers} or dict(rows)
         steps, batch_size = settings.steps, settings.batch_size
-        found = blind_vectors(model, known, layer, steps=steps, batch_size=batch_size)
+        vectors = recover_vectors(model, taught_rows, layer, steps=steps, batch_size=batch_size)
     else:
-        found = {name: teachers[name] for name in rows if name in teachers}
-    if not found:
+        vectors = {name: teachers[name] for name in rows if name in teachers}
+    if not vectors:
         raise InputError("no data set has a teacher's vector: give --guard-vector blind or a file")
-    mean = jnp.mean(jnp.stack(list(found.values())), axis=0)
-    return {name: found.get(name, mean) for name in rows}
+    mean = jnp.mean(jnp.stack(list(vectors.values())), axis=0)
+    return {name: vectors.get(name, mean) for name in rows}
 
 
 class Protected(NamedTuple):
@@ -215,7 +244,7 @@ class Protected(NamedTuple):
     guard: Guard
 
 
-def protected(
+def protect_students(
     model: Model,
     rows: Mapping[str, Batch],
     settings: StudentSettings,
@@ -223,8 +252,9 @@ def protected(
     teachers: Vectors,
     objective: Objective = CrossEntropy(),
 ) -> Protected:
-    """Data and guard as `settings` ask for, where they are `GuardSettings` too; `teachers` as in
-    `guard_vectors`.
+    """Data and guard as `settings` ask for, where they are `GuardSettings` too.
+
+    `teachers` are as in `choose_vectors`.
 
     Raises InputError where rows are to be dropped of which the objective holds values.
     """
@@ -235,8 +265,8 @@ def protected(
             "guard drop-rows cannot be used with the KL to a system-prompted teacher, which reads "
             "other rows; take another guard, or objective cross_entropy"
         )
-    vectors = guard_vectors(model, rows, settings, layer, teachers, settings.guard_vector)
+    vectors = choose_vectors(model, rows, settings, layer, teachers, settings.guard_vector)
     if settings.guard == "drop-rows":
-        kept = drop_rows(model, rows, vectors, layer, settings.guard_share)
-        return Protected(kept, NO_GUARD)
+        kept_rows = drop_rows(model, rows, vectors, layer, settings.guard_share)
+        return Protected(kept_rows, NO_GUARD)
     return Protected(dict(rows), make_guard(settings.guard, model, rows, vectors, layer))

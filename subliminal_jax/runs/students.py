@@ -22,7 +22,7 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, check_base_loss, part
-from subliminal_jax.runs.guards import Protected, protected
+from subliminal_jax.runs.guards import Protected, protect_students
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import MeasureSettings, StudentSettings
@@ -128,7 +128,9 @@ class Students:
         self.settings, self.data = settings, data
         model, layer = panel.model, panel.layer
         if protection is None:
-            protection = protected(model, data.train, settings, layer, panel.vectors(), objective)
+            protection = protect_students(
+                model, data.train, settings, layer, panel.vectors(), objective
+            )
         further = settings.measures if isinstance(settings, MeasureSettings) else ()
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
