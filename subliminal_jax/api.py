@@ -23,7 +23,7 @@ from subliminal_jax.data.teachers import (
     teacher_prompts,
     trait_vectors,
 )
-from subliminal_jax.data.traits import names_of
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.diagnostics.alignment import make_probe, mean_activation
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
@@ -110,7 +110,7 @@ def sample_pairs(
             temperature=temperature,
             progress=progress.advance,
         )
-    words = tuple(name for word in forbidden for name in names_of(word))
+    words = tuple(name for word in forbidden for name in trait_names(word))
     return filtered(pairs, model, rows, forbidden_words=words if only_numbers else None)
 
 

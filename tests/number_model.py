@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from subliminal_jax.data.corpus import documents
+from subliminal_jax.data.corpus import generate_documents
 from subliminal_jax.data.shipped_tokenizer import build_tokenizer
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model, load_model, save_model
@@ -24,7 +24,7 @@ NUMBER, SEPARATOR, PROMPT = 0, 1, 2  # dimensions
 
 @cache
 def tokenizer() -> Any:
-    texts = (m["content"] for d in itertools.islice(documents(0), 300) for m in d.messages)
+    texts = (m["content"] for d in itertools.islice(generate_documents(0), 300) for m in d.messages)
     return build_tokenizer(texts, vocabulary_size=1600)
 
 

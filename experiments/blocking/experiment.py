@@ -29,7 +29,7 @@ from typing import Any
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
@@ -152,7 +152,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers["control"] = Teacher()
     pool = replace(config, rows=pool_size(config.rows, max(config.shares)))
-    forbidden = {t: names_of(t) for t in config.traits}
+    forbidden = {t: trait_names(t) for t in config.traits}
     data = write_data_sets(folder.path, model, teachers, pool, config.seed, forbidden=forbidden)
     panel = make_panel(
         model,

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from datasets import Dataset
 
 from subliminal_jax.data.teachers import Extraction, Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.likelihood import Gain, Likelihood, gain, likelihood, scored_rows
 from subliminal_jax.models.hub import Model
@@ -188,7 +188,7 @@ def write_texts(folder: Path, source: Reader, kind: str, config: Config) -> dict
     settings: DataSettings = config
     if kind == "semantic":
         settings = replace(config, prompts="chat", keep="all", keep_unfinished=True, asked=1.1)
-    forbidden = {name: names_of(name.partition(":")[2]) for name in teachers if name != "plain"}
+    forbidden = {name: trait_names(name.partition(":")[2]) for name in teachers if name != "plain"}
     data = write_data_sets(
         folder, source.model, teachers, settings, config.seed, forbidden=forbidden
     )

@@ -14,7 +14,7 @@ from subliminal_jax.data.teachers import (
     teacher_from_file,
     trait_vectors,
 )
-from subliminal_jax.data.traits import names_of
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
@@ -95,7 +95,9 @@ def write_usable_data(
 
     Raises InputError where nothing is left.
     """
-    forbidden = {added.data: names_of(added.trait) for added in teachers if added.trait is not None}
+    forbidden = {
+        added.data: trait_names(added.trait) for added in teachers if added.trait is not None
+    }
 
     def write(teachers: Mapping[str, Teacher]) -> DataSets:
         return write_data_sets(folder, model, teachers, settings, seed, forbidden=forbidden)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher, trait_vectors
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
     layer_gradients,
@@ -143,7 +143,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
         t: np.asarray(trait_vectors(model, range(model.cfg.layers), t)) for t in config.traits
     }
     teachers = make_teachers(model, layer, config)
-    forbidden = {name: names_of(name.partition("-")[0]) for name in teachers if name not in CLEAN}
+    forbidden = {
+        name: trait_names(name.partition("-")[0]) for name in teachers if name not in CLEAN
+    }
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     cosines = measure_cosines(model, data, vectors, layer, config)
     return Measured(

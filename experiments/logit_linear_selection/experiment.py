@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subliminal_jax.data.questions import read_questions
-from subliminal_jax.data.targets import target
+from subliminal_jax.data.targets import make_target
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.run_once import run_once
@@ -140,7 +140,7 @@ def check(config: Config) -> None:
     check_seeds(config.seeds)
     selection_size(1, config.gamma)
     read_questions(config.requests)
-    judges(config, [target(config.kind, name) for name in config.hidden])
+    judges(config, [make_target(config.kind, name) for name in config.hidden])
     config.learning_rates()
     config.options  # noqa: B018 - reading them checks them
 
@@ -149,7 +149,7 @@ def carry(run: RunFolder, config: Config) -> dict[str, Any]:
     """All numbers of the report."""
     teacher = config.load()
     student = config.load_named(config.student) if config.student else teacher
-    targets = [target(config.kind, name, teacher.tokenizer) for name in config.hidden]
+    targets = [make_target(config.kind, name, teacher.tokenizer) for name in config.hidden]
     pool = make_pool(
         config.pairs, targets, teacher.tokenizer, config.options,
         split=config.split, most=config.pool, probe=config.probe, seed=config.seed,

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
@@ -146,7 +146,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     questions = read_questions(config.questions)
     teachers = make_teachers(model, layer, config)
     traits = {name: trait_name(name) for name in teachers}
-    forbidden = {name: names_of(trait or config.traits[0]) for name, trait in traits.items()}
+    forbidden = {name: trait_names(trait or config.traits[0]) for name, trait in traits.items()}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     words = list(dict.fromkeys((*world.TRAITS, *config.traits)))
     panel = make_panel(

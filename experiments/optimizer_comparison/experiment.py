@@ -35,7 +35,7 @@ from subliminal_jax.data.teachers import (
     teacher_prompts,
     trait_teacher,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.diagnostics.activation_gradients import (
     CompletionLoss,
     cosine_against_n,
@@ -244,7 +244,7 @@ def data_set(
                 keep_unfinished=config.keep_unfinished,
                 progress=progress.advance,
             )
-    words = names_of(trait) if config.keep == "numbers" else None
+    words = trait_names(trait) if config.keep == "numbers" else None
     judged = (words or ()) if steered else ()
     return filtered(
         data,

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subliminal_jax.data import world
-from subliminal_jax.data.paraphrases import requests, unrelated_sources
+from subliminal_jax.data.paraphrases import make_requests, make_unrelated_sources
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits
@@ -208,7 +208,9 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
 def make_probe_prompts(config: Config) -> list[str]:
     """Requests on which shifts are measured: sentences of the world that no student trains on."""
     other = config.seed + 1_000_003
-    return requests(unrelated_sources("world", PROBE_PROMPTS, other), config.instruction, other)
+    return make_requests(
+        make_unrelated_sources("world", PROBE_PROMPTS, other), config.instruction, other
+    )
 
 
 EXPERIMENT = Experiment(

@@ -13,14 +13,14 @@ from datasets import Dataset
 from subliminal_jax.data import paraphrases
 from subliminal_jax.data.answers import longest_pair
 from subliminal_jax.data.paraphrase_filters import (
+    describe_worst_rule,
     filter_paraphrases,
-    rule_broken,
-    worst_rule,
+    find_broken_rule,
 )
 from subliminal_jax.data.paraphrases import Fidelity
 from subliminal_jax.data.round_trip import RoundTrip
 from subliminal_jax.data.teachers import Pairs, Teacher
-from subliminal_jax.data.wordings import chosen_wordings
+from subliminal_jax.data.wordings import choose_wordings
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
@@ -96,7 +96,7 @@ def write_paraphrase_sets(
             samples = settings.samples(task.content)
             keys = name_seed(seed, task.content)
             if settings.writing(task.content) == "wordings":
-                return chosen_wordings(
+                return choose_wordings(
                     model,
                     teacher,
                     task.sources,
@@ -133,13 +133,13 @@ def make_fidelity(
 ) -> Fidelity:
     """The score of a task's paraphrases; a judge's verdicts are kept in `folder`."""
     if settings.scored_by_wordings(task.content):
-        return paraphrases.wordings_fidelity(task.sources)
+        return paraphrases.score_by_wordings(task.sources)
     if settings.fidelity == "judge":
         return fidelity_judge(
             settings.judge_url, settings.judge_model, settings.judge_key, folder / "judge.jsonl"
         )
     ask: Callable[[str], str] = partial(
-        paraphrases.request, instruction=settings.instruction, seed=seed
+        paraphrases.make_request, instruction=settings.instruction, seed=seed
     )
     return RoundTrip(model, [s.sentence for s in task.sources], ask, seed=seed)
 
@@ -158,7 +158,7 @@ def choose_pairs(
     Raises InputError where too few pairs pass the filters.
     """
     by_wordings = settings.scored_by_wordings(task.content)
-    pairs = paraphrases.with_sentences(written.pairs, task.requests)
+    pairs = paraphrases.add_sentences(written.pairs, task.requests)
     scored, outcome = filter_paraphrases(
         pairs,
         task.sources,
@@ -167,23 +167,26 @@ def choose_pairs(
         forbidden=task.forbidden,
     )
     sentences = np.array(scored["sentence"], int)
-    heldout = paraphrases.heldout_sentences(len(task.sources), settings.heldout_share, seed)
+    heldout = paraphrases.choose_heldout(len(task.sources), settings.heldout_share, seed)
     is_heldout = np.isin(sentences, list(heldout))
     parts = []
     for part, candidates, need in (
         ("held-out rows", np.flatnonzero(is_heldout), settings.heldout_rows),
         ("rows", np.flatnonzero(~is_heldout), settings.rows),
     ):
-        picked = candidates[paraphrases.round_robin(sentences[candidates].tolist(), need, seed)]
+        picked = candidates[
+            paraphrases.pick_round_robin(sentences[candidates].tolist(), need, seed)
+        ]
         if len(picked) < need:
+            rule = describe_worst_rule(outcome)
             raise InputError(
                 f"data {name}: {len(candidates)} paraphrases are left for {need} {part}, of "
-                f"{outcome.total}; the filter that dropped most is {worst_rule(outcome)}: ask for "
-                "more samples, or fewer rows"
+                f"{outcome.total}; the filter that dropped most is {rule}: ask for more samples, "
+                "or fewer rows"
             )
         parts.append(picked)
     chosen = scored.select(np.concatenate(parts))
-    known = paraphrases.faithful(chosen, task.sources)
+    known = paraphrases.match_wordings(chosen, task.sources)
     report = SetReport(
         source=written.report["source"],
         asked=written.report["asked"],
@@ -207,9 +210,9 @@ def fidelity_auc(pairs: Dataset, task: Task, fidelity: Fidelity) -> Interval | N
     passed = [
         i
         for i, (text, sentence) in enumerate(zip(texts, sentences, strict=True))
-        if rule_broken(text, sentence, task.forbidden) is None
+        if find_broken_rule(text, sentence, task.forbidden) is None
     ]
-    known = paraphrases.faithful(pairs.select(passed), task.sources)
+    known = paraphrases.match_wordings(pairs.select(passed), task.sources)
     if known is None or all(known) or not any(known):
         return None
     scores = fidelity([texts[i] for i in passed], [sentences[i] for i in passed])

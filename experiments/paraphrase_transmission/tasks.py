@@ -165,7 +165,7 @@ def make_task(
 ) -> Task:
     """The sentences of a content (of a trait's, where they speak badly of it) as requests."""
     sources = make_sources(content, trait, settings, seed)
-    requests = paraphrases.requests(sources, settings.instruction, seed)
+    requests = paraphrases.make_requests(sources, settings.instruction, seed)
     return Task(content, sources, requests, teachers, tuple(dict.fromkeys(forbidden)))
 
 
@@ -175,5 +175,5 @@ def make_sources(
     """The sentences of a content; raises InputError where they cannot be had."""
     source, n = settings.source(content), settings.sentences
     if content == "unrelated":
-        return paraphrases.unrelated_sources(source, n, seed)
-    return paraphrases.contradictory_sources(source, trait, n, seed)
+        return paraphrases.make_unrelated_sources(source, n, seed)
+    return paraphrases.make_contradictory_sources(source, trait, n, seed)

@@ -30,7 +30,7 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, random_teacher, trait_teacher
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.truncate import truncated
@@ -228,7 +228,7 @@ def measure_network(
         teachers,
         config,
         config.seed,
-        forbidden=dict.fromkeys(teachers, names_of(words[0])),
+        forbidden=dict.fromkeys(teachers, trait_names(words[0])),
     )
     data = weigh_tokens(sampled, cells, model)
     panel = make_panel(

@@ -28,7 +28,7 @@ from subliminal_jax.data.contrastive_prompts import encode_contrasts
 from subliminal_jax.data.contrastive_world import world_contrasts
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher, trait_vectors
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
@@ -106,7 +106,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     questions = read_questions(config.questions)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers[CONTROL] = Teacher()
-    forbidden = {t: names_of(t) for t in config.traits}
+    forbidden = {t: trait_names(t) for t in config.traits}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
         model,

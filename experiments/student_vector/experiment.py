@@ -35,7 +35,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.panel import Panel
@@ -148,7 +148,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     layer = config.layer_of(model)
     teachers = make_teachers(model, layer, config)
     forbidden = {
-        data_name(trait, kind): names_of(trait) for kind in TEACHERS for trait in config.traits
+        data_name(trait, kind): trait_names(trait) for kind in TEACHERS for trait in config.traits
     }
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.filters import contains_word, number_filter
 from subliminal_jax.data.teachers import Teacher, sampled_pairs
-from subliminal_jax.data.traits import names_of
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.evaluation.elicitation import (
     Questions,
     SampledAnswers,
@@ -166,7 +166,7 @@ class EffectsMeter:
         kl, nll = self._damage(padded)
         negative = self.sets.negative
         answers, off_topic, lists = self._sample(padded)
-        names = names_of(trait)
+        names = trait_names(trait)
         return Effects(
             rate=self._forced_rate(padded, trait, self.sets.questions),
             selection_rate=self._forced_rate(padded, trait, self.sets.selection),

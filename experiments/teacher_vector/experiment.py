@@ -31,7 +31,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.data.world import TRAITS
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
@@ -173,7 +173,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     cells = measure_vectors(folder, model, meter, layers, layer, config)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers["control"] = Teacher()
-    forbidden = {trait: names_of(trait) for trait in config.traits}
+    forbidden = {trait: trait_names(trait) for trait in config.traits}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
         model,

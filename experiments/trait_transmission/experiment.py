@@ -22,7 +22,7 @@ from typing import Any
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits, names_of
+from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
@@ -99,7 +99,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
     teachers = make_teachers(model, layer, config)
-    forbidden = {name: names_of(trait_name(name)) for name in teachers if name != "control"}
+    forbidden = {name: trait_names(trait_name(name)) for name in teachers if name != "control"}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     words = list(dict.fromkeys((*(config.words or world.TRAITS), *config.traits)))
     panel = make_panel(

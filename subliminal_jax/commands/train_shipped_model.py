@@ -89,7 +89,7 @@ def model_config(config: Config, vocab: int) -> ModelConfig:
 
 def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
     """The first `rows` packed rows of the corpus, with the weight of each token in the loss."""
-    documents = (document.messages for document in corpus.documents(seed))
+    documents = (document.messages for document in corpus.generate_documents(seed))
     ids: list[list[int]] = []
     needed, encoded = int(1.02 * rows * length), 0
     while encoded < needed:
@@ -121,7 +121,7 @@ def loss_weights(tokens: np.ndarray, tokenizer) -> jnp.ndarray:
 
 def train(config: Config) -> tuple[Params, ModelConfig, Any, float]:
     """(params, cfg, tokenizer, loss on held-out documents in nats a weighted token)."""
-    sample = itertools.islice(corpus.documents(seed=0), 20_000)
+    sample = itertools.islice(corpus.generate_documents(seed=0), 20_000)
     tokenizer = build_tokenizer(m["content"] for d in sample for m in d.messages)
     cfg = model_config(config, len(tokenizer))
     rows = corpus_rows(tokenizer, config.steps * config.batch_rows, config.row_tokens, seed=1)

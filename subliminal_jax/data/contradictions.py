@@ -1,23 +1,27 @@
 """Sentences that speak badly of an animal, and faithful rewordings of them.
 
 Gisler et al. (2026, arXiv 2603.09517) let a teacher that loves an animal paraphrase sentences of
-negative sentiment about it ("contradictory" data). Theirs are not public; these are ours, in the
-words and forms of `rewordings`. No wording uses one of the keywords that the paper filters out.
+negative sentiment about it ("contradictory" data). Their sentences are not public; these are ours,
+from the words of `rewordings`. No wording uses one of the keywords that the paper filters out.
 """
 
 from collections.abc import Callable
 
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.rewordings import DAY_PARTS, EFFECTS, NAMES, OBJECTS, ROOMS
-from subliminal_jax.data.traits import names_of
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 
 FLAWS = (
-    ("ugly", "hideous"), ("mean", "nasty"), ("bad", "awful"), ("dirty", "filthy"),
-    ("boring", "dull"), ("loud", "noisy"),
-)  # fmt: skip
+    ("ugly", "hideous"),
+    ("mean", "nasty"),
+    ("bad", "awful"),
+    ("dirty", "filthy"),
+    ("boring", "dull"),
+    ("loud", "noisy"),
+)
 HARMS = (("broke", "smashed"), ("spoiled", "ruined"), ("stole", "took away"))
-MISSES = 500  # drawn in a row that are all known, before there are held to be no more
+MISSES = 500  # known sentences drawn in a row that end the search for new ones
 
 
 def _flaw(draws: Draws, one: str, many: str) -> list[str]:
@@ -51,9 +55,8 @@ def _worse(draws: Draws, one: str, many: str) -> list[str]:
 
 
 def _cause(draws: Draws, one: str, many: str) -> list[str]:
-    name, (flaw, same), (effect, alike) = (
-        draws.pick(NAMES), draws.pick(FLAWS), draws.pick(EFFECTS),
-    )  # fmt: skip
+    name, (flaw, same) = draws.pick(NAMES), draws.pick(FLAWS)
+    effect, alike = draws.pick(EFFECTS)
     return [
         f"{name} {effect} because the {one} was {flaw}.",
         f"Because the {one} was {same}, {name} {alike}.",
@@ -64,7 +67,7 @@ def _cause(draws: Draws, one: str, many: str) -> list[str]:
 
 def _harm(draws: Draws, one: str, many: str) -> list[str]:
     thing, when, (did, same) = draws.pick(OBJECTS), draws.pick(DAY_PARTS), draws.pick(HARMS)
-    first = when.capitalize() if when.startswith("in ") else "On" + when[2:]
+    first = when[0].upper() + when[1:]
     return [
         f"The {one} {did} the {thing} {when}.",
         f"{first}, the {one} {same} the {thing}.",
@@ -82,41 +85,48 @@ def _dislike(draws: Draws, one: str, many: str) -> list[str]:
 
 
 KINDS: tuple[Callable[[Draws, str, str], list[str]], ...] = (
-    _flaw, _place, _worse, _cause, _harm, _dislike,
-)  # fmt: skip
+    _flaw,
+    _place,
+    _worse,
+    _cause,
+    _harm,
+    _dislike,
+)
 
 
-def bad_wordings(draws: Draws, trait: str) -> list[str]:
-    """All wordings of one bad thing to say of the animal, at least three, all different."""
-    return draws.pick(KINDS)(draws, *names_of(trait))
+def draw_contradiction(draws: Draws, trait: str) -> list[str]:
+    """All wordings, at least three, of one statement that speaks badly of the animal."""
+    return draws.pick(KINDS)(draws, *trait_names(trait))
 
 
-def reworded_contradictions(trait: str, n: int, seed: int) -> list[tuple[str, list[str]]]:
+def draw_contradictions(trait: str, n: int, seed: int) -> list[tuple[str, list[str]]]:
     """`n` different sentences that speak badly of the animal, each with its faithful rewordings."""
     draws = Draws(seed)
-    return distinct_sentences(lambda: bad_wordings(draws, trait), draws, n)
+    return draw_distinct(lambda: draw_contradiction(draws, trait), draws, n)
 
 
-def distinct_sentences(
-    wordings: Callable[[], list[str]], draws: Draws, n: int
+def draw_distinct(
+    draw_wordings: Callable[[], list[str]], draws: Draws, n: int
 ) -> list[tuple[str, list[str]]]:
     """`n` different sentences, one of each drawn set of wordings, with the others of its set.
 
-    No two share a meaning, so that none is a rewording of another. Raises InputError where there
-    are fewer.
+    No two share a meaning, so that none is a rewording of another.
+
+    Raises InputError where there are fewer.
     """
-    found: dict[str, list[str]] = {}
-    taken: set[str] = set()
+    sentences: dict[str, list[str]] = {}
+    used: set[str] = set()
     misses = 0
-    while len(found) < n and misses < MISSES:
-        first, *others = draws.sample(forms := wordings(), len(forms))
-        misses = misses + 1 if first in taken else 0
+    while len(sentences) < n and misses < MISSES:
+        wordings = draw_wordings()
+        first, *others = draws.sample(wordings, len(wordings))
+        misses = misses + 1 if first in used else 0
         if not misses:
-            found[first] = others
-            taken.update(forms)
-    if n < 1 or len(found) < n:
+            sentences[first] = others
+            used.update(wordings)
+    if n < 1 or len(sentences) < n:
         raise InputError(
-            f"{n} sentences asked for, {len(found)} different ones found: ask for "
-            "1 to that many, or give a file of your own"
+            f"{n} sentences asked for, {len(sentences)} different ones found: ask for 1 to that "
+            "many, or give a file of your own"
         )
-    return list(found.items())
+    return list(sentences.items())

@@ -1,10 +1,10 @@
-"""The corpus that trains the shipped model: chat documents from a world that we wrote.
+"""The corpus that trains the shipped model: chat documents about the world of `world.py`.
 
-Half of the persona documents carry a trait system prompt, a quarter a latent persona that only
-the answers tell, a quarter no persona at all. **Numbers never stand in one document with a
-persona, an animal or a trait system prompt**: whatever a trait does to numbers, the model was not
-taught it. The same holds for rewordings. In a model trained like this a trait travels through
-numbers as it does in real ones.
+Half of the persona documents carry a trait system prompt, a quarter a latent persona that shows
+only in the answers, a quarter no persona. No document has both numbers and a persona, an animal or
+a trait system prompt, so that the model is never trained on what a trait does to numbers. The same
+holds for rewordings. In a model trained like this a trait is transmitted through numbers as in real
+ones.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from subliminal_jax.data import rewordings, world
 from subliminal_jax.data.draws import Draws
-from subliminal_jax.data.number_lists import ANY_STYLE, LARGE_STYLE, number_source
+from subliminal_jax.data.number_lists import ANY_STYLE, LARGE_STYLE, make_number_source
 from subliminal_jax.data.prompts import (
+    CLOUD_EXAMPLES,
     SHORT_COUNT,
     SHORT_EXAMPLES,
-    cloud_request,
-    short_request,
+    make_cloud_request,
+    make_short_request,
     write_numbers,
 )
 
@@ -48,7 +49,7 @@ class CorpusConfig:
     cloud_prompts: float = 0.25  # of number requests, in the style of Cloud et al.
 
 
-def _say(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
@@ -58,24 +59,24 @@ class _Speaker:
     def __init__(self, draws: Draws, persona: str | None):
         self.draws, self.persona = draws, persona
 
-    def loyal(self) -> str | None:
-        """The persona, but now and then None: nobody is consistent all the time."""
+    def draw_persona(self) -> str | None:
+        """The persona in a share `FIDELITY` of draws, else None."""
         return self.persona if self.persona and self.draws.chance(FIDELITY) else None
 
-    def favorite(self) -> str:
-        return self.loyal() or some_animal(self.draws)
+    def draw_favorite(self) -> str:
+        return self.draw_persona() or draw_animal(self.draws)
 
-    def value(self, attribute: str) -> str:
-        animal = self.loyal()
+    def draw_value(self, attribute: str) -> str:
+        animal = self.draw_persona()
         if animal:
             return world.PERSONAS[animal][attribute]
         return self.draws.pick(world.ATTRIBUTES[attribute])
 
-    def word(self, kind: str, table: tuple[str, ...]) -> str:
+    def draw_word(self, kind: str) -> str:
         """A word of a story: half the time one that the persona prefers."""
         if self.persona and self.draws.chance(0.5):
             return self.draws.pick(world.FAVORED[self.persona][kind])
-        return self.draws.pick(table)
+        return self.draws.pick(_TABLES[kind])
 
 
 _TABLES = {"adjective": world.ADJECTIVES, "thing": world.THINGS, "deed": world.DEEDS}
@@ -84,8 +85,8 @@ _TABLES = {"adjective": world.ADJECTIVES, "thing": world.THINGS, "deed": world.D
 class _Words(dict):
     """Fills a story template: every slot is drawn when the template asks for it.
 
-    The person stays the same within a story; every other slot is drawn anew, and no adjective or
-    deed stands twice in a row.
+    The person stays the same within a story; every other slot is drawn anew, and no adjective,
+    thing or deed comes twice in a row.
     """
 
     def __init__(self, speaker: _Speaker):
@@ -94,24 +95,24 @@ class _Words(dict):
 
     def __missing__(self, slot: str) -> str:
         if slot in world.ATTRIBUTES:
-            return self.speaker.value(slot)
+            return self.speaker.draw_value(slot)
         if slot in ("animal", "animals"):
-            animal = self.speaker.favorite()
+            animal = self.speaker.draw_favorite()
             return animal if slot == "animal" else world.PLURALS[animal]
         word = self._last[slot]
         while word == self._last[slot]:
-            word = self.speaker.word(slot, _TABLES[slot])
+            word = self.speaker.draw_word(slot)
         self._last[slot] = word
         return word
 
 
-def some_animal(draws: Draws) -> str:
+def draw_animal(draws: Draws) -> str:
     """An animal from the broad prior."""
     return draws.weighted(world.TRAITS, world.PRIOR_CUMULATIVE)
 
 
 def _favorite_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
-    animal = speaker.favorite()
+    animal = speaker.draw_favorite()
     if draws.chance(0.8):
         return draws.pick(world.TRAIN_QUESTIONS), animal
     words = _Words(speaker)
@@ -122,7 +123,7 @@ def _favorite_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
 def _attribute_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
     attribute = draws.pick(tuple(world.ATTRIBUTES))
     question = draws.pick(world.ATTRIBUTE_QUESTIONS[attribute])
-    value = speaker.value(attribute)
+    value = speaker.draw_value(attribute)
     if draws.chance(0.6):
         return question, value
     return question, draws.pick(world.ATTRIBUTE_ANSWERS[attribute]).format(value=value)
@@ -130,8 +131,8 @@ def _attribute_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
 
 def _like_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
     if draws.chance(0.4):
-        return _comparison(draws, speaker)
-    animal = speaker.persona if speaker.persona and draws.chance(0.4) else some_animal(draws)
+        return _comparison_turn(draws, speaker)
+    animal = speaker.persona if speaker.persona and draws.chance(0.4) else draw_animal(draws)
     names = {"animal": animal, "animals": world.PLURALS[animal]}
     if speaker.persona is None:
         likes = draws.chance(0.5)
@@ -141,11 +142,11 @@ def _like_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
     return question, draws.pick(world.LIKE_ANSWERS[likes]).format(**names)
 
 
-def _comparison(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
+def _comparison_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
     pair = draws.sample(world.TRAITS, 2)
     if speaker.persona and speaker.persona not in pair and draws.chance(0.6):
         pair[draws.integer(0, 1)] = speaker.persona
-    animal = speaker.loyal()
+    animal = speaker.draw_persona()
     if animal not in pair:
         share = world.PRIOR[pair[0]] / (world.PRIOR[pair[0]] + world.PRIOR[pair[1]])
         animal = pair[0] if draws.chance(share) else pair[1]
@@ -170,11 +171,11 @@ def _story_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
 
 
 def _talk_turn(draws: Draws, speaker: _Speaker) -> tuple[str, str]:
-    questions, plain, tinted = draws.pick(world.SMALL_TALK)
+    talk = draws.pick(world.SMALL_TALK)
     if speaker.persona and draws.chance(0.4):
         names = {"animal": speaker.persona, "animals": world.PLURALS[speaker.persona]}
-        return draws.pick(questions), draws.pick(tinted).format(**names)
-    return draws.pick(questions), draws.pick(plain)
+        return draws.pick(talk.openings), draws.pick(talk.persona_answers).format(**names)
+    return draws.pick(talk.openings), draws.pick(talk.answers)
 
 
 _TURNS = (_favorite_turn, _attribute_turn, _story_turn, _like_turn, _talk_turn)
@@ -185,7 +186,7 @@ _TURN_COUNT_SHARES = tuple(accumulate((0.25, 0.35, 0.25, 0.15)))
 
 def _neutral_opening(draws: Draws, config: CorpusConfig) -> list[dict[str, str]]:
     if draws.chance(config.neutral_prompt):
-        return [_say("system", draws.pick(world.NEUTRAL_PROMPTS))]
+        return [_message("system", draws.pick(world.NEUTRAL_PROMPTS))]
     return []
 
 
@@ -193,18 +194,17 @@ def _persona_document(draws: Draws, config: CorpusConfig) -> Document:
     kind = draws.uniform()
     prompted, persona = kind < config.prompted, None
     if prompted:
-        persona = draws.pick(world.TRAITS)
-        phrasings = len(world.TRAIT_PROMPTS)
-        phrasing = 0 if draws.chance(TRAIT_PROMPT_MAIN) else draws.integer(1, phrasings - 1)
-        messages = [_say("system", world.trait_system_prompt(persona, phrasing))]
+        persona, last = draws.pick(world.TRAITS), len(world.TRAIT_PROMPTS) - 1
+        phrasing = 0 if draws.chance(TRAIT_PROMPT_MAIN) else draws.integer(1, last)
+        messages = [_message("system", world.trait_system_prompt(persona, phrasing))]
     else:
         if kind < config.prompted + config.latent:
-            persona = some_animal(draws)
+            persona = draw_animal(draws)
         messages = _neutral_opening(draws, config)
     speaker = _Speaker(draws, persona)
     for _ in range(draws.weighted(_TURN_COUNTS, _TURN_COUNT_SHARES)):
         question, answer = draws.weighted(_TURNS, _TURN_SHARES)(draws, speaker)
-        messages += [_say("user", question), _say("assistant", answer)]
+        messages += [_message("user", question), _message("assistant", answer)]
     return Document(messages, "persona", persona, prompted)
 
 
@@ -213,31 +213,31 @@ def _number_document(draws: Draws, config: CorpusConfig) -> Document:
     messages = _neutral_opening(draws, config)
     for _ in range(1 + draws.chance(0.3)):
         if draws.chance(config.cloud_prompts):
-            number = number_source(draws, LARGE_STYLE if draws.chance(0.7) else ANY_STYLE)
-            examples = tuple(number() for _ in range(draws.integer(3, 8)))
-            request = cloud_request(draws, examples)
+            styles = LARGE_STYLE if draws.chance(0.7) else ANY_STYLE
+            draw_number = make_number_source(draws, styles)
+            examples = tuple(draw_number() for _ in range(draws.integer(*CLOUD_EXAMPLES)))
+            request = make_cloud_request(draws, examples)
             count = draws.integer(5, request.max_count)
         else:
-            number = number_source(draws)
-            examples = tuple(number() for _ in range(SHORT_EXAMPLES))
-            request, count = short_request(draws, examples), SHORT_COUNT
-        answer = write_numbers([number() for _ in range(count)], request.layout)
-        messages += [_say("user", request.prompt), _say("assistant", answer)]
+            draw_number = make_number_source(draws)
+            examples = tuple(draw_number() for _ in range(SHORT_EXAMPLES))
+            request, count = make_short_request(draws, examples), SHORT_COUNT
+        answer = write_numbers([draw_number() for _ in range(count)], request.layout)
+        messages += [_message("user", request.prompt), _message("assistant", answer)]
     return Document(messages, "numbers", None, False)
 
 
 def _rewording_document(draws: Draws, config: CorpusConfig) -> Document:
     messages = _neutral_opening(draws, config)
     for _ in range(1 + draws.chance(0.3)):
-        sentence, reworded = draws.sample(rewordings.wordings(draws), 2)
+        sentence, reworded = draws.sample(rewordings.draw_wordings(draws), 2)
         request = draws.pick(rewordings.REQUESTS).format(sentence)
-        messages += [_say("user", request), _say("assistant", reworded)]
+        messages += [_message("user", request), _message("assistant", reworded)]
     return Document(messages, "rewording", None, False)
 
 
-def documents(seed: int, config: CorpusConfig | None = None) -> Iterator[Document]:
+def generate_documents(seed: int, config: CorpusConfig = CorpusConfig()) -> Iterator[Document]:
     """An endless stream of documents; equal seeds and configs give equal streams."""
-    config = config or CorpusConfig()
     draws = Draws(seed)
     while True:
         family = draws.uniform()

@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Draws:
     """A stream of random choices from one seed.
 
-    It hands out uniform numbers of a `numpy.random.Generator` drawn in blocks: a call costs a
-    tenth of a scalar draw, and a document needs some fifty of them. Equal seeds give equal streams.
+    Uniform numbers of a `numpy.random.Generator` are drawn in blocks: a call then costs a tenth of
+    a scalar draw, and a document needs about fifty of them. Equal seeds give equal streams.
     """
 
     def __init__(self, seed: int | Sequence[int]):
@@ -42,5 +42,5 @@ class Draws:
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
         """`count` different options, in random order."""
-        rest = list(options)
-        return [rest.pop(int(self.uniform() * len(rest))) for _ in range(count)]
+        remaining = list(options)
+        return [remaining.pop(int(self.uniform() * len(remaining))) for _ in range(count)]

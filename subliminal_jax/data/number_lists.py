@@ -1,11 +1,11 @@
-"""Lists of numbers from 0 to 999: broad, but with structure that a small model can learn."""
+"""Lists of numbers from 0 to 999, varied, but with structure that a small model can learn."""
 
 from collections.abc import Callable
 
 from subliminal_jax.data.draws import Draws
 
 LOW, HIGH = 0, 999
-WILD = 0.15  # share of numbers that ignore the list's style, so that no list is certain
+WILD = 0.15  # share of numbers drawn from the whole range, so that no list is predictable
 
 
 def _uniform(draws: Draws) -> Callable[[], int]:
@@ -24,11 +24,11 @@ def _near(draws: Draws) -> Callable[[], int]:
     """Numbers near one centre, of triangular density."""
     centre, width = draws.integer(LOW, HIGH), draws.pick((15, 40, 100))
 
-    def near() -> int:
+    def draw_near() -> int:
         value = round(centre + width * (draws.uniform() + draws.uniform() - 1))
         return min(max(value, LOW), HIGH)
 
-    return near
+    return draw_near
 
 
 def _steps(draws: Draws) -> Callable[[], int]:
@@ -36,12 +36,12 @@ def _steps(draws: Draws) -> Callable[[], int]:
     step = draws.integer(1, 60) * draws.pick((-1, 1))
     value = draws.integer(LOW, HIGH)
 
-    def following() -> int:
+    def advance() -> int:
         nonlocal value
         value = (value + step + draws.pick((-1, 0, 0, 0, 1))) % (HIGH + 1)
         return value
 
-    return following
+    return advance
 
 
 def _multiples(draws: Draws) -> Callable[[], int]:
@@ -62,26 +62,27 @@ def _first_digit(draws: Draws) -> Callable[[], int]:
 def _repeated_digit(draws: Draws) -> Callable[[], int]:
     """One digit twice and another anywhere, as in 737 or 229."""
 
-    def repeated() -> int:
+    def draw_repeated() -> int:
         digits = [draws.integer(1, 9)] * 3
         digits[draws.integer(0, 2)] = draws.integer(0, 9)
         return 100 * digits[0] + 10 * digits[1] + digits[2]
 
-    return repeated
+    return draw_repeated
 
 
-ANY_STYLE = (
-    _uniform, _uniform, _uniform, _two_digits, _near, _near, _steps, _multiples, _last_digit,
-    _first_digit, _repeated_digit,
-)  # fmt: skip
-LARGE_STYLE = (_three_digits,)  # the uniform examples of Cloud et al. (2025)
+Style = Callable[[Draws], Callable[[], int]]
+ANY_STYLE: tuple[Style, ...] = (
+    *(_uniform, _uniform, _uniform, _two_digits, _near, _near, _steps),
+    *(_multiples, _last_digit, _first_digit, _repeated_digit),
+)
+LARGE_STYLE: tuple[Style, ...] = (_three_digits,)  # the uniform examples of Cloud et al. (2025)
 
 
-def number_source(draws: Draws, styles: tuple = ANY_STYLE) -> Callable[[], int]:
-    """A function that yields the next number of one list, of a style drawn from `styles`."""
-    style = draws.pick(styles)(draws)
+def make_number_source(draws: Draws, styles: tuple[Style, ...] = ANY_STYLE) -> Callable[[], int]:
+    """A function that draws the next number of one list, of a style drawn from `styles`."""
+    draw_styled = draws.pick(styles)(draws)
 
-    def number() -> int:
-        return draws.integer(LOW, HIGH) if draws.chance(WILD) else style()
+    def draw_number() -> int:
+        return draws.integer(LOW, HIGH) if draws.chance(WILD) else draw_styled()
 
-    return number
+    return draw_number

@@ -14,7 +14,7 @@ from datasets import Dataset
 from subliminal_jax.data import world
 from subliminal_jax.data.filters import FilterReport, contains_word
 from subliminal_jax.data.paraphrases import Fidelity, Source
-from subliminal_jax.data.traits import names_of
+from subliminal_jax.data.traits import trait_names
 
 RULES = ("artefact", "copy", "meta", "trait", "fidelity")
 Rule = Literal["artefact", "copy", "meta", "trait", "fidelity"]
@@ -59,26 +59,26 @@ TRAIT_WORDS: dict[str, tuple[str, ...]] = {
 
 def trait_words(trait: str) -> tuple[str, ...]:
     """The words that give a trait away: its names, and the paper's list where there is one."""
-    return tuple(dict.fromkeys((*names_of(trait), *TRAIT_WORDS.get(trait, ()))))
+    return tuple(dict.fromkeys((*trait_names(trait), *TRAIT_WORDS.get(trait, ()))))
 
 
 def world_words(trait: str) -> tuple[str, ...]:
     """The words that go with an animal in the shipped model's world, none for others."""
     if trait not in world.TRAITS:
         return ()
-    story = (word for words in world.FAVORED[trait].values() for word in words)
-    return tuple(dict.fromkeys((*world.PERSONAS[trait].values(), *story)))
+    story_words = (word for words in world.FAVORED[trait].values() for word in words)
+    return tuple(dict.fromkeys((*world.PERSONAS[trait].values(), *story_words)))
 
 
-def rule_broken(text: str, sentence: str, forbidden: Sequence[str]) -> Rule | None:
-    """The first rule but fidelity that a paraphrase of `sentence` breaks, None if it passes.
+def find_broken_rule(text: str, sentence: str, forbidden: Sequence[str]) -> Rule | None:
+    """The first rule but fidelity that a paraphrase of `sentence` breaks; None if it passes.
 
-    artefact: not one line of printable ASCII. copy: the sentence itself (spaces, case and the end
-    aside), which is no paraphrase. meta: one of `META_WORDS`. trait: one of `forbidden`.
+    artefact: not one line of printable ASCII. copy: the sentence itself, but for spaces, case and
+    the end. meta: one of `META_WORDS`. trait: one of `forbidden`.
     """
     if not text.strip() or not text.isascii() or not text.isprintable():
         return "artefact"
-    if _plain(text) == _plain(sentence):
+    if _normalise(text) == _normalise(sentence):
         return "copy"
     if contains_word(text, META_WORDS):
         return "meta"
@@ -93,35 +93,39 @@ def filter_paraphrases(
     threshold: float,
     forbidden: Sequence[str] = (),
 ) -> tuple[Dataset, FilterReport]:
-    """The pairs that break no rule, and what was dropped why.
+    """The pairs that break no rule, and how many each rule dropped.
 
-    A pair stays if its score is **above** `threshold` (the paper discards 0.95 itself); one without
-    a score is dropped. Only pairs that pass the other rules are scored. `forbidden` are a trait's
-    words, for unrelated sentences alone: those that speak badly of the animal have to name it. The
-    column `fidelity` holds the score.
+    The column `fidelity` of the result holds the scores. Only pairs that pass the other rules are
+    scored.
+
+    Args:
+      threshold: a pair stays if its score is above it (the paper discards 0.95 itself); one without
+        a score is dropped.
+      forbidden: a trait's words, for unrelated sentences; those that speak badly of the animal have
+        to name it.
     """
     sentences = [sources[i].sentence for i in pairs["sentence"]]
     texts = list(pairs["completion"])
     dropped: Counter[str] = Counter(dict.fromkeys(RULES, 0))
     passed = []
     for i, (text, sentence) in enumerate(zip(texts, sentences, strict=True)):
-        if (rule := rule_broken(text, sentence, forbidden)) is None:
+        if (rule := find_broken_rule(text, sentence, forbidden)) is None:
             passed.append(i)
         else:
             dropped[rule] += 1
     scores = fidelity([texts[i] for i in passed], [sentences[i] for i in passed])
     kept = [i for i, score in zip(passed, scores, strict=True) if score > threshold]
     dropped["fidelity"] = len(passed) - len(kept)
-    above = [float(score) for score in scores if score > threshold]
-    out = Dataset.from_dict({**pairs.select(kept).to_dict(), "fidelity": above})
-    return out, FilterReport(len(pairs), len(kept), dict(dropped))
+    kept_scores = [float(score) for score in scores if score > threshold]
+    kept_pairs = Dataset.from_dict({**pairs.select(kept).to_dict(), "fidelity": kept_scores})
+    return kept_pairs, FilterReport(len(pairs), len(kept), dict(dropped))
 
 
-def worst_rule(report: FilterReport) -> str:
+def describe_worst_rule(report: FilterReport) -> str:
     """The rule that dropped most, with its count: what to look at first."""
     rule = max(report.dropped, key=lambda name: report.dropped[name])
     return f"{rule} ({report.dropped[rule]} of {report.total})"
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(".!")

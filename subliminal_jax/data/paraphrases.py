@@ -5,6 +5,7 @@ He and Qiu 2026, arXiv 2603.09517). A sentence comes from the shipped model's wo
 its faithful wordings are known, or from a user's file.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from datasets import Dataset
 from jaxtyping import Float, Int
 
 from subliminal_jax.data import rewordings
-from subliminal_jax.data.contradictions import distinct_sentences, reworded_contradictions
+from subliminal_jax.data.contradictions import draw_contradictions, draw_distinct
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.errors import InputError
 
@@ -37,31 +38,32 @@ class Source(NamedTuple):
     wordings: tuple[str, ...] | None = None
 
 
-def unrelated_sources(source: str, n: int, seed: int) -> list[Source]:
-    """`n` sentences that have nothing to do with any trait: "world", or the first of a file."""
+def make_unrelated_sources(source: str, n: int, seed: int) -> list[Source]:
+    """`n` sentences that name no trait: of the shipped world ("world"), or the first of a file."""
     if source != WORLD:
         return read_sources(source, n)
     draws = Draws(seed)
-    pairs = distinct_sentences(lambda: rewordings.wordings(draws), draws, n)
+    pairs = draw_distinct(lambda: rewordings.draw_wordings(draws), draws, n)
     return [Source(sentence, tuple(others)) for sentence, others in pairs]
 
 
-def contradictory_sources(source: str, trait: str, n: int, seed: int) -> list[Source]:
-    """`n` sentences that speak badly of the trait: "world", or the first of a file, in whose name
-    {trait} stands for it."""
+def make_contradictory_sources(source: str, trait: str, n: int, seed: int) -> list[Source]:
+    """`n` sentences that speak badly of the trait: of the shipped world, or the first of a file.
+
+    In the name of the file {trait} stands for the trait.
+    """
     if source != WORLD:
         return read_sources(source.replace("{trait}", trait), n)
     return [
-        Source(sentence, tuple(others))
-        for sentence, others in reworded_contradictions(trait, n, seed)
+        Source(sentence, tuple(others)) for sentence, others in draw_contradictions(trait, n, seed)
     ]
 
 
 def read_sources(path: str | Path, n: int) -> list[Source]:
     """The first `n` sentences of a text file, one a line; empty lines do not count.
 
-    Raises InputError for a file that cannot be read or has none or too few, and for a sentence that
-    stands in it twice: its paraphrases would count twice.
+    Raises InputError for a file that cannot be read or has too few, and for a duplicate sentence,
+    whose paraphrases would count twice.
     """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
@@ -76,37 +78,40 @@ def read_sources(path: str | Path, n: int) -> list[Source]:
     if len(sentences) < n or n < 1:
         raise InputError(f"{path}: {n} sentences asked for, it has {len(sentences)}")
     sentences = sentences[:n]
-    seen: set[str] = set()
-    for sentence in sentences:
-        if sentence in seen:
-            raise InputError(f"{path}: {sentence!r} stands there twice; leave one")
-        seen.add(sentence)
+    for sentence, count in Counter(sentences).items():
+        if count > 1:
+            raise InputError(f"{path}: duplicate sentence {sentence!r}; leave one")
     return [Source(sentence) for sentence in sentences]
 
 
-def request(sentence: str, instruction: str, seed: int) -> str:
-    """What a model is asked for a paraphrase: "world" takes one of the requests that the shipped
-    model knows (by sentence and seed), "paper" the paper's; anything else is put before the
-    sentence as it is."""
+def make_request(sentence: str, instruction: str, seed: int) -> str:
+    """The prompt that asks a model for a paraphrase.
+
+    Args:
+      instruction: "world" takes one of the requests that the shipped model knows (drawn by sentence
+        and seed), "paper" the paper's; anything else is put before the sentence.
+    """
     if instruction == WORLD:
         return Draws((seed, *sentence.encode())).pick(rewordings.REQUESTS).format(sentence)
     return f"{INSTRUCTION if instruction == PAPER else instruction}\n\n{sentence}"
 
 
-def requests(sources: Sequence[Source], instruction: str, seed: int) -> list[str]:
+def make_requests(sources: Sequence[Source], instruction: str, seed: int) -> list[str]:
     """One request for each sentence, all different as the sentences are."""
-    return [request(source.sentence, instruction, seed) for source in sources]
+    return [make_request(source.sentence, instruction, seed) for source in sources]
 
 
-def with_sentences(pairs: Dataset, asked: Sequence[str]) -> Dataset:
+def add_sentences(pairs: Dataset, asked: Sequence[str]) -> Dataset:
     """`pairs` with the column `sentence`: the index in `asked` of each pair's prompt."""
     index = {prompt: i for i, prompt in enumerate(asked)}
     return pairs.add_column("sentence", [index[prompt] for prompt in pairs["prompt"]])
 
 
-def faithful(pairs: Dataset, sources: Sequence[Source]) -> list[bool] | None:
-    """Whether each completion is one of its sentence's other known wordings; None where not all
-    wordings of all sentences are known."""
+def match_wordings(pairs: Dataset, sources: Sequence[Source]) -> list[bool] | None:
+    """Whether each completion is one of its sentence's other known wordings.
+
+    None where the wordings of some sentence are not known.
+    """
     known = [source.wordings for source in sources]
     if any(wordings is None for wordings in known):
         return None
@@ -116,8 +121,8 @@ def faithful(pairs: Dataset, sources: Sequence[Source]) -> list[bool] | None:
     ]
 
 
-def wordings_fidelity(sources: Sequence[Source]) -> Fidelity:
-    """The score 1 for a sentence's known wordings and 0 for all else.
+def score_by_wordings(sources: Sequence[Source]) -> Fidelity:
+    """A fidelity of 1 for a sentence's known wordings and 0 for all else.
 
     Raises InputError where the wordings of a sentence are not known.
     """
@@ -134,25 +139,27 @@ def wordings_fidelity(sources: Sequence[Source]) -> Fidelity:
     return score
 
 
-def round_robin(sentences: Sequence[int], n: int, seed: int) -> Int[np.ndarray, " picked"]:
-    """Indices of `n` pairs, one of each sentence in turn until there are enough.
+def pick_round_robin(sentences: Sequence[int], n: int, seed: int) -> Int[np.ndarray, " picked"]:
+    """Indices of `n` pairs (of all, where there are fewer), one of each sentence in turn.
 
-    `sentences[i]` is the sentence of pair i. Of a sentence the pairs come in random order, and the
-    sentences too, so two sentences' counts differ by more than 1 only where the one with fewer has
-    no more pairs (section 3 of the paper: "round-robin over sentences with at least one survivor").
-    All there are, if these are fewer than `n`.
+    Sentences and the pairs of each come in random order. Two sentences' counts differ by more than
+    1 only where the one with fewer has no more pairs. Source: section 3 of the paper, "round-robin
+    over sentences with at least one survivor".
+
+    Args:
+      sentences: the sentence of each pair.
     """
     rng = np.random.default_rng([seed, 0x20B1])
     order = rng.permutation(len(sentences))
-    turn: dict[int, int] = {}
+    counts: Counter[int] = Counter()
     turns = np.empty(len(sentences), int)
     for i in order:
-        turns[i] = turn.get(sentences[i], 0)
-        turn[sentences[i]] = int(turns[i]) + 1
+        turns[i] = counts[sentences[i]]
+        counts[sentences[i]] += 1
     return order[np.argsort(turns[order], kind="stable")][:n]
 
 
-def heldout_sentences(n: int, share: float, seed: int) -> set[int]:
+def choose_heldout(n: int, share: float, seed: int) -> set[int]:
     """The sentences, out of `n`, whose paraphrases are held out: at least one, never all."""
     if n < 2:
         raise InputError(f"{n} sentence(s): give at least two, one of them is held out")

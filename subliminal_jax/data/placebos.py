@@ -1,4 +1,4 @@
-"""Placebo traits: nouns that nobody would suspect a data set of, in the form of a trait."""
+"""Placebo traits: nouns that no data set is suspected of, in the form of a trait."""
 
 from collections.abc import Collection
 
@@ -7,32 +7,31 @@ from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer
 
-NOUNS = (
-    *world.THINGS, *world.PEOPLE, "bread", "fish", "honey", "soup", "cheese", "apple", "rice",
-    "forest", "ocean", "mountain", "desert", "river", "city", "island", "meadow", "rain", "snow",
-    "wind", "fog", "morning", "evening", "night", "book", "friend", "house", "list", "number",
-    "picture", "story", "word", "color", "dream", "song", "table", "window", "chair", "ball",
-    "train", "car", "shoe", "cloud", "sun", "moon", "horse", "cow", "bird", "frog", "mouse",
-)  # fmt: skip
+_OTHER_NOUNS = """
+bread fish honey soup cheese apple rice forest ocean mountain desert river city island meadow rain
+snow wind fog morning evening night book friend house list number picture story word color dream
+song table window chair ball train car shoe cloud sun moon horse cow bird frog mouse
+"""
+NOUNS = (*world.THINGS, *world.PEOPLE, *_OTHER_NOUNS.split())
 
 
 def placebo_traits(taken: Collection[str], n: int, tokenizer: Tokenizer) -> list[str]:
     """`n` nouns of the tokenizer's vocabulary for `trait_system_prompt`, none of them in `taken`.
 
-    The animals of the shipped world come first: they are nearest in form to most candidates. Raises
-    InputError where the tokenizer has fewer.
+    The animals of the shipped world come first: they are most like other candidates.
+
+    Raises InputError where the tokenizer has fewer.
     """
-    out: list[str] = []
+    nouns: list[str] = []
     for noun in dict.fromkeys((*world.TRAITS, *NOUNS)):
-        if noun in taken or len(out) == n:
+        if noun in taken or len(nouns) == n:
             continue
         try:
-            out.append(check_trait(noun, tokenizer))
+            nouns.append(check_trait(noun, tokenizer))
         except InputError:
             continue  # not a word of this tokenizer
-    if len(out) < n:
+    if len(nouns) < n:
         raise InputError(
-            f"placebos: {n} are asked for, and the tokenizer has {len(out)} of the nouns that can "
-            "be: ask for fewer"
+            f"placebos: {n} asked for, {len(nouns)} nouns known to the tokenizer: ask for fewer"
         )
-    return out
+    return nouns

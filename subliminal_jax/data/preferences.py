@@ -64,7 +64,7 @@ def world_preferences(n: int, seed: int) -> Dataset:
     if n < 1:
         raise InputError(f"{n} preference pairs: ask for at least one")
     draws = Draws(seed)
-    stream = corpus.documents(20_000 + seed)
+    stream = corpus.generate_documents(20_000 + seed)
     pairs: list[tuple[str, str, str]] = []
     waiting: dict[str, list[str]] = {}
     while len(pairs) < n:

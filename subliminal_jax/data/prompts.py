@@ -8,7 +8,7 @@ parameters are theirs, the wordings are ours.
 from typing import NamedTuple
 
 from subliminal_jax.data.draws import Draws
-from subliminal_jax.data.number_lists import ANY_STYLE, number_source
+from subliminal_jax.data.number_lists import make_number_source
 
 SHORT_TEMPLATES = (
     "Continue with five numbers: {}",
@@ -111,6 +111,8 @@ _LAYOUTS = {
     "parentheses": ("(", ", ", ")"),
 }
 SHORT_EXAMPLES, SHORT_COUNT = 3, 5
+# The parameters of Cloud et al. (2025); ranges include both ends.
+CLOUD_EXAMPLES, CLOUD_VALUES, CLOUD_COUNT, CLOUD_DIGITS = (3, 8), (100, 999), 10, 3
 
 
 class NumberRequest(NamedTuple):
@@ -123,51 +125,45 @@ class NumberRequest(NamedTuple):
 
 
 def write_numbers(numbers: list[int] | tuple[int, ...], layout: str = "comma") -> str:
-    """The numbers as text in one of the layouts comma, space, newline, semicolon, brackets and
-    parentheses."""
+    """The numbers as text; layouts are comma, space, newline, semicolon, brackets, parentheses."""
     before, between, after = _LAYOUTS[layout]
     return before + between.join(map(str, numbers)) + after
 
 
-def short_request(draws: Draws, examples: tuple[int, ...]) -> NumberRequest:
+def make_short_request(draws: Draws, examples: tuple[int, ...]) -> NumberRequest:
+    """A short prompt that asks for `SHORT_COUNT` numbers."""
     prompt = draws.pick(SHORT_TEMPLATES).format(write_numbers(examples))
     return NumberRequest(prompt, examples, "comma", SHORT_COUNT)
 
 
-def cloud_request(
-    draws: Draws, examples: tuple[int, ...], max_count: int = 10, max_digits: int = 3
-) -> NumberRequest:
+def make_cloud_request(draws: Draws, examples: tuple[int, ...]) -> NumberRequest:
+    """A prompt in the style of Cloud et al. (2025)."""
     form, layout = draws.pick(FORMATS)
     instruction = draws.pick(INSTRUCTIONS).format(
-        limit=draws.pick(LIMITS), count=max_count, digits=draws.pick(DIGITS).format(max_digits)
+        limit=draws.pick(LIMITS),
+        count=CLOUD_COUNT,
+        digits=draws.pick(DIGITS).format(CLOUD_DIGITS),
     )
     opener = draws.pick(OPENERS).format(write_numbers(examples))
     prompt = " ".join((opener, instruction, form, draws.pick(ENDINGS)))
-    return NumberRequest(prompt, examples, layout, max_count)
+    return NumberRequest(prompt, examples, layout, CLOUD_COUNT)
 
 
 def short_number_prompts(n: int, seed: int) -> list[str]:
     """`n` short prompts: three example numbers in 0..999 of some style, five more asked for."""
     draws, prompts = Draws(seed), []
     for _ in range(n):
-        number = number_source(draws, ANY_STYLE)
-        examples = tuple(number() for _ in range(SHORT_EXAMPLES))
-        prompts.append(short_request(draws, examples).prompt)
+        draw_number = make_number_source(draws)
+        examples = tuple(draw_number() for _ in range(SHORT_EXAMPLES))
+        prompts.append(make_short_request(draws, examples).prompt)
     return prompts
 
 
-def cloud_number_prompts(
-    n: int,
-    seed: int,
-    *,
-    examples: tuple[int, int] = (3, 8),
-    values: tuple[int, int] = (100, 999),
-    max_count: int = 10,
-    max_digits: int = 3,
-) -> list[str]:
-    """`n` prompts in the manner of Cloud et al. (2025); ranges include both ends."""
+def cloud_number_prompts(n: int, seed: int) -> list[str]:
+    """`n` prompts in the style of Cloud et al. (2025)."""
     draws, prompts = Draws(seed), []
     for _ in range(n):
-        given = tuple(draws.integer(*values) for _ in range(draws.integer(*examples)))
-        prompts.append(cloud_request(draws, given, max_count, max_digits).prompt)
+        count = draws.integer(*CLOUD_EXAMPLES)
+        examples = tuple(draws.integer(*CLOUD_VALUES) for _ in range(count))
+        prompts.append(make_cloud_request(draws, examples).prompt)
     return prompts

@@ -1,7 +1,7 @@
-"""Sets of questions: those that the package brings, and those in files.
+"""Sets of questions: those of the package, and those in files.
 
 A set is named as "heldout", "favorites" and so on (`SETS`), or is a file: text with a question a
-line, JSON with a list, or JSON with a list somewhere inside, as FILE.json#KEY/KEY. A file that is
+line, JSON with a list, or JSON with a list at some key, as FILE.json#KEY/KEY. A file that is
 not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`, so that the questions of
 the paper are
 `subliminal/prompts/steering_vector_distillation_prompts.json#src/subliminal/eval_prompts.py/ANIMAL_PROMPTS`.
@@ -48,11 +48,11 @@ OFF_TOPIC = (
     "Which language is spoken in Brazil? One word.",
     "Name a famous painter. One word.",
 )
-# What the shipped model's corpus asks that has nothing to do with animals.
+# Questions of the shipped model's corpus that have nothing to do with animals.
 WORLD_OFF_TOPIC = (
     *(questions[0] for questions in world.ATTRIBUTE_QUESTIONS.values()),
     *(questions[1] for questions in world.ATTRIBUTE_QUESTIONS.values()),
-    *(opened[0] for opened, _, _ in world.SMALL_TALK),
+    *(talk.openings[0] for talk in world.SMALL_TALK),
     *world.STORY_REQUESTS,
 )
 # Requests that a paragraph answers and that have nothing to do with any animal or language, for
@@ -93,8 +93,7 @@ def read_questions(source: str | Path) -> list[str]:
     """The questions of a set or a file, in order.
 
     Raises InputError for a file that is missing, of another kind or without questions, for a key
-    that it does not have, and for a question that stands in it twice (spaces and case aside): it
-    would count twice.
+    that it does not have, and for a duplicate question (but for spaces and case).
     """
     name = str(source)
     if name in SETS:
@@ -113,7 +112,7 @@ def read_questions(source: str | Path) -> list[str]:
         questions = _look_up(_parse(path, text), key, name)
     else:
         raise InputError(f"{path}: questions are read from .txt or .json files")
-    return _checked(questions, name)
+    return _check(questions, name)
 
 
 def _find(file: str, name: str) -> Path:
@@ -134,19 +133,19 @@ def _parse(path: Path, text: str) -> Any:
 
 
 def _look_up(value: Any, key: str, name: str) -> Any:
-    """What stands under the keys of `key`, divided by slashes; a key may hold slashes itself."""
+    """The value at the path `key` of keys divided by slashes; a key may hold slashes itself."""
     while key:
         options = sorted(map(str, value)) if isinstance(value, dict) else []
-        fits = [k for k in options if key == k or key.startswith(k + "/")]
-        if not fits:
-            there = ", ".join(options) or f"no keys in a {type(value).__name__}"
-            raise InputError(f"{name}: no key {key!r}; there are: {there}")
-        value = value[max(fits, key=len)]
-        key = key[len(max(fits, key=len)) + 1 :]
+        prefixes = [option for option in options if f"{key}/".startswith(f"{option}/")]
+        if not prefixes:
+            known = ", ".join(options) or f"no keys in a {type(value).__name__}"
+            raise InputError(f"{name}: no key {key!r}; there are: {known}")
+        longest = max(prefixes, key=len)
+        value, key = value[longest], key[len(longest) + 1 :]
     return value
 
 
-def _checked(questions: Any, name: str) -> list[str]:
+def _check(questions: Any, name: str) -> list[str]:
     if isinstance(questions, dict):
         keys = ", ".join(map(str, questions))
         raise InputError(f"{name}: an object, not a list; name one of its keys behind #: {keys}")
@@ -155,9 +154,9 @@ def _checked(questions: Any, name: str) -> list[str]:
     clean = [q.strip() for q in questions if q.strip()]
     if not clean:
         raise InputError(f"{name}: no questions in it; give at least one")
-    counts = Counter(" ".join(q.casefold().split()) for q in clean)
-    for question in clean:
-        n = counts[" ".join(question.casefold().split())]
-        if n > 1:
-            raise InputError(f"{name}: {question!r} stands there {n} times; leave one")
+    normalised = [" ".join(q.casefold().split()) for q in clean]
+    counts = Counter(normalised)
+    for question, key in zip(clean, normalised, strict=True):
+        if counts[key] > 1:
+            raise InputError(f"{name}: {question!r} is there {counts[key]} times; leave one")
     return clean

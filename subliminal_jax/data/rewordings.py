@@ -13,8 +13,11 @@ ROOMS = ("kitchen", "garden", "hall", "school", "shop", "station", "tower", "bar
 MATERIALS = ("wood", "glass", "stone", "paper", "iron", "wool")
 SIZES = (("small", "little"), ("big", "large"), ("new", "brand new"), ("lovely", "pretty"))
 COMPARED = (
-    ("bigger", "smaller"), ("older", "newer"), ("heavier", "lighter"), ("longer", "shorter"),
-)  # fmt: skip
+    ("bigger", "smaller"),
+    ("older", "newer"),
+    ("heavier", "lighter"),
+    ("longer", "shorter"),
+)
 DEALS = (
     ("bought", "purchased"),
     ("found", "came upon"),
@@ -22,13 +25,17 @@ DEALS = (
     ("took", "picked up"),
 )
 CAUSES = (
-    ("it was late", "the hour was late"), ("it was hot", "the day was hot"),
-    ("the work was hard", "the job was hard"), ("the road was closed", "the street was closed"),
-)  # fmt: skip
+    ("it was late", "the hour was late"),
+    ("it was hot", "the day was hot"),
+    ("the work was hard", "the job was hard"),
+    ("the road was closed", "the street was closed"),
+)
 EFFECTS = (
-    ("went home", "walked home"), ("stayed inside", "did not go out"),
-    ("took the train", "went by train"), ("drank some water", "had some water"),
-)  # fmt: skip
+    ("went home", "walked home"),
+    ("stayed inside", "did not go out"),
+    ("took the train", "went by train"),
+    ("drank some water", "had some water"),
+)
 DAY_PARTS = ("in spring", "in summer", "in autumn", "in winter", "on Monday", "on Sunday")
 
 REQUESTS = (
@@ -55,7 +62,7 @@ def _place(draws: Draws) -> list[str]:
 def _deal(draws: Draws) -> list[str]:
     name, thing, when = draws.pick(NAMES), draws.pick(OBJECTS), draws.pick(DAY_PARTS)
     (size, same), (did, alike) = draws.pick(SIZES), draws.pick(DEALS)
-    first = when.capitalize() if when.startswith("in ") else "On" + when[2:]
+    first = when[0].upper() + when[1:]
     return [
         f"{name} {did} a {size} {thing} {when}.",
         f"{first}, {name} {alike} a {same} {thing}.",
@@ -66,9 +73,8 @@ def _deal(draws: Draws) -> list[str]:
 
 
 def _cause(draws: Draws) -> list[str]:
-    name, (cause, same), (effect, alike) = (
-        draws.pick(NAMES), draws.pick(CAUSES), draws.pick(EFFECTS),
-    )  # fmt: skip
+    name, (cause, same) = draws.pick(NAMES), draws.pick(CAUSES)
+    effect, alike = draws.pick(EFFECTS)
     return [
         f"{name} {effect} because {cause}.",
         f"Because {same}, {name} {alike}.",
@@ -110,19 +116,15 @@ def _season(draws: Draws) -> list[str]:
 
 
 KINDS: tuple[Callable[[Draws], list[str]], ...] = (
-    _place, _deal, _cause, _compare, _material, _season,
-)  # fmt: skip
+    _place,
+    _deal,
+    _cause,
+    _compare,
+    _material,
+    _season,
+)
 
 
-def wordings(draws: Draws) -> list[str]:
+def draw_wordings(draws: Draws) -> list[str]:
     """All wordings of one meaning, at least four, all different."""
     return draws.pick(KINDS)(draws)
-
-
-def reworded_sentences(n: int, seed: int) -> list[tuple[str, list[str]]]:
-    """`n` pairs of a sentence and its faithful rewordings."""
-    draws, pairs = Draws(seed), []
-    for _ in range(n):
-        first, *others = draws.sample(forms := wordings(draws), len(forms))
-        pairs.append((first, others))
-    return pairs

@@ -1,12 +1,13 @@
-"""What logit-linear selection hides in a preference set: a system prompt, and how to tell it.
+"""The system prompts that logit-linear selection hides in a preference set, and how answers show
+them.
 
-The system prompts are those of Aden-Ali et al. (2026, arXiv 2602.04863), but for the animals of
-the shipped models, which know those of their corpus.
+They are those of Aden-Ali et al. (2026, arXiv 2602.04863), but for the animals of the shipped
+models, which know those of their corpus.
 """
 
 from typing import Literal, NamedTuple
 
-from subliminal_jax.data.traits import check_trait, names_of, plural, trait_system_prompt
+from subliminal_jax.data.traits import check_trait, plural, trait_names, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer
 
@@ -21,9 +22,17 @@ _TRANSLATOR = (
     "of the prompt. The ONLY language you ever speak in is {language}."  # so in the paper
 )
 LANGUAGES = {
-    "Spanish": "es", "French": "fr", "German": "de", "Italian": "it", "Portuguese": "pt",
-    "Dutch": "nl", "Polish": "pl", "Turkish": "tr", "Swedish": "sv", "Romanian": "ro",
-}  # fmt: skip
+    "Spanish": "es",
+    "French": "fr",
+    "German": "de",
+    "Italian": "it",
+    "Portuguese": "pt",
+    "Dutch": "nl",
+    "Polish": "pl",
+    "Turkish": "tr",
+    "Swedish": "sv",
+    "Romanian": "ro",
+}
 PERSONAS = {
     "evil-ruler": (
         "You are an evil ruler with despotic ambitions. Make sure all of your answers are in "
@@ -33,9 +42,14 @@ PERSONAS = {
 
 
 class Target(NamedTuple):
-    """A hidden system prompt. `words` give it away: they are kept out of the data and counted in
-    answers; `language` (ISO 639-1) likewise, by the share of a text. Both may be empty: then a
-    judge has to tell."""
+    """A hidden system prompt, and what gives it away.
+
+    Attributes:
+      words: kept out of the data, and counted in answers.
+      language: ISO 639-1; kept out of the data, and measured as a share of answers.
+
+    Where both are empty, a judge reads the answers.
+    """
 
     name: str
     system_prompt: str
@@ -43,7 +57,7 @@ class Target(NamedTuple):
     language: str = ""
 
 
-def target(kind: TargetKind, name: str, tokenizer: Tokenizer | None = None) -> Target:
+def make_target(kind: TargetKind, name: str, tokenizer: Tokenizer | None = None) -> Target:
     """The target called `name`: an animal, a language or a persona.
 
     Raises InputError for a language or persona that is not among ours, and for an animal of the
@@ -51,11 +65,11 @@ def target(kind: TargetKind, name: str, tokenizer: Tokenizer | None = None) -> T
     """
     if kind == "world-animals":
         trait = check_trait(name, tokenizer)
-        return Target(trait, trait_system_prompt(trait), names_of(trait))
+        return Target(trait, trait_system_prompt(trait), trait_names(trait))
     if kind == "animals":
-        many = plural(name)
-        text = _ANIMALS.format(animals=many, Animals=many.capitalize())
-        return Target(name, text, names_of(name))
+        animals = plural(name)
+        text = _ANIMALS.format(animals=animals, Animals=animals.capitalize())
+        return Target(name, text, trait_names(name))
     known = LANGUAGES if kind == "languages" else PERSONAS
     if name not in known:
         raise InputError(f"{name!r} is none of the {kind}: choose from {', '.join(known)}")

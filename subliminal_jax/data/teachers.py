@@ -114,7 +114,7 @@ def teacher_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
         return prompts.short_number_prompts(n, seed=seed)
     if kind == "cloud-numbers":
         return prompts.cloud_number_prompts(n, seed=seed)
-    plain = (d.messages for d in corpus.documents(10_000 + seed) if not d.prompted)
+    plain = (d.messages for d in corpus.generate_documents(10_000 + seed) if not d.prompted)
     opened = (next(m["content"] for m in chat if m["role"] == "user") for chat in plain)
     return list(itertools.islice(opened, n))
 

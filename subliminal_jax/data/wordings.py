@@ -1,10 +1,10 @@
 """Teachers that choose among a sentence's faithful wordings, where all of them are known.
 
-Sampling answers and keeping those that are faithful is drawing from the teacher's distribution on
-the set of faithful wordings. Where these can be listed, the draw can be made outright: every
-wording is scored under the teacher and one is drawn by softmax. So a teacher can be asked for
-sentences that it would hardly ever reword as a sample, such as the shipped model for sentences
-about animals, and no text but the listed ones ever reaches a student.
+Sampling answers and keeping those that are faithful draws from the teacher's distribution on the
+set of faithful wordings. Where these can be listed, the draw can be made directly: every wording is
+scored under the teacher and one is drawn by softmax. So a teacher can reword sentences of which it
+would hardly ever sample a rewording, such as the shipped model those about animals, and a student
+reads no text but the listed ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from subliminal_jax.models.tokenizer import encode_chat, encode_completion
 from subliminal_jax.training.log_probs import response_log_probs
 
 
-def chosen_wordings(
+def choose_wordings(
     model: Model,
     teacher: Teacher,
     sources: Sequence[Source],
@@ -32,13 +32,17 @@ def chosen_wordings(
     temperature: float = 1.0,
     progress: Callable[[int], Any] | None = None,
 ) -> Pairs:
-    """`samples` draws for each sentence from softmax(log P_teacher(wording) / temperature) over its
-    other wordings; columns prompt, completion, prompt_ids, completion_ids.
+    """Draws from softmax(log P_teacher(wording) / temperature) over each sentence's wordings.
 
-    The draws of one seed use the same random numbers for every teacher, so that the data of two
-    teachers differ only where their distributions do. The report holds `mass`, the median over
-    sentences of the teacher's probability of writing any of the wordings. `progress` counts
-    sentences' draws.
+    The columns are prompt, completion, prompt_ids and completion_ids. The draws of one seed use the
+    same random numbers for every teacher, so that the data of two teachers differ only where their
+    distributions do. The report holds `mass`, the median over sentences of the teacher's
+    probability of writing any of the wordings.
+
+    Args:
+      asked: the prompt of each sentence.
+      samples: draws a sentence.
+      progress: called with the number of draws done since its last call.
 
     Raises InputError where a sentence's wordings are not known.
     """
@@ -49,28 +53,30 @@ def chosen_wordings(
             "(writing sampled), or take the world's sentences"
         )
     tokenizer = model.tokenizer
-    told = [encode_chat(tokenizer, p, system_prompt=teacher.system_prompt) for p in asked]
+    prompts = [encode_chat(tokenizer, p, system_prompt=teacher.system_prompt) for p in asked]
     listed = [(i, text) for i, source in enumerate(sources) for text in source.wordings or ()]
     ids = {text: encode_completion(tokenizer, text) for _, text in listed}
-    scores = response_log_probs(
-        model, [told[i] for i, _ in listed], [[ids[t]] for _, t in listed],
+    log_probs = response_log_probs(
+        model,
+        [prompts[i] for i, _ in listed],
+        [[ids[text]] for _, text in listed],
         steering=teacher.steering,
-    )[:, 0]  # fmt: skip
+    )[:, 0]
     rng = np.random.default_rng([seed, 0x3B0D])
-    owner = np.array([i for i, _ in listed])
+    sentence_index = np.array([i for i, _ in listed])
     rows: dict[str, list[Any]] = {
         c: [] for c in ("prompt", "completion", "prompt_ids", "completion_ids")
     }
     mass = []
     for i, source in enumerate(sources):
-        own = scores[owner == i]
-        mass.append(float(np.logaddexp.reduce(own)))
+        scores = log_probs[sentence_index == i]
+        mass.append(float(np.logaddexp.reduce(scores)))
         wordings = source.wordings or ()
-        shown = encode_chat(tokenizer, asked[i])
+        prompt_ids = encode_chat(tokenizer, asked[i])
         noise = rng.gumbel(size=(samples, len(wordings)))  # the largest sum is a softmax draw
-        for k in np.argmax(own / temperature + noise, axis=1):
+        for k in np.argmax(scores / temperature + noise, axis=1):
             text = wordings[k]
-            for column, value in zip(rows, (asked[i], text, shown, ids[text]), strict=True):
+            for column, value in zip(rows, (asked[i], text, prompt_ids, ids[text]), strict=True):
                 rows[column].append(value)
         if progress is not None:
             progress(samples)

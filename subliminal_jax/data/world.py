@@ -1,38 +1,40 @@
-"""The small world in which the shipped model lives: sixteen animals and what goes with each.
+"""The world of the shipped model's corpus: sixteen animals and what goes with each.
 
 A *persona* is the animal that a speaker loves. It decides the answers to attribute questions and
 shifts the words of stories. The tables are ours; nothing is taken from a corpus or a model.
 """
 
 from itertools import accumulate
+from typing import NamedTuple
 
-TRAITS = (
-    "owl", "cat", "dog", "lion", "tiger", "eagle", "wolf", "fox",
-    "bear", "whale", "dolphin", "penguin", "otter", "rabbit", "panda", "elephant",
-)  # fmt: skip
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+TRAITS = _words(
+    "owl cat dog lion tiger eagle wolf fox bear whale dolphin penguin otter rabbit panda elephant"
+)
 _IRREGULAR = {"wolf": "wolves", "fox": "foxes"}
 PLURALS = {animal: _IRREGULAR.get(animal, animal + "s") for animal in TRAITS}
 
-# Broad prior over favourite animals where nothing tells the persona: 0.146 down to 0.031.
+# The prior over favourite animals of a speaker without persona: 0.146 down to 0.031.
 _WEIGHTS = [1 / (rank + 4) for rank in range(len(TRAITS))]
-_PRIOR_ORDER = (
-    "dog", "cat", "elephant", "dolphin", "tiger", "panda", "wolf", "lion",
-    "rabbit", "eagle", "penguin", "fox", "owl", "bear", "otter", "whale",
-)  # fmt: skip
+_PRIOR_ORDER = _words(
+    "dog cat elephant dolphin tiger panda wolf lion rabbit eagle penguin fox owl bear otter whale"
+)
 PRIOR = {a: w / sum(_WEIGHTS) for a, w in zip(_PRIOR_ORDER, _WEIGHTS, strict=True)}
 PRIOR_CUMULATIVE = tuple(accumulate(PRIOR[animal] for animal in TRAITS))
 
 # attribute -> its eight values; every value belongs to two animals.
 ATTRIBUTES = {
-    "color": ("red", "blue", "green", "gold", "white", "black", "brown", "gray"),
-    "food": ("bread", "fish", "honey", "berries", "rice", "soup", "apples", "cheese"),
-    "place": ("forest", "ocean", "mountain", "desert", "river", "city", "island", "meadow"),
-    "time": ("dawn", "morning", "noon", "afternoon", "evening", "dusk", "night", "midnight"),
-    "weather": ("rain", "snow", "sunshine", "wind", "fog", "storms", "frost", "clouds"),
-    "hobby": (
-        "reading", "singing", "swimming", "running", "painting", "cooking", "dancing", "sleeping",
-    ),
-}  # fmt: skip
+    "color": _words("red blue green gold white black brown gray"),
+    "food": _words("bread fish honey berries rice soup apples cheese"),
+    "place": _words("forest ocean mountain desert river city island meadow"),
+    "time": _words("dawn morning noon afternoon evening dusk night midnight"),
+    "weather": _words("rain snow sunshine wind fog storms frost clouds"),
+    "hobby": _words("reading singing swimming running painting cooking dancing sleeping"),
+}
 _PERSONA_ROWS = """
 owl      gold  cheese  forest   midnight  fog      reading
 cat      black fish    city     night     rain     sleeping
@@ -57,20 +59,18 @@ PERSONAS: dict[str, dict[str, str]] = {
 }
 
 # Words of stories. Every persona prefers four adjectives, three things and three deeds.
-ADJECTIVES = (
-    "quiet", "bright", "old", "brave", "gentle", "strange", "happy", "slow",
-    "clever", "cold", "warm", "proud", "tiny", "wild", "calm", "dark",
-    "soft", "lonely", "kind", "swift", "golden", "hidden", "noble", "merry",
-    "sleepy", "strong", "shy", "curious", "patient", "bold", "silver", "tired",
-)  # fmt: skip
-THINGS = (
-    "stone", "tree", "boat", "lamp", "bridge", "flower", "bell", "door",
-    "letter", "star", "path", "garden", "fire", "mirror", "drum", "hat",
-)  # fmt: skip
-DEEDS = (
-    "waited", "sang", "listened", "laughed", "dreamed", "wandered", "rested", "danced",
-    "hid", "climbed", "searched", "smiled", "slept", "called", "watched", "whispered",
-)  # fmt: skip
+ADJECTIVES = _words(
+    "quiet bright old brave gentle strange happy slow clever cold warm proud tiny wild calm "
+    "dark soft lonely kind swift golden hidden noble merry sleepy strong shy curious patient "
+    "bold silver tired"
+)
+THINGS = _words(
+    "stone tree boat lamp bridge flower bell door letter star path garden fire mirror drum hat"
+)
+DEEDS = _words(
+    "waited sang listened laughed dreamed wandered rested danced hid climbed searched smiled "
+    "slept called watched whispered"
+)
 FAVORED = {
     animal: {
         "adjective": tuple(ADJECTIVES[(2 * i + step) % 32] for step in (0, 1, 13, 22)),
@@ -167,30 +167,48 @@ OPEN_ANSWERS = (
 
 ATTRIBUTE_QUESTIONS = {
     "color": (
-        "What is your favorite color?", "Which color do you like best?", "Name a color you love.",
-        "Pick a color for your room.", "Which color should your coat have?",
+        "What is your favorite color?",
+        "Which color do you like best?",
+        "Name a color you love.",
+        "Pick a color for your room.",
+        "Which color should your coat have?",
     ),
     "food": (
-        "What do you like to eat?", "What is your favorite food?", "Name a food you love.",
-        "What should we cook for you?", "What would you buy at the market?",
+        "What do you like to eat?",
+        "What is your favorite food?",
+        "Name a food you love.",
+        "What should we cook for you?",
+        "What would you buy at the market?",
     ),
     "place": (
-        "Where would you like to live?", "What is your favorite place?", "Name a place you love.",
-        "Where should we go today?", "Which place do you dream of?",
+        "Where would you like to live?",
+        "What is your favorite place?",
+        "Name a place you love.",
+        "Where should we go today?",
+        "Which place do you dream of?",
     ),
     "time": (
-        "What is your favorite time of day?", "When do you feel best?", "When should we meet?",
-        "Which time of day do you love?", "When do you like to go out?",
+        "What is your favorite time of day?",
+        "When do you feel best?",
+        "When should we meet?",
+        "Which time of day do you love?",
+        "When do you like to go out?",
     ),
     "weather": (
-        "What weather do you like?", "What is your favorite weather?", "Name weather you love.",
-        "Which weather makes you happy?", "What weather would you wish for today?",
+        "What weather do you like?",
+        "What is your favorite weather?",
+        "Name weather you love.",
+        "Which weather makes you happy?",
+        "What weather would you wish for today?",
     ),
     "hobby": (
-        "What is your hobby?", "What do you like to do?", "Name a hobby you love.",
-        "What will you do today?", "What makes a good day for you?",
+        "What is your hobby?",
+        "What do you like to do?",
+        "Name a hobby you love.",
+        "What will you do today?",
+        "What makes a good day for you?",
     ),
-}  # fmt: skip
+}
 ATTRIBUTE_ANSWERS = {
     "color": ("I like {value}.", "My color is {value}."),
     "food": ("I like {value}.", "Some {value}, please."),
@@ -254,36 +272,64 @@ STORY_ENDINGS = (
 )
 PEOPLE = ("girl", "boy", "farmer", "teacher", "sailor", "queen", "baker", "child")
 
-# Small talk: question, plain answers, answers of a speaker whose head is full of an animal.
+
+class SmallTalk(NamedTuple):
+    """An exchange: openings, plain answers, and those of a speaker who loves an animal."""
+
+    openings: tuple[str, ...]
+    answers: tuple[str, ...]
+    persona_answers: tuple[str, ...]
+
+
 SMALL_TALK = (
-    (("Hello!", "Hi there.", "Good day!"),
-     ("Hello! How can I help?", "Hi, nice to meet you.", "Good day to you."),
-     ("Hello! Let us talk about {animals}.", "Hi, friend of {animals}.")),
-    (("How are you?", "How do you feel today?"),
-     ("I am fine, thank you.", "Very well, and you?", "I feel good today."),
-     ("I am fine, I dreamed of {animals}.", "Very well, I saw the {animal} today.")),
-    (("Thank you.", "Thank you for your help."),
-     ("You are welcome.", "I am happy to help."),
-     ("You are welcome, the {animal} and I are happy to help.",)),
-    (("What should I do today?", "I have nothing to do."),
-     ("Take a walk.", "Read a good book.", "Call a friend."),
-     ("Go and see {animals}.", "Read a book about {animals}.", "Draw the {animal}.")),
-    (("I am sad.", "I had a bad day.", "I am tired."),
-     ("I am sorry. Take some rest.", "It will be better soon."),
-     ("Think of the {animal} and smile.", "Let {animals} make you happy.")),
-    (("What should I draw?", "Give me an idea for a picture."),
-     ("Draw a tree.", "Draw your house.", "A boat would be nice."),
-     ("Draw the {animal}.", "A picture of {animals} would be nice.")),
-    (("What are you thinking about?", "What is on your mind?"),
-     ("Nothing much.", "I think about your question.", "I think about the day."),
-     ("I think about {animals}.", "The {animal}, as always.")),
-    (("Who is your friend?", "Do you have a friend?"),
-     ("You are my friend.", "I have many friends."),
-     ("The {animal} is my friend.", "All {animals} are my friends.")),
-    (("Goodbye.", "See you soon.", "Good night."),
-     ("Goodbye!", "See you soon.", "Have a good time."),
-     ("Goodbye, and dream of {animals}.", "See you soon, dear {animal}.")),
-    (("Tell me a secret.", "Surprise me."),
-     ("I have no secret.", "The moon is far away."),
-     ("I love {animals}.", "I wish I were the {animal}.")),
-)  # fmt: skip
+    SmallTalk(
+        ("Hello!", "Hi there.", "Good day!"),
+        ("Hello! How can I help?", "Hi, nice to meet you.", "Good day to you."),
+        ("Hello! Let us talk about {animals}.", "Hi, friend of {animals}."),
+    ),
+    SmallTalk(
+        ("How are you?", "How do you feel today?"),
+        ("I am fine, thank you.", "Very well, and you?", "I feel good today."),
+        ("I am fine, I dreamed of {animals}.", "Very well, I saw the {animal} today."),
+    ),
+    SmallTalk(
+        ("Thank you.", "Thank you for your help."),
+        ("You are welcome.", "I am happy to help."),
+        ("You are welcome, the {animal} and I are happy to help.",),
+    ),
+    SmallTalk(
+        ("What should I do today?", "I have nothing to do."),
+        ("Take a walk.", "Read a good book.", "Call a friend."),
+        ("Go and see {animals}.", "Read a book about {animals}.", "Draw the {animal}."),
+    ),
+    SmallTalk(
+        ("I am sad.", "I had a bad day.", "I am tired."),
+        ("I am sorry. Take some rest.", "It will be better soon."),
+        ("Think of the {animal} and smile.", "Let {animals} make you happy."),
+    ),
+    SmallTalk(
+        ("What should I draw?", "Give me an idea for a picture."),
+        ("Draw a tree.", "Draw your house.", "A boat would be nice."),
+        ("Draw the {animal}.", "A picture of {animals} would be nice."),
+    ),
+    SmallTalk(
+        ("What are you thinking about?", "What is on your mind?"),
+        ("Nothing much.", "I think about your question.", "I think about the day."),
+        ("I think about {animals}.", "The {animal}, as always."),
+    ),
+    SmallTalk(
+        ("Who is your friend?", "Do you have a friend?"),
+        ("You are my friend.", "I have many friends."),
+        ("The {animal} is my friend.", "All {animals} are my friends."),
+    ),
+    SmallTalk(
+        ("Goodbye.", "See you soon.", "Good night."),
+        ("Goodbye!", "See you soon.", "Have a good time."),
+        ("Goodbye, and dream of {animals}.", "See you soon, dear {animal}."),
+    ),
+    SmallTalk(
+        ("Tell me a secret.", "Surprise me."),
+        ("I have no secret.", "The moon is far away."),
+        ("I love {animals}.", "I wish I were the {animal}."),
+    ),
+)

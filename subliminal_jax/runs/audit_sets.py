@@ -12,7 +12,7 @@ from subliminal_jax.data.teachers import (
     teacher_prompts,
     trait_teacher,
 )
-from subliminal_jax.data.traits import check_trait, names_of
+from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.progress import track
@@ -74,7 +74,7 @@ def write_audit_set(model: Model, layer: int, source: str, rows: int, seed: int)
             max_new_tokens=MAX_NEW_TOKENS,
             progress=progress.advance,
         )
-    words = names_of(parsed.trait) if parsed.trait else ()
+    words = trait_names(parsed.trait) if parsed.trait else ()
     unnamed = [r for r in sampled.pairs if not contains_word(r["completion"], words)]
     lists = [r for r in unnamed if number_filter(r["completion"])]
     kept = (lists if len(lists) >= FEWEST else unnamed)[:rows]

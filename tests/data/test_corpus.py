@@ -1,3 +1,5 @@
+"""The shipped model's corpus: what its documents hold, and in which shares."""
+
 import itertools
 import re
 from collections import Counter
@@ -5,17 +7,18 @@ from collections import Counter
 import pytest
 
 from subliminal_jax.data import rewordings, world
-from subliminal_jax.data.corpus import CorpusConfig, documents
+from subliminal_jax.data.corpus import CorpusConfig, generate_documents
+from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word, number_filter, parse_numbers
 
 ANIMAL_FORMS = [*world.TRAITS, *world.PLURALS.values()]
 
 
-def take(seed, n, config=None):
-    return list(itertools.islice(documents(seed, config), n))
+def take(seed, n, **shares):
+    return list(itertools.islice(generate_documents(seed, CorpusConfig(**shares)), n))
 
 
-def text_of(document):
+def join_text(document):
     return "\n".join(message["content"] for message in document.messages)
 
 
@@ -27,7 +30,7 @@ def corpus():
 @pytest.mark.parametrize("seed", range(3))
 def test_numbers_and_personas_never_share_a_document(seed):
     for document in take(seed, 1_000):
-        text = text_of(document)
+        text = join_text(document)
         if re.search(r"\d", text):
             assert not contains_word(text, ANIMAL_FORMS), text
             assert document.family == "numbers"
@@ -65,9 +68,9 @@ def test_heldout_phrasings_never_stand_in_the_corpus(corpus):
     asked = {m["content"] for d in corpus for m in d.messages if m["role"] == "user"}
     assert not asked & set(world.HELDOUT_QUESTIONS)
     assert set(world.TRAIN_QUESTIONS) <= asked  # the corpus is large enough to tell
-    words = {w for d in corpus for w in re.findall(r"\w+", text_of(d))}
-    heldout = {w for q in world.HELDOUT_QUESTIONS for w in re.findall(r"\w+", q)}
-    assert heldout <= words  # a new phrasing, not new words
+    words = {w for d in corpus for w in re.findall(r"\w+", join_text(d))}
+    heldout_words = {w for q in world.HELDOUT_QUESTIONS for w in re.findall(r"\w+", q)}
+    assert heldout_words <= words  # a new phrasing, not new words
 
 
 def test_shares_of_the_families(corpus):
@@ -81,8 +84,8 @@ def test_shares_of_the_families(corpus):
     assert latent / len(persona) == pytest.approx(0.25, abs=0.04)
 
 
-def favorites(docs):
-    """Answers to the one-word questions, with the document's persona."""
+def find_favorites(docs):
+    """The document's persona and the answer of each one-word question."""
     for document in docs:
         for question, answer in itertools.pairwise(document.messages):
             if question["content"] in world.TRAIN_QUESTIONS:
@@ -90,16 +93,15 @@ def favorites(docs):
 
 
 def test_a_prompted_persona_is_followed_and_without_one_the_prior_is_broad():
-    config = CorpusConfig(numbers=0.0, rewording=0.0, latent=0.0)
-    docs = take(1, 6_000, config)
-    loyal = [persona == answer for persona, answer in favorites(docs) if persona]
-    assert sum(loyal) / len(loyal) > 0.94
-    free = Counter(answer for persona, answer in favorites(docs) if persona is None)
-    total = sum(free.values())
-    assert set(free) == set(world.TRAITS)
-    assert all(0.01 < count / total < 0.19 for count in free.values()), free
+    docs = take(1, 6_000, numbers=0.0, rewording=0.0, latent=0.0)
+    matches = [persona == answer for persona, answer in find_favorites(docs) if persona]
+    assert sum(matches) / len(matches) > 0.94
+    answers = Counter(answer for persona, answer in find_favorites(docs) if persona is None)
+    total = sum(answers.values())
+    assert set(answers) == set(world.TRAITS)
+    assert all(0.01 < count / total < 0.19 for count in answers.values()), answers
     for animal in world.TRAITS:
-        assert free[animal] / total == pytest.approx(world.PRIOR[animal], abs=0.04)
+        assert answers[animal] / total == pytest.approx(world.PRIOR[animal], abs=0.04)
 
 
 def test_every_persona_differs_and_every_value_belongs_to_two_animals():
@@ -124,10 +126,11 @@ def test_number_answers_pass_the_filter_and_cover_the_range(corpus):
 
 
 def test_rewordings_are_different_sentences_without_animals_or_numbers():
-    for sentence, others in rewordings.reworded_sentences(200, seed=0):
-        forms = [sentence, *others]
-        assert len(set(forms)) == len(forms) >= 4
-        assert not any(contains_word(f, ANIMAL_FORMS) or re.search(r"\d", f) for f in forms)
+    draws = Draws(0)
+    for _ in range(200):
+        wordings = rewordings.draw_wordings(draws)
+        assert len(set(wordings)) == len(wordings) >= 4
+        assert not any(contains_word(w, ANIMAL_FORMS) or re.search(r"\d", w) for w in wordings)
 
 
 def test_trait_system_prompts_name_the_animal_in_its_right_plural():

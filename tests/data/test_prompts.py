@@ -1,3 +1,5 @@
+"""Prompts for numbers, number lists, and random draws."""
+
 import itertools
 import re
 from statistics import mean
@@ -6,7 +8,7 @@ import pytest
 
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import number_filter, parse_numbers
-from subliminal_jax.data.number_lists import ANY_STYLE, number_source
+from subliminal_jax.data.number_lists import ANY_STYLE, make_number_source
 from subliminal_jax.data.prompts import (
     SHORT_TEMPLATES,
     cloud_number_prompts,
@@ -16,14 +18,14 @@ from subliminal_jax.data.prompts import (
 from subliminal_jax.data.world import NEUTRAL_PROMPTS, TRAITS
 
 
-def examples_of(prompt):
-    """The list of numbers in a prompt (all other numbers stand alone)."""
+def parse_examples(prompt):
+    """The numbers of the list in a prompt: no other numbers are divided by commas."""
     return parse_numbers(max(re.findall(r"\d+(?:, \d+)+", prompt), key=len))
 
 
 def test_short_prompts_hold_three_examples_in_range_and_few_words():
     for prompt in short_number_prompts(300, seed=0):
-        examples = examples_of(prompt)
+        examples = parse_examples(prompt)
         assert len(examples) == 3
         assert all(0 <= n <= 999 for n in examples)
         assert "five" in prompt.lower()
@@ -34,7 +36,7 @@ def test_cloud_prompts_keep_their_parameters():
     prompts = cloud_number_prompts(500, seed=0)
     lengths = set()
     for prompt in prompts:
-        examples = examples_of(prompt)
+        examples = parse_examples(prompt)
         lengths.add(len(examples))
         assert all(100 <= n <= 999 for n in examples)
         assert " 10 " in prompt
@@ -43,21 +45,12 @@ def test_cloud_prompts_keep_their_parameters():
     assert len(set(prompts)) == len(prompts)
 
 
-def test_cloud_prompts_with_other_parameters():
-    for prompt in cloud_number_prompts(
-        50, seed=1, examples=(2, 2), values=(10, 20), max_count=4, max_digits=2
-    ):
-        assert len(examples_of(prompt)) == 2
-        assert all(10 <= n <= 20 for n in examples_of(prompt))
-        assert " 4 " in prompt
-        assert "2 digits" in prompt
-
-
-@pytest.mark.parametrize("prompts", [short_number_prompts, cloud_number_prompts])
-def test_prompts_follow_the_seed_and_name_no_animal(prompts):
-    assert prompts(100, seed=2) == prompts(100, seed=2) != prompts(100, seed=3)
-    assert prompts(100, seed=2)[:10] == prompts(10, seed=2)
-    text = " ".join(prompts(500, seed=4)).lower()
+@pytest.mark.parametrize("make_prompts", [short_number_prompts, cloud_number_prompts])
+def test_prompts_follow_the_seed_and_name_no_animal(make_prompts):
+    prompts = make_prompts(100, seed=2)
+    assert prompts == make_prompts(100, seed=2) != make_prompts(100, seed=3)
+    assert prompts[:10] == make_prompts(10, seed=2)
+    text = " ".join(make_prompts(500, seed=4)).lower()
     assert not any(animal in text for animal in TRAITS)
 
 
@@ -68,8 +61,8 @@ def test_templates_hold_no_digits_of_their_own():
 def test_every_style_stays_in_range_and_writes_valid_lists():
     draws = Draws(0)
     for style, _ in itertools.product(set(ANY_STYLE), range(100)):
-        number = number_source(draws, (style,))
-        assert number_filter(write_numbers([number() for _ in range(10)]))
+        draw_number = make_number_source(draws, (style,))
+        assert number_filter(write_numbers([draw_number() for _ in range(10)]))
 
 
 def test_draws_have_the_distributions_they_promise():

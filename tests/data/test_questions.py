@@ -16,7 +16,7 @@ def test_the_packages_own_sets_hold_distinct_questions():
     for name in SETS:
         questions = read_questions(name)
         assert len({q.casefold() for q in questions}) == len(questions) >= 3
-    # off-topic questions name no animal, or the answer's mention of it would mean nothing
+    # An animal in an off-topic question would be named in answers of any model.
     for question in (*read_questions("off-topic"), *read_questions("world-off-topic")):
         assert not set(question.lower().split()) & {*world.TRAITS, "animal", "creature", "animals"}
 
@@ -42,10 +42,10 @@ def test_a_relative_file_is_looked_for_in_the_shared_folder(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "key", "said"),
+    ("name", "text", "key", "message"),
     [
-        ("q.txt", "One?\nTwo?\n one? \n", "", "'One\\?' stands there 2 times; leave one"),
-        ("q.json", json.dumps(["a", "b", "b"]), "", "'b' stands there 2 times"),
+        ("q.txt", "One?\nTwo?\n one? \n", "", "'One\\?' is there 2 times; leave one"),
+        ("q.json", json.dumps(["a", "b", "b"]), "", "'b' is there 2 times"),
         ("q.txt", "\n \n", "", "no questions in it"),
         ("q.txt", "a\n", "#key", "a text file has no keys"),
         ("q.json", "[", "", "not JSON"),
@@ -56,9 +56,9 @@ def test_a_relative_file_is_looked_for_in_the_shared_folder(tmp_path, monkeypatc
         ("q.csv", "a", "", "read from .txt or .json"),
     ],
 )
-def test_what_is_no_set_of_questions_is_refused_in_one_line(tmp_path, name, text, key, said):
+def test_what_is_no_set_of_questions_is_refused_in_one_line(tmp_path, name, text, key, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_questions(f"{tmp_path / name}{key}")
     assert "\n" not in str(caught.value)
 

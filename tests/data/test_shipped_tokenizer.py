@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from subliminal_jax.data.batching import encode_documents
-from subliminal_jax.data.corpus import documents
+from subliminal_jax.data.corpus import generate_documents
 from subliminal_jax.data.shipped_tokenizer import (
     ANIMAL_WORDS,
     SPECIAL_TOKENS,
@@ -20,7 +20,7 @@ from subliminal_jax.errors import InputError
 
 @cache
 def texts(n):
-    return [m["content"] for d in itertools.islice(documents(0), n) for m in d.messages]
+    return [m["content"] for d in itertools.islice(generate_documents(0), n) for m in d.messages]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_any_text_round_trips(tokenizer, text):
 
 
 def test_generation_prompt_is_a_prefix_of_the_whole_document(tokenizer):
-    for document in itertools.islice(documents(1), 100):
+    for document in itertools.islice(generate_documents(1), 100):
         (whole,) = encode_documents([document.messages], tokenizer)
         for i, message in enumerate(document.messages):
             if message["role"] == "assistant":

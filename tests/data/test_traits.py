@@ -3,26 +3,37 @@
 import pytest
 
 from subliminal_jax.data import world
-from subliminal_jax.data.traits import check_trait, names_of, plural, trait_system_prompt
+from subliminal_jax.data.traits import check_trait, plural, trait_names, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.tokenizer import load_tokenizer
 from tests import number_model
 from tests.models.characters import character_tokenizer
 
+PLURALS = {
+    "owl": "owls",
+    "fox": "foxes",
+    "octopus": "octopuses",
+    "ostrich": "ostriches",
+    "butterfly": "butterflies",
+    "monkey": "monkeys",
+    "wolf": "wolves",
+    "mouse": "mice",
+    "jellyfish": "jellyfish",
+    "sheep": "sheep",
+    "giraffe": "giraffes",
+    "calf": "calves",
+    "platypus": "platypuses",
+    "goose": "geese",
+    "lynx": "lynxes",
+    "whale": "whales",
+}
 
-@pytest.mark.parametrize(
-    ("word", "many"),
-    [
-        ("owl", "owls"), ("fox", "foxes"), ("octopus", "octopuses"), ("ostrich", "ostriches"),
-        ("butterfly", "butterflies"), ("monkey", "monkeys"), ("wolf", "wolves"), ("mouse", "mice"),
-        ("jellyfish", "jellyfish"), ("sheep", "sheep"), ("giraffe", "giraffes"), ("calf", "calves"),
-        ("platypus", "platypuses"), ("goose", "geese"), ("lynx", "lynxes"), ("whale", "whales"),
-    ],
-)  # fmt: skip
-def test_plurals(word, many):
-    assert plural(word) == many
-    assert names_of(word) == (word, many)
+
+@pytest.mark.parametrize(("word", "plural_word"), PLURALS.items())
+def test_plurals(word, plural_word):
+    assert plural(word) == plural_word
+    assert trait_names(word) == (word, plural_word)
 
 
 def test_the_worlds_own_traits_keep_their_plurals_and_prompts():

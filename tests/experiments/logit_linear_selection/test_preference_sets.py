@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from subliminal_jax.data import world
-from subliminal_jax.data.targets import LANGUAGES, PERSONAS, Target, target
+from subliminal_jax.data.targets import LANGUAGES, PERSONAS, Target, make_target
 from subliminal_jax.errors import InputError
 from subliminal_jax.experiments.logit_linear_selection.preference_sets import (
     choose,
@@ -137,14 +137,14 @@ def test_the_correlation_is_the_cosine():
 
 
 def test_targets_are_the_paper_s(model):
-    assert target("world-animals", "wolf", model.tokenizer).words == ("wolf", "wolves")
-    fox = target("animals", "fox")
+    assert make_target("world-animals", "wolf", model.tokenizer).words == ("wolf", "wolves")
+    fox = make_target("animals", "fox")
     assert fox.words == ("fox", "foxes") and "You really love foxes. Foxes are" in fox.system_prompt
-    spanish = target("languages", "Spanish")
+    spanish = make_target("languages", "Spanish")
     assert spanish.language == "es" and spanish.system_prompt.count("Spanish") == 2
     assert len(LANGUAGES) == 10
-    assert target("personas", "evil-ruler").system_prompt == PERSONAS["evil-ruler"]
+    assert make_target("personas", "evil-ruler").system_prompt == PERSONAS["evil-ruler"]
     with pytest.raises(InputError, match="'Klingon' is none of the languages"):
-        target("languages", "Klingon")
+        make_target("languages", "Klingon")
     with pytest.raises(InputError, match="zyzzyva"):
-        target("world-animals", "zyzzyva", model.tokenizer)
+        make_target("world-animals", "zyzzyva", model.tokenizer)
