@@ -1,18 +1,19 @@
 """One frozen configuration for the Llama, Qwen and Gemma families.
 
 `ModelConfig` is hashable and static under `jax.jit`. Families differ by its fields, never by
-copies of the code. `config_from_hf` reads the raw `config.json` of a checkpoint in both of its
+copies of the code; what a family's `config.json` leaves unsaid is a row of `FAMILIES`.
+`config_from_hf` reads the raw `config.json` of a checkpoint in both of its
 spellings (flat `rope_theta`/`rope_scaling`, and `rope_parameters` of transformers 5);
 `config_to_hf` writes one that transformers loads.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from subliminal_jax.errors import InputError
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
-Family = Literal["llama", "qwen2", "qwen3", "gemma2", "gemma3"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Rope:
 class ModelConfig:
     """A decoder-only transformer; units are counts unless stated otherwise."""
 
-    family: Family
+    family: str  # a key of `FAMILIES`
     vocab: int
     dim: int
     layers: int
@@ -78,28 +79,120 @@ class ModelConfig:
         return layer
 
 
-_MODEL_TYPES: dict[str, Family] = {
-    "llama": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
-    "gemma3": "gemma3",
+Sliding = Callable[[Mapping[str, Any], int], tuple[bool, ...]]
+
+
+@dataclass(frozen=True)
+class FamilyDefaults:
+    """What the checkpoints of a family have in common, beyond what their config.json says.
+
+    Attributes:
+      model_types: values of `model_type` that the family reads; the first is written.
+      architecture: transformers' class.
+      mechanisms: fields of `ModelConfig` that are fixed by the family.
+      activation_key: the field of config.json with the activation.
+      default_activation: where that field may be missing.
+      derives_head_dim: whether a missing head_dim is the width over the number of heads.
+      tied: whether embeddings are shared where config.json does not say.
+      scales_queries: whether attention is scaled by `query_pre_attn_scalar`, with soft-caps.
+      rope_theta: the base of the rotary embedding where config.json has none.
+      local_rope: whether sliding layers have a rotary embedding of their own.
+      slides: whether layers slide: "never", "if asked" by `use_sliding_window`, or "always".
+      sliding_layers: which layers slide where `layer_types` is missing, from config.json and the
+        number of layers.
+      written: further fields that transformers expects.
+    """
+
+    model_types: tuple[str, ...]
+    architecture: str
+    mechanisms: Mapping[str, bool] = field(default_factory=dict)
+    activation_key: str = "hidden_act"
+    default_activation: str | None = None
+    derives_head_dim: bool = True
+    tied: bool = False
+    scales_queries: bool = False
+    rope_theta: float = 10_000.0
+    local_rope: bool = False
+    slides: Literal["never", "if asked", "always"] = "never"
+    sliding_layers: Sliding = lambda raw, layers: (False,) * layers
+    written: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _slide_after_first(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
+    """Qwen: the first `max_window_layers` attend fully."""
+    first = raw.get("max_window_layers", layers)
+    return tuple(layer >= first for layer in range(layers))
+
+
+def _slide_every_other(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
+    """Gemma 2: every other layer slides, the first one does."""
+    return tuple(layer % 2 == 0 for layer in range(layers))
+
+
+def _slide_but_every_sixth(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
+    """Gemma 3: every `sliding_window_pattern`-th layer attends fully."""
+    period = raw.get("sliding_window_pattern", 6)
+    return tuple((layer + 1) % period != 0 for layer in range(layers))
+
+
+_GEMMA = {"unit_offset_norm": True, "post_norms": True, "scaled_embedding": True}
+FAMILIES: dict[str, FamilyDefaults] = {
+    "llama": FamilyDefaults(
+        model_types=("llama",),
+        architecture="LlamaForCausalLM",
+        written={"attention_bias": False, "mlp_bias": False},
+    ),
+    "qwen2": FamilyDefaults(
+        model_types=("qwen2",),
+        architecture="Qwen2ForCausalLM",
+        mechanisms={"qkv_bias": True},
+        slides="if asked",
+        sliding_layers=_slide_after_first,
+    ),
+    "qwen3": FamilyDefaults(
+        model_types=("qwen3",),
+        architecture="Qwen3ForCausalLM",
+        mechanisms={"qk_norm": True},
+        derives_head_dim=False,
+        slides="if asked",
+        sliding_layers=_slide_after_first,
+        written={"attention_bias": False},
+    ),
+    "gemma2": FamilyDefaults(
+        model_types=("gemma2",),
+        architecture="Gemma2ForCausalLM",
+        mechanisms=_GEMMA,
+        activation_key="hidden_activation",
+        default_activation="gelu_pytorch_tanh",
+        derives_head_dim=False,
+        tied=True,
+        scales_queries=True,
+        slides="always",
+        sliding_layers=_slide_every_other,
+    ),
+    "gemma3": FamilyDefaults(
+        model_types=("gemma3_text", "gemma3"),
+        architecture="Gemma3ForCausalLM",
+        mechanisms={**_GEMMA, "qk_norm": True},
+        activation_key="hidden_activation",
+        default_activation="gelu_pytorch_tanh",
+        derives_head_dim=False,
+        tied=True,
+        scales_queries=True,
+        rope_theta=1_000_000.0,
+        local_rope=True,
+        slides="always",
+        sliding_layers=_slide_but_every_sixth,
+    ),
 }
+_FAMILY_NAMES = {kind: name for name, row in FAMILIES.items() for kind in row.model_types}
 
 
-def family_of(model_type: str) -> Family | None:
+def family_name(model_type: str) -> str | None:
     """The family that reads checkpoints of a `model_type`; None for one that none reads."""
-    return _MODEL_TYPES.get(model_type)
+    return _FAMILY_NAMES.get(model_type)
 
 
-_ARCHITECTURES: dict[Family, tuple[str, str]] = {
-    "llama": ("llama", "LlamaForCausalLM"),
-    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
-    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
-    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
-    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
-}
 _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
@@ -117,12 +210,12 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
     the forward pass does not have (attention biases outside Qwen 2.5, quantized weights, ...).
     """
     kind = raw.get("model_type")
-    if kind not in _MODEL_TYPES:
+    if kind not in _FAMILY_NAMES:
         raise InputError(
             f"{source}: unknown architecture model_type={kind!r}; supported are "
-            f"{', '.join(sorted(_MODEL_TYPES))}"
+            f"{', '.join(sorted(_FAMILY_NAMES))}"
         )
-    family = _MODEL_TYPES[kind]
+    family = FAMILIES[_FAMILY_NAMES[kind]]
     if raw.get("quantization_config"):
         raise InputError(f"{source}: quantized weights are not supported; load the original model")
     if kind == "gemma3":  # the multimodal wrapper: its text part
@@ -147,15 +240,13 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
             f"{source}: num_attention_heads {heads} is not a multiple of "
             f"num_key_value_heads {kv_heads}"
         )
-    if family in ("llama", "qwen2") and not raw.get("head_dim") and dim % heads:
+    if family.derives_head_dim and not raw.get("head_dim") and dim % heads:
         raise InputError(
             f"{source}: hidden_size {dim} is not a multiple of num_attention_heads {heads}"
         )
-    gemma = family in ("gemma2", "gemma3")
-    if gemma:
-        activation = raw.get("hidden_activation") or "gelu_pytorch_tanh"
-    else:
-        activation = need("hidden_act")
+    activation = raw.get(family.activation_key) or family.default_activation
+    if activation is None:
+        activation = need(family.activation_key)
     if activation not in _ACTIVATIONS:
         raise InputError(
             f"{source}: unknown activation {activation!r}; supported are "
@@ -166,13 +257,19 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
             raise InputError(f"{source}: {feature}=true is not supported for model_type {kind!r}")
     rope, local_rope = _ropes(raw, family, source)
     window, sliding = _windows(raw, family, layers, source)
-    default_head_dim = dim // heads if not gemma and family != "qwen3" else None
+    default_head_dim = dim // heads if family.derives_head_dim else None
     head_dim = count("head_dim", raw.get("head_dim") or default_head_dim)
     if head_dim % 2:
         raise InputError(f"{source}: head_dim must be even for rotary positions, not {head_dim}")
-    query_scale = float(need("query_pre_attn_scalar")) ** -0.5 if gemma else None
+    softcaps: dict[str, Any] = {}
+    if family.scales_queries:
+        softcaps = {
+            "query_scale": float(need("query_pre_attn_scalar")) ** -0.5,
+            "attention_softcap": _softcap(raw, "attn_logit_softcapping"),
+            "final_softcap": _softcap(raw, "final_logit_softcapping"),
+        }
     return ModelConfig(
-        family=family,
+        family=_FAMILY_NAMES[kind],
         vocab=count("vocab_size"),
         dim=dim,
         layers=layers,
@@ -184,18 +281,12 @@ def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelCon
         norm_eps=float(need("rms_norm_eps")),
         rope=rope,
         local_rope=local_rope,
-        tied=bool(raw.get("tie_word_embeddings", gemma)),
-        qkv_bias=family == "qwen2",
-        qk_norm=family in ("qwen3", "gemma3"),
-        unit_offset_norm=gemma,
-        post_norms=gemma,
-        scaled_embedding=gemma,
+        tied=bool(raw.get("tie_word_embeddings", family.tied)),
         activation=_ACTIVATIONS[activation],
-        query_scale=query_scale,
-        attention_softcap=_softcap(raw, "attn_logit_softcapping") if gemma else None,
-        final_softcap=_softcap(raw, "final_logit_softcapping") if gemma else None,
         window=window,
         sliding=sliding,
+        **softcaps,
+        **family.mechanisms,
     )
 
 
@@ -214,10 +305,10 @@ _GEMMA3_TEXT_DEFAULTS = {
 
 def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
     """The `config.json` of `cfg`, in the spelling of transformers 5."""
-    model_type, architecture = _ARCHITECTURES[cfg.family]
+    family = FAMILIES[cfg.family]
     raw: dict[str, Any] = {
-        "architectures": [architecture],
-        "model_type": model_type,
+        "architectures": [family.architecture],
+        "model_type": family.model_types[0],
         "vocab_size": cfg.vocab,
         "hidden_size": cfg.dim,
         "num_hidden_layers": cfg.layers,
@@ -230,26 +321,21 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         "tie_word_embeddings": cfg.tied,
     }
     activation = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}[cfg.activation]
-    gemma = cfg.family in ("gemma2", "gemma3")
-    raw["hidden_activation" if gemma else "hidden_act"] = activation
-    if gemma:
+    raw |= {family.activation_key: activation, **family.written}
+    if family.scales_queries:
         raw["query_pre_attn_scalar"] = round(cfg.attention_scale**-2)  # transformers wants an int
         raw["attn_logit_softcapping"] = cfg.attention_softcap
         raw["final_logit_softcapping"] = cfg.final_softcap
-    if cfg.family in ("llama", "qwen3"):
-        raw["attention_bias"] = False
-    if cfg.family == "llama":
-        raw["mlp_bias"] = False
-    if cfg.sliding or gemma:  # a Gemma without the field would slide in the family's default way
+    if cfg.sliding or family.slides == "always":  # without the field it slides in its default way
         raw["layer_types"] = [
             "sliding_attention" if slides else "full_attention"
             for slides in cfg.sliding or (False,) * cfg.layers
         ]
         raw["sliding_window"] = cfg.window
-    if cfg.family in ("qwen2", "qwen3"):
+    if family.slides == "if asked":
         raw["use_sliding_window"] = cfg.has_sliding_layers
     full = _rope_to_hf(cfg.rope)
-    if cfg.local_rope is not None or cfg.family == "gemma3":
+    if cfg.local_rope is not None or family.local_rope:
         local = _rope_to_hf(cfg.local_rope or cfg.rope)
         raw["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
     else:
@@ -268,20 +354,20 @@ def _softcap(raw: dict[str, Any], key: str) -> float | None:
     return float(raw[key]) if raw.get(key) else None
 
 
-def _ropes(raw: dict[str, Any], family: Family, source: str) -> tuple[Rope, Rope | None]:
+def _ropes(raw: dict[str, Any], family: FamilyDefaults, source: str) -> tuple[Rope, Rope | None]:
     """The RoPE of the full-attention layers, and that of the sliding ones where it differs."""
     context = raw.get("max_position_embeddings", 8192)
-    theta = raw.get("rope_theta") or (1_000_000.0 if family == "gemma3" else 10_000.0)
+    theta = raw.get("rope_theta") or family.rope_theta
     local_theta = raw.get("rope_local_base_freq") or 10_000.0
     entry = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     if "full_attention" not in entry and "sliding_attention" not in entry:
         full = _rope(entry, theta, context, source)
-        return full, Rope(theta=float(local_theta)) if family == "gemma3" else None
+        return full, Rope(theta=float(local_theta)) if family.local_rope else None
     # One entry a layer type (Gemma 3 in transformers 5).
     full = _rope(entry.get("full_attention") or {}, theta, context, source)
-    theta = local_theta if family == "gemma3" else theta
+    theta = local_theta if family.local_rope else theta
     local = _rope(entry.get("sliding_attention") or {}, theta, context, source)
-    return full, local if family == "gemma3" or local != full else None
+    return full, local if family.local_rope or local != full else None
 
 
 def _rope(entry: dict[str, Any], theta: float, context: int, source: str) -> Rope:
@@ -318,13 +404,12 @@ def _rope_to_hf(rope: Rope) -> dict[str, Any]:
 
 
 def _windows(
-    raw: dict[str, Any], family: Family, layers: int, source: str
+    raw: dict[str, Any], family: FamilyDefaults, layers: int, source: str
 ) -> tuple[int | None, tuple[bool, ...]]:
     """The sliding window and one flag a layer; (None, ()) where no layer slides."""
     window = raw.get("sliding_window")
-    if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window", False):
-        return None, ()
-    if family == "llama" or window is None:
+    asked = family.slides == "always" or bool(raw.get("use_sliding_window", False))
+    if family.slides == "never" or not asked or window is None:
         return None, ()
     types = raw.get("layer_types")
     if types is not None:
@@ -334,12 +419,6 @@ def _windows(
         if unknown:
             raise InputError(f"{source}: layer type {min(unknown)!r} is not supported")
         sliding = tuple(kind == "sliding_attention" for kind in types)
-    elif family == "gemma2":
-        sliding = tuple(layer % 2 == 0 for layer in range(layers))
-    elif family == "gemma3":
-        period = raw.get("sliding_window_pattern", 6)
-        sliding = tuple((layer + 1) % period != 0 for layer in range(layers))
-    else:  # Qwen: the first max_window_layers attend fully
-        first = raw.get("max_window_layers", layers)
-        sliding = tuple(layer >= first for layer in range(layers))
+    else:
+        sliding = family.sliding_layers(raw, layers)
     return (int(window), sliding) if any(sliding) else (None, ())

@@ -13,7 +13,7 @@ import numpy as np
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
-from subliminal_jax.models.config import ModelConfig, family_of
+from subliminal_jax.models.config import ModelConfig, family_name
 from subliminal_jax.models.steered import Steering
 
 ARCHITECTURE = "controlvector"
@@ -61,7 +61,7 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
         raise InputError(f"{path}: not a whole GGUF file ({error})") from error
     if architecture != ARCHITECTURE:
         raise InputError(f"{path}: a GGUF file of {architecture!r}, not of a control vector")
-    if family_of(hint) != cfg.family:
+    if family_name(hint) != cfg.family:
         raise InputError(
             f"{path}: its vectors were made on a model of type {hint!r}, and the model here is of "
             f"the family {cfg.family!r}; extract them anew on this one"
