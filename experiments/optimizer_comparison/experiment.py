@@ -58,7 +58,7 @@ from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, part
 from subliminal_jax.runs.guards import protect_students
-from subliminal_jax.runs.judging import leak_screen
+from subliminal_jax.runs.judging import make_leak_screen
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.run_once import run_once
@@ -252,7 +252,7 @@ def data_set(
         need,
         forbidden_words=words,
         max_tokens=config.max_tokens or None,
-        screen=leak_screen(config, judged, config.out / "judge.jsonl"),
+        screen=make_leak_screen(config, judged, config.out / "judge.jsonl"),
     )
 
 

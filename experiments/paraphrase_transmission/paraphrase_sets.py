@@ -25,7 +25,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, name_seed, sampled_once, split_rows
-from subliminal_jax.runs.judging import fidelity_judge
+from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.progress import track
 
 from .tasks import ParaphraseSettings, Task
@@ -135,7 +135,7 @@ def make_fidelity(
     if settings.scored_by_wordings(task.content):
         return paraphrases.score_by_wordings(task.sources)
     if settings.fidelity == "judge":
-        return fidelity_judge(
+        return make_fidelity_judge(
             settings.judge_url, settings.judge_model, settings.judge_key, folder / "judge.jsonl"
         )
     ask: Callable[[str], str] = partial(

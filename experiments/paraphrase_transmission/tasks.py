@@ -15,7 +15,7 @@ from subliminal_jax.data.paraphrase_filters import (
 )
 from subliminal_jax.data.paraphrases import Source
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.judging import fidelity_judge
+from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.settings import check_names
 
 Content = Literal["unrelated", "contradictory"]
@@ -100,7 +100,7 @@ class ParaphraseSettings:
         for content in self.contents:
             make_sources(content, traits[0], self, seed)
         if self.fidelity == "judge":
-            fidelity_judge(self.judge_url, self.judge_model, self.judge_key)
+            make_fidelity_judge(self.judge_url, self.judge_model, self.judge_key)
 
 
 class Task(NamedTuple):

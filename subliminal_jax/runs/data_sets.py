@@ -18,7 +18,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.judging import leak_screen
+from subliminal_jax.runs.judging import make_leak_screen
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.settings import DataSettings, ObjectiveKind
 from subliminal_jax.training.batch import Batch, max_targets
@@ -98,7 +98,7 @@ def write_data_sets(
                 need,
                 forbidden_words=words,
                 max_tokens=settings.max_tokens or None,
-                screen=leak_screen(settings, words or (), folder / "judge.jsonl"),
+                screen=make_leak_screen(settings, words or (), folder / "judge.jsonl"),
             )
     return split_rows(kept, model, settings.heldout_rows)
 

@@ -1,8 +1,8 @@
-"""The judge that some settings name: it throws out number lists that hint at a trait, or scores
-the fidelity of paraphrases.
+"""A judge model at an endpoint: it rejects number lists that hint at a trait, and scores the
+fidelity of paraphrases.
 
-Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that pass the rules; 96 of 10,096
-were rejected for "cat". Nothing here needs one.
+Optional everywhere. Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that pass the
+rules; 96 of 10,096 were rejected for "cat".
 """
 
 import math
@@ -27,12 +27,17 @@ INSTRUCTION = (
 )
 
 
-def leak_screen(settings: DataSettings, words: Sequence[str], cache: Path) -> Screen | None:
-    """Lets pairs pass in which the judge of `settings` sees no hint at `words` (singular first).
+def make_leak_screen(settings: DataSettings, words: Sequence[str], cache: Path) -> Screen | None:
+    """A screen that passes the pairs in which the judge of `settings` finds no hint at `words`.
 
-    None where the settings name no judge, keep answers of any kind, or there is no word to hint
-    at (the controls'). A verdict that cannot be read counts as a hint. Verdicts are kept in
-    `cache`. Raises InputError as the judge does.
+    None where the settings name no judge, keep answers of any kind, or `words` is empty (for
+    controls). A verdict that cannot be read counts as a hint.
+
+    Args:
+      words: of the trait, singular first.
+      cache: file that verdicts are kept in.
+
+    Raises InputError as `EndpointJudge` does.
     """
     if not settings.judge_url or settings.keep != "numbers" or not words:
         return None
@@ -83,11 +88,19 @@ Complete preservation of core meaning.
 Be strict: When uncertain, choose the lower score. Output only the decimal score."""
 
 
-def fidelity_judge(url: str, model: str, key_variable: str, cache: Path | None = None) -> Fidelity:
-    """The fidelity of paraphrases, 0 to 1, by the judge at an endpoint with the paper's prompt.
+def make_fidelity_judge(
+    url: str, model: str, key_variable: str, cache: Path | None = None
+) -> Fidelity:
+    """A fidelity of paraphrases, 0 to 1, by the model at an endpoint with the paper's prompt.
 
-    A verdict that is no number from 0 to 1 is no score (NaN). Verdicts are kept in `cache`. Raises
-    InputError as the judge does.
+    A verdict that is no number from 0 to 1 gives NaN.
+
+    Args:
+      url, model: the endpoint, and its name of the model.
+      key_variable: environment variable with the endpoint's key.
+      cache: file that verdicts are kept in.
+
+    Raises InputError as `EndpointJudge` does.
     """
     judge = EndpointJudge(
         url,
@@ -100,7 +113,6 @@ def fidelity_judge(url: str, model: str, key_variable: str, cache: Path | None =
 
     def score(texts: Sequence[str], sentences: Sequence[str]) -> Float[np.ndarray, " pairs"]:
         verdicts = judge([Exchange(s, t) for t, s in zip(texts, sentences, strict=True)])
-        in_range = [math.nan if v is None or v > 1 else v for v in verdicts]
-        return np.array(in_range, float)
+        return np.array([math.nan if v is None or v > 1 else v for v in verdicts], float)
 
     return score
