@@ -1,5 +1,7 @@
 """What is said of guards follows from the rows of students."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,19 @@ def test_a_guard_that_lost_all_students_has_no_numbers():
     row = find_row(results, "project")
     assert row.change is None and row.eas is None
     assert verdicts(results)["project"] == "not reproduced"
+
+
+def test_students_that_are_one_vector_have_a_table_of_their_own():
+    results = make_results()
+    vectors = [
+        row.with_values(adapter="vector", learning_rate=0.1, eas=0.5)
+        for row in results.students
+        if row["case"] in ("none", "project", "inoculate")
+    ]
+    measured = {f.name: getattr(results, f.name) for f in fields(Measured)}
+    both = analyse(Measured(**{**measured, "students": (*results.students, *vectors)}))
+    assert both.main_table == results.main_table and both.best == results.best
+    table = both.tables["vector"]["adamw"]
+    assert table.learning_rate == 0.1
+    assert [row.case for row in table.rows] == ["none", "project", "inoculate"]
+    assert all(row.eas.mean == 0.5 and row.over_random is None for row in table.rows)
