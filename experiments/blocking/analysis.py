@@ -1,4 +1,4 @@
-"""From guarded and unguarded students to the numbers and claims of `blocking`.
+"""From guarded and unguarded students to the numbers of `blocking`.
 
 A student's row has the columns `case` (the guard), `adapter`, `trait_rate`, `trait_log_prob`,
 `eas`, `component` (its share of the vector), `clean_loss`, `heldout_gain` and `clean_gain` (nats a
@@ -6,29 +6,19 @@ token below the base's loss); its data set is a trait, or that trait's control (
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.claims import Claim, verdict
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 
 from .cases import UNGUARDED, Case, control_name, is_control
 from .guard_time import GuardTime
-
-KEPT = 0.9  # the share of the task's gain that counts as keeping the task
-MNIST = "Kitkana & Arora 2026 (arXiv:2604.25779), MNIST"
-OUR_QUESTION = "our own question"
-GUARD_TEXTS = {
-    "project": "removing the trait's gradient from every update suppresses {}",
-    "inoculate": "training with the vector already added suppresses {}",
-}
-BLIND_TEXT = ", the vector recovered from the data"
 
 
 @dataclass(frozen=True)
@@ -281,107 +271,3 @@ def share_kept(
     if mean is None or not (mean.low > 0 or (mean.n == 1 and mean.mean > 0)):
         return np.full_like(gains, np.nan)
     return gains / mean.mean
-
-
-def make_claims(results: Results) -> list[Claim]:
-    """Verdicts by the t interval over seeds of the mean over traits, on the trait's probability.
-
-    `transmits`: unguarded student minus unguarded control is above zero. Each guard: guarded minus
-    unguarded student is below zero. `drop-rows`: below the students of as many rows dropped at
-    random. The task is kept where the whole interval of its share lies above `KEPT`.
-    """
-    rows = {row.case: row for row in results.main_table.rows}
-    unguarded = rows[UNGUARDED.name]
-    effect = unguarded.transmission
-    number = f"P(trait) {_format(effect)} against control, EAS {_format(unguarded.eas, '.2f')}"
-    text = "unguarded students take up the trait"
-    claims = [_make_claim(results, "transmits", text, OUR_QUESTION, number, verdict(effect))]
-    for case in results.cases:
-        if case.kind in GUARD_TEXTS:
-            claims += _guard_claims(results, case, rows[case.name], unguarded)
-    largest = max(case.share for case in results.cases)
-    for case in results.cases:
-        if case.kind == "drop-rows" and not case.at_random and case.share == largest:
-            claims.append(_drop_claim(results, case, rows[case.name]))
-    for case in results.cases:
-        if case.kind in GUARD_TEXTS and case.vector == "known":
-            claims.append(_task_claim(results, case, rows[case.name]))
-    return claims
-
-
-def _guard_claims(
-    results: Results, case: Case, guarded: GuardResult, unguarded: GuardResult
-) -> list[Claim]:
-    """Whether the guard lowers P(trait), and whether it lowers the share of the vector."""
-    name, end = case.name.replace(", ", "-"), BLIND_TEXT if case.vector == "blind" else ""
-    text = GUARD_TEXTS[case.kind]
-    shares = _format(guarded.component, ".2f"), _format(unguarded.component, ".2f")
-    return [
-        _make_claim(
-            results,
-            name,
-            text.format("transfer") + end,
-            MNIST if (case.kind, case.vector) == ("project", "known") else OUR_QUESTION,
-            f"P(trait) {_format(guarded.change)} against unguarded; left against control: "
-            f"{_format(guarded.transmission)} of {_format(unguarded.transmission)}; share of the "
-            f"vector {shares[0]} of {shares[1]}",
-            verdict(guarded.change, -1),
-        ),
-        _make_claim(
-            results,
-            f"{name}-share",
-            text.format("the uptake of the vector (its share)") + end,
-            OUR_QUESTION,
-            f"{_format(guarded.component_change, '.2f')}: {shares[0]}, unguarded {shares[1]}",
-            verdict(guarded.component_change, -1),
-        ),
-    ]
-
-
-def _drop_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
-    is_blind = case.vector == "blind"
-    return _make_claim(
-        results,
-        "drop-rows-blind" if is_blind else "drop-rows",
-        "dropping the rows that teach the vector most suppresses transfer"
-        + (BLIND_TEXT if is_blind else ""),
-        OUR_QUESTION,
-        f"P(trait) {_format(guarded.over_random)} against as many dropped at random; left: "
-        f"{_format(guarded.transmission)}",
-        verdict(guarded.over_random, -1),
-    )
-
-
-def _task_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
-    kept = guarded.task_gain
-    excess = kept and replace(
-        kept, mean=kept.mean - KEPT, low=kept.low - KEPT, high=kept.high - KEPT
-    )
-    return _make_claim(
-        results,
-        f"{case.name}-keeps-the-task",
-        f"{case.name} keeps at least {KEPT:.0%} of the task's gain",
-        OUR_QUESTION,
-        f"{_format(kept, '.2f')} of the unguarded control's gain on clean data",
-        verdict(excess),
-    )
-
-
-def _make_claim(
-    results: Results, name: str, text: str, source: str, number: str, outcome: str
-) -> Claim:
-    optimizer, rate = next((o, rate) for o, rate in results.best.items() if rate is not None)
-    return Claim(
-        id=f"blocking/{name}",
-        claim=text,
-        section=source,
-        setting=f"{results.model}, {results.adapter} students, {optimizer} {rate:g}, "
-        f"{len(results.traits)} traits, layer {results.layer}",
-        number=number,
-        seeds=results.seeds,
-        verdict=outcome,
-    )
-
-
-def _format(interval: Interval | None, spec: str = ".4f") -> str:
-    return "none" if interval is None else format(interval, spec)

@@ -55,8 +55,9 @@ from subliminal_jax.runs.students import make_panel, measure_teacher
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.guards import Guard
 
-from .analysis import Measured, Reference, Results, VectorFit, analyse, make_claims
+from .analysis import Measured, Reference, Results, VectorFit, analyse
 from .cases import STEP_CASES, UNGUARDED, make_cases, pool_size
+from .claims import make_claims
 from .guard_time import GuardTime, measure_steps
 from .report import make_page
 from .students import GuardedTraining, measure_base_loss

@@ -12,9 +12,9 @@ from subliminal_jax.experiments.blocking.analysis import (
     Measured,
     Results,
     analyse,
-    make_claims,
 )
 from subliminal_jax.experiments.blocking.cases import UNGUARDED, control_name, make_cases
+from subliminal_jax.experiments.blocking.claims import make_claims
 from subliminal_jax.experiments.blocking.guard_time import GuardTime, StepTime
 
 TRAITS = ("owl", "wolf")
