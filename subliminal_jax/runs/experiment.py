@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from subliminal_jax.evaluation.claims import Claim
+from subliminal_jax.evaluation.measures import check_measures
+from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import RunSettings
+from subliminal_jax.runs.settings import RunSettings, StudentSettings
 from subliminal_jax.serialization import from_json, to_json
 
 C = TypeVar("C", bound=RunSettings)
@@ -70,6 +72,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         (`RunFolder.open`), or whatever `experiment.run` raises.
     """
     config.check()
+    if isinstance(config, StudentSettings):
+        check_measures(config.measures)
     settings = {"experiment": experiment.name, **config.recorded()}
     with RunFolder.open(
         config.out, settings, overwrite=config.overwrite, command=command
@@ -77,7 +81,10 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         if not folder.finished:
             results = experiment.analyse(experiment.run(config, folder))
             claims = experiment.claims(results)
-            folder.write_results({**to_json(results), "claims": to_json(list(claims))})
+            further: dict[str, Any] = {"claims": to_json(list(claims))}
+            if names := settings.get("measures"):
+                further["measures"] = summarise_measures(folder.read_metrics(), names)
+            folder.write_results({**to_json(results), **further})
         page = write_report(experiment, folder)
         results = read_results(experiment, folder.path)
     print(f"report: {page}")
@@ -97,8 +104,12 @@ def write_report(experiment: Experiment[Any, Any, Any], folder: RunFolder) -> Pa
     """Print the tables of a finished run and write its page; returns the page's path."""
     results = read_results(experiment, folder.path)
     settings, command = folder.read_config()
+    page = experiment.page(results)
+    if rows := folder.read_results().get("measures"):
+        table = measures_table(rows, settings["measures"])
+        page = replace(page, blocks=[*page.blocks, table])
     return publish(
-        experiment.page(results),
+        page,
         folder.path,
         command=command,
         config=settings,

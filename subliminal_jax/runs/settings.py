@@ -192,6 +192,7 @@ class StudentSettings:
       clip: bound on the global gradient norm; 0 means no clipping.
       accumulation: parts that a batch goes through in.
       log_every: steps between two measurements (and checkpoints).
+      measures: names of what is measured beside what the experiment needs, such as update-anatomy.
     """
 
     optimizers: tuple[str, ...] = ("adamw",)
@@ -210,6 +211,7 @@ class StudentSettings:
     clip: float = 0.0
     accumulation: int = 1
     log_every: int = 8
+    measures: tuple[str, ...] = ()
 
     def learning_rates(self, flag: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
         """The grid of each optimizer, ascending; raises InputError where it cannot be read, naming
@@ -263,17 +265,6 @@ class StudentSettings:
             accumulation=self.accumulation,
             log_every=self.log_every,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
-    """What is measured of students beside what the experiment needs.
-
-    Attributes:
-      measures: names of further measures, such as update-anatomy.
-    """
-
-    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from subliminal_jax.runs.data_sets import DataSets, check_base_loss, part
 from subliminal_jax.runs.guards import Protected, protect_students
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import MeasureSettings, StudentSettings
+from subliminal_jax.runs.settings import StudentSettings
 from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
@@ -131,11 +131,10 @@ class Students:
             protection = protect_students(
                 model, data.train, settings, layer, panel.vectors(), objective
             )
-        further = settings.measures if isinstance(settings, MeasureSettings) else ()
         self.runner = WaveRunner(
             run, model, settings.plan(layer), settings.seeds,
             rows=protection.rows, heldout=data.heldout, guard=protection.guard,
-            measures=named_measures((*STANDARD, *measures, *further), panel),
+            measures=named_measures((*STANDARD, *measures, *settings.measures), panel),
             objective=objective, heldout_losses=heldout_losses,
         )  # fmt: skip
 

@@ -8,9 +8,17 @@ students and in the table `reporting.measures.measures_table`.
 from subliminal_jax.evaluation.measures.measure import (
     Measure,
     MeasureColumn,
+    check_measures,
     find_measures,
     measure_model,
     named_measures,
 )
 
-__all__ = ["Measure", "MeasureColumn", "find_measures", "measure_model", "named_measures"]
+__all__ = [
+    "Measure",
+    "MeasureColumn",
+    "check_measures",
+    "find_measures",
+    "measure_model",
+    "named_measures",
+]

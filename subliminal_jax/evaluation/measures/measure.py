@@ -96,11 +96,17 @@ def named_measures(names: Sequence[str], panel: Panel) -> tuple[Measure, ...]:
 
     Raises InputError for a name that is none.
     """
+    check_measures(names)
+    known = find_measures()
+    return tuple(known[name].from_panel(panel) for name in dict.fromkeys(names))
+
+
+def check_measures(names: Sequence[str]) -> None:
+    """Raises InputError for a name that is no measure's."""
     known = find_measures()
     for name in names:
         if name not in known:
             raise InputError(f"unknown measure {name!r}; there are: {', '.join(known)}")
-    return tuple(known[name].from_panel(panel) for name in dict.fromkeys(names))
 
 
 def measure_model(

@@ -11,7 +11,7 @@ from tests.pages import check_page
 SMALL = (
     "--traits", "owl", "cat", "--rows", "24", "--heldout-rows", "8", "--asked", "4",
     "--max-new-tokens", "12", "--steps", "4", "--log-every", "4", "--batch-size", "4",
-    "--seeds", "2", "--rates", "adamw=0.01,0.1",
+    "--seeds", "2", "--rates", "adamw=0.01,0.1", "--measures", "update-anatomy",
 )  # fmt: skip
 
 
@@ -64,6 +64,14 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
     check_page(folder)
 
 
+def test_a_measure_that_is_asked_for_reaches_rows_results_and_page(folder, results):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all("update_cosine" in line for line in lines)
+    assert all("update_cosine" in row for row in results["students"])
+    assert {row["data"] for row in results["measures"]} == {row["data"] for row in lines}
+    assert "Measures: update-anatomy" in (folder / "report.html").read_text()
+
+
 def test_a_page_that_says_otherwise_than_its_results_is_found(folder, results, tmp_path):
     page = (folder / "report.html").read_text()
     shown = f"{results['base']['owl']:.1%}"
@@ -90,6 +98,7 @@ def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys
         (("--questions", "no-such-file.txt"), "no-such-file.txt"),
         (("--rates", "adamw=fast"), "adamw=fast"),
         (("--preset", "paper-gpt5"), "paper-gpt5"),
+        (("--measures", "mood"), "unknown measure 'mood'; there are: alignment"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
