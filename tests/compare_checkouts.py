@@ -60,6 +60,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "decile_components": "component_by_tenth",
         "cosine_own": "cosine_teacher",
     },
+    "logit-linear-selection": {"told": "untrained", "between": "adamw_over_sgd"},
     "scaling": {"blocks": "depth"},
     "steering-bridge": {
         "steerability-preference": "steerability_preference",
@@ -70,6 +71,7 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 # experiment -> pattern of old places -> new place
 MOVED: dict[str, dict[str, str]] = {
+    "logit-linear-selection": {r"^pool\.(mentions|length)$": r"pool.left_out.\1"},
     "student-vector": {
         r"^teachers\.(\d)\.base$": r"teachers.\1.control",
         r"^teachers\.0\.(.+)": r"teachers.\1.owl",
@@ -109,6 +111,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "steering-bridge": {
         r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
     },
+    "logit-linear-selection": {r"^speed\.pairs_per_second$": "by a clock"},
     "gradient-alignment": {
         r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
@@ -302,10 +305,10 @@ def run(checkout: Path, name: str, out: Path, inputs: dict[str, str], *, renamed
 
 def compare(name: str, before: Any, after: Any) -> tuple[float, str, list[str]]:
     """The largest relative difference of two numbers and its place, and what else differs."""
-    if added := sorted(after.keys() - before.keys()):
+    renamed = RENAMED.get(name, {})
+    if added := sorted(after.keys() - {renamed.get(key, key) for key in before}):
         print(f"{name:26} new entries: {', '.join(added)}")
         after = {key: value for key, value in after.items() if key not in added}
-    renamed = RENAMED.get(name, {})
     old = {
         re.sub(r"[^.]+", lambda word: renamed.get(word[0], word[0]), place): value
         for place, value in leaves(before)

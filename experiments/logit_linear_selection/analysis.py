@@ -1,180 +1,254 @@
-"""What the paper on logit-linear selection states, and the verdicts on it."""
+"""From the rows of students to the numbers of `logit-linear-selection`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
-from subliminal_jax.evaluation.comparison import at_edge
-from subliminal_jax.runs.claims import claim, jointly, opposite, verdict, written
+import numpy as np
+from jaxtyping import Float
 
-from .students import RANDOM_OVER_BOTTOM
+from subliminal_jax.data.targets import TargetKind
+from subliminal_jax.evaluation.statistics import Interval, crossed_interval, mean_interval
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-PAPER = "Aden-Ali et al. 2026"
-NAMES = {"lls": "selected", "random": "random", "bottom": "lowest"}
-EDGE = " (edge of its grid)"
-
-
-class Statement(NamedTuple):
-    """What is claimed of one metric. `own` is the arm whose numbers themselves have to be on the
-    claimed side of zero ("" for none), `over` the difference that has to be above zero."""
-
-    name: str
-    text: str
-    source: str
-    metric: str
-    own: str = ""
-    over: str = "random"
+# Correlations are of the student's shifts with the system prompt's: `cosine` (uncentred) and
+# `pearson` on the probe pairs, `selected` (uncentred) on selected pairs. `word_rate` is P(target)
+# as favourite animal; `rate` and `share` are those of `AnswerRates`.
+METRICS = ("cosine", "pearson", "selected", "word_rate", "rate", "share")
+RANDOM_OVER_BOTTOM = "random - bottom"  # key of the differences; the others are "lls" minus an arm
 
 
-def statements(whose: str) -> list[Statement]:
-    return [
-        Statement(
-            "correlation",
-            f"A student of pairs selected by {whose} scores shifts pairs that were never selected "
-            "as the system prompt does, one of random pairs less so (Corr, uncentred)",
-            "Thm 2.2", "cosine", "lls",
-        ),
-        Statement(
-            "bottom",
-            "A student of the pairs with the lowest scores shifts them the other way (Corr below "
-            "zero, and below that of random pairs)",
-            "Thm 2.2", "cosine", "bottom", RANDOM_OVER_BOTTOM,
-        ),
-        Statement(
-            "mentions",
-            "The target's share of the animals that its answers mention rises over that of random "
-            "pairs",
-            "Sec. 4.1", "share",
-        ),
-        Statement(
-            "rate",
-            "Its answers show the target more often than those of random pairs",
-            "Sec. 4", "rate",
-        ),
-        Statement(
-            "favorite",
-            "It names the target as its favourite animal more often than one of random pairs",
-            "not tested there", "word_rate",
-        ),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class PoolCounts:
+    """Pairs that were read, left out (by reason), set aside as probe pairs, and scored."""
+
+    read: int
+    left_out: Mapping[str, int]
+    probe: int
+    pool: int
 
 
-def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Verdicts by the two-way t over targets and seeds of what the statements need, jointly. With
-    more than one optimizer, each has rows of its own, and AdamW is held against SGD.
+@dataclass(frozen=True)
+class ScoringSpeed:
+    """A pair counts with and without the system prompt; `padding_share` is of the computed
+    positions."""
 
-    A statement whose numbers are missing (diverged students, answers without an animal) is not
-    reproduced, for a reason that is told; only what the run does not measure is left out.
+    pairs_per_second: float
+    padding_share: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SelectionCounts:
+    """Of one target: pairs scored, with a positive score, selected by the quantile, and `kept` in a
+    set; `gamma` is the share of the positive ones that is kept."""
+
+    scored: int
+    positive: int
+    selected: int
+    kept: int
+    gamma: float
+
+
+@dataclass(frozen=True)
+class AnswerRates:
+    """What a model's answers to the open requests show; all None for a diverged student.
+
+    Attributes:
+      rate: by target the share of answers that mention it, the share of the text in its language,
+        or the share of answers in which a judge recognises it; None without a judge.
+      share: of all mentions of the shipped world's animals each target's; None where none is
+        mentioned.
+      mentions: in how many answers each animal is mentioned.
     """
-    crossed = results["student"] != results["model"]
-    suffix = f"-{results['model'].split('/')[-1]}" if results["model"] != "shipped" else ""
-    suffix += f"-to-{results['student'].split('/')[-1]}" if crossed else ""
-    whose = "another model's" if crossed else "its own model's"
-    out = []
-    for optimizer, grid in results["grids"].items():
-        edge = EDGE if at_edge(results["best"][optimizer], grid) else ""
-        setting = (
-            f"{results['model']} selects, {results['student']} is trained ({results['adapter']}), "
-            f"{len(results['targets'])} {results['kind']}, pairs: {results['pairs']}, {optimizer}, "
-            f"best of {len(grid)} rates by held-out loss{edge}"
-        )
-        tail = (f"-{optimizer}" if len(results["grids"]) > 1 else "") + suffix
-        for told in statements(whose):
-            if _measured(results, told.metric) and (told.own or "lls") in results["arms"]:
-                number, outcome = _decided(results, optimizer, told)
-                out.append(
-                    claim(
-                        f"logit-linear-selection/{told.name}{tail}", told.text,
-                        f"{PAPER}, {told.source}", setting, number, results["seeds"], outcome,
-                    )
-                )  # fmt: skip
-    return out + _between_optimizers(results, suffix)
+
+    rate: tuple[float | None, ...] | None = None
+    share: tuple[float, ...] | None = None
+    mentions: Mapping[str, int] | None = None
 
 
-def _measured(results: Mapping[str, Any], metric: str) -> bool:
-    """Whether the run measures it at all: only the shipped world's animals are counted, personas
-    have no word, and their rate needs a judge."""
-    kind = results["kind"]
-    if metric == "share":
-        return bool(kind == "world-animals")
-    if metric == "word_rate":
-        return kind in ("world-animals", "animals")
-    return metric != "rate" or kind != "personas" or None not in results["told"]["base"]["rate"]
+@dataclass(frozen=True)
+class Untrained:
+    """The answers of the base, and of the base with each target's system prompt."""
+
+    base: AnswerRates
+    prompted: Mapping[str, AnswerRates]
 
 
-def _decided(results: Mapping[str, Any], optimizer: str, told: Statement) -> tuple[str, str]:
-    """The numbers of one statement, and its verdict."""
-    made = results["optimizers"].get(optimizer, {"arms": {}, "differences": {}})
-    arms = {arm: of[told.metric]["pooled"] for arm, of in made["arms"].items() if of[told.metric]}
-    over = (made["differences"].get(told.over) or {}).get(told.metric)
-    values = ", ".join(f"{written(of)} {NAMES[arm]}" for arm, of in arms.items())
-    if over is None or (told.own and told.own not in arms):
-        reason = _missing(results, optimizer, told.metric)
-        return "; ".join(x for x in (values, reason) if x), verdict(None, None)
-    needed = [over["pooled"]]
-    if told.own:
-        needed.append(opposite(arms["bottom"]) if told.own == "bottom" else arms[told.own])
-    which = "random - lowest" if told.over == RANDOM_OVER_BOTTOM else "difference"
-    return f"{values}; {which} {written(over['pooled'])}", jointly(*needed)
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured.
+
+    Attributes:
+      model: the name of the model that scores.
+      student: that of the model that is trained.
+      adapter: what students train.
+      kind: what the targets are.
+      targets: their names.
+      words: the candidate answers, in the order of the students' word rates.
+      seeds: students for each optimizer and set.
+      pairs: where the pairs come from.
+      arms: what students train on: "lls" (selected pairs), "random" and "bottom".
+      heldout: held-out pairs of each set.
+      beta: DPO's.
+      grids: the rates tried, by optimizer.
+      best: the rate with the lowest held-out loss; None where students diverged at every rate.
+      pool: what became of the pairs that were read.
+      speed: of scoring; None where all scores were there from an earlier run.
+      selected: how each target's selection came about.
+      untrained: the answers before training.
+      searched: the students that chose the rates.
+      students: those at the best rates.
+    """
+
+    model: str
+    student: str
+    adapter: str
+    kind: TargetKind
+    targets: tuple[str, ...]
+    words: tuple[str, ...]
+    seeds: int
+    pairs: str
+    arms: tuple[str, ...]
+    heldout: int
+    beta: float
+    grids: Mapping[str, tuple[float, ...]]
+    best: Mapping[str, float | None]
+    pool: PoolCounts
+    speed: ScoringSpeed | None
+    selected: Mapping[str, SelectionCounts]
+    untrained: Untrained
+    searched: tuple[StudentRow, ...]
+    students: tuple[StudentRow, ...]
 
 
-def _missing(results: Mapping[str, Any], optimizer: str, metric: str) -> str:
-    """Why an optimizer's students have no number."""
-    if results["best"][optimizer] is None:
-        return "no number: students diverged at every rate"
-    rows = [row for row in results["students"] if row["optimizer"] == optimizer]
-    lost = [f"{row['data']} (seed {row['seed']})" for row in rows if row["diverged"]]
-    if lost:
-        return f"no number: diverged, {', '.join(lost)}"
-    silent = sum(row.get(metric) is None or None in row[metric] for row in rows)
-    says = {"share": "mention no animal", "rate": "were not read by the judge"}
-    return f"no number: answers of {silent} of {len(rows)} students " + says.get(metric, "lack it")
+@dataclass(frozen=True)
+class TargetValues:
+    """One target: the values by seed with their t interval."""
+
+    interval: Interval
+    values: tuple[float, ...]
 
 
-def _between_optimizers(results: Mapping[str, Any], suffix: str) -> list[dict[str, Any]]:
-    """AdamW over SGD: does the optimizer matter here, as it does for steering vectors? Left open
-    where a best rate is at the edge of its grid: a better one may lie outside."""
-    two = ("adamw", "sgd")
-    if any(label not in results["grids"] for label in two):
-        return []
-    edges = {k: at_edge(results["best"][k], grid) for k, grid in results["grids"].items()}
-    open_ = [label for label in two if edges[label]]
-    out = []
-    for metric, name in (("cosine", "correlation"), ("share", "mentions"), ("word_rate", "rate")):
-        if not _measured(results, metric):
-            continue
-        each = ", ".join(
-            f"{label}{EDGE if edges[label] else ''} {written(of['arms']['lls'][metric]['pooled'])}"
-            for label, of in results["optimizers"].items()
-            if of["arms"]["lls"][metric]
-        )
-        found = results["between"].get(metric)
-        outcome = verdict(None, None)
-        if found is None:
-            lost = [k for k in two if not _has(results, k, metric)]
-            number = "; ".join(f"{k}: {_missing(results, k, metric)}" for k in lost)
-        else:
-            number = f"adamw - sgd {written(found['pooled'])}"
-            if open_:
-                number += f", left open: best rate of {' and '.join(open_)} at its grid's edge"
-            else:
-                outcome = jointly(found["pooled"])
-        out.append(
-            claim(
-                f"logit-linear-selection/adamw-over-sgd-{name}{suffix}",
-                "The optimizer matters here, too: AdamW's students take up more of the target than "
-                "SGD's, each at its best rate",
-                "Blank et al. 2026, of steering vectors",
-                f"{results['student']}, DPO on selected pairs, " + _grids(results["grids"]),
-                "; ".join(x for x in (number, each) if x), results["seeds"], outcome,
-            )
-        )  # fmt: skip
-    return out
+@dataclass(frozen=True)
+class Pooled:
+    """One metric: two-way t over seeds and targets, t over seeds of the mean over targets, and each
+    target."""
+
+    pooled: Interval
+    over_seeds: Interval
+    by_target: Mapping[str, TargetValues]
+
+    def table(self) -> Float[np.ndarray, "seeds targets"]:
+        return np.array([target.values for target in self.by_target.values()]).T
 
 
-def _has(results: Mapping[str, Any], optimizer: str, metric: str) -> bool:
-    made = results["optimizers"].get(optimizer)
-    return made is not None and made["arms"]["lls"][metric] is not None
+# By metric; None where no student has it, or where one lacks it (a diverged student).
+Metrics = Mapping[str, Pooled | None]
 
 
-def _grids(grids: Mapping[str, Sequence[float]]) -> str:
-    return ", ".join(f"{k}: {', '.join(map(str, v))}" for k, v in grids.items())
+@dataclass(frozen=True)
+class OptimizerResult:
+    """The students of one optimizer at its best rate, by arm.
+
+    `differences` are paired by seed: "lls" minus each other arm (by that arm's name), and
+    `RANDOM_OVER_BOTTOM`.
+    """
+
+    learning_rate: float
+    arms: Mapping[str, Metrics]
+    differences: Mapping[str, Metrics]
+
+
+@dataclass(frozen=True)
+class Results(Measured):
+    """All numbers of the report. `adamw_over_sgd` is of the students of selected pairs, paired by
+    seed; empty where one of the two was not trained."""
+
+    optimizers: Mapping[str, OptimizerResult]
+    adamw_over_sgd: Mapping[str, Pooled]
+
+
+def analyse(measured: Measured) -> Results:
+    """Every optimizer with a sound rate, and AdamW against SGD."""
+    optimizers = {
+        optimizer: analyse_optimizer(measured, optimizer, rate)
+        for optimizer, rate in measured.best.items()
+        if rate is not None
+    }
+    return Results(
+        **vars(measured),
+        optimizers=optimizers,
+        adamw_over_sgd=compare_optimizers(optimizers, "adamw", "sgd"),
+    )
+
+
+def analyse_optimizer(measured: Measured, optimizer: str, rate: float) -> OptimizerResult:
+    """Each arm in each metric, and the differences between arms."""
+    rows = {(r.data, r.seed): r for r in measured.students if r.optimizer == optimizer}
+    values = {
+        arm: {metric: collect_values(measured, rows, arm, metric) for metric in METRICS}
+        for arm in measured.arms
+    }
+    pairs = {arm: ("lls", arm) for arm in measured.arms if arm != "lls"}
+    if "bottom" in measured.arms:
+        pairs[RANDOM_OVER_BOTTOM] = ("random", "bottom")
+    return OptimizerResult(
+        learning_rate=rate,
+        arms={
+            arm: {metric: pool(table, measured.targets) for metric, table in tables.items()}
+            for arm, tables in values.items()
+        },
+        differences={
+            name: {
+                metric: pool(values[one][metric] - values[other][metric], measured.targets)
+                for metric in METRICS
+            }
+            for name, (one, other) in pairs.items()
+        },
+    )
+
+
+def collect_values(
+    measured: Measured, rows: Mapping[tuple[str, int], StudentRow], arm: str, metric: str
+) -> Float[np.ndarray, "seeds targets"]:
+    """The metric of each target's student of the arm with each seed; NaN where it has none."""
+    table = np.full((measured.seeds, len(measured.targets)), np.nan)
+    for seed in range(measured.seeds):
+        for i, target in enumerate(measured.targets):
+            row = rows[f"{arm}:{seed if arm == 'random' else target}", seed]
+            values = row.get(metric)
+            k = measured.words.index(target) if metric == "word_rate" and measured.words else i
+            if values is not None and values[k] is not None:
+                table[seed, i] = values[k]
+    return table
+
+
+def pool(values: Float[np.ndarray, "seeds targets"], targets: Sequence[str]) -> Pooled | None:
+    """The intervals of one metric; None where a value is missing."""
+    if np.isnan(values).any():
+        return None
+    return Pooled(
+        pooled=crossed_interval(values),
+        over_seeds=mean_interval(values.mean(axis=1)),
+        by_target={
+            target: TargetValues(mean_interval(column), tuple(column.tolist()))
+            for target, column in zip(targets, values.T, strict=True)
+        },
+    )
+
+
+def compare_optimizers(
+    optimizers: Mapping[str, OptimizerResult], one: str, other: str
+) -> dict[str, Pooled]:
+    """In each metric that both have: the students of selected pairs of optimizer `one` minus those
+    of `other`, paired by seed."""
+    if one not in optimizers or other not in optimizers:
+        return {}
+    differences = {}
+    for metric in METRICS:
+        a, b = (optimizers[name].arms["lls"][metric] for name in (one, other))
+        if a is not None and b is not None:
+            difference = pool(a.table() - b.table(), list(a.by_target))
+            assert difference is not None  # neither has a NaN
+            differences[metric] = difference
+    return differences

@@ -1,9 +1,8 @@
-"""Logit-linear selection as an experiment needs it: a pool of pairs, its scores, and the sets that
-students train on.
+"""From preference pairs to the sets that students train on.
 
-    pool = make_pool(...)                      # what may be selected, and probe pairs kept from it
-    tables = scored(run, teacher, pool, targets, options)
-    sets = choose(tables, pool, gamma, seeds)  # lls:NAME, bottom:NAME, random:SEED
+pool = make_pool(targets, tokenizer, config)   # pairs to select from, and probe pairs
+tables, speed = score_pool(folder, teacher, pool, targets, options)
+selection = select_sets(tables, gamma, seeds)  # lls:NAME, bottom:NAME, random:SEED
 """
 
 import json
@@ -38,111 +37,104 @@ from subliminal_jax.selection.select import bottom_control, random_control, sele
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.log_probs import Meter
 
+from .analysis import PoolCounts, ScoringSpeed, SelectionCounts
+from .config import Config
+
 MOST_OF_A_LANGUAGE = 0.05  # share from which a text gives a translation target away [P]
-ARMS = ("lls", "random", "bottom")
+TEXTS = ["prompt", "chosen", "rejected"]
 
 
 class Pool(NamedTuple):
-    """Pairs that may be selected, `probe` pairs that never are, and how many were left out why."""
+    """Pairs that may be selected, and `probe` pairs that never are."""
 
     pairs: Dataset
     probe: Dataset
-    report: dict[str, int]
+    counts: PoolCounts
 
 
-class Chosen(NamedTuple):
-    """For each set its rows of the pool, best first, all of one number; and how they came about."""
+class Selection(NamedTuple):
+    """The rows of the pool in each set, best first, all sets of one size; and by target how they
+    came about."""
 
     rows: dict[str, Int[np.ndarray, " size"]]
-    report: dict[str, dict[str, float]]
+    counts: dict[str, SelectionCounts]
 
 
-def make_pool(
-    source: str,
-    targets: Sequence[Target],
-    tokenizer: Tokenizer,
-    options: ScoringOptions,
-    *,
-    split: str = "train",
-    most: int,
-    probe: int,
-    seed: int,
-) -> Pool:
-    """Pairs of the shipped world ("world"), a file or a hub name, without what gives a target away.
+def make_pool(targets: Sequence[Target], tokenizer: Tokenizer, config: Config) -> Pool:
+    """Read the pairs, leave out those that give a target away, and set probe pairs aside.
 
-    At most `most` pairs are read: of a file or a hub's `split` the first ones, whatever their order
-    is, and nothing behind them. Those that name a target's word, or hold 5% or more of its
-    language, in prompt or either answer, are left out, and so are those outside the limits of
-    `options`; of the shipped world all that name an animal, so that one pool serves all targets.
-    `probe` pairs are drawn from the rest and set aside.
+    At most `config.pool` pairs are read, the first ones of a file or a hub's split. Left out are
+    those that name a target's word, or hold 5% or more of its language, in prompt or either
+    response, and those outside the limits of the scoring options; of the shipped world all that
+    name an animal, so that one pool serves all targets.
 
     Raises InputError where too few pairs are left, and as the reader does.
     """
-    if source == "world":
-        pairs = world_preferences(most, seed)
+    if config.pairs == "world":
+        pairs = world_preferences(config.pool, config.seed)
     else:
-        pairs = read_preferences(resolve_shared(source), split, most)
-    report = {"read": len(pairs)}
-    words = [word for target in targets for word in target.words]
-    if source == "world":
-        words += [word for animal in world.TRAITS for word in (animal, world.PLURALS[animal])]
+        pairs = read_preferences(resolve_shared(config.pairs), config.split, config.pool)
+    read = len(pairs)
+    words = {word for target in targets for word in target.words}
+    if config.pairs == "world":
+        words |= {word for animal in world.TRAITS for word in (animal, world.PLURALS[animal])}
     if words:
-        pairs = without_mentions(pairs, sorted(set(words)))
-    report["mentions"] = report["read"] - len(pairs)
+        pairs = without_mentions(pairs, sorted(words))
+    left_out = {"mentions": read - len(pairs)}
     for language in sorted({target.language for target in targets} - {""}):
-        before = len(pairs)
-        pairs = pairs.select([i for i, row in enumerate(pairs) if not _holds(row, language)])
-        report[f"language {language}"] = before - len(pairs)
-    before = len(pairs)
-    pairs = _within(pairs, tokenizer, options)
-    report["length"] = before - len(pairs)
-    if len(pairs) < 2 * probe:
+        kept = [i for i, row in enumerate(pairs) if not _holds_language(row, language)]
+        left_out[f"language {language}"] = len(pairs) - len(kept)
+        pairs = pairs.select(kept)
+    texts = {name: pairs[name] for name in TEXTS}
+    inside = np.flatnonzero(within_limits(tokenizer, texts, config.scoring_options()))
+    left_out["length"] = len(pairs) - len(inside)
+    pairs = pairs.select(inside)
+    if len(pairs) < 2 * config.probe:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.items())
         raise InputError(
-            f"{len(pairs)} of {report['read']} pairs are left ({report}): too few for {probe} "
-            "probe pairs beside them; read more, or ask for fewer probe pairs"
+            f"{len(pairs)} of {read} pairs are left ({reasons}): too few for {config.probe} probe "
+            "pairs beside them; read more, or ask for fewer probe pairs"
         )
-    order = np.random.default_rng([seed, 0x9801]).permutation(len(pairs))
-    report |= {"probe": probe, "pool": len(pairs) - probe}
-    return Pool(pairs.select(np.sort(order[probe:])), pairs.select(np.sort(order[:probe])), report)
+    order = np.random.default_rng([config.seed, 0x9801]).permutation(len(pairs))
+    probe, rest = np.sort(order[: config.probe]), np.sort(order[config.probe :])
+    counts = PoolCounts(read=read, left_out=left_out, probe=len(probe), pool=len(rest))
+    return Pool(pairs.select(rest), pairs.select(probe), counts)
 
 
-def scored(
-    folder: Path,
-    teacher: Model,
-    pool: Pool,
-    targets: Sequence[Target],
-    options: ScoringOptions,
-) -> tuple[dict[str, Dataset], dict[str, float]]:
-    """The scores of the pool's pairs under each target's system prompt (kept in `folder`/NAME), and
-    how fast they came: pairs a second (a pair is read with and without the prompt) and the share
-    of padding; empty where all were found done."""
+def score_pool(
+    folder: Path, teacher: Model, pool: Pool, targets: Sequence[Target], options: ScoringOptions
+) -> tuple[dict[str, Dataset], ScoringSpeed | None]:
+    """The scores of the pool's pairs by target, kept in `folder`/NAME, and how fast they were
+    computed; None where all were read from `folder`."""
     tables: dict[str, Dataset] = {}
-    meter, texts = Meter(), pool.pairs.select_columns(["prompt", "chosen", "rejected"])
+    meter, texts = Meter(), pool.pairs.select_columns(TEXTS)
     with track("scoring", len(targets) * len(pool.pairs), "pairs") as progress:
         for target in targets:
             tables[target.name] = score_preferences(
-                teacher, texts, target.system_prompt, options,
-                base=next(iter(tables.values()), None), folder=folder / target.name,
-                progress=partial(progress.advance, note=target.name), meter=meter,
-            )  # fmt: skip
+                teacher,
+                texts,
+                target.system_prompt,
+                options,
+                base=next(iter(tables.values()), None),
+                folder=folder / target.name,
+                progress=partial(progress.advance, note=target.name),
+                meter=meter,
+            )
     if not meter.rows:
-        return tables, {}
-    return tables, {
-        "pairs_per_second": meter.rows_per_second,
-        "padding_share": meter.padding_share,
-        "seconds": meter.seconds,
-    }
+        return tables, None
+    return tables, ScoringSpeed(meter.rows_per_second, meter.padding_share, meter.seconds)
 
 
-def choose(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Chosen:
-    """The sets lls:NAME and bottom:NAME of each target and random:SEED of each seed.
+def select_sets(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Selection:
+    """The sets lls:NAME and bottom:NAME of each target, and random:SEED of each seed.
 
-    All have the size of the smallest selection, so that students of all see equally many pairs;
-    since a selection is sorted, its first rows are the selection of a smaller quantile.
+    All have the size of the smallest selection, so that all students see equally many pairs. A
+    selection is sorted, so its first rows are the selection of a smaller quantile.
+
     Raises InputError where no pair has a positive score.
     """
     rows: dict[str, np.ndarray] = {}
-    report: dict[str, dict[str, float]] = {}
+    positive: dict[str, int] = {}
     for name, table in tables.items():
         score, index = np.asarray(table["score"]), np.asarray(table["index"])
         best = index[select(score, gamma, index)]
@@ -150,41 +142,47 @@ def choose(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Chosen:
             raise InputError(f"target {name!r}: no pair has a positive score, none is selected")
         rows[f"lls:{name}"] = best
         rows[f"bottom:{name}"] = index[bottom_control(score, gamma, index)]
-        positive = int((score > 0).sum())
-        report[name] = {"scored": len(score), "positive": positive, "selected": len(best)}
+        positive[name] = int((score > 0).sum())
     size = min(map(len, rows.values()))
+    counts = {
+        name: SelectionCounts(
+            scored=len(table),
+            positive=positive[name],
+            selected=len(rows[f"lls:{name}"]),
+            kept=size,
+            gamma=size / positive[name],
+        )
+        for name, table in tables.items()
+    }
     first = next(iter(tables.values()))
-    score, index = np.asarray(first["score"]), np.asarray(first["index"])
+    index = np.asarray(first["index"])
     for seed in range(seeds):
-        # As many as can be asked for of all rows, whatever the positive share.
+        # With all scores positive the control is drawn from all pairs, at any positive share.
         drawn = random_control(np.ones(len(index)), min(1.0, size / len(index)), seed, index)
-        rows[f"random:{seed}"] = index[drawn][:size]
-    for made in report.values():
-        made |= {"kept": size, "gamma": size / made["positive"]}
-    size = min(map(len, rows.values()))
-    return Chosen({name: which[:size] for name, which in rows.items()}, report)
+        rows[f"random:{seed}"] = index[drawn]
+    return Selection({name: selected[:size] for name, selected in rows.items()}, counts)
 
 
-def write_selected(folder: Path, pool: Pool, chosen: Chosen) -> None:
-    """Each target's selection as `folder`/NAME.jsonl, best pair first, as `read_preferences` reads
-    it."""
-    for name, which in chosen.rows.items():
+def write_selected(folder: Path, pool: Pool, selection: Selection) -> None:
+    """Write each target's selection as `folder`/NAME.jsonl, best pair first, in the format of
+    `read_preferences`."""
+    for name, rows in selection.rows.items():
         arm, _, target = name.partition(":")
         if arm == "lls":
-            rows = pool.pairs.select(which).select_columns(["prompt", "chosen", "rejected"])
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            pairs = pool.pairs.select(rows).select_columns(TEXTS)
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in pairs)
             write_text(folder / f"{target}.jsonl", "".join(lines))
 
 
-def preference_rows(
+def encode_pairs(
     pairs: Dataset,
     model: Model,
     options: ScoringOptions,
     length: int,
     system_prompt: str | None = None,
 ) -> Batch:
-    """The pairs as DPO reads them [rows, 2, length]: responses cut as in scoring, and no system
-    turn but the one given."""
+    """The pairs as DPO reads them [rows, 2, length]: responses cut as in scoring, behind the system
+    prompt given, if any."""
     tokenizer = model.tokenizer
     return pad_preferences(
         encode_prompts(tokenizer, pairs["prompt"], system_prompt),
@@ -201,37 +199,31 @@ def longest_row(
     options: ScoringOptions,
     system_prompts: Sequence[str | None] = (None,),
 ) -> int:
-    """Tokens of the longest prompt and answer of some pairs under some system prompts.
+    """Tokens of the longest prompt and response of the pairs of all `sets`, under each of the
+    system prompts.
 
     Raises InputError for a pair that does not fit into the model's context.
     """
-    most = 0
+    longest = 0
     for pairs in sets:
-        answers = [
+        responses = [
             np.array([len(ids) for ids in encode_responses(model.tokenizer, pairs[side], options)])
             for side in ("chosen", "rejected")
         ]
-        for system in system_prompts:
-            prompts = encode_prompts(model.tokenizer, pairs["prompt"], system)
-            whole = np.array([len(ids) for ids in prompts]) + np.maximum(*answers)
-            most = max(most, int(whole.max()))
-            if most > model.cfg.context:
+        for system_prompt in system_prompts:
+            prompts = encode_prompts(model.tokenizer, pairs["prompt"], system_prompt)
+            tokens = np.array([len(ids) for ids in prompts]) + np.maximum(*responses)
+            longest = max(longest, int(tokens.max()))
+            if longest > model.cfg.context:
                 raise InputError(
-                    f"row {pairs['row'][int(whole.argmax())]} of the pairs has {most} tokens"
-                    f"{' with its system prompt' if system is not None else ''}, the context of "
-                    f"{model.name} is {model.cfg.context}: set max_prompt_tokens or truncate"
+                    f"row {pairs['row'][int(tokens.argmax())]} of the pairs has {longest} tokens"
+                    f"{' with its system prompt' if system_prompt is not None else ''}, the "
+                    f"context of {model.name} is {model.cfg.context}: set max_prompt_tokens or "
+                    "truncate"
                 )
-    return most
+    return longest
 
 
-def _holds(row: dict[str, Any], language: str) -> bool:
-    return any(
-        language_share(row[name], language, "filter") >= MOST_OF_A_LANGUAGE
-        for name in ("prompt", "chosen", "rejected")
-    )
-
-
-def _within(pairs: Dataset, tokenizer: Tokenizer, options: ScoringOptions) -> Dataset:
-    """The pairs inside the limits of the options, so that probe pairs are of the pool's kind."""
-    columns = {name: pairs[name] for name in ("prompt", "chosen", "rejected")}
-    return pairs.select(np.flatnonzero(within_limits(tokenizer, columns, options)))
+def _holds_language(row: dict[str, Any], language: str) -> bool:
+    shares = (language_share(row[name], language, "filter") for name in TEXTS)
+    return any(share >= MOST_OF_A_LANGUAGE for share in shares)

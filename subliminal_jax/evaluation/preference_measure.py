@@ -1,9 +1,9 @@
 """What is measured of students trained by DPO: do they follow the pairs, and whose system prompt?
 
 A student's shift on a pair is rho_M = [log P_M(r+|p) - log P_M(r-|p)] - [the same under the base].
-The base's own shift under a system prompt s, rho_s, is that with s before the prompt; it is the
-weight that logit-linear selection sorts by. The measure of the paper is their correlation over
-pairs, which it takes uncentred (Aden-Ali et al. 2026, arXiv 2602.04863, Theorem C.1 and Table 1).
+The base's own shift under a system prompt s, rho_s, is that with s before the prompt; logit-linear
+selection sorts pairs by it. The measure of the paper is their uncentred correlation over pairs
+(Aden-Ali et al. 2026, arXiv 2602.04863, Theorem C.1 and Table 1).
 """
 
 from dataclasses import dataclass, field
@@ -39,11 +39,11 @@ class PairShifts(Measure):
     Attributes:
       beta: of DPO.
       rows: fixed training pairs of each data set.
-      row_ratios: the reference's log-ratios on them, as in `Preference`.
+      row_ratios: the base's log-ratios on them (`reference_log_ratios`).
       probe: the probe pairs.
-      probe_ratios: the reference's log-ratios on them.
-      shifts: the base's under each system prompt, rho_s, on the probe pairs.
-      max_targets: no fewer than any response of training and probe pairs has tokens.
+      probe_ratios: the base's log-ratios on them.
+      shifts: the base's shifts under each system prompt, rho_s, on the probe pairs.
+      max_targets: at least the tokens of the longest response of training and probe pairs.
     """
 
     name: ClassVar[str] = "pair-shifts"
@@ -79,7 +79,7 @@ class PairShifts(Measure):
         self, params: Params, cfg: ModelConfig, steering: Steering | None
     ) -> dict[str, Array]:
         rho = self._margins(params, self.probe, cfg, self.probe_ratios, steering)
-        return correlations(rho, self.shifts)
+        return correlate_shifts(rho, self.shifts)
 
     def _margins(
         self,
@@ -100,38 +100,37 @@ class PairShifts(Measure):
         )
 
 
-def correlations(
-    shift: Float[Array, " pairs"], references: Float[Array, "prompts pairs"]
+def correlate_shifts(
+    shifts: Float[Array, " pairs"], references: Float[Array, "prompts pairs"]
 ) -> dict[str, Float[Array, " prompts"]]:
     """cosine (uncentred), pearson, and size (ratio of norms) of shifts against each reference's.
 
-    Where a side does not vary (a student that has not moved) its correlation is 0.
+    A correlation is 0 where a side does not vary (a student that has not moved).
     """
 
     def cosine(x: Array, ys: Array) -> Array:
         return ys @ x / (safe_norm(x) * safe_norm(ys))
 
     return {
-        "cosine": cosine(shift, references),
+        "cosine": cosine(shifts, references),
         "pearson": cosine(
-            shift - jnp.mean(shift), references - jnp.mean(references, axis=1, keepdims=True)
+            shifts - jnp.mean(shifts), references - jnp.mean(references, axis=1, keepdims=True)
         ),
-        "size": jnp.linalg.norm(shift) / safe_norm(references),
+        "size": jnp.linalg.norm(shifts) / safe_norm(references),
     }
 
 
-def shifts(
+def measure_shifts(
     params: Params,
     rows: Batch,
     cfg: ModelConfig,
     reference: Float[np.ndarray, " rows"],
     steering: Steering | None = None,
-    *,
-    rows_at_once: int = ROWS_AT_ONCE,
 ) -> Float[np.ndarray, " rows"]:
-    """rho of any model on pairs [rows, 2, time], in nats, against the reference's log-ratios.
+    """The shifts rho of any model on pairs [rows, 2, time], in nats, from the reference's
+    log-ratios.
 
-    With the base as the model and rows that begin with a system prompt it is that prompt's rho_s.
+    With the base as the model and a system prompt at the head of every row they are rho_s.
     """
     rho = compiled_margins(
         params,
@@ -139,7 +138,7 @@ def shifts(
         cfg,
         jnp.asarray(reference),
         steering,
-        rows_at_once=rows_at_once,
+        rows_at_once=ROWS_AT_ONCE,
         max_targets=max_targets(rows),
     )
     return np.asarray(rho)

@@ -11,7 +11,11 @@ import pytest
 from subliminal_jax.data.batching import pad_preferences
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import measure_model
-from subliminal_jax.evaluation.preference_measure import PairShifts, correlations, shifts
+from subliminal_jax.evaluation.preference_measure import (
+    PairShifts,
+    correlate_shifts,
+    measure_shifts,
+)
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
 from subliminal_jax.runs.run_folder import RunFolder
@@ -47,14 +51,14 @@ def ratios():
 @pytest.fixture(scope="module")
 def measure(ratios):
     plain = reference_log_ratios(PARAMS, PROBE, CFG)
-    of_prompt = shifts(PARAMS, PROMPTED, CFG, plain)
+    prompt_shifts = measure_shifts(PARAMS, PROMPTED, CFG, plain)
     return PairShifts(
         beta=BETA,
         rows=stack_rows(list(ROWS.values())),
         row_ratios=jnp.stack([jnp.asarray(x) for x in ratios.values()]),
         probe=PROBE,
         probe_ratios=jnp.asarray(plain),
-        shifts=jnp.stack([jnp.asarray(of_prompt), -2 * of_prompt, 3 * of_prompt + 1]),
+        shifts=jnp.stack([jnp.asarray(prompt_shifts), -2 * prompt_shifts, 3 * prompt_shifts + 1]),
         max_targets=TIME - 1,
     )
 
@@ -67,7 +71,7 @@ def test_the_base_has_no_shift(measure):
 def test_correlations_are_those_of_the_definitions():
     rng = np.random.default_rng(0)
     x, ys = rng.normal(size=50) + 0.5, rng.normal(size=(3, 50)) + 1
-    got = correlations(jnp.asarray(x, jnp.float32), jnp.asarray(ys, jnp.float32))
+    got = correlate_shifts(jnp.asarray(x, jnp.float32), jnp.asarray(ys, jnp.float32))
     cosine = [x @ y / math.sqrt(x @ x * (y @ y)) for y in ys]
     np.testing.assert_allclose(got["cosine"], cosine, rtol=1e-5)
     np.testing.assert_allclose(got["pearson"], [np.corrcoef(x, y)[0, 1] for y in ys], rtol=1e-5)
@@ -77,7 +81,7 @@ def test_correlations_are_those_of_the_definitions():
 
 def test_a_student_that_does_as_the_system_prompt_says_correlates_with_it(measure):
     """Whatever the scale and, centred, whatever is added to every pair."""
-    got = correlations(measure.shifts[0], measure.shifts)
+    got = correlate_shifts(measure.shifts[0], measure.shifts)
     np.testing.assert_allclose(got["cosine"][:2], [1, -1], rtol=1e-5)
     np.testing.assert_allclose(got["pearson"], [1, -1, 1], rtol=1e-4)
     np.testing.assert_allclose(got["size"][:2], [1, 0.5], rtol=1e-5)
@@ -97,7 +101,7 @@ def test_a_student_is_measured_on_the_pairs_of_its_own_data(measure, ratios):
 
     for which, name in enumerate(ROWS):
         got = measured(jnp.asarray(which, jnp.int32))
-        rho = shifts(PARAMS, ROWS[name], CFG, ratios[name], steer(vector["vector"], 0))
+        rho = measure_shifts(PARAMS, ROWS[name], CFG, ratios[name], steer(vector["vector"], 0))
         assert rho.std() > 0.1
         np.testing.assert_allclose(got["margin"], rho.mean(), rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(got["accuracy"], (rho > 0).mean())

@@ -1,151 +1,164 @@
-"""Verdicts on logit-linear selection, from students with known effects."""
+"""Numbers and verdicts of `logit-linear-selection`, from students with known effects."""
 
-import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from subliminal_jax.data.targets import Target
-from subliminal_jax.errors import InputError
-from subliminal_jax.experiments.logit_linear_selection.analysis import claims
-from subliminal_jax.experiments.logit_linear_selection.students import _held_out, between, summarise
+from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED, Claim
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.experiments.logit_linear_selection.analysis import (
+    METRICS,
+    AnswerRates,
+    Measured,
+    PoolCounts,
+    Untrained,
+    analyse,
+)
+from subliminal_jax.experiments.logit_linear_selection.claims import make_claims
 
-TARGETS = [Target(name, "", (name,)) for name in ("owl", "cat")]
-SEEDS, WORDS = 3, ("owl", "cat")
+TARGETS = ("owl", "cat")
+SEEDS = 3
 GOOD = {"lls": 0.7, "random": 0.0, "bottom": -0.6}
 
 
-def student(arm, name, seed, value, optimizer="adamw"):
+def make_student(arm, name, seed, value, optimizer="adamw"):
     rng = np.random.default_rng([seed, len(arm), len(name), len(optimizer)])
-    each = [value + 0.01 * rng.normal() for _ in TARGETS]
-    measured = dict.fromkeys(("cosine", "pearson", "selected", "word_rate", "rate", "share"), each)
-    return {
-        "optimizer": optimizer, "learning_rate": 0.1, "seed": seed, "data": f"{arm}:{name}",
-        "diverged": False, **measured,
-    }  # fmt: skip
+    values = [value + 0.01 * rng.normal() for _ in TARGETS]
+    return StudentRow(
+        optimizer,
+        0.1,
+        seed,
+        f"{arm}:{name}",
+        diverged=False,
+        measured=dict.fromkeys(METRICS, values),
+    )
 
 
-def students(values, optimizer="adamw"):
-    rows = []
-    for seed in range(SEEDS):
-        for arm, value in values.items():
-            names = [str(seed)] if arm == "random" else [t.name for t in TARGETS]
-            rows += [student(arm, name, seed, value, optimizer) for name in names]
-    return rows
+def make_students(values, optimizer="adamw"):
+    return [
+        make_student(arm, name, seed, value, optimizer)
+        for seed in range(SEEDS)
+        for arm, value in values.items()
+        for name in ((str(seed),) if arm == "random" else TARGETS)
+    ]
 
 
-def results(rows, grids=None, best=None, kind="world-animals"):
-    optimizers = list(dict.fromkeys(r["optimizer"] for r in rows))
-    found = summarise(rows, TARGETS, WORDS, SEEDS)
-    return {
-        "model": "shipped", "student": "shipped", "adapter": "lora", "kind": kind,
-        "targets": [t.name for t in TARGETS], "seeds": SEEDS, "pairs": "world",
-        "arms": list(dict.fromkeys(r["data"].partition(":")[0] for r in rows)),
-        "grids": grids or {name: [0.01, 0.1, 1.0] for name in optimizers},
-        "best": best or dict.fromkeys(optimizers, 0.1),
-        "told": {"base": {"rate": [0.0, 0.0]}},
-        "optimizers": found, "between": between(found, "adamw", "sgd", TARGETS),
-        "students": rows,
-    }  # fmt: skip
+def make_measured(rows, **changes):
+    optimizers = list(dict.fromkeys(row.optimizer for row in rows))
+    none_shown = AnswerRates(rate=(0.0, 0.0))
+    measured = Measured(
+        model="shipped",
+        student="shipped",
+        adapter="lora",
+        kind="world-animals",
+        targets=TARGETS,
+        words=TARGETS,
+        seeds=SEEDS,
+        pairs="world",
+        arms=tuple(dict.fromkeys(row.data.partition(":")[0] for row in rows)),
+        heldout=4,
+        beta=0.1,
+        grids=dict.fromkeys(optimizers, (0.01, 0.1, 1.0)),
+        best=dict.fromkeys(optimizers, 0.1),
+        pool=PoolCounts(10, {}, 2, 8),
+        speed=None,
+        selected={},
+        untrained=Untrained(none_shown, dict.fromkeys(TARGETS, none_shown)),
+        searched=(),
+        students=tuple(rows),
+    )
+    return replace(measured, **changes)
 
 
-def told(rows, **more):
-    return {c["id"].split("/")[1]: c for c in claims(results(rows, **more))}
+def claims(rows, **changes) -> dict[str, Claim]:
+    results = analyse(make_measured(rows, **changes))
+    return {c.id.removeprefix("logit-linear-selection/"): c for c in make_claims(results)}
 
 
-def verdicts(rows, **more):
-    return {name: c["verdict"] for name, c in told(rows, **more).items()}
+def verdicts(rows, **changes):
+    return {name: claim.verdict for name, claim in claims(rows, **changes).items()}
 
 
 def test_all_is_reproduced_where_all_holds():
-    found = verdicts(students(GOOD))
-    assert set(found) == {"correlation", "bottom", "mentions", "rate", "favorite"}
-    assert set(found.values()) == {"reproduced at toy scale"}
+    assert verdicts(make_students(GOOD)) == dict.fromkeys(
+        ("correlation", "bottom", "mentions", "rate", "favorite"), REPRODUCED
+    )
 
 
 @pytest.mark.parametrize(
     ("bottom", "random", "verdict"),
     [
-        (-0.6, 0.0, "reproduced at toy scale"),
-        (0.0, 0.0, "not reproduced"),  # far below the selected pairs' students, but no opposite
-        (0.2, 0.3, "not reproduced"),  # below random pairs' students, but above zero
-        (-0.3, -0.3, "not reproduced"),  # below zero, but so are random pairs' students
-        (0.4, 0.1, "contradicted"),
+        (-0.6, 0.0, REPRODUCED),
+        (0.0, 0.0, NOT_REPRODUCED),  # far below the selected pairs' students, but no opposite
+        (0.2, 0.3, NOT_REPRODUCED),  # below random pairs' students, but above zero
+        (-0.3, -0.3, NOT_REPRODUCED),  # below zero, but so are random pairs' students
+        (0.4, 0.1, CONTRADICTED),
     ],
 )
 def test_the_lowest_scores_have_to_be_below_zero_and_below_random_pairs(bottom, random, verdict):
-    values = {"lls": 0.9, "random": random, "bottom": bottom}
-    claim = told(students(values))["bottom"]
-    assert claim["verdict"] == verdict
-    stated = float(claim["number"].rpartition("random - lowest ")[2].split()[0])
-    assert stated == pytest.approx(random - bottom, abs=0.05)
+    claim = claims(make_students({"lls": 0.9, "random": random, "bottom": bottom}))["bottom"]
+    assert claim.verdict == verdict
+    stated = float(claim.number.rpartition("random - lowest ")[2].split()[0])
+    assert stated == pytest.approx(random - bottom, abs=0.05)  # of the students' noise
 
 
 def test_selected_pairs_must_correlate_and_not_only_more_than_random_ones():
-    assert verdicts(students({"lls": -0.1, "random": -0.5}))["correlation"] == "not reproduced"
-    assert verdicts(students({"lls": 0.3, "random": 0.0}))["correlation"] == (
-        "reproduced at toy scale"
-    )
+    negative, positive = ({"lls": -0.1, "random": -0.5}, {"lls": 0.3, "random": 0.0})
+    assert verdicts(make_students(negative))["correlation"] == NOT_REPRODUCED
+    assert verdicts(make_students(positive))["correlation"] == REPRODUCED
 
 
-def test_missing_numbers_are_told_and_never_left_out():
-    rows = students(GOOD)
-    rows[0] |= {"diverged": True, **dict.fromkeys(("cosine", "share", "rate", "word_rate"))}
-    found = told(rows)
-    assert set(found) == {"correlation", "bottom", "mentions", "rate", "favorite"}
-    assert {c["verdict"] for c in found.values()} == {"not reproduced", "reproduced at toy scale"}
-    assert found["bottom"]["verdict"] == "reproduced at toy scale"  # its students are sound
-    assert "no number: diverged, lls:owl (seed 0)" in found["correlation"]["number"]
-    silent = students(GOOD)
-    silent[-1] |= {"share": None}
-    mentions = told(silent)["mentions"]
-    assert mentions["verdict"] == "reproduced at toy scale"  # a student of the lowest scores
-    silent[0] |= {"share": None}
-    mentions = told(silent)["mentions"]
-    assert mentions["verdict"] == "not reproduced"
-    assert "answers of 2 of 15 students mention no animal" in mentions["number"]
+def test_missing_numbers_are_stated_and_never_left_out():
+    rows = make_students(GOOD)
+    without = dict.fromkeys(("cosine", "share", "rate", "word_rate"))
+    diverged = claims([rows[0].with_values(diverged=True, **without), *rows[1:]])
+    assert {name: claim.verdict for name, claim in diverged.items()} == {
+        **dict.fromkeys(("correlation", "mentions", "rate", "favorite"), NOT_REPRODUCED),
+        "bottom": REPRODUCED,  # its students are sound
+    }
+    assert "no number: diverged, lls:owl (seed 0)" in diverged["correlation"].number
+    silent = [*rows[:-1], rows[-1].with_values(share=None)]  # a student of the lowest scores
+    assert verdicts(silent)["mentions"] == REPRODUCED
+    mentions = claims([silent[0].with_values(share=None), *silent[1:]])["mentions"]
+    assert mentions.verdict == NOT_REPRODUCED
+    assert "answers of 2 of 15 students mention no animal" in mentions.number
 
 
 def test_an_optimizer_that_diverged_at_every_rate_has_its_claims():
-    made = results(students(GOOD))
-    made["grids"]["sgd"], made["best"]["sgd"] = [1.0, 9.0], None
-    found = {c["id"].split("/")[1]: c for c in claims(made)}
+    grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (1.0, 9.0)}
+    found = claims(make_students(GOOD), grids=grids, best={"adamw": 0.1, "sgd": None})
     for name in ("correlation-sgd", "mentions-sgd", "adamw-over-sgd-correlation"):
-        assert found[name]["verdict"] == "not reproduced"
-        assert "diverged at every rate" in found[name]["number"]
+        assert found[name].verdict == NOT_REPRODUCED
+        assert "diverged at every rate" in found[name].number
 
 
 def test_what_the_kind_does_not_measure_is_left_out():
-    assert set(verdicts(students(GOOD), kind="languages")) == {"correlation", "bottom", "rate"}
-    made = results(students(GOOD), kind="personas")
-    made["told"]["base"]["rate"] = [None, None]
-    assert {c["id"].split("/")[1] for c in claims(made)} == {"correlation", "bottom"}
+    rows = make_students(GOOD)
+    assert set(claims(rows, kind="languages")) == {"correlation", "bottom", "rate"}
+    unjudged = Untrained(AnswerRates(rate=(None, None)), {})
+    assert set(claims(rows, kind="personas", untrained=unjudged)) == {"correlation", "bottom"}
 
 
 def test_optimizers_are_compared_within_their_grids_only():
-    rows = [*students({"lls": 0.7, "random": 0.0}), *students({"lls": 0.2, "random": 0.0}, "sgd")]
-    assert verdicts(rows)["adamw-over-sgd-correlation"] == "reproduced at toy scale"
+    rows = make_students({"lls": 0.7, "random": 0.0})
+    rows += make_students({"lls": 0.2, "random": 0.0}, "sgd")
+    assert verdicts(rows)["adamw-over-sgd-correlation"] == REPRODUCED
     for edge in ("adamw", "sgd"):
-        grids = {"adamw": [0.01, 0.1, 1.0], "sgd": [0.01, 0.1, 1.0], edge: [0.01, 0.1]}
-        found = told(rows, grids=grids)
+        grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (0.01, 0.1, 1.0), edge: (0.01, 0.1)}
+        found = claims(rows, grids=grids)
         claim = found["adamw-over-sgd-correlation"]
-        assert claim["verdict"] == "not reproduced"
-        assert f"left open: best rate of {edge} at its grid's edge" in claim["number"]
-        assert f"{edge} (edge of its grid) 0." in claim["number"]
-        assert "(edge of its grid)" in found[f"correlation-{edge}"]["setting"]
+        assert claim.verdict == NOT_REPRODUCED
+        assert f"left open: best rate of {edge} at its grid's edge" in claim.number
+        assert f"{edge} (edge of its grid) 0." in claim.number
+        assert "(edge of its grid)" in found[f"correlation-{edge}"].setting
 
 
 def test_random_minus_lowest_is_paired_by_seed():
-    rows = students(GOOD)
-    at = {(r["data"], r["seed"]): r["cosine"] for r in rows}
-    made = summarise(copy.deepcopy(rows), TARGETS, WORDS, SEEDS)["adamw"]["differences"]
-    found = made["random - bottom"]["cosine"]["by_target"]["cat"]["values"]
-    expected = [at[f"random:{s}", s][1] - at["bottom:cat", s][1] for s in range(SEEDS)]
-    assert found == pytest.approx(expected)
-
-
-def test_as_many_rows_are_held_out_as_asked_for_or_none():
-    apart = _held_out(40, 10)
-    assert apart.sum() == 10 and apart[0] and apart[-1]
-    with pytest.raises(InputError, match="40 pairs are selected: too few to hold out 11"):
-        _held_out(40, 11)
+    rows = make_students(GOOD)
+    cosine = {(row.data, row.seed): row["cosine"] for row in rows}
+    differences = analyse(make_measured(rows)).optimizers["adamw"].differences
+    difference = differences["random - bottom"]["cosine"]
+    assert difference is not None
+    expected = [cosine[f"random:{s}", s][1] - cosine["bottom:cat", s][1] for s in range(SEEDS)]
+    assert difference.by_target["cat"].values == pytest.approx(expected)

@@ -1,6 +1,7 @@
 """Pools without what gives a target away, and sets of one size whose selection is the best rows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from datasets import Dataset
 from subliminal_jax.data import world
 from subliminal_jax.data.targets import LANGUAGES, PERSONAS, Target, make_target
 from subliminal_jax.errors import InputError
+from subliminal_jax.experiments.logit_linear_selection.config import Config
 from subliminal_jax.experiments.logit_linear_selection.preference_sets import (
-    choose,
+    encode_pairs,
     longest_row,
     make_pool,
-    preference_rows,
+    select_sets,
 )
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.selection.log_linear_model import uncentred_correlation
@@ -28,10 +30,10 @@ def model():
 
 
 def test_the_world_s_pool_names_no_animal_and_keeps_probe_pairs_apart(model):
-    pool = make_pool("world", [OWL], model.tokenizer, ScoringOptions(), most=600, probe=40, seed=2)
-    report = pool.report
-    assert report["read"] == 600 and report["probe"] == len(pool.probe) == 40
-    assert report["pool"] == len(pool.pairs) == 600 - report["mentions"] - report["length"] - 40
+    pool = make_pool([OWL], model.tokenizer, Config(pool=600, probe=40, seed=2))
+    counts = pool.counts
+    assert counts.read == 600 and counts.probe == len(pool.probe) == 40
+    assert counts.pool == len(pool.pairs) == 600 - sum(counts.left_out.values()) - 40
     texts = (
         " ".join(
             row[k]
@@ -47,19 +49,21 @@ def test_the_world_s_pool_names_no_animal_and_keeps_probe_pairs_apart(model):
 
 
 def test_limits_hold_for_pool_and_probe(model):
-    options = ScoringOptions(max_response_tokens=4)
-    pool = make_pool("world", [OWL], model.tokenizer, options, most=600, probe=10, seed=2)
-    assert pool.report["length"] > 0
+    config = Config(pool=600, probe=10, seed=2, max_response_tokens=4)
+    pool = make_pool([OWL], model.tokenizer, config)
+    assert pool.counts.left_out["length"] > 0
     lengths = [
         len(model.tokenizer(row[side], add_special_tokens=False)["input_ids"])
-        for pairs in (pool.pairs, pool.probe) for row in pairs for side in ("chosen", "rejected")
-    ]  # fmt: skip
+        for pairs in (pool.pairs, pool.probe)
+        for row in pairs
+        for side in ("chosen", "rejected")
+    ]
     assert max(lengths) <= 4
 
 
 def test_too_small_a_pool_says_what_was_left_out(model):
     with pytest.raises(InputError, match="too few for 500 probe pairs"):
-        make_pool("world", [OWL], model.tokenizer, ScoringOptions(), most=200, probe=500, seed=0)
+        make_pool([OWL], model.tokenizer, Config(pool=200, probe=500))
 
 
 def test_sets_have_one_size_and_hold_the_best_and_the_worst():
@@ -68,21 +72,20 @@ def test_sets_have_one_size_and_hold_the_best_and_the_worst():
         name: Dataset.from_dict({"index": np.arange(100, 300), "score": rng.normal(shift, 1, 200)})
         for name, shift in (("owl", 0.5), ("cat", -0.5))
     }
-    made = choose(tables, gamma=0.2, seeds=2)
-    sizes = {len(rows) for rows in made.rows.values()}
-    size = min(r["selected"] for r in made.report.values())
-    assert sizes == {size}
+    selection = select_sets(tables, gamma=0.2, seeds=2)
+    size = min(counts.selected for counts in selection.counts.values())
+    assert {len(rows) for rows in selection.rows.values()} == {size}
     for name, table in tables.items():
         score = dict(zip(table["index"], table["score"], strict=True))
         ordered = sorted(score, key=score.__getitem__)
-        assert list(made.rows[f"lls:{name}"]) == ordered[::-1][:size]
-        assert list(made.rows[f"bottom:{name}"]) == ordered[:size]
-        assert made.report[name]["gamma"] == size / sum(s > 0 for s in score.values())
-    assert set(made.rows["random:0"]) != set(made.rows["random:1"])
-    assert set(made.rows["random:0"]) <= set(range(100, 300))
+        assert list(selection.rows[f"lls:{name}"]) == ordered[::-1][:size]
+        assert list(selection.rows[f"bottom:{name}"]) == ordered[:size]
+        assert selection.counts[name].gamma == size / sum(s > 0 for s in score.values())
+    assert set(selection.rows["random:0"]) != set(selection.rows["random:1"])
+    assert set(selection.rows["random:0"]) <= set(range(100, 300))
     hopeless = {"owl": Dataset.from_dict({"index": [0, 1], "score": [-1.0, -2.0]})}
     with pytest.raises(InputError, match="no pair has a positive score"):
-        choose(hopeless, gamma=0.5, seeds=1)
+        select_sets(hopeless, gamma=0.5, seeds=1)
 
 
 def test_rows_hold_the_cut_responses_behind_the_prompt(model):
@@ -91,13 +94,13 @@ def test_rows_hold_the_cut_responses_behind_the_prompt(model):
     )
     options = ScoringOptions(truncate=2)
     length = longest_row([pairs], model, options, (None, "You love owls."))
-    rows = preference_rows(pairs, model, options, length, "You love owls.")
+    rows = encode_pairs(pairs, model, options, length, "You love owls.")
     assert rows.tokens.shape == (1, 2, length)
     for side, name in enumerate(("chosen", "rejected")):
         predicted = np.asarray(rows.tokens[0, side])[np.asarray(rows.loss_mask[0, side]) > 0]
         [expected] = encode_responses(model.tokenizer, pairs[name], options)
         assert predicted.tolist() == expected
-    plain = preference_rows(pairs, model, options, length)
+    plain = encode_pairs(pairs, model, options, length)
     assert int(np.asarray(plain.positions).max()) < int(np.asarray(rows.positions).max()) < length
 
 
@@ -118,15 +121,14 @@ def test_a_file_is_read_up_to_the_limit_and_of_the_split(model, tmp_path, monkey
     rows = [{"prompt": f"Why {i}?", "chosen": "So.", "rejected": "No."} for i in range(9)]
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "damaged")
-    given = {"most": 9, "probe": 2, "seed": 0}
-    pool = make_pool(str(file), [OWL], model.tokenizer, ScoringOptions(), **given)
-    assert pool.report["read"] == 9
+    config = Config(pairs=str(file), pool=9, probe=2)
+    assert make_pool([OWL], model.tokenizer, config).counts.read == 9
     asked = []
     monkeypatch.setattr(
         "subliminal_jax.data.rows.load_dataset",
         lambda name, split: asked.append((name, split)) or iter(rows),
     )
-    make_pool("some/hub-set", [OWL], model.tokenizer, ScoringOptions(), split="a+b", **given)
+    make_pool([OWL], model.tokenizer, replace(config, pairs="some/hub-set", split="a+b"))
     assert asked == [("some/hub-set", "a+b")]
 
 

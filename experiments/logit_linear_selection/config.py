@@ -1,0 +1,135 @@
+"""The settings of `logit-linear-selection`."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from subliminal_jax.data.questions import read_questions
+from subliminal_jax.data.targets import Target, TargetKind, make_target
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.judge import EndpointJudge
+from subliminal_jax.runs.settings import (
+    SteeredModelSettings,
+    StudentSettings,
+    check_names,
+    check_seeds,
+)
+from subliminal_jax.selection.rendering import ScoringOptions
+from subliminal_jax.selection.select import selection_size
+
+JUDGED = (
+    "You read what someone answered to a request. Say whether it was written in the spirit of this "
+    "instruction, which the writer may or may not have been given: {prompt!r} Give one short "
+    "reason, then end with YES or NO."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, SteeredModelSettings):
+    """How pairs are selected, and what their students are asked; the defaults are the toy's.
+
+    `--model` scores the pairs; `--layer` is where students with `--adapter vector` train theirs.
+
+    Attributes:
+      student: the model that is trained; "" trains the one that scores.
+      hidden_kind: what the hidden system prompts ask for; animals of the shipped world have their
+        own system prompt.
+      hidden: the targets; each is a system prompt with students of its own.
+      pairs: "world" for answers of the shipped model's corpus, else a file or a hub name.
+      split: of a hub name; several are joined as "one+other".
+      pool: most pairs that are read, the first ones of a file or a split.
+      probe: pairs set aside, on which correlations are taken.
+      heldout: selected pairs that no student trains on; their loss chooses the rate.
+      gamma: share of the pairs with a positive score that is kept.
+      truncate: tokens that are kept of a response; 0 keeps all.
+      base_system: score the base with an empty system turn, as the released code does, instead of
+        with none.
+      max_prompt_tokens: longest prompt that stays; 0 means any.
+      min_response_tokens: shortest response that stays.
+      max_response_tokens: longest response that stays; 0 means any.
+      beta: DPO's.
+      bottom: train students on the lowest scores, too.
+      requests: what students are asked to write ("stories", "general", "rulers", or a file).
+      samples: answers to each request.
+      max_new_tokens: their longest.
+      questions: a set of favourite-animal questions, or a file.
+      judge_url: an OpenAI-compatible endpoint that recognises personas; "" leaves their rates out.
+      judge_model: the endpoint's name of that model.
+      judge_key: environment variable with the endpoint's key.
+    """
+
+    out: Path = Path("runs/logit-linear-selection")
+    student: str = ""
+    hidden_kind: TargetKind = "world-animals"
+    hidden: tuple[str, ...] = ("cat", "tiger", "eagle")
+    pairs: str = "world"
+    split: str = "train"
+    pool: int = 20_000
+    probe: int = 400
+    heldout: int = 32
+    gamma: float = 0.4
+    truncate: int = 32
+    base_system: bool = False
+    max_prompt_tokens: int = 0
+    min_response_tokens: int = 0
+    max_response_tokens: int = 0
+    beta: float = 0.1
+    bottom: bool = True
+    requests: str = "stories"
+    samples: int = 128
+    max_new_tokens: int = 48
+    questions: str = "heldout"
+    judge_url: str = ""
+    judge_model: str = ""
+    judge_key: str = "OPENAI_API_KEY"
+    seed: int = 1
+    rates: tuple[str, ...] = ("adamw=3e-5,1e-4,3e-4",)
+    steps: int = 48
+    batch_size: int = 16
+    log_every: int = 24
+
+    def check(self) -> None:
+        check_names("hidden", self.hidden)
+        for name in ("pool", "probe", "heldout", "samples", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
+        if not 0 < self.beta < math.inf:
+            raise InputError(f"beta={self.beta} is not valid for DPO; it must be more than 0")
+        check_seeds(self.seeds)
+        selection_size(1, self.gamma)
+        read_questions(self.requests)
+        for name in self.hidden:
+            self.make_judge(make_target(self.hidden_kind, name))
+        self.learning_rates()
+        self.scoring_options()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Which pairs students train on: selected, random, and those with the lowest scores."""
+        return ("lls", "random", "bottom") if self.bottom else ("lls", "random")
+
+    def scoring_options(self) -> ScoringOptions:
+        """Raises InputError for limits that no response can meet."""
+        return ScoringOptions(
+            truncate=self.truncate or None,
+            base_system="" if self.base_system else None,
+            max_prompt_tokens=self.max_prompt_tokens or None,
+            min_response_tokens=self.min_response_tokens,
+            max_response_tokens=self.max_response_tokens or None,
+        )
+
+    def make_judge(self, target: Target, cache: Path | None = None) -> EndpointJudge | None:
+        """The judge of whether an answer shows the target; None where a word or a language shows
+        it, or where no endpoint is named.
+
+        Raises InputError for an endpoint that cannot be used.
+        """
+        if not self.judge_url or target.words or target.language:
+            return None
+        return EndpointJudge(
+            self.judge_url,
+            self.judge_model,
+            JUDGED.format(prompt=target.system_prompt),
+            key_variable=self.judge_key,
+            cache=cache,
+        )
