@@ -10,7 +10,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.judge import EndpointJudge
 from subliminal_jax.runs.settings import (
     SteeredModelSettings,
-    StudentSettings,
+    TrainingSettings,
     check_names,
     check_seeds,
 )
@@ -25,7 +25,7 @@ JUDGED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, SteeredModelSettings):
+class Config(TrainingSettings, SteeredModelSettings):
     """How pairs are selected, and what their students are asked; the defaults are the toy's.
 
     `--model` scores the pairs; `--layer` is where students with `--adapter vector` train theirs.

@@ -171,7 +171,7 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentSettings:
+class TrainingSettings:
     """How students are trained.
 
     Attributes:
@@ -192,7 +192,6 @@ class StudentSettings:
       clip: bound on the global gradient norm; 0 means no clipping.
       accumulation: parts that a batch goes through in.
       log_every: steps between two measurements (and checkpoints).
-      measures: names of what is measured beside what the experiment needs, such as update-anatomy.
     """
 
     optimizers: tuple[str, ...] = ("adamw",)
@@ -211,7 +210,6 @@ class StudentSettings:
     clip: float = 0.0
     accumulation: int = 1
     log_every: int = 8
-    measures: tuple[str, ...] = ()
 
     def learning_rates(self, flag: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
         """The grid of each optimizer, ascending; raises InputError where it cannot be read, naming
@@ -265,6 +263,17 @@ class StudentSettings:
             accumulation=self.accumulation,
             log_every=self.log_every,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings(TrainingSettings):
+    """How students of teachers are trained, and what is measured of them.
+
+    Attributes:
+      measures: names of what is measured beside what the experiment needs, such as update-anatomy.
+    """
+
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

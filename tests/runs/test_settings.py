@@ -10,7 +10,7 @@ import pytest
 from subliminal_jax.cli import find_experiments, load_experiment, parse_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.settings import StudentSettings
+from subliminal_jax.runs.settings import StudentSettings, TrainingSettings
 from subliminal_jax.training.adapters import LoRA, Vector
 
 EXPERIMENTS = find_experiments()
@@ -35,7 +35,7 @@ def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name):
         assert values.keys() <= fields, preset
         config = parse_config(experiment, ["--preset", preset])
         assert config.preset == preset and str(config.out).startswith("runs/")
-        if isinstance(config, StudentSettings):
+        if isinstance(config, TrainingSettings):
             # optimizer-mechanics has arms, which are more than optimizers of the registry.
             assert getattr(config, "chosen", config.learning_rates)()
             assert config.plan(0).steps == config.steps
