@@ -331,9 +331,14 @@ def compare(name: str, before: Any, after: Any) -> tuple[float, str, list[str]]:
             difference = abs(a - b) / max(abs(a), abs(b), 1e-6)
             if difference > largest:
                 largest, where = difference, place
-        elif a != b:
+        elif _plain(a) != _plain(b):
             changed.append(f"{place}: {a!r} became {b!r}")
     return largest, where, changed
+
+
+def _plain(value: Any) -> Any:
+    """A text with zeros that have no minus sign."""
+    return re.sub(r"-(0(?:\.0+)?)(?![\d.])", r"\1", value) if isinstance(value, str) else value
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

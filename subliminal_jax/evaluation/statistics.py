@@ -51,13 +51,15 @@ class Interval:
 
     def format_ends(self, spec: str) -> str:
         """Its ends in brackets, each in the format `spec`; "none" for one that is NaN."""
-        low, high = ("none" if math.isnan(x) else format(x, spec) for x in (self.low, self.high))
+        low, high = (
+            "none" if math.isnan(x) else _format_number(x, spec) for x in (self.low, self.high)
+        )
         return f"[{low}, {high}]"
 
     def __format__(self, spec: str) -> str:
         if math.isnan(self.mean):
             return "undefined"
-        return f"{self.mean:{spec}} {self.format_ends(spec.removeprefix('+'))}"
+        return f"{_format_number(self.mean, spec)} {self.format_ends(spec.removeprefix('+'))}"
 
     def __sub__(self, constant: float) -> "Interval":
         """The interval of the estimated quantity minus a constant, such as its value by chance."""
@@ -76,6 +78,12 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _format_number(x: float, spec: str) -> str:
+    """`x` in the format `spec`; what rounds to zero has no minus sign."""
+    sign = spec[:1] if spec[:1] in ("+", "-", " ") else ""
+    return format(x, f"{sign}z{spec.removeprefix(sign)}") if spec else str(x)
 
 
 @dataclass(frozen=True)

@@ -60,4 +60,5 @@ def test_an_interval_scales_with_its_quantity(a, b, factor):
 def test_an_interval_is_written_by_its_format():
     assert f"{interval(0.4, 0.6):+.2f}" == "+0.50 [0.40, 0.60]"
     assert f"{-100 * interval(0.4, 0.6):.0f}" == "-50 [-60, -40]"
+    assert f"{interval(-0.001, 0.0006):+.2f}" == "+0.00 [0.00, 0.00]"
     assert f"{interval(math.nan, math.nan):.1f}" == "undefined"
