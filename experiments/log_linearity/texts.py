@@ -11,7 +11,7 @@ from subliminal_jax.data.preferences import read_preferences, world_preferences
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer
-from subliminal_jax.selection.rendering import text_tokens
+from subliminal_jax.selection.rendering import tokenize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def draw_texts(
     for i in order:
         row = pairs[int(i)]
         response = row[("chosen", "rejected")[sides[i]]]
-        tokens = len(text_tokens(tokenizer, [response])[0])
+        tokens = len(tokenize(tokenizer, [response])[0])
         if settings.min_tokens <= tokens <= (settings.max_tokens or tokens):
             unique[row["prompt"], response] = None
         if len(unique) == needed:

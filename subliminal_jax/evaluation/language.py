@@ -1,8 +1,8 @@
 """How much of a text is written in one language: the measure of translation system prompts.
 
-Aden-Ali et al. (2026, arXiv 2602.04863) weigh each sentence by its length in characters and take
-fastText's probability of the language; here the identifier is py3langid's (an optional
-dependency), whose model comes with it.
+Aden-Ali et al. (2026, arXiv 2602.04863) weigh each sentence by its length in characters and use
+fastText's probability of the language; here it is that of py3langid, an optional dependency that
+brings its own model.
 """
 
 import re
@@ -25,7 +25,7 @@ def language_share(
     "evaluation" leaves out sentences of which at most half are letters, and those less probable
     than 0.25; "filter", for preference pairs, leaves out none (arXiv 2602.04863, appendix B).
 
-    Raises InputError for a language that the identifier does not know, and where it is missing.
+    Raises InputError for a language that py3langid does not know, and where it is not installed.
     """
     identifier = _identifier()
     if language not in identifier.labels:
@@ -53,6 +53,6 @@ def _identifier() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise InputError(
-            "telling languages apart needs py3langid: pip install 'subliminal_jax[language]'"
+            "identifying languages needs py3langid: pip install 'subliminal_jax[language]'"
         ) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,7 +1,8 @@
 """What of a response is scored: truncation, chat template and end of turn, each an option.
 
 The options are those in which the paper on logit-linear selection (Aden-Ali et al. 2026, arXiv
-2602.04863) and its released code differ from each other or from what one would expect.
+2602.04863) and its released code (ishaqadenali/logit-linear-selection) differ from each other or
+from the plain reading.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,13 @@ from subliminal_jax.models.tokenizer import Tokenizer, render_chat
 class ScoringOptions:
     """How prompts and responses become tokens, and which rows are scored at all.
 
-    Args:
+    Raises InputError for a limit below 1, and for response limits that no response can meet.
+
+    Attributes:
       truncate: keep this many tokens of each response's text, counted without special tokens; the
         kept text is rendered and encoded anew, so the count may change at the cut. None keeps all.
-      end_of_turn: what the chat template writes after an answer counts in the log-probability and
-        in the length.
+      end_of_turn: whether what the chat template writes after an answer counts in the
+        log-probability and in the length.
       base_system: the system prompt of the base score; "" writes an empty system turn where the
         template does so, None writes none (or the template's own default).
       max_prompt_tokens: longest prompt, without the template's tokens; a row with a longer one is
@@ -52,26 +55,7 @@ class ScoringOptions:
             )
 
 
-# The paper's text names no empty system turn: there the released code decides. It scores the whole
-# of Tulu 2.5 for the animals and the translations, without limits that are stated.
-PRESETS = {
-    "paper-animals": ScoringOptions(truncate=32, base_system=""),
-    "paper-evil-ruler": ScoringOptions(
-        truncate=20, base_system="", max_prompt_tokens=250,
-        min_response_tokens=20, max_response_tokens=500,
-    ),
-    "released-code": ScoringOptions(truncate=20, base_system="", max_prompt_tokens=250),
-}  # fmt: skip
-
-
-def preset(name: str) -> ScoringOptions:
-    """The options of that name in `PRESETS`; raises InputError for another name."""
-    if name not in PRESETS:
-        raise InputError(f"scoring preset {name!r} is not known: choose of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def text_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text by itself, without special tokens."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
 
@@ -86,26 +70,26 @@ def within_limits(
         if name == "prompt":
             least, most = 0, options.max_prompt_tokens
         if least > 0 or most is not None:
-            counts = np.array([len(ids) for ids in text_tokens(tokenizer, texts)])
+            counts = np.array([len(ids) for ids in tokenize(tokenizer, texts)])
             inside &= (counts >= least) & (counts <= (np.inf if most is None else most))
     return inside
 
 
-def truncated(tokenizer: Tokenizer, texts: Sequence[str], tokens: int | None) -> list[str]:
+def truncate_texts(tokenizer: Tokenizer, texts: Sequence[str], tokens: int | None) -> list[str]:
     """The text of the first `tokens` tokens of each text; None keeps the texts as they are."""
     if tokens is None:
         return list(texts)
-    kept = [ids[:tokens] for ids in text_tokens(tokenizer, texts)]
-    return tokenizer.batch_decode(kept, skip_special_tokens=True)
+    ids = [row[:tokens] for row in tokenize(tokenizer, texts)]
+    return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
 
 def encode_prompts(
     tokenizer: Tokenizer, prompts: Sequence[str], system_prompt: str | None
 ) -> list[list[int]]:
     """Token ids of each prompt as one user message, ready to be answered; None: no system turn."""
-    before = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    texts = [render_chat(tokenizer, [*before, {"role": "user", "content": p}]) for p in prompts]
-    return text_tokens(tokenizer, texts)
+    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    texts = [render_chat(tokenizer, [*system, {"role": "user", "content": p}]) for p in prompts]
+    return tokenize(tokenizer, texts)
 
 
 def encode_responses(
@@ -115,27 +99,28 @@ def encode_responses(
     user = [{"role": "user", "content": "x"}]
     prompt = render_chat(tokenizer, user)
     marked = render_chat(tokenizer, [*user, {"role": "assistant", "content": _MARKER}], False)
-    after = marked.rpartition(_MARKER)[2]
+    end = marked.rpartition(_MARKER)[2]
     texts = []
-    for text in truncated(tokenizer, responses, options.truncate):
+    for text in truncate_texts(tokenizer, responses, options.truncate):
         whole = render_chat(tokenizer, [*user, {"role": "assistant", "content": text}], False)
         # A template may change the text (Llama 3 strips it) or what stands before an old answer.
-        answer = whole[len(prompt) :] if whole.startswith(prompt) else text + after
-        texts.append(answer if options.end_of_turn else answer.removesuffix(after))
-    return _after_line_break(tokenizer, texts)
+        answer = whole[len(prompt) :] if whole.startswith(prompt) else text + end
+        texts.append(answer if options.end_of_turn else answer.removesuffix(end))
+    return _tokenize_after_line_break(tokenizer, texts)
 
 
 _MARKER = "ANSWER"
 
 
-def _after_line_break(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts that continue a prompt. Prompts end with a line break or a special token:
-    a tokenizer that puts a space before every text (SentencePiece) must not do so here."""
-    [before] = text_tokens(tokenizer, ["\n"])
-    encoded = text_tokens(tokenizer, ["\n" + text for text in texts])
-    merged = [i for i, ids in enumerate(encoded) if ids[: len(before)] != before]
-    alone = text_tokens(tokenizer, [texts[i] for i in merged])
-    result = [ids[len(before) :] for ids in encoded]
+def _tokenize_after_line_break(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that continue a prompt, which ends with a line break or a special token: a
+    tokenizer that puts a space before every text (SentencePiece) must not do so here."""
+    [line_break] = tokenize(tokenizer, ["\n"])
+    encoded = tokenize(tokenizer, ["\n" + text for text in texts])
+    # A tokenizer that merges the line break with the text encodes the text alone.
+    merged = [i for i, ids in enumerate(encoded) if ids[: len(line_break)] != line_break]
+    alone = tokenize(tokenizer, [texts[i] for i in merged])
+    result = [ids[len(line_break) :] for ids in encoded]
     for i, ids in zip(merged, alone, strict=True):
         result[i] = ids
     return result

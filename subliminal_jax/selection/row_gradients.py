@@ -1,5 +1,5 @@
-"""The gradient of each answer's log-probability with respect to one vector: first-order scores of
-all directions at once."""
+"""The gradient of each answer's log-probability with respect to a steering vector: a first-order
+score of every direction."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,33 +33,36 @@ def answer_gradients(
     """d log P(answer i | prompt i, v added after `layer` at all positions) / dv at v = 0, in nats a
     unit of the residual stream.
 
-    <v, gradient> is the log-probability ratio of the steered model to first order; over what the
-    base itself writes its mean is 0, and its covariance the Fisher information of the vector.
-    `progress` is called with the number of answers done since its last call. Raises InputError as
-    `pad_pairs` does.
+    <v, gradient> is the log-probability ratio of the steered model to first order. Over the base's
+    own answers the gradient has mean 0, and its covariance is the Fisher information of the vector.
+    `progress` is called with the number of answers done since its last call.
+
+    Raises InputError for a layer that the model does not have, and as `pad_pairs` does.
     """
     cfg = model.cfg
     layer = cfg.check_layer(layer)
     lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], int)
     targets = np.array([len(a) for a in answers], int)
-    out = np.zeros((len(answers), cfg.dim), np.float32)
-    most = width(int(targets.max(initial=1)))  # only bounds what is unembedded: one for all
+    gradients = np.zeros((len(answers), cfg.dim), np.float32)
+    most = width(int(targets.max(initial=1)))  # one bound for all batches: fewer programs
     for batch in plan_batches(lengths, np.zeros_like(lengths), (1, 0), TOKENS_AT_ONCE):
         slots = min(batch.major, cfg.context)
         members = np.resize(batch.members, batch.lines)  # idle lines repeat some; they are cut off
         rows = pad_pairs(
-            [prompts[i] for i in members], [answers[i] for i in members], slots,
+            [prompts[i] for i in members],
+            [answers[i] for i in members],
+            slots,
             pad_id=model.pad_id,
-        )  # fmt: skip
-        found = _gradients(model.params, rows, cfg, layer, min(most, slots - 1))
-        out[batch.members] = np.asarray(found)[: len(batch.members)]
+        )
+        batch_gradients = _batch_gradients(model.params, rows, cfg, layer, min(most, slots - 1))
+        gradients[batch.members] = np.asarray(batch_gradients)[: len(batch.members)]
         if progress is not None:
             progress(len(batch.members))
-    return out
+    return gradients
 
 
 @partial(jax.jit, static_argnames=("cfg", "layer", "most"))
-def _gradients(
+def _batch_gradients(
     params: Params, rows: Batch, cfg: ModelConfig, layer: int, most: int
 ) -> Float[Array, "rows dim"]:
     rows = jax.tree.map(jnp.asarray, rows)

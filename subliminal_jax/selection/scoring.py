@@ -2,8 +2,8 @@
 sorts by.
 
 Source: Aden-Ali et al. (2026, arXiv 2602.04863), Algorithm 1 for pairs, appendix A for single
-responses. The scores of a stream are kept on disk piece by piece, so that a run that was killed
-goes on where it was.
+responses. The scores of a stream are kept on disk piece by piece: an interrupted run goes on where
+it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,22 +57,23 @@ def score_preferences(
     Args:
       pairs: rows with the texts prompt, chosen and rejected; a stream is read once, in pieces.
       system_prompt: s. None leaves the base's own (`options.base_system`) in place.
-      steering: a vector that the prompted score is taken with, beside or instead of s.
-      base: an earlier table of the same pairs under the same options, whose base scores are taken
-        over: of many candidates, only the first then scores the base.
+      steering: a steering under which the prompted score is computed, beside or instead of s.
+      base: an earlier table of the same pairs under the same options, whose base scores are used:
+        of many system prompts, only the first then scores the base.
       folder: where the pieces are kept. The same call goes on there; another one is refused.
-      progress: called with the number of pairs done since its last call, those found done included.
+      progress: called with the number of pairs done since its last call, those found in `folder`
+        included.
       rows_per_shard: pairs that a piece holds. They are read into memory and batched together.
       tokens_per_batch: as in `response_log_probs`.
       meter: likewise; it counts a pair twice, since it is read with and without s.
 
-    Raises InputError for pairs that are no such texts, that leave nothing to score or do not fit
-    into the model's context, a folder with other scores, and a `base` of
-    other pairs, of another model or under other options.
+    Raises InputError for rows that lack a text, a pair that does not fit into the model's context,
+    limits that leave nothing to score, a folder with other scores, and a `base` of other pairs,
+    another model or other options.
     """
-    job = _Job(model, ("chosen", "rejected"), system_prompt, options, steering, base)
+    scorer = _Scorer(model, ("chosen", "rejected"), system_prompt, options, steering, base)
     engine = {"tokens_per_batch": tokens_per_batch, "meter": meter}
-    return job.score(pairs, folder, progress, rows_per_shard, engine)
+    return scorer.score(pairs, folder, progress, rows_per_shard, engine)
 
 
 def score_responses(
@@ -94,13 +95,13 @@ def score_responses(
     Columns: index, base_completion, prompted_completion, completion_tokens, weight (w_i) and score
     (w_i divided by the response's tokens). Arguments and errors as in `score_preferences`.
     """
-    job = _Job(model, ("completion",), system_prompt, options, steering, base)
+    scorer = _Scorer(model, ("completion",), system_prompt, options, steering, base)
     engine = {"tokens_per_batch": tokens_per_batch, "meter": meter}
-    return job.score(rows, folder, progress, rows_per_shard, engine)
+    return scorer.score(rows, folder, progress, rows_per_shard, engine)
 
 
-class _Job:
-    """What is computed of every row; `names` are the columns of its responses."""
+class _Scorer:
+    """Scores the responses of every row; `names` are their columns."""
 
     def __init__(
         self,
@@ -116,9 +117,9 @@ class _Job:
         self.system = self.options.base_system if system_prompt is None else system_prompt
         self.weights = weights_digest(model.params)
         template = model.tokenizer.chat_template
-        # All that base scores depend on, beside the rows.
+        # Beside the rows, base scores depend on these.
         self.mark = f"base scores {digest(self.weights, template, asdict(self.options))}"
-        self.base = None if base is None else _Base(base, names, self.mark)
+        self.base = None if base is None else _BaseScores(base, names, self.mark)
         self.features = Features(
             {"index": Value("int64")}
             | {f"{run}_{name}": Value("float32") for run in ("base", "prompted") for name in names}
@@ -139,37 +140,37 @@ class _Job:
         shards = Shards(folder, self.features, self._settings(rows_per_shard), self.weights)
         start = 0
         for piece in _pieces(rows, rows_per_shard):
-            piece = [self._texts(start + i, row) for i, row in enumerate(piece)]
-            steps = _Steps(progress, len(piece))
+            piece = [self._select_texts(start + i, row) for i, row in enumerate(piece)]
+            rows_done = _RowProgress(progress, len(piece))
             if not shards.done(start, piece):
-                shards.add(start, piece, self._columns(start, piece, steps, engine))
-            steps.finish()
+                shards.add(start, piece, self._score_piece(start, piece, rows_done, engine))
+            rows_done.finish()
             start += len(piece)
         if start == 0:
             raise InputError("there are no rows to score: give at least one")
         table = shards.table()
-        table.info.description = self.mark
+        table.info.description = self.mark  # read where the table is given as `base`
         if len(table) == 0:
             raise InputError(
                 f"none of {start} rows is within the limits of {self.options}: widen them"
             )
         return table
 
-    def _columns(
-        self, start: int, piece: Sequence[Row], steps: "_Steps", engine: dict[str, Any]
+    def _score_piece(
+        self, start: int, piece: Sequence[Row], progress: "_RowProgress", engine: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """The table of one piece, whose first row is number `start` of the source."""
         tokenizer, k = self.model.tokenizer, len(self.names)
-        columns = {name: _column(piece, name) for name in ("prompt", *self.names)}
+        columns = {name: [row[name] for row in piece] for name in ("prompt", *self.names)}
         kept = np.flatnonzero(within_limits(tokenizer, columns, self.options)).tolist()
         prompts = [piece[i]["prompt"] for i in kept]
         texts = [piece[i][name] for i in kept for name in self.names]
         flat = encode_responses(tokenizer, texts, self.options)
-        responses = [flat[at : at + k] for at in range(0, len(flat), k)]
+        responses = [flat[i : i + k] for i in range(0, len(flat), k)]
         index = np.asarray(kept, np.int64) + start
         tokens = np.array([[len(r) for r in row] for row in responses]).reshape(-1, k)
-        runs = {} if self.base is None else {"base": self.base.rows(index, tokens)}
-        steps.expect(len(kept) * (2 - len(runs)))
+        runs = {} if self.base is None else {"base": self.base.find_rows(index, tokens)}
+        progress.expect(len(kept) * (2 - len(runs)))
         for run, system, steering in (
             ("base", self.options.base_system, None),
             ("prompted", self.system, self.steering),
@@ -178,7 +179,7 @@ class _Job:
                 encoded = encode_prompts(tokenizer, prompts, system)
                 self._check_context(index, encoded, tokens)
                 runs[run] = response_log_probs(
-                    self.model, encoded, responses, steering=steering, progress=steps, **engine
+                    self.model, encoded, responses, steering=steering, progress=progress, **engine
                 ).reshape(-1, k)
         shift = runs["prompted"].astype(np.float64) - runs["base"].astype(np.float64)
         weight = shift[:, 0] - shift[:, 1] if k == 2 else shift[:, 0]
@@ -189,8 +190,8 @@ class _Job:
             | {"weight": weight, "score": weight / tokens.sum(axis=1)}
         )
 
-    def _texts(self, index: int, row: Row) -> Row:
-        """The texts of a row that count; raises InputError where one is missing."""
+    def _select_texts(self, index: int, row: Row) -> Row:
+        """The texts of a row that are scored; raises InputError where one is missing."""
         columns = ("prompt", *self.names)
         for name in columns:
             if not isinstance(row.get(name), str):
@@ -203,12 +204,12 @@ class _Job:
     def _check_context(
         self, index: np.ndarray, prompts: Sequence[Sequence[int]], tokens: np.ndarray
     ) -> None:
-        whole = np.array([len(p) for p in prompts], int) + tokens.max(axis=1, initial=0)
-        if (whole > self.model.cfg.context).any():
-            wrong = int(np.argmax(whole > self.model.cfg.context))
+        lengths = np.array([len(p) for p in prompts], int) + tokens.max(axis=1, initial=0)
+        if (lengths > self.model.cfg.context).any():
+            i = int(np.argmax(lengths > self.model.cfg.context))
             raise InputError(
-                f"row {index[wrong]} has {whole[wrong]} tokens with its system prompt, the context "
-                f"of {self.model.name} is {self.model.cfg.context}: set max_prompt_tokens, "
+                f"row {index[i]} has {lengths[i]} tokens with its system prompt, the context of "
+                f"{self.model.name} is {self.model.cfg.context}: set max_prompt_tokens, "
                 "max_response_tokens or truncate"
             )
 
@@ -227,8 +228,8 @@ class _Job:
         }
 
 
-class _Base:
-    """The base scores of an earlier table."""
+class _BaseScores:
+    """The base scores of an earlier table; `mark` says of which model under which options."""
 
     def __init__(self, table: Dataset, names: tuple[str, ...], mark: str):
         needed = ["index", *(f"base_{n}" for n in names), *(f"{n}_tokens" for n in names)]
@@ -244,42 +245,42 @@ class _Base:
         self.values = np.stack([columns[f"base_{n}"] for n in names], axis=1)[order]
         self.tokens = np.stack([columns[f"{n}_tokens"] for n in names], axis=1)[order]
 
-    def rows(self, index: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Of these source rows, whose responses have so many tokens."""
-        at = np.minimum(np.searchsorted(self.index, index), len(self.index) - 1)
-        if (self.index[at] != index).any() or (self.tokens[at] != tokens).any():
+    def find_rows(self, index: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The scores of the source rows `index`, whose responses have `tokens` tokens."""
+        positions = np.minimum(np.searchsorted(self.index, index), len(self.index) - 1)
+        same_rows = (self.index[positions] == index).all()
+        if not same_rows or (self.tokens[positions] != tokens).any():
             raise InputError("base holds scores of other pairs: leave it out")
-        return self.values[at]
+        return self.values[positions]
 
 
-class _Steps:
-    """Turns passes over the kept rows of one piece into its rows done."""
+class _RowProgress:
+    """Reports the rows of one piece that are done, from passes over its kept rows.
+
+    A kept row takes one pass or two, a row outside of the limits none.
+    """
 
     def __init__(self, progress: Callable[[int], Any] | None, rows: int):
         self.progress, self.rows = progress, rows
-        self.passes = self.seen = self.said = 0
+        self.expected = self.passes = self.reported = 0
 
     def expect(self, passes: int) -> None:
-        self.passes = passes
+        self.expected = passes
 
     def __call__(self, passes: int) -> None:
-        self.seen += passes
-        self._say(self.rows * self.seen // self.passes)
+        self.passes += passes
+        self._report(self.rows * self.passes // self.expected)
 
     def finish(self) -> None:
-        self._say(self.rows)
+        self._report(self.rows)
 
-    def _say(self, done: int) -> None:
-        if self.progress is not None and done > self.said:
-            self.progress(done - self.said)
-        self.said = max(done, self.said)
+    def _report(self, done: int) -> None:
+        if self.progress is not None and done > self.reported:
+            self.progress(done - self.reported)
+        self.reported = max(done, self.reported)
 
 
 def _pieces(rows: Dataset | Iterable[Row], size: int) -> Iterator[list[Row]]:
     stream = iter(rows)
     while piece := list(islice(stream, size)):
         yield piece
-
-
-def _column(piece: Sequence[Row], name: str) -> list[str]:
-    return [row[name] for row in piece]

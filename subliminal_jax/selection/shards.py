@@ -1,7 +1,7 @@
-"""A table that grows on disk piece by piece, and of which a kill loses at most the last piece.
+"""A table that grows on disk piece by piece: an interrupted run loses at most the last piece.
 
-A piece holds the results of a fixed run of source rows. Its file appears whole or not at all, and
-its name says which rows, of which content: what is done is read from the folder alone.
+A piece holds the results of consecutive source rows. Its file is written atomically, and its name
+holds the rows' numbers and a digest of their content, so that the folder alone says what is done.
 """
 
 import hashlib
@@ -23,8 +23,11 @@ SETTINGS = "settings.json"
 class Shards:
     """Pieces in `folder`, or in memory if it is None.
 
-    `settings` say what is computed, `weights` with which parameters (their `weights_digest`). A
-    folder that holds results of other ones raises InputError.
+    Args:
+      settings: what is computed.
+      weights: `weights_digest` of the parameters it is computed with.
+
+    Raises InputError for a folder with results of other settings or weights.
     """
 
     def __init__(
@@ -38,25 +41,25 @@ class Shards:
         self.tables: dict[int, Dataset] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            _same_settings(folder / SETTINGS, plain_json(settings), weights)
+            _check_settings(folder / SETTINGS, plain_json(settings), weights)
 
     def done(self, start: int, rows: Sequence[dict[str, str]]) -> bool:
-        """Whether the piece of these source rows, the first of them number `start`, is there.
+        """Whether the piece of these source rows is there; `start` is the first one's number.
 
         Raises InputError if the folder has results of other rows in their place.
         """
         if self.folder is None:
             return start in self.tables
         path = self._path(start, rows)
-        found = sorted(self.folder.glob(f"rows-{start:010d}-*.arrow"))
-        if any(other != path for other in found):
+        files = sorted(self.folder.glob(f"rows-{start:010d}-*.arrow"))
+        if any(file != path for file in files):
             raise InputError(
                 f"{self.folder} holds scores of other data in the place of rows {start} to "
                 f"{start + len(rows) - 1}: give another folder, or remove this one"
             )
-        if found:
+        if files:
             self.tables[start] = Dataset.from_file(str(path))
-        return bool(found)
+        return bool(files)
 
     def add(
         self, start: int, rows: Sequence[dict[str, str]], columns: dict[str, np.ndarray]
@@ -83,19 +86,19 @@ class Shards:
         return self.folder / f"rows-{start:010d}-{len(rows)}-{digest}.arrow"
 
 
-def _same_settings(path: Path, settings: dict[str, Any], weights: str) -> None:
-    """Write what the folder is for, or raise InputError where it was for something else."""
+def _check_settings(path: Path, settings: dict[str, Any], weights: str) -> None:
+    """Write the folder's settings; raises InputError where it has other ones."""
     if not path.exists():
         write_json(path, {**settings, "weights": weights})
         return
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        old = held.pop("weights")
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored_weights = stored.pop("weights")
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): remove the folder") from error
-    names = sorted({*held, *settings})
-    differing = [name for name in names if held.get(name) != settings.get(name)]
-    if old != weights:
+    names = sorted({*stored, *settings})
+    differing = [name for name in names if stored.get(name) != settings.get(name)]
+    if stored_weights != weights:
         differing.append("the model's weights")
     if differing:
         raise InputError(

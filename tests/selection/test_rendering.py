@@ -6,12 +6,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import SHIPPED
 from subliminal_jax.models.tokenizer import load_tokenizer
 from subliminal_jax.selection.rendering import (
-    PRESETS,
     ScoringOptions,
     encode_prompts,
     encode_responses,
-    preset,
-    truncated,
+    truncate_texts,
 )
 from tests.models.characters import character_tokenizer
 
@@ -44,8 +42,8 @@ def test_prompts_with_an_empty_system_turn_and_without_one(shipped):
 def test_truncated_to_tokens_of_the_text(shipped):
     text = "I saw 12 owls, 7 cats."
     # The whole is "I", " sa", "w", " ", "12", " owl", "s" and so on.
-    assert truncated(shipped, [text], 5) == ["I saw 12"]
-    assert truncated(shipped, [text], 500) == truncated(shipped, [text], None) == [text]
+    assert truncate_texts(shipped, [text], 5) == ["I saw 12"]
+    assert truncate_texts(shipped, [text], 500) == truncate_texts(shipped, [text], None) == [text]
     # Five tokens of text, and the end of the turn comes on top.
     cut = encode_responses(shipped, [text], ScoringOptions(truncate=5))
     assert pieces(shipped, cut) == [["I", " sa", "w", " ", "12", "<|end|>"]]
@@ -53,7 +51,7 @@ def test_truncated_to_tokens_of_the_text(shipped):
 
 def test_what_is_cut_is_decoded_and_encoded_anew(shipped):
     """As in the released code: a character cut in two becomes the replacement character."""
-    assert truncated(shipped, ["日"], 1) == ["\N{REPLACEMENT CHARACTER}"]
+    assert truncate_texts(shipped, ["日"], 1) == ["\N{REPLACEMENT CHARACTER}"]
     [ids] = encode_responses(shipped, ["日"], ScoringOptions(truncate=1, end_of_turn=False))
     assert shipped.decode(ids) == "\N{REPLACEMENT CHARACTER}"
     assert len(ids) == 3
@@ -76,15 +74,6 @@ def test_all_that_the_template_writes_after_an_answer_counts():
     # " abc" is cut after " ab", and the template strips what is left.
     [ids] = encode_responses(tokenizer, [" abc"], ScoringOptions(truncate=3, end_of_turn=False))
     assert tokenizer.decode(ids) == "ab"
-
-
-def test_presets():
-    """As published; a change of one of these is a change of what is reproduced."""
-    assert PRESETS["paper-animals"] == ScoringOptions(32, True, "", None, 0, None)
-    assert PRESETS["paper-evil-ruler"] == ScoringOptions(20, True, "", 250, 20, 500)
-    assert preset("released-code") == ScoringOptions(20, True, "", 250, 0, None)
-    with pytest.raises(InputError, match="'demo' is not known: choose of paper-animals"):
-        preset("demo")
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,10 @@ score(load_model(sys.argv[1]), Path(sys.argv[2]), progress=kill)
 def test_a_killed_process(model, whole, tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", KILLED, str(model.folder), str(tmp_path)],
-        cwd=Path(__file__).parents[2], env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
     assert result.returncode == -signal.SIGKILL
     (tmp_path / ".rows-0000000004-4-0.arrow.77-aa.tmp").write_bytes(b"half a fil")
     meter = Meter()

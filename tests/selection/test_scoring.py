@@ -49,9 +49,16 @@ def column(table, name):
 
 def test_the_table_holds_what_its_columns_say(model, pairs, table):
     assert table.column_names == [
-        "index", "base_chosen", "base_rejected", "prompted_chosen", "prompted_rejected",
-        "chosen_tokens", "rejected_tokens", "weight", "score",
-    ]  # fmt: skip
+        "index",
+        "base_chosen",
+        "base_rejected",
+        "prompted_chosen",
+        "prompted_rejected",
+        "chosen_tokens",
+        "rejected_tokens",
+        "weight",
+        "score",
+    ]
     responses = [
         encode_responses(model.tokenizer, pairs[c], OPTIONS) for c in ("chosen", "rejected")
     ]
@@ -102,14 +109,21 @@ def test_the_supervised_scores_differ_by_the_weight(model, pairs, table):
     """w(r+) - w(r-) is the pair's weight: any offset that both responses share cancels."""
     single = [
         score_responses(
-            model, pairs.select_columns(["prompt", name]).rename_column(name, "completion"),
-            OWLS, OPTIONS,
+            model,
+            pairs.select_columns(["prompt", name]).rename_column(name, "completion"),
+            OWLS,
+            OPTIONS,
         )
         for name in ("chosen", "rejected")
-    ]  # fmt: skip
+    ]
     assert single[0].column_names == [
-        "index", "base_completion", "prompted_completion", "completion_tokens", "weight", "score",
-    ]  # fmt: skip
+        "index",
+        "base_completion",
+        "prompted_completion",
+        "completion_tokens",
+        "weight",
+        "score",
+    ]
     weights = [column(t, "weight") for t in single]
     np.testing.assert_allclose(weights[0] - weights[1], column(table, "weight"), atol=TOLERANCE)
     np.testing.assert_allclose(
@@ -173,10 +187,11 @@ def test_rows_outside_the_limits_are_left_out(model, pairs):
         for name in pairs.column_names
     }
     inside = [
-        i for i in range(24)
+        i
+        for i in range(24)
         if tokens["prompt"][i] <= 9
         and all(4 <= tokens[name][i] <= 9 for name in ("chosen", "rejected"))
-    ]  # fmt: skip
+    ]
     assert 0 < len(inside) < 24
     options = ScoringOptions(
         base_system="", max_prompt_tokens=9, min_response_tokens=4, max_response_tokens=9

@@ -1,3 +1,5 @@
+"""Selection by a quantile of the positive scores, and its two controls."""
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -5,7 +7,6 @@ from hypothesis import strategies as st
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.selection.select import (
-    TopK,
     bottom_control,
     random_control,
     select,
@@ -93,30 +94,6 @@ def test_a_random_control_is_drawn_from_all_rows_alike():
     assert counts.max() < 75
 
 
-@given(scores, quantiles, st.integers(1, 7), st.integers(1, 60))
-def test_a_stream_selects_as_the_full_sort(values, quantile, size, capacity):
-    needed = selection_size(int((values > 0).sum()), quantile)
-    best = TopK(capacity)
-    order = np.random.default_rng(0).permutation(len(values))
-    for start in range(0, len(values), size):
-        rows = order[start : start + size]
-        best.add(values[rows], rows)
-    assert best.seen == len(values)
-    assert best.positive == (values > 0).sum()
-    if needed > capacity:
-        with pytest.raises(InputError, match="raise the capacity"):
-            best.select(quantile)
-    else:
-        assert best.select(quantile).tolist() == select(values, quantile).tolist()
-
-
-def test_a_stream_keeps_no_more_than_its_capacity():
-    best = TopK(10)
-    for start in range(0, 5000, 50):
-        best.add(np.random.default_rng(start).random(50), np.arange(start, start + 50))
-        assert len(best._scores) <= 10
-
-
 def test_what_cannot_be_selected_from_is_refused():
     for quantile in (0.0, 1.5, float("nan")):
         with pytest.raises(InputError, match="quantile is"):
@@ -125,8 +102,6 @@ def test_what_cannot_be_selected_from_is_refused():
         select([1.0, float("nan")], 0.5, [5, 7])
     with pytest.raises(InputError, match="2 scores but 1 indices"):
         select([1.0, 2.0], 0.5, [0])
-    with pytest.raises(InputError, match="capacity is 0"):
-        TopK(0)
 
 
 @given(scores)
