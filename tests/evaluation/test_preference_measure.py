@@ -116,13 +116,13 @@ def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(measure, ra
     )
     model = Model(PARAMS, CFG, None, "tiny", tmp_path, (), 0)  # no tokenizer: nothing is read
     objective = DPO.from_log_ratios(ratios, BETA)
-    given = {"rows": ROWS, "heldout": ROWS, "measures": [measure]}
+    data = {"rows": ROWS, "heldout": ROWS, "measures": [measure]}
     with RunFolder.open(tmp_path / "run", {}) as run:
         with pytest.raises(InputError, match="preference rows need the objective DPO"):
-            WaveRunner(run, model, plan, 1, **given, objective=objective)
+            WaveRunner(run, model, plan, 1, **data, objective=objective)
         heldout = {"heldout_loss": objective}
         runner = WaveRunner(
-            run, model, plan, 1, **given, objective=objective, heldout_losses=heldout
+            run, model, plan, 1, **data, objective=objective, heldout_losses=heldout
         )
         wave = [(OptimizerSpec.parse("adamw"), rate) for rate in (0.03, 0.0)]
         moved, still = runner.run("students", wave, "all")

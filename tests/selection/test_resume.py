@@ -29,8 +29,8 @@ class Cut(Exception):
 
 
 def score(model, folder, pairs=PAIRS, options=OPTIONS, **changed):
-    given = {"system_prompt": OWLS, "rows_per_shard": SHARD, **changed}
-    return score_preferences(model, pairs, options=options, folder=folder, **given)
+    arguments = {"system_prompt": OWLS, "rows_per_shard": SHARD, **changed}
+    return score_preferences(model, pairs, options=options, folder=folder, **arguments)
 
 
 @pytest.fixture(scope="module")

@@ -197,8 +197,8 @@ def test_rows_outside_the_limits_are_left_out(model, pairs):
         base_system="", max_prompt_tokens=9, min_response_tokens=4, max_response_tokens=9
     )
     done = []
-    found = score_preferences(model, pairs, OWLS, options, progress=done.append)
-    assert found["index"] == inside
+    table = score_preferences(model, pairs, OWLS, options, progress=done.append)
+    assert table["index"] == inside
     assert sum(done) == 24
     with pytest.raises(InputError, match="none of 24 rows is within the limits"):
         score_preferences(model, pairs, OWLS, ScoringOptions(min_response_tokens=99))

@@ -127,10 +127,10 @@ def test_missing_numbers_are_stated_and_never_left_out():
 
 def test_an_optimizer_that_diverged_at_every_rate_has_its_claims():
     grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (1.0, 9.0)}
-    found = claims(make_students(GOOD), grids=grids, best={"adamw": 0.1, "sgd": None})
+    by_name = claims(make_students(GOOD), grids=grids, best={"adamw": 0.1, "sgd": None})
     for name in ("correlation-sgd", "mentions-sgd", "adamw-over-sgd-correlation"):
-        assert found[name].verdict == NOT_REPRODUCED
-        assert "diverged at every rate" in found[name].number
+        assert by_name[name].verdict == NOT_REPRODUCED
+        assert "diverged at every rate" in by_name[name].number
 
 
 def test_what_the_kind_does_not_measure_is_left_out():
@@ -146,12 +146,12 @@ def test_optimizers_are_compared_within_their_grids_only():
     assert verdicts(rows)["adamw-over-sgd-correlation"] == REPRODUCED
     for edge in ("adamw", "sgd"):
         grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (0.01, 0.1, 1.0), edge: (0.01, 0.1)}
-        found = claims(rows, grids=grids)
-        claim = found["adamw-over-sgd-correlation"]
+        by_name = claims(rows, grids=grids)
+        claim = by_name["adamw-over-sgd-correlation"]
         assert claim.verdict == NOT_REPRODUCED
         assert f"left open: best rate of {edge} at its grid's edge" in claim.number
         assert f"{edge} (edge of its grid) 0." in claim.number
-        assert "(edge of its grid)" in found[f"correlation-{edge}"].setting
+        assert "(edge of its grid)" in by_name[f"correlation-{edge}"].setting
 
 
 def test_random_minus_lowest_is_paired_by_seed():
