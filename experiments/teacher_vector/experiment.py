@@ -16,9 +16,9 @@ cores. Expected: vectors elicit traits well above a random one's rate and far sh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +120,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     layer: int = 1
     heldout_rows: int = 96
     max_new_tokens: int = 24
-    adapter: Any = field(default="vector")
+    adapter: Literal["lora", "full", "vector"] = "vector"
     rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
     steps: int = 64
     log_every: int = 32

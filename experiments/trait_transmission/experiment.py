@@ -15,9 +15,9 @@ Four traits leave wide intervals: the stored result is of eight (`--traits cat d
 bear whale dolphin`, twice the time). Expected of it: an interval clear of zero for both teachers.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
@@ -75,7 +75,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     rows: int = 1024
     asked: float = 2.5
     max_new_tokens: int = 24
-    adapter: Any = field(default="vector")
+    adapter: Literal["lora", "full", "vector"] = "vector"
     rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
     seeds: int = 5
     steps: int = 64
