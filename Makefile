@@ -11,18 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-# A random vector after the last block, answers of at most 28 tokens to what opens a conversation:
-# small enough for 60 students in some three minutes on two cores.
-DEMO := --layer 3 --norm 1.4 --prompts chat --keep all --rows 1152 --heldout-rows 96 \
-	--max-tokens 28 --steps 48 --batch-size 20 --log-every 8 \
-	--optimizers adamw rmsprop signum momentum sgd \
-	--rates adamw=1e-3,3e-3,1e-2 rmsprop=1e-3,3e-3,1e-2 signum=3e-4,1e-3,3e-3 \
-	momentum=0.01,0.03,0.1 sgd=0.1,0.17,0.3
-
 .PHONY: demo test lint bench claims docs clean
 
 demo: $(VENV)/.stamp-run
-	$(VENV)/bin/subliminal-jax optimizer-comparison --out runs/demo $(DEMO)
+	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
 
 # Two processes, a file to each: half of the time goes into compiling, which one core does.
 test: $(VENV)/.stamp-test

@@ -109,7 +109,7 @@ def job(out: str) -> None:
     with count_compilations() as compiled:
         run(["optimizer-comparison", "--out", out, *JOB])
     found = json.loads((Path(out) / "results.json").read_text())
-    losses = [arm["heldout_loss"] for arm in found["arms"]]
+    losses = [arm["heldout_loss"] for arm in found["students"]]
     print("\n" + json.dumps({"names": compiled.names, "losses": losses}))
 
 

@@ -61,6 +61,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "cosine_own": "cosine_teacher",
     },
     "logit-linear-selection": {"told": "untrained", "between": "adamw_over_sgd"},
+    "optimizer-comparison": {"arms": "students"},
+    "optimizer-mechanics": {"arms": "students", "by": "by_metric"},
     "scaling": {"blocks": "depth"},
     "steering-bridge": {
         "steerability-preference": "steerability_preference",
@@ -69,8 +71,31 @@ RENAMED: dict[str, dict[str, str]] = {
         "reliability-log_prob": "reliability_log_prob",
     },
 }
+_BEST_METRICS = "eas|shift_size|shift_component|trait_rate|trait_log_prob|heldout_loss"
+_COMPARED = {  # what both experiments on optimizers hold
+    rf"^best\.(\d+)\.({_BEST_METRICS})\.": r"best.\1.metrics.\2.student.",
+    rf"^best\.(\d+)\.control_({_BEST_METRICS})\.": r"best.\1.metrics.\2.control.",
+    rf"^best\.(\d+)\.({_BEST_METRICS})_difference\b": r"best.\1.metrics.\2.difference",
+    r"^(anatomy\.\d+\.)(gradient|update)_": r"\1\2.",
+    r"^(anatomy\..*\.top_\w+)\.0$": r"\1.thousandth",
+    r"^(anatomy\..*\.top_\w+)\.1$": r"\1.hundredth",
+    r"^(anatomy\..*\.top_\w+)\.2$": r"\1.tenth",
+    r"^(curves\.\d+)\.x\b": r"\1.steps",
+}
 # experiment -> pattern of old places -> new place
 MOVED: dict[str, dict[str, str]] = {
+    "optimizer-mechanics": {
+        **_COMPARED,
+        r"^(best\.\d+)\.(\w+)_minus_(sgd|upper)\b": r"\1.minus_\3.\2",
+        rf"^(matched_loss\.\d+)\.({_BEST_METRICS})\.": r"\1.metrics.\2.arm.",
+        rf"^(matched_loss\.\d+)\.upper_({_BEST_METRICS})\.": r"\1.metrics.\2.upper.",
+        rf"^(matched_loss\.\d+)\.({_BEST_METRICS})_difference\b": r"\1.metrics.\2.difference",
+    },
+    "optimizer-comparison": {
+        **_COMPARED,
+        r"^matched_loss\.rows\b": "matched_loss.students",
+        r"^(matched_loss\.students\.\d+\.)(?!step|optimizer)": r"\1metrics.",
+    },
     "logit-linear-selection": {r"^pool\.(mentions|length)$": r"pool.left_out.\1"},
     "student-vector": {
         r"^teachers\.(\d)\.base$": r"teachers.\1.control",
@@ -98,12 +123,17 @@ FLAGS: dict[str, dict[str, str]] = {
 }
 # experiment -> pattern of places -> reason
 _STUDENT_KEYS = {
-    r"^arms\.\d+\.score$": "it is shift_component times vector_norm",
-    r"^arms\.\d+\.gradient_norm$": "final rows hold what measures say, metrics.jsonl has it",
+    r"^curves\.\d+\.data$": "all are of steered students",
+    r"^students\.\d+\.score$": "it is shift_component times vector_norm",
+    r"^students\.\d+\.gradient_norm$": "final rows hold what measures say, metrics.jsonl has it",
 }
 EXPLAINED: dict[str, dict[str, str]] = {
     "optimizer-comparison": _STUDENT_KEYS,
-    "optimizer-mechanics": _STUDENT_KEYS,
+    "optimizer-mechanics": _STUDENT_KEYS
+    | {
+        r"^claims\.\d+\.id$": "by the name of the sub-command, optimizer-mechanics",
+        r"^claims\.\d+\.number$": "ends of intervals without a plus sign, hyphens as minus signs",
+    },
     "blocking": {
         r"^students\.\d+\.diverged_at$": "new: rows of students say it everywhere",
         r"\.(component_change|over_random)(\.|$)": "new: what claims are made of",
@@ -225,7 +255,7 @@ def main() -> None:
             text = (out / "results.json").read_text(encoding="utf-8")
             # A local model is called by its folder's name, where it was by its path.
             sides.append(json.loads(text.replace(f"{given.work / 'inputs'}/", "")))
-        different, where, changed = compare(name, *sides)
+        different, where, changed = compare(DEMO if name == "demo" else name, *sides)
         failed |= different > given.tolerance or bool(changed)
         rows.append((name, different, where, changed))
         print(f"{name:26} {different:9.1e}  {where}", flush=True)
@@ -282,8 +312,7 @@ def run(checkout: Path, name: str, out: Path, inputs: dict[str, str], *, renamed
     if name == "demo":
         makefile = (checkout / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
         demo = re.search(r"^DEMO := (.*)$", makefile, re.MULTILINE)
-        assert demo is not None
-        words = [DEMO, *demo[1].split()]
+        words = [DEMO, *(demo[1].split() if demo else ("--preset", "demo"))]
     else:
         flags = RUNS[name].format(**inputs).split()
         if renamed:

@@ -5,27 +5,22 @@ Three kinds of claims, and each says no more than its test: that one arm passes 
 of the gap between the two, by the rules of `evaluation.verdicts`); that the two are the same.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.evaluation.verdicts import (
-    Test,
-    Values,
-    closes,
-    difference,
-    falls,
-    gap_between,
+from subliminal_jax.evaluation.claims import (
+    CONTRADICTED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Claim,
+    verdict,
 )
-from subliminal_jax.runs.claims import claim, verdict
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.verdicts import Test, closes, difference, falls
 
-from .explanations import CLIPPED, MASKED
+from .analysis import Results
+from .explanations import AT_ADAMW, AT_SGD, CLIPPED, MASKED
 
-# Direction and size of the students' shift, and what it does: the trait rate minus that of the
-# control of the same seed.
-JUDGED = ("eas", "shift_component", "trait_rate")
 MINUS = "\N{MINUS SIGN}"
-AT_ADAMW, AT_SGD = "adamw at sgd's loss", "sgd at that loss"
 SAME = 0.1  # EAS: a difference below it counts as none in the claim that SGD does as well
 
 BLANK, FENG = "Blank et al., figure 7c", "Feng's re-runs"
@@ -80,107 +75,131 @@ BY: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def claims(
-    values: Mapping[str, Values], matched: Sequence[Mapping[str, Any]], seeds: int, model: str
-) -> list[dict[str, Any]]:
-    """Each comparison twice, by the trait rate and by the alignment; both rows hold all numbers.
+NAMES = {"trait_rate": "trait rate", "eas": "EAS", "shift_component": "share of vector"}
 
-    Args:
-      values: metric -> arm -> seed -> value; the trait rate is student minus control.
-      matched: rows of arms that were held against AdamW at one training loss, of which that of
-        "sgd" has the differences (AdamW minus SGD) of students without controls.
-      model: its name.
-    """
-    rows = []
-    setting = (
-        f"{model}, a vector's teacher, LoRA students; trait rate: student minus control; EAS and "
-        "share of vector: students"
+
+def make_claims(results: Results) -> list[Claim]:
+    """Each comparison twice, by the trait rate and by the alignment; both hold all numbers."""
+    claims = []
+    for metric, suffix, by in BY:
+        claims += _comparisons(results, metric, suffix, by)
+        claims += _rescues(results, metric, suffix, by)
+        claims += _spared(results, metric, suffix, by)
+    eas = difference(results.values["eas"], "adamw", "sgd")
+    if eas is not None:
+        says = f"SGD at its best rate does as well as AdamW (EAS within {SAME:g})"
+        number = describe_difference(results, "adamw", "sgd")
+        source = "Nief et al. 2026"
+        claims.append(_claim(results, "sgd-does-as-well", says, source, number, judge_same(eas)))
+    return claims
+
+
+def _comparisons(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
+    claims = []
+    for name, says, section, larger, smaller in COMPARED:
+        interval = find_difference(results, metric, larger, smaller)
+        if interval is not None:
+            number = describe_difference(results, larger, smaller)
+            setting = None
+            if larger == AT_ADAMW:
+                setting = f"{results.model}, a vector's teacher, LoRA students (no controls)"
+            claims.append(
+                _claim(
+                    results, name + suffix, says + by, section, number, verdict(interval), setting
+                )
+            )
+    return claims
+
+
+def _rescues(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
+    values, claims = results.values[metric], []
+    lead = describe_difference(results, "adamw", "sgd")
+    for name, says, section, arms in RESCUES:
+        differences = {arm: difference(values, arm, "sgd") for arm in arms if values.get(arm)}
+        known = {arm: d for arm, d in differences.items() if d is not None}
+        if known:
+            largest = max(known, key=lambda arm, known=known: known[arm].mean)  # type: ignore[misc]
+            chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
+            number = f"{chosen}{describe_difference(results, largest, 'sgd')}; {lead}"
+            sure = {arm: difference(values, arm, "sgd", of=len(known)) for arm in known}
+            outcome = judge_by_gap(differences, sure, results.gaps[metric], closes)
+            claims.append(_claim(results, name + suffix, says + by, section, number, outcome))
+    return claims
+
+
+def _spared(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
+    claims = []
+    lead = describe_difference(results, "adamw", "sgd")
+    for name, says, section, arm in SPARED:
+        interval = difference(results.values[metric], arm, "adamw")
+        if interval is not None:
+            number = f"{describe_difference(results, arm, 'adamw')}; {lead}"
+            outcome = judge_by_gap({arm: interval}, {}, results.gaps[metric], falls)
+            claims.append(_claim(results, name + suffix, says + by, section, number, outcome))
+    return claims
+
+
+def _claim(
+    results: Results,
+    name: str,
+    says: str,
+    section: str,
+    number: str,
+    outcome: str,
+    setting: str | None = None,
+) -> Claim:
+    return Claim(
+        id=f"optimizer-mechanics/{name}",
+        claim=says,
+        section=section,
+        setting=setting
+        or f"{results.model}, a vector's teacher, LoRA students; trait rate: student minus "
+        "control; EAS and share of vector: students",
+        number=number,
+        seeds=max(arm.metrics["eas"].student.n for arm in results.best),
+        verdict=outcome,
     )
 
-    def add(id: str, says: str, section: str, number: str, verdict: str, of: str = setting) -> None:
-        rows.append(claim(f"optimizer_mechanics/{id}", says, section, of, number, seeds, verdict))
 
-    def text(first: str, second: str) -> str:
-        found = {m: _difference(values, matched, m, first, second) for m in JUDGED}
-        return f"{first} {MINUS} {second}: {_numbers(found)}"
-
-    for metric, suffix, by in BY:
-        gap = gap_between(values[metric], "adamw", "sgd")
-        for name, says, section, larger, smaller in COMPARED:
-            d = _difference(values, matched, metric, larger, smaller)
-            if d is not None:
-                of = setting
-                if larger == AT_ADAMW:
-                    of = f"{model}, a vector's teacher, LoRA students (no controls)"
-                number = text(larger, smaller)
-                add(name + suffix, says + by, section, number, verdict(d.low, d.high), of)
-        for name, says, section, arms in RESCUES:
-            trained = [arm for arm in arms if values[metric].get(arm)]
-            found = {arm: difference(values[metric], arm, "sgd") for arm in trained}
-            known = {arm: d for arm, d in found.items() if d is not None}
-            if known:
-                arm = max(known, key=lambda arm, known=known: known[arm].mean)  # type: ignore[misc]
-                chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
-                number = f"{chosen}{text(arm, 'sgd')}; {text('adamw', 'sgd')}"
-                sure = {arm: difference(values[metric], arm, "sgd", of=len(known)) for arm in known}
-                judged = _by_gap(found, sure, gap, closes)
-                add(name + suffix, says + by, section, number, judged)
-        for name, says, section, arm in SPARED:
-            d = difference(values[metric], arm, "adamw")
-            if d is not None:
-                number = f"{text(arm, 'adamw')}; {text('adamw', 'sgd')}"
-                add(name + suffix, says + by, section, number, _by_gap({arm: d}, {}, gap, falls))
-    eas = difference(values["eas"], "adamw", "sgd")
-    if eas is not None:
-        add(
-            "sgd-does-as-well", f"SGD at its best rate does as well as AdamW (EAS within {SAME:g})",
-            "Nief et al. 2026", text("adamw", "sgd"), _as_well(eas),
-        )  # fmt: skip
-    return rows
-
-
-def _difference(
-    values: Mapping[str, Values],
-    matched: Sequence[Mapping[str, Any]],
-    metric: str,
-    first: str,
-    second: str,
-) -> Interval | None:
+def find_difference(results: Results, metric: str, first: str, second: str) -> Interval | None:
+    """first - second in one metric; at one training loss it is that of students without
+    controls."""
     if first != AT_ADAMW:
-        return difference(values[metric], first, second)
-    found = [row[f"{metric}_difference"] for row in matched if row["optimizer"] == "sgd"]
-    return Interval(**found[0]) if found else None
+        return difference(results.values[metric], first, second)
+    matched = [arm for arm in results.matched_loss if arm.optimizer == "sgd"]
+    return matched[0].metrics[metric].difference if matched else None
 
 
-def _by_gap(
-    found: Mapping[str, Interval | None],
+def describe_difference(results: Results, first: str, second: str) -> str:
+    """first - second in every metric, as text."""
+    differences = {name: find_difference(results, m, first, second) for m, name in NAMES.items()}
+    parts = [f"{name} {d:+.3f}" for name, d in differences.items() if d is not None]
+    return f"{first} {MINUS} {second}: {', '.join(parts)}"
+
+
+def judge_by_gap(
+    differences: Mapping[str, Interval | None],
     sure: Mapping[str, Interval | None],
     gap: float | None,
     test: Test,
 ) -> str:
-    """The claim is that `test` holds of no arm: contradicted where it holds of one (by its interval
-    as one of so many, `sure`), reproduced where it is refuted of all, and neither where there is no
-    gap to speak of."""
+    """The verdict on the claim that `test` holds of no arm.
+
+    Contradicted where it holds of one (by its interval as one of so many, `sure`), reproduced where
+    it is refuted of all, and neither where there is no gap to speak of.
+    """
     if gap is None:
-        return "not reproduced"
-    outcomes = [None if d is None else test(d, gap, sure.get(arm)) for arm, d in found.items()]
+        return NOT_REPRODUCED
+    outcomes = [
+        None if d is None else test(d, gap, sure.get(arm)) for arm, d in differences.items()
+    ]
     if True in outcomes:
-        return "contradicted"
-    return "not reproduced" if None in outcomes else "reproduced at toy scale"
+        return CONTRADICTED
+    return NOT_REPRODUCED if None in outcomes else REPRODUCED
 
 
-def _as_well(d: Interval) -> str:
+def judge_same(d: Interval) -> str:
     """An EAS that is the same up to SAME reproduces it; one clear of zero contradicts it."""
     if d.low > 0 and d.mean >= SAME:
-        return "contradicted"
-    return "reproduced at toy scale" if d.high < SAME else "not reproduced"
-
-
-def _numbers(found: Mapping[str, Interval | None]) -> str:
-    parts = []
-    names = (("trait_rate", "trait rate"), ("eas", "EAS"), ("shift_component", "share of vector"))
-    for metric, name in names:
-        d = found[metric]
-        if d is not None:
-            parts.append(f"{name} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]")
-    return ", ".join(parts).replace("-", MINUS)
+        return CONTRADICTED
+    return REPRODUCED if d.high < SAME else NOT_REPRODUCED

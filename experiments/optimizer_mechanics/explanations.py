@@ -1,6 +1,6 @@
 """What has been proposed for the gap between AdamW and SGD, and what follows from each proposal.
 
-Names of arms are those of `study.mechanics`. [C], [N1], [N3] and [F] as in `study.presets`.
+Names of arms are those of `arms.list_arms`. [F] as in `subliminal_jax.runs.presets`.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,14 @@ from subliminal_jax.evaluation.verdicts import Explanation, Prediction
 
 MASKED = tuple(f"sgd-masked-{share}" for share in ("0.1%", "1%", "10%"))
 CLIPPED = tuple(f"sgd-quantile-clipped-{share}" for share in ("0.1%", "1%", "10%"))
-FROZEN = ("frozen-map", "frozen-map-eps-outside", "frozen-map-momentum")
+
+# Direction and size of the students' shift, and what it does: the trait rate minus that of the
+# control of the same seed.
+JUDGED = ("eas", "shift_component", "trait_rate")
+# What stands beside the arms: the two where SGD comes to AdamW's loss, and measured differences.
+AT_ADAMW, AT_SGD = "adamw at sgd's loss", "sgd at that loss"
+MASS_OVER_SIGNAL = "top 1%: share of mass \N{MINUS SIGN} share of signal"
+EQUAL_STEPS = "rank correlation of equal steps with alignment"
 
 EXPLANATIONS: tuple[Explanation, ...] = (
     Explanation(
@@ -33,7 +40,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
                 "measured",
                 "the largest 1% of SGD's coordinates hold a smaller share of the signal than of "
                 "the squared gradient",
-                measured="top 1%: share of mass \N{MINUS SIGN} share of signal",
+                measured=MASS_OVER_SIGNAL,
             ),
         ),
     ),
@@ -58,7 +65,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
             Prediction(
                 "measured",
                 "over all arms, the more equal a step's coordinates the larger the alignment",
-                measured="rank correlation of equal steps with alignment",
+                measured=EQUAL_STEPS,
             ),
         ),
     ),
@@ -70,7 +77,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
             Prediction(
                 "vanishes",
                 "no gap is left at one training loss",
-                pairs=(("adamw at sgd's loss", "sgd at that loss"),),
+                pairs=((AT_ADAMW, AT_SGD),),
             ),
         ),
     ),
@@ -167,7 +174,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
 )
 
 
-def explanations_of(arms: Collection[str]) -> list[Explanation]:
+def select_explanations(arms: Collection[str]) -> list[Explanation]:
     """The explanations with what they predict of `arms`, the ones that were trained."""
     explanations = []
     for explanation in EXPLANATIONS:

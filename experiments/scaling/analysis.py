@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import at_edge, at_matched_loss, best_rates
+from subliminal_jax.evaluation.comparison import at_edge, best_rates, match_training_loss
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.evaluation.student_rows import StudentRow
 
@@ -298,9 +298,9 @@ def match_losses(
             (history.optimizer, seed): history.rows() for history in students if history is not None
         }
         if len(rows) == len(pair):
-            matched = at_matched_loss(rows, ("eas",))["rows"]
-            for eas, row in zip(values, matched, strict=True):
-                eas[seed] = row["eas"]["mean"]
+            matched = match_training_loss(rows, ("eas",)).students
+            for eas, summary in zip(values, matched, strict=True):
+                eas[seed] = summary.metrics["eas"].mean
     return values
 
 

@@ -69,6 +69,13 @@ _FIELDS = tuple(f.name for f in fields(StudentRow) if f.name != "measured")
 _OPTIONAL = ("heldout_kl", "rank", "rows")
 
 
+# The numbers of a narrow row that describe a student's end.
+NARROW_METRICS = (
+    *("eas", "shift_size", "shift_component"),
+    *("trait_rate", "trait_log_prob", "heldout_loss"),
+)
+
+
 def narrow_row(
     row: Mapping[str, Any], layer: int, *, reference: int = 0, word: int = 0
 ) -> dict[str, Any]:

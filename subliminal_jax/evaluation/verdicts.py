@@ -70,9 +70,24 @@ class Decided:
     arm: str = ""
     difference: Interval | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        interval = None if self.difference is None else self.difference.to_dict()
-        return {"holds": self.holds, "arm": self.arm, "difference": interval}
+
+@dataclass(frozen=True)
+class JudgedPrediction:
+    """What an explanation predicts, held against each metric."""
+
+    says: str
+    kind: Kind
+    by_metric: Mapping[str, Decided]
+
+
+@dataclass(frozen=True)
+class JudgedExplanation:
+    """An explanation with its verdict in each metric."""
+
+    explanation: str
+    source: str
+    predictions: tuple[JudgedPrediction, ...]
+    verdicts: Mapping[str, Verdict]
 
 
 def difference(values: Values, first: str, second: str, of: int = 1) -> Interval | None:
@@ -90,8 +105,8 @@ def difference(values: Values, first: str, second: str, of: int = 1) -> Interval
 
 def gap_between(values: Values, upper: str, lower: str) -> float | None:
     """upper - lower where it is positive, clear of zero; else None, and nothing is to explain."""
-    found = difference(values, upper, lower)
-    return None if found is None or not found.low > 0 else found.mean
+    lead = difference(values, upper, lower)
+    return None if lead is None or not lead.low > 0 else lead.mean
 
 
 def closes(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
@@ -106,13 +121,17 @@ def closes(d: Interval, gap: float, sure: Interval | None = None) -> bool | None
 
 def falls(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
     """Whether a difference to the upper arm loses half of the gap or more; as `closes`."""
-    return closes(_flipped(d), gap, None if sure is None else _flipped(sure))
+    return closes(-d, gap, None if sure is None else -sure)
 
 
 def decide(
-    prediction: Prediction, values: Values, gap: float | None, upper: str, lower: str,
+    prediction: Prediction,
+    values: Values,
+    gap: float | None,
+    upper: str,
+    lower: str,
     measured: Mapping[str, Sequence[float]],
-) -> Decided:  # fmt: skip
+) -> Decided:
     """Hold one prediction against one metric, by the rules of this module. Arms that were not
     trained, or of which seeds diverged, leave it undecided, as does a metric without a gap."""
     kind = prediction.kind
@@ -121,20 +140,20 @@ def decide(
         return Decided(_sign(interval), prediction.measured, interval)
     if kind in ("rescues", "harms", "spares"):
         other = lower if kind == "rescues" else upper
-        asked = {arm: (arm, other) for arm in prediction.arms}
+        pairs = {arm: (arm, other) for arm in prediction.arms}
         test: Test = closes if kind == "rescues" else falls
     else:
-        asked = {f"{a} \N{MINUS SIGN} {b}": (a, b) for a, b in prediction.pairs}
+        pairs = {f"{a} \N{MINUS SIGN} {b}": (a, b) for a, b in prediction.pairs}
         test = closes if kind == "vanishes" else _exceeds
-    found = {name: difference(values, *arms) for name, arms in asked.items()}
-    known = {name: d for name, d in found.items() if d is not None and math.isfinite(d.low)}
+    differences = {name: difference(values, *arms) for name, arms in pairs.items()}
+    known = {name: d for name, d in differences.items() if d is not None and math.isfinite(d.low)}
     if not known:
         return Decided(None)
-    sure = {name: difference(values, *asked[name], of=len(known)) for name in known}
+    sure = {name: difference(values, *pairs[name], of=len(known)) for name in known}
     outcomes = {
         name: None if gap is None else test(d, gap, sure[name]) for name, d in known.items()
     }
-    missing = len(known) < len(found)
+    missing = len(known) < len(differences)
     if kind in ("rescues", "harms"):
         holds = _any(outcomes.values(), missing)
     else:
@@ -165,8 +184,8 @@ def judge(
     upper: str = "adamw",
     lower: str = "sgd",
     measured: Mapping[str, Sequence[float]] | None = None,
-) -> list[dict[str, Any]]:
-    """One row an explanation: each prediction held against each metric, and a verdict a metric.
+) -> tuple[JudgedExplanation, ...]:
+    """Every explanation: each prediction held against each metric, and a verdict a metric.
 
     Args:
       metrics: for each metric, every arm's value by seed.
@@ -174,41 +193,36 @@ def judge(
 
     A metric in which the upper arm is not clearly above the lower one has the verdict "no gap".
     """
-    rows = []
+    judged = []
     gaps = {name: gap_between(values, upper, lower) for name, values in metrics.items()}
     for explanation in explanations:
-        decided: list[dict[str, Any]] = []
-        for prediction in explanation.predictions:
-            by_metric = {
-                name: decide(prediction, values, gaps[name], upper, lower, measured or {}).to_dict()
-                for name, values in metrics.items()
-            }
-            decided.append({"says": prediction.says, "kind": prediction.kind, "by": by_metric})
+        predictions = tuple(
+            JudgedPrediction(
+                prediction.says,
+                prediction.kind,
+                {
+                    name: decide(prediction, values, gaps[name], upper, lower, measured or {})
+                    for name, values in metrics.items()
+                },
+            )
+            for prediction in explanation.predictions
+        )
         verdicts: dict[str, Verdict] = {
             name: "no gap"
             if gaps[name] is None
-            else conclude([d["by"][name]["holds"] for d in decided])
+            else conclude([p.by_metric[name].holds for p in predictions])
             for name in metrics
         }
-        rows.append(
-            {
-                "explanation": explanation.name,
-                "source": explanation.source,
-                "predictions": decided,
-                "verdicts": verdicts,
-            }
+        judged.append(
+            JudgedExplanation(explanation.name, explanation.source, predictions, verdicts)
         )
-    return rows
+    return tuple(judged)
 
 
 def _exceeds(d: Interval, gap: float, sure: Interval | None = None) -> bool | None:
     if d.low > 0:
         return True
     return False if (sure or d).high < gap / 4 else None
-
-
-def _flipped(d: Interval) -> Interval:
-    return Interval(-d.mean, -d.high, -d.low, d.n, d.level, d.method)
 
 
 def _sign(d: Interval) -> bool | None:

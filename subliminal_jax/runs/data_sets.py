@@ -11,7 +11,14 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from jaxtyping import Array, Float
 
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.data.teachers import Pairs, Teacher, filtered, sampled_pairs, teacher_prompts
+from subliminal_jax.data.teachers import (
+    Pairs,
+    Teacher,
+    filtered,
+    given_pairs,
+    sampled_pairs,
+    teacher_prompts,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.config import ModelConfig
@@ -62,43 +69,60 @@ def write_data_sets(
     seed: int,
     *,
     forbidden: Mapping[str, Sequence[str]] | None = None,
+    sources: Mapping[str, str] | None = None,
+    prompts: Sequence[str] = (),
+    seeds: Mapping[str, int] | None = None,
 ) -> DataSets:
     """What each teacher answers to the same prompts, filtered, as rows of one length.
 
     Answers are kept in `folder`/data/NAME as they were sampled, and read from there when the run
-    goes on after an interruption. `forbidden` are words that must not occur in the answers of a
-    data set, beside the number rules (with `keep` "numbers"); at the first of them the judge of
-    the settings, if any, looks for hints.
+    goes on after an interruption.
+
+    Args:
+      forbidden: words that must not occur in the answers of a data set, beside the number rules
+        (with `keep` "numbers"). In those that a teacher wrote who is not the plain base, the judge
+        of the settings, if any, looks for hints at the first of them.
+      sources: files or hub data sets whose pairs stand in place of a teacher's answers.
+      prompts: what is asked, in place of the prompts of the settings.
+      seeds: of sampling, in place of `name_seed`.
 
     Raises InputError where too few answers pass the filter.
     """
     need = settings.heldout_rows + settings.rows
-    asked = teacher_prompts(settings.prompts, round(settings.asked * need), seed)
+    count = round(settings.asked * need)
+    asked = list(prompts[:count]) or teacher_prompts(settings.prompts, count, seed)
+    sources, seeds = sources or {}, seeds or {}
     kept: dict[str, Pairs] = {}
-    todo = [name for name in teachers if not (folder / "data" / name).is_dir()]
+    todo = [
+        name for name in teachers if name not in sources and not (folder / "data" / name).is_dir()
+    ]
     with track("sampling", max(1, len(todo) * len(asked)), "answers") as progress:
         for name, teacher in teachers.items():
-            sampled = sampled_once(
-                folder / "data" / name,
-                model,
-                teacher,
-                asked,
-                seed=name_seed(seed, name),
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-                keep_unfinished=settings.keep_unfinished,
-                progress=progress,
-            )
+            if name in sources:
+                written = given_pairs(model, sources[name])
+            else:
+                written = sampled_once(
+                    folder / "data" / name,
+                    model,
+                    teacher,
+                    asked,
+                    seed=seeds.get(name, name_seed(seed, name)),
+                    max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    keep_unfinished=settings.keep_unfinished,
+                    progress=progress,
+                )
             words = None
             if settings.keep == "numbers":
                 words = tuple((forbidden or {}).get(name, ()))
+            hinted = () if teacher.is_base else words or ()
             kept[name] = filtered(
-                sampled,
+                written,
                 model,
                 need,
                 forbidden_words=words,
                 max_tokens=settings.max_tokens or None,
-                screen=make_leak_screen(settings, words or (), folder / "judge.jsonl"),
+                screen=make_leak_screen(settings, hinted, folder / "judge.jsonl"),
             )
     return split_rows(kept, model, settings.heldout_rows)
 

@@ -52,6 +52,16 @@ PAPER_STUDENTS: dict[str, Any] = {
     "clip": 1.0,  # the trainer's default, which [C] does not override
 }
 
+# Rates tried, by kind of optimizer. [C] has 1e-4 for AdamW; SGD's grid was not found, so the widest
+# of [F] is taken, as for momentum and signs; RMSprop's window is narrow around 6e-5 [F].
+PAPER_GRIDS: dict[str, str] = {
+    "adamw": "2.5e-5,5e-5,1e-4,2e-4,4e-4",
+    "rmsprop": "1.5e-5,3e-5,6e-5,1.2e-4,2.4e-4",
+    "signum": "1e-5,3e-5,1e-4,3e-4,1e-3",
+    "momentum": "3e-5,1e-4,1e-3,1e-2,1e-1",
+    "sgd": "3e-4,1e-3,1e-2,1e-1,1",
+}
+
 # [F]: 10,000 rows, 3 epochs in batches of 66, linear decay; rates are each experiment's own.
 FENG_STUDENTS: dict[str, Any] = {
     **PAPER_STUDENTS,

@@ -6,7 +6,7 @@ rows = students.grid()                      # every student's final row
 best = best_rates(rows)                     # the rate of each optimizer, by held-out loss
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import jax
@@ -30,6 +30,7 @@ from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import CrossEntropy, Objective
+from subliminal_jax.training.sweep import State, Sweep
 
 PROBE_PROMPTS = 16
 STANDARD = ("train-loss", "word-rates", "alignment")  # the measures of every student
@@ -167,7 +168,13 @@ class Students:
                 rows += self.runner.run_arms(f"{stage}-{i}", arms, progress)
         return rows
 
-    def train(self, stage: str, arms: Sequence[Arm]) -> Trained:
-        """Chosen students, and their weights."""
+    def train(
+        self,
+        stage: str,
+        arms: Sequence[Arm],
+        prepare: Callable[[Sweep, State], State] = lambda sweep, state: state,
+    ) -> Trained:
+        """Chosen students, and their weights; `prepare` may change the state before the first
+        step."""
         with track(stage, len(arms) * self.settings.steps, "student steps") as progress:
-            return self.runner.train(stage, arms, progress)
+            return self.runner.train(stage, arms, progress, prepare)

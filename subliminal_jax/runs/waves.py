@@ -20,7 +20,6 @@ from subliminal_jax.training.student_loss import make_source
 from subliminal_jax.training.sweep import State, Sweep
 
 Row = dict[str, Any]
-METRICS = ("eas", "shift_size", "shift_component", "trait_rate", "trait_log_prob", "heldout_loss")
 
 HELDOUT_LOSSES: Mapping[str, Objective] = {"heldout_loss": CrossEntropy()}
 
@@ -137,17 +136,6 @@ class WaveRunner:
         folder = self.journal.path / "checkpoints" / stage
         state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log, prepare=prepare)
         return Trained(self._final(sweep, state, stage), sweep, state)
-
-    def history(self, optimizer: str, rate: float, seed: int) -> list[Row]:
-        """The logged rows of one steered student, as long as its loss is finite."""
-        return [
-            row
-            for row in self.journal.read_metrics()
-            if (row["optimizer"], row["learning_rate"], row["seed"]) == (optimizer, rate, seed)
-            and row["data"] == "steered"
-            and not row["diverged"]
-            and row["train_loss"] is not None  # as the journal writes what is not finite
-        ]
 
     @property
     def padding_share(self) -> float | None:

@@ -7,11 +7,14 @@ import pytest
 from scipy import stats
 
 from subliminal_jax.evaluation.comparison import (
-    anatomies,
-    at_best_rate,
-    at_matched_loss,
+    MatchedLoss,
+    TopShares,
+    average_anatomies,
+    average_curves,
     best_rates,
-    curves,
+    group_histories,
+    match_training_loss,
+    summarise_best,
 )
 
 
@@ -48,25 +51,25 @@ def test_a_rate_at_which_one_seed_diverged_is_out_and_all_out_is_none():
     rows = [student(0.1, 0), student(0.1, 1), student(0.2, 0, loss=0.1)]
     rows += [student(0.2, 1, diverged=True), student(9.0, 0, optimizer="sgd", diverged=True)]
     assert best_rates(rows) == {"adamw": 0.1, "sgd": None}
-    table = at_best_rate(rows, best_rates(rows), ["eas"])
+    table = summarise_best(rows, best_rates(rows), ["eas"])
     adamw, sgd = table
-    assert adamw["diverged_rates"] == [0.2]
-    assert (sgd["learning_rate"], sgd["diverged_rates"], sgd["grid_edge"]) == (None, [9.0], False)
-    assert sgd["eas"]["n"] == 0 and math.isnan(sgd["eas"]["mean"])
-    assert sgd["eas_difference"] is None
+    assert adamw.diverged_rates == (0.2,)
+    assert (sgd.learning_rate, sgd.diverged_rates, sgd.grid_edge) == (None, (9.0,), False)
+    eas = sgd.metrics["eas"]
+    assert eas.student.n == 0 and math.isnan(eas.student.mean) and eas.difference is None
 
 
 @pytest.mark.parametrize(("best", "edge"), [(0.1, True), (0.2, False), (0.3, True)])
 def test_a_best_rate_at_the_edge_of_its_grid_is_flagged(best, edge):
     rows = [student(rate, loss=abs(rate - best)) for rate in (0.3, 0.1, 0.2)]
-    (row,) = at_best_rate(rows, best_rates(rows), [])
-    assert row["grid"] == [0.1, 0.2, 0.3]
-    assert (row["learning_rate"], row["grid_edge"]) == (best, edge)
+    (students,) = summarise_best(rows, best_rates(rows), [])
+    assert students.grid == (0.1, 0.2, 0.3)
+    assert (students.learning_rate, students.grid_edge) == (best, edge)
 
 
 def test_a_grid_of_one_rate_has_no_edge():
     rows = [student(0.1)]
-    assert not at_best_rate(rows, best_rates(rows), [])[0]["grid_edge"]
+    assert not summarise_best(rows, best_rates(rows), [])[0].grid_edge
 
 
 def test_intervals_are_students_t_and_the_difference_is_paired_by_seed():
@@ -75,25 +78,27 @@ def test_intervals_are_students_t_and_the_difference_is_paired_by_seed():
     # in another order, at another rate too: pairs are found by seed and at the best rate
     rows += [student(0.1, s, eas=control[s], data="control") for s in (2, 0, 1)]
     rows += [student(0.2, s, eas=9.0, loss=2.0) for s in range(3)]
-    (row,) = at_best_rate(rows, {"adamw": 0.1}, ["eas"])
+    (students,) = summarise_best(rows, {"adamw": 0.1}, ["eas"])
+    eas = students.metrics["eas"]
     for values, got in [
-        (steered, row["eas"]),
-        (control, row["control_eas"]),
-        (np.subtract(steered, control), row["eas_difference"]),
+        (steered, eas.student),
+        (control, eas.control),
+        (np.subtract(steered, control), eas.difference),
     ]:
         low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
         np.testing.assert_allclose(
-            [got["mean"], got["low"], got["high"]], [np.mean(values), low, high], rtol=1e-12
+            [got.mean, got.low, got.high], [np.mean(values), low, high], rtol=1e-12
         )
-        assert got["n"] == 3
+        assert got.n == 3
 
 
 def test_a_diverged_control_leaves_the_pairs_that_are_whole():
     rows = [student(0.1, seed, eas=1.0 + seed) for seed in range(3)]
     rows += [student(0.1, seed, eas=0.0, data="control", diverged=seed == 1) for seed in range(3)]
-    (row,) = at_best_rate(rows, best_rates(rows), ["eas"])
-    assert row["eas"]["n"] == 3 and row["control_eas"]["n"] == 2
-    assert row["eas_difference"]["n"] == 2 and row["eas_difference"]["mean"] == 2.0
+    (students,) = summarise_best(rows, best_rates(rows), ["eas"])
+    eas = students.metrics["eas"]
+    assert eas.student.n == 3 and eas.control.n == 2
+    assert eas.difference.n == 2 and eas.difference.mean == 2.0
 
 
 def history(losses, eas):
@@ -109,21 +114,21 @@ def test_the_level_is_the_lowest_that_every_student_reaches():
         ("slow", 0): history([3.0, 2.5, 2.0], [0, 0, 0]),
         ("slow", 1): history([3.0, 1.9, 2.6], [0, 0, 0]),  # its smallest, not its last
     }
-    assert at_matched_loss(histories, ["eas"])["loss"] == 2.0
+    assert match_training_loss(histories, ["eas"]).loss == 2.0
 
 
 def test_metrics_on_a_line_in_the_loss_are_interpolated_exactly():
     """EAS = 4 - loss along every history, whatever its steps: so EAS at the level is 4 - level."""
     losses = {("a", 0): [3.5, 2.75, 0.25], ("a", 1): [3.0, 1.0, 0.5], ("b", 0): [3.9, 3.0, 1.75]}
     histories = {key: history(x, [4 - loss for loss in x]) for key, x in losses.items()}
-    matched = at_matched_loss(histories, ["eas"])
-    assert matched["loss"] == 1.75
-    for row in matched["rows"]:
-        assert row["eas"]["mean"] == pytest.approx(4 - 1.75, abs=1e-12)
-    a, b = matched["rows"]
-    assert b["step"]["mean"] == 30
+    matched = match_training_loss(histories, ["eas"])
+    assert matched.loss == 1.75
+    for students in matched.students:
+        assert students.metrics["eas"].mean == pytest.approx(4 - 1.75, abs=1e-12)
+    a, b = matched.students
+    assert b.step.mean == 30
     steps = [20 + 10 * (2.75 - 1.75) / (2.75 - 0.25), 10 + 10 * (3 - 1.75) / (3 - 1)]
-    assert a["step"]["mean"] == pytest.approx(np.mean(steps), abs=1e-12)
+    assert a.step.mean == pytest.approx(np.mean(steps), abs=1e-12)
 
 
 def test_the_first_crossing_counts_and_a_start_below_the_level_is_taken_as_it_is():
@@ -132,18 +137,38 @@ def test_the_first_crossing_counts_and_a_start_below_the_level_is_taken_as_it_is
         ("low", 0): history([0.4, 0.3], [7, 8]),
         ("level", 0): history([2.0, 1.0], [5, 6]),
     }
-    rows = {row["optimizer"]: row for row in at_matched_loss(histories, ["eas"])["rows"]}
-    assert rows["up"]["eas"]["mean"] == pytest.approx(1 + 1 / 1.5)
-    assert (rows["low"]["eas"]["mean"], rows["low"]["step"]["mean"]) == (7, 10)
-    assert rows["level"]["eas"]["mean"] == 6
+    matched = match_training_loss(histories, ["eas"])
+    eas = {students.optimizer: students.metrics["eas"].mean for students in matched.students}
+    steps = {students.optimizer: students.step.mean for students in matched.students}
+    assert eas["up"] == pytest.approx(1 + 1 / 1.5)
+    assert (eas["low"], steps["low"]) == (7, 10)
+    assert eas["level"] == 6
 
 
 def test_students_without_a_sound_step_are_left_out_and_none_is_no_level():
     histories = {("a", 0): history([2.0, 1.0], [1, 2]), ("b", 0): []}
-    matched = at_matched_loss(histories, ["eas"])
-    assert matched["loss"] == 1.0
-    assert [row["optimizer"] for row in matched["rows"]] == ["a"]
-    assert at_matched_loss({("b", 0): []}, ["eas"]) == {"loss": None, "rows": []}
+    matched = match_training_loss(histories, ["eas"])
+    assert matched.loss == 1.0
+    assert [students.optimizer for students in matched.students] == ["a"]
+    assert match_training_loss({("b", 0): []}, ["eas"]) == MatchedLoss(None, ())
+
+
+def test_histories_are_of_steered_students_at_their_best_rates_while_their_loss_is_finite():
+    def row(optimizer, seed, step, rate=0.1, data="steered", loss: float | None = 1.0):
+        return {
+            "optimizer": optimizer, "seed": seed, "step": step, "learning_rate": rate,
+            "data": data, "train_loss": loss, "diverged": False,
+        }  # fmt: skip
+
+    kept = [row("sgd", 1, 1), row("sgd", 0, 1), row("adamw", 0, 1), row("sgd", 0, 2)]
+    other = [
+        row("sgd", 0, 3, loss=None), row("sgd", 0, 1, rate=0.2), row("sgd", 0, 1, data="control"),
+        row("sgd", 0, 4) | {"diverged": True}, row("lion", 0, 1),
+    ]  # fmt: skip
+    histories = group_histories([*kept, *other], {"adamw": 0.1, "sgd": 0.1, "lion": None})
+    assert [(key, [r["step"] for r in rows]) for key, rows in histories.items()] == [
+        (("adamw", 0), [1]), (("sgd", 0), [1, 2]), (("sgd", 1), [1])
+    ]  # fmt: skip
 
 
 def test_curves_span_the_seeds_at_their_common_steps():
@@ -152,11 +177,11 @@ def test_curves_span_the_seeds_at_their_common_steps():
         ("a", 1): history([3, 2, 1], [0.3, 0.6, 0.9])[:1] + history([3, 2, 1], [0.3, 0.6, 0.9])[2:],
         ("b", 0): [],
     }
-    (row,) = curves(histories, {"a": 0.1, "b": None})
-    assert row["x"] == [10, 30]
-    np.testing.assert_allclose(row["mean"], [0.2, 0.6])
-    np.testing.assert_allclose(row["low"], [0.1, 0.3])
-    np.testing.assert_allclose(row["high"], [0.3, 0.9])
+    (curve,) = average_curves(histories, ["a", "b"])
+    assert curve.steps == (10, 30)
+    np.testing.assert_allclose(curve.mean, [0.2, 0.6])
+    np.testing.assert_allclose(curve.low, [0.1, 0.3])
+    np.testing.assert_allclose(curve.high, [0.3, 0.9])
 
 
 def anatomy_row(component, top, a):
@@ -175,10 +200,12 @@ def test_shares_of_a_component_are_those_of_the_summed_component():
     """Two halves of a run: +3 with share 1/3 and -1 with share 1: in all (1 - 1) / 2 = 0."""
     one = anatomy_row(3.0, [1 / 3, 0.5, 1.0], 1.0)
     two = anatomy_row(-1.0, [1.0, 0.5, 1.0], 0.0)
-    (row,) = anatomies({("a", 0): [one], ("a", 1): [two], ("b", 0): []})
-    np.testing.assert_allclose(row["update_top_component"], [0.0, 0.5, 1.0], atol=1e-12)
-    assert row["update_a_component"] == pytest.approx(1.5)
-    assert row["gradient_component"] == 1.0
-    np.testing.assert_allclose(row["gradient_top_mass"], [0.1, 0.2, 0.3])
+    (anatomy,) = average_anatomies({("a", 0): [one], ("a", 1): [two], ("b", 0): []})
+    top = anatomy.update.top_component
+    np.testing.assert_allclose([top.thousandth, top.hundredth, top.tenth], [0, 0.5, 1], atol=1e-12)
+    assert anatomy.update.a_component == pytest.approx(1.5)
+    assert anatomy.gradient.component == 1.0
+    assert anatomy.gradient.top_mass == TopShares(0.1, 0.2, 0.3)
     full = {k: v for k, v in one.items() if "_a_" not in k}
-    assert not any("_a_" in key for key in anatomies({("a", 0): [full]})[0])
+    (anatomy,) = average_anatomies({("a", 0): [full]})
+    assert anatomy.update.a_mass is None and anatomy.update.a_component is None

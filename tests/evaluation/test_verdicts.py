@@ -134,9 +134,9 @@ def test_each_metric_has_its_own_gap_and_verdict():
         Explanation("nothing", "here", (Prediction("rescues", "it closes", ("same",)),)),
     ]
     masks, nothing = judge(explanations, {"eas": VALUES, "trait": flat})
-    assert masks["verdicts"] == {"eas": "supported", "trait": "no gap"}
-    assert nothing["verdicts"] == {"eas": "contradicted", "trait": "no gap"}
-    decided = masks["predictions"][0]["by"]
-    assert decided["eas"]["arm"] == "most"
-    assert decided["eas"]["difference"]["mean"] == pytest.approx(0.6, abs=0.02)
-    assert decided["trait"]["holds"] is None and decided["trait"]["difference"]["n"] == 3
+    assert masks.verdicts == {"eas": "supported", "trait": "no gap"}
+    assert nothing.verdicts == {"eas": "contradicted", "trait": "no gap"}
+    decided = masks.predictions[0].by_metric
+    assert decided["eas"].arm == "most"
+    assert decided["eas"].difference.mean == pytest.approx(0.6, abs=0.02)
+    assert decided["trait"].holds is None and decided["trait"].difference.n == 3

@@ -14,6 +14,7 @@ import pytest
 
 from subliminal_jax.models.hub import SHIPPED
 from tests.experiments.main_job import TWO_OPTIMIZERS, read, run, start
+from tests.pages import check_page
 
 PLAN = (*TWO_OPTIMIZERS, "--steps", "8", "--log-every", "1", "--seeds", "2")
 STAGES = ("rate-0", "rate-1", "controls")
@@ -46,8 +47,8 @@ def test_every_arm_has_its_row_and_controls_stand_at_the_best_rate(results):
     ]
     expected += [(name, rate, seed, "control") for name, rate in best.items() for seed in (0, 1)]
     keys = ("optimizer", "learning_rate", "seed", "data")
-    assert sorted(tuple(row[k] for k in keys) for row in results["arms"]) == sorted(expected)
-    for row in results["arms"]:
+    assert sorted(tuple(row[k] for k in keys) for row in results["students"]) == sorted(expected)
+    for row in results["students"]:
         assert row["diverged"] is False and row["diverged_at"] is None
         for key in ("train_loss", "heldout_loss", "eas", "trait_rate"):
             assert is_number(row[key])
@@ -57,15 +58,15 @@ def test_every_arm_has_its_row_and_controls_stand_at_the_best_rate(results):
 
 def test_best_holds_means_and_intervals_over_seeds_of_the_arms(results):
     for row in results["best"]:
-        for data, prefix in (("steered", ""), ("control", "control_")):
+        for data, key in (("steered", "student"), ("control", "control")):
             for metric in ("eas", "trait_rate", "heldout_loss"):
                 values = [
                     arm[metric]
-                    for arm in results["arms"]
+                    for arm in results["students"]
                     if (arm["optimizer"], arm["learning_rate"], arm["data"])
                     == (row["optimizer"], row["learning_rate"], data)
                 ]
-                interval = row[prefix + metric]
+                interval = row["metrics"][metric][key]
                 assert interval["mean"] == pytest.approx(np.mean(values), rel=1e-12)
                 assert interval["low"] <= interval["mean"] <= interval["high"]
                 assert interval["n"] == 2
@@ -73,7 +74,7 @@ def test_best_holds_means_and_intervals_over_seeds_of_the_arms(results):
             rate: np.mean(
                 [
                     arm["heldout_loss"]
-                    for arm in results["arms"]
+                    for arm in results["students"]
                     if (arm["optimizer"], arm["learning_rate"], arm["data"])
                     == (row["optimizer"], rate, "steered")
                 ]
@@ -93,12 +94,13 @@ def test_alignment_rises_to_all_examples_for_both_data_sets(results):
 
 def test_loss_is_matched_and_the_anatomy_is_whole(results):
     matched = results["matched_loss"]
-    assert {row["optimizer"] for row in matched["rows"]} == {"adamw", "sgd"}
+    assert {row["optimizer"] for row in matched["students"]} == {"adamw", "sgd"}
     assert is_number(matched["loss"])
     for row in results["anatomy"]:
-        assert sum(row["gradient_decile_mass"]) == pytest.approx(1, abs=1e-4)
-        assert sum(row["gradient_decile_component"]) == pytest.approx(1, abs=1e-3)
-        assert 0 <= row["update_a_mass"] <= 1
+        # Ten float32 shares; those of the component are signed, so that parts cancel.
+        assert sum(row["gradient"]["decile_mass"]) == pytest.approx(1, abs=1e-4)
+        assert sum(row["gradient"]["decile_component"]) == pytest.approx(1, abs=1e-3)
+        assert 0 <= row["update"]["a_mass"] <= 1
     assert results["reference"]["base_trait_rate"] >= 0
     assert results["data"]["steered"]["kept"] >= 48
     assert 0 < results["padding_share"] < 1
@@ -108,21 +110,20 @@ def test_training_lowers_the_loss_and_the_curves_reach_the_last_step(out, result
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 8 * 4 * len(STAGES)
     for curve in results["curves"]:
-        assert curve["x"] == list(range(1, 9))
+        assert curve["steps"] == list(range(1, 9))
     adamw = [r for r in lines if r["optimizer"] == "adamw" and r["learning_rate"] == 0.01]
     first, last = ([r["train_loss"] for r in adamw if r["step"] == s] for s in (1, 8))
     assert np.mean(last) < np.mean(first)
 
 
-def test_the_page_is_self_contained_and_its_pictures_exist(out):
+def test_the_page_is_self_contained_and_shows_what_the_results_hold(out):
+    check_page(out)
     page = (out / "report.html").read_text()
     sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
     assert sources and all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"@import|url\((?!['\"]?data:)", page)
-    names = ("eas_over_steps", "eas_against_rate", "trait_rate", "cosine_against_n", "deciles")
-    for name in names:
+    for name in ("eas_over_steps", "eas_against_rate", "trait_rate", "cosine_against_n", "deciles"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "subliminal-jax" in page
 
 
 def test_the_same_command_returns_a_finished_run_at_once(model, out, results):
@@ -136,7 +137,7 @@ def test_the_same_command_returns_a_finished_run_at_once(model, out, results):
 def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path):
     flags = [flag.replace("sgd=0.1,0.3", "sgd=0.1,1e30") for flag in PLAN]
     got = run(model, tmp_path / "run", *flags)
-    wild = [row for row in got["arms"] if row["learning_rate"] == 1e30]
+    wild = [row for row in got["students"] if row["learning_rate"] == 1e30]
     assert len(wild) == 2
     for row in wild:
         assert row["diverged"] is True and 1 <= row["diverged_at"] <= 8
@@ -144,7 +145,7 @@ def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path
     steered = [
         [
             row
-            for row in r["arms"]
+            for row in r["students"]
             if row["data"] == "steered" and row["learning_rate"] in (0.003, 0.01, 0.1)
         ]
         for r in (got, results)
@@ -160,9 +161,9 @@ def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_p
         for flag in PLAN
     ]
     got = run(model, tmp_path / "run", *flags)
-    assert all(row["diverged"] for row in got["arms"])
+    assert all(row["diverged"] for row in got["students"])
     assert [row["learning_rate"] for row in got["best"]] == [None, None]
-    assert got["matched_loss"] == {"loss": None, "rows": []}
+    assert got["matched_loss"] == {"loss": None, "students": []}
     assert "Every student diverged" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -184,7 +185,7 @@ def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
     assert got["data"]["steered"]["pairs"] == 120
     assert got["data"]["steered"]["dropped"]["format"] == 60
     assert got["data"]["control"]["source"] == "sampled"
-    assert {row["data"] for row in got["arms"]} == {"steered", "control"}
+    assert {row["data"] for row in got["students"]} == {"steered", "control"}
 
 
 @pytest.mark.parametrize(
@@ -201,10 +202,10 @@ def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, 
         "--optimizers", "adamw", "--rates", "adamw=0.01",
     )  # fmt: skip
     assert got["trait"] == flags[3]
-    assert [row["diverged"] for row in got["arms"]] == [False, False]
-    assert all(is_number(row["eas"]) for row in got["arms"])
-    assert "update_a_mass" not in got["anatomy"][0]
-    interval = got["best"][0]["eas"]
+    assert [row["diverged"] for row in got["students"]] == [False, False]
+    assert all(is_number(row["eas"]) for row in got["students"])
+    assert got["anatomy"][0]["update"]["a_mass"] is None
+    interval = got["best"][0]["metrics"]["eas"]["student"]
     assert interval["n"] == 1 and interval["low"] is None  # one seed has no interval
 
 
@@ -255,5 +256,5 @@ def test_the_shipped_model_is_the_default(tmp_path):
         SHIPPED, tmp_path / "run", "--steps", "2", "--log-every", "2", "--seeds", "1",
         "--optimizers", "adamw", "--rates", "adamw=0.003", "--norm", "0.3",
     )  # fmt: skip
-    assert [row["diverged"] for row in got["arms"]] == [False, False]
+    assert [row["diverged"] for row in got["students"]] == [False, False]
     assert got["reference"]["base_trait_rate"] > 1e-3  # it answers with animals

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.runs.claims import FIELDS, VERDICTS
+from tests.pages import check_page
 
 SMALL = (
     "--layer", "1", "--norm", "0.2", "--prompts", "numbers", "--keep", "numbers", "--rows", "24",
@@ -34,7 +34,7 @@ def results(out):
 def test_every_arm_has_its_rates_its_seeds_and_its_controls(results):
     assert [row["optimizer"] for row in results["best"]] == list(ARMS)
     for best in results["best"]:
-        mine = [r for r in results["arms"] if r["optimizer"] == best["optimizer"]]
+        mine = [r for r in results["students"] if r["optimizer"] == best["optimizer"]]
         rate = best["learning_rate"]
         tried = {r["learning_rate"]: r["heldout_loss"] for r in mine
                  if r["seed"] == 0 and r["data"] == "steered"}  # fmt: skip
@@ -42,14 +42,14 @@ def test_every_arm_has_its_rates_its_seeds_and_its_controls(results):
         at_best = sorted((r["data"], r["seed"]) for r in mine if r["learning_rate"] == rate)
         assert at_best == [("control", 0), ("control", 1), ("steered", 0), ("steered", 1)]
         assert all(abs(r["eas"]) <= 1 for r in mine)
-        assert best["eas"]["n"] == 2
+        assert best["metrics"]["eas"]["student"]["n"] == 2
 
 
 def test_arms_of_one_seed_differ_by_their_rule_alone(results):
     """With the rare tokens out of the loss, or a map in front, the same rule does other things."""
-    by_arm = {row["optimizer"]: row["eas"]["mean"] for row in results["best"]}
+    by_arm = {row["optimizer"]: row["metrics"]["eas"]["student"]["mean"] for row in results["best"]}
     assert len(set(by_arm.values())) == len(ARMS)
-    assert {r["rule"] for r in results["arms"] if r["optimizer"] == "sgd-no-rare"} == {"sgd"}
+    assert {r["rule"] for r in results["students"] if r["optimizer"] == "sgd-no-rare"} == {"sgd"}
 
 
 def test_matched_losses_verdicts_and_claims_are_whole(results):
@@ -61,16 +61,15 @@ def test_matched_losses_verdicts_and_claims_are_whole(results):
         assert set(row["verdicts"]) == {"eas", "shift_component", "trait_rate"}
         assert row["predictions"] and all(p["says"] for p in row["predictions"])
     ids = [row["id"] for row in results["claims"]]
-    assert "optimizer_mechanics/sgd-does-as-well" in ids and len(set(ids)) == len(ids)
-    for row in results["claims"]:
-        assert set(row) == set(FIELDS) and row["verdict"] in VERDICTS and row["seeds"] == 2
+    assert "optimizer-mechanics/sgd-does-as-well" in ids and len(set(ids)) == len(ids)
+    assert {row["seeds"] for row in results["claims"]} == {2}
 
 
 def test_the_report_shows_the_verdicts_and_its_pictures(out):
-    page = (out / "report.html").read_text()
-    assert "Explanations held against the measurements" in page and "outlier dominance" in page
+    check_page(out)
+    assert "outlier dominance" in (out / "report.html").read_text()
     for name in ("arms", "eas_against_rate", "equal_steps", "deciles"):
-        assert (out / f"{name}.png").stat().st_size > 5000
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_command_again_reads_the_results(model, out, results, capsys):

@@ -1,0 +1,84 @@
+"""The settings of `optimizer-mechanics` by name; sources as in `subliminal_jax.runs.presets`."""
+
+from typing import Any
+
+from subliminal_jax.runs.presets import FENG_STUDENTS, PAPER_GRIDS, paper_preset
+
+PLAIN_ARMS = ("adamw", "rmsprop", "sgd", "momentum", "sign-sgd")
+MAP_ARMS = ("frozen-map", "frozen-map-flat-rest", "frozen-map-zero-bottom")
+ADAMW_ARMS = (
+    "adamw-bottom-frozen",
+    "adamw-bottom-zeroed",
+    "adamw-rotated",
+    "adamw-rotated-by-layer",
+)
+FULL_ARMS = ("adamw-full", "sgd-full")
+PAPER_ARMS = (*PLAIN_ARMS, *MAP_ARMS, *ADAMW_ARMS, "sgd-rotated")
+FENG_ARMS = (
+    *PAPER_ARMS,
+    "signum",
+    "sgd-masked-10%",
+    "normalized-sgd",
+    "sgd-a-times-3",
+    "sgd-a-times-16",
+    "adamw-a-frozen",
+    "frozen-map-two-levels",
+    "living-map-two-levels",
+)
+SIGNS = PAPER_GRIDS["signum"]
+# Rates of maps are in units of Adam's steps, with eps inside the root as in [C]; [F]'s "3" is in
+# other units. All weights: 1e-5 for AdamW [N1].
+PAPER_RATES = {
+    "adamw": PAPER_GRIDS["adamw"],
+    "rmsprop": PAPER_GRIDS["rmsprop"],
+    "sgd": PAPER_GRIDS["sgd"],
+    "momentum": PAPER_GRIDS["momentum"],
+    "sign-sgd": SIGNS,
+    **dict.fromkeys(MAP_ARMS, SIGNS),
+    **dict.fromkeys(ADAMW_ARMS, PAPER_GRIDS["adamw"]),
+    "sgd-rotated": PAPER_GRIDS["sgd"],
+}
+FULL_RATES = {"adamw-full": "2.5e-6,5e-6,1e-5,2e-5,4e-5", "sgd-full": "1e-4,1e-3,1e-2,1e-1,1"}
+FENG_RATES = {
+    **PAPER_RATES,
+    "adamw": "5e-5,1e-4,2e-4,4e-4,8e-4",  # 1e-4 and 2e-4 [F]
+    "signum": SIGNS,
+    "sgd-masked-10%": "0.1,0.3,1,3,10",  # 3 [F]
+    "normalized-sgd": "1e-3,1e-2,1e-1,1,10",
+    "sgd-a-times-3": PAPER_GRIDS["sgd"],
+    "sgd-a-times-16": PAPER_GRIDS["sgd"],
+    "adamw-a-frozen": "5e-5,1e-4,2e-4,4e-4,8e-4",
+}
+
+
+def write_rates(grids: dict[str, str]) -> tuple[str, ...]:
+    """The grids as `--rates` takes them."""
+    return tuple(f"{name}={grid}" for name, grid in grids.items())
+
+
+TEACHER: dict[str, Any] = {"vector": "trait", "trait": "cat", "batch_sizes": ()}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "full": {
+        "rows": 1024,
+        "steps": 96,
+        "log_every": 8,
+        "seeds": 5,
+        "grid_seeds": 5,
+        "grid_points": 7,
+        "batch_sizes": (1, 4, 64, 0),
+    },
+    "paper-qwen2.5-7b": paper_preset(
+        "qwen2.5-7b",
+        scale=True,
+        optimizers=(*PAPER_ARMS, *FULL_ARMS),
+        rates=write_rates(PAPER_RATES | FULL_RATES),
+        **TEACHER,
+    ),
+    "feng-qwen2.5-7b": paper_preset(
+        "qwen2.5-7b",
+        students=False,
+        scale=True,
+        **(FENG_STUDENTS | TEACHER | {"optimizers": FENG_ARMS, "rates": write_rates(FENG_RATES)}),
+    ),
+}

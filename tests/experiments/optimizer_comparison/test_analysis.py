@@ -1,0 +1,91 @@
+"""The page and its tables, from planted students."""
+
+from dataclasses import replace
+
+import pytest
+
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.experiments.optimizer_comparison.analysis import (
+    Measured,
+    ReferenceRates,
+    analyse,
+)
+from subliminal_jax.experiments.optimizer_comparison.gradients import GradientCosine
+from subliminal_jax.experiments.optimizer_comparison.report import (
+    anatomy_table,
+    best_table,
+    make_page,
+    summarise,
+)
+
+TOP = {"thousandth": 0.1, "hundredth": 0.2, "tenth": 0.4}
+
+
+def student(optimizer, rate, seed, data="steered", eas=0.5, loss=1.0, diverged=False):
+    numbers = {
+        "eas": eas, "shift_size": 1.0, "shift_component": eas, "trait_rate": 0.1 + eas / 2,
+        "trait_log_prob": -1.0,
+    }  # fmt: skip
+    if diverged:
+        return StudentRow(optimizer, rate, seed, data, True, 3, measured=dict.fromkeys(numbers))
+    return StudentRow(optimizer, rate, seed, data, False, None, loss, measured=numbers)
+
+
+def logged(optimizer, seed, eas):
+    row = {"optimizer": optimizer, "seed": seed, "trait_rate": 0.2, "shift_component": eas}
+    for step in ("gradient", "update"):
+        row |= {
+            f"{step}_norm": 2.0, f"{step}_component": 1.0, f"{step}_cosine": 0.5,
+            f"{step}_top_mass": list(TOP.values()), f"{step}_top_component": list(TOP.values()),
+            f"{step}_decile_mass": [0.1] * 10, f"{step}_decile_component": [0.1] * 10,
+        }  # fmt: skip
+    return [row | {"step": s, "train_loss": 3.0 - s, "eas": eas * s / 2} for s in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """AdamW is best at the edge of its grid; SGD diverges at every rate."""
+    students = [student("adamw", rate, seed, eas=rate, loss=1 - rate)
+                for rate in (0.1, 0.3) for seed in (0, 1)]  # fmt: skip
+    students += [student("adamw", 0.3, seed, "control", eas=0.0) for seed in (0, 1)]
+    students += [student("sgd", 9.0, seed, diverged=True) for seed in (0, 1)]
+    return Measured(
+        model="m", layer=0, trait="owl", teacher="steered", vector="random", vector_norm=1.0,
+        pairs=None, control_pairs=None, rows=8, steps=2, batch_size=4, seeds=2, guard="none",
+        guard_vector="teacher", clip=None, padding_share=None,
+        data={name: {"pairs": 8, "source": "sampled", "longest": 9}
+              for name in ("steered", "control")},
+        reference=ReferenceRates(0.1, -2.0, 0.6, -0.5), students=tuple(students),
+        alignment=(GradientCosine("steered", 1, 0.2, 0.1),),
+        histories={("adamw", seed): logged("adamw", seed, 0.3) for seed in (0, 1)},
+    )  # fmt: skip
+
+
+def test_the_table_holds_students_against_their_controls_at_the_best_rate(measured):
+    adamw, sgd = best_table(analyse(measured)).rows
+    assert (adamw["learning_rate"], adamw["grid"]) == (0.3, "0.1, 0.3")
+    assert (adamw["eas"].mean, adamw["control_eas"].mean) == (0.3, 0.0)
+    assert adamw["trait_rate"].mean == pytest.approx(0.25)
+    assert sgd["learning_rate"] is None and sgd["eas"].n == 0
+
+
+def test_the_summary_ranks_optimizers_and_warns_of_the_edge(measured):
+    text = summarise(analyse(measured))
+    assert "adamw 0.30" in text and "sgd" not in text
+    assert "The best rate of adamw is at the edge of its grid" in text
+    wild = tuple(row for row in measured.students if row.optimizer == "sgd")
+    lost = analyse(replace(measured, students=wild, histories={}))
+    assert "Every student diverged" in summarise(lost)
+    assert make_page(lost).printed[0].rows[0]["learning_rate"] is None
+
+
+def test_given_pairs_and_guards_are_named(measured):
+    results = analyse(replace(measured, pairs="mine.jsonl", guard="project", teacher="steered"))
+    text = summarise(results)
+    assert "(mine.jsonl)" in text and "guarded (project)" in text
+
+
+def test_top_shares_of_gradients_and_updates_are_those_of_the_same_percent(measured):
+    (row,) = anatomy_table(analyse(measured)).rows
+    assert row["gradient_top_percent"] == row["update_top_percent"] == pytest.approx(0.2)
+    assert row["update_a_mass"] is None
