@@ -31,7 +31,7 @@ from subliminal_jax.models.mesh import (
 )
 from subliminal_jax.models.spec import leaves
 from subliminal_jax.models.weights import load_params, save_params
-from subliminal_jax.runs.settings import RunSettings
+from subliminal_jax.runs.settings import ModelSettings
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable, trainable_axes
 from subliminal_jax.training.placement import check_rows, spreads_students
 from tests import number_model
@@ -233,8 +233,8 @@ def test_a_mesh_that_cannot_be_is_refused(data, model, message):
 
 
 def test_flags_ask_for_devices_and_are_no_part_of_a_runs_configuration(tmp_path):
-    asked = RunSettings(out=tmp_path, data_parallel=2, model_parallel=3, coordinator="host:1")
-    assert asked.recorded() == RunSettings(out=tmp_path).recorded()
+    asked = ModelSettings(out=tmp_path, data_parallel=2, model_parallel=3, coordinator="host:1")
+    assert asked.recorded() == ModelSettings(out=tmp_path).recorded()
     with pytest.raises(InputError, match="needs the number of processes"):
         asked.load()
     with pytest.raises(InputError, match="2 x 3 needs 6 devices"):
