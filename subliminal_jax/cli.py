@@ -132,10 +132,6 @@ def _run(arguments: list[str]) -> None:
 
 
 def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:
-    module = sub_command.load()
-    if not hasattr(module, "EXPERIMENT"):
-        _run_command(sub_command, {}, flags)
-        return
     experiment = load_experiment(sub_command)
     config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
     from subliminal_jax.runs.experiment import run_experiment
@@ -151,16 +147,10 @@ def _run_command(
     import tyro
 
     module = sub_command.load()
-    if hasattr(module, "PRESETS"):
-        preset, flags = _split_preset(module.PRESETS, flags)
-        default = None if preset is None else _from_preset(module.Config, module.PRESETS, preset)
-    else:
-        default = None
     config = tyro.cli(
         module.Config,
         prog=f"{PROGRAM} {sub_command.name}",
         description=module.__doc__,
-        default=default,
         args=flags,
     )
     with _prepared(config):

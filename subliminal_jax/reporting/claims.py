@@ -1,13 +1,10 @@
 """The claims of a run, as its page states them and as its command prints them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
-
-from rich.console import Console
 
 from subliminal_jax.evaluation.claims import Claim
-from subliminal_jax.reporting.tables import Column, Table, print_table
+from subliminal_jax.reporting.tables import Column, Table
 
 
 def claims_paragraphs(claims: Sequence[Claim]) -> str:
@@ -23,16 +20,3 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     """Claim, number and verdict."""
     columns = [Column("id", "claim"), Column("number", "our number"), Column("verdict", "verdict")]
     return Table("Claims", columns, [asdict(c) for c in claims])
-
-
-def claims_text(claims: Sequence[Mapping[str, Any]]) -> Any:
-    """`claims_paragraphs` of claims as dictionaries, as a block of a page."""
-    from subliminal_jax.reporting.page import Text
-
-    title = "What the paper claims, and what came out here"
-    return Text(claims_paragraphs([Claim(**c) for c in claims]), title)
-
-
-def print_claims(claims: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print claim, number and verdict on the terminal."""
-    print_table(claims_table([Claim(**c) for c in claims]), console)
