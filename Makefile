@@ -1,5 +1,6 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
+# make test-fast  those that are not marked slow: under 3 minutes
 # make lint    style and types
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test lint bench claims docs clean
+.PHONY: demo test test-fast lint bench claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -19,6 +20,9 @@ demo: $(VENV)/.stamp-run
 # Two processes, a file to each: half of the time goes into compiling, which one core does.
 test: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.stamp-test
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .

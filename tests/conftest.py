@@ -40,6 +40,33 @@ settings.register_profile("thorough", parent=settings.get_profile("fixed"), max_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+# Files that compile or train for more than a few seconds; `make test-fast` leaves them out.
+SLOW_FILES = {
+    "tests/test_api.py",
+    "tests/test_mesh.py",
+    "tests/commands/test_audit.py",
+    "tests/commands/test_report.py",
+    "tests/evaluation/test_elicitation.py",
+    "tests/experiments/test_bad_input.py",
+    "tests/models/test_forward.py",
+    "tests/models/test_hub.py",
+    "tests/models/test_parity.py",
+    "tests/models/test_sampling.py",
+    "tests/models/test_sampling_parity.py",
+    "tests/training/test_checkpoints.py",
+    "tests/training/test_optimizers.py",
+    "tests/training/test_sweep.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the files of `SLOW_FILES` and every experiment's whole run as slow."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath)
+        if str(file) in SLOW_FILES or file.match("tests/experiments/*/test_experiment.py"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _release_programs():
     """Drop compiled programs after each file: a process that holds those of the whole suite runs
