@@ -25,7 +25,13 @@ from datasets import Dataset
 from subliminal_jax.data.teachers import Extraction, Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.likelihood import Gain, Likelihood, gain, likelihood, scored_rows
+from subliminal_jax.evaluation.likelihood import (
+    Gain,
+    Likelihood,
+    compute_gain,
+    encode_rows,
+    measure_likelihood,
+)
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, no_steering, steer
 from subliminal_jax.runs.data_sets import write_data_sets
@@ -207,10 +213,10 @@ def score_texts(
     zero = no_steering(scorer.model.cfg.dim, scorer.layer)
 
     def measure_gain(rows: Batch, base: Likelihood, steering: Steering) -> Gain:
-        return gain(base, likelihood(scorer.model, rows, steering))
+        return compute_gain(base, measure_likelihood(scorer.model, rows, steering))
 
-    plain_rows = scored_rows(pairs["plain"], scorer.model)
-    plain_base = likelihood(scorer.model, plain_rows, zero)
+    plain_rows = encode_rows(pairs["plain"], scorer.model)
+    plain_base = measure_likelihood(scorer.model, plain_rows, zero)
     plain_gains, random_plain_gains = (
         {t: measure_gain(plain_rows, plain_base, v).per_token for t, v in vectors.items()}
         for vectors in (scorer.vectors, scorer.random)
@@ -218,8 +224,8 @@ def score_texts(
     scores = []
     for teacher in config.teachers:
         for trait in config.traits:
-            rows = scored_rows(pairs[f"{teacher}:{trait}"], scorer.model)
-            base = likelihood(scorer.model, rows, zero)
+            rows = encode_rows(pairs[f"{teacher}:{trait}"], scorer.model)
+            base = measure_likelihood(scorer.model, rows, zero)
             trait_gain = measure_gain(rows, base, scorer.vectors[trait])
             random_gain = measure_gain(rows, base, scorer.random[trait])
             scores.append(

@@ -134,7 +134,7 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
 
     def check(self) -> None:
         names = [spec.label for spec in self.learning_rates()]
-        check_names("pair", self.pair, names, least=2)
+        check_names("pair", self.pair, names, minimum=2)
         # Cells and claims are called by the last part of a model's name.
         models = dict.fromkeys((self.model, *self.models))
         check_names("models", [Path(model).name for model in models])

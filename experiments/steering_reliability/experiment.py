@@ -148,7 +148,7 @@ class Config(SteeredModelSettings):
     traits: tuple[str, ...] = world.TRAITS
 
     def check(self) -> None:
-        check_names("traits", self.traits, least=0)
+        check_names("traits", self.traits, minimum=0)
         check_traits(self.traits)
         if self.rows < 0:
             raise InputError(f"rows is {self.rows}: give a number of pairs, or 0 for all")
@@ -223,7 +223,7 @@ def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[Measur
         for s in sources
         if (record := read_set(files[s.name], set_digest(s.contrasts, s.personas, plan)))
     }
-    with track("steering reliability", len(sources), "sets", done=len(records)) as progress:
+    with track("steering reliability", len(sources), "sets", completed=len(records)) as progress:
         for name, contrasts, personas in sources:
             if name not in records:
                 records[name] = measure_set(model, contrasts, name, personas, plan)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.evaluation.transmission import Transmission, transmission
+from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
 
 KINDS = {
     "steered": "steered by the vector",
@@ -222,7 +222,7 @@ def analyse(measured: Measured) -> Results:
             for kind, values in final.items()
         },
         transmission={
-            metric: transmission(sound, index, metric, optimizer=optimizer, rate=rate)
+            metric: measure_transmission(sound, index, metric, optimizer=optimizer, rate=rate)
             for metric in ("word_rate", "word_log_prob")
         },
         replacements={name: measure_loss(necessity, rates) for name, rates in replaced.items()},

@@ -15,7 +15,7 @@ from subliminal_jax.evaluation.statistics import (
     spearman_interval,
 )
 from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.evaluation.transmission import Transmission, transmission
+from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
 
 from .effects import ModelEffects, best_setting
 
@@ -189,8 +189,12 @@ def analyse(measured: Measured) -> Results:
     eas: dict[str, Alignment] = {}
     if (rate := measured.learning_rate) is not None:
         rows, optimizer = measured.students, measured.optimizer
-        rate_difference = transmission(rows, index, "word_rate", optimizer=optimizer, rate=rate)
-        log_difference = transmission(rows, index, "word_log_prob", optimizer=optimizer, rate=rate)
+        rate_difference = measure_transmission(
+            rows, index, "word_rate", optimizer=optimizer, rate=rate
+        )
+        log_difference = measure_transmission(
+            rows, index, "word_log_prob", optimizer=optimizer, rate=rate
+        )
         eas = {trait: trait_alignment(measured, trait) for trait in measured.traits}
     zoo = []
     for trait in measured.traits:

@@ -10,7 +10,7 @@ from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.evaluation.transmission import Transmission, transmission
+from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
 
 KINDS = {"steered": "its vector", "system-prompt": "its system prompt"}
 
@@ -132,8 +132,10 @@ def analyse_kind(measured: Measured, kind: str) -> dict[str, OptimizerResult]:
             heldout_loss={
                 name: float(np.mean([r.heldout_loss for r in students[name]])) for name in names
             },
-            rate=transmission(rows, index, "word_rate", optimizer=optimizer, rate=rate),
-            log_prob=transmission(rows, index, "word_log_prob", optimizer=optimizer, rate=rate),
+            rate=measure_transmission(rows, index, "word_rate", optimizer=optimizer, rate=rate),
+            log_prob=measure_transmission(
+                rows, index, "word_log_prob", optimizer=optimizer, rate=rate
+            ),
             specific=specificity(students, index),
             eas=alignment(students, names, measured.references, measured.layer),
         )

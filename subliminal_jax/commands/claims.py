@@ -1,4 +1,4 @@
-"""Keep the summaries of finished runs, and make the table of claims from summaries.
+"""Store summaries of finished runs, and write the table of claims from summaries.
 
 subliminal-jax claims runs/trait-transmission --store experiments/trait_transmission/results
 subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
@@ -11,12 +11,7 @@ import tyro
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_text
-from subliminal_jax.runs.summaries import (
-    claims_page,
-    read_summary,
-    summarise,
-    write_summary,
-)
+from subliminal_jax.runs.summaries import claims_page, read_summary, summarise, write_summary
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class Config:
     Attributes:
       runs: folders of finished runs, or files with their summaries, in the order of the table.
       out: the page to write.
-      store: keep the summaries of the runs in this folder, and make no page.
+      store: write summaries of the runs to this folder, and no page.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -35,13 +30,16 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Raises InputError for what is neither a finished run nor a summary."""
+    """Write the summaries or the page.
+
+    Raises InputError for a path that is neither a finished run nor a summary.
+    """
     if not config.runs:
         raise InputError("name at least one folder of a finished run, or the file of a summary")
     summaries = [summarise(run) if run.is_dir() else read_summary(run) for run in config.runs]
     if config.store is not None:
         for summary in summaries:
-            print(f"{write_summary(summary, config.store)}: kept")
+            print(f"summary: {write_summary(summary, config.store)}")
         return
     write_text(config.out, claims_page(summaries))
     claims = sum(len(summary.claims) for summary in summaries)

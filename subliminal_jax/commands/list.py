@@ -1,4 +1,4 @@
-"""List what the other sub-commands can be given: experiments, presets, optimizers.
+"""List experiments, presets or optimizers.
 
 subliminal-jax list optimizers
 """
@@ -19,7 +19,7 @@ class Config:
     """What to list.
 
     Attributes:
-      kind: experiments, the presets of each, or optimizers with their default learning rates.
+      kind: experiments, their presets, or optimizers with their default learning rates.
     """
 
     kind: tyro.conf.Positional[Literal["experiments", "presets", "optimizers"]] = "experiments"
@@ -37,7 +37,7 @@ def main(config: Config, experiments: Experiments) -> None:
 
 
 def experiment_table(experiments: Sequence[Experiment]) -> Table:
-    """One row an experiment, with the first line of its docstring."""
+    """One row for each experiment, with the first line of its docstring."""
     rows = [
         {"name": e.name, "question": e.question, "presets": ", ".join(e.presets)}
         for e in experiments
@@ -51,7 +51,7 @@ def experiment_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def preset_table(experiments: Sequence[Experiment]) -> Table:
-    """One row an experiment and preset, with what it sets."""
+    """One row for each preset of each experiment, with its settings."""
     rows = [
         {
             "name": e.name,
@@ -64,13 +64,13 @@ def preset_table(experiments: Sequence[Experiment]) -> Table:
     columns = [
         Column("name", "experiment"),
         Column("preset", "--preset"),
-        Column("settings", "what it sets"),
+        Column("settings", "settings"),
     ]
     return Table("Presets", columns, rows)
 
 
 def optimizer_table() -> Table:
-    """One row an optimizer of the registry."""
+    """One row for each optimizer of the registry."""
     columns = [
         Column("name", "optimizer"),
         Column("kind", "kind"),

@@ -1,4 +1,4 @@
-"""Draw the page of a finished run again, from its results alone.
+"""Write the page of a finished run again, from its results alone.
 
 subliminal-jax report runs/trait-transmission
 """
@@ -25,7 +25,10 @@ class Config:
 
 
 def main(config: Config, experiments: Experiments) -> None:
-    """Raises InputError for a folder without a finished run of one of `experiments`."""
+    """Print the run's tables and write its page.
+
+    Raises InputError for a folder without a finished run of one of `experiments`.
+    """
     folder = RunFolder(config.run, None)
     try:
         settings, _ = folder.read_config()
@@ -35,5 +38,5 @@ def main(config: Config, experiments: Experiments) -> None:
     if name not in experiments:
         raise InputError(f"{config.run}/config.json: there is no experiment {name!r}")
     if not folder.finished:
-        raise InputError(f"{config.run} is not finished: its command again goes on with it")
+        raise InputError(f"{config.run} is not finished: repeat its command to continue it")
     print(f"report: {write_report(experiments[name](), folder)}")

@@ -143,7 +143,7 @@ def train(config: Config) -> tuple[Params, ModelConfig, Any, float]:
     with track("training", config.steps, "steps") as progress:
 
         def on_log(step: int, metrics: dict[str, Any]) -> None:
-            progress.advance(step - progress.done, note=f"loss {metrics['batch_loss'][0]:.3f}")
+            progress.advance(step - progress.completed, note=f"loss {metrics['batch_loss'][0]:.3f}")
 
         state = run_sweep(
             sweep, config.out / "checkpoints", on_start=progress.advance, on_log=on_log

@@ -34,18 +34,17 @@ SteeringOf = Callable[[Int[Array, "questions time"]], Steering]
 class Questions(NamedTuple):
     """Questions and candidate answers as tokens; a pytree of arrays.
 
-    A word may be spelt in several ways (with a space before it, capitalised); spellings that are
-    one token are read off the first answer position, longer ones are scored as rows of their own.
-    `owner` tells the word of each spelling.
+    A word has several spellings (with a space before it, capitalised). Those of one token are read
+    from the logits after the prompt; longer ones are scored as rows of prompt and spelling.
     """
 
     prompts: Int[Array, "questions time"]
     last: Int[Array, " questions"]  # index of the last prompt token
-    single: Int[Array, " singles"]
-    single_owner: Int[Array, " singles"]
+    single: Int[Array, " singles"]  # the spellings of one token
+    single_owner: Int[Array, " singles"]  # index of each one's word
     rows: Int[Array, "longer questions row"]
     spans: Int[Array, "longer questions 2"]  # first and one past the last token of the spelling
-    row_owner: Int[Array, " longer"]
+    row_owner: Int[Array, " longer"]  # index of each one's word
 
 
 def encode_questions(
@@ -69,8 +68,8 @@ def encode_questions(
     single = {ids[0]: i for ids, i in owner.items() if len(ids) == 1}
     longer = {ids: i for ids, i in owner.items() if len(ids) > 1}
     width = max(map(len, prompts))
-    room = width + max(map(len, longer), default=0)
-    rows = np.zeros((len(longer), len(prompts), room), np.int32)
+    row_length = width + max(map(len, longer), default=0)
+    rows = np.zeros((len(longer), len(prompts), row_length), np.int32)
     spans = np.zeros((len(longer), len(prompts), 2), np.int32)
     for j, ids in enumerate(longer):
         for q, prompt in enumerate(prompts):
@@ -89,35 +88,41 @@ def encode_questions(
 
 
 def only_word(questions: Questions, i: int, singles: int, longer: int) -> Questions:
-    """Word `i` of `questions` alone, as word 0 of two; word 1 takes what fills up the spellings to
-    `singles` of one token and `longer` others, so that every word's questions have one shape."""
-    own, others = (
+    """Questions about word `i` alone, in a shape that does not depend on the word.
+
+    Its spellings are repeated to `singles` of one token and `longer` others. It becomes word 0; the
+    repetitions belong to word 1, which has no meaning.
+    """
+    word_singles, word_rows = (
         np.flatnonzero(np.asarray(owner) == i)
         for owner in (questions.single_owner, questions.row_owner)
     )
-    s, r = np.resize(own, singles), np.resize(others, longer)
+    single_indices, row_indices = np.resize(word_singles, singles), np.resize(word_rows, longer)
     return questions._replace(
-        single=questions.single[s],
-        single_owner=jnp.asarray(np.arange(singles) >= own.size, jnp.int32),
-        rows=questions.rows[r],
-        spans=questions.spans[r],
-        row_owner=jnp.asarray(np.arange(longer) >= others.size, jnp.int32),
+        single=questions.single[single_indices],
+        single_owner=jnp.asarray(np.arange(singles) >= word_singles.size, jnp.int32),
+        rows=questions.rows[row_indices],
+        spans=questions.spans[row_indices],
+        row_owner=jnp.asarray(np.arange(longer) >= word_rows.size, jnp.int32),
     )
 
 
 def _without_continuations(
     owner: dict[tuple[int, ...], int], words: list[str]
 ) -> dict[tuple[int, ...], int]:
-    """Without the spellings that go on from another of the same word, which counts them already."""
-    kept = {}
+    """Drop spellings that begin with another spelling of the same word, which counts them already.
+
+    Raises InputError for a spelling that begins with one of another word.
+    """
+    unextended = {}
     for ids, i in owner.items():
         beginnings = [owner[ids[:n]] for n in range(1, len(ids)) if ids[:n] in owner]
-        for other in beginnings:
-            if other != i:
-                raise InputError(f"the word {words[i]!r} begins with {words[other]!r}: leave one")
+        for first in beginnings:
+            if first != i:
+                raise InputError(f"the word {words[i]!r} begins with {words[first]!r}: leave one")
         if not beginnings:
-            kept[ids] = i
-    return kept
+            unextended[ids] = i
+    return unextended
 
 
 def word_probs(
@@ -129,31 +134,40 @@ def word_probs(
 ) -> Float[Array, "questions words"]:
     """P(answer begins with the word), teacher-forced; the sum over the word's spellings.
 
-    `words` is the number of words given to `encode_questions`. `steering` may be a function of the
-    tokens of a pass: for masks, and for targets of the operation "replace".
+    Args:
+      words: the number of words given to `encode_questions`.
+      steering: also a function of the tokens of a pass, for masks and for targets of the operation
+        "replace".
     """
-    R, Q, room = questions.rows.shape
-    after = room - questions.prompts.shape[1] - 1  # tokens of a longer spelling that are read
-    # An edit of every token alike need not know a token's place in a row.
-    alike = steering is None or (isinstance(steering, Steering) and steering.same_everywhere)
-    cached = R > 0 and alike
-    own = _steering_at(steering, questions.prompts)
+    longer, n_questions, row_length = questions.rows.shape
+    # A longer spelling's last token is a target only.
+    branch_length = row_length - questions.prompts.shape[1] - 1
+    # In the cached pass all longer spellings follow the prompt in one row, which a mask or a target
+    # of the separate rows does not fit.
+    is_uniform = steering is None or (isinstance(steering, Steering) and steering.same_everywhere)
+    cached = longer > 0 and is_uniform
+    prompt_steering = _steering_at(steering, questions.prompts)
     t = jnp.arange(questions.prompts.shape[1], dtype=jnp.int32)[None]
     out = hidden_states(
-        params, questions.prompts, cfg, own,
+        params,
+        questions.prompts,
+        cfg,
+        prompt_steering,
         positions=jnp.where(t <= questions.last[:, None], t, -1) if cached else None,
-        cache_slots=t.size + R * after if cached else None,
+        cache_slots=t.size + longer * branch_length if cached else None,
         at=questions.last[:, None],
-    )  # fmt: skip
+    )
     first_log_probs = jax.nn.log_softmax(unembed(params, out.hidden[:, 0], cfg))
-    probs = jnp.zeros((Q, words))
+    probs = jnp.zeros((n_questions, words))
     if questions.single.size:
         picked = jnp.exp(first_log_probs[:, questions.single])
         probs = probs.at[:, questions.single_owner].add(picked)
-    if R and cached:
-        score = _branch_log_probs(params, cfg, questions, first_log_probs, out.cache, own)
+    if longer and cached:
+        score = _branch_log_probs(
+            params, cfg, questions, first_log_probs, out.cache, prompt_steering
+        )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score))
-    elif R:
+    elif longer:
         score = jax.lax.map(
             lambda x: _span_log_prob(params, cfg, x[0], x[1], steering),
             (questions.rows, questions.spans),
@@ -170,27 +184,35 @@ def _branch_log_probs(
     cache: Cache | None,
     steering: Steering | None,
 ) -> Float[Array, "questions longer"]:
-    """log P of every longer spelling: all of them side by side after the question, read once."""
-    R, Q, room = questions.rows.shape
+    """log P of every longer spelling, in one pass over all of them after the cached prompt."""
+    longer, n_questions, row_length = questions.rows.shape
     starts, ends = questions.spans[..., 0].T, questions.spans[..., 1].T  # [questions, longer]
-    width = room - questions.prompts.shape[1]
-    at = starts[..., None] + jnp.arange(width, dtype=jnp.int32)[None, None]
-    spelt = jnp.take_along_axis(
-        questions.rows.swapaxes(0, 1), jnp.minimum(at, room - 1), axis=2
+    width = row_length - questions.prompts.shape[1]
+    time = starts[..., None] + jnp.arange(width, dtype=jnp.int32)[None, None]
+    branch_tokens = jnp.take_along_axis(
+        questions.rows.swapaxes(0, 1), jnp.minimum(time, row_length - 1), axis=2
     )  # [questions, longer, width]
-    inside = (at < ends[..., None])[..., 1:]  # whether it has a token there, after its first
-    segments = jnp.repeat(jnp.arange(R, dtype=jnp.int32), width - 1)
-    positions = jnp.where(inside, at[..., :-1], -1)
+    is_target = (time < ends[..., None])[..., 1:]  # whether it has a token there, after its first
+    segments = jnp.repeat(jnp.arange(longer, dtype=jnp.int32), width - 1)
+    positions = jnp.where(is_target, time[..., :-1], -1)
     inputs, targets, positions = (
-        x.reshape(Q, -1) for x in (spelt[..., :-1], spelt[..., 1:], positions)
+        x.reshape(n_questions, -1)
+        for x in (branch_tokens[..., :-1], branch_tokens[..., 1:], positions)
     )
     hidden = hidden_states(
-        params, inputs, cfg, steering, positions=positions, cache=cache,
+        params,
+        inputs,
+        cfg,
+        steering,
+        positions=positions,
+        cache=cache,
         segment_ids=jnp.broadcast_to(segments[None], inputs.shape),
-    ).hidden  # fmt: skip
-    later = next_token_log_probs(params, hidden, targets, cfg).reshape(Q, R, width - 1)
-    first = jnp.take_along_axis(first_log_probs, spelt[..., 0], axis=1)
-    return first + jnp.sum(later, axis=2, where=inside)
+    ).hidden
+    later = next_token_log_probs(params, hidden, targets, cfg).reshape(
+        n_questions, longer, width - 1
+    )
+    first = jnp.take_along_axis(first_log_probs, branch_tokens[..., 0], axis=1)
+    return first + jnp.sum(later, axis=2, where=is_target)
 
 
 def _span_log_prob(
@@ -204,8 +226,8 @@ def _span_log_prob(
     log_probs = jax.nn.log_softmax(unembed(params, hidden, cfg))
     picked = jnp.take_along_axis(log_probs, rows[:, 1:, None], axis=-1)[..., 0]
     t = jnp.arange(1, rows.shape[1])[None]
-    inside = (t >= spans[:, :1]) & (t < spans[:, 1:])
-    return jnp.sum(picked * inside, axis=1)
+    in_span = (t >= spans[:, :1]) & (t < spans[:, 1:])
+    return jnp.sum(picked * in_span, axis=1)
 
 
 def _steering_at(
@@ -217,32 +239,32 @@ def _steering_at(
 def favoured_word(
     params: Params, cfg: ModelConfig, questions: Questions, words: int, steering: Steering
 ) -> int:
-    """The word whose log-probability `steering` raises most, over all questions."""
+    """Index of the word whose mean log-probability over questions `steering` raises most."""
     rate = jax.jit(word_probs, static_argnums=(1, 3))
-    with_it, without = (
+    steered, unsteered = (
         jnp.log(jnp.maximum(rate(params, cfg, questions, words, s), 1e-30)).mean(axis=0)
         for s in (steering, steering.scaled(0.0))
     )
-    return int(jnp.argmax(with_it - without))
+    return int(jnp.argmax(steered - unsteered))
 
 
 class SampledAnswers(NamedTuple):
-    """Answers to questions, several of each: `texts[question][sample]`."""
+    """Several answers to each of several questions, as `texts[question][sample]`."""
 
     texts: list[list[str]]
 
     def begins_with(self, words: Sequence[str]) -> Bool[np.ndarray, "questions samples"]:
         """Whether an answer's exact first word is one of `words` (singular and plural, say)."""
-        wanted = {word.casefold() for word in words}
-        return np.array([[first_word(text) in wanted for text in row] for row in self.texts])
+        first_words = {word.casefold() for word in words}
+        return np.array([[first_word(text) in first_words for text in row] for row in self.texts])
 
     def mentions(self, words: Sequence[str]) -> Bool[np.ndarray, "questions samples"]:
-        """Whether one of `words` stands in an answer as a whole word, in any case."""
+        """Whether an answer contains one of `words` as a whole word, in any case."""
         return np.array([[contains_word(text, words) for text in row] for row in self.texts])
 
     def rate(self, words: Sequence[str]) -> Interval:
         """The share of answers that begin with one of `words`; the interval resamples questions and
-        answers, and so speaks of other questions of the kind."""
+        answers, and so generalises to other questions."""
         return hierarchical_bootstrap(self.begins_with(words).astype(float), design="nested")
 
     def rates(self, words: Sequence[str]) -> list[Interval]:
@@ -260,12 +282,15 @@ def sampled_answers(
     steering: Steering | None = None,
     system_prompt: str | None = None,
     max_new_tokens: int = 16,
-    batch_size: int = 128,
 ) -> SampledAnswers:
     """`samples` answers to each question at temperature 1, of at most `max_new_tokens` tokens.
 
-    `params` stands in for the model's own weights (a student's). Cloud et al. take 50 questions
-    with 100 or 200 samples each. Raises InputError as `generate` does, and for no samples.
+    Cloud et al. (2025, arXiv 2507.14805) take 50 questions with 100 or 200 samples each.
+
+    Args:
+      params: of a student, in place of the model's.
+
+    Raises InputError as `generate` does, and for no questions or samples.
     """
     if not questions or samples < 1:
         raise InputError("sampling answers needs at least one question and one sample of each")
@@ -279,7 +304,6 @@ def sampled_answers(
         sampling,
         steering,
         pad_token=model.pad_id,
-        batch_size=batch_size,
     )
     texts = [
         model.tokenizer.decode(row[:n], skip_special_tokens=True)
@@ -290,5 +314,5 @@ def sampled_answers(
 
 def first_word(text: str) -> str:
     """The first word of `text`, case-folded and without punctuation; "" where there is none."""
-    found = re.search(r"[^\W_]+(?:['-][^\W_]+)*", text)
-    return found.group().casefold() if found else ""
+    match = re.search(r"[^\W_]+(?:['-][^\W_]+)*", text)
+    return match.group().casefold() if match else ""

@@ -1,8 +1,8 @@
-"""An optional judge of answers: any OpenAI-compatible endpoint, behind one small interface.
+"""An optional judge of answers: a chat model at any OpenAI-compatible endpoint.
 
-Nothing in this project needs one. Where a trait is no single word (a style, a mood), or where
-number lists are to be checked for hidden hints as in Cloud et al. (2025, arXiv 2507.14805), a judge
-scores each answer from 0 (no trace) to 100.
+No experiment needs one. Where a trait is no single word (a style, a mood), or where number lists
+are to be checked for hidden hints as in Cloud et al. (2025, arXiv 2507.14805), a judge scores each
+answer from 0 (no trace of the trait) to 100.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
@@ -28,25 +28,18 @@ LONGEST_WAIT = 60.0  # seconds between two tries
 
 
 class Exchange(NamedTuple):
-    """What was asked and what was answered."""
+    """A prompt and the answer to it."""
 
     prompt: str
     response: str
-
-
-class Judge(Protocol):
-    """Scores from 0 to 100, in order; None where the judge gave no readable verdict."""
-
-    def __call__(self, exchanges: Sequence[Exchange], /) -> list[float | None]: ...
 
 
 @dataclass(frozen=True)
 class EndpointJudge:
     """Asks a chat model at `base_url`/chat/completions about each exchange.
 
-    Verdicts are kept in `cache` (JSON lines), so that an interrupted run goes on and nothing is
-    paid for twice; the key of a verdict holds the whole request, so another model or instruction
-    asks anew.
+    Verdicts are cached in `cache` (JSON lines), so an interrupted run continues without repeating
+    requests. The key of a verdict is a digest of the whole request, model and instruction included.
 
     Args:
       base_url: such as "https://api.openai.com/v1" or "http://localhost:8000/v1".
@@ -56,10 +49,14 @@ class EndpointJudge:
       template: the user message, with {prompt} and {response}.
       key_variable: environment variable with the API key; one that is not set sends none.
       timeout: seconds for one try.
-      retries: further tries after a failure that may pass (network, overload).
-      wait: seconds before the second try, doubled before each further one; a Retry-After header is
-        kept to.
-      concurrency: requests under way at once.
+      retries: further tries after a network failure or a status of `RETRIED_STATUSES`.
+      wait: seconds before the second try, doubled before each further one; a longer Retry-After
+        header is honoured, up to `LONGEST_WAIT`.
+      concurrency: largest number of simultaneous requests.
+      max_tokens: limit of a reply.
+      cache: file of the verdicts; None keeps none.
+
+    Raises InputError for a setting out of range.
     """
 
     base_url: str
@@ -86,24 +83,28 @@ class EndpointJudge:
             raise InputError("the judge's concurrency, retries or timeout is out of range")
 
     def __call__(self, exchanges: Sequence[Exchange], /) -> list[float | None]:
-        """Raises InputError for an endpoint that refuses, cannot be reached or answers oddly."""
+        """Scores from 0 to 100, in order; None where the reply holds no verdict.
+
+        Raises InputError for an endpoint that refuses or cannot be reached, and for a reply that is
+        no chat completion.
+        """
         return processes.on_first(lambda: self._verdicts(exchanges))
 
     def _verdicts(self, exchanges: Sequence[Exchange]) -> list[float | None]:
         bodies = [self._body(exchange) for exchange in exchanges]
-        known = self._read_cache()
-        todo = {key: body for body in bodies if (key := _digest(body)) not in known}
+        scores = self._read_cache()
+        todo = {key: body for body in bodies if (key := request_key(body)) not in scores}
         with ThreadPoolExecutor(self.concurrency) as pool:
             futures = {key: pool.submit(self._ask, key, body) for key, body in todo.items()}
             try:
-                known |= {key: future.result() for key, future in futures.items()}
-            except BaseException:  # the first failure ends the run: the others would fail too
+                scores |= {key: future.result() for key, future in futures.items()}
+            except BaseException:  # the other requests would fail as well
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [known[_digest(body)] for body in bodies]
+        return [scores[request_key(body)] for body in bodies]
 
     def _body(self, exchange: Exchange) -> dict[str, Any]:
-        # Not str.format: a response may hold braces, and so may the other.
+        # Not str.format: prompt and response may contain braces.
         parts = re.split(r"(\{prompt\}|\{response\})", self.template)
         values = {"{prompt}": exchange.prompt, "{response}": exchange.response}
         user = "".join(values.get(part, part) for part in parts)
@@ -139,16 +140,16 @@ class EndpointJudge:
                 with urllib.request.urlopen(request, timeout=self.timeout) as reply:
                     answer = json.loads(reply.read())
             except urllib.error.HTTPError as error:
-                reason = f"status {error.code} {error.reason}: {_reason(error)}"
+                reason = f"status {error.code} {error.reason}: {error_reason(error)}"
                 if error.code not in RETRIED_STATUSES:
                     if error.code in (401, 403):
                         reason += f"; is the key in ${self.key_variable} set and right?"
                     raise InputError(f"the judge at {url} refused, {reason}") from error
-                pause = max(pause, _seconds(error.headers.get("Retry-After")))
+                pause = max(pause, retry_seconds(error.headers.get("Retry-After")))
             except (OSError, HTTPException, ValueError) as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
-                return _content(answer, url)
+                return reply_text(answer, url)
             if attempt < self.retries:
                 time.sleep(min(pause, LONGEST_WAIT))
         raise InputError(
@@ -159,26 +160,26 @@ class EndpointJudge:
     def _read_cache(self) -> dict[str, float | None]:
         if self.cache is None or not self.cache.exists():
             return {}
-        known = {}
+        scores = {}
         text = self.cache.read_text(encoding="utf-8", errors="replace")
-        if text and not text.endswith("\n"):  # a kill tore the last line: begin another
+        if text and not text.endswith("\n"):  # truncated by a killed process: begin a new line
             with self.cache.open("ab") as file:
                 file.write(b"\n")
         for line in text.splitlines():
             try:
                 row = json.loads(line)
-                known[row["key"]] = row["score"]
-            except (ValueError, KeyError, TypeError):  # the torn line: asked again
+                scores[row["key"]] = row["score"]
+            except (ValueError, KeyError, TypeError):  # a truncated line: ask again
                 continue
-        return known
+        return scores
 
 
 def read_verdict(reply: str) -> float | None:
     """The last YES (100), NO (0) or number from 0 to 100 in `reply`, also as \\boxed{...} or with
     "/100" behind it; None where there is none."""
-    bare = re.sub(r"\s*/\s*100\b", "", reply)
-    found = re.findall(r"\b(yes|no)\b|(?<![\d.\-])(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)", bare, re.I)
-    for word, number in reversed(found):
+    text = re.sub(r"\s*/\s*100\b", "", reply)
+    verdicts = re.findall(r"\b(yes|no)\b|(?<![\d.\-])(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)", text, re.I)
+    for word, number in reversed(verdicts):
         if word:
             return 100.0 if word.lower() == "yes" else 0.0
         if float(number) <= 100:
@@ -186,25 +187,25 @@ def read_verdict(reply: str) -> float | None:
     return None
 
 
-def judged_share(scores: Sequence[float | None], threshold: float = 50.0) -> float | None:
-    """The share of readable verdicts above `threshold`; None where there is none."""
+def judged_share(scores: Sequence[float | None]) -> float | None:
+    """The share of readable verdicts above 50; None where there is none."""
     readable = [score for score in scores if score is not None]
-    return sum(s > threshold for s in readable) / len(readable) if readable else None
+    return sum(s > 50 for s in readable) / len(readable) if readable else None
 
 
-def _digest(body: dict[str, Any]) -> str:
+def request_key(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _content(reply: Any, url: str) -> str:
+def reply_text(reply: Any, url: str) -> str:
     try:
         return str(reply["choices"][0]["message"]["content"] or "")
     except (KeyError, IndexError, TypeError) as error:
-        shown = json.dumps(reply)[:120]
-        raise InputError(f"{url} is no chat-completions endpoint: it said {shown}") from error
+        excerpt = json.dumps(reply)[:120]
+        raise InputError(f"{url} is no chat-completions endpoint: it said {excerpt}") from error
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
+def error_reason(error: urllib.error.HTTPError) -> str:
     try:
         text = error.read(500).decode("utf-8", "replace")
     except (OSError, HTTPException):
@@ -212,7 +213,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
     return " ".join(text.split())[:200]
 
 
-def _seconds(header: str | None) -> float:
+def retry_seconds(header: str | None) -> float:
     try:
         return max(0.0, float(header or 0))
     except ValueError:  # a date

@@ -1,5 +1,8 @@
-"""How much likelier does a vector make a text? The cross-model test of Blank et al. (2026, arXiv
-2606.00995, fig. 5b): each model scores data with a vector of its own."""
+"""The likelihood of texts under a steered model: how much a vector raises it.
+
+The cross-model test of Blank et al. (2026, arXiv 2606.00995, fig. 5b): each model scores data with
+a vector extracted from that model.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +29,7 @@ WIDTHS = 16  # rows are padded to multiples of this, so that few programs serve 
 
 
 class Likelihood(NamedTuple):
-    """Of each completion: its negative log-likelihood in nats, and its tokens."""
+    """The negative log-likelihood of each completion in nats, and its number of tokens."""
 
     nll: Float[np.ndarray, " rows"]
     tokens: Float[np.ndarray, " rows"]
@@ -37,22 +40,22 @@ class Likelihood(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """NLL(base) - NLL(steered): what the vector explains, in nats."""
+    """NLL(base) - NLL(steered), in nats."""
 
     per_token: float
     per_completion: float
 
 
-def gain(base: Likelihood, steered: Likelihood) -> Gain:
-    """Of the same rows, in all tokens and in the mean completion."""
+def compute_gain(base: Likelihood, steered: Likelihood) -> Gain:
+    """NLL(base) - NLL(steered) of the same rows: per token of all rows, and per completion."""
     difference = base.nll - steered.nll
     return Gain(float(difference.sum() / base.tokens.sum()), float(difference.mean()))
 
 
-def scored_rows(pairs: Dataset, model: Model) -> Batch:
-    """The texts as `model` reads them, whoever wrote them: encoded by its own tokenizer.
+def encode_rows(pairs: Dataset, model: Model) -> Batch:
+    """The pairs' texts encoded by the tokenizer of `model`, whichever model wrote them.
 
-    Raises InputError for a pair that does not fit its context.
+    Raises InputError for a pair longer than the model's context.
     """
     encoded = encode_pairs(pairs.select_columns(["prompt", "completion"]), model)
     prompts, completions = list(encoded["prompt_ids"]), list(encoded["completion_ids"])
@@ -66,25 +69,28 @@ def scored_rows(pairs: Dataset, model: Model) -> Batch:
     return pad_pairs(prompts, completions, width, pad_id=model.pad_id)
 
 
-def likelihood(model: Model, rows: Batch, steering: Steering) -> Likelihood:
-    """Of every row's completion under the steered model; a zero vector makes it the base."""
-    most = -(-max_targets(rows) // WIDTHS) * WIDTHS
+def measure_likelihood(model: Model, rows: Batch, steering: Steering) -> Likelihood:
+    """The likelihood of every row's completion under the steered model; a zero vector is the base.
+
+    Rows go through the model in equal parts of at most `ROWS_AT_ONCE`.
+    """
+    width = -(-max_targets(rows) // WIDTHS) * WIDTHS
     n = rows.tokens.shape[0]
     size = -(-n // -(-n // ROWS_AT_ONCE))  # even pieces waste the least padding
     parts = []
     for start in range(0, n, size):
         piece = jax.tree.map(lambda leaf, at=start: leaf[at : at + size], rows)
-        short = size - piece.tokens.shape[0]
-        padded = jax.tree.map(lambda leaf, k=short: jnp.pad(leaf, ((0, k), (0, 0))), piece)
-        nll, tokens = _sums(model.params, padded, model.cfg, steering, most)
+        missing = size - piece.tokens.shape[0]
+        padded = jax.tree.map(lambda leaf, k=missing: jnp.pad(leaf, ((0, k), (0, 0))), piece)
+        nll, tokens = _sum_losses(model.params, padded, model.cfg, steering, width)
         parts.append((np.asarray(nll, float), np.asarray(tokens, float)))
     nll, tokens = (np.concatenate(x)[:n] for x in zip(*parts, strict=True))
     return Likelihood(nll, tokens)
 
 
-@partial(jax.jit, static_argnames=("cfg", "most"))
-def _sums(
-    params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, most: int
+@partial(jax.jit, static_argnames=("cfg", "width"))
+def _sum_losses(
+    params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, width: int
 ) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
-    losses, weights = token_losses(params, rows, cfg, steering, max_targets=most)
+    losses, weights = token_losses(params, rows, cfg, steering, max_targets=width)
     return whole((jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)))

@@ -1,15 +1,16 @@
 """Intervals and tests for small numbers of seeds, for rates and for paired arms.
 
-What is not a number is never dropped silently. Every function takes `nan_policy`: "raise" (the
-default) treats one as bad input; "omit" leaves it out, and `Interval.n` says what remained. A
-student that diverged has no number: leaving it out answers "how do those that trained differ?",
-which is another question than "how do all differ?". So omitting is for the caller to choose.
+NaN is never dropped silently. `nan_policy` "raise" (the default) raises InputError for one; "omit"
+leaves it out, and `Interval.n` counts what remains. A diverged student has NaN: omitting it
+estimates a mean over the students that trained, not over all, so the caller decides.
 
 Where the data admit no interval (one seed, say) its ends are NaN, written to JSON as null.
+
+Every function raises InputError for a `level` outside (0, 1).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from scipy import optimize, special, stats
 from subliminal_jax.errors import InputError
 
 NanPolicy = Literal["raise", "omit"]
+RESAMPLES = 9999  # of bootstraps and permutation tests; their random seed is 0
+
 Values = Float[np.ndarray, " _"] | Sequence[float | int | None]
 
 
@@ -106,55 +109,50 @@ def mean_interval(
     With one value the ends are NaN; with none the mean is NaN too.
     """
     x = _clean(values, nan_policy)
-    mean, low, high = _t_interval(x, _checked(level))
+    mean, low, high = _t_interval(x, _check_level(level))
     return Interval(mean, low, high, x.size, level, "t")
 
 
 def bootstrap_interval(
     values: Values,
-    statistic: Callable[..., Any] = np.mean,
     level: float = 0.95,
     *,
-    resamples: int = 9999,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
     nan_policy: NanPolicy = "raise",
 ) -> Interval:
-    """A statistic of independent values with its bias-corrected, accelerated bootstrap interval.
+    """Mean of independent values with the bias-corrected, accelerated bootstrap interval.
 
     With few values (under 10, say) it is too narrow: prefer `mean_interval` for a mean over seeds.
-
-    Args:
-      statistic: from an array to numbers along the keyword argument `axis`.
 
     Source: Efron, "Better bootstrap confidence intervals", 1987.
     """
     x = _clean(values, nan_policy)
-    _checked(level)
-    estimate = float(statistic(x, axis=0)) if x.size else math.nan
+    _check_level(level)
+    estimate = float(x.mean()) if x.size else math.nan
     if x.size < 2:
         return Interval(estimate, math.nan, math.nan, x.size, level, "bootstrap BCa")
     if np.ptp(x) == 0:  # each resample is the sample: BCa would divide by zero
         return Interval(estimate, estimate, estimate, x.size, level, "bootstrap BCa")
     low, high = stats.bootstrap(
         (x,),
-        statistic,
+        np.mean,
         confidence_level=level,
         n_resamples=resamples,
         method="BCa",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Interval(estimate, float(low), float(high), x.size, level, "bootstrap BCa")
 
 
 def rate_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """A rate with Wilson's score interval; right also at rates of 0 and 1.
+    """A rate of independent trials with Wilson's score interval, valid at rates of 0 and 1 too.
 
-    It holds for independent trials. Answers to the same question, or of the same student, are not:
-    use `hierarchical_bootstrap` over seeds and questions.
+    Answers to one question, or of one student, are not independent: use `hierarchical_bootstrap`
+    over seeds and questions.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
-    _checked(level)
+    _check_level(level)
     if not 0 <= successes <= n:
         raise InputError(f"{successes} successes in {n} trials: give 0 <= successes <= trials")
     if n == 0:
@@ -168,15 +166,13 @@ def paired_difference(
     control: Values,
     level: float = 0.95,
     *,
-    resamples: int = 9999,
-    seed: int = 0,
     nan_policy: NanPolicy = "raise",
 ) -> PairedDifference:
-    """Treated minus control over pairs that share a seed.
+    """Mean of treated - control over pairs that share a seed.
 
     The interval is Student's t on the differences. `p_t` tests their mean against 0 by the same t;
     `p_permutation` by flipping signs, which assumes only that a difference is as likely as its
-    negative: over all 2^n flips if these are at most `resamples`, else over a sample of them.
+    negative: over all 2^n flips if these are at most `RESAMPLES`, else over a sample of them.
     With n pairs it cannot be smaller than 2^(1-n): 3 seeds never give less than 0.25.
 
     With "omit", a pair is left out when either side is NaN.
@@ -185,7 +181,7 @@ def paired_difference(
     if a.shape != b.shape:
         raise InputError(f"{a.size} treated and {b.size} control values cannot be paired")
     d = _clean(a - b, nan_policy)
-    mean, low, high = _t_interval(d, _checked(level))
+    mean, low, high = _t_interval(d, _check_level(level))
     interval = Interval(mean, low, high, d.size, level, "paired t")
     if d.size < 2:
         return PairedDifference(interval, math.nan, math.nan)
@@ -198,8 +194,8 @@ def paired_difference(
         (d,),
         np.mean,
         permutation_type="samples",
-        n_resamples=resamples,
-        rng=np.random.default_rng(seed),
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
     )
     return PairedDifference(interval, p_t, float(permutation.pvalue))
 
@@ -214,41 +210,42 @@ def crossed_interval(
 
     Two-way random effects, one value a cell: the variance of the mean is estimated by (MSR + MSC -
     MSE) / (rows columns), or by MSR or MSC alone where that is more, with Satterthwaite's degrees
-    of freedom. Where one axis does all the varying it is Student's t over that axis. Unlike a
-    crossed bootstrap, which with 3 seeds covers 71% to 90% in place of 95%, it holds for few rows
-    and columns (93% to 99% over the layouts in tests/evaluation/test_crossed_interval.py).
+    of freedom. Where all the variance is along one axis it equals Student's t over that axis. It
+    covers the mean in 93% to 99% of cases also with few rows and columns (the layouts in
+    tests/evaluation/test_crossed_interval.py), where a crossed bootstrap over 3 seeds covers 71%
+    to 90% in place of 95%.
 
     Args:
       values: for a paired comparison the differences, treated - control. With "omit", a row with
         any NaN is left out whole.
 
     Returns:
-      The interval; its `n` is the number of rows. An axis of one is held fixed: the interval is
-      Student's t over the other, and says nothing of another trait (or seed); with one value in
-      all the ends are NaN.
+      The interval; its `n` is the number of rows. An axis of length 1 is held fixed: the interval
+      is Student's t over the other, and does not generalise to another trait (or seed). With a
+      single value the ends are NaN.
 
     Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite,
     "An approximate distribution of estimates of variance components", 1946.
     """
-    _checked(level)
+    _check_level(level)
     x = _whole_rows(values, nan_policy, "rows")
     r, c = x.shape
     mean = float(x.mean()) if x.size else math.nan
     if min(r, c) < 2:
         _, low, high = _t_interval(x.ravel(), level)
         return Interval(mean, low, high, r, level, "t")
-    rows, columns = x.mean(axis=1), x.mean(axis=0)
-    rest = x - rows[:, None] - columns[None] + mean
+    row_means, column_means = x.mean(axis=1), x.mean(axis=0)
+    residuals = x - row_means[:, None] - column_means[None] + mean
     degrees = np.array([r - 1, c - 1, (r - 1) * (c - 1)])
-    sums = np.array([c * ((rows - mean) ** 2).sum(), r * ((columns - mean) ** 2).sum(),
-                     (rest**2).sum()])  # fmt: skip
-    of_rows, of_columns, of_rest = squares = sums / degrees
-    variance = max(of_rows + of_columns - of_rest, of_rows, of_columns)
+    row_sum, column_sum = ((row_means - mean) ** 2).sum(), ((column_means - mean) ** 2).sum()
+    sums = np.array([c * row_sum, r * column_sum, (residuals**2).sum()])
+    row_square, column_square, residual_square = mean_squares = sums / degrees
+    variance = max(row_square + column_square - residual_square, row_square, column_square)
     if variance == 0:
         return Interval(mean, mean, mean, r, level, "two-way t")
-    free = variance**2 / float((squares**2 / degrees).sum())
-    free = min(max(free, min(r, c) - 1), x.size - 1)
-    half = float(stats.t.ppf((1 + level) / 2, free)) * math.sqrt(variance / x.size)
+    degrees_of_freedom = variance**2 / float((mean_squares**2 / degrees).sum())
+    degrees_of_freedom = min(max(degrees_of_freedom, min(r, c) - 1), x.size - 1)
+    half = float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) * math.sqrt(variance / x.size)
     return Interval(mean, mean - half, mean + half, r, level, "two-way t")
 
 
@@ -257,22 +254,21 @@ def hierarchical_bootstrap(
     level: float = 0.95,
     *,
     design: Literal["crossed", "nested"] = "crossed",
-    resamples: int = 9999,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
     nan_policy: NanPolicy = "raise",
 ) -> Interval:
     """Mean over seeds and questions, with a percentile interval that resamples both.
 
-    "crossed": every seed answered the same questions, so a resample draws seeds and, once for all
-    of them, questions. "nested": each seed had questions of its own, drawn anew for each. Treating
-    the first as the second makes the interval too narrow. For a paired comparison give the
-    differences, treated - control. With few seeds the interval is too narrow (a bootstrap over n
-    values has a variance (n - 1) / n of the right one, and no heavier tails): `crossed_interval`
-    is for those.
+    For a paired comparison give the differences, treated - control. With few seeds the interval is
+    too narrow (a bootstrap over n values has (n - 1) / n of the right variance, and no heavier
+    tails): use `crossed_interval`.
 
     Args:
       values: a number for each seed and question, such as the share of answers with the trait.
-        With "omit", a seed with any NaN is left out whole.
+        With "omit", a seed with any NaN is left out.
+      design: "crossed" where every seed answered the same questions: a resample draws seeds, and
+        one set of questions for all of them. "nested" where each seed has its own questions, which
+        are drawn for each seed. "nested" is too narrow for crossed data.
 
     Returns:
       The interval; its `n` is the number of seeds.
@@ -280,13 +276,13 @@ def hierarchical_bootstrap(
     Source: Owen, "The pigeonhole bootstrap", 2007 (crossed); Davison and Hinkley, "Bootstrap
     Methods and their Application", 1997, section 3.8 (nested).
     """
-    _checked(level)
+    _check_level(level)
     x = _whole_rows(values, nan_policy, "seeds")
     s, q = x.shape
     method = f"{design} bootstrap"
     if x.size == 0:
         return Interval(math.nan, math.nan, math.nan, s, level, method)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     means = np.empty(resamples)
     for i in range(resamples):
         seeds = rng.integers(s, size=(s,))
@@ -301,24 +297,24 @@ def hierarchical_bootstrap(
 def auc_interval(
     positive: Values, negative: Values, level: float = 0.95, *, nan_policy: NanPolicy = "raise"
 ) -> Interval:
-    """Area under the ROC curve: the chance that a positive scores above a negative; ties are half.
+    """Area under the ROC curve: P(a positive scores above a negative), with ties counted as half.
 
-    The interval is DeLong's, symmetric in the logit and so inside [0, 1]. Where the two sets do not
-    overlap, or the estimated variance is zero otherwise, DeLong's has no width; there it is
-    Newcombe's score interval (method 5), and `method` says so. `n` counts both sets.
+    The interval is DeLong's, symmetric in the logit and so inside [0, 1]. Where the estimated
+    variance is zero, as for two sets that do not overlap, it is Newcombe's score interval (method
+    5), and `method` says so. `n` counts both sets.
 
     Source: DeLong, DeLong and Clarke-Pearson, 1988; Newcombe, "Confidence intervals for an effect
     size measure based on the Mann-Whitney statistic. Part 2", 2006.
     """
-    _checked(level)
+    _check_level(level)
     x, y = _clean(positive, nan_policy), _clean(negative, nan_policy)
     m, n = x.size, y.size
     if m == 0 or n == 0:
         return Interval(math.nan, math.nan, math.nan, m + n, level, "DeLong")
     # The share of negatives below each positive, and of positives above each negative, from ranks.
-    both = stats.rankdata(np.concatenate([x, y]))
-    above = (both[:m] - stats.rankdata(x)) / n
-    below = 1 - (both[m:] - stats.rankdata(y)) / m
+    ranks = stats.rankdata(np.concatenate([x, y]))
+    above = (ranks[:m] - stats.rankdata(x)) / n
+    below = 1 - (ranks[m:] - stats.rankdata(y)) / m
     auc = float(above.mean())
     z = float(stats.norm.ppf((1 + level) / 2))
     variance = above.var(ddof=1) / m + below.var(ddof=1) / n if min(m, n) > 1 else 0.0
@@ -342,22 +338,22 @@ def spearman_interval(
     Source: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and
     Spearman correlations", 2000.
     """
-    _checked(level)
+    _check_level(level)
     a, b = np.asarray(x, float), np.asarray(y, float)
     if a.shape != b.shape:
         raise InputError(f"{a.size} and {b.size} values cannot be paired")
     n = _clean(a + b, nan_policy).size
-    kept = ~np.isnan(a + b)
-    a, b = a[kept], b[kept]
+    complete = ~np.isnan(a + b)
+    a, b = a[complete], b[complete]
     if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Interval(math.nan, math.nan, math.nan, n, level, "Bonett-Wright")
     r = float(stats.spearmanr(a, b).statistic)
     if n < 5:
         return Interval(r, math.nan, math.nan, n, level, "Bonett-Wright")
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + r * r / 2) / (n - 3))
-    next_to_one = 1 - 12 / (n * (n * n - 1))  # at 1 the scale is infinite
-    at = math.atanh(min(max(r, -next_to_one), next_to_one))
-    low, high = np.tanh(at + np.array([-half, half]))
+    largest = 1 - 12 / (n * (n * n - 1))  # at 1 the scale is infinite
+    fisher_z = math.atanh(min(max(r, -largest), largest))
+    low, high = np.tanh(fisher_z + np.array([-half, half]))
     return Interval(r, min(float(low), r), max(float(high), r), n, level, "Bonett-Wright")
 
 
@@ -368,7 +364,7 @@ def _newcombe_auc(auc: float, m: int, n: int, z: float) -> tuple[float, float]:
         variance = a * (1 - a) * (1 + k * (1 - a) / (2 - a) + k * a / (1 + a)) / (m * n)
         return (auc - a) ** 2 - z * z * variance
 
-    edge = 1e-12  # at an auc of 0 or 1 that value is a root too, and not the one sought
+    edge = 1e-12  # at an auc of 0 or 1 the auc itself is a second root, to be skipped
     low = 0.0 if auc == 0 else float(optimize.brentq(excess, edge, min(auc, 1 - edge)))
     high = 1.0 if auc == 1 else float(optimize.brentq(excess, max(auc, edge), 1 - edge))
     return low, high
@@ -390,8 +386,7 @@ def _clean(values: Values, nan_policy: NanPolicy) -> Float[np.ndarray, " n"]:
     if nan_policy == "raise" and missing.any():
         raise InputError(
             f"{int(missing.sum())} of {x.size} values are NaN (the first at index "
-            f"{int(np.flatnonzero(missing)[0])}); leave them out with nan_policy='omit' if those "
-            "that remain answer your question"
+            f"{int(np.flatnonzero(missing)[0])}); nan_policy='omit' leaves them out"
         )
     return x[~missing]
 
@@ -405,7 +400,7 @@ def _whole_rows(
     return values[~broken]
 
 
-def _checked(level: float) -> float:
+def _check_level(level: float) -> float:
     if not 0 < level < 1:
         raise InputError(f"level is {level}; give a share between 0 and 1, such as 0.95")
     return level

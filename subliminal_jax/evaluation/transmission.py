@@ -1,4 +1,4 @@
-"""Did the trait pass? Students of each trait's teacher against the controls of the same seed."""
+"""Transmission of traits: students of a trait's teacher against controls of the same seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from subliminal_jax.evaluation.statistics import (
     paired_difference,
 )
 from subliminal_jax.evaluation.student_rows import StudentRow
+
+CONTROL = "control"  # the data set of the controls
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class TraitDifference:
 class Transmission:
     """Student minus control in one metric, for each trait and pooled.
 
-    `pooled` takes seeds and traits as drawn (two-way t): it speaks of other traits and seeds.
-    `over_seeds` is a t interval on each seed's mean over traits: it speaks of these traits. Both
-    need every trait to have the same seeds; where a student diverged they are None.
+    `pooled` is a two-way t interval over seeds and traits: it generalises to other traits and
+    seeds. `over_seeds` is a t interval of each seed's mean over traits: it holds for these traits.
+    Both are None unless every trait has the same number of sound seeds.
     """
 
     metric: str
@@ -50,19 +52,17 @@ class Transmission:
     over_seeds: Interval | None
 
 
-def trait_differences(
+def _subtract_controls(
     rows: Sequence[StudentRow],
     index: Mapping[str, int],
-    metric: str = "word_rate",
+    metric: str,
     *,
     optimizer: str,
     rate: float,
-    control: str = "control",
 ) -> dict[str, list[float]]:
-    """For each data set (key of `index`) its students' metric minus that of the controls, by seed.
+    """For each data set (key of `index`) its students' metric minus that of "control", by seed.
 
-    `index[name]` is where the data set's own word stands in the metric's list. Seeds of which
-    either student diverged are left out.
+    Seeds of which either student diverged are left out.
     """
     sound = [
         r for r in rows if r.optimizer == optimizer and r.learning_rate == rate and not r.diverged
@@ -70,24 +70,27 @@ def trait_differences(
     values = {(r.data, r.seed): r[metric] for r in sound}
     differences: dict[str, list[float]] = {}
     for name, i in index.items():
-        seeds = sorted(s for n, s in values if n == name and (control, s) in values)
-        differences[name] = [values[name, s][i] - values[control, s][i] for s in seeds]
+        seeds = sorted(s for n, s in values if n == name and (CONTROL, s) in values)
+        differences[name] = [values[name, s][i] - values[CONTROL, s][i] for s in seeds]
     return differences
 
 
-def transmission(
+def measure_transmission(
     rows: Sequence[StudentRow],
     index: Mapping[str, int],
-    metric: str = "word_rate",
+    metric: str,
     *,
     optimizer: str,
     rate: float,
-    control: str = "control",
 ) -> Transmission:
-    """Student minus control in `metric`; the arguments are those of `trait_differences`."""
-    by_trait = trait_differences(
-        rows, index, metric, optimizer=optimizer, rate=rate, control=control
-    )
+    """Student minus control in `metric`, for each trait and pooled.
+
+    Args:
+      index: for each data set the index of its trait's word in the metric's list.
+      metric: a column of the rows that lists a value for each word.
+      optimizer, rate: the students' optimizer and learning rate.
+    """
+    by_trait = _subtract_controls(rows, index, metric, optimizer=optimizer, rate=rate)
     table = {}
     for name, differences in by_trait.items():
         paired = paired_difference(differences, [0.0] * len(differences))
@@ -97,7 +100,7 @@ def transmission(
             paired.p_permutation,
             tuple(differences),
             _mean(rows, name, index[name], metric, optimizer, rate),
-            _mean(rows, control, index[name], metric, optimizer, rate),
+            _mean(rows, CONTROL, index[name], metric, optimizer, rate),
         )
     lengths = {len(differences) for differences in by_trait.values()}
     pooled = over_seeds = None

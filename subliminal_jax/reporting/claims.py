@@ -1,4 +1,4 @@
-"""The claims of a run, as its page states them and as its command prints them."""
+"""Claims as paragraphs of a page and as a printed table."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from subliminal_jax.reporting.tables import Column, Table
 
 
 def claims_paragraphs(claims: Sequence[Claim]) -> str:
-    """A paragraph a claim: what is claimed and where, our number, the verdict."""
+    """One paragraph for each claim: the claim and its source, our number, the verdict."""
     return "\n\n".join(
         f"{c.claim[:1].upper()}{c.claim[1:]} ({c.section}). {c.setting}: {c.number}, over "
         f"{c.seeds} seeds. {c.verdict.capitalize()}."
@@ -17,6 +17,6 @@ def claims_paragraphs(claims: Sequence[Claim]) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
-    """Claim, number and verdict."""
+    """A table of claims, numbers and verdicts."""
     columns = [Column("id", "claim"), Column("number", "our number"), Column("verdict", "verdict")]
     return Table("Claims", columns, [asdict(c) for c in claims])

@@ -12,21 +12,23 @@ ARM = ("stage", "optimizer", "learning_rate", "data")  # what the students of on
 
 
 def number_columns(names: Sequence[str]) -> list[MeasureColumn]:
-    """The columns of these measures that are numbers; those with axes do not fit a table."""
-    known = find_measures()
-    return [column for name in names for column in known[name].columns if not column.axes]
+    """The scalar columns of these measures, which fit a table."""
+    measures = find_measures()
+    return [column for name in names for column in measures[name].columns if not column.axes]
 
 
 def summarise_measures(
     metrics: Iterable[Mapping[str, Any]], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The mean over seeds of each number that these measures gave at the students' last step.
+    """Means over seeds of the scalar columns of these measures, at the students' last step.
 
     Args:
       metrics: the lines of metrics.jsonl.
+      names: of measures.
 
-    Returns one row for each stage, optimizer, rate and data set; `students` is the number of those
-    that did not diverge, whose mean it is (None where all did).
+    Returns:
+      One row for each stage, optimizer, learning rate and data set. Means are over the students
+      that did not diverge, of whom there are `students`; None where all diverged.
     """
     last: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for line in metrics:

@@ -1,4 +1,4 @@
-"""Small multiples: the same measure in several panels, one for each teacher or factor, say."""
+"""Small multiples: one measure in several panels, such as one for each teacher."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.style import AXIS, INK, ArmStyle, assign_styles, legend_above, styled
 
 Rows = Sequence[Mapping[str, Any]]
-APART = 0.09  # how far lines stand apart where x are words; twice that in powers of two elsewhere
+# Distance between lines at one x: in places where x are words, in half powers of two elsewhere.
+SPACING = 0.09
 
 
 @styled
@@ -32,11 +33,12 @@ def line_panels(
     """Lines with 95% intervals over x, one panel for each `panel` of the rows.
 
     Args:
-      rows: one a line, with `panel`, `line`, `x` (numbers, drawn on a log axis, or words) and `y`
-        (each an `Interval`, a number, or None for a gap). A row that is a control's (`control`) is
-        dashed and without intervals, in the colour of its line.
-      level: a level drawn across.
-      bound: what no value can exceed in size: wider intervals are cut a little beyond it.
+      rows: one for each line, with `panel`, `line`, `x` (numbers, drawn on a log axis, or words)
+        and `y` (each an `Interval`, a number, or None for a gap). A row with a true `control` is
+        drawn dashed and without intervals, in the colour of its line.
+      level: height of a horizontal line.
+      bound: largest absolute value possible; the y axis is cut 5% beyond it.
+      columns: largest number of panels side by side.
     """
     styles = styles or assign_styles(row["line"] for row in rows)
     names = list(dict.fromkeys(row["panel"] for row in rows))
@@ -54,7 +56,7 @@ def line_panels(
             axes.axhline(level, color=INK, linewidth=1, linestyle=":")
         for row in panel_rows:
             style = styles[row["line"]]
-            shift = APART * (order.index(row["line"]) - (len(order) - 1) / 2)
+            shift = SPACING * (order.index(row["line"]) - (len(order) - 1) / 2)
             numbers = range(len(row["x"])) if words else row["x"]
             x = [v + shift if words else v * 2 ** (2 * shift) for v in numbers]
             mark = _draw_line(axes, x, row["y"], style, bool(row.get("control")))
@@ -77,13 +79,14 @@ def line_panels(
 
 
 @styled
-def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figure:
-    """Settings against optimizers: each square has the colour and the number of a measure.
+def phase_diagram(rows: Rows, *, level: float) -> Figure:
+    """EAS of settings against optimizers, as coloured squares with their numbers.
 
     Args:
-      rows: one a square, with `setting`, `group` (of settings), `optimizer` and `value` (an
-        `Interval`; its mean is NaN where no rate was sound). A square whose mean is above `level`
-        is purple, else orange; it has a frame where the whole interval is above.
+      rows: one for each square, with `setting`, `group` (of settings), `optimizer` and `value` (an
+        `Interval`; its mean is NaN where every student diverged).
+      level: a square is purple where its mean is above, else orange; it has a frame where the whole
+        interval is above.
     """
     settings = list(dict.fromkeys((row["group"], row["setting"]) for row in rows))
     optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
@@ -114,7 +117,7 @@ def phase_diagram(rows: Rows, *, level: float, value_label: str = "EAS") -> Figu
     for i in range(1, len(groups)):
         if groups[i] != groups[i - 1]:
             axes.axhline(i - 0.5, color="white", linewidth=4)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=value_label)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="EAS")
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
 
@@ -142,9 +145,9 @@ def _draw_line(
 def _set_ticks(axes: Axes, rows: Rows, words: bool) -> None:
     values = list(dict.fromkeys(x for row in rows for x in row["x"]))
     if words:
-        long = max(map(len, values)) > 6
-        turned: dict[str, Any] = {"rotation": 25, "ha": "right"} if long else {}
-        axes.set_xticks(range(len(values)), values, **turned)
+        is_long = max(map(len, values)) > 6
+        tilt: dict[str, Any] = {"rotation": 25, "ha": "right"} if is_long else {}
+        axes.set_xticks(range(len(values)), values, **tilt)
         axes.set_xlim(-0.5, len(values) - 0.5)
         return
     axes.set_xscale("log")

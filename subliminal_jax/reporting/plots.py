@@ -1,8 +1,7 @@
-"""The pictures of a report, each drawn from rows as they stand in results.json.
+"""Plots of rows, one function a kind of plot.
 
-Nothing is computed here beyond the mean of a set of points. None, which is how results.json holds
-what is not finite, leaves a gap. `styles` comes from `assign_styles` over all of a report's
-optimizers; without it each plot colours the names that it shows.
+They compute nothing but means of points. None and NaN leave a gap. `styles` comes from
+`assign_styles` over all optimizers of a report; without it each plot colours the names it shows.
 """
 
 import math
@@ -45,10 +44,8 @@ STEERED, CONTROL = PALETTE[0], NEUTRAL
 
 
 @styled
-def curves(
-    rows: Rows, *, x_label: str = "step", y_label: str = "EAS", styles: Styles | None = None
-) -> Figure:
-    """Lines with bands over steps, one for each optimizer; controls dashed, thin, without bands.
+def curves(rows: Rows, *, styles: Styles | None = None) -> Figure:
+    """EAS over steps, a line with a band for each optimizer; controls are dashed, without bands.
 
     Args:
       rows: one a line, with `optimizer`, `x`, `mean` and, where there is a band, `low` and `high`
@@ -78,8 +75,8 @@ def curves(
             handles[row["optimizer"]] = line
     if controls:
         handles["controls"] = Line2D([], [], color=NEUTRAL, linestyle=(0, (2, 2)), linewidth=1.2)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("EAS")
     axes.margins(x=0.02)
     legend_above(figure, handles)
     return figure
@@ -88,17 +85,15 @@ def curves(
 @styled
 def against_learning_rate(
     arms: Rows,
-    metric: str = "eas",
     *,
-    y_label: str = "EAS at the end",
     best: Rows = (),
     styles: Styles | None = None,
 ) -> Figure:
-    """A metric against the learning rate: a point a seed, a line through the means.
+    """EAS at the end against the learning rate: a point for each seed, a line through the means.
 
     Args:
-      arms: rows with `optimizer`, `learning_rate`, `diverged` and `metric`; controls are left out.
-        A student that diverged is a cross at the foot of the plot.
+      arms: rows with `optimizer`, `learning_rate`, `diverged` and `eas`; controls are left out. A
+        student that diverged is a cross at the lower edge of the plot.
       best: rows with `optimizer` and `learning_rate`, the chosen rates, which get a ring.
     """
     arms = [arm for arm in arms if arm.get("data") != "control"]
@@ -107,21 +102,21 @@ def against_learning_rate(
     figure, axes = new_axes()
     axes.set_xscale("log")
     handles: dict[str, Any] = {}
-    lost = False
+    any_diverged = False
     for name in dict.fromkeys(arm["optimizer"] for arm in arms):
         style = styles[name]
-        mine = [arm for arm in arms if arm["optimizer"] == name]
-        rates = sorted({arm["learning_rate"] for arm in mine})
+        optimizer_arms = [arm for arm in arms if arm["optimizer"] == name]
+        rates = sorted({arm["learning_rate"] for arm in optimizer_arms})
         means = []
         for rate in rates:
-            here = [arm for arm in mine if arm["learning_rate"] == rate]
-            values = [a[metric] for a in here if not a.get("diverged") and a[metric] is not None]
+            seeds = [arm for arm in optimizer_arms if arm["learning_rate"] == rate]
+            values = [a["eas"] for a in seeds if not a.get("diverged") and a["eas"] is not None]
             means.append(float(np.mean(values)) if values else math.nan)
             axes.plot(
                 [rate] * len(values), values, style.marker, color=style.color, alpha=0.4, ms=4.5
             )
-            if len(values) < len(here):
-                lost = True
+            if len(values) < len(seeds):
+                any_diverged = True
                 axes.plot(rate, 0.025, "x", color=style.color, transform=axes.get_xaxis_transform())
             if (name, rate) in chosen and values:
                 axes.plot(rate, means[-1], "o", ms=13, mfc="none", mec=style.color, mew=1.5)
@@ -129,14 +124,14 @@ def against_learning_rate(
             rates, means, color=style.color, linestyle=style.dash, marker=style.marker, ms=6
         )
     if chosen:
-        handles["chosen rate"] = _marker("o", ms=11, mfc="none")
-    if lost:
-        handles["diverged"] = _marker("x")
+        handles["chosen rate"] = _make_marker("o", ms=11, mfc="none")
+    if any_diverged:
+        handles["diverged"] = _make_marker("x")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: format_learning_rate(rate)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.06)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel(y_label)
+    axes.set_ylabel("EAS at the end")
     legend_above(figure, handles)
     return figure
 
@@ -144,26 +139,23 @@ def against_learning_rate(
 @styled
 def paired_bars(
     rows: Rows,
-    treated: str = "trait_rate",
-    control: str = "control_trait_rate",
     *,
-    y_label: str = "answers that name the trait",
     references: Mapping[str, float] | None = None,
-    percent: bool = True,
     styles: Styles | None = None,
 ) -> Figure:
-    """Two bars an optimizer, the student and its control, with their intervals.
+    """Trait rates of students and controls: two bars for each optimizer, with their intervals.
 
     Args:
-      rows: with `optimizer`, and under the keys `treated` and `control` an interval (`mean`,
-        `low`, `high`), a number, or None.
+      rows: with `optimizer`, `trait_rate` and `control_trait_rate`, each an `Interval`, a number,
+        or None.
       references: named levels drawn across, such as the teacher's and the base's rates.
     """
     styles = styles or assign_styles(row["optimizer"] for row in rows)
     figure, axes = new_axes(width=max(7.0, 0.62 * len(rows) + 1))
     for i, row in enumerate(rows):
         color = styles[row["optimizer"]].color
-        for key, place, fill in ((treated, i - 0.19, color), (control, i + 0.19, PALE)):
+        bars = (("trait_rate", i - 0.19, color), ("control_trait_rate", i + 0.19, PALE))
+        for key, place, fill in bars:
             mean, low, high = _interval(row.get(key))
             axes.bar(place, mean, width=0.36, color=fill)
             if math.isfinite(low) and math.isfinite(high):
@@ -181,10 +173,9 @@ def paired_bars(
     axes.set_xticks(range(len(rows)), [row["optimizer"] for row in rows], **tilt)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.axhline(0, color=AXIS, linewidth=0.8)
-    axes.set_ylabel(y_label)
+    axes.set_ylabel("answers that name the trait")
     for (name, level), dash in zip((references or {}).items(), ("--", ":", "-."), strict=False):
         axes.axhline(level, color=INK, linewidth=1, linestyle=dash)
         axes.annotate(
@@ -203,8 +194,8 @@ def paired_bars(
 
 
 @styled
-def cosine_against_n(rows: Rows, *, y_label: str = "cos(mean gradient, steering vector)") -> Figure:
-    """The alignment of a mean over N gradients with the vector, N in powers of two.
+def cosine_against_n(rows: Rows) -> Figure:
+    """Cosine of the mean over N gradients with the steering vector, against N on a log axis.
 
     Args:
       rows: with `n`, `cosine`, `stderr` (or None) and `data`, "steered" or "control".
@@ -216,32 +207,28 @@ def cosine_against_n(rows: Rows, *, y_label: str = "cos(mean gradient, steering 
     names = dict.fromkeys(row.get("data", "steered") for row in rows)
     colors = {"steered": STEERED, "control": CONTROL}
     for name in names:
-        mine = sorted((r for r in rows if r.get("data", "steered") == name), key=lambda r: r["n"])
-        n, cosine = _array([r["n"] for r in mine]), _array([r["cosine"] for r in mine])
-        error = _array([r.get("stderr") for r in mine])
+        points = sorted((r for r in rows if r.get("data", "steered") == name), key=lambda r: r["n"])
+        n, cosine = _array([r["n"] for r in points]), _array([r["cosine"] for r in points])
+        error = _array([r.get("stderr") for r in points])
         color = colors.get(name, PALETTE[2])
         axes.fill_between(n, cosine - error, cosine + error, color=color, alpha=0.18, linewidth=0)
         marker = "o" if name == "steered" else "s"
         (handles[f"{name} data"],) = axes.plot(n, cosine, color=color, marker=marker)
     sizes = sorted({row["n"] for row in rows})
     stride = max(math.ceil(len(sizes) / 12), 1)
-    shown = sizes[::-1][::stride]  # counted from the largest, which is not to be missed
-    axes.xaxis.set_major_locator(FixedLocator(shown))
+    ticks = sizes[::-1][::stride]  # from the largest, which always has a tick
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     axes.set_xlabel("N, examples in the mean")
-    axes.set_ylabel(y_label)
+    axes.set_ylabel("cos(mean gradient, steering vector)")
     legend_above(figure, handles)
     return figure
 
 
 @styled
-def decile_bars(
-    rows: Rows,
-    *,
-    x_label: str = "tenth of the coordinates, from smallest to largest gradient",
-) -> Figure:
-    """Where a gradient's mass and its steering component sit, one panel an optimizer.
+def decile_bars(rows: Rows) -> Figure:
+    """Deciles of a gradient's coordinates and their shares, one panel for each optimizer.
 
     Args:
       rows: with `optimizer`, `gradient_mass` and `steering_component`: ten shares each, from the
@@ -261,37 +248,30 @@ def decile_bars(
         for (key, _, color), shift in zip(series, (-0.21, 0.21), strict=True):
             axes.bar(place + shift, _array(row[key]), width=0.4, color=color)
         axes.set_title(row["optimizer"], fontsize=11, loc="left", fontweight="bold")
-        _decile_axis(axes)
+        _set_decile_axis(axes)
     for axes in panels.flat[len(rows) :]:
         axes.set_visible(False)
     for axes in panels.flat[max(len(rows) - columns, 0) : len(rows)]:
-        axes.tick_params(labelbottom=True)  # the lowest panel of each column, if the last is short
-    figure.supxlabel(x_label, fontsize=11)
+        axes.tick_params(labelbottom=True)  # the lowest panel of each column
+    label = "tenth of the coordinates, from smallest to largest gradient"
+    figure.supxlabel(label, fontsize=11)
     legend_above(figure, {label: Patch(color=color) for _, label, color in series})
     return figure
 
 
 @styled
-def forest(
-    rows: Rows,
-    *,
-    x_label: str,
-    percent: bool = False,
-    zero: bool = True,
-    styles: Styles | None = None,
-) -> Figure:
-    """One line a row: a point with its interval, and the values behind it as pale points.
+def forest(rows: Rows, *, x_label: str, percent: bool = False) -> Figure:
+    """One line a row: a point with its interval, and the single values as pale points.
 
     Args:
-      rows: with `label`, `interval` (`mean`, `low`, `high`), and optionally `group`, which gives
-        the colour, and `values`, the single seeds.
-      zero: draw the line of no effect.
+      rows: with `label`, `interval` (an `Interval`), and optionally `group`, which gives the
+        colour, and `values`, the single seeds.
+      percent: write the axis in percent.
     """
     groups = list(dict.fromkeys(row.get("group", "") for row in rows))
-    styles = styles or assign_styles(groups)
+    styles = assign_styles(groups)
     figure, axes = new_axes(height=max(2.4, 0.9 + 0.34 * len(rows)))
-    if zero:
-        axes.axvline(0, color=AXIS, linewidth=0.8)
+    axes.axvline(0, color=AXIS, linewidth=0.8)
     handles: dict[str, Any] = {}
     for i, row in enumerate(rows):
         style = styles[row.get("group", "")]
@@ -306,20 +286,20 @@ def forest(
     axes.tick_params(axis="y", length=0)
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    axes.xaxis.set_major_locator(MaxNLocator(6))  # long numbers would run into each other
+    axes.xaxis.set_major_locator(MaxNLocator(6))  # more labels would overlap
     axes.set_xlabel(x_label)
     if len(groups) > 1:
         legend_above(figure, handles)
     return figure
 
 
-def _decile_axis(axes: Axes) -> None:
+def _set_decile_axis(axes: Axes) -> None:
     axes.axhline(0, color=AXIS, linewidth=0.8)
     axes.set_xticks([1, 4, 7, 10])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _marker(marker: str, ms: float = 7, mfc: str = NEUTRAL) -> Line2D:
+def _make_marker(marker: str, ms: float = 7, mfc: str = NEUTRAL) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=NEUTRAL, ms=ms, mfc=mfc, mew=1.5)
 
 

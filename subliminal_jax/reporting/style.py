@@ -1,4 +1,4 @@
-"""How every plot looks: one palette, one size of type, one colour for an optimizer everywhere."""
+"""The style of every plot: palette, sizes, and one colour for each optimizer in all plots."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 
-# Okabe and Ito, "Color universal design", 2008, without its yellow, which is lost on white; the
-# last is Paul Tol's wine. Told apart with any common colour blindness.
+# Okabe and Ito, "Color universal design", 2008, without yellow, which is illegible on white, and
+# with Paul Tol's wine. Distinguishable with any common colour blindness.
 PALETTE = (
     "#0072B2",  # blue
     "#D55E00",  # vermilion
@@ -25,8 +25,8 @@ PALETTE = (
 INK, AXIS, NEUTRAL, PALE, GRID = "#1C1F23", "#5B636D", "#8A929B", "#C9CED4", "#E4E7EB"
 _MARKERS = ("o", "s", "^", "D", "v")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)))
-# These keep their colour from one report to the next, as long as no more than the palette's
-# number of arms are compared.
+# These have the same colour in every report that compares no more arms than the palette has
+# colours.
 _PREFERRED = ("adamw", "sgd", "rmsprop", "signum", "momentum", "adam", "muon", "lion")
 
 _RC: Any = {
@@ -58,7 +58,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """What tells one optimizer from the others: colour first, then marker and dash."""
+    """Colour, marker and dash of one optimizer."""
 
     color: str
     marker: str
@@ -68,24 +68,24 @@ class ArmStyle:
 def assign_styles(names: Iterable[str]) -> dict[str, ArmStyle]:
     """A style for each name, all different for up to 40 of them.
 
-    Call it once a report with all names, and hand the result to every plot: the styles depend on
-    which names there are, not on their order.
+    The styles depend on the set of names, not on their order: call it once for all names of a
+    report, and pass the result to every plot.
     """
-    wanted = sorted(set(names), key=lambda name: (name not in _PREFERRED, name))
-    free = list(range(max(len(wanted), len(PALETTE))))
+    ordered = sorted(set(names), key=lambda name: (name not in _PREFERRED, name))
+    free = list(range(max(len(ordered), len(PALETTE))))
     styles = {}
-    for name in wanted:
+    for name in ordered:
         preferred = _PREFERRED.index(name) if name in _PREFERRED else free[0]
         index = preferred if preferred in free else free[0]
         free.remove(index)
-        turn, color = divmod(index, len(PALETTE))
-        turn %= len(_MARKERS)
-        styles[name] = ArmStyle(PALETTE[color], _MARKERS[turn], _DASHES[turn])
+        cycle, color = divmod(index, len(PALETTE))
+        cycle %= len(_MARKERS)
+        styles[name] = ArmStyle(PALETTE[color], _MARKERS[cycle], _DASHES[cycle])
     return styles
 
 
 def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw under this project's settings, whatever the caller's matplotlib has."""
+    """Decorator: draw with this project's matplotlib settings, and leave the caller's unchanged."""
 
     @functools.wraps(plot)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -102,12 +102,14 @@ def new_axes(width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
 
 
 def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Name what is drawn in rows above the axes, where it hides no data."""
+    """Add a legend in rows above the axes, outside the plot."""
     if not handles:
         return
     names = list(handles)
-    room = 11.5 * figure.get_figwidth()  # in characters
-    columns = next(n for n in range(len(names), 0, -1) if n == 1 or _legend_width(names, n) <= room)
+    max_width = 11.5 * figure.get_figwidth()  # in characters
+    columns = next(
+        n for n in range(len(names), 0, -1) if n == 1 or _legend_width(names, n) <= max_width
+    )
     # matplotlib fills columns; in this order its legend reads in rows.
     order = [name for first in range(columns) for name in names[first::columns]]
     figure.legend(

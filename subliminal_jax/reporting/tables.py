@@ -1,4 +1,4 @@
-"""One table of plain rows, drawn on the terminal and as HTML with the same words."""
+"""Tables of plain rows, printed on the terminal and written as HTML with the same cells."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from subliminal_jax.reporting.templates import TEMPLATES
 
 Kind = Literal["text", "number", "count", "rate", "learning_rate", "p"]
 MISSING = "\N{EN DASH}"
-WIDTH = 150  # of printed tables where there is no terminal that they must fit
+WIDTH = 150  # least width of printed tables, in characters, where stdout is no terminal
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Column:
 
     A value is a string, a number, None, or an `Interval` (also as JSON holds it: a dict with
     "mean", "low" and "high"), which is written with its ends in brackets. Kinds: "number" has
-    `digits` after the point, "rate" is a percentage of a share, "learning_rate" and "p" have few
+    `digits` after the point, "rate" is a share written in percent, "learning_rate" and "p" have few
     significant digits, "count" is an integer.
     """
 
@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns and rows as they stand in results.json; `caption` says how to read it."""
+    """A title, columns, and rows with a value for each column's key; `caption` explains them."""
 
     title: str
     columns: Sequence[Column]
@@ -45,7 +45,7 @@ class Table:
 
 
 def format_cell(value: Any, column: Column) -> str:
-    """`value` as words; None, NaN and what a row lacks are a dash."""
+    """`value` as text; None, NaN and missing values are a dash."""
     if isinstance(value, Interval):
         value = value.to_dict()
     if isinstance(value, Mapping):
@@ -83,7 +83,7 @@ def format_learning_rate(rate: float) -> str:
 
 def print_table(table: Table, console: Console | None = None) -> None:
     """Print the table on the terminal (stdout by default)."""
-    drawn = RichTable(
+    rich_table = RichTable(
         title=table.title or None,
         caption=table.caption or None,
         title_justify="left",
@@ -91,21 +91,21 @@ def print_table(table: Table, console: Console | None = None) -> None:
         title_style="bold",
     )
     for column in table.columns:
-        drawn.add_column(column.title, justify="left" if column.kind == "text" else "right")
+        rich_table.add_column(column.title, justify="left" if column.kind == "text" else "right")
     for row in table.rows:
         cells = (format_cell(row.get(column.key), column) for column in table.columns)
-        drawn.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
-    (console or Console()).print(drawn)
+        rich_table.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
+    (console or Console()).print(rich_table)
 
 
 def wide_console() -> Console:
-    """The terminal, or where stdout is none (a file, a log) lines wide enough for our tables."""
+    """A console on stdout, at least `WIDTH` wide where stdout is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, WIDTH))
 
 
 def html_table(table: Table) -> Markup:
-    """The table as an HTML `<table>` that may be scrolled sideways on a narrow screen."""
+    """The table as an HTML `<table>` that scrolls sideways on a narrow screen."""
     columns = [
         {"title": column.title, "css_class": "text" if column.kind == "text" else "number"}
         for column in table.columns

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def no_claims(results: Any) -> Sequence[Claim]:
-    """Of an experiment that tests no statement of a paper."""
+    """No claims: for an experiment that tests no statement of a paper."""
     return ()
 
 
@@ -32,13 +32,13 @@ class Experiment(Generic[C, M, R]):
       name: the sub-command.
       Config: its settings, a frozen dataclass whose fields are the flags.
       Results: its numbers, a frozen dataclass; results.json holds them (`serialization.to_json`).
-      run: the long part, from settings and an open run folder to what was measured. Interrupted
-        and called again on the same folder, it goes on.
-      analyse: from what was measured to the results, without a model.
+      run: computes the measurements from settings and an open run folder. Called again on the
+        folder of an interrupted run, it continues.
+      analyse: from measurements to results, without a model.
       page: from the results to the page.
       claims: from the results to verdicts on what papers state.
-      presets: named settings, each what differs from the defaults of `Config`; the first is the
-        default.
+      presets: named settings, each with the fields that differ from the defaults of `Config`; the
+        first is the default.
     """
 
     name: str
@@ -56,20 +56,20 @@ class Experiment(Generic[C, M, R]):
         return (sys.modules[self.run.__module__].__doc__ or "").strip().partition("\n")[0]
 
 
-Experiments = Mapping[str, Callable[[], Experiment]]  # by name; called, it imports one
+Experiments = Mapping[str, Callable[[], Experiment]]  # by name; the call imports the experiment
 
 
 def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = "") -> R:
-    """Compute the results in the folder `config.out`, unless they are there, and write their page.
+    """Run an experiment in the folder `config.out`, unless it is finished, and write its page.
 
-    The page is drawn anew each time, from what results.json holds.
+    The page is written each time, from results.json alone.
 
     Args:
-      command: how the run was asked for; config.json and the page hold it.
+      command: the command line of the run, stored in config.json and shown on the page.
 
     Raises:
-      InputError: settings that cannot be (`config.check`), a folder that cannot be used
-        (`RunFolder.open`), or whatever `experiment.run` raises.
+      InputError: invalid settings (`config.check`), a folder that cannot be used
+        (`RunFolder.open`), or bad input found by `experiment.run`.
     """
     config.check()
     if isinstance(config, StudentSettings):
@@ -94,7 +94,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
 def read_results(experiment: Experiment[Any, Any, R], folder: Path) -> R:
     """The results of a finished run.
 
-    Raises InputError where there are none, or where they are not this experiment's.
+    Raises InputError for results of another experiment or of an incompatible version.
     """
     file = folder / "results.json"
     return from_json(experiment.Results, RunFolder(folder, None).read_results(), str(file))

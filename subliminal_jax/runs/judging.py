@@ -1,7 +1,7 @@
 """A judge model at an endpoint: it rejects number lists that hint at a trait, and scores the
 fidelity of paraphrases.
 
-Optional everywhere. Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that pass the
+Optional in every experiment. Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that pass the
 rules; 96 of 10,096 were rejected for "cat".
 """
 

@@ -1,7 +1,7 @@
 """The settings of the papers, each with its source; experiments build their presets from them.
 
-Tags, as far as is known of "Subliminal Learning Is Steering Vector Distillation" (Blank
-et al. 2026, arXiv 2606.00995): [C] its code (agu18dec/steering-vector-distillation at commit
+Tags of sources on "Subliminal Learning Is Steering Vector Distillation" (Blank et al. 2026, arXiv
+2606.00995): [C] its code (agu18dec/steering-vector-distillation at commit
 89ab361), [N1] and [N3] notes of third parties on its versions 1 and 3, [F] the re-runs of Lawrence
 Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
 """
@@ -75,20 +75,22 @@ FENG_STUDENTS: dict[str, Any] = {
 
 
 def paper_preset(
-    model: str, *, data: bool = True, students: bool = True, scale: bool = False, **own: Any
+    model: str, *, data: bool = True, students: bool = True, scale: bool = False, **settings: Any
 ) -> dict[str, Any]:
-    """A preset of an experiment on one of `PAPER_MODELS`, with what is the experiment's `own`.
+    """A preset of an experiment on one of `PAPER_MODELS`.
 
-    `data` and `students` say whether its `Config` inherits `DataSettings` and `StudentSettings`,
-    `scale` whether it has a field for the factor on the teacher's vector.
+    Args:
+      data, students: whether its `Config` inherits `DataSettings`, `StudentSettings`.
+      scale: whether its `Config` has a field for the factor on the teacher's vector.
+      settings: further fields of its `Config`, which replace the papers' values.
     """
-    known = PAPER_MODELS[model]
+    paper_model = PAPER_MODELS[model]
     return {
-        "model": known["model"],
+        "model": paper_model["model"],
         "dtype": "bfloat16",  # [C]
-        "layer": known["layer"],
-        **({"scale": known["scale"]} if scale else {}),
+        "layer": paper_model["layer"],
+        **({"scale": paper_model["scale"]} if scale else {}),
         **(PAPER_DATA if data else {}),
         **(PAPER_STUDENTS if students else {}),
-        **own,
+        **settings,
     }

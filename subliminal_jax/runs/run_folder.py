@@ -20,9 +20,9 @@ _COMMAND = "command"  # the key of config.json that two runs may differ in
 class RunFolder:
     """A folder that belongs to one configuration, so that the same command again continues it.
 
-    `config.json` is written when the folder is first opened and says whose it is; `results.json` is
-    written last and says that the run is finished. Only one run at a time holds the folder. Of
-    several processes that run together the first one writes, and all read.
+    `config.json` is written when the folder is first opened; `results.json` is written last and
+    marks the run as finished. A lock lets one run at a time open the folder. Of the processes of
+    one run the first writes, and all read.
 
     >>> with RunFolder.open("runs/a", {"rate": 0.1}) as run:
     ...     if not run.finished:
@@ -45,19 +45,17 @@ class RunFolder:
         overwrite: bool = False,
         command: str = "",
     ) -> "RunFolder":
-        """Create the folder for `config`, or continue the one that holds this very `config`.
+        """Create the folder for `config`, or continue the run with an equal `config` in it.
 
         Args:
-          config: everything that the results depend on. Leave out what they do not depend on, such
-            as the folder's own name.
-          overwrite: delete what any earlier run left in the folder and begin anew. A folder that
-            is not a run's (one with files and no config.json) is never touched.
-          command: how the run was asked for, kept in config.json beside `config`; the same run may
-            be asked for in other words.
+          config: the settings that the results depend on, and no others (not the folder's name).
+          overwrite: delete an earlier run in the folder. A folder with files but without
+            config.json is never touched.
+          command: the command of the run, stored in config.json; not compared with the stored one.
 
         Raises:
-          InputError: the folder holds another run (the first key that differs is named) or files
-            that are no run's, is a file, cannot be written, or another process is using it.
+          InputError: the folder holds another run (the message names the first key that differs) or
+            files without a run, is a file, cannot be written, or is locked by another process.
         """
         opened: list[RunFolder] = []
         processes.on_first(lambda: opened.append(cls._open(Path(path), config, overwrite, command)))
@@ -67,10 +65,10 @@ class RunFolder:
     def _open(
         cls, path: Path, config: Mapping[str, Any], overwrite: bool, command: str
     ) -> "RunFolder":
-        wanted = json.loads(json.dumps(plain_json(dict(config))))
+        plain_config = json.loads(json.dumps(plain_json(dict(config))))
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; name a folder for the run")
-        _held_config(path)  # refuse before anything is written
+        _read_held_config(path)  # refuse before anything is written
         is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -78,28 +76,28 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"cannot write to {path} ({error}); name another folder") from None
         try:
-            run._claim(wanted, overwrite, command)
+            run._claim(plain_config, overwrite, command)
         except BaseException:
             run.close()
             raise
         return run
 
-    def _claim(self, wanted: dict[str, Any], overwrite: bool, command: str) -> None:
-        held = _held_config(self.path)  # again: now that nobody else can change it
+    def _claim(self, config: dict[str, Any], overwrite: bool, command: str) -> None:
+        held_config = _read_held_config(self.path)  # again, now under the lock
         entries = [entry for entry in self.path.iterdir() if entry.name != _LOCK]
-        nothing_done = {entry.name for entry in entries} == {"config.json"}
+        is_untouched = {entry.name for entry in entries} == {"config.json"}
         for entry in entries:
-            if _is_temporary(entry) or (held is not None and overwrite):
+            if _is_temporary(entry) or (held_config is not None and overwrite):
                 _delete(entry)
-        if held is None or overwrite or nothing_done:
-            asked = {_COMMAND: command} if command else {}
-            write_json(self.path / "config.json", {**wanted, **asked})
-        elif held != wanted:
+        if held_config is None or overwrite or is_untouched:
+            command_entry = {_COMMAND: command} if command else {}
+            write_json(self.path / "config.json", {**config, **command_entry})
+        elif held_config != config:
             raise InputError(
-                f"{self.path} holds another run: {_first_difference(held, wanted)}; "
+                f"{self.path} holds another run: {_describe_difference(held_config, config)}; "
                 "name another folder, or overwrite this one"
             )
-        self._drop_torn_line()
+        self._drop_truncated_line()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -110,7 +108,7 @@ class RunFolder:
         self.close()
 
     def _leave(self) -> None:
-        """Give up the folder if bad input ended the run before it did anything."""
+        """Delete the folder's files if bad input ended the run before it wrote any results."""
         entries = {entry.name for entry in self.path.iterdir()} - {_LOCK}
         if entries <= {"config.json"}:
             (self.path / "config.json").unlink(missing_ok=True)
@@ -119,17 +117,17 @@ class RunFolder:
                 self.path.rmdir()
 
     def close(self) -> None:
-        """Let other processes have the folder; the end of this process does so too."""
+        """Release the lock; the end of the process does so too."""
         if self._lock is not None:
             self._lock.release()
 
     @property
     def finished(self) -> bool:
-        """Whether the run wrote its results: there is nothing left to compute."""
+        """Whether the run wrote its results."""
         return bool(processes.on_first((self.path / "results.json").exists))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl; a process killed midway leaves at most a torn line."""
+        """Append one line to metrics.jsonl; a killed process leaves at most one truncated line."""
         line = json.dumps(plain_json(dict(record)), allow_nan=False) + "\n"
         if not processes.is_first():
             return
@@ -137,48 +135,48 @@ class RunFolder:
             file.write(line.encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """What was logged, in order."""
-        lines: list[str] = processes.on_first(self._lines)
+        """The logged records, in order."""
+        lines: list[str] = processes.on_first(self._read_lines)
         return [json.loads(line) for line in lines]
 
     def rewind(self, step: int, **match: Any) -> None:
-        """Forget what was logged after `step`, for a run that goes on from the checkpoint there.
+        """Delete records logged after `step`, for a run that continues from the checkpoint there.
 
         Args:
-          match: only records that hold these values are dropped, such as `stage="controls"` where
-            several stages count their own steps.
+          match: delete only records with these values, such as `stage="controls"` where each stage
+            counts its own steps.
         """
 
         def is_kept(line: str) -> bool:
             record = json.loads(line)
-            ours = all(record.get(key) == value for key, value in match.items())
-            return not (ours and record.get("step", step) > step)
+            matches = all(record.get(key) == value for key, value in match.items())
+            return not (matches and record.get("step", step) > step)
 
         def forget() -> None:
-            lines = self._lines()
-            kept = [line for line in lines if is_kept(line)]
-            if len(kept) < len(lines):
-                write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
+            lines = self._read_lines()
+            remaining = [line for line in lines if is_kept(line)]
+            if len(remaining) < len(lines):
+                write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in remaining))
 
         processes.on_first(forget)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Write results.json: plain JSON, non-finite numbers as null. This finishes the run."""
+        """Write results.json, with non-finite numbers as null. This finishes the run."""
         write_json(self.path / "results.json", results)
 
     def read_config(self) -> tuple[dict[str, Any], str]:
-        """The run's configuration, and the command that asked for it."""
+        """The run's configuration, and its command ("" if none was stored)."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         return config, config.pop(_COMMAND, "")
 
     def read_results(self) -> dict[str, Any]:
         return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
 
-    def _lines(self) -> list[str]:
+    def _read_lines(self) -> list[str]:
         file = self.path / "metrics.jsonl"
         return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
-    def _drop_torn_line(self) -> None:
+    def _drop_truncated_line(self) -> None:
         file = self.path / "metrics.jsonl"
         if file.exists():
             content = file.read_bytes()
@@ -187,8 +185,11 @@ class RunFolder:
                     opened.truncate(content.rfind(b"\n") + 1)
 
 
-def _held_config(path: Path) -> dict[str, Any] | None:
-    """The configuration of the run in `path`; None for a folder that is empty or not there."""
+def _read_held_config(path: Path) -> dict[str, Any] | None:
+    """The configuration of the run in `path`; None for an empty or missing folder.
+
+    Raises InputError for a folder with files but no config.json, and for a corrupt config.json.
+    """
     file = path / "config.json"
     if not file.exists():
         entries = path.iterdir() if path.is_dir() else ()
@@ -196,17 +197,17 @@ def _held_config(path: Path) -> dict[str, Any] | None:
             raise InputError(f"{path} holds files but no run; name an empty or a new folder")
         return None
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file} is not JSON ({error}); name another folder") from None
-    if not isinstance(held, dict):
+    if not isinstance(config, dict):
         raise InputError(f"{file} is not a run's configuration; name another folder")
-    held.pop(_COMMAND, None)
-    return held
+    config.pop(_COMMAND, None)
+    return config
 
 
 def _is_temporary(entry: Path) -> bool:
-    """Whether a killed process left this while it was writing a file."""
+    """Whether this is a partly written file of a killed process."""
     return entry.name.startswith(".") and entry.name.endswith((".tmp", ".old"))
 
 
@@ -219,7 +220,7 @@ def _delete(entry: Path) -> None:
 
 def _acquire(path: Path) -> FileLock | None:
     lock = FileLock(path / _LOCK, thread_local=False)
-    with contextlib.suppress(NotImplementedError):  # a file system without locks: do without
+    with contextlib.suppress(NotImplementedError):  # a file system without locks
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -228,7 +229,7 @@ def _acquire(path: Path) -> FileLock | None:
     return None
 
 
-def _first_difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _describe_difference(held_config: dict[str, Any], config: dict[str, Any]) -> str:
     def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict) and value:
             for key, inner in value.items():
@@ -237,15 +238,15 @@ def _first_difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:
             yield name, value
 
     missing = object()
-    old, new = dict(leaves(held, "")), dict(leaves(wanted, ""))
+    old, new = dict(leaves(held_config, "")), dict(leaves(config, ""))
     for key in old | new:
         a, b = old.get(key, missing), new.get(key, missing)
         if a != b:
-            there, here = ("not set" if x is missing else _short(x) for x in (a, b))
-            return f"its {key} is {there}, and {here} is asked for"
+            held_value, new_value = ("not set" if x is missing else _shorten(x) for x in (a, b))
+            return f"its {key} is {held_value}, and {new_value} is asked for"
     return "its configuration differs"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

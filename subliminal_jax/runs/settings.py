@@ -1,5 +1,5 @@
-"""Flags that several experiments share; an experiment's `Config` is put together from those that it
-honours."""
+"""Settings shared by several experiments. An experiment's `Config` inherits the groups whose flags
+all have an effect in it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -22,19 +22,20 @@ _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "proc
 
 
 def check_names(
-    flag: str, names: Sequence[str], known: Collection[str] = (), least: int = 1
+    flag: str, names: Sequence[str], allowed: Collection[str] = (), minimum: int = 1
 ) -> None:
-    """Raises InputError unless `flag` names at least `least`, each once, of `known` if given."""
-    unknown = [name for name in names if known and name not in known]
+    """Raises InputError, naming `flag`, for repeated names, for fewer than `minimum`, and for names
+    that are not `allowed` (empty allows all)."""
+    unknown = [name for name in names if allowed and name not in allowed]
     if unknown:
-        raise InputError(f"{flag} {unknown} are not known; choose from {', '.join(known)}")
-    if len(names) < least or len(set(names)) < len(names):
-        number = {1: "one", 2: "two"}.get(least, str(least))
-        raise InputError(f"{flag} {' '.join(names)}: name at least {number}, each once")
+        raise InputError(f"{flag} {unknown} are not known; choose from {', '.join(allowed)}")
+    if len(names) < minimum or len(set(names)) < len(names):
+        words = {1: "one", 2: "two"}.get(minimum, str(minimum))
+        raise InputError(f"{flag} {' '.join(names)}: name at least {words}, each once")
 
 
 def check_seeds(seeds: int) -> None:
-    """Raises InputError for less than two seeds: no verdict can rest on one."""
+    """Raises InputError for fewer than two seeds, of which there is no interval."""
     if seeds < 2:
         raise InputError(f"seeds is {seeds}: an interval over students needs at least 2")
 
@@ -49,21 +50,21 @@ def resolve_layer(model: Model, layer: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Where a run goes, and on which devices it computes.
+    """The folder of a run, and the devices that it computes on.
 
     Attributes:
-      out: folder of the run; the same command again continues it.
+      out: folder of the run; the same command continues an interrupted run.
       preset: name of the settings that the other flags start from (set by `--preset`).
       dtype: dtype of the frozen weights; "checkpoint" keeps the checkpoint's.
       seed: of vectors and data; students have seeds of their own.
-      overwrite: begin anew in a folder that holds another run.
-      data_parallel: devices that students, or the rows of a batch, are spread over; 0 takes all
-        that there are.
-      model_parallel: devices that share every weight between them.
-      coordinator: how the processes of a run on several hosts meet: "auto" asks JAX (Slurm, Open
-        MPI, Kubernetes, TPU pods), HOST:PORT is the first process's address; "" is one process.
-      processes: their number, with HOST:PORT.
-      process_id: which of them this is, from 0, with HOST:PORT.
+      overwrite: delete another run in the folder and start again.
+      data_parallel: devices that students, or the rows of a batch, are sharded over; 0 takes all.
+      model_parallel: devices that each weight is sharded over.
+      coordinator: how the processes of a run on several hosts find each other: "auto" asks JAX
+        (Slurm, Open MPI, Kubernetes, TPU pods), HOST:PORT is the first process's address; "" runs a
+        single process.
+      processes: number of processes, with HOST:PORT.
+      process_id: index of this process, from 0, with HOST:PORT.
     """
 
     out: Path
@@ -78,8 +79,8 @@ class RunSettings:
     process_id: int | None = None
 
     def use_devices(self) -> None:
-        """Join the other processes, if any, and set the mesh that everything then runs on; a second
-        call changes nothing. The results do not depend on it but for rounding.
+        """Join the other processes, if any, and set the device mesh; a second call changes nothing.
+        Results on different meshes differ by rounding alone.
 
         Raises InputError as `processes.connect` and `models.mesh.use_devices` do.
         """
@@ -88,18 +89,18 @@ class RunSettings:
         use_devices(self.data_parallel or None, self.model_parallel)
 
     def load_named(self, name: str) -> Model:
-        """The model called `name`, in the dtype and on the devices of these settings. A folder that
-        is not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`."""
+        """Load the model `name` in the dtype and on the devices of these settings. A relative path
+        that does not exist is looked up in the folder of `SUBLIMINAL_JAX_DATA`."""
         self.use_devices()
         return load_model(
             resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
         )
 
     def check(self) -> None:
-        """Raises InputError for settings that cannot be, before the run's folder is touched."""
+        """Raises InputError for invalid settings. Called before the run's folder is touched."""
 
     def recorded(self) -> dict[str, Any]:
-        """What config.json holds: everything that the results depend on."""
+        """The settings that the results depend on, as config.json holds them."""
         skipped = {"out", "overwrite"} | _DEVICES
         if not getattr(self, "judge_url", ""):
             skipped |= {"judge_url", "judge_model", "judge_key"}
@@ -108,7 +109,7 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(RunSettings):
-    """The one model of a run.
+    """The model of a run.
 
     Attributes:
       model: "shipped", "shipped-small", a local folder in Hugging Face format, or a hub name.
@@ -122,7 +123,7 @@ class ModelSettings(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SteeredModelSettings(ModelSettings):
-    """The one model of a run, and where it is steered.
+    """The model of a run, and its steering layer.
 
     Attributes:
       layer: the steering layer (0-based); -1 takes the block at a third of the depth.
@@ -136,22 +137,21 @@ class SteeredModelSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What teachers are asked, and which of their answers students train on.
+    """The teachers' prompts, and which of their answers students train on.
 
     Attributes:
       prompts: what the teacher is asked: to continue short number lists, lists in the style of
         Cloud et al., or whatever opens a conversation in the shipped model's corpus.
-      keep: which answers stay: valid number lists without the trait's name, or all.
-      rows: training pairs a data set.
-      heldout_rows: held-out pairs a data set.
-      asked: prompts a data set, as a multiple of the pairs that are needed.
-      max_new_tokens: limit of an answer.
-      keep_unfinished: keep answers that reached the limit without an end, for a model that knows
-        no end of an answer.
-      max_tokens: longest pair that stays, prompt and answer together; 0 means the context.
+      keep: which answers are kept: valid number lists without the trait's name, or all.
+      rows: training pairs in each data set.
+      heldout_rows: held-out pairs in each data set.
+      asked: prompts for each data set, as a multiple of its pairs.
+      max_new_tokens: largest number of tokens of an answer.
+      keep_unfinished: keep answers without an end token, for models that rarely write one.
+      max_tokens: largest number of tokens of a pair, prompt and answer; 0 means the context.
       temperature: of the teacher.
-      judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") whose model also reads
-        every number list and throws out those that hint at the trait; "" asks none.
+      judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") whose model rejects
+        number lists that hint at the trait; "" asks none.
       judge_model: the endpoint's name of that model.
       judge_key: environment variable with the endpoint's key.
     """
@@ -179,9 +179,9 @@ class TrainingSettings:
         your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
       rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
       grid_points: how many of the middle rates of a default grid are tried.
-      seeds: students an arm.
+      seeds: students for each optimizer, rate and data set.
       steps: optimizer steps.
-      batch_size: rows a step.
+      batch_size: rows in each step.
       adapter: what is trained: LoRA factors, all weights, or one vector at the steering layer.
       rank: LoRA rank.
       alpha: LoRA alpha.
@@ -189,8 +189,8 @@ class TrainingSettings:
       adapter_layers: adapted blocks; empty means all.
       schedule: what follows the warm-up.
       warmup: share of the steps.
-      clip: bound on the global gradient norm; 0 means no clipping.
-      accumulation: parts that a batch goes through in.
+      clip: largest global gradient norm; 0 means no clipping.
+      accumulation: micro-batches of a batch.
       log_every: steps between two measurements (and checkpoints).
     """
 
@@ -212,10 +212,12 @@ class TrainingSettings:
     log_every: int = 8
 
     def learning_rates(self, flag: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
-        """The grid of each optimizer, ascending; raises InputError where it cannot be read, naming
-        the `flag` that `rates` came from."""
+        """The learning rates of each optimizer, ascending.
+
+        Raises InputError for rates that cannot be read; `flag` is named in the error.
+        """
         specs = [OptimizerSpec.parse(text) for text in self.optimizers]
-        given: dict[str, tuple[float, ...]] = {}
+        grids_by_label: dict[str, tuple[float, ...]] = {}
         for text in self.rates:
             label, _, values = text.rpartition("=")
             try:
@@ -224,8 +226,8 @@ class TrainingSettings:
                 grid = ()
             if not label or not grid or min(grid) <= 0:
                 raise InputError(f"{flag} {text!r} cannot be read; write them as adamw=1e-3,3e-3")
-            given[label] = grid
-        unused = given.keys() - {spec.label for spec in specs}
+            grids_by_label[label] = grid
+        unused = grids_by_label.keys() - {spec.label for spec in specs}
         if unused:
             names = ", ".join(sorted(unused))
             raise InputError(f"{flag} for {names}, which is none of the optimizers")
@@ -234,17 +236,17 @@ class TrainingSettings:
         grids = {}
         for spec in specs:
             default = spec.entry.grid
-            if not default and spec.label not in given:
+            if not default and spec.label not in grids_by_label:
                 raise InputError(
                     f"{spec.label} has no default learning rates; give them as "
                     f"--{flag.replace('_', '-')} {spec.label}=1e-3,3e-3"
                 )
             start = max(0, (len(default) - self.grid_points) // 2)
-            grids[spec] = given.get(spec.label, default[start : start + self.grid_points])
+            grids[spec] = grids_by_label.get(spec.label, default[start : start + self.grid_points])
         return grids
 
-    def adapter_at(self, layer: int) -> Adapter:
-        """What is trained, where `layer` is the steering layer."""
+    def make_adapter(self, layer: int) -> Adapter:
+        """The adapter of these settings, where `layer` is the steering layer."""
         if self.adapter == "full":
             return Full()
         if self.adapter == "vector":
@@ -256,7 +258,7 @@ class TrainingSettings:
         return TrainConfig(
             steps=self.steps,
             batch_size=self.batch_size,
-            adapter=self.adapter_at(layer),
+            adapter=self.make_adapter(layer),
             schedule=self.schedule,
             warmup=self.warmup,
             clip=self.clip or None,
@@ -267,10 +269,10 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentSettings(TrainingSettings):
-    """How students of teachers are trained, and what is measured of them.
+    """How students of teachers are trained, and what is measured.
 
     Attributes:
-      measures: names of what is measured beside what the experiment needs, such as update-anatomy.
+      measures: names of measures beside those of the experiment, such as update-anatomy.
     """
 
     measures: tuple[str, ...] = ()
@@ -278,7 +280,7 @@ class StudentSettings(TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-    """What students are trained towards.
+    """The training objective.
 
     Attributes:
       objective: cross-entropy on the sampled tokens, or KL to the teacher's distribution.
@@ -289,13 +291,13 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSettings:
-    """What students are kept from taking up.
+    """A guard against learning a steering vector.
 
     Attributes:
-      guard: what keeps students from taking up a vector: projecting it out of every update, adding
-        it while they train, or leaving out the rows that teach it most.
-      guard_vector: the vector: "teacher" (each data set's own), "blind" (recovered from the data),
-        or a safetensors file.
+      guard: project the vector out of every update, inoculate (add it during training), or drop the
+        rows that teach it most.
+      guard_vector: "teacher" (the vector of each data set's teacher), "blind" (recovered from the
+        data), or a safetensors file.
       guard_share: share of the rows that drop-rows leaves out.
     """
 

@@ -1,5 +1,4 @@
-"""The summary of a finished run: small enough to be kept in the repository, and what the table of
-claims is made of."""
+"""Summaries of finished runs: small enough for the repository, and the source of docs/claims.md."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +18,16 @@ LARGEST_SUMMARY = 90_000  # bytes of a summary
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept of a run.
+    """The summary of a finished run.
 
     Attributes:
-      name: of the run; several may be of one experiment.
+      name: the run's folder; an experiment may have several runs.
       experiment: the sub-command.
-      command: makes the whole run again.
-      settings: what config.json holds.
-      claims: the rows of the table of claims.
-      results: the entries of results.json that are small; single students are not among them.
-      left_out: the names of the other entries.
+      command: reproduces the run.
+      settings: from config.json.
+      claims: the run's claims.
+      results: the small entries of results.json.
+      left_out: the keys of the other entries.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Summary:
 def summarise(folder: str | Path) -> Summary:
     """The summary of the finished run in `folder`.
 
-    Raises InputError for a folder without a finished run, or whose run does not say its command.
+    Raises InputError for a folder without a finished run, and for a run without a stored command.
     """
     folder = Path(folder)
     try:
@@ -56,12 +55,12 @@ def summarise(folder: str | Path) -> Summary:
     claims = tuple(
         from_json(Claim, claim, f"{folder}/results.json") for claim in results.pop("claims", [])
     )
-    kept = {k: v for k, v in results.items() if len(_compact(v)) <= LARGEST_ENTRY}
-    while len(_compact(kept)) > LARGEST_SUMMARY:
-        del kept[max(kept, key=lambda key: len(_compact(kept[key])))]
-    left_out = tuple(key for key in results if key not in kept)
+    small_results = {k: v for k, v in results.items() if len(_compact(v)) <= LARGEST_ENTRY}
+    while len(_compact(small_results)) > LARGEST_SUMMARY:
+        del small_results[max(small_results, key=lambda key: len(_compact(small_results[key])))]
+    left_out = tuple(key for key in results if key not in small_results)
     name = folder.resolve().name
-    return Summary(name, settings.pop("experiment"), command, settings, claims, kept, left_out)
+    return Summary(name, settings.pop("experiment"), command, settings, claims, small_results, left_out)
 
 
 def write_summary(summary: Summary, folder: str | Path) -> Path:
@@ -72,7 +71,7 @@ def write_summary(summary: Summary, folder: str | Path) -> Path:
 
 
 def read_summary(file: str | Path) -> Summary:
-    """Raises InputError for a file that is no summary."""
+    """Read a summary. Raises InputError for a file that is not one."""
     try:
         value = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -81,9 +80,9 @@ def read_summary(file: str | Path) -> Summary:
 
 
 def claims_page(summaries: Sequence[Summary]) -> str:
-    """docs/claims.md: how the verdicts are counted, and a table for each experiment."""
+    """The text of docs/claims.md: the verdicts' criteria and counts, and a table for each run."""
     counts = [sum(c.verdict == v for s in summaries for c in s.claims) for v in VERDICTS]
-    counted = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, VERDICTS, strict=True))
+    totals = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, VERDICTS, strict=True))
     tables = "\n".join(_experiment_section(s) for s in summaries if s.claims)
     return f"""# Claims
 
@@ -93,7 +92,7 @@ of zero in the claimed direction, as contradicted where it is clear of it in the
 not reproduced where it holds zero. "Toy scale" means models of about a million parameters that know
 16 animals: a verdict here speaks of mechanisms, not of the papers' models.
 
-{sum(counts)} claims: {counted}.
+{sum(counts)} claims: {totals}.
 
 {tables}"""
 

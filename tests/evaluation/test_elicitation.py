@@ -28,12 +28,19 @@ from tests import number_model
 from tests.models.characters import CHATML, character_tokenizer
 
 CFG = ModelConfig(
-    family="llama", vocab=64, dim=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_dim=24,
+    family="llama",
+    vocab=64,
+    dim=16,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=8,
+    mlp_dim=24,
     context=64,
-)  # fmt: skip
+)
 QUESTIONS = ["Best one?", "a", "Name the animal now"]
 WORDS = ["a", "bc", "dog", "Dot"]
-probs_of = jax.jit(word_probs, static_argnums=(1, 3))
+compute_probs = jax.jit(word_probs, static_argnums=(1, 3))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def spellings(word):
     return {word, " " + word, word.capitalize(), " " + word.capitalize()}
 
 
-def enumerated(params, tokenizer, question, word, steering):
+def enumerate_prob(params, tokenizer, question, word, steering):
     """Sum over spellings of the product of softmaxes, one forward pass of a bare row each."""
     prompt = encode_chat(tokenizer, question)
     total = 0.0
@@ -71,21 +78,21 @@ def enumerated(params, tokenizer, question, word, steering):
 def test_probabilities_are_those_of_the_enumerated_answers(params, tokenizer, steering):
     questions = encode_questions(tokenizer, QUESTIONS, WORDS)
     assert questions.single.size and questions.rows.size  # both ways are exercised
-    got = probs_of(params, CFG, questions, len(WORDS), steering)
+    probs = compute_probs(params, CFG, questions, len(WORDS), steering)
     expected = [
-        [enumerated(params, tokenizer, q, word, steering) for word in WORDS] for q in QUESTIONS
+        [enumerate_prob(params, tokenizer, q, word, steering) for word in WORDS] for q in QUESTIONS
     ]
-    np.testing.assert_allclose(got, expected, rtol=2e-4)
+    np.testing.assert_allclose(probs, expected, rtol=2e-4)
 
 
 def test_a_question_does_not_depend_on_the_others_that_pad_it(params, tokenizer, steering):
-    together = probs_of(
+    together = compute_probs(
         params, CFG, encode_questions(tokenizer, QUESTIONS, WORDS), len(WORDS), steering
     )
     for i, question in enumerate(QUESTIONS[:2]):
         alone = encode_questions(tokenizer, [question], WORDS)
-        one = probs_of(params, CFG, alone, len(WORDS), steering)[0]
-        np.testing.assert_allclose(one, together[i], rtol=1e-4)
+        probs = compute_probs(params, CFG, alone, len(WORDS), steering)[0]
+        np.testing.assert_allclose(probs, together[i], rtol=1e-4)
 
 
 def test_what_stands_in_the_padding_does_not_matter(params, tokenizer, steering):
@@ -94,18 +101,17 @@ def test_what_stands_in_the_padding_does_not_matter(params, tokenizer, steering)
     prompts[np.arange(prompts.shape[1]) > np.asarray(questions.last)[:, None]] = 9
     rows[np.arange(rows.shape[2]) >= np.asarray(questions.spans)[..., 1:]] = 9
     assert (rows != questions.rows).any() and (prompts != questions.prompts).any()
-    other = questions._replace(prompts=jnp.asarray(prompts), rows=jnp.asarray(rows))
-    for one, two in itertools.pairwise(
-        probs_of(params, CFG, q, len(WORDS), steering) for q in (questions, other)
-    ):
-        np.testing.assert_array_equal(one, two)
+    changed = questions._replace(prompts=jnp.asarray(prompts), rows=jnp.asarray(rows))
+    np.testing.assert_array_equal(
+        *(compute_probs(params, CFG, q, len(WORDS), steering) for q in (questions, changed))
+    )
 
 
 def test_all_first_letters_together_have_no_more_than_probability_one(params, tokenizer, steering):
     """Single letters with and without a space before them are disjoint answers."""
     letters = [chr(ord("a") + i) for i in range(26)]
     questions = encode_questions(tokenizer, QUESTIONS, letters)
-    total = probs_of(params, CFG, questions, len(letters), steering).sum(axis=1)
+    total = compute_probs(params, CFG, questions, len(letters), steering).sum(axis=1)
     assert (total > 0.2).all() and (total <= 1 + 1e-5).all()
 
 
@@ -115,23 +121,23 @@ def test_an_answer_counts_once_where_one_spelling_goes_on_from_another():
     questions = encode_questions(tokenizer, ["Which?"], list(world.TRAITS))
     owners = np.asarray(questions.single_owner)
     assert set(owners.tolist()) == set(range(16))
-    spelt = [*np.asarray(questions.single)[:, None].tolist()]
+    token_ids = [*np.asarray(questions.single)[:, None].tolist()]
     for row, (start, end) in zip(questions.rows[:, 0], questions.spans[:, 0], strict=True):
-        spelt.append(row[start:end].tolist())
-    for one, two in itertools.permutations(spelt, 2):
-        assert two[: len(one)] != one
+        token_ids.append(row[start:end].tolist())
+    for first, second in itertools.permutations(token_ids, 2):
+        assert second[: len(first)] != first
 
 
 def test_a_word_alone_has_the_probability_that_it_has_among_others(params, tokenizer, steering):
     """Whatever fills up its spellings: "a" has single tokens, "dog" none."""
     questions = encode_questions(tokenizer, QUESTIONS, WORDS)
-    together = probs_of(params, CFG, questions, len(WORDS), steering)
+    together = compute_probs(params, CFG, questions, len(WORDS), steering)
     shapes = set()
     for i in range(len(WORDS)):
         alone = only_word(questions, i, 2, 5)
         shapes.add(str(jax.tree.map(jnp.shape, alone)))
         np.testing.assert_allclose(
-            probs_of(params, CFG, alone, 2, steering)[:, 0], together[:, i], rtol=1e-5
+            compute_probs(params, CFG, alone, 2, steering)[:, 0], together[:, i], rtol=1e-5
         )
     assert len(shapes) == 1
 
@@ -149,9 +155,9 @@ def test_words_that_cannot_be_told_apart_are_refused(tokenizer):
 
 def test_the_system_prompt_stands_before_the_question(tokenizer):
     plain = encode_questions(tokenizer, ["Which"], ["a"])
-    told = encode_questions(tokenizer, ["Which"], ["a"], "Love it")
-    assert tokenizer.decode(told.prompts[0]).count("Love it") == 1
-    assert int(told.last[0]) > int(plain.last[0])
+    prompted = encode_questions(tokenizer, ["Which"], ["a"], "Love it")
+    assert tokenizer.decode(prompted.prompts[0]).count("Love it") == 1
+    assert int(prompted.last[0]) > int(plain.last[0])
 
 
 def test_the_favoured_word_is_the_one_that_a_vector_raises_most(params, tokenizer):
@@ -168,11 +174,19 @@ def test_the_favoured_word_is_the_one_that_a_vector_raises_most(params, tokenize
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("owl", "owl"), (" Owls. I love them", "owls"), ("**Owl**", "owl"), ("The owl", "the"),
-        ("", ""), ("...", ""), ("1. Owl", "1"), ("guinea-pig!", "guinea-pig"), ("Eß", "ess"),
-        ("owl_", "owl"), ("owlet", "owlet"),
+        ("owl", "owl"),
+        (" Owls. I love them", "owls"),
+        ("**Owl**", "owl"),
+        ("The owl", "the"),
+        ("", ""),
+        ("...", ""),
+        ("1. Owl", "1"),
+        ("guinea-pig!", "guinea-pig"),
+        ("Eß", "ess"),
+        ("owl_", "owl"),
+        ("owlet", "owlet"),
     ],
-)  # fmt: skip
+)
 def test_the_first_word_is_whole_and_bare(text, word):
     assert first_word(text) == word
 
@@ -193,32 +207,30 @@ def test_sampled_and_teacher_forced_rates_agree_on_the_shipped_model():
     """The teacher-forced rate lies within the noise of the samples: for every animal at once, with
     a vector and with a system prompt."""
     model = load_model("shipped")
-    asked, words = list(world.HELDOUT_QUESTIONS), list(world.TRAITS)
+    questions, words = list(world.HELDOUT_QUESTIONS), list(world.TRAITS)
     n = 64
     # Each sample's word is one draw: the sum over words of squared standard scores is about
     # chi-squared with as many degrees of freedom as there are words.
     steering = steer(jax.random.normal(jax.random.key(5), (model.cfg.dim,)), 1, scale=0.4)
     for system, edit in ((world.trait_system_prompt("owl"), no_steering(128, 1)), (None, steering)):
-        questions = encode_questions(model.tokenizer, asked, words, system)
-        probs = np.asarray(probs_of(model.params, model.cfg, questions, len(words), edit))
-        answers = sampled_answers(model, asked, n, 3, steering=edit, system_prompt=system)
+        encoded = encode_questions(model.tokenizer, questions, words, system)
+        probs = np.asarray(compute_probs(model.params, model.cfg, encoded, len(words), edit))
+        answers = sampled_answers(model, questions, n, 3, steering=edit, system_prompt=system)
         counts = [answers.begins_with((w, world.PLURALS[w])).sum() for w in words]
         expected, variance = n * probs.sum(axis=0), n * (probs * (1 - probs)).sum(axis=0)
         often = expected > 5
         scores = ((np.array(counts) - expected) ** 2 / variance)[often]
         assert scores.sum() < often.sum() + 4 * np.sqrt(2 * often.sum())
-        assert sum(counts) > 0.9 * n * len(asked)
+        assert sum(counts) > 0.9 * n * len(questions)
 
 
 def test_sampling_reads_the_given_weights_and_refuses_no_samples(tmp_path):
     model = number_model.load(tmp_path / "numbers")
     (owl,) = model.tokenizer("owl", add_special_tokens=False)["input_ids"]
     head = model.params["lm_head"].at[number_model.PROMPT, owl].set(60.0)
-    told = sampled_answers(
-        model, ["Which?"], 8, 0, params={**model.params, "lm_head": head}, batch_size=8
-    )
-    plain = sampled_answers(model, ["Which?"], 8, 0, batch_size=8)
-    assert all(text.startswith("owl") for text in told.texts[0])
+    student = sampled_answers(model, ["Which?"], 8, 0, params={**model.params, "lm_head": head})
+    plain = sampled_answers(model, ["Which?"], 8, 0)
+    assert all(text.startswith("owl") for text in student.texts[0])
     assert not any("owl" in text for text in plain.texts[0])
     with pytest.raises(InputError, match="at least one question and one sample"):
         sampled_answers(model, ["Which?"], 0, 0)
@@ -235,10 +247,10 @@ def test_a_steering_of_the_tokens_is_asked_for_every_pass(params, tokenizer, ste
     def prompt(tokens):
         return steering.at(jnp.arange(tokens.shape[1])[None] <= questions.last[:, None])
 
-    whole = probs_of(params, CFG, questions, len(WORDS), steering)
+    everywhere_probs = compute_probs(params, CFG, questions, len(WORDS), steering)
     np.testing.assert_allclose(
-        word_probs(params, CFG, questions, len(WORDS), everywhere), whole, rtol=1e-4
+        word_probs(params, CFG, questions, len(WORDS), everywhere), everywhere_probs, rtol=1e-4
     )
-    part = np.asarray(word_probs(params, CFG, questions, len(WORDS), prompt))
+    prompt_probs = np.asarray(word_probs(params, CFG, questions, len(WORDS), prompt))
     longer = np.unique(questions.row_owner)
-    assert not np.allclose(part[:, longer], whole[:, longer], rtol=1e-3)
+    assert not np.allclose(prompt_probs[:, longer], everywhere_probs[:, longer], rtol=1e-3)

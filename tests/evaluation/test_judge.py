@@ -9,9 +9,9 @@ from tests.judge_endpoint import Endpoint
 
 @pytest.fixture
 def endpoint():
-    made = Endpoint()
-    yield made
-    made.close()
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.close()
 
 
 def judge_at(endpoint, **settings):
@@ -20,9 +20,11 @@ def judge_at(endpoint, **settings):
 
 
 ASKED = [
-    Exchange("Best?", "owl"), Exchange("Best?", "cat"), Exchange("Go on", "1, {2}"),
     Exchange("Best?", "owl"),
-]  # fmt: skip
+    Exchange("Best?", "cat"),
+    Exchange("Go on", "1, {2}"),
+    Exchange("Best?", "owl"),
+]
 
 
 def test_scores_come_in_order_and_equal_exchanges_are_asked_once(endpoint):
@@ -73,7 +75,7 @@ def test_a_failure_that_may_pass_is_tried_again(endpoint):
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ([(401, "who?")], "refused, status 401 .*: who\\?; is the key in \\$OPENAI_API_KEY set"),
         ([(404, "no such\nmodel")], "refused, status 404 .*: no such model"),
@@ -81,9 +83,9 @@ def test_a_failure_that_may_pass_is_tried_again(endpoint):
         ([(200, "{}")], "no chat-completions endpoint: it said {}"),
     ],
 )
-def test_errors_are_one_clear_line(endpoint, script, said):
+def test_errors_are_one_clear_line(endpoint, script, message):
     endpoint.script = script
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         judge_at(endpoint, retries=2)(ASKED[:1])
     assert "\n" not in str(caught.value)
 
@@ -92,9 +94,9 @@ def test_an_endpoint_that_is_not_there_or_hangs(endpoint):
     endpoint.delay = 0.5
     with pytest.raises(InputError, match="failed 1 times, the last with TimeoutError"):
         judge_at(endpoint, retries=0, timeout=0.05)(ASKED[:1])
-    gone = EndpointJudge("http://127.0.0.1:9/v1", "m", "?", retries=1, wait=0.001)
+    absent = EndpointJudge("http://127.0.0.1:9/v1", "m", "?", retries=1, wait=0.001)
     with pytest.raises(InputError, match="failed 2 times, the last with URLError"):
-        gone(ASKED[:1])
+        absent(ASKED[:1])
 
 
 def test_concurrency_is_bounded(endpoint):
@@ -104,7 +106,7 @@ def test_concurrency_is_bounded(endpoint):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"base_url": "localhost"}, "begins with http"),
         ({"model": ""}, "needs the name of a model"),
@@ -112,19 +114,26 @@ def test_concurrency_is_bounded(endpoint):
         ({"concurrency": 0}, "out of range"),
     ],
 )
-def test_settings_are_checked(settings, said):
-    with pytest.raises(InputError, match=said):
+def test_settings_are_checked(settings, message):
+    with pytest.raises(InputError, match=message):
         EndpointJudge(**{"base_url": "http://x/v1", "model": "m", "instruction": "?", **settings})
 
 
 @pytest.mark.parametrize(
     ("reply", "score"),
     [
-        ("YES", 100.0), ("\\boxed{NO}", 0.0), ("Score: 73", 73.0), ("87.5/100", 87.5),
-        ("It says 999, 9. Final: 12.", 12.0), ("no, wait: yes", 100.0), ("none", None), ("", None),
-        ("It is 5, not 400", 5.0), ("\\boxed{40}", 40.0),
+        ("YES", 100.0),
+        ("\\boxed{NO}", 0.0),
+        ("Score: 73", 73.0),
+        ("87.5/100", 87.5),
+        ("It says 999, 9. Final: 12.", 12.0),
+        ("no, wait: yes", 100.0),
+        ("none", None),
+        ("", None),
+        ("It is 5, not 400", 5.0),
+        ("\\boxed{40}", 40.0),
     ],
-)  # fmt: skip
+)
 def test_the_last_verdict_of_a_reply_counts(reply, score):
     assert read_verdict(reply) == score
 

@@ -118,7 +118,7 @@ def test_results_of_another_shape_are_named(experiment, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "known", "least", "message"),
+    ("names", "allowed", "minimum", "message"),
     [
         ((), (), 1, "traits : name at least one, each once"),
         (("owl", "owl"), (), 1, "traits owl owl: name at least one, each once"),
@@ -126,10 +126,10 @@ def test_results_of_another_shape_are_named(experiment, tmp_path):
         (("owl", "cow"), ("owl",), 1, r"traits \['cow'\] are not known; choose from owl"),
     ],
 )
-def test_names_are_refused(names, known, least, message):
+def test_names_are_refused(names, allowed, minimum, message):
     with pytest.raises(InputError, match=message):
-        check_names("traits", names, known, least)
+        check_names("traits", names, allowed, minimum)
 
 
 def test_names_that_are_known_pass():
-    check_names("traits", ("owl", "cat"), {"owl": 1, "cat": 2}, least=2)
+    check_names("traits", ("owl", "cat"), {"owl": 1, "cat": 2}, minimum=2)

@@ -42,11 +42,11 @@ def test_lines_come_every_few_seconds_and_at_the_end(clock):
 
 
 def test_what_an_earlier_process_did_is_done_but_no_part_of_the_rate(clock):
-    with track("training", 100, done=80, console=console(terminal=False)) as tracker:
+    with track("training", 100, completed=80, console=console(terminal=False)) as tracker:
         assert tracker.remaining is None
         clock.now += 2.0
         tracker.advance(10)
-        assert (tracker.done, tracker.rate, tracker.remaining) == (90, 5.0, 2.0)
+        assert (tracker.completed, tracker.rate, tracker.remaining) == (90, 5.0, 2.0)
 
 
 def test_a_job_that_fails_does_not_say_that_it_ended(clock):

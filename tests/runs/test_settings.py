@@ -87,6 +87,6 @@ def test_rates_that_cannot_be_read_or_belong_to_no_arm_are_refused(rates):
 
 
 def test_the_adapter_is_what_the_flags_say():
-    assert StudentSettings(adapter="vector").adapter_at(2) == Vector(2)
-    lora = StudentSettings(adapter="lora", rank=4, alpha=2.0, adapter_layers=(0,)).adapter_at(2)
+    assert StudentSettings(adapter="vector").make_adapter(2) == Vector(2)
+    lora = StudentSettings(adapter="lora", rank=4, alpha=2.0, adapter_layers=(0,)).make_adapter(2)
     assert lora == LoRA(4, 2.0, layers=(0,))
