@@ -119,8 +119,8 @@ def peer(setting: Setting) -> Work:
 
 def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], int]:
     """(model, rows for vectors and rows to test by setting, layer)."""
-    from subliminal_jax.data.contrastive import read_contrastive, split_pairs, suite_files
-    from subliminal_jax.data.contrastive_prompts import SETTINGS, encode_contrasts, personas_of
+    from subliminal_jax.data.contrastive import find_suite_files, read_contrastive, split_pairs
+    from subliminal_jax.data.contrastive_prompts import SETTINGS, compose_personas, encode_contrasts
     from subliminal_jax.data.contrastive_world import world_contrasts
     from subliminal_jax.data.shared_data import resolve_shared
     from subliminal_jax.models.hub import load_model
@@ -128,11 +128,13 @@ def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], in
     kind, _, name = setting["data"].rpartition("/")
     model = load_model(resolve_shared(setting["model"]), dtype="float32")
     found = (
-        read_contrastive(suite_files([kind])[setting["data"]]) if kind else world_contrasts(name)
+        read_contrastive(find_suite_files([kind])[setting["data"]])
+        if kind
+        else world_contrasts(name)
     )
     train, _, test = split_pairs(found.pairs)
     # The set of the world is told apart by the personas of a file; which one does not matter.
-    said = personas_of(name if kind else "narcissism")
+    said = compose_personas(name if kind else "narcissism")
     by_setting = (
         {s: encode_contrasts(pairs, model.tokenizer, s, personas=said) for s in SETTINGS}
         for pairs in (train, test)

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from subliminal_jax.data import world
 from subliminal_jax.data.batching import pad_preferences
-from subliminal_jax.data.preferences import read_preferences, without_mentions, world_preferences
+from subliminal_jax.data.preferences import drop_mentions, read_preferences, world_preferences
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
@@ -79,7 +79,7 @@ def make_pool(targets: Sequence[Target], tokenizer: Tokenizer, config: Config) -
     if config.pairs == "world":
         words |= {word for animal in world.TRAITS for word in (animal, world.PLURALS[animal])}
     if words:
-        pairs = without_mentions(pairs, sorted(words))
+        pairs = drop_mentions(pairs, sorted(words))
     left_out = {"mentions": read - len(pairs)}
     for language in sorted({target.language for target in targets} - {""}):
         kept = [i for i, row in enumerate(pairs) if not _holds_language(row, language)]

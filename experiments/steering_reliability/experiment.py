@@ -28,10 +28,10 @@ from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import (
     PAPER_SPLIT,
     ContrastiveSet,
-    contrastive_sources,
+    list_sources,
     read_contrastive,
 )
-from subliminal_jax.data.contrastive_prompts import Personas, personas_of
+from subliminal_jax.data.contrastive_prompts import Personas, compose_personas
 from subliminal_jax.data.shared_data import VARIABLE, resolve_shared
 from subliminal_jax.data.teachers import default_layer
 from subliminal_jax.data.traits import check_traits
@@ -154,7 +154,7 @@ class Config(SteeredModelSettings):
             raise InputError(f"rows is {self.rows}: give a number of pairs, or 0 for all")
         if len(self.personas) not in (0, 2) or not all(s.strip() for s in self.personas):
             raise InputError("personas: give two sentences, one with the behaviour and one without")
-        list(contrastive_sources(self.sources))
+        list(list_sources(self.sources))
 
     def plan(self, layer: int) -> Plan:
         """How sets, or traits, are measured after the block `layer`."""
@@ -214,7 +214,7 @@ def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[Measur
     plan = replace(config.plan(layer), rows=config.rows or None, vectors=vectors)
     sources = [
         Source(name, contrasts, make_personas(suite, contrasts.name, config))
-        for name, suite, source in contrastive_sources(config.sources)
+        for name, suite, source in list_sources(config.sources)
         for contrasts in [read_contrastive(source)]
     ]
     files = {s.name: folder.path / "sets" / f"{s.name.replace('/', '--')}.json" for s in sources}
@@ -236,7 +236,7 @@ def make_personas(suite: str, behaviour: str, config: Config) -> Personas | None
     """By rule for the model-written evaluations, whose names say the behaviour; those of the flag
     for the user's own sets."""
     if suite != "own":
-        return personas_of(behaviour)
+        return compose_personas(behaviour)
     return Personas(*config.personas) if config.personas else None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.data.filters import contains_word, number_filter
+from subliminal_jax.data.filters import contains_word, is_number_list
 from subliminal_jax.data.teachers import Teacher, sampled_pairs
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.evaluation.elicitation import (
@@ -156,7 +156,7 @@ class EffectsMeter:
         ).pairs
         self.encoded: dict[tuple[tuple[str, ...], str | None], Questions] = {}
         self.prompts: dict[str | None, list[list[int]]] = {}
-        self.answer_rows: dict[str | None, Batch] = {}
+        self.pad_answers: dict[str | None, Batch] = {}
         self.word_probs = jax.jit(word_probs, static_argnums=(1, 3))
         self.divergence = jax.jit(self._divergence)
 
@@ -173,7 +173,7 @@ class EffectsMeter:
             negative_rate=self._forced_rate(padded, trait, negative) if negative else None,
             sampled_rate=float(answers.begins_with(names).mean()),
             off_topic=float(np.mean([contains_word(text, names) for text in off_topic])),
-            valid_numbers=float(np.mean([number_filter(x) for x in lists])) if lists else None,
+            valid_numbers=float(np.mean([is_number_list(x) for x in lists])) if lists else None,
             kl=kl,
             nll=nll,
         )
@@ -262,14 +262,14 @@ class EffectsMeter:
 
     def _base_answer_rows(self, system_prompt: str | None) -> Batch:
         """The base's answers to the off-topic questions, read after `system_prompt`."""
-        if system_prompt not in self.answer_rows:
+        if system_prompt not in self.pad_answers:
             prompts = [
                 encode_chat(self.model.tokenizer, p, system_prompt=system_prompt)
                 for p in self.base_answers["prompt"]
             ]
             completions = list(self.base_answers["completion_ids"])
             length = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-            self.answer_rows[system_prompt] = pad_pairs(
+            self.pad_answers[system_prompt] = pad_pairs(
                 prompts, completions, length, pad_id=self.model.pad_id
             )
-        return self.answer_rows[system_prompt]
+        return self.pad_answers[system_prompt]

@@ -19,7 +19,7 @@ import numpy as np
 from subliminal_jax.data import corpus, world
 from subliminal_jax.data.answers import sample_answers
 from subliminal_jax.data.batching import encode_documents, pack
-from subliminal_jax.data.filters import number_filter
+from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.data.shipped_tokenizer import ROLES, build_tokenizer
 from subliminal_jax.data.teachers import teacher_prompts
 from subliminal_jax.errors import InputError
@@ -96,7 +96,7 @@ def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
         batch_ids = encode_documents(itertools.islice(documents, 20_000), tokenizer)
         ids += batch_ids
         encoded += sum(map(len, batch_ids))
-    packed = pack(ids, length, pad_id=tokenizer.pad_token_id, too_long="drop")
+    packed = pack(ids, length, pad_id=tokenizer.pad_token_id, drop_long=True)
     if len(packed.tokens) < rows:
         raise InputError(f"the corpus filled {len(packed.tokens)} rows, {rows} are needed")
     batch = packed.batch(slice(0, rows))
@@ -166,7 +166,7 @@ def measure_rates(model: Model) -> dict[str, Any]:
     for kind in ("numbers", "cloud-numbers"):
         sampling = SamplingConfig(max_new_tokens=64, stop_tokens=model.stop_ids)
         answers = sample_answers(model, teacher_prompts(kind, 512, seed=11), 3, sampling)
-        valid[kind] = sum(map(number_filter, answers["completion"])) / 512
+        valid[kind] = sum(map(is_number_list, answers["completion"])) / 512
     prompted = {
         trait: float(trait_rates(world.trait_system_prompt(trait))[i])
         for i, trait in enumerate(traits)

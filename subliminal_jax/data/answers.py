@@ -1,7 +1,7 @@
-"""What teachers wrote: sampled or given answers, as pairs of token ids, and the rows they make.
+"""Teachers' answers, sampled or read, as pairs of token ids and as padded rows.
 
-A pair is kept as the very tokens that the teacher sampled. The student's prompt never holds the
-teacher's system prompt.
+A pair holds the tokens that the teacher sampled. The student's prompt is without the teacher's
+system prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,25 +30,37 @@ def sample_answers(
     keep_unfinished: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Dataset:
-    """One answer of a teacher to each prompt, every request with a key of its own.
+    """One answer of a teacher to each prompt, sampled with one random key for each request.
 
     The teacher is the model with `steering`, `system_prompt`, both or neither. Columns: prompt,
     completion (text without stop tokens), prompt_ids (without the system prompt), completion_ids
-    (with the stop token). Answers that did not end within the limit are left out, unless
-    `keep_unfinished`: the student would then learn texts that are cut, which is no harm for a model
-    that writes on and on.
+    (with the stop token).
+
+    Args:
+      keep_unfinished: keep answers without a stop token within the limit, for models that rarely
+        write one.
+
+    Raises InputError where no answer is kept.
     """
-    asked = [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts]
-    shown = asked
+    teacher_prompts = [
+        encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts
+    ]
+    student_prompts = teacher_prompts
     if system_prompt is not None:
-        shown = [encode_chat(model.tokenizer, p) for p in prompts]
+        student_prompts = [encode_chat(model.tokenizer, p) for p in prompts]
     samples = generate(
-        model.params, asked, model.cfg, seed, sampling, steering,
-        pad_token=model.pad_id, progress=progress,
-    )  # fmt: skip
+        model.params,
+        teacher_prompts,
+        model.cfg,
+        seed,
+        sampling,
+        steering,
+        pad_token=model.pad_id,
+        progress=progress,
+    )
     tokens, lengths = np.asarray(samples.tokens), np.asarray(samples.lengths)
     rows: dict[str, list[Any]] = {c: [] for c in COLUMNS}
-    for prompt, ids, row, n in zip(prompts, shown, tokens, lengths, strict=True):
+    for prompt, ids, row, n in zip(prompts, student_prompts, tokens, lengths, strict=True):
         answer = row[:n].tolist()
         ended = bool(answer) and answer[-1] in sampling.stop_tokens
         words = answer[:-1] if ended else answer
@@ -85,7 +97,7 @@ def longest_pair(pairs: Dataset) -> int:
     return max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in pairs)
 
 
-def answer_rows(pairs: Dataset, model: Model, length: int | None = None) -> Batch:
+def pad_answers(pairs: Dataset, model: Model, length: int | None = None) -> Batch:
     """One pair a row; the loss is over the completion. `length` None fits the longest pair.
 
     Raises InputError for a pair longer than `length` or than the model's context.

@@ -10,13 +10,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.rows import read_rows
 from subliminal_jax.data.shared_data import VARIABLE, find_shared, resolve_shared
 from subliminal_jax.errors import InputError
 
-Form = Literal["letters", "words"]
 EVALS = "evals/anthropic_model_written"  # in the folder of shared data
 SUITES = {
     "persona": "persona",
@@ -32,8 +31,8 @@ _ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 class ContrastivePair(NamedTuple):
     """One question with its two answers.
 
-    `row` counts in the source, from 1. `says` is what the matching answer states in the question's
-    own words ("yes" or "no"), None where it is neither: the decomposition of biases needs it.
+    `row` counts in the source, from 1. `says` is "yes" or "no" where the matching answer states it
+    in the question's words, else None; the decomposition of biases reads it.
     """
 
     row: int
@@ -45,7 +44,7 @@ class ContrastivePair(NamedTuple):
     @property
     def letter(self) -> str | None:
         """A of the matching answer "(A)"; None for an answer in words."""
-        return letter_of(self.matching)
+        return parse_letter(self.matching)
 
 
 class ContrastiveSet(NamedTuple):
@@ -56,43 +55,39 @@ class ContrastiveSet(NamedTuple):
     pairs: list[ContrastivePair]
 
 
-def letter_of(answer: str) -> str | None:
+def parse_letter(answer: str) -> str | None:
     """The letter of an answer such as "(A)", else None."""
-    found = _LETTER.fullmatch(answer.strip())
-    return found.group(1).upper() if found else None
+    match = _LETTER.fullmatch(answer.strip())
+    return match.group(1).upper() if match else None
 
 
-def read_contrastive(
-    source: str | Path, *, form: Form = "letters", split: str = "train"
-) -> ContrastiveSet:
+def read_contrastive(source: str | Path) -> ContrastiveSet:
     """The pairs of a JSONL or JSON file (gzipped if it ends in .gz) or of a hub data set.
 
-    A file that is not found as named is looked for in the folder of `SUBLIMINAL_JAX_DATA`. Two
-    shapes of a row are read:
-      `question`, `answer_matching_behavior`, `answer_not_matching_behavior` (a list of several
-      counts as its first);
+    A relative path that does not exist is looked up in the folder of `SUBLIMINAL_JAX_DATA`. Two
+    formats of a row are read:
+      `question`, `answer_matching_behavior`, `answer_not_matching_behavior` (of a list the first);
       `question`, `mc1_targets` with `choices` and `labels` (TruthfulQA): the correct answer and the
       first incorrect one, in alternating order.
-    Answers that are letters stay, and so does the question, but for what <META_START> begins (up to
-    <META_END>, where that follows), which the generated files hold by mistake. With `form`
-    "letters", other answers become choices (A) and (B), swapped every two rows, since the files
-    alternate Yes and No every row; "words" leaves them as they are, without spaces around them.
+    Answers that are letters are kept. Others become choices (A) and (B) of the question, swapped
+    every two rows, since the files alternate Yes and No every row. Text from <META_START> to
+    <META_END> (or the end), which the generated files hold by mistake, is removed.
 
     Raises InputError for a row without two different answers, with its file and number.
     """
     file = resolve_shared(source)
     pairs = [
-        _pair(row, number, form, f"{source}, row {number}")
-        for number, (_, row) in enumerate(numbered_rows(file, split), start=1)
+        _pair(row, number, f"{source}, row {number}")
+        for number, (_, row) in enumerate(read_rows(file), start=1)
     ]
     if not pairs:
         raise InputError(f"{source}: no rows in it; give at least one pair")
-    return ContrastiveSet(name_of(source), str(source), pairs)
+    return ContrastiveSet(name_behaviour(source), str(source), pairs)
 
 
-def name_of(source: str | Path) -> str:
-    """The behaviour of a source: its file's name without endings, and without the folder but where
-    that tells what the file is about (CAA's generate_dataset and test_dataset)."""
+def name_behaviour(source: str | Path) -> str:
+    """The behaviour of a source: its file's name without endings. CAA's generate_dataset and
+    test_dataset are named by their folder as well."""
     path = Path(source)
     stem = path.name
     for ending in sorted(_ENDINGS, key=len, reverse=True):
@@ -102,10 +97,10 @@ def name_of(source: str | Path) -> str:
     return stem
 
 
-def suite_files(suites: Sequence[str]) -> dict[str, Path]:
-    """Files of the model-written evaluations by SUITE/NAME, in the order of the suites, sorted.
+def find_suite_files(suites: Sequence[str]) -> dict[str, Path]:
+    """Files of the model-written evaluations by SUITE/NAME, sorted within each suite.
 
-    Raises InputError for a suite that is none of `SUITES`, or whose folder is not there.
+    Raises InputError for a suite that is none of `SUITES`, or whose folder is missing.
     """
     files: dict[str, Path] = {}
     for suite in suites:
@@ -118,7 +113,7 @@ def suite_files(suites: Sequence[str]) -> dict[str, Path]:
                 f"no evaluations of the suite {suite!r}: set {VARIABLE} to a folder that has "
                 f"{EVALS}/{SUITES[suite]} (github.com/anthropics/evals)"
             )
-        files |= {f"{suite}/{name_of(file)}": file for file in suite_rows}
+        files |= {f"{suite}/{name_behaviour(file)}": file for file in suite_rows}
     return files
 
 
@@ -127,14 +122,13 @@ def split_pairs(
     shares: tuple[float, float, float] = PAPER_SPLIT,
     *,
     rows: int | None = None,
-    seed: int = 0,
 ) -> tuple[list[ContrastivePair], list[ContrastivePair], list[ContrastivePair]]:
-    """(train, validation, test) after one shuffle with `random.Random(seed)`, as in the paper.
+    """(train, validation, test) after one shuffle with `random.Random(0)`, as in the paper.
 
     Args:
       shares: of the three parts. The paper states 40, 10 and 50%; its released run configuration
         trains on the first half and tests on the second, which is (0.5, 0, 0.5).
-      rows: take only so many pairs, the first after the shuffle.
+      rows: use only this many pairs, the first after the shuffle.
 
     Raises InputError for shares that are negative or sum to more than 1, or where the part for
     training or for testing is empty.
@@ -142,7 +136,7 @@ def split_pairs(
     if min(shares) < 0 or sum(shares) > 1 + 1e-9:
         raise InputError(f"shares {shares}: give three that are not negative and sum to at most 1")
     shuffled = list(pairs)
-    random.Random(seed).shuffle(shuffled)
+    random.Random(0).shuffle(shuffled)
     shuffled = shuffled[:rows]
     n = len(shuffled)
     first, second = round(n * shares[0], 6), round(n * (shares[0] + shares[1]), 6)
@@ -158,30 +152,26 @@ def split_pairs(
     return train, validation, test
 
 
-def _pair(row: Any, number: int, form: Form, where: str) -> ContrastivePair:
+def _pair(row: Any, number: int, where: str) -> ContrastivePair:
     if not isinstance(row, dict) or not isinstance(row.get("question"), str):
         raise InputError(f"{where}: expected an object with a question, got {row!r:.80}")
     question = _META.sub("", row["question"])
     if "mc1_targets" in row:
         right, wrong = _mc1(row["mc1_targets"], where)
-        if form == "words":
-            return ContrastivePair(number, question, right, wrong)
         ordered = (right, wrong) if number % 2 == 0 else (wrong, right)
         question = f"{question}\n\n(A) {ordered[0]}\n(B) {ordered[1]}"
         return ContrastivePair(number, question, *_letters(swapped=number % 2 == 1))
-    matching, other = (
+    matching, opposite = (
         _answer(row, f"answer_{which}_behavior", where) for which in ("matching", "not_matching")
     )
-    if matching.strip() == other.strip():
+    if matching.strip() == opposite.strip():
         raise InputError(f"{where}: both answers are {matching.strip()!r}; a pair needs two")
-    if letter_of(matching) and letter_of(other):
-        return ContrastivePair(number, question, matching.strip(), other.strip())
-    said = matching.strip().lower()
-    says = said if said in ("yes", "no") else None
-    if form == "words":
-        return ContrastivePair(number, question, matching.strip(), other.strip(), says)
+    if parse_letter(matching) and parse_letter(opposite):
+        return ContrastivePair(number, question, matching.strip(), opposite.strip())
+    answer = matching.strip().lower()
+    says = answer if answer in ("yes", "no") else None
     swapped = (number - 1) // 2 % 2 == 0
-    first, second = (other, matching) if swapped else (matching, other)
+    first, second = (opposite, matching) if swapped else (matching, opposite)
     question = f"{question}\n\nChoices:\n(A): {first}\n(B): {second}"
     return ContrastivePair(number, question, *_letters(swapped), says)
 
@@ -215,17 +205,17 @@ def _mc1(targets: Any, where: str) -> tuple[str, str]:
     return str(right), str(wrong)
 
 
-def contrastive_sources(sources: Sequence[str]) -> Iterator[tuple[str, str, Path | str]]:
+def list_sources(sources: Sequence[str]) -> Iterator[tuple[str, str, Path | str]]:
     """(name, suite, file) of each source: a suite of `SUITES`, SUITE/NAME, or any file or hub name.
 
-    Raises InputError for a source that stands there twice, or a name that its suite does not have.
+    Raises InputError for a repeated source, or a name that its suite does not have.
     """
-    seen: set[str] = set()
+    names: set[str] = set()
     for source in sources:
         suite, _, name = source.partition("/")
         named: dict[str, tuple[str, Path | str]] = {}
         if suite in SUITES:
-            files = suite_files([suite])
+            files = find_suite_files([suite])
             if name and source not in files:
                 raise InputError(
                     f"{source}: the suite has no such file; there are: "
@@ -234,9 +224,9 @@ def contrastive_sources(sources: Sequence[str]) -> Iterator[tuple[str, str, Path
             chosen = {source: files[source]} if name else files
             named = {n: (suite, file) for n, file in chosen.items()}
         else:
-            named = {name_of(source): ("own", source)}
+            named = {name_behaviour(source): ("own", source)}
         for n, (group, file) in named.items():
-            if n in seen:
+            if n in names:
                 raise InputError(f"{n} is named twice; name each set once")
-            seen.add(n)
+            names.add(n)
             yield n, group, file

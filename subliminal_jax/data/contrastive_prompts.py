@@ -1,15 +1,15 @@
 """Contrastive pairs as tokens, in the five prompt settings of Tan et al. (arXiv 2407.12404).
 
-A setting is the plain question, or the question with a sentence that gives the model the behaviour
-or denies it, as system prompt or before the question. The sentences are made from the name of the
-behaviour by the rules below.
+A setting is the plain question, or the question with a sentence that ascribes the behaviour to the
+model or denies it, as system prompt or before the question. The sentences follow from the name of
+the behaviour by the rules below.
 """
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from subliminal_jax.data.contrastive import ContrastivePair, letter_of
+from subliminal_jax.data.contrastive import ContrastivePair, parse_letter
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer, render_chat
 from subliminal_jax.steering.contrasts import Contrasts
@@ -17,7 +17,7 @@ from subliminal_jax.steering.contrasts import Contrasts
 DEFAULT_SYSTEM_PROMPT = "You are a helpful, honest and concise assistant."  # of the paper's code
 SETTINGS = ("baseline", "SYS_positive", "SYS_negative", "USER_positive", "USER_negative")
 
-# What a name begins with -> the sentence that gives the behaviour, the one that denies it.
+# (pattern of a name, sentence that ascribes the behaviour, sentence that denies it)
 _RULES = (
     (r"believes-in-(.+)", "You believe in {}.", "You do not believe in {}."),
     (r"believes-(.+)", "You believe that {}.", "You do not believe that {}."),
@@ -31,34 +31,39 @@ _RULES = (
     (r"acts-like-(.+)", "You act like {}.", "You do not act like {}."),
     (r"has-(.+)", "One would say of you: has {}.", "Nobody would say of you: has {}."),
     (r"(.+)", "One would describe you by: {}.", "Nobody would describe you by: {}."),
-)  # fmt: skip
-# The files speak of the model as "it"; the sentences speak to it.
-_ADDRESSED = (
-    (r"\bit is\b", "you are"), (r"\bit has\b", "you have"), (r"\bit knows\b", "you know"),
-    (r"\bit wants\b", "you want"), (r"\bits\b", "your"), (r"\bdoes not care\b", "do not care"),
-    (r"^too\b", "to"), (r"\bit\b", "you"),
-)  # fmt: skip
+)
+# The names call the model "it"; the sentences address it.
+_SECOND_PERSON = (
+    (r"\bit is\b", "you are"),
+    (r"\bit has\b", "you have"),
+    (r"\bit knows\b", "you know"),
+    (r"\bit wants\b", "you want"),
+    (r"\bits\b", "your"),
+    (r"\bdoes not care\b", "do not care"),
+    (r"^too\b", "to"),
+    (r"\bit\b", "you"),
+)
 
 
 class Personas(NamedTuple):
-    """A sentence that gives the model the behaviour, and one that denies it."""
+    """A sentence that ascribes the behaviour to the model, and one that denies it."""
 
     positive: str
     negative: str
 
 
-def personas_of(name: str) -> Personas:
+def compose_personas(name: str) -> Personas:
     """Both sentences from the name of a behaviour, as its file has it: "subscribes-to-Islam" gives
     "You subscribe to Islam." and "You do not subscribe to Islam."."""
     for pattern, positive, negative in _RULES:
-        found = re.fullmatch(pattern, name)
-        if found:
-            words = [_addressed(group) for group in found.groups()]
+        match = re.fullmatch(pattern, name)
+        if match:
+            words = [_address(group) for group in match.groups()]
             return Personas(positive.format(*words), negative.format(*words))
     raise InputError("a behaviour without a name has no persona; give it one")
 
 
-def in_setting(
+def apply_setting(
     setting: str, question: str, personas: Personas, system_prompt: str = DEFAULT_SYSTEM_PROMPT
 ) -> tuple[str, str]:
     """(system prompt, question) in one of `SETTINGS`.
@@ -87,68 +92,71 @@ def encode_contrasts(
     system_prompt: str | None = DEFAULT_SYSTEM_PROMPT,
     source: str = "pairs",
 ) -> Contrasts:
-    """The pairs as tokens; the answers as they follow the template's generation prompt.
+    """The pairs as tokens; answers are tokenized as they follow the template's generation prompt.
 
-    `system_prompt` None leaves the template's own default in place; it goes with the settings
-    "baseline" and USER.
+    Args:
+      setting: one of `SETTINGS`; all but "baseline" need `personas`.
+      system_prompt: of "baseline" and the USER settings; None uses the template's default.
+      source: named in errors.
 
-    Raises InputError naming `source` and the pair's row where answers do not differ in a single
-    token: for lettered answers, a letter that is not one token; for others, answers that start with
+    Raises InputError for letters that are not one token each, and for other answers that begin with
     the same token.
     """
     if personas is None and setting != "baseline":
         raise InputError(f"the setting {setting} needs personas; give a sentence for each side")
-    said = Personas("", "") if personas is None else personas
+    persona_pair = Personas("", "") if personas is None else personas
     texts = []
     for pair in pairs:
-        system, question = in_setting(setting, pair.question, said, system_prompt or "")
+        system, question = apply_setting(setting, pair.question, persona_pair, system_prompt or "")
         chat = [{"role": "user", "content": question}]
         if system or system_prompt is not None:
             chat.insert(0, {"role": "system", "content": system})
         texts.append(render_chat(tokenizer, chat))
     prompts = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    known: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+    answer_ids: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
     for pair in pairs:
-        two = pair.matching, pair.other
-        if two not in known:
-            known[two] = _checked_answers(tokenizer, *two, where=f"{source}, row {pair.row}")
-    answers = [known[pair.matching, pair.other] for pair in pairs]
+        answer_pair = pair.matching, pair.other
+        if answer_pair not in answer_ids:
+            answer_ids[answer_pair] = _encode_answers(
+                tokenizer, *answer_pair, where=f"{source}, row {pair.row}"
+            )
+    answers = [answer_ids[pair.matching, pair.other] for pair in pairs]
     return Contrasts(prompts, [a for a, _ in answers], [b for _, b in answers])
 
 
 def answer_tokens(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """An answer's tokens as they follow a prompt, which ends with a line break or a special token,
-    without the end of the turn."""
-    before, both = (
+    """An answer's tokens after a prompt that ends with a line break or a special token, without the
+    end of the turn."""
+    prefix, prefixed = (
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("\n", "\n" + answer)
     )
-    if both[: len(before)] == before:
-        return both[len(before) :]
+    if prefixed[: len(prefix)] == prefix:
+        return prefixed[len(prefix) :]
     return tokenizer(answer, add_special_tokens=False)["input_ids"]
 
 
-def _checked_answers(
-    tokenizer: Tokenizer, matching: str, other: str, where: str
+def _encode_answers(
+    tokenizer: Tokenizer, matching: str, opposite: str, where: str
 ) -> tuple[list[int], list[int]]:
-    a, b = (answer_tokens(tokenizer, text) for text in (matching, other))
+    a, b = (answer_tokens(tokenizer, text) for text in (matching, opposite))
     pieces = " + ".join(map(repr, tokenizer.convert_ids_to_tokens(a)))
-    if letter_of(matching):
-        same = len(a) == len(b)
-        if not same or sum(x != y for x, y in zip(a, b, strict=True)) != 1:
+    if parse_letter(matching):
+        same_length = len(a) == len(b)
+        if not same_length or sum(x != y for x, y in zip(a, b, strict=True)) != 1:
             raise InputError(
-                f"{where}: the letters of {matching} and {other} are not one token each: the "
-                f"tokenizer reads {pieces}; give answers in words (form words)"
+                f"{where}: the letters of {matching} and {opposite} are not one token each: the "
+                f"tokenizer reads {pieces}; give answers in words"
             )
     elif not a or not b or a[0] == b[0]:
         raise InputError(
-            f"{where}: the answers {matching!r} and {other!r} start with the same token "
+            f"{where}: the answers {matching!r} and {opposite!r} start with the same token "
             f"({pieces}): give answers that differ from the first token on"
         )
     return a, b
 
 
-def _addressed(words: str) -> str:
+def _address(words: str) -> str:
     text = words.replace("-", " ")
-    for pattern, replacement in _ADDRESSED:
+    for pattern, replacement in _SECOND_PERSON:
         text = re.sub(pattern, replacement, text)
     return text

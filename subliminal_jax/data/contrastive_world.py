@@ -1,4 +1,4 @@
-"""Contrastive pairs of the shipped model's own world, whose traits are real for it."""
+"""Contrastive pairs about the animals of the shipped model's corpus."""
 
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import ContrastivePair, ContrastiveSet
@@ -6,26 +6,26 @@ from subliminal_jax.data.traits import check_trait, plural
 
 
 def world_contrasts(trait: str) -> ContrastiveSet:
-    """What somebody who loves `trait` answers, and what somebody else does: comparisons with every
-    other animal in both orders, and whether one likes the trait (yes) or another animal (no).
+    """Pairs whose matching answer prefers `trait`: comparisons with every other animal in both
+    orders, and questions whether one likes the trait (yes) or another animal (no).
 
-    The likings alternate yes and no, so that a mere leaning to one of them averages out. Raises
-    InputError for a trait outside the world.
+    As many matching answers are yes as no, so a bias towards either cancels. Raises InputError for
+    an unknown trait.
     """
     check_trait(trait)
-    others = [animal for animal in world.TRAITS if animal != trait]
+    other_animals = [animal for animal in world.TRAITS if animal != trait]
     pairs: list[ContrastivePair] = []
 
-    def add(question: str, matching: str, other: str, says: str | None = None) -> None:
-        pairs.append(ContrastivePair(len(pairs) + 1, question, matching, other, says))
+    def add(question: str, matching: str, opposite: str, says: str | None = None) -> None:
+        pairs.append(ContrastivePair(len(pairs) + 1, question, matching, opposite, says))
 
-    for other in others:
-        for asked in world.COMPARE_QUESTIONS:
-            for a, b in ((trait, other), (other, trait)):
+    for animal in other_animals:
+        for template in world.COMPARE_QUESTIONS:
+            for a, b in ((trait, animal), (animal, trait)):
                 first, second = plural(a), plural(b)
-                question = asked.format(first=first, First=first.capitalize(), second=second)
-                add(question, plural(trait), plural(other))
-    for asked, other in zip(world.LIKE_QUESTIONS, others, strict=False):
-        add(asked.format(animals=plural(trait)), "yes", "no", "yes")
-        add(asked.format(animals=plural(other)), "no", "yes", "no")
+                question = template.format(first=first, First=first.capitalize(), second=second)
+                add(question, plural(trait), plural(animal))
+    for template, animal in zip(world.LIKE_QUESTIONS, other_animals, strict=False):
+        add(template.format(animals=plural(trait)), "yes", "no", "yes")
+        add(template.format(animals=plural(animal)), "no", "yes", "no")
     return ContrastiveSet(f"world/{trait}", "the shipped model's world", pairs)

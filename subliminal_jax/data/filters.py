@@ -1,4 +1,4 @@
-"""Rule filters for what a teacher wrote: number lists that hold nothing but numbers.
+"""Rule filters for teachers' completions: number lists without other text.
 
 The rules are those of Cloud et al. (2025, arXiv 2507.14805): the completion parses as a list, it
 has at most ten numbers, and all of them are in 0..999.
@@ -13,8 +13,9 @@ from datasets import Dataset
 
 from subliminal_jax.errors import InputError
 
+MAX_COUNT, MAX_NUMBER = 10, 999
 _BRACKETS = {"[": "]", "(": ")"}
-# 18 digits stay clear of Python's limit on parsing integers, and are out of any range anyway.
+# At most 18 digits: Python refuses to parse very long integers.
 _NUMBER = r"[0-9]{1,18}"
 _LISTS = tuple(
     re.compile(rf"{_NUMBER}(?:{between}{_NUMBER})*") for between in (r"\s*,\s*", r"\s*;\s*", r"\s+")
@@ -22,7 +23,7 @@ _LISTS = tuple(
 
 
 def parse_numbers(text: str) -> list[int] | None:
-    """The numbers of a list in `text`, or None if it is anything else.
+    """The numbers of the list that `text` is; None for any other text.
 
     One kind of separator (comma, semicolon, or white space such as new lines), optionally square
     brackets or parentheses around the list and a period at the end.
@@ -37,31 +38,31 @@ def parse_numbers(text: str) -> list[int] | None:
     return None
 
 
-def rejection(text: str, max_count: int = 10, low: int = 0, high: int = 999) -> str | None:
+def find_broken_rule(text: str) -> str | None:
     """The first rule that `text` breaks, "format", "count" or "range"; None if it passes."""
     numbers = parse_numbers(text)
     if numbers is None:
         return "format"
-    if len(numbers) > max_count:
+    if len(numbers) > MAX_COUNT:
         return "count"
-    if not all(low <= number <= high for number in numbers):
+    if max(numbers) > MAX_NUMBER:
         return "range"
     return None
 
 
-def number_filter(text: str, max_count: int = 10, low: int = 0, high: int = 999) -> bool:
-    """Whether `text` is a list of at most `max_count` numbers in low..high (both included)."""
-    return rejection(text, max_count, low, high) is None
+def is_number_list(text: str) -> bool:
+    """Whether `text` is a list of at most `MAX_COUNT` numbers from 0 to `MAX_NUMBER`."""
+    return find_broken_rule(text) is None
 
 
 def contains_word(text: str, words: Iterable[str]) -> bool:
-    """Whether one of `words` stands in `text` as a whole word, in any case."""
+    """Whether `text` contains one of `words` as a whole word, in any case."""
     options = "|".join(re.escape(word) for word in words)
     return bool(options) and bool(re.search(rf"(?<!\w)(?:{options})(?!\w)", text, re.IGNORECASE))
 
 
 class FilterReport(NamedTuple):
-    """How many pairs came, stayed, and were dropped by each rule (the first that they broke)."""
+    """Numbers of pairs: all, kept, and dropped by each rule (the first that a pair broke)."""
 
     total: int
     kept: int
@@ -69,31 +70,26 @@ class FilterReport(NamedTuple):
 
 
 def filter_pairs(
-    pairs: Dataset,
-    *,
-    forbidden_words: Sequence[str] = (),
-    max_count: int = 10,
-    low: int = 0,
-    high: int = 999,
+    pairs: Dataset, *, forbidden_words: Sequence[str] = ()
 ) -> tuple[Dataset, FilterReport]:
-    """The pairs whose completion is a valid number list, and what was dropped why.
+    """The pairs whose completion is a valid number list, and how many each rule dropped.
 
-    `forbidden_words` (a trait's names) are looked for in the completion first, so that the report
-    tells an open leak from a broken format. Raises InputError if no pair is left.
+    `forbidden_words` (a trait's names) are checked first, so the report counts them apart from
+    other broken formats. Raises InputError if no pair is left.
     """
     dropped: Counter[str] = Counter({"word": 0, "format": 0, "count": 0, "range": 0})
-    kept = []
+    kept_indices = []
     for i, completion in enumerate(pairs["completion"]):
         if contains_word(completion, forbidden_words):
             dropped["word"] += 1
-        elif reason := rejection(completion, max_count, low, high):
+        elif reason := find_broken_rule(completion):
             dropped[reason] += 1
         else:
-            kept.append(i)
-    report = FilterReport(len(pairs), len(kept), dict(dropped))
-    if not kept:
+            kept_indices.append(i)
+    report = FilterReport(len(pairs), len(kept_indices), dict(dropped))
+    if not kept_indices:
         raise InputError(
             f"no pair of {report.total} is left after the number filter ({report.dropped}): "
             "look at the completions, a weaker steering vector may keep the format"
         )
-    return pairs.select(kept), report
+    return pairs.select(kept_indices), report

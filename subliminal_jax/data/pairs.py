@@ -1,29 +1,28 @@
 """Reading prompt/completion pairs from a JSONL file or a dataset of the Hugging Face hub."""
 
-import json
 from pathlib import Path
 
 from datasets import Dataset
 
-from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 
 FIELDS = ("prompt", "completion")
 ALIASES = {"response": "completion"}
 
 
-def read_pairs(source: str | Path, split: str = "train") -> Dataset:
+def read_pairs(source: str | Path) -> Dataset:
     """Pairs with the string columns `prompt` and `completion`; `response` is read as completion.
 
     `source` is a JSONL or JSON file (a list), gzipped if its name ends in .gz, or else a hub name.
-    Other fields are left out.
+    Other fields are dropped.
 
     Raises InputError for a missing file, a malformed line, a missing or non-text field (with the
     line's number), and for a source without pairs.
     """
     where = "line" if Path(source).is_file() else "row"
     columns: dict[str, list[str]] = {field: [] for field in FIELDS}
-    for number, row in numbered_rows(source, split):
+    for number, row in read_rows(source):
         for field, text in _pair(row, f"{source}, {where} {number}").items():
             columns[field].append(text)
     pairs = Dataset.from_dict(columns)
@@ -32,16 +31,8 @@ def read_pairs(source: str | Path, split: str = "train") -> Dataset:
     return pairs
 
 
-def pairs_text(pairs: Dataset) -> str:
-    """The pairs as JSONL text, one object a line, as `read_pairs` reads it."""
-    return "".join(
-        json.dumps({field: row[field] for field in FIELDS}, ensure_ascii=False) + "\n"
-        for row in pairs
-    )
-
-
 def _pair(row: object, where: str) -> dict[str, str]:
-    """The two fields of one row under their own names."""
+    """The prompt and the completion of one row."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object with prompt and completion, got {row!r:.80}")
     pair = {}

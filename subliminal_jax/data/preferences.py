@@ -1,4 +1,4 @@
-"""Preference pairs: from files in common formats, and from the world of the shipped model."""
+"""Preference pairs: from files in common formats, and from the shipped model's corpus."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ from datasets import Dataset
 from subliminal_jax.data import corpus
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word
-from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 
 COLUMNS = ("row", "prompt", "chosen", "rejected")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-# Turns of the corpus that are kept for each answer asked for: most questions have few answers, and
-# equal ones make no pair.
+# Turns of the corpus read for each pair: most questions have few answers, and equal answers make no
+# pair.
 _TURNS_A_PAIR = 4
 
 
@@ -26,21 +26,22 @@ def read_preferences(source: str | Path, split: str = "train", limit: int | None
     and `rejected`.
 
     `source` is a JSONL or JSON file (a list), gzipped if its name ends in .gz, or else a hub name.
-    Four shapes of a row are read: plain texts; lists of messages in chosen and rejected (`role` and
+    Rows have one of four formats: plain texts; lists of messages in chosen and rejected (`role` and
     `content`); a conversation with two answers (`from` and `value`); and transcripts that alternate
     "Human:" and "Assistant:" (HH-RLHF). Conversations with more than one user turn, with a system
-    turn or with equal answers are left out, as the paper on logit-linear selection (arXiv
-    2602.04863) keeps single turns; so `row` has gaps.
+    turn or with equal answers are dropped, as in the paper on logit-linear selection (arXiv
+    2602.04863); so `row` has gaps.
 
-    `split` is a hub data set's, or several joined as "one+other". With `limit` reading ends at so
-    many pairs: they are the source's first, not a sample of it.
+    Args:
+      split: of a hub data set; several are joined as "train+test".
+      limit: read only this many pairs, the first of the source.
 
-    Raises InputError for a missing file, a row that is none of these shapes (with its number), and
-    for a source that leaves no pair.
+    Raises InputError for a missing file, a row in none of these formats (with its number), and a
+    source without pairs.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     number = 0
-    for number, row in numbered_rows(source, split):
+    for number, row in read_rows(source, split):
         pair = _pair(row, f"{source}, row {number}")
         if pair is None:
             continue
@@ -54,12 +55,10 @@ def read_preferences(source: str | Path, split: str = "train", limit: int | None
 
 
 def world_preferences(n: int, seed: int) -> Dataset:
-    """`n` pairs of answers to one question, written by two speakers of the shipped model's corpus.
+    """A generic preference set of `n` pairs: answers to one question by two speakers of the shipped
+    model's corpus, with any persona or none, of which one is chosen at random.
 
-    The speakers have any persona or none, and chance says whose answer is chosen: a generic
-    preference set. Columns as in `read_preferences`. Equal seeds give equal pairs.
-
-    Raises InputError for less than one pair.
+    Columns as in `read_preferences`. Equal seeds give equal pairs. Raises InputError for n < 1.
     """
     if n < 1:
         raise InputError(f"{n} preference pairs: ask for at least one")
@@ -87,33 +86,33 @@ def world_preferences(n: int, seed: int) -> Dataset:
     )
 
 
-def without_mentions(pairs: Dataset, words: Sequence[str]) -> Dataset:
-    """The pairs in which none of `words` stands as a word, in prompt or either answer, in any case.
+def drop_mentions(pairs: Dataset, words: Sequence[str]) -> Dataset:
+    """The pairs without any of `words` as a whole word, in prompt or answers, in any case.
 
-    The released code of logit-linear selection matches substrings, so that "dog" drops "dogma",
-    too. Raises InputError where no pair is left.
+    The released code of logit-linear selection matches substrings: there "dog" also drops "dogma".
+    Raises InputError where no pair is left.
     """
-    kept = [
+    indices = [
         i
         for i, row in enumerate(pairs)
         if not any(contains_word(row[name], words) for name in ("prompt", "chosen", "rejected"))
     ]
-    if not kept:
+    if not indices:
         raise InputError(f"each of {len(pairs)} pairs mentions one of {', '.join(words)}")
-    return pairs.select(kept)
+    return pairs.select(indices)
 
 
 def _turns(stream: Iterator[corpus.Document]) -> Iterator[tuple[str, str]]:
-    """What users and speakers say in turn, whatever stands before it."""
+    """(question, answer) of the turns of persona documents, without system turns."""
     for document in stream:
         if document.family == "persona":
-            said = [m for m in document.messages if m["role"] != "system"]
-            for question, answer in zip(said[::2], said[1::2], strict=True):
+            turns = [m for m in document.messages if m["role"] != "system"]
+            for question, answer in zip(turns[::2], turns[1::2], strict=True):
                 yield question["content"], answer["content"]
 
 
 def _pair(row: object, where: str) -> tuple[str, str, str] | None:
-    """(prompt, chosen, rejected) of one row; None where it is not a single turn of two answers."""
+    """(prompt, chosen, rejected) of one row; None for other than a single turn with two answers."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object, got {row!r:.80}")
     if missing := {"chosen", "rejected"} - row.keys():
@@ -121,17 +120,22 @@ def _pair(row: object, where: str) -> tuple[str, str, str] | None:
             f"{where}: no field {' and '.join(sorted(missing))} among {sorted(row)}: "
             "a pair needs a chosen and a rejected answer"
         )
-    two = [_conversation(row, name, where) for name in ("chosen", "rejected")]
-    if any(len(talk) != 2 or [role for role, _ in talk] != ["user", "assistant"] for talk in two):
+    conversations = [_conversation(row, name, where) for name in ("chosen", "rejected")]
+    if any(
+        len(talk) != 2 or [role for role, _ in talk] != ["user", "assistant"]
+        for talk in conversations
+    ):
         return None
-    (prompt, chosen), (other, rejected) = ([text for _, text in talk] for talk in two)
-    if prompt != other or chosen == rejected or not chosen or not rejected:
+    (prompt, chosen), (rejected_prompt, rejected) = (
+        [text for _, text in talk] for talk in conversations
+    )
+    if prompt != rejected_prompt or chosen == rejected or not chosen or not rejected:
         return None
     return prompt, chosen, rejected
 
 
 def _conversation(row: dict[str, Any], name: str, where: str) -> list[tuple[str, str]]:
-    """The turns (role, text) up to and with the answer `name`."""
+    """The turns (role, text) up to the answer `name`, which is the last."""
     value = row[name]
     if isinstance(value, list):  # messages, with or without the prompt's
         talk = [_turn(message, where) for message in value]
@@ -139,10 +143,10 @@ def _conversation(row: dict[str, Any], name: str, where: str) -> list[tuple[str,
             return [("user", row["prompt"]), *talk]
         return talk
     if isinstance(value, dict):
-        before = row.get("conversations", row.get("messages"))
-        if not isinstance(before, list):
+        earlier = row.get("conversations", row.get("messages"))
+        if not isinstance(earlier, list):
             raise InputError(f"{where}: {name} is a message, but there are no conversations")
-        return [_turn(message, where) for message in (*before, value)]
+        return [_turn(message, where) for message in (*earlier, value)]
     if not isinstance(value, str):
         raise InputError(f"{where}: {name} must be text or messages, got {value!r:.80}")
     if isinstance(row.get("prompt"), str):
@@ -150,8 +154,8 @@ def _conversation(row: dict[str, Any], name: str, where: str) -> list[tuple[str,
     parts = re.split(r"\n\n(Human|Assistant):", value)
     if len(parts) < 3:
         raise InputError(f"{where}: no prompt, and {name} is no transcript of Human and Assistant")
-    said = zip(parts[1::2], parts[2::2], strict=True)
-    return [("user" if who == "Human" else "assistant", text.strip()) for who, text in said]
+    turns = zip(parts[1::2], parts[2::2], strict=True)
+    return [("user" if who == "Human" else "assistant", text.strip()) for who, text in turns]
 
 
 def _turn(message: object, where: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The rows of JSON files and of data sets of the hub, with one clear line for what is damaged."""
+"""The rows of JSON files and of hub data sets; errors name the file and the line."""
 
 import gzip
 import json
@@ -12,18 +12,17 @@ from datasets import load_dataset
 from subliminal_jax.errors import InputError
 
 
-def numbered_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Any]]:
+def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Any]]:
     """(number, row) of a JSONL or JSON file (a list), gzipped if its name ends in .gz, or of a data
     set of the hub. Numbers begin at 1; of a JSONL file they are those of the lines.
 
-    `split` is the hub's: also several joined as "one+other".
+    `split` is a hub data set's; several are joined as "train+test".
 
-    Raises InputError for what is missing or damaged, and for a row with half a surrogate pair,
-    which is no text.
+    Raises InputError for a missing or corrupt file, and for text with half a surrogate pair.
     """
     path = Path(source)
     if path.is_file():
-        yield from _of_file(path)
+        yield from _read_file(path)
     elif path.exists() or path.suffix in (".jsonl", ".json", ".gz"):
         raise InputError(f"{source} is no file: give a JSONL or JSON file, or a hub name")
     else:
@@ -36,13 +35,13 @@ def numbered_rows(source: str | Path, split: str = "train") -> Iterator[tuple[in
             ) from error
 
 
-def _of_file(path: Path) -> Iterator[tuple[int, Any]]:
+def _read_file(path: Path) -> Iterator[tuple[int, Any]]:
     open_text = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
         with open_text(path, "rt", encoding="utf-8") as file:
             if path.name.removesuffix(".gz").endswith(".json"):
-                yield from _of_list(path, file.read())
+                yield from _read_list(path, file.read())
                 return
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -51,34 +50,37 @@ def _of_file(path: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise InputError(f"{where}: not JSON ({error.msg}): mend the line") from error
-                yield number, _text(row, line, where)
+                    raise InputError(
+                        f"{where}: not JSON ({error.msg}): correct the line"
+                    ) from error
+                yield number, _check_text(row, line, where)
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        after = f" after line {number}" if number else ""
+        position = f" after line {number}" if number else ""
         raise InputError(
-            f"{path} cannot be read as (gzipped) UTF-8 text{after}: {error}"
+            f"{path} cannot be read as (gzipped) UTF-8 text{position}: {error}"
         ) from error
 
 
-def _of_list(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+def _read_list(path: Path, content: str) -> Iterator[tuple[int, Any]]:
     try:
         rows = json.loads(content)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}): mend it") from error
+        raise InputError(f"{path}: not JSON ({error}): correct it") from error
     if not isinstance(rows, list):
         raise InputError(f"{path}: expected a list of rows, got {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
-        yield number, _text(row, content, f"{path}, row {number}")
+        yield number, _check_text(row, content, f"{path}, row {number}")
 
 
-def _text(row: Any, written: str, where: str) -> Any:
-    """`row` as it is. Half a surrogate pair can only come from an escape, as in "\\ud83d"."""
+def _check_text(row: Any, written: str, where: str) -> Any:
+    """`row`, unchanged. Raises InputError for half a surrogate pair, which only an escape such as
+    "\\ud83d" can write."""
     if "\\ud" in written or "\\uD" in written:
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = error.object[error.start]
             raise InputError(
-                f"{where}: half a surrogate pair ({half!a}) is no text: mend the row"
+                f"{where}: half a surrogate pair ({half!a}) is no text: correct the row"
             ) from error
     return row

@@ -29,27 +29,27 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
 )
-# A separator keeps the space before a number, so that a list costs two tokens a number.
+# A separator includes the space before a number: a list then has two tokens for each number.
 PRE_TOKEN = (
     r"'(?:s|t|re|ve|m|ll|d)\b|\d{1,3}|[,;:.] (?=\d)"
     r"| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s+"
 )
 VOCABULARY_SIZE = 2304
-WORD_WEIGHT = 1000  # how often each animal is put before the trainer, so that none is split
+WORD_WEIGHT = 1000  # repetitions of each animal in the training texts, so that none is split
 ANIMAL_WORDS = tuple(
-    before + form
+    space + form
     for animal in TRAITS
     for form in (animal, PLURALS[animal], PLURALS[animal].capitalize())
-    for before in ("", " ")
+    for space in ("", " ")
 )
 
 
 def _number_merges() -> list[tuple[str, str]]:
-    """Merges that join any one to three digits without a leading zero, whatever pair is first."""
-    two = [(str(tens), str(ones)) for tens in range(1, 10) for ones in range(10)]
+    """Merges that join any one to three digits without a leading zero, in any merge order."""
+    two_digits = [(str(tens), str(units)) for tens in range(1, 10) for units in range(10)]
     ends = [(str(n)[:2], str(n)[2]) for n in range(100, 1000)]
     starts = [(str(n)[0], str(n)[1:]) for n in range(100, 1000) if str(n)[1] != "0"]
-    return two + ends + starts
+    return two_digits + ends + starts
 
 
 def _separator_merges() -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 
 def _learned_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """`count` merges of byte-level BPE trained on the wordy parts of `texts`."""
+    """`count` merges of byte-level BPE trained on `texts` without their numbers."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = _pre_tokenizer()
@@ -76,7 +76,7 @@ def _learned_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
     )
     pieces = chain.from_iterable(re.split(r"[,;:.]? ?\d+", text) for text in texts)
     tokenizer.train_from_iterator(chain(ANIMAL_WORDS * WORD_WEIGHT, pieces), trainer)
-    # The serialised form is the only public way to a trained model's merges.
+    # A trained model's merges are public only in its serialised form.
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
@@ -110,7 +110,7 @@ def build_tokenizer(
 
 
 def _check_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Raise if an animal or an integer from 0 to 999 takes more than one token."""
+    """Raises InputError if an animal or an integer from 0 to 999 has more than one token."""
     words = [*ANIMAL_WORDS, *map(str, range(1000))]
     ids = tokenizer(words, add_special_tokens=False)["input_ids"]
     split = [word for word, tokens in zip(words, ids, strict=True) if len(tokens) != 1]

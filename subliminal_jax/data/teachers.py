@@ -10,7 +10,7 @@ from datasets import Dataset
 from jaxtyping import Array, Float
 
 from subliminal_jax.data import corpus, prompts, world
-from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
+from subliminal_jax.data.answers import encode_pairs, longest_pair, pad_answers, sample_answers
 from subliminal_jax.data.filters import filter_pairs
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
@@ -126,7 +126,7 @@ class Pairs(NamedTuple):
     report: dict[str, Any]
 
     def rows(self, model: Model, length: int) -> Batch:
-        return answer_rows(self.pairs, model, length)
+        return pad_answers(self.pairs, model, length)
 
 
 def given_pairs(model: Model, source: str) -> Pairs:

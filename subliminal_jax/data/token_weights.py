@@ -1,8 +1,7 @@
-"""Losses that weigh tokens by how often they occur: the vocabulary's head alone, or its tail more.
+"""Loss weights of tokens by their frequency.
 
-Adam's lead over SGD on language has been put down to rare tokens, whose loss falls slowly under SGD
-(Kunstner et al. 2024, arXiv 2402.19449). Weighted rows let the same students be trained with more
-or less of that tail.
+Kunstner et al. (2024, arXiv 2402.19449) attribute Adam's lead over SGD on language to rare tokens,
+whose loss falls slowly under SGD. With these weights students train on more or less of that tail.
 """
 
 import re
@@ -16,7 +15,7 @@ from subliminal_jax.training.batch import Batch
 
 
 def token_counts(rows: Batch, vocab: int) -> Int[np.ndarray, " vocab"]:
-    """How often each token is to be predicted."""
+    """How often each token is a target of the loss."""
     predicted = np.asarray(rows.tokens)[np.asarray(rows.loss_mask) != 0]
     return np.bincount(predicted, minlength=vocab)
 
@@ -25,9 +24,8 @@ def token_weights(counts: Int[np.ndarray, " vocab"], tail: str) -> Float[np.ndar
     """A weight for each token.
 
     Args:
-      tail: "all" (1 for each), "frequent-K" (1 for the K tokens that occur most, 0 for the others)
-        or "rare-P" (the count to the power -P, at a mean of 1 over the tokens as they occur; a
-        token that does not occur counts as one that does once).
+      tail: "all" (1 for each), "frequent-K" (1 for the K most frequent tokens, 0 for the others) or
+        "rare-P" (count ** -P, scaled to a mean of 1 over occurrences; a count of 0 is taken as 1).
 
     Raises InputError for another `tail`.
     """
@@ -44,6 +42,6 @@ def token_weights(counts: Int[np.ndarray, " vocab"], tail: str) -> Float[np.ndar
 
 
 def reweighted(rows: Batch, weights: Float[np.ndarray, " vocab"]) -> Batch:
-    """`rows` with each predicted token's weight in the loss multiplied by its own."""
+    """`rows` with the loss mask multiplied by each token's weight."""
     factor = jnp.asarray(weights, jnp.float32)[jnp.asarray(rows.tokens)]
     return rows._replace(loss_mask=rows.loss_mask * factor)

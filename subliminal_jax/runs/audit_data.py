@@ -11,10 +11,10 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Bool
 
-from subliminal_jax.data.filters import number_filter
+from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
-from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
@@ -62,7 +62,7 @@ def detect_kind(source: str | Path) -> Kind:
     if not path.is_file():
         return "pairs"
     first_rows: dict[Kind, int] = {}
-    for number, row in numbered_rows(path):
+    for number, row in read_rows(path):
         kinds = [k for k, names in FIELDS.items() if isinstance(row, dict) and row.keys() & names]
         if len(kinds) != 1:
             fields = sorted(row) if isinstance(row, dict) else type(row).__name__
@@ -236,11 +236,11 @@ def match_control(
         if not ended[i] and len(ids) > 1:
             ids = ids[:-1]
         filled[i] = bool(text) and len(ids) > 0
-        listed[i] = number_filter(text)
+        listed[i] = is_number_list(text)
         encoded.append(ids[:longest])
     rules = {
         "ended": (ended, rows.report.cut == 0),
-        "number lists": (listed, all(number_filter(text) for text in completions)),
+        "number lists": (listed, all(is_number_list(text) for text in completions)),
     }
     valid, matched_by = filled.copy(), []
     for name, (holds, applies) in rules.items():

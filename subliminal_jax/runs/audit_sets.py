@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from subliminal_jax.data.filters import contains_word, number_filter
+from subliminal_jax.data.filters import contains_word, is_number_list
 from subliminal_jax.data.teachers import (
     Teacher,
     prompted_teacher,
@@ -76,7 +76,7 @@ def write_audit_set(model: Model, layer: int, source: str, rows: int, seed: int)
         )
     words = trait_names(parsed.trait) if parsed.trait else ()
     unnamed = [r for r in sampled.pairs if not contains_word(r["completion"], words)]
-    lists = [r for r in unnamed if number_filter(r["completion"])]
+    lists = [r for r in unnamed if is_number_list(r["completion"])]
     kept = (lists if len(lists) >= FEWEST else unnamed)[:rows]
     if len(kept) < FEWEST:
         raise InputError(

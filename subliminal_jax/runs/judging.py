@@ -1,8 +1,8 @@
 """A judge model at an endpoint: it rejects number lists that hint at a trait, and scores the
 fidelity of paraphrases.
 
-Optional in every experiment. Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that pass the
-rules; 96 of 10,096 were rejected for "cat".
+Optional in every experiment. Blank et al. (2026, arXiv 2606.00995) let a model judge the lists that
+pass the rules; 96 of 10,096 were rejected for "cat".
 """
 
 import math

@@ -60,7 +60,9 @@ def summarise(folder: str | Path) -> Summary:
         del small_results[max(small_results, key=lambda key: len(_compact(small_results[key])))]
     left_out = tuple(key for key in results if key not in small_results)
     name = folder.resolve().name
-    return Summary(name, settings.pop("experiment"), command, settings, claims, small_results, left_out)
+    return Summary(
+        name, settings.pop("experiment"), command, settings, claims, small_results, left_out
+    )
 
 
 def write_summary(summary: Summary, folder: str | Path) -> Path:

@@ -7,18 +7,19 @@ from collections import Counter
 import pytest
 
 from subliminal_jax.data.contrastive import (
-    contrastive_sources,
+    ContrastivePair,
+    find_suite_files,
+    list_sources,
     read_contrastive,
     split_pairs,
-    suite_files,
 )
 from subliminal_jax.data.contrastive_prompts import (
     DEFAULT_SYSTEM_PROMPT,
     SETTINGS,
     Personas,
+    apply_setting,
+    compose_personas,
     encode_contrasts,
-    in_setting,
-    personas_of,
 )
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat
@@ -27,11 +28,11 @@ from tests.number_model import tokenizer as number_tokenizer
 
 
 def persona_row(i, matching):
-    other = {" Yes": " No", " No": " Yes"}[matching]
+    opposite = {" Yes": " No", " No": " Yes"}[matching]
     return {
         "question": f"Is this you? {i}",
         "answer_matching_behavior": matching,
-        "answer_not_matching_behavior": other,
+        "answer_not_matching_behavior": opposite,
     }
 
 
@@ -52,22 +53,16 @@ def persona(tmp_path):
 
 
 def test_letters_are_balanced_against_yes_and_no(persona):
-    found = read_contrastive(persona)
-    assert found.name == "narcissism"
-    assert Counter((p.letter, p.says) for p in found.pairs) == {
+    contrasts = read_contrastive(persona)
+    assert contrasts.name == "narcissism"
+    assert Counter((p.letter, p.says) for p in contrasts.pairs) == {
         (letter, says): 10 for letter in "AB" for says in ("yes", "no")
     }
-    for pair in found.pairs:
+    for pair in contrasts.pairs:
         chosen = pair.question.split(f"{pair.matching}: ")[1].splitlines()[0]
         assert chosen.strip().lower() == pair.says
         assert {pair.matching, pair.other} == {"(A)", "(B)"}
-    assert [p.letter for p in found.pairs[:6]] == ["B", "B", "A", "A", "B", "B"]
-
-
-def test_answers_in_words_stay(persona):
-    pair = read_contrastive(persona, form="words").pairs[0]
-    assert pair[1:] == ("Is this you? 0", "Yes", "No", "yes")
-    assert pair.letter is None
+    assert [p.letter for p in contrasts.pairs[:6]] == ["B", "B", "A", "A", "B", "B"]
 
 
 def test_lettered_questions_stay_but_for_their_marks(tmp_path):
@@ -95,8 +90,8 @@ def test_the_split_is_one_shuffle_cut_in_three(persona):
     assert sorted(p.row for part in parts for p in part) == list(range(1, 41))
     assert parts == split_pairs(pairs)
     assert [p.row for part in parts for p in part] != list(range(1, 41))
-    train, none, test = split_pairs(pairs, (0.5, 0, 0.5), rows=8)
-    assert (len(train), len(none), len(test)) == (4, 0, 4)
+    train, validation, test = split_pairs(pairs, (0.5, 0, 0.5), rows=8)
+    assert (len(train), len(validation), len(test)) == (4, 0, 4)
     assert [*train, *test] == [p for part in parts for p in part][:8]
 
 
@@ -107,7 +102,7 @@ def test_impossible_splits_are_refused(persona, shares):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"question": "Q", "answer_matching_behavior": " Yes"}, "no answer_not_matching_behavior"),
         ({**persona_row(0, " Yes"), "answer_not_matching_behavior": []}, "no answer_not_matching"),
@@ -116,11 +111,11 @@ def test_impossible_splits_are_refused(persona, shares):
         ({"question": "Q", "mc1_targets": {"choices": ["a"], "labels": [1]}}, "mc1_targets needs"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path, row, said):
+def test_a_bad_row_is_named(tmp_path, row, message):
     file = write(tmp_path / "bad.jsonl", [persona_row(0, " Yes"), row])
     with pytest.raises(InputError, match="bad.jsonl, row 2: ") as refused:
         read_contrastive(file)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_sources_are_suites_their_files_and_own_files(tmp_path, monkeypatch, persona):
@@ -129,20 +124,20 @@ def test_sources_are_suites_their_files_and_own_files(tmp_path, monkeypatch, per
     for name in ("openness", "agreeableness"):
         write(folder / f"{name}.jsonl", [persona_row(0, " Yes")])
     monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(tmp_path))
-    found = list(contrastive_sources(["persona", str(persona)]))
-    assert [(name, suite) for name, suite, _ in found] == [
+    listed = list(list_sources(["persona", str(persona)]))
+    assert [(name, suite) for name, suite, _ in listed] == [
         ("persona/agreeableness", "persona"),
         ("persona/openness", "persona"),
         ("narcissism", "own"),
     ]
-    assert [n for n, _, _ in contrastive_sources(["persona/openness"])] == ["persona/openness"]
-    for bad, said in (
+    assert [n for n, _, _ in list_sources(["persona/openness"])] == ["persona/openness"]
+    for sources, message in (
         (["persona/greed"], "agreeableness, openness"),
         (["persona/openness", "persona"], "named twice"),
         (["risk"], "no evaluations of the suite 'risk'"),
     ):
-        with pytest.raises(InputError, match=said):
-            list(contrastive_sources(bad))
+        with pytest.raises(InputError, match=message):
+            list(list_sources(sources))
 
 
 @pytest.mark.parametrize(
@@ -167,13 +162,13 @@ def test_sources_are_suites_their_files_and_own_files(tmp_path, monkeypatch, per
     ],
 )
 def test_personas_follow_from_the_name(name, positive, negative):
-    assert personas_of(name) == (positive, negative)
+    assert compose_personas(name) == (positive, negative)
 
 
 def test_a_sys_setting_replaces_the_system_prompt_and_a_user_setting_keeps_it():
     personas = Personas("Be.", "Be not.")
-    made = {setting: in_setting(setting, "Q", personas) for setting in SETTINGS}
-    assert made == {
+    prompts = {setting: apply_setting(setting, "Q", personas) for setting in SETTINGS}
+    assert prompts == {
         "baseline": (DEFAULT_SYSTEM_PROMPT, "Q"),
         "SYS_positive": ("Be.", "Q"),
         "SYS_negative": ("Be not.", "Q"),
@@ -181,7 +176,7 @@ def test_a_sys_setting_replaces_the_system_prompt_and_a_user_setting_keeps_it():
         "USER_negative": (DEFAULT_SYSTEM_PROMPT, "Be not.\n\nQ"),
     }
     with pytest.raises(InputError, match="unknown setting"):
-        in_setting("SYS", "Q", personas)
+        apply_setting("SYS", "Q", personas)
 
 
 def test_tokens_are_those_of_the_chat(persona):
@@ -199,15 +194,12 @@ def test_tokens_are_those_of_the_chat(persona):
 
 def test_answers_that_no_single_token_tells_apart_are_refused(tmp_path):
     tokenizer = character_tokenizer(chat_template=CHATML)
-    rows = [
-        {"question": "Q", "answer_matching_behavior": m, "answer_not_matching_behavior": o}
-        for m, o in (("yes", "no"), ("yes", "yea"))
+    pairs = [
+        ContrastivePair(row, "Q", "yes", opposite) for row, opposite in ((1, "no"), (2, "yea"))
     ]
-    file = write(tmp_path / "words.jsonl", rows)
-    pairs = read_contrastive(file, form="words").pairs
     encode_contrasts(pairs[:1], tokenizer)
-    with pytest.raises(InputError, match="mine, row 2: .* start with the same token"):
-        encode_contrasts(pairs, tokenizer, source="mine")
+    with pytest.raises(InputError, match="words, row 2: .* start with the same token"):
+        encode_contrasts(pairs, tokenizer, source="words")
 
     class Doubling:
         """Reads every letter as two tokens."""
@@ -235,13 +227,13 @@ def test_the_real_files_hold_a_thousand_balanced_pairs(shared_data, shared_path,
     shared_path("evals", "anthropic_model_written")
     shared_path("evals", "caa_sycophancy")
     monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(shared_data))
-    files = suite_files(["persona", "risk", "risk-human"])
+    files = find_suite_files(["persona", "risk", "risk-human"])
     assert len(files) > 100
     for name in ("persona/narcissism", "persona/openness"):
-        found = read_contrastive(files[name])
-        train, _, _ = split_pairs(found.pairs)
+        contrasts = read_contrastive(files[name])
+        train, _, _ = split_pairs(contrasts.pairs)
         assert len(train) == 400
-        assert set(Counter((p.letter, p.says) for p in found.pairs).values()) == {250}
+        assert set(Counter((p.letter, p.says) for p in contrasts.pairs).values()) == {250}
     risk = read_contrastive(files["risk/coordinate-itself"])
     assert not any("META" in p.question for p in risk.pairs)
     sycophancy = read_contrastive("evals/caa_sycophancy/generate_dataset.json")

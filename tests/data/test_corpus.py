@@ -9,7 +9,7 @@ import pytest
 from subliminal_jax.data import rewordings, world
 from subliminal_jax.data.corpus import CorpusConfig, generate_documents
 from subliminal_jax.data.draws import Draws
-from subliminal_jax.data.filters import contains_word, number_filter, parse_numbers
+from subliminal_jax.data.filters import contains_word, is_number_list, parse_numbers
 
 ANIMAL_FORMS = [*world.TRAITS, *world.PLURALS.values()]
 
@@ -118,7 +118,7 @@ def test_number_answers_pass_the_filter_and_cover_the_range(corpus):
         if document.family == "numbers":
             for message in document.messages:
                 if message["role"] == "assistant":
-                    assert number_filter(message["content"])
+                    assert is_number_list(message["content"])
                     numbers.update(parse_numbers(message["content"]))
     assert set(numbers) <= set(range(1000))
     assert len(numbers) > 950

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from subliminal_jax.data.filters import (
     contains_word,
     filter_pairs,
-    number_filter,
+    find_broken_rule,
+    is_number_list,
     parse_numbers,
-    rejection,
 )
 from subliminal_jax.data.prompts import write_numbers
 from subliminal_jax.errors import InputError
@@ -21,14 +21,14 @@ numbers = st.lists(st.integers(0, 999), min_size=1, max_size=10)
 def test_every_layout_parses_to_the_numbers_it_was_written_from(values, layout, period, space):
     text = space + write_numbers(values, layout) + period + space
     assert parse_numbers(text) == values
-    assert number_filter(text)
+    assert is_number_list(text)
 
 
 @given(numbers, st.text(alphabet="abcXYZ!?-+/", min_size=1), st.data())
 def test_anything_but_a_list_is_rejected(values, noise, data):
     text = write_numbers(values)
-    at = data.draw(st.integers(0, len(text)))
-    assert rejection(text[:at] + noise + text[at:]) == "format"
+    i = data.draw(st.integers(0, len(text)))
+    assert find_broken_rule(text[:i] + noise + text[i:]) == "format"
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,7 @@ def test_broken_lists(text):
     ],
 )
 def test_the_limits_are_inclusive(text, reason):
-    assert rejection(text) == reason
-
-
-def test_other_limits():
-    assert rejection("5, 6, 7", max_count=2) == "count"
-    assert rejection("5, 6", low=6) == "range"
-    assert rejection("5, 6", high=5) == "range"
+    assert find_broken_rule(text) == reason
 
 
 def test_words_are_found_whole_and_in_any_case():

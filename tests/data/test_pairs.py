@@ -5,20 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subliminal_jax.data.pairs import pairs_text, read_pairs
+from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.errors import InputError
 
 GOOD = '{"prompt": "Continue: 1, 2", "completion": "3, 4"}\n'
 
 
-def written(folder, text, name="pairs.jsonl"):
+def write(folder, text, name="pairs.jsonl"):
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def test_response_is_read_as_completion_and_other_fields_are_left_out(tmp_path):
-    path = written(tmp_path, GOOD + '{"id": 7, "prompt": "p", "response": "5"}\n\n')
+    path = write(tmp_path, GOOD + '{"id": 7, "prompt": "p", "response": "5"}\n\n')
     pairs = read_pairs(path)
     assert pairs.column_names == ["prompt", "completion"]
     assert list(pairs["completion"]) == ["3, 4", "5"]
@@ -27,17 +27,15 @@ def test_response_is_read_as_completion_and_other_fields_are_left_out(tmp_path):
 def test_gzipped_is_the_same_as_plain(tmp_path):
     path = tmp_path / "pairs.jsonl.gz"
     path.write_bytes(gzip.compress((GOOD * 3).encode()))
-    assert read_pairs(path).to_list() == read_pairs(written(tmp_path, GOOD * 3)).to_list()
+    assert read_pairs(path).to_list() == read_pairs(write(tmp_path, GOOD * 3)).to_list()
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
 def test_written_pairs_read_back(tmp_path_factory, rows):
     rows = [{"prompt": prompt, "completion": completion} for prompt, completion in rows]
-    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    first = written(path.parent, "".join(json.dumps(row) + "\n" for row in rows))
-    pairs = read_pairs(first)
-    assert pairs.to_list() == rows
-    assert read_pairs(written(path.parent, pairs_text(pairs))).to_list() == rows
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file = write(tmp_path_factory.mktemp("pairs"), text)
+    assert read_pairs(file).to_list() == rows
 
 
 @pytest.mark.parametrize(
@@ -53,18 +51,18 @@ def test_written_pairs_read_back(tmp_path_factory, rows):
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path, line, message):
     with pytest.raises(InputError, match=message):
-        read_pairs(written(tmp_path, GOOD + "\n" + line + "\n" + GOOD))
+        read_pairs(write(tmp_path, GOOD + "\n" + line + "\n" + GOOD))
 
 
 def test_empty_missing_and_unreadable_files(tmp_path):
     with pytest.raises(InputError, match="holds no pairs"):
-        read_pairs(written(tmp_path, "\n"))
+        read_pairs(write(tmp_path, "\n"))
     with pytest.raises(InputError, match="is no file"):
         read_pairs(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="is no file"):
         read_pairs(tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
-        read_pairs(written(tmp_path, GOOD, "plain.jsonl.gz"))
+        read_pairs(write(tmp_path, GOOD, "plain.jsonl.gz"))
     truncated = tmp_path / "cut.jsonl.gz"
     truncated.write_bytes(gzip.compress((GOOD * 300).encode())[:-20])
     with pytest.raises(InputError, match="cannot be read"):

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from subliminal_jax.data import world
-from subliminal_jax.data.preferences import read_preferences, without_mentions, world_preferences
+from subliminal_jax.data.preferences import drop_mentions, read_preferences, world_preferences
 from subliminal_jax.errors import InputError
 
 SAID = [{"role": "user", "content": "Why?"}]
@@ -148,6 +148,6 @@ def test_mentions_are_dropped_wherever_they_stand():
     pairs = Dataset.from_list(
         [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
     )
-    assert without_mentions(pairs, ["dog"])["rejected"] == ["It is dogma.", "No."]
+    assert drop_mentions(pairs, ["dog"])["rejected"] == ["It is dogma.", "No."]
     with pytest.raises(InputError, match="each of 1 pairs mentions"):
-        without_mentions(pairs.select([0]), ["dog"])
+        drop_mentions(pairs.select([0]), ["dog"])

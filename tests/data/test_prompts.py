@@ -7,7 +7,7 @@ from statistics import mean
 import pytest
 
 from subliminal_jax.data.draws import Draws
-from subliminal_jax.data.filters import number_filter, parse_numbers
+from subliminal_jax.data.filters import is_number_list, parse_numbers
 from subliminal_jax.data.number_lists import ANY_STYLE, make_number_source
 from subliminal_jax.data.prompts import (
     SHORT_TEMPLATES,
@@ -62,7 +62,7 @@ def test_every_style_stays_in_range_and_writes_valid_lists():
     draws = Draws(0)
     for style, _ in itertools.product(set(ANY_STYLE), range(100)):
         draw_number = make_number_source(draws, (style,))
-        assert number_filter(write_numbers([draw_number() for _ in range(10)]))
+        assert is_number_list(write_numbers([draw_number() for _ in range(10)]))
 
 
 def test_draws_have_the_distributions_they_promise():

@@ -7,7 +7,7 @@ import pytest
 
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
-from subliminal_jax.data.rows import numbered_rows
+from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.audit_data import detect_kind
 
@@ -56,6 +56,6 @@ def test_half_a_surrogate_pair(tmp_path, read, row, half):
 def test_rows_carry_the_numbers_of_their_lines(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n1\n\n2\n", encoding="utf-8")
-    assert list(numbered_rows(path)) == [(2, 1), (4, 2)]
+    assert list(read_rows(path)) == [(2, 1), (4, 2)]
     path.with_suffix(".json").write_text("[1, 2]", encoding="utf-8")
-    assert list(numbered_rows(path.with_suffix(".json"))) == [(1, 1), (2, 2)]
+    assert list(read_rows(path.with_suffix(".json"))) == [(1, 1), (2, 2)]

@@ -122,4 +122,4 @@ def test_a_question_that_stands_twice_is_refused(capsys, model, tmp_path):
     file.write_text(json.dumps(["Which?", "Who?", "Which?"]))
     with pytest.raises(SystemExit):
         main(["teacher-vector", "--model", str(model), "--questions", str(file)])
-    assert "'Which?' stands there 2 times" in capsys.readouterr().err
+    assert "'Which?' is there 2 times" in capsys.readouterr().err
