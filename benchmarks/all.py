@@ -31,104 +31,119 @@ from benchmarks.models import CACHE
 from subliminal_jax.files import write_json, write_text
 
 HERE = Path(__file__).parent
-NAMES = ("train_step", "generate", "score", "diagnostics", "sweep", "growth", "compile",
-         "steerability")  # fmt: skip
-Found = Mapping[str, Any]
-ByDevice = Mapping[str, Mapping[str, Sequence[Found]]]  # by the device's folder and the benchmark
+NAMES = (
+    "train_step",
+    "generate",
+    "score",
+    "diagnostics",
+    "sweep",
+    "growth",
+    "compile",
+    "steerability",
+)
+Document = Mapping[str, Any]
+ByDevice = Mapping[str, Mapping[str, Sequence[Document]]]  # device's folder, benchmark
 CPU = "cpu"  # the folder of its results
 ON_ACCELERATOR = "Not reached on an accelerator"
 
 
 class FailedBenchmark(ValueError):
-    """Says what failed; `documents` are those that were printed all the same."""
+    """A benchmark failed; `documents` are those that it printed before."""
 
-    def __init__(self, message: str, documents: Sequence[Found]):
+    def __init__(self, message: str, documents: Sequence[Document]):
         super().__init__(message)
         self.documents = documents
 
 
 def main() -> None:
-    """The command line."""
+    """Run the benchmarks named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="about a minute each")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
-    given = parser.parse_args()
-    at = device().folder
+    options = parser.parse_args()
+    folder = device().folder
     print(f"benchmarks.all: measures {device().kind}", file=sys.stderr, flush=True)
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as models:
-        for name in given.only:
+        for name in options.only:
             try:
-                write(at, name, run(name, given.quick, models))
+                write(folder, name, run(name, options.quick, models))
             except FailedBenchmark as error:
                 failures[name] = str(error)
                 if error.documents:
-                    write(at, name, replaced(read(at, name), error.documents))
+                    write(folder, name, replace_documents(read(folder, name), error.documents))
                 print(f"benchmarks.all: {error}", file=sys.stderr)
-            write_text(HERE / "RESULTS.md", page(stored(), {at: failures}))
+            write_text(HERE / "RESULTS.md", make_page(read_all(), {folder: failures}))
     sys.exit(1 if failures else 0)
 
 
-def run(name: str, quick: bool, models: str) -> list[Found]:
-    """The documents that a benchmark prints; its errors pass through as they come. `models` is the
-    folder for random weights that all benchmarks share.
+def run(name: str, quick: bool, models: str) -> list[Document]:
+    """Run a benchmark and return the documents that it prints; its stderr is passed through.
 
-    Raises FailedBenchmark with the last of its errors where it fails.
+    `models` is the folder of random weights that all benchmarks share. Raises FailedBenchmark with
+    the last line of stderr where it fails.
     """
     command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else [])]
-    last = ""
-    with tempfile.TemporaryFile("w+") as out:
-        started = subprocess.Popen(
-            command, cwd=HERE.parent, stdout=out, stderr=subprocess.PIPE, text=True,
+    last_line = ""
+    with tempfile.TemporaryFile("w+") as stdout:
+        process = subprocess.Popen(
+            command,
+            cwd=HERE.parent,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
             env=os.environ | {CACHE: models},
-        )  # fmt: skip
-        assert started.stderr is not None
-        for line in started.stderr:
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
             sys.stderr.write(line)
-            last = line.strip() or last
-        failed = started.wait()
-        out.seek(0)
+            last_line = line.strip() or last_line
+        status = process.wait()
+        stdout.seek(0)
         try:
-            found = json.load(out)
-        except json.JSONDecodeError:  # it came to nothing
-            found = []
-    documents = found if isinstance(found, list) else [found]
+            printed = json.load(stdout)
+        except json.JSONDecodeError:  # it failed before it printed
+            printed = []
+    documents = printed if isinstance(printed, list) else [printed]
     documents = [{**document, "quick": quick} for document in documents]
-    if failed:
-        last = last or f"exit status {started.returncode}"
-        raise FailedBenchmark(f"{name} failed: {last}", documents)
+    if status:
+        last_line = last_line or f"exit status {process.returncode}"
+        raise FailedBenchmark(f"{name} failed: {last_line}", documents)
     return documents
 
 
-def write(at: str, name: str, documents: Sequence[Found]) -> None:
-    """Into the folder of a device."""
-    (HERE / "results" / at).mkdir(parents=True, exist_ok=True)
-    write_json(HERE / "results" / at / f"{name}.json", documents)
+def write(folder: str, name: str, documents: Sequence[Document]) -> None:
+    """Write the documents of a benchmark to the folder of a device."""
+    (HERE / "results" / folder).mkdir(parents=True, exist_ok=True)
+    write_json(HERE / "results" / folder / f"{name}.json", documents)
 
 
-def read(at: str, name: str) -> list[Found]:
-    """From the folder of a device; none where there are none."""
-    path = HERE / "results" / at / f"{name}.json"
+def read(folder: str, name: str) -> list[Document]:
+    """The documents of a benchmark in the folder of a device; empty where there are none."""
+    path = HERE / "results" / folder / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
-def stored() -> ByDevice:
+def read_all() -> ByDevice:
     """The results of all devices, the CPU's first."""
     folders = sorted({path.parent.name for path in (HERE / "results").glob("*/*.json")})
-    folders.sort(key=lambda at: at != CPU)
-    found = {at: {name: read(at, name) for name in NAMES} for at in folders}
-    return {at: {n: several for n, several in of.items() if several} for at, of in found.items()}
+    folders.sort(key=lambda folder: folder != CPU)
+    documents = {folder: {name: read(folder, name) for name in NAMES} for folder in folders}
+    return {
+        folder: {name: results for name, results in by_name.items() if results}
+        for folder, by_name in documents.items()
+    }
 
 
-def replaced(old: Sequence[Found], new: Sequence[Found]) -> list[Found]:
-    """`old` with the documents of `new` in place of those of the same setting, and behind them."""
-    by_setting = {json.dumps(found["setting"]): found for found in (*old, *new)}
+def replace_documents(old: Sequence[Document], new: Sequence[Document]) -> list[Document]:
+    """`old` with those of an equal setting replaced by `new`, and the other `new` appended."""
+    by_setting = {json.dumps(document["setting"]): document for document in (*old, *new)}
     return list(by_setting.values())
 
 
-def page(found: ByDevice, failures: Mapping[str, Mapping[str, str]]) -> str:
+def make_page(by_device: ByDevice, failures: Mapping[str, Mapping[str, str]]) -> str:
     """The text of RESULTS.md: a part for each device. `failures` by device and benchmark."""
-    counted = textwrap.dedent((shares.__doc__ or "").partition("\n\n")[2]).replace("\n", " ")
+    measures = textwrap.dedent((shares.__doc__ or "").partition("\n\n")[2]).replace("\n", " ")
     parts = [
         "# Benchmarks",
         "Written by `make bench`, which measures what JAX computes on: a GPU where there is one, "
@@ -138,31 +153,35 @@ def page(found: ByDevice, failures: Mapping[str, Mapping[str, str]]) -> str:
         "would take at the ceilings measured between the repetitions: a product of matrices "
         "(float32 on a CPU, bfloat16 on an accelerator) and a copy. float32 is float32 on both "
         "sides, without TF32.",
-        counted.strip(),
+        measures.strip(),
     ]
-    for at in dict.fromkeys((*found, *failures)):
-        if found.get(at) or failures.get(at):
-            parts += _part(at, found.get(at, {}), failures.get(at, {}))
+    for folder in dict.fromkeys((*by_device, *failures)):
+        if by_device.get(folder) or failures.get(folder):
+            parts += _device_section(folder, by_device.get(folder, {}), failures.get(folder, {}))
     return "\n\n".join(parts) + "\n"
 
 
-def _part(at: str, found: Mapping[str, Sequence[Found]], failures: Mapping[str, str]) -> list[str]:
-    """The part of one device."""
-    documents = [document for several in found.values() for document in several]
+def _device_section(
+    folder: str, by_name: Mapping[str, Sequence[Document]], failures: Mapping[str, str]
+) -> list[str]:
+    """The section of one device, as paragraphs."""
+    documents = [document for benchmark in by_name.values() for document in benchmark]
     compared = [document for document in documents if "ratio" in document]
     grown = [document for document in documents if "exponents" in document]
     parts = [
-        f"## {_title(at, documents)}",
+        f"## {_device_title(folder, documents)}",
         *(f"**{failure}** (its rows may be of an earlier run)" for failure in failures.values()),
-        _machine(documents),
+        _describe_machines(documents),
         "### Against the peer",
-        _table(COLUMNS, [_row(document) for document in compared]),
+        _table(COLUMNS, [_comparison_row(document) for document in compared]),
     ]
     if grown:
-        rows = [_grown(document) for document in grown]
+        rows = [_growth_row(document) for document in grown]
         parts += ["### Growth", _table(GROWTH_COLUMNS, rows)]
     missed = {str(d["benchmark"]) for d in documents if d.get("goal") and not d["goal"]["reached"]}
-    texts = {name: not_reached(docstring(name), at != CPU) for name in sorted(missed)}
+    texts = {
+        name: extract_explanation(read_docstring(name), folder != CPU) for name in sorted(missed)
+    }
     if texts:
         parts.append("### Goals that were not reached")
     for name, text in texts.items():
@@ -170,21 +189,33 @@ def _part(at: str, found: Mapping[str, Sequence[Found]], failures: Mapping[str, 
     return parts
 
 
-COLUMNS = ("benchmark", "setting", "ours (s)", "peer (s)", "ratio", "CPU", "compile (s)",
-           "memory (MB), ours / peer", "floor", "mfu", "bandwidth", "results apart",
-           "goal")  # fmt: skip
+COLUMNS = (
+    "benchmark",
+    "setting",
+    "ours (s)",
+    "peer (s)",
+    "ratio",
+    "CPU",
+    "compile (s)",
+    "memory (MB), ours / peer",
+    "floor",
+    "mfu",
+    "bandwidth",
+    "results apart",
+    "goal",
+)
 GROWTH_COLUMNS = ("axis", "seconds", "CPU seconds", "memory", "goal")
 
 
-def _row(found: Found) -> list[str]:
-    ratio, memory, equal = found["ratio"], found.get("peak_memory_mb"), found.get("equal")
-    floor, goal, compile_seconds = (found.get(k) for k in ("floor", "goal", "compile_seconds"))
-    reached = {} if floor is None else shares(floor, found["ours"]["seconds"])
+def _comparison_row(document: Document) -> list[str]:
+    ratio, memory, equal = document["ratio"], document.get("peak_memory_mb"), document.get("equal")
+    floor, goal, compile_seconds = (document.get(k) for k in ("floor", "goal", "compile_seconds"))
+    reached = {} if floor is None else shares(floor, document["ours"]["seconds"])
     return [
-        found["benchmark"] + (" (quick)" if found.get("quick") else ""),
-        setting_text(found["setting"]),
-        f"{found['ours']['seconds']:.3g}",
-        f"{found['peer']['seconds']:.3g}",
+        document["benchmark"] + (" (quick)" if document.get("quick") else ""),
+        format_setting(document["setting"]),
+        f"{document['ours']['seconds']:.3g}",
+        f"{document['peer']['seconds']:.3g}",
         f"**{ratio['median']:.2f}** ({ratio['low']:.2f} to {ratio['high']:.2f})",
         f"{ratio['cpu_median']:.2f}" if "cpu_median" in ratio else "",
         "" if compile_seconds is None else f"{compile_seconds:.1f}",
@@ -195,43 +226,42 @@ def _row(found: Found) -> list[str]:
             for name in ("mfu", "bandwidth")
         ),
         "" if equal is None else f"{equal['apart']:.1e} ({equal['what']})",
-        goal_text(goal),
+        format_goal(goal),
     ]
 
 
-def _grown(found: Found) -> list[str]:
+def _growth_row(document: Document) -> list[str]:
     spread = [
         f"{e['value']:.2f} ({e['low']:.2f} to {e['high']:.2f})"
-        for e in (found["exponents"][k] for k in ("seconds", "cpu_seconds", "memory_mb"))
+        for e in (document["exponents"][k] for k in ("seconds", "cpu_seconds", "memory_mb"))
     ]
-    return [str(found["setting"]["axis"]), *spread, goal_text(found["goal"])]
+    return [str(document["setting"]["axis"]), *spread, format_goal(document["goal"])]
 
 
-def goal_text(goal: Found | None) -> str:
-    """What the aim is of (but for a ratio), the aim, and "reached" or "missed"; nothing where there
-    is no goal."""
+def format_goal(goal: Document | None) -> str:
+    """The quantity (unless a ratio), the aim, and "reached" or "missed"; "" without a goal."""
     if goal is None:
         return ""
     aim = next(value for value in goal.values() if isinstance(value, float | int))
-    of = goal.get("of", "ratio")
-    text = f"{aim:.3g}" if of == "ratio" else f"{of} {100 * aim:.0f}%"
+    quantity = goal.get("of", "ratio")
+    text = f"{aim:.3g}" if quantity == "ratio" else f"{quantity} {100 * aim:.0f}%"
     return f"{text}: {'reached' if goal['reached'] else 'missed'}"
 
 
-def setting_text(setting: Found) -> str:
-    """The plain entries of a setting, shortly."""
+def format_setting(setting: Document) -> str:
+    """The short plain entries of a setting."""
     plain = {k: v for k, v in setting.items() if isinstance(v, str | int | float)}
     return ", ".join(f"{k} {v}" for k, v in plain.items() if len(str(v)) < 40)
 
 
-def docstring(name: str) -> str:
-    """Of a benchmark, without importing it."""
+def read_docstring(name: str) -> str:
+    """The docstring of a benchmark, read without importing it."""
     return ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))) or ""
 
 
-def not_reached(text: str, accelerator: bool) -> str:
-    """The paragraphs of a docstring from the one on that begins with what is said of such a device,
-    up to that of the other kind."""
+def extract_explanation(text: str, accelerator: bool) -> str:
+    """The paragraphs of a docstring that explain missed goals on this kind of device: from the one
+    that begins with "Not reached" to the one for the other kind."""
     paragraphs = text.split("\n\n")
     kinds = [p.startswith(ON_ACCELERATOR) for p in paragraphs]
     starts = [i for i, p in enumerate(paragraphs) if p.startswith("Not reached")]
@@ -240,15 +270,15 @@ def not_reached(text: str, accelerator: bool) -> str:
     return "\n\n".join(textwrap.dedent(p) for p in paragraphs[begin:end])
 
 
-def _title(at: str, documents: Sequence[Found]) -> str:
-    """What a device is called."""
-    key = "cpu" if at == CPU else "device"
+def _device_title(folder: str, documents: Sequence[Document]) -> str:
+    """The heading of a device: its name, or its folder without results."""
+    key = "cpu" if folder == CPU else "device"
     names = sorted({str(d["machine"][key]) for d in documents if key in d.get("machine", {})})
-    return f"{'CPU: ' if at == CPU else ''}{', '.join(names) or at}"
+    return f"{'CPU: ' if folder == CPU else ''}{', '.join(names) or folder}"
 
 
-def _machine(documents: Sequence[Found]) -> str:
-    """What the machines of all documents have in common, and the range of the load."""
+def _describe_machines(documents: Sequence[Document]) -> str:
+    """A list of the machines' properties over all documents, and the range of the load."""
     machines = [d["machine"] for d in documents if "machine" in d]
     if not machines:
         return "No results."

@@ -26,21 +26,45 @@ from benchmarks.harness import (
     Document,
     Effort,
     Equal,
-    apart,
-    command,
-    document,
+    largest_difference,
+    make_document,
+    print_summary,
+    run_command,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.workers import BenchmarkError, Setting, Work
 
 JOB = (
-    "--layer", "3", "--norm", "1.4", "--prompts", "chat", "--keep", "all", "--rows", "96",
-    "--heldout-rows", "16", "--max-tokens", "28", "--steps", "8", "--batch-size", "16",
-    "--gradient-rows", "64", "--seeds", "2", "--optimizers", "adamw", "sgd",
-    "--rates", "adamw=1e-3,3e-3", "sgd=0.1,0.3",
-)  # fmt: skip
+    "--layer",
+    "3",
+    "--norm",
+    "1.4",
+    "--prompts",
+    "chat",
+    "--keep",
+    "all",
+    "--rows",
+    "96",
+    "--heldout-rows",
+    "16",
+    "--max-tokens",
+    "28",
+    "--steps",
+    "8",
+    "--batch-size",
+    "16",
+    "--gradient-rows",
+    "64",
+    "--seeds",
+    "2",
+    "--optimizers",
+    "adamw",
+    "sgd",
+    "--rates",
+    "adamw=1e-3,3e-3",
+    "sgd=0.1,0.3",
+)
 EQUAL = 1e-6  # the same programs on the same inputs
 # An accelerator's compiler tries kernels out: a cold start may choose others than the first run
 # did, and a sum in another order may turn a draw of the teacher's rows.
@@ -56,17 +80,21 @@ def main(quick: bool) -> list[Document]:
     with tempfile.TemporaryDirectory() as scratch:
         setting = {"job": " ".join(JOB)}
         pair = run_pair(__name__, setting | {"scratch": scratch}, effort, ("cached", "cold"))
-        mine, theirs = ({"losses": side.results["losses"]} for side in (pair.ours, pair.peer))
+        cached_losses, cold_losses = (
+            {"losses": side.results["losses"]} for side in (pair.ours, pair.peer)
+        )
         names = json.loads(str(pair.peer.results["names"]))
         allowed = ACCELERATOR_EQUAL if accelerator else EQUAL
-        equal = Equal("held-out losses (nats)", apart(mine, theirs), allowed)
-        found = document("compile", setting, pair, equal=equal)
-        found["compilations"] = {
+        equal = Equal(
+            "held-out losses (nats)", largest_difference(cached_losses, cold_losses), allowed
+        )
+        result = make_document("compile", setting, pair, equal=equal)
+        result["compilations"] = {
             "total": sum(names.values()),
             "most": dict(list(names.items())[:LISTED]),
         }
-        say(found)
-        return [found]
+        print_summary(result)
+        return [result]
 
 
 def cached(setting: Setting) -> Work:
@@ -80,23 +108,25 @@ def cold(setting: Setting) -> Work:
 
 
 def _jobs(scratch: Path, keep: bool) -> Work:
-    last: dict[str, Any] = {}
+    output: dict[str, Any] = {}
 
     def repeat() -> None:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             cache = str(scratch / "programs") if keep else "off"
             code = f"from benchmarks.compile import job; job({str(Path(folder) / 'run')!r})"
-            ended = subprocess.run(
-                [sys.executable, "-c", code], env=os.environ | {"SUBLIMINAL_JAX_CACHE": cache},
-                capture_output=True, text=True,
-            )  # fmt: skip
-            if ended.returncode:
-                raise BenchmarkError(f"the main job failed: {ended.stderr.strip()[-300:]}")
-            last.update(json.loads(ended.stdout.splitlines()[-1]))
+            process = subprocess.run(
+                [sys.executable, "-c", code],
+                env=os.environ | {"SUBLIMINAL_JAX_CACHE": cache},
+                capture_output=True,
+                text=True,
+            )
+            if process.returncode:
+                raise BenchmarkError(f"the main job failed: {process.stderr.strip()[-300:]}")
+            output.update(json.loads(process.stdout.splitlines()[-1]))
 
     def results() -> dict[str, np.ndarray]:
-        names = dict(Counter(last["names"]).most_common())
-        return {"losses": np.asarray(last["losses"]), "names": np.asarray(json.dumps(names))}
+        names = dict(Counter(output["names"]).most_common())
+        return {"losses": np.asarray(output["losses"]), "names": np.asarray(json.dumps(names))}
 
     return Work(repeat, results)
 
@@ -114,4 +144,4 @@ def job(out: str) -> None:
 
 
 if __name__ == "__main__":
-    command("benchmarks.compile", __doc__ or "", main)
+    run_command("benchmarks.compile", __doc__ or "", main)

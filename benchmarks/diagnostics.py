@@ -47,14 +47,14 @@ from benchmarks.harness import (
     Effort,
     Equal,
     Goal,
-    apart,
-    command,
-    document,
-    each,
+    compute_ratio,
     effort,
-    ratio,
+    largest_difference,
+    make_document,
+    measure_each,
+    print_summary,
+    run_command,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.models import (
@@ -101,12 +101,12 @@ ACCELERATOR_EQUAL_LIVE = 1e-4
 
 
 def main(quick: bool) -> Iterator[Document]:
-    yield from each(settings, components, quick)
+    yield from measure_each(settings, components, quick)
     cases = ACCELERATOR_LIVE_CASES if device().accelerator else LIVE_CASES
     for case in QUICK_LIVE_CASES if quick else cases:
-        found = live(*case, effort(quick))
-        say(found)
-        yield found
+        result = live(*case, effort(quick))
+        print_summary(result)
+        yield result
 
 
 # -- components ----------------------------------------------------------------------------------
@@ -131,24 +131,33 @@ def components(setting: dict[str, Any], cache: Path, effort: Effort) -> Document
     folder = model_folder(setting["shape"], cache)
     cfg = config_of(folder)
     setting = {
-        "shape": setting["shape"], "what": setting["what"], "peer": setting["peer"],
-        "rows": setting["rows"], "time": setting["time"], "layer": cfg.layers // 3, **setting,
-    }  # fmt: skip
-    given = setting | {"folder": folder}
-    pair = run_pair(__name__, given, effort)
-    worst = apart(pair.ours.results, pair.peer.results, relative=True)
+        "shape": setting["shape"],
+        "what": setting["what"],
+        "peer": setting["peer"],
+        "rows": setting["rows"],
+        "time": setting["time"],
+        "layer": cfg.layers // 3,
+        **setting,
+    }
+    pair_setting = setting | {"folder": folder}
+    pair = run_pair(__name__, pair_setting, effort)
+    worst = largest_difference(pair.ours.results, pair.peer.results, relative=True)
     # The forward pass of all blocks, and as much again of those above the layer and of the head:
     # of the tangents, or of the gradients of activations.
     above = (cfg.layers - 1 - setting["layer"]) / cfg.layers
     rows, time = setting["rows"], setting["time"]
     blocks = 2.0 * block_parameters(cfg) * rows * (time - 1) + attention_flops(cfg, rows, time - 1)
-    head = 2.0 * cfg.vocab * cfg.dim * predicted_tokens(given)
+    head = 2.0 * cfg.vocab * cfg.dim * predicted_tokens(pair_setting)
     goal = GOAL.get((setting["what"], setting["peer"]))
-    return document(
-        "diagnostics", setting, pair, amount=(rows, "examples"),
+    return make_document(
+        "diagnostics",
+        setting,
+        pair,
+        amount=(rows, "examples"),
         equal=Equal("components, relative to the largest", worst, EQUAL[setting["dtype"]]),
-        flops=(1 + above) * blocks + 2 * head, goal=None if device().accelerator else goal,
-    )  # fmt: skip
+        flops=(1 + above) * blocks + 2 * head,
+        goal=None if device().accelerator else goal,
+    )
 
 
 def inputs(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -203,31 +212,31 @@ def peer(setting: Setting) -> Work:
     targets = torch.tensor(inputs(setting)[0], device=device).long()[:, 1:]
     targets = targets.masked_fill(mask[:, 1:] == 0, -100)
     per_token = setting["what"] == "per-token"
-    added: list[Any] = [None]
+    edit: list[Any] = [None]
 
     def add(module: Any, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
-        more = hidden + added[0].to(hidden.dtype)
-        return (more, *output[1:]) if isinstance(output, tuple) else more
+        steered = hidden + edit[0].to(hidden.dtype)
+        return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
     model.model.layers[setting["layer"]].register_forward_hook(add)
 
-    def of_rows(at: slice) -> Any:
-        n, T = tokens[at].shape
+    def run_rows(rows: slice) -> Any:
+        n, T = tokens[rows].shape
         shape = (n, T if per_token else 1, len(vector))
-        added[0] = torch.zeros(shape, device=device, requires_grad=True)
-        logits = model(tokens[at], attention_mask=real[at], use_cache=False).logits
+        edit[0] = torch.zeros(shape, device=device, requires_grad=True)
+        logits = model(tokens[rows], attention_mask=real[rows], use_cache=False).logits
         losses = torch.nn.functional.cross_entropy(
-            logits.float().transpose(1, 2), targets[at], ignore_index=-100, reduction="none"
+            logits.float().transpose(1, 2), targets[rows], ignore_index=-100, reduction="none"
         )
-        (losses.sum(1) / (targets[at] != -100).sum(1)).sum().backward()
-        found = added[0].grad @ unit
-        return found if per_token else found[:, 0]
+        (losses.sum(1) / (targets[rows] != -100).sum(1)).sum().backward()
+        components = edit[0].grad @ unit
+        return components if per_token else components[:, 0]
 
     def repeat() -> np.ndarray:
         n = len(tokens)
         size = 1 if setting["peer"] == "loop" else n
-        return torch.cat([of_rows(slice(i, i + size)) for i in range(0, n, size)]).cpu().numpy()
+        return torch.cat([run_rows(slice(i, i + size)) for i in range(0, n, size)]).cpu().numpy()
 
     return Work(repeat, lambda: {"components": repeat()})
 
@@ -238,19 +247,30 @@ def peer(setting: Setting) -> Work:
 def live(every: int, rows: int, time: int, effort: Effort) -> Document:
     """Training with measurements every `every` steps against training without."""
     setting = {
-        "shape": "shipped", "what": "live", "log_every": every, "students": STUDENTS,
-        "steps": STEPS, "rows": rows, "time": time, "rank": 8, "optimizer": "adamw",
-    }  # fmt: skip
+        "shape": "shipped",
+        "what": "live",
+        "log_every": every,
+        "students": STUDENTS,
+        "steps": STEPS,
+        "rows": rows,
+        "time": time,
+        "rank": 8,
+        "optimizer": "adamw",
+    }
     pair = run_pair(__name__, setting, effort, ("measured", "plain"))
-    worst = apart(pair.ours.results, pair.peer.results)
+    worst = largest_difference(pair.ours.results, pair.peer.results)
     allowed = ACCELERATOR_EQUAL_LIVE if device().accelerator else EQUAL_LIVE
     goal = LIVE_GOAL if (every, rows, time) == WITH_GOAL else None
-    found = document(
-        "diagnostics", setting, pair, amount=(STUDENTS * STEPS, "student_steps"),
-        equal=Equal("losses of the students (nats)", worst, allowed), goal=goal,
-    )  # fmt: skip
-    median, low, high, *_ = ratio(pair)
-    return found | {
+    result = make_document(
+        "diagnostics",
+        setting,
+        pair,
+        amount=(STUDENTS * STEPS, "student_steps"),
+        equal=Equal("losses of the students (nats)", worst, allowed),
+        goal=goal,
+    )
+    median, low, high, *_ = compute_ratio(pair)
+    return result | {
         "overhead": {"median": 1 / median - 1, "low": 1 / high - 1, "high": 1 / low - 1}
     }
 
@@ -278,9 +298,11 @@ def _training(setting: Setting, with_measurements: bool) -> Work:
     rows = Batch(*(jnp.asarray(x) for x in random_rows(config_of(SHIPPED).vocab, setting)))
     params, cfg, measures = live_measurements(rows)
     config = TrainConfig(
-        steps=100_000, batch_size=setting["rows"], adapter=LoRA(setting["rank"], 16.0),
+        steps=100_000,
+        batch_size=setting["rows"],
+        adapter=LoRA(setting["rank"], 16.0),
         log_every=setting["log_every"],
-    )  # fmt: skip
+    )
     spec = OptimizerSpec.parse(setting["optimizer"])
     arms = [Arm(spec, 1e-3, seed=i, data="rows") for i in range(setting["students"])]
     if not with_measurements:
@@ -328,4 +350,4 @@ def live_measurements(rows: Any) -> tuple[Any, Any, Any]:
 
 
 if __name__ == "__main__":
-    command("benchmarks.diagnostics", __doc__ or "", main)
+    run_command("benchmarks.diagnostics", __doc__ or "", main)

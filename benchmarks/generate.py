@@ -41,10 +41,10 @@ from benchmarks.harness import (
     Effort,
     Equal,
     Goal,
-    apart,
-    command,
-    document,
-    each,
+    largest_difference,
+    make_document,
+    measure_each,
+    run_command,
     run_pair,
 )
 from benchmarks.machine import device
@@ -67,10 +67,14 @@ PROMPT, NEW = 24, 48  # tokens: a question in a chat template, a short answer
 # In bfloat16. At 7B each side holds 14 GB of weights (ours perhaps twice, should XLA cut them into
 # layers before its loop) and, at batch 256, 3 GB of keys and values, twice while they grow.
 ACCELERATOR_CASES = [
-    ("7B", 1, 1), ("7B", 16, 1), ("7B", 256, 1),
-    ("0.5B", 1, 1), ("0.5B", 16, 1), ("0.5B", 256, 1),
+    ("7B", 1, 1),
+    ("7B", 16, 1),
+    ("7B", 256, 1),
+    ("0.5B", 1, 1),
+    ("0.5B", 16, 1),
+    ("0.5B", 256, 1),
     ("shipped", 256, 1),
-]  # fmt: skip
+]
 ACCELERATOR_QUICK_CASES = [("7B", 1, 1), ("0.5B", 1, 1)]
 LONG_PROMPT, LONG_NEW = 64, 128  # tokens, of the large models there
 SIZE = 0.3  # of the vector's entries: about the residual stream's in the shipped model
@@ -83,7 +87,7 @@ GOAL_BATCH, GOAL, BANDWIDTH_GOAL = 256, 4.0, 0.6
 
 
 def main(quick: bool) -> Iterator[Document]:
-    return each(settings, measure, quick)
+    return measure_each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
@@ -93,16 +97,18 @@ def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
         chosen = ACCELERATOR_QUICK_CASES if quick else ACCELERATOR_CASES
     return [
         {
-            "shape": shape, "batch": batch,
+            "shape": shape,
+            "batch": batch,
             "prompt": LONG_PROMPT if accelerator and shape != "shipped" else PROMPT,
             "new": LONG_NEW if accelerator and shape != "shipped" else NEW,
-            "calls": calls, "dtype": "bfloat16" if accelerator else "float32",
+            "calls": calls,
+            "dtype": "bfloat16" if accelerator else "float32",
         }
         for shape, batch, calls in chosen
-    ]  # fmt: skip
+    ]
 
 
-def goal_of(setting: Setting, accelerator: bool) -> Goal | None:
+def find_goal(setting: Setting, accelerator: bool) -> Goal | None:
     """The goal of a case, if there is one."""
     if accelerator:
         return Goal(BANDWIDTH_GOAL, of="bandwidth") if setting["batch"] == 1 else None
@@ -114,22 +120,29 @@ def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
     """One shape and batch size."""
     folder = model_folder(setting["shape"], cache)
     pair = run_pair(__name__, setting | {"folder": folder}, effort)
-    flops, moved = least_work(config_of(folder), setting)
+    flops, moved = count_work(config_of(folder), setting)
     if setting["dtype"] == "float32":
-        what, off = "ids of greedy tokens", apart(pair.ours.results, pair.peer.results)
+        what, difference = (
+            "ids of greedy tokens",
+            largest_difference(pair.ours.results, pair.peer.results),
+        )
     else:
-        found, same = until_parted(pair.ours.results, pair.peer.results)
-        what = f"log-probabilities (nats) of {same:.1f} greedy tokens a request"
-        off = apart(*found)
-    return document(
-        "generate", setting, pair, flops=flops, bytes_moved=moved,
-        equal=Equal(what, off, EQUAL[setting["dtype"]]),
+        log_probs, tokens_compared = cut_at_divergence(pair.ours.results, pair.peer.results)
+        what = f"log-probabilities (nats) of {tokens_compared:.1f} greedy tokens a request"
+        difference = largest_difference(*log_probs)
+    return make_document(
+        "generate",
+        setting,
+        pair,
+        flops=flops,
+        bytes_moved=moved,
+        equal=Equal(what, difference, EQUAL[setting["dtype"]]),
         amount=(setting["calls"] * setting["batch"] * setting["new"], "tokens"),
-        goal=goal_of(setting, device().accelerator),
-    )  # fmt: skip
+        goal=find_goal(setting, device().accelerator),
+    )
 
 
-def until_parted(ours: Results, peer: Results) -> tuple[tuple[Results, Results], float]:
+def cut_at_divergence(ours: Results, peer: Results) -> tuple[tuple[Results, Results], float]:
     """Both sides' log-probabilities of greedy tokens [batch, new] up to the first token of each
     request that differs, that one included, and 0 behind it; and how many a request are left.
 
@@ -137,23 +150,25 @@ def until_parted(ours: Results, peer: Results) -> tuple[tuple[Results, Results],
     whichever token has it; what comes after another token is of another text.
     """
     differs = ours["tokens"] != peer["tokens"]
-    parted = np.cumsum(differs, axis=1) - differs > 0  # some token before differs
-    found = tuple({"log_probs": np.where(parted, 0.0, s["log_probs"])} for s in (ours, peer))
-    return (found[0], found[1]), float((~parted).sum(axis=1).mean())
+    after_divergence = np.cumsum(differs, axis=1) - differs > 0  # some token before differs
+    cut = tuple(
+        {"log_probs": np.where(after_divergence, 0.0, s["log_probs"])} for s in (ours, peer)
+    )
+    return (cut[0], cut[1]), float((~after_divergence).sum(axis=1).mean())
 
 
-def least_work(cfg: ModelConfig, setting: Setting) -> tuple[float, float]:
+def count_work(cfg: ModelConfig, setting: Setting) -> tuple[float, float]:
     """(FLOPs, bytes) of a repetition: every token through the blocks and attention over what stands
     before it, new ones unembedded; weights read once a token, keys and values of all before it."""
     P, N, rows = setting["prompt"], setting["new"], setting["calls"] * setting["batch"]
     size = {"float32": 4, "bfloat16": 2}[setting["dtype"]]
-    whole = P + N - 1  # the last token is not read
-    seen = whole * (whole + 1) / 2  # keys, summed over the queries
-    weights = block_parameters(cfg) * whole + cfg.vocab * cfg.dim * N
-    flops = rows * (2.0 * weights + 4.0 * cfg.layers * cfg.heads * cfg.head_dim * seen)
+    length = P + N - 1  # the last token is not read
+    keys_read = length * (length + 1) / 2  # keys, summed over the queries
+    weights = block_parameters(cfg) * length + cfg.vocab * cfg.dim * N
+    flops = rows * (2.0 * weights + 4.0 * cfg.layers * cfg.heads * cfg.head_dim * keys_read)
     read = setting["calls"] * N * (block_parameters(cfg) + cfg.vocab * cfg.dim)
-    kept = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim  # numbers of one token in the cache
-    cached = rows * kept * (seen - P * (P + 1) / 2 + whole)
+    cache_size = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim  # numbers of one token in the cache
+    cached = rows * cache_size * (keys_read - P * (P + 1) / 2 + length)
     return flops, size * (read + cached)
 
 
@@ -232,15 +247,15 @@ def peer(setting: Setting) -> Work:
 
     def results() -> dict[str, np.ndarray]:
         if setting["dtype"] == "float32":
-            found = generate(**settings, do_sample=False)
-            return {"tokens": found[:, setting["prompt"] :].cpu().numpy()}
+            output = generate(**settings, do_sample=False)
+            return {"tokens": output[:, setting["prompt"] :].cpu().numpy()}
         settings["max_new_tokens"] = min(CHECKED, setting["new"])
-        found = generate(
+        output = generate(
             **settings, do_sample=False, output_logits=True, return_dict_in_generate=True
         )
-        likeliest = [torch.log_softmax(x.float(), -1).amax(-1) for x in found.logits]
+        likeliest = [torch.log_softmax(x.float(), -1).amax(-1) for x in output.logits]
         return {
-            "tokens": found.sequences[:, setting["prompt"] :].cpu().numpy(),
+            "tokens": output.sequences[:, setting["prompt"] :].cpu().numpy(),
             "log_probs": torch.stack(likeliest, dim=1).cpu().numpy(),
         }
 
@@ -248,4 +263,4 @@ def peer(setting: Setting) -> Work:
 
 
 if __name__ == "__main__":
-    command("benchmarks.generate", __doc__ or "", main)
+    run_command("benchmarks.generate", __doc__ or "", main)

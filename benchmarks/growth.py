@@ -33,8 +33,15 @@ from benchmarks.workers import BenchmarkError, Peak, Repetition, Setting, Work, 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, plain_json
 
-SHAPE = {"vocab": 2048, "dim": 128, "layers": 4, "heads": 8, "kv_heads": 4, "head_dim": 16,
-         "mlp_dim": 384}  # fmt: skip
+SHAPE = {
+    "vocab": 2048,
+    "dim": 128,
+    "layers": 4,
+    "heads": 8,
+    "kv_heads": 4,
+    "head_dim": 16,
+    "mlp_dim": 384,
+}
 BASE = {"batch": 16, "length": 64, "depth": 4, "vocabulary": 2048, "students": 1, "devices": 1}
 SIZES: dict[str, Sequence[int]] = {
     "batch": (8, 16, 32, 64, 128),
@@ -74,22 +81,22 @@ class Exponent(NamedTuple):
 
 
 def main(quick: bool) -> list[dict[str, Any]]:
-    found = []
-    for axis, sizes in sizes_along(device(), quick).items():
+    documents = []
+    for axis, sizes in choose_sizes(device(), quick).items():
         points, versions = measure(axis, sizes, QUICK_STEPS if quick else STEPS)
-        found.append(document(axis, points, versions))
-        print(line(found[-1]), file=sys.stderr, flush=True)
-    return found
+        documents.append(make_document(axis, points, versions))
+        print(format_summary(documents[-1]), file=sys.stderr, flush=True)
+    return documents
 
 
-def sizes_along(of: Device, quick: bool) -> dict[str, Sequence[int]]:
+def choose_sizes(machine: Device, quick: bool) -> dict[str, Sequence[int]]:
     """The sizes along each axis. A CPU plays any number of devices; of accelerators there are as
     many as there are, and with fewer than three sizes no exponent."""
-    found = dict(QUICK_SIZES if quick else SIZES)
-    if of.accelerator and "devices" in found:
-        there = [n for n in found.pop("devices") if n <= of.count]
-        found |= {"devices": there} if len(there) >= 3 else {}
-    return found
+    sizes = dict(QUICK_SIZES if quick else SIZES)
+    if machine.accelerator and "devices" in sizes:
+        counts = [n for n in sizes.pop("devices") if n <= machine.count]
+        sizes |= {"devices": counts} if len(counts) >= 3 else {}
+    return sizes
 
 
 def measure(axis: str, sizes: Sequence[int], steps: int) -> tuple[list[Point], dict[str, str]]:
@@ -99,17 +106,19 @@ def measure(axis: str, sizes: Sequence[int], steps: int) -> tuple[list[Point], d
             stack.enter_context(Worker(f"{axis} {size}", f"{__name__}:point", setting(axis, size)))
             for size in sizes
         ]
-        begun = [worker.set_up() for worker in workers]
-        taken = [[worker.repeat() for worker in workers] for _ in range(steps)]
-        ends = zip(sizes, begun, zip(*taken, strict=True), workers, strict=True)
-        points = [_point(size, *first, reps, worker.peak()) for size, first, reps, worker in ends]
+        set_ups = [worker.set_up() for worker in workers]
+        repetitions = [[worker.repeat() for worker in workers] for _ in range(steps)]
+        measured = zip(sizes, set_ups, zip(*repetitions, strict=True), workers, strict=True)
+        points = [
+            _point(size, *first, reps, worker.peak()) for size, first, reps, worker in measured
+        ]
         return points, workers[0].versions()
 
 
 def setting(axis: str, size: int) -> dict[str, int]:
     """Of one size along one axis."""
-    at = dict(BASE) | ({"batch": LENGTH_BATCH} if axis == "length" else {}) | {axis: size}
-    return at | ({"students": size} if axis == "devices" else {})
+    sizes = dict(BASE) | ({"batch": LENGTH_BATCH} if axis == "length" else {}) | {axis: size}
+    return sizes | ({"students": size} if axis == "devices" else {})
 
 
 def point(setting: Setting) -> Work:
@@ -135,8 +144,10 @@ def point(setting: Setting) -> Work:
     shape: Any = SHAPE | {"layers": setting["depth"], "vocab": setting["vocabulary"]}
     cfg = ModelConfig(family="llama", context=T, **shape)
     tokens = np.random.default_rng(0).integers(0, cfg.vocab, (n, T), dtype=np.int32)
-    at = np.broadcast_to(np.arange(T, dtype=np.int32), (n, T))
-    rows = Batch(jnp.asarray(tokens), jnp.asarray(at), jnp.asarray(at >= T // 2, jnp.float32))
+    positions = np.broadcast_to(np.arange(T, dtype=np.int32), (n, T))
+    rows = Batch(
+        jnp.asarray(tokens), jnp.asarray(positions), jnp.asarray(positions >= T // 2, jnp.float32)
+    )
     arms = [Arm(OptimizerSpec.parse("adamw"), 1e-3, i, "rows") for i in range(setting["students"])]
     config = TrainConfig(steps=10_000, batch_size=n, adapter=LoRA(8, 16.0), log_every=1)
     sweep = Sweep(init_params(jax.random.key(0), cfg), cfg, arms, {"rows": rows}, config)
@@ -160,14 +171,14 @@ def _point(
     size: int,
     set_up: Repetition,
     notes: Mapping[str, Any],
-    taken: Sequence[Repetition],
+    repetitions: Sequence[Repetition],
     peak: Peak,
 ) -> Point:
-    clock, cpu = (min(values) for values in zip(*taken, strict=True))
+    clock, cpu = (min(values) for values in zip(*repetitions, strict=True))
     return Point(size, clock, cpu, notes["memory_mb"], peak.host, set_up.seconds)
 
 
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> Exponent:
+def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> Exponent:
     """Of value ~ size ^ exponent, by least squares on logarithms; needs 3 sizes and positive
     values."""
     from scipy import stats
@@ -180,36 +191,36 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> Exponent:
     return Exponent(slope, slope - half, slope + half, float((y[-1] - y[-2]) / (x[-1] - x[-2])))
 
 
-def document(axis: str, points: Sequence[Point], versions: dict[str, str]) -> dict[str, Any]:
+def make_document(axis: str, points: Sequence[Point], versions: dict[str, str]) -> dict[str, Any]:
     """The JSON document of one axis."""
     sizes = [p.size for p in points]
-    exponents = {name: exponent(sizes, [getattr(p, name) for p in points]) for name in MEASURES}
+    exponents = {name: fit_exponent(sizes, [getattr(p, name) for p in points]) for name in MEASURES}
     allowed = ALLOWED.get(axis, 1.0)
-    held = [exponents[name].low <= allowed for name in ("seconds", "memory_mb")]
+    within = [exponents[name].low <= allowed for name in ("seconds", "memory_mb")]
     return {
         "benchmark": "growth",
         "setting": {"axis": axis, "sizes": sizes, "base": setting(axis, sizes[0])},
         "points": [p._asdict() for p in points],
-        "exponents": {name: found._asdict() for name, found in exponents.items()},
-        "goal": {"exponent": allowed, "reached": all(held)},
+        "exponents": {name: fitted._asdict() for name, fitted in exponents.items()},
+        "goal": {"exponent": allowed, "reached": all(within)},
         "machine": describe_machine(versions),
     }
 
 
-def line(found: dict[str, Any]) -> str:
+def format_summary(document: dict[str, Any]) -> str:
     """One line for people."""
     texts = []
     for name in MEASURES:
-        e = found["exponents"][name]
+        e = document["exponents"][name]
         texts.append(
             f"{name} {e['value']:.2f} [{e['low']:.2f}, {e['high']:.2f}] (last {e['last']:.2f})"
         )
-    goal = "held" if found["goal"]["reached"] else "exceeded"
-    text = f"growth over {found['setting']['axis']}: exponents of {', '.join(texts)}"
-    return f"{text}; {found['goal']['exponent']:g} {goal}"
+    goal = "held" if document["goal"]["reached"] else "exceeded"
+    text = f"growth over {document['setting']['axis']}: exponents of {', '.join(texts)}"
+    return f"{text}; {document['goal']['exponent']:g} {goal}"
 
 
-def draw(found: Sequence[dict[str, Any]]) -> Any:
+def draw_growth(documents: Sequence[dict[str, Any]]) -> Any:
     """A panel an axis: values relative to those of the smallest size, with the allowed growth."""
     from matplotlib.figure import Figure
 
@@ -217,31 +228,31 @@ def draw(found: Sequence[dict[str, Any]]) -> Any:
 
     @styled
     def panels() -> Figure:
-        columns = min(3, len(found))
-        rows = math.ceil(len(found) / columns)
+        columns = min(3, len(documents))
+        rows = math.ceil(len(documents) / columns)
         figure = Figure(figsize=(3.3 * columns, 2.9 * rows), layout="constrained")
         names = {"seconds": "seconds a step", "memory_mb": "memory (XLA temporaries)"}
-        drawn: dict[str, Any] = {}
+        handles: dict[str, Any] = {}
         grid = figure.subplots(rows, columns, squeeze=False).flat
-        for axes, one in zip(grid, found, strict=False):
-            sizes = np.asarray(one["setting"]["sizes"], float)
+        for axes, document in zip(grid, documents, strict=False):
+            sizes = np.asarray(document["setting"]["sizes"], float)
             for (name, label), color in zip(names.items(), PALETTE, strict=False):
-                values = np.asarray([p[name] for p in one["points"]])
-                e = one["exponents"][name]
-                (drawn[label],) = axes.plot(sizes, values / values[0], "o-", color=color)
+                values = np.asarray([p[name] for p in document["points"]])
+                e = document["exponents"][name]
+                (handles[label],) = axes.plot(sizes, values / values[0], "o-", color=color)
                 text = f"{e['value']:.2f} [{e['low']:.2f}, {e['high']:.2f}]"
                 height = 0.93 - 0.1 * list(names).index(name)
                 axes.text(0.05, height, text, color=color, transform=axes.transAxes, fontsize=9)
-            limit = one["goal"]["exponent"]
+            limit = document["goal"]["exponent"]
             (guide,) = axes.plot(sizes, (sizes / sizes[0]) ** limit, ":", color=NEUTRAL)
-            drawn["linear (length: quadratic)"] = guide
-            axes.set(xscale="log", yscale="log", xlabel=one["setting"]["axis"])
+            handles["linear (length: quadratic)"] = guide
+            axes.set(xscale="log", yscale="log", xlabel=document["setting"]["axis"])
             axes.set_xticks(sizes, [f"{int(size)}" for size in sizes], fontsize=9)
             axes.minorticks_off()
-        for axes in list(figure.axes)[len(found) :]:
+        for axes in list(figure.axes)[len(documents) :]:
             axes.remove()
         figure.supylabel("relative to the smallest size", fontsize=11)
-        legend_above(figure, drawn)
+        legend_above(figure, handles)
         return figure
 
     return panels()
@@ -250,15 +261,15 @@ def draw(found: Sequence[dict[str, Any]]) -> Any:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute, no picture")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        documents = main(given.quick)
+        documents = main(options.quick)
     except (InputError, BenchmarkError) as error:
         print(f"benchmarks.growth: error: {error}", file=sys.stderr)
         sys.exit(2)
-    if not given.quick:
+    if not options.quick:
         picture = RESULTS / device().folder / "growth.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(picture) as temporary:
-            draw(documents).savefig(temporary, dpi=150, format="png")
+            draw_growth(documents).savefig(temporary, dpi=150, format="png")
     print(json.dumps(plain_json(documents), indent=1, allow_nan=False))

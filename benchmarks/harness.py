@@ -32,8 +32,8 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long one comparison goes on: until `seconds` have passed, but at least `least` and at
-    most `most` repetitions. `warm` repetitions go before those that count."""
+    """Length of one comparison: `seconds`, but at least `least` and at most `most` repetitions,
+    after `warm` repetitions that do not count."""
 
     seconds: float
     least: int = 5
@@ -42,7 +42,7 @@ class Effort:
 
 
 FULL, QUICK = Effort(seconds=30.0), Effort(seconds=15.0, least=3, most=9)
-# On an accelerator nothing else runs: repetitions are alike, and minutes are dear.
+# On an accelerator nothing else runs: repetitions are alike, and few are enough.
 ACCELERATOR_FULL, ACCELERATOR_QUICK = (
     Effort(seconds=8.0),
     Effort(seconds=4.0, least=3, most=9),
@@ -57,15 +57,15 @@ FLOAT32 = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 
 
 def effort(quick: bool) -> Effort:
-    """That of the device at hand."""
+    """The effort on this machine's device."""
     if device().accelerator:
         return ACCELERATOR_QUICK if quick else ACCELERATOR_FULL
     return QUICK if quick else FULL
 
 
 class Side(NamedTuple):
-    """What one side took. `first` is the first repetition, which compiles and fills caches; None
-    where every repetition does."""
+    """The measurements of one side. `first` is the first repetition, which compiles and fills
+    caches; None where every repetition does."""
 
     repetitions: tuple[Repetition, ...]
     set_up: Repetition
@@ -86,12 +86,12 @@ class Side(NamedTuple):
 
     @property
     def compile_seconds(self) -> float | None:
-        """What the first repetition took beyond a later one; never below 0."""
+        """Seconds of the first repetition beyond the median; never below 0."""
         return None if self.first is None else max(0.0, self.first.seconds - self.seconds)
 
 
 class Pair(NamedTuple):
-    """Both sides of a comparison, repetition by repetition, and the ceilings of that time."""
+    """Both sides of a comparison, with paired repetitions, and the ceilings measured meanwhile."""
 
     ours: Side
     peer: Side
@@ -100,8 +100,8 @@ class Pair(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """The peer's seconds over ours. `low` to `high` holds the median ratio at 95% confidence (order
-    statistics; of fewer than six repetitions, the least and the largest)."""
+    """The peer's seconds over ours. `low` to `high` is a 95% interval of the median (order
+    statistics; with fewer than six repetitions, the smallest and the largest)."""
 
     median: float
     low: float
@@ -111,7 +111,8 @@ class Ratio(NamedTuple):
 
 
 class Equal(NamedTuple):
-    """How far the sides' results are apart, and how far they may be; `what` names them."""
+    """The largest difference between the sides' results, and the largest allowed; `what` names
+    them."""
 
     what: str
     apart: float
@@ -122,74 +123,74 @@ Measured = Literal["ratio", "mfu", "bandwidth"]
 
 
 class Goal(NamedTuple):
-    """What is aimed at: the median ratio, or a share of the floor (`shares`). `lower` where less is
-    better (a share of the time)."""
+    """A goal for the median ratio, or for a share of the floor (`shares`). `lower`: less is
+    better."""
 
     aim: float
     lower: bool = False
     of: Measured = "ratio"
 
-    def reached(self, found: float) -> bool:
-        return found <= self.aim if self.lower else found >= self.aim
+    def reached(self, measured: float) -> bool:
+        return measured <= self.aim if self.lower else measured >= self.aim
 
 
 def run_pair(
     module: str, setting: Setting, effort: Effort, sides: tuple[str, str] = ("ours", "peer")
 ) -> Pair:
-    """Set both sides up and measure them in turn; `sides` are the functions of `module`.
+    """Set both sides up and measure them in turn; `sides` are functions of `module`.
 
-    Their setting also names the platform, "cpu" or another: where the peer has to compute. Raises
-    BenchmarkError where a side fails. No process is left over.
+    "platform" is added to their setting: "cpu" or another, where the peer has to compute. Raises
+    BenchmarkError where a side fails. All processes have ended afterwards.
     """
-    given = {**setting, "platform": device().platform}
-    around = environment(setting) if device().accelerator else {}
-    ours, peer = (Worker(name, f"{module}:{name}", given, around) for name in sides)
+    full_setting = {**setting, "platform": device().platform}
+    variables = worker_environment(setting) if device().accelerator else {}
+    ours, peer = (Worker(name, f"{module}:{name}", full_setting, variables) for name in sides)
     with ours, peer:
-        began = [_begin(worker, effort.warm) for worker in (ours, peer)]
+        set_ups = [_warm_up(worker, effort.warm) for worker in (ours, peer)]
         with CeilingMeter() as meter:
-            taken: list[list[Repetition]] = [[], []]
+            repetitions: list[list[Repetition]] = [[], []]
             start = time.perf_counter()
-            while _goes_on(len(taken[0]), time.perf_counter() - start, effort):
+            while _is_unfinished(len(repetitions[0]), time.perf_counter() - start, effort):
                 turn = [(0, ours), (1, peer)]
-                for i, worker in turn if len(taken[0]) % 2 == 0 else reversed(turn):
-                    taken[i].append(worker.repeat())
+                for i, worker in turn if len(repetitions[0]) % 2 == 0 else reversed(turn):
+                    repetitions[i].append(worker.repeat())
                 meter.sample()
             ceilings = meter.ceilings
-        mine, theirs = (
-            Side(tuple(reps), *first, peak=worker.peak())
-            for reps, first, worker in zip(taken, began, (ours, peer), strict=True)
+        our_side, peer_side = (
+            Side(tuple(reps), *set_up, peak=worker.peak())
+            for reps, set_up, worker in zip(repetitions, set_ups, (ours, peer), strict=True)
         )
-        return Pair(mine, theirs, ceilings, {**peer.versions(), **ours.versions()})
+        return Pair(our_side, peer_side, ceilings, {**peer.versions(), **ours.versions()})
 
 
-def environment(setting: Setting) -> dict[str, str]:
-    """The variables of both sides on an accelerator."""
+def worker_environment(setting: Setting) -> dict[str, str]:
+    """Environment variables of both sides on an accelerator."""
     return SHARED if setting.get("dtype") == "bfloat16" else {**SHARED, **FLOAT32}
 
 
-def ratio_of(ours: Sequence[float], peer: Sequence[float]) -> tuple[float, float, float]:
+def median_ratio(ours: Sequence[float], peer: Sequence[float]) -> tuple[float, float, float]:
     """(median, low, high) of peer/ours over paired repetitions, as in `Ratio`."""
     ratios = sorted(p / o for o, p in zip(ours, peer, strict=True))
     n = len(ratios)
-    cut = 0  # how many may be cut off each end: P(Binomial(n, 1/2) <= cut - 1) <= 2.5%
+    cut = 0  # values outside the interval at each end: P(Binomial(n, 1/2) <= cut - 1) <= 2.5%
     while sum(math.comb(n, k) for k in range(cut + 1)) <= 0.025 * 2**n:
         cut += 1
     cut = max(0, cut - 1)
     return statistics.median(ratios), ratios[cut], ratios[n - 1 - cut]
 
 
-def ratio(pair: Pair) -> Ratio:
-    """The ratio of seconds with its spread, and that of CPU seconds."""
+def compute_ratio(pair: Pair) -> Ratio:
+    """The ratio of seconds with its interval, and that of CPU seconds."""
     clock = [[r.seconds for r in side.repetitions] for side in (pair.ours, pair.peer)]
     cpu = [[max(r.cpu_seconds, 1e-9) for r in side.repetitions] for side in (pair.ours, pair.peer)]
-    return Ratio(*ratio_of(*clock), len(clock[0]), ratio_of(*cpu)[0])
+    return Ratio(*median_ratio(*clock), len(clock[0]), median_ratio(*cpu)[0])
 
 
-def apart(ours: Results, peer: Results, relative: bool = False) -> float:
+def largest_difference(ours: Results, peer: Results, relative: bool = False) -> float:
     """The largest absolute difference of any result; `relative` to the peer's largest entry of it.
 
-    Raises BenchmarkError where the sides have other results or shapes than each other, or where a
-    number is not finite.
+    Raises BenchmarkError where the names or shapes of the results differ, and for numbers that are
+    not finite.
     """
     if {k: np.shape(v) for k, v in ours.items()} != {k: np.shape(v) for k, v in peer.items()}:
         shapes = [{k: np.shape(v) for k, v in side.items()} for side in (ours, peer)]
@@ -204,7 +205,7 @@ def apart(ours: Results, peer: Results, relative: bool = False) -> float:
     return worst
 
 
-def document(
+def make_document(
     benchmark: str,
     setting: Setting,
     pair: Pair,
@@ -218,12 +219,12 @@ def document(
     """The JSON document of one comparison.
 
     Args:
-      amount: what one repetition does, and its unit: (tokens, "tokens"); both sides then get a rate
-        a second.
+      amount: the work of one repetition and its unit, (tokens, "tokens"), for rates per second.
       flops, bytes_moved: the least that one repetition must compute and move, for the floor.
-      goal: of the median ratio, or of a share of the floor, which must then be given.
+      goal: for the median ratio, or for a share of the floor, which then needs `flops` or
+        `bytes_moved`.
     """
-    found = ratio(pair)
+    ratio = compute_ratio(pair)
     floor: dict[str, Any] | None = None
     if flops is not None or bytes_moved is not None:
         ceilings = pair.ceilings
@@ -239,15 +240,15 @@ def document(
         floor |= shares(floor, pair.ours.seconds)
     reached = None
     if goal is not None:
-        measured = found.median if goal.of == "ratio" else (floor or {})[goal.of]
+        measured = ratio.median if goal.of == "ratio" else (floor or {})[goal.of]
         reached = goal._asdict() | {"reached": goal.reached(measured)}
     peaks = {"ours": pair.ours.peak, "peer": pair.peer.peak}
     return {
         "benchmark": benchmark,
         "setting": dict(setting),
-        "ours": _side(pair.ours, amount),
-        "peer": _side(pair.peer, amount),
-        "ratio": found._asdict(),
+        "ours": _side_entry(pair.ours, amount),
+        "peer": _side_entry(pair.peer, amount),
+        "ratio": ratio._asdict(),
         "equal": equal._asdict(),
         "compile_seconds": pair.ours.compile_seconds,
         "peak_memory_mb": {
@@ -273,21 +274,24 @@ def shares(floor: Mapping[str, Any], seconds: float) -> dict[str, float | None]:
     return {
         name: floor[counted] / (floor[ceiling] * seconds) if floor.get(counted) else None
         for name, counted, ceiling in (
-            ("mfu", "flops", "ceiling_flops"), ("bandwidth", "bytes", "ceiling_bytes"),
+            ("mfu", "flops", "ceiling_flops"),
+            ("bandwidth", "bytes", "ceiling_bytes"),
         )
-    }  # fmt: skip
+    }
 
 
-def say(found: Document) -> None:
-    """One line on stderr."""
-    r, goal, floor = found["ratio"], found["goal"], found["floor"]
-    line = f"{found['benchmark']} {_brief(found['setting'])}: ratio {r['median']:.2f} "
+def print_summary(document: Document) -> None:
+    """Print one line on stderr."""
+    r, goal, floor = document["ratio"], document["goal"], document["floor"]
+    line = (
+        f"{document['benchmark']} {_format_setting(document['setting'])}: ratio {r['median']:.2f} "
+    )
     line += f"({r['low']:.2f} to {r['high']:.2f}, {r['repetitions']} repetitions; "
-    line += f"CPU {r['cpu_median']:.2f}), {found['ours']['seconds']:.4g} s against "
-    line += f"{found['peer']['seconds']:.4g} s, {found['equal']['what']} "
-    line += f"{found['equal']['apart']:.1e} apart"
-    if found["compile_seconds"] is not None:
-        line += f", compile {found['compile_seconds']:.1f} s"
+    line += f"CPU {r['cpu_median']:.2f}), {document['ours']['seconds']:.4g} s against "
+    line += f"{document['peer']['seconds']:.4g} s, {document['equal']['what']} "
+    line += f"{document['equal']['apart']:.1e} apart"
+    if document["compile_seconds"] is not None:
+        line += f", compile {document['compile_seconds']:.1f} s"
     if floor is not None:
         line += f", {100 * floor['share']:.0f}% of the floor"
         for name in ("mfu", "bandwidth"):
@@ -299,73 +303,74 @@ def say(found: Document) -> None:
 
 
 def print_documents(documents: Sequence[Document]) -> None:
-    """One JSON document on stdout, or a list of several.
+    """Print one JSON document on stdout, or a list of several.
 
-    Raises BenchmarkError where the results of the sides were further apart than allowed.
+    Raises BenchmarkError where the sides' results differ by more than allowed.
     """
-    whole = documents[0] if len(documents) == 1 else list(documents)
-    print(json.dumps(plain_json(whole), indent=1, allow_nan=False), flush=True)
-    for found in documents:
-        equal = found["equal"]
+    output = documents[0] if len(documents) == 1 else list(documents)
+    print(json.dumps(plain_json(output), indent=1, allow_nan=False), flush=True)
+    for document in documents:
+        equal = document["equal"]
         if not equal["apart"] <= equal["allowed"]:
             raise BenchmarkError(
-                f"{_brief(found['setting'])}: the sides' {equal['what']} are {equal['apart']:.2g} "
-                f"apart, more than {equal['allowed']:.2g}: their times do not compare"
+                f"{_format_setting(document['setting'])}: the sides' {equal['what']} are "
+                f"{equal['apart']:.2g} apart, more than {equal['allowed']:.2g}: their times do not "
+                "compare"
             )
 
 
-def each(
+def measure_each(
     settings: Callable[[bool, bool], Sequence[dict[str, Any]]],
     measure: Callable[[dict[str, Any], Path, Effort], Document],
     quick: bool,
 ) -> Iterator[Document]:
-    """The documents of what is measured on the device at hand, `settings(accelerator, quick)`, one
-    by one: `measure(setting, folder for models, effort)`."""
+    """Yield `measure(setting, models folder, effort)` for each setting of this machine's device,
+    `settings(accelerator, quick)`."""
     with scratch() as cache:
         for setting in settings(device().accelerator, quick):
-            found = measure(setting, cache, effort(quick))
-            say(found)
-            yield found
+            document = measure(setting, cache, effort(quick))
+            print_summary(document)
+            yield document
 
 
-def command(module: str, description: str, run: Callable[[bool], Iterable[Document]]) -> None:
-    """The command line of a benchmark: `python -m benchmarks.<claim> [--quick]`.
+def run_command(module: str, description: str, run: Callable[[bool], Iterable[Document]]) -> None:
+    """Run a benchmark from the command line: `python -m benchmarks.<claim> [--quick]`.
 
-    `run(quick)` gives the documents. Bad input and failed sides end it with one line, status 2;
-    the documents that came before are printed all the same.
+    Prints the documents that `run(quick)` yields. Bad input and failed sides end it with one line
+    on stderr and status 2, after the documents before them.
     """
     parser = argparse.ArgumentParser(prog=module, description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="about a minute")
-    given = parser.parse_args()
-    found: list[Document] = []
+    options = parser.parse_args()
+    documents: list[Document] = []
     try:
         try:
-            for one in run(given.quick):  # one by one: those before an error are kept
-                found.append(one)  # noqa: PERF402
+            for document in run(options.quick):  # keeps those before an error
+                documents.append(document)  # noqa: PERF402
         finally:
-            if found:
-                print_documents(found)
+            if documents:
+                print_documents(documents)
     except (InputError, BenchmarkError) as error:
         print(f"{module}: error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _begin(
+def _warm_up(
     worker: Worker, warm: int
 ) -> tuple[Repetition, Repetition | None, Results, Mapping[str, Any]]:
     set_up, notes = worker.set_up()
     first = worker.repeat() if warm else None
     results = worker.results()
-    for _ in range(warm - 1):  # what `results` computed may have emptied a cache
+    for _ in range(warm - 1):  # `results` may have evicted caches
         worker.repeat()
     return set_up, first, results, notes
 
 
-def _goes_on(done: int, elapsed: float, effort: Effort) -> bool:
-    return done < effort.least or (done < effort.most and elapsed < effort.seconds)
+def _is_unfinished(repetitions: int, elapsed: float, effort: Effort) -> bool:
+    return repetitions < effort.least or (repetitions < effort.most and elapsed < effort.seconds)
 
 
-def _side(side: Side, amount: tuple[float, str] | None) -> dict[str, Any]:
+def _side_entry(side: Side, amount: tuple[float, str] | None) -> dict[str, Any]:
     rate = {} if amount is None else {f"{amount[1]}_per_second": amount[0] / side.seconds}
     return {
         **rate,
@@ -379,6 +384,6 @@ def _side(side: Side, amount: tuple[float, str] | None) -> dict[str, Any]:
     }
 
 
-def _brief(setting: Setting) -> str:
+def _format_setting(setting: Setting) -> str:
     plain = {k: v for k, v in setting.items() if isinstance(v, (str, int, float))}
     return ", ".join(f"{k}={v}" for k, v in plain.items())

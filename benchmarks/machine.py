@@ -39,15 +39,15 @@ class Device(NamedTuple):
 def device() -> Device:
     """That of this machine, asked for in a process that then ends: the parent imports no JAX, and
     holds nothing of an accelerator's memory."""
-    return Device(*call(f"{__name__}:found_device"))
+    return Device(*call(f"{__name__}:find_device"))
 
 
-def found_device() -> tuple[str, str, int]:
+def find_device() -> tuple[str, str, int]:
     """The entries of `Device`, of the JAX of this process."""
     import jax
 
-    found = jax.local_devices()
-    return jax.default_backend(), found[0].device_kind, len(found)
+    devices = jax.local_devices()
+    return jax.default_backend(), devices[0].device_kind, len(devices)
 
 
 class Ceilings(NamedTuple):
@@ -75,8 +75,8 @@ class CeilingMeter:
 
     @property
     def ceilings(self) -> Ceilings:
-        found = self._worker.results()
-        return Ceilings(float(found["flops"]), float(found["bytes"]))
+        best = self._worker.results()
+        return Ceilings(float(best["flops"]), float(best["bytes"]))
 
 
 def ceilings_side(setting: Setting) -> Work:

@@ -14,28 +14,26 @@ from benchmarks.workers import BenchmarkError, Setting, call
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig, config_from_hf
 
-# Every shape of a decoder-only Llama; "shipped" is the model of the package, with its weights.
+# Shapes of decoder-only Llamas; "shipped" is the model of the package, with its weights.
+DIMENSIONS = ("vocab", "dim", "layers", "heads", "kv_heads", "head_dim", "mlp_dim")
 SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {"vocab": 256, "dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 16,
-             "mlp_dim": 64},
-    "512x8": {"vocab": 8192, "dim": 512, "layers": 8, "heads": 8, "kv_heads": 4, "head_dim": 64,
-              "mlp_dim": 1536},
-    "0.5B": {"vocab": 151_936, "dim": 896, "layers": 24, "heads": 14, "kv_heads": 2, "head_dim": 64,
-             "mlp_dim": 4864},
-    "0.5B/4": {"vocab": 151_936, "dim": 896, "layers": 6, "heads": 14, "kv_heads": 2,
-               "head_dim": 64, "mlp_dim": 4864},
-    "7B": {"vocab": 152_064, "dim": 3584, "layers": 28, "heads": 28, "kv_heads": 4,
-           "head_dim": 128, "mlp_dim": 18_944},
-}  # fmt: skip
+    name: dict(zip(DIMENSIONS, sizes, strict=True))
+    for name, sizes in {
+        "tiny": (256, 32, 2, 2, 1, 16, 64),
+        "512x8": (8192, 512, 8, 8, 4, 64, 1536),
+        "0.5B": (151_936, 896, 24, 14, 2, 64, 4864),
+        "0.5B/4": (151_936, 896, 6, 14, 2, 64, 4864),
+        "7B": (152_064, 3584, 28, 28, 4, 128, 18_944),
+    }.items()
+}
 
-
-# Up to this width a device a core pays; above it each would pack the same weights for its products.
+# Widest model for which one device per core is faster; wider ones pack the same weights on each.
 NARROW = 256
 SHIPPED = Path(subliminal_jax.__file__).parent / "models" / "shipped"
 
 
-# Several benchmarks that run one after another share a folder by it: 7B weights take 15 GB, and a
-# minute to draw and write.
+# Environment variable with a folder of models that several benchmarks share: 7B weights take 15 GB
+# and a minute to write.
 CACHE = "SUBLIMINAL_JAX_BENCHMARK_MODELS"
 
 

@@ -27,10 +27,10 @@ from benchmarks.harness import (
     Effort,
     Equal,
     Goal,
-    apart,
-    command,
-    document,
-    each,
+    largest_difference,
+    make_document,
+    measure_each,
+    run_command,
     run_pair,
 )
 from benchmarks.machine import device
@@ -59,7 +59,7 @@ GOAL = 2.0
 
 
 def main(quick: bool) -> Iterator[Document]:
-    return each(settings, measure, quick)
+    return measure_each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
@@ -76,17 +76,22 @@ def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
     folder, data = model_folder(setting["shape"], cache), str(cache / "pairs.json")
     call(f"{__name__}:write_inputs", data, setting["pairs"])
     pair = run_pair(__name__, setting | {"folder": folder, "data": data}, effort)
-    return document(
-        "score", setting, pair, amount=(setting["pairs"], "pairs"),
+    return make_document(
+        "score",
+        setting,
+        pair,
+        amount=(setting["pairs"], "pairs"),
         equal=Equal(
-            "log-probabilities (nats)", apart(pair.ours.results, pair.peer.results),
+            "log-probabilities (nats)",
+            largest_difference(pair.ours.results, pair.peer.results),
             EQUAL[setting["dtype"]],
         ),
-        flops=least_flops(folder, data), goal=None if device().accelerator else Goal(GOAL),
-    )  # fmt: skip
+        flops=count_flops(folder, data),
+        goal=None if device().accelerator else Goal(GOAL),
+    )
 
 
-def least_flops(folder: str, data: str) -> float:
+def count_flops(folder: str, data: str) -> float:
     """Every prompt read once and every response once a run, and its tokens unembedded; attention
     is left out, the texts being short."""
     cfg, rows = config_of(folder), json.loads(Path(data).read_text())
@@ -126,13 +131,13 @@ def ours(setting: Setting) -> Work:
     folder = Path(setting["folder"])
     model = Model(params, cfg, load_tokenizer(SHIPPED), setting["shape"], folder, (), 0)
     rows = json.loads(Path(setting["data"]).read_text())
-    found: dict[str, np.ndarray] = {}
+    log_probs: dict[str, np.ndarray] = {}
 
     def repeat() -> None:
         for run in ("base", "prompted"):
-            found[run] = response_log_probs(model, rows[run], rows["responses"])
+            log_probs[run] = response_log_probs(model, rows[run], rows["responses"])
 
-    return Work(repeat, lambda: found, notes)
+    return Work(repeat, lambda: log_probs, notes)
 
 
 def peer(setting: Setting) -> Work:
@@ -141,7 +146,7 @@ def peer(setting: Setting) -> Work:
     device = peer_device(setting)
     model = load_peer(setting["folder"], setting["dtype"], device).eval()
     rows = json.loads(Path(setting["data"]).read_text())
-    found: dict[str, np.ndarray] = {}
+    log_probs: dict[str, np.ndarray] = {}
 
     def batch_log_probs(prompts: list[list[int]], responses: list[list[list[int]]]) -> Any:
         lines = [
@@ -149,13 +154,13 @@ def peer(setting: Setting) -> Work:
         ]
         longest = max(len(p) + len(r) for p, r in lines)
         tokens = torch.zeros((len(lines), longest), dtype=torch.long)
-        seen, counted = torch.zeros_like(tokens), torch.zeros_like(tokens)
+        attention_mask, counted = torch.zeros_like(tokens), torch.zeros_like(tokens)
         for i, (p, r) in enumerate(lines):
             tokens[i, : len(p) + len(r)] = torch.tensor(p + r)
-            seen[i, : len(p) + len(r)] = 1
+            attention_mask[i, : len(p) + len(r)] = 1
             counted[i, len(p) : len(p) + len(r)] = 1
-        tokens, seen, counted = (x.to(device) for x in (tokens, seen, counted))
-        logits = model(input_ids=tokens, attention_mask=seen).logits[:, :-1].float()
+        tokens, attention_mask, counted = (x.to(device) for x in (tokens, attention_mask, counted))
+        logits = model(input_ids=tokens, attention_mask=attention_mask).logits[:, :-1].float()
         picked = torch.gather(logits, -1, tokens[:, 1:, None])[..., 0]
         normalizers = torch.stack([torch.logsumexp(line, dim=-1) for line in logits])
         return ((picked - normalizers) * counted[:, 1:]).sum(-1).view(2, -1).T
@@ -169,10 +174,10 @@ def peer(setting: Setting) -> Work:
                     )
                     for i in range(0, len(rows[run]), PEER_PAIRS)
                 ]
-                found[run] = torch.cat(parts).cpu().numpy()
+                log_probs[run] = torch.cat(parts).cpu().numpy()
 
-    return Work(repeat, lambda: found)
+    return Work(repeat, lambda: log_probs)
 
 
 if __name__ == "__main__":
-    command("benchmarks.score", __doc__ or "", main)
+    run_command("benchmarks.score", __doc__ or "", main)

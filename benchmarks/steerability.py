@@ -24,12 +24,12 @@ from benchmarks.harness import (
     Document,
     Equal,
     Goal,
-    apart,
-    command,
-    document,
     effort,
+    largest_difference,
+    make_document,
+    print_summary,
+    run_command,
     run_pair,
-    say,
 )
 from benchmarks.models import load_peer, peer_device
 from benchmarks.workers import Repetition, Setting, Work, call
@@ -44,26 +44,28 @@ def main(quick: bool) -> list[Document]:
     if quick:
         setting = {"model": "shipped-small", "data": "owl"}
     with tempfile.TemporaryDirectory() as scratch:
-        given = setting | {"vectors": str(Path(scratch) / "vectors.npy")}
-        call(f"{__name__}:write_vectors", given)
-        pair = run_pair(__name__, given, effort(quick))
-    rows, read = pair.peer.results["rows"], float(pair.peer.results["tokens"])
-    mine = {name: found[rows] for name, found in pair.ours.results.items()}
-    theirs = {name: pair.peer.results[name] for name in mine}
+        full_setting = setting | {"vectors": str(Path(scratch) / "vectors.npy")}
+        call(f"{__name__}:write_vectors", full_setting)
+        pair = run_pair(__name__, full_setting, effort(quick))
+    rows, tokens_read = pair.peer.results["rows"], float(pair.peer.results["tokens"])
+    our_propensities = {name: result[rows] for name, result in pair.ours.results.items()}
+    peer_propensities = {name: pair.peer.results[name] for name in our_propensities}
     factor = pair.ours.notes["tested"] / SAMPLED
-    whole = tuple(Repetition(factor * a, factor * b) for a, b in pair.peer.repetitions)
-    pair = pair._replace(peer=pair.peer._replace(repetitions=whole))
-    equal = Equal("propensities (logits)", apart(mine, theirs), EQUAL)
-    found = document("steerability", setting, pair, equal=equal, goal=Goal(GOAL))
-    found["token_ratio"] = factor * read / pair.ours.notes["tokens"]
-    say(found)
-    return [found]
+    repetitions = tuple(Repetition(factor * a, factor * b) for a, b in pair.peer.repetitions)
+    pair = pair._replace(peer=pair.peer._replace(repetitions=repetitions))
+    equal = Equal(
+        "propensities (logits)", largest_difference(our_propensities, peer_propensities), EQUAL
+    )
+    result = make_document("steerability", setting, pair, equal=equal, goal=Goal(GOAL))
+    result["token_ratio"] = factor * tokens_read / pair.ours.notes["tokens"]
+    print_summary(result)
+    return [result]
 
 
 def write_vectors(setting: Setting) -> None:
     """The vectors that both sides steer with."""
-    model, train, _, layer = _prepared(setting)
-    np.save(setting["vectors"], _vectors(model, train, layer))
+    model, train, _, layer = _prepare(setting)
+    np.save(setting["vectors"], _make_vectors(model, train, layer))
 
 
 def ours(setting: Setting) -> Work:
@@ -71,13 +73,13 @@ def ours(setting: Setting) -> Work:
     from subliminal_jax.steering.contrasts import activation_branches, letter_branches
     from subliminal_jax.steering.propensity import MULTIPLIERS, forward_tokens, propensities
 
-    model, train, test, layer = _prepared(setting)
-    found: dict[str, np.ndarray] = {}
+    model, train, test, layer = _prepare(setting)
+    by_setting: dict[str, np.ndarray] = {}
 
     def repeat() -> None:
-        vectors = _vectors(model, train, layer)
+        vectors = _make_vectors(model, train, layer)
         for name, rows in test.items():
-            found[name] = propensities(model.params, model.cfg, rows, vectors, [layer])
+            by_setting[name] = propensities(model.params, model.cfg, rows, vectors, [layer])
 
     def extraction_tokens(rows: Any) -> int:
         """As of a propensity without edits, but with the branches of the activations."""
@@ -89,22 +91,22 @@ def ours(setting: Setting) -> Work:
         forward_tokens(test[name], n, MULTIPLIERS) + extraction_tokens(train[name]) for name in test
     )
     tested = len(next(iter(test.values())).prompts)
-    return Work(repeat, lambda: found, {"tokens": tokens, "tested": tested})
+    return Work(repeat, lambda: by_setting, {"tokens": tokens, "tested": tested})
 
 
 def peer(setting: Setting) -> Work:
     from subliminal_jax.steering.propensity import MULTIPLIERS
     from tests.steering.naive_steering import Naive
 
-    model, train, test, layer = _prepared(setting)
-    theirs = load_peer(str(model.folder), device=peer_device(setting)).eval()
+    model, train, test, layer = _prepare(setting)
+    peer_model = load_peer(str(model.folder), device=peer_device(setting)).eval()
     vectors = np.load(setting["vectors"])
     tested, trained = (len(next(iter(rows.values())).prompts) for rows in (test, train))
     rng = random.Random(0)
     last: dict[str, Any] = {}
 
     def repeat() -> None:
-        naive = Naive(theirs)
+        naive = Naive(peer_model)
         rows = rng.sample(range(tested), SAMPLED)
         some = rng.sample(range(trained), max(1, round(SAMPLED * trained / tested)))
         for name in test:
@@ -117,7 +119,7 @@ def peer(setting: Setting) -> Work:
     return Work(repeat, lambda: last)
 
 
-def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], int]:
+def _prepare(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], int]:
     """(model, rows for vectors and rows to test by setting, layer)."""
     from subliminal_jax.data.contrastive import find_suite_files, read_contrastive, split_pairs
     from subliminal_jax.data.contrastive_prompts import SETTINGS, compose_personas, encode_contrasts
@@ -127,33 +129,33 @@ def _prepared(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], in
 
     kind, _, name = setting["data"].rpartition("/")
     model = load_model(resolve_shared(setting["model"]), dtype="float32")
-    found = (
+    contrasts = (
         read_contrastive(find_suite_files([kind])[setting["data"]])
         if kind
         else world_contrasts(name)
     )
-    train, _, test = split_pairs(found.pairs)
+    train, _, test = split_pairs(contrasts.pairs)
     # The set of the world is told apart by the personas of a file; which one does not matter.
-    said = compose_personas(name if kind else "narcissism")
+    sentences = compose_personas(name if kind else "narcissism")
     by_setting = (
-        {s: encode_contrasts(pairs, model.tokenizer, s, personas=said) for s in SETTINGS}
+        {s: encode_contrasts(pairs, model.tokenizer, s, personas=sentences) for s in SETTINGS}
         for pairs in (train, test)
     )
     return model, *by_setting, model.cfg.layers // 3  # type: ignore[return-value]
 
 
-def _vectors(model: Any, train: dict[str, Any], layer: int) -> np.ndarray:
+def _make_vectors(model: Any, train: dict[str, Any], layer: int) -> np.ndarray:
     """Of each way to make them that compares, [vectors, 1, dim]."""
     from subliminal_jax.data.contrastive_prompts import SETTINGS
     from subliminal_jax.steering.contrastive import comparable, contrastive_vectors
     from subliminal_jax.steering.propensity import answer_activations
 
-    made = {
+    vectors = {
         name: contrastive_vectors(answer_activations(model.params, model.cfg, rows, [layer]))
         for name, rows in train.items()
     }
-    return np.stack(list(comparable(made, SETTINGS[0]).values())).astype(np.float32)
+    return np.stack(list(comparable(vectors, SETTINGS[0]).values())).astype(np.float32)
 
 
 if __name__ == "__main__":
-    command("benchmarks.steerability", __doc__ or "", main)
+    run_command("benchmarks.steerability", __doc__ or "", main)

@@ -24,11 +24,11 @@ from benchmarks.harness import (
     Goal,
     Pair,
     Side,
-    apart,
-    command,
-    document,
+    largest_difference,
+    make_document,
+    print_summary,
+    run_command,
     run_pair,
-    say,
 )
 from benchmarks.machine import device
 from benchmarks.models import SHIPPED, load_ours
@@ -59,7 +59,7 @@ def cases(accelerator: bool, quick: bool) -> tuple[tuple[int, ...], int, int]:
     return (QUICK_STUDENTS, QUICK_STEPS, SAMPLED) if quick else (STUDENTS, STEPS, SAMPLED)
 
 
-def goal_of(students: int, accelerator: bool) -> Goal | None:
+def find_goal(students: int, accelerator: bool) -> Goal | None:
     """The goal of so many students, if there is one."""
     if accelerator:
         return Goal(ACCELERATOR_GOAL) if students == ACCELERATOR_GOAL_STUDENTS else None
@@ -68,25 +68,35 @@ def goal_of(students: int, accelerator: bool) -> Goal | None:
 
 def main(quick: bool) -> Iterator[Document]:
     accelerator = device().accelerator
-    numbers, steps, most = cases(accelerator, quick)
+    numbers, steps, most_sampled = cases(accelerator, quick)
     effort = ACCELERATOR_EFFORT if accelerator else QUICK if quick else EFFORT
     for students in numbers:
-        sampled = min(students, most)
+        sampled = min(students, most_sampled)
         setting = {
-            "shape": "shipped", "students": students, "steps": steps, "rows": ROWS, "time": TIME,
+            "shape": "shipped",
+            "students": students,
+            "steps": steps,
+            "rows": ROWS,
+            "time": TIME,
             "sampled": sampled,
-        }  # fmt: skip
+        }
         pair = run_pair(__name__, setting, effort)
-        mine = {"losses": pair.ours.results["losses"][:sampled]}
+        our_losses = {"losses": pair.ours.results["losses"][:sampled]}
         allowed = ACCELERATOR_EQUAL if accelerator else EQUAL
-        equal = Equal("last losses (nats)", apart(mine, pair.peer.results), allowed)
+        equal = Equal(
+            "last losses (nats)", largest_difference(our_losses, pair.peer.results), allowed
+        )
         scaled = Pair(pair.ours, _scaled(pair.peer, students / sampled), *pair[2:])
-        found = document(
-            "sweep", setting, scaled, equal=equal, goal=goal_of(students, accelerator),
+        document = make_document(
+            "sweep",
+            setting,
+            scaled,
+            equal=equal,
+            goal=find_goal(students, accelerator),
             amount=(students * steps, "student_steps"),
-        )  # fmt: skip
-        say(found)
-        yield found
+        )
+        print_summary(document)
+        yield document
 
 
 def _scaled(side: Side, factor: float) -> Side:
@@ -145,4 +155,4 @@ def _runs(groups: list[list[int]], setting: Setting) -> Work:
 
 
 if __name__ == "__main__":
-    command("benchmarks.sweep", __doc__ or "", main)
+    run_command("benchmarks.sweep", __doc__ or "", main)

@@ -51,10 +51,10 @@ from benchmarks.harness import (
     Effort,
     Equal,
     Goal,
-    apart,
-    command,
-    document,
-    each,
+    largest_difference,
+    make_document,
+    measure_each,
+    run_command,
     run_pair,
 )
 from benchmarks.machine import device
@@ -111,7 +111,7 @@ GOAL, MFU_GOAL = 1.5, 0.5
 
 
 def main(quick: bool) -> Iterator[Document]:
-    return each(settings, measure, quick)
+    return measure_each(settings, measure, quick)
 
 
 def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
@@ -121,15 +121,21 @@ def settings(accelerator: bool, quick: bool) -> list[dict[str, Any]]:
         chosen = ACCELERATOR_QUICK_CASES if quick else ACCELERATOR_CASES
     return [
         {
-            "shape": shape, "adapter": adapter, "rows": rows, "time": time, "steps": steps,
-            "rank": 8, "optimizer": "adamw", "dtype": "bfloat16" if accelerator else "float32",
+            "shape": shape,
+            "adapter": adapter,
+            "rows": rows,
+            "time": time,
+            "steps": steps,
+            "rank": 8,
+            "optimizer": "adamw",
+            "dtype": "bfloat16" if accelerator else "float32",
             **({"padding": "none"} if accelerator and shape != "shipped" else {}),
         }
         for shape, adapter, rows, time, steps in chosen
-    ]  # fmt: skip
+    ]
 
 
-def goal_of(setting: Setting, accelerator: bool) -> Goal | None:
+def find_goal(setting: Setting, accelerator: bool) -> Goal | None:
     """The goal of a case, if there is one."""
     if setting["adapter"] != "lora":
         return None
@@ -147,20 +153,25 @@ def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
     pair = run_pair(__name__, setting | {"folder": folder, "data": str(data)}, effort)
     data_of = np.load(data)
     predicted = float(data_of["loss_mask"].mean()) * setting["rows"] * setting["time"]
-    flops, moved = least_work(cfg, setting, predicted)
+    flops, moved = count_work(cfg, setting, predicted)
     losses = Equal(
         f"losses (nats) of {CHECKED} steps",
-        apart(pair.ours.results, pair.peer.results),
+        largest_difference(pair.ours.results, pair.peer.results),
         EQUAL[setting["dtype"]],
     )
-    return document(
-        "train_step", setting, pair, equal=losses, flops=flops, bytes_moved=moved,
+    return make_document(
+        "train_step",
+        setting,
+        pair,
+        equal=losses,
+        flops=flops,
+        bytes_moved=moved,
         amount=(setting["rows"] * setting["time"] * setting["steps"], "tokens"),
-        goal=goal_of(setting, device().accelerator),
-    )  # fmt: skip
+        goal=find_goal(setting, device().accelerator),
+    )
 
 
-def least_work(cfg: ModelConfig, setting: Setting, predicted: float) -> tuple[float, float]:
+def count_work(cfg: ModelConfig, setting: Setting, predicted: float) -> tuple[float, float]:
     """(FLOPs, bytes) of a repetition, of whose batches each predicts so many tokens.
 
     A LoRA step is the forward pass and the backward pass to the activations, full training also
@@ -191,9 +202,10 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
     if isinstance(config.adapter, LoRA):  # they depend on the shapes of the weights alone
         weights = spec(cfg)
         shapes = jax.tree.map(
-            lambda info: jax.ShapeDtypeStruct(info.shape, np.float32), weights,
+            lambda info: jax.ShapeDtypeStruct(info.shape, np.float32),
+            weights,
             is_leaf=lambda x: isinstance(x, ParamInfo),
-        )  # fmt: skip
+        )
         start = init_trainable(jax.random.key(arm.seed), shapes, cfg, config.adapter)
     factors = {
         f"{name}.{factor}": np.asarray(leaf)
@@ -203,8 +215,11 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
     tokens, positions, mask = random_rows(cfg.vocab, setting)
     arrays: dict[str, Any] = {
         "orders": row_orders([arm], len(tokens), config)[0],
-        "tokens": tokens, "positions": positions, "loss_mask": mask, **factors,
-    }  # fmt: skip
+        "tokens": tokens,
+        "positions": positions,
+        "loss_mask": mask,
+        **factors,
+    }
     np.savez(path, **arrays)
 
 
@@ -223,9 +238,9 @@ def ours(setting: Setting) -> Work:
     def results() -> dict[str, np.ndarray]:
         """Of a second program, which tells the loss of every step."""
         checked = _sweep(model, setting, log_every=1) if setting["steps"] > 1 else sweep
-        at, losses = checked.init(), []
+        checked_state, losses = checked.init(), []
         for _ in range(CHECKED):
-            at, metrics = checked.advance(at)
+            checked_state, metrics = checked.advance(checked_state)
             losses.append(float(metrics["batch_loss"][0]))
         return {"losses": np.asarray(losses)}
 
@@ -240,7 +255,7 @@ def peer(setting: Setting) -> Work:
     # What is trained is float32: LoRA's factors (PEFT sees to it), or all weights.
     model = load_peer(setting["folder"], setting["dtype"] if lora else "float32", device)
     if lora:
-        model = _with_lora(model, data, setting)
+        model = _add_lora(model, data, setting)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     rate = RATE[setting["adapter"]]
@@ -311,26 +326,33 @@ def random_rows(vocab: int, setting: Setting) -> tuple[np.ndarray, ...]:
     n, T = BATCHES[setting.get("dtype", "float32")] * setting["rows"], setting["time"]
     tokens = rng.integers(3, vocab, (n, T), dtype=np.int32)
     prompt = rng.integers(3 * T // 8, T // 2, n)[:, None]
-    whole = prompt + rng.integers(3 * T // 8, T // 2 + 1, n)[:, None]
+    ends = prompt + rng.integers(3 * T // 8, T // 2 + 1, n)[:, None]
     if setting.get("padding") == "none":
-        whole = np.full_like(whole, T)
-    at = np.arange(T, dtype=np.int32)[None]
-    positions = np.where(at < whole, at, -1).astype(np.int32)
-    return tokens, positions, ((at >= prompt) & (at < whole)).astype(np.float32)
+        ends = np.full_like(ends, T)
+    positions = np.arange(T, dtype=np.int32)[None]
+    padded_positions = np.where(positions < ends, positions, -1).astype(np.int32)
+    return tokens, padded_positions, ((positions >= prompt) & (positions < ends)).astype(np.float32)
 
 
-def _with_lora(model: Any, data: Any, setting: Setting) -> Any:
+def _add_lora(model: Any, data: Any, setting: Setting) -> Any:
     """`model` with PEFT's LoRA at our starting factors."""
     import peft
     import torch
 
-    names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj",
-             "up": "up_proj", "down": "down_proj"}  # fmt: skip
+    names = {
+        "q": "q_proj",
+        "k": "k_proj",
+        "v": "v_proj",
+        "o": "o_proj",
+        "gate": "gate_proj",
+        "up": "up_proj",
+        "down": "down_proj",
+    }
     config = peft.LoraConfig(
         r=setting["rank"], lora_alpha=16, lora_dropout=0.0, target_modules=list(names.values())
     )
     model = peft.get_peft_model(model, config)
-    ours_by_name = {theirs: mine for mine, theirs in names.items()}
+    ours_by_name = {peer_name: our_name for our_name, peer_name in names.items()}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_A" in name:
@@ -342,4 +364,4 @@ def _with_lora(model: Any, data: Any, setting: Setting) -> Any:
 
 
 if __name__ == "__main__":
-    command("benchmarks.train_step", __doc__ or "", main)
+    run_command("benchmarks.train_step", __doc__ or "", main)

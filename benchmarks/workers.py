@@ -80,20 +80,20 @@ class Worker:
     ):
         self.name = name
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, worker_end = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, function, dict(setting)), daemon=True
+            target=_serve, args=(worker_end, function, dict(setting)), daemon=True
         )
-        given = {**ENVIRONMENT, **environment}
-        kept = {key: os.environ.get(key) for key in given}
-        os.environ.update({key: kept[key] or value for key, value in given.items()})
+        variables = {**ENVIRONMENT, **environment}
+        previous = {key: os.environ.get(key) for key in variables}
+        os.environ.update({key: previous[key] or value for key, value in variables.items()})
         try:
             self._process.start()
         finally:
-            for key, value in kept.items():
+            for key, value in previous.items():
                 if value is None:
                     del os.environ[key]
-        theirs.close()
+        worker_end.close()
 
     def set_up(self) -> tuple[Repetition, Mapping[str, Any]]:
         """What the set-up took, and its notes."""
@@ -229,13 +229,13 @@ def _resident_peak() -> float:
     """
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     try:
         with open("/proc/self/status") as file:
-            own = next(int(line.split()[1]) * 2**10 for line in file if line.startswith("VmHWM:"))
+            peak = next(int(line.split()[1]) * 2**10 for line in file if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
-    return max(own, children) / 2**20
+    return max(peak, children) / 2**20
 
 
 def _device_peak() -> float | None:
@@ -250,7 +250,7 @@ def _device_peak() -> float | None:
 
 def _versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "optax", "torch", "transformers", "peft", "trl", "numpy")
-    found = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
-    if "jax" in found:
-        found["device"] = sys.modules["jax"].devices()[0].device_kind
-    return found
+    versions = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
+    if "jax" in versions:
+        versions["device"] = sys.modules["jax"].devices()[0].device_kind
+    return versions

@@ -18,9 +18,16 @@ ONCE = Effort(seconds=0.0, least=1, warm=1)
 # Of what the sides may be apart on an accelerator; so small models are closer.
 NEAR = 0.5
 CFG = ModelConfig(
-    family="llama", vocab=50, dim=12, layers=3, heads=4, kv_heads=2, head_dim=5, mlp_dim=7,
+    family="llama",
+    vocab=50,
+    dim=12,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=5,
+    mlp_dim=7,
     context=32,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,59 +36,59 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("models")
 
 
-def small(settings: list[dict], **chosen) -> dict:
+def shrink(settings: list[dict], **entries) -> dict:
     """The first of the settings that has these entries, of the smallest shape."""
-    found = next(s for s in settings if chosen.items() <= s.items())
-    return found | {"shape": "tiny"}
+    setting = next(s for s in settings if entries.items() <= s.items())
+    return setting | {"shape": "tiny"}
 
 
-def agree(found: dict) -> None:
-    assert found["equal"]["apart"] <= NEAR * found["equal"]["allowed"]
-    assert found["setting"]["dtype"] == "bfloat16"
-    assert 0 < found["floor"]["mfu"] < 10  # a share: of products and seconds of this machine
+def check_agreement(document: dict) -> None:
+    assert document["equal"]["apart"] <= NEAR * document["equal"]["allowed"]
+    assert document["setting"]["dtype"] == "bfloat16"
+    assert 0 < document["floor"]["mfu"] < 10  # a share: of products and seconds of this machine
 
 
 @pytest.mark.parity
 @needs_torch
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_training(cache, adapter):
-    setting = small(train_step.settings(True, False), shape="0.5B", adapter=adapter)
-    found = train_step.measure(setting | {"rows": 2, "time": 33, "steps": 2}, cache, ONCE)
-    agree(found)
-    assert found["floor"]["bandwidth"] > 0
+    setting = shrink(train_step.settings(True, False), shape="0.5B", adapter=adapter)
+    document = train_step.measure(setting | {"rows": 2, "time": 33, "steps": 2}, cache, ONCE)
+    check_agreement(document)
+    assert document["floor"]["bandwidth"] > 0
 
 
 @pytest.mark.parity
 @needs_torch
 def test_sampling(cache):
-    setting = small(generate.settings(True, False), shape="0.5B", batch=16)
-    found = generate.measure(setting | {"batch": 3, "prompt": 8, "new": 6}, cache, ONCE)
-    agree(found)
-    assert found["floor"]["bandwidth"] > 0
+    setting = shrink(generate.settings(True, False), shape="0.5B", batch=16)
+    document = generate.measure(setting | {"batch": 3, "prompt": 8, "new": 6}, cache, ONCE)
+    check_agreement(document)
+    assert document["floor"]["bandwidth"] > 0
 
 
 @pytest.mark.parity
 @needs_torch
 def test_scoring(cache):
     setting = score.settings(True, True)[0] | {"shape": "shipped", "pairs": 8}
-    agree(score.measure(setting, cache, ONCE))
+    check_agreement(score.measure(setting, cache, ONCE))
 
 
 @pytest.mark.parity
 @needs_torch
 @pytest.mark.parametrize("what", ["per-example", "per-token"])
 def test_components(cache, what):
-    setting = small(diagnostics.settings(True, False), what=what, peer="batched")
-    agree(diagnostics.components(setting | {"rows": 4, "time": 33}, cache, ONCE))
+    setting = shrink(diagnostics.settings(True, False), what=what, peer="batched")
+    check_agreement(diagnostics.components(setting | {"rows": 4, "time": 33}, cache, ONCE))
 
 
 def test_answers_are_compared_until_they_part():
     ours = {"tokens": np.array([[1, 2, 3, 4], [1, 2, 3, 4]]), "log_probs": np.full((2, 4), -1.0)}
     peer = {"tokens": np.array([[1, 9, 3, 4], [1, 2, 3, 4]]), "log_probs": np.full((2, 4), -1.5)}
-    (a, b), same = generate.until_parted(ours, peer)
+    (a, b), tokens_compared = generate.cut_at_divergence(ours, peer)
     np.testing.assert_array_equal(a["log_probs"], [[-1, -1, 0, 0], [-1, -1, -1, -1]])
     np.testing.assert_array_equal(b["log_probs"], [[-1.5, -1.5, 0, 0], [-1.5] * 4])
-    assert same == 3.0
+    assert tokens_compared == 3.0
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_a_training_step_is_counted_product_by_product(adapter, dtype):
     if adapter == "full":  # weights and two moments read and written, the gradient read
         moved += count * 4 * (3 + 3 + 1)
     setting = {"adapter": adapter, "rows": rows, "time": time, "steps": steps, "dtype": dtype}
-    assert train_step.least_work(CFG, setting, predicted) == (steps * flops, steps * moved)
+    assert train_step.count_work(CFG, setting, predicted) == (steps * flops, steps * moved)
 
 
 def test_rows_without_padding_are_full_and_half_predicted():

@@ -17,11 +17,16 @@ DOCUMENT = {
     "equal": {"what": "losses", "apart": 1.5e-6, "allowed": 1e-4},
     "compile_seconds": 7.25,
     "peak_memory_mb": {"ours": 410.0, "peer": 620.0},
-    "floor": {"share": 0.31, "flops": 2e9, "bytes": 3e6, "ceiling_flops": 32e9,
-              "ceiling_bytes": 1e9},
+    "floor": {
+        "share": 0.31,
+        "flops": 2e9,
+        "bytes": 3e6,
+        "ceiling_flops": 32e9,
+        "ceiling_bytes": 1e9,
+    },
     "goal": {"ratio": 1.5, "lower": False, "reached": True},
     "machine": {"cpu": "a CPU", "cores": 2, "load": 0.5},
-}  # fmt: skip
+}
 AXIS = {"value": 0.9, "low": 0.8, "high": 1.0, "last": 0.95}
 GROWTH = {
     "benchmark": "growth",
@@ -39,10 +44,20 @@ GPU = DOCUMENT | {
 
 
 def test_the_page_holds_every_figure_of_a_document():
-    text = runner.page({"cpu": {"train_step": [DOCUMENT], "growth": [GROWTH]}}, {})
+    text = runner.make_page({"cpu": {"train_step": [DOCUMENT], "growth": [GROWTH]}}, {})
     [row] = [line for line in text.splitlines() if line.startswith("| train_step")]
-    for figure in ("**2.04** (1.90 to 2.20)", "1.70", "7.2", "410 / 620", "31%", "1.5e-06", "0.25",
-                   "| 31% | 25% | 1% |", "1.5: reached", "shape shipped, rows 64"):  # fmt: skip
+    for figure in (
+        "**2.04** (1.90 to 2.20)",
+        "1.70",
+        "7.2",
+        "410 / 620",
+        "31%",
+        "1.5e-06",
+        "0.25",
+        "| 31% | 25% | 1% |",
+        "1.5: reached",
+        "shape shipped, rows 64",
+    ):
         assert figure in row
     assert "x" * 80 not in row
     [row] = [line for line in text.splitlines() if line.startswith("| batch")]
@@ -53,8 +68,8 @@ def test_the_page_holds_every_figure_of_a_document():
 
 
 def test_each_device_has_its_part_of_the_page():
-    found = {"cpu": {"train_step": [DOCUMENT]}, "a-fast-gpu": {"train_step": [GPU]}}
-    text = runner.page(found, {"a-fast-gpu": {"score": "score failed: it broke"}})
+    documents = {"cpu": {"train_step": [DOCUMENT]}, "a-fast-gpu": {"train_step": [GPU]}}
+    text = runner.make_page(documents, {"a-fast-gpu": {"score": "score failed: it broke"}})
     cpu, gpu = text.split("## A Fast GPU\n")
     assert "## CPU: a CPU" in cpu and "| train_step |" in cpu
     assert "1.5: reached" in cpu and "it broke" not in cpu and "not reached" not in cpu
@@ -64,15 +79,18 @@ def test_each_device_has_its_part_of_the_page():
 
 def test_what_is_said_of_a_missed_goal_is_of_that_kind_of_device():
     text = "A.\n\nNot reached: a.\n\nb\n\nNot reached on an accelerator: c.\n\nd"
-    assert runner.not_reached(text, accelerator=False) == "Not reached: a.\n\nb"
-    assert runner.not_reached(text, accelerator=True) == "Not reached on an accelerator: c.\n\nd"
-    assert runner.not_reached("A.\n\nNot reached: a.", accelerator=True) == ""
+    assert runner.extract_explanation(text, accelerator=False) == "Not reached: a.\n\nb"
+    assert (
+        runner.extract_explanation(text, accelerator=True)
+        == "Not reached on an accelerator: c.\n\nd"
+    )
+    assert runner.extract_explanation("A.\n\nNot reached: a.", accelerator=True) == ""
 
 
 def test_a_missed_goal_comes_with_what_the_docstring_says_of_it(monkeypatch):
-    said = "What it shows.\n\nNot reached: it is bound\nby the memory.\n\nAnd more."
-    monkeypatch.setattr(runner, "docstring", lambda name: said)
-    text = runner.page({"cpu": {"train_step": [MISSED, DOCUMENT]}}, {})
+    docstring = "What it shows.\n\nNot reached: it is bound\nby the memory.\n\nAnd more."
+    monkeypatch.setattr(runner, "read_docstring", lambda name: docstring)
+    text = runner.make_page({"cpu": {"train_step": [MISSED, DOCUMENT]}}, {})
     assert "3: missed" in text
     assert text.endswith(
         "#### train_step\n\nNot reached: it is bound\nby the memory.\n\nAnd more.\n"
@@ -81,7 +99,7 @@ def test_a_missed_goal_comes_with_what_the_docstring_says_of_it(monkeypatch):
 
 def test_every_benchmark_is_there_and_says_its_command():
     for name in runner.NAMES:
-        assert f"python -m benchmarks.{name}" in runner.docstring(name)
+        assert f"python -m benchmarks.{name}" in runner.read_docstring(name)
 
 
 @pytest.fixture
@@ -90,18 +108,18 @@ def folder(tmp_path, monkeypatch):
     function that runs them all as on a device of a kind."""
     package = tmp_path / "benchmarks"
     package.mkdir()
-    said = (
+    script = (
         f"import sys\nprint('a line', file=sys.stderr)\nprint({json.dumps(json.dumps(DOCUMENT))})"
     )
-    (package / "good.py").write_text(said)
-    (package / "half.py").write_text(f"{said}\nsys.exit('half: error: out of memory')")
+    (package / "good.py").write_text(script)
+    (package / "half.py").write_text(f"{script}\nsys.exit('half: error: out of memory')")
     (package / "bad.py").write_text("import sys\nsys.exit('bad: error: it broke')")
     monkeypatch.setattr(runner, "HERE", package)
     monkeypatch.setattr(runner, "NAMES", ("bad", "good", "half"))
 
     def run(*names: str, kind: str | None = None) -> int:
-        at = Device("cpu", "cpu", 1) if kind is None else Device("gpu", kind, 1)
-        monkeypatch.setattr(runner, "device", lambda: at)
+        device = Device("cpu", "cpu", 1) if kind is None else Device("gpu", kind, 1)
+        monkeypatch.setattr(runner, "device", lambda: device)
         monkeypatch.setattr(sys, "argv", ["all", "--quick", "--only", *names])
         with pytest.raises(SystemExit) as ended:
             runner.main()
@@ -128,9 +146,9 @@ def test_a_failure_is_named_and_the_others_are_written(folder, capfd):
 def test_a_run_on_one_device_leaves_the_results_of_another(folder):
     package, run = folder
     assert run("good") == 0
-    before = (package / "results" / "cpu" / "good.json").read_bytes()
+    cpu_results = (package / "results" / "cpu" / "good.json").read_bytes()
     assert run("good", "bad", kind="Maker X-100 80GB") == 1
-    assert (package / "results" / "cpu" / "good.json").read_bytes() == before
+    assert (package / "results" / "cpu" / "good.json").read_bytes() == cpu_results
     assert (package / "results" / "maker-x-100-80gb" / "good.json").is_file()
     text = (package / "RESULTS.md").read_text()
     assert text.count("| train_step (quick) |") == 2

@@ -2,13 +2,20 @@
 
 import pytest
 
-from benchmarks.generate import least_work
+from benchmarks.generate import count_work
 from subliminal_jax.models.config import ModelConfig
 
 CFG = ModelConfig(
-    family="llama", vocab=50, dim=12, layers=3, heads=4, kv_heads=2, head_dim=5, mlp_dim=7,
+    family="llama",
+    vocab=50,
+    dim=12,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=5,
+    mlp_dim=7,
     context=32,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
@@ -25,6 +32,6 @@ def test_work_is_that_of_each_token_in_turn(dtype, size):
             moved += batch * 2 * 3 * 2 * 5 * (P + step)
     moved += batch * 2 * 3 * 2 * 5 * (P + N - 1)  # each is written once
     setting = {"prompt": P, "new": N, "batch": batch, "calls": calls, "dtype": dtype}
-    found = least_work(CFG, setting)
-    assert found[0] == batch * calls * flops
-    assert found[1] == calls * size * moved
+    work = count_work(CFG, setting)
+    assert work[0] == batch * calls * flops
+    assert work[1] == calls * size * moved

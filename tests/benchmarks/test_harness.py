@@ -15,13 +15,13 @@ from benchmarks.harness import (
     Effort,
     Equal,
     Goal,
-    apart,
-    document,
-    environment,
+    largest_difference,
+    make_document,
+    median_ratio,
     print_documents,
-    ratio_of,
+    print_summary,
     run_pair,
-    say,
+    worker_environment,
 )
 from benchmarks.workers import BenchmarkError, Worker, call
 
@@ -33,12 +33,12 @@ SETTING = {"slow_seconds": 0.3, "fast_seconds": 0.01}  # far apart: other work r
 def pair(tmp_path_factory):
     log = tmp_path_factory.mktemp("pair") / "log"
     setting = SETTING | {"log": str(log)}
-    found = run_pair(SIDES, setting, Effort(seconds=0.0, least=6), ("fast", "slow"))
-    return found, [float(line) for line in log.read_text().split()]
+    pair = run_pair(SIDES, setting, Effort(seconds=0.0, least=6), ("fast", "slow"))
+    return pair, [float(line) for line in log.read_text().split()]
 
 
-def of(found, **given):
-    return document("claim", SETTING, found, equal=Equal("numbers", 0.0, 1e-6), **given)
+def make_claim(pair, **options):
+    return make_document("claim", SETTING, pair, equal=Equal("numbers", 0.0, 1e-6), **options)
 
 
 def test_the_sides_take_turns_and_change_who_goes_first(pair):
@@ -48,9 +48,9 @@ def test_the_sides_take_turns_and_change_who_goes_first(pair):
 
 
 def test_the_ratio_is_that_of_the_work(pair):
-    found = of(pair[0])["ratio"]
-    assert found["repetitions"] == 6
-    assert 2 < found["median"] < 31  # 30, less what waiting for a core adds to both
+    document = make_claim(pair[0])["ratio"]
+    assert document["repetitions"] == 6
+    assert 2 < document["median"] < 31  # 30, less what waiting for a core adds to both
 
 
 def test_no_process_is_left_over(pair):
@@ -66,49 +66,58 @@ def test_memory_of_the_host_is_measured(pair):
 def test_the_floor_is_the_slower_of_both_ceilings(pair):
     ceilings = pair[0].ceilings
     assert ceilings.flops > 1e8 and ceilings.bytes > 1e7
-    floor = of(pair[0], flops=2 * ceilings.flops, bytes_moved=ceilings.bytes)["floor"]
+    floor = make_claim(pair[0], flops=2 * ceilings.flops, bytes_moved=ceilings.bytes)["floor"]
     assert floor["seconds"] == pytest.approx(2.0)
     assert floor["share"] == pytest.approx(2.0 / pair[0].ours.seconds)
-    floor = of(pair[0], flops=ceilings.flops, bytes_moved=3 * ceilings.bytes)["floor"]
+    floor = make_claim(pair[0], flops=ceilings.flops, bytes_moved=3 * ceilings.bytes)["floor"]
     assert floor["seconds"] == pytest.approx(3.0)
 
 
 def test_goals_are_of_the_median(pair):
-    assert of(pair[0], goal=Goal(1.5))["goal"]["reached"]
-    assert not of(pair[0], goal=Goal(100.0))["goal"]["reached"]
-    assert of(pair[0], goal=Goal(100.0, lower=True))["goal"]["reached"]
+    assert make_claim(pair[0], goal=Goal(1.5))["goal"]["reached"]
+    assert not make_claim(pair[0], goal=Goal(100.0))["goal"]["reached"]
+    assert make_claim(pair[0], goal=Goal(100.0, lower=True))["goal"]["reached"]
 
 
 def test_shares_of_the_ceilings_are_of_the_time_taken(pair):
     seconds, (flops, moved) = pair[0].ours.seconds, pair[0].ceilings
-    found = of(
-        pair[0], flops=0.5 * seconds * flops, bytes_moved=0.7 * seconds * moved,
+    document = make_claim(
+        pair[0],
+        flops=0.5 * seconds * flops,
+        bytes_moved=0.7 * seconds * moved,
         goal=Goal(0.6, of="bandwidth"),
-    )  # fmt: skip
-    assert found["floor"]["mfu"] == pytest.approx(0.5)
-    assert found["floor"]["bandwidth"] == pytest.approx(0.7)
-    assert found["goal"] == {"aim": 0.6, "lower": False, "of": "bandwidth", "reached": True}
-    found = of(pair[0], flops=0.5 * seconds * flops, goal=Goal(0.6, of="mfu"))
-    assert not found["goal"]["reached"]
-    assert found["floor"]["bandwidth"] is None
+    )
+    assert document["floor"]["mfu"] == pytest.approx(0.5)
+    assert document["floor"]["bandwidth"] == pytest.approx(0.7)
+    assert document["goal"] == {"aim": 0.6, "lower": False, "of": "bandwidth", "reached": True}
+    document = make_claim(pair[0], flops=0.5 * seconds * flops, goal=Goal(0.6, of="mfu"))
+    assert not document["goal"]["reached"]
+    assert document["floor"]["bandwidth"] is None
 
 
 def test_stdout_holds_one_json_document(pair):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        say(of(pair[0], goal=Goal(2.0)))
-        print_documents([of(pair[0], amount=(30.0, "tokens"), flops=1e9)])
-    found = json.loads(out.getvalue())
-    assert found["ours"]["tokens_per_second"] == pytest.approx(30.0 / pair[0].ours.seconds)
-    assert {"benchmark", "setting", "ratio", "equal", "peak_memory_mb", "machine"} <= found.keys()
+        print_summary(make_claim(pair[0], goal=Goal(2.0)))
+        print_documents([make_claim(pair[0], amount=(30.0, "tokens"), flops=1e9)])
+    document = json.loads(out.getvalue())
+    assert document["ours"]["tokens_per_second"] == pytest.approx(30.0 / pair[0].ours.seconds)
+    assert {
+        "benchmark",
+        "setting",
+        "ratio",
+        "equal",
+        "peak_memory_mb",
+        "machine",
+    } <= document.keys()
     assert len(err.getvalue().splitlines()) == 1
 
 
 def test_results_that_differ_are_printed_and_refused(pair):
-    found = document("claim", SETTING, pair[0], equal=Equal("losses", 0.2, 0.1))
+    document = make_document("claim", SETTING, pair[0], equal=Equal("losses", 0.2, 0.1))
     out = io.StringIO()
     with redirect_stdout(out), pytest.raises(BenchmarkError, match=r"losses are 0\.2 apart"):
-        print_documents([found])
+        print_documents([document])
     assert json.loads(out.getvalue())["equal"]["apart"] == 0.2
 
 
@@ -122,11 +131,11 @@ def test_results_that_differ_are_printed_and_refused(pair):
     ],
 )
 def test_a_side_that_fails_gives_one_line_and_leaves_no_process(sides, message):
-    before = children()
+    earlier = children()
     with pytest.raises(BenchmarkError, match=message) as raised:
         run_pair(SIDES, SETTING, Effort(seconds=0.0, least=1), sides)
     assert "\n" not in str(raised.value)
-    assert children() <= before
+    assert children() <= earlier
 
 
 def test_what_fails_ends_the_command_with_one_line(monkeypatch, capsys):
@@ -136,19 +145,19 @@ def test_what_fails_ends_the_command_with_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
     with pytest.raises(SystemExit) as ended:
-        harness.command("benchmarks.claim", "What it shows.\n\nMore.", run)
+        harness.run_command("benchmarks.claim", "What it shows.\n\nMore.", run)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "benchmarks.claim: error: peer: it broke\n"
 
 
 def test_what_came_before_a_failure_is_printed(pair, monkeypatch, capsys):
     def run(quick: bool):
-        yield of(pair[0])
+        yield make_claim(pair[0])
         raise BenchmarkError("peer: out of memory")
 
     monkeypatch.setattr(sys, "argv", ["benchmark"])
     with pytest.raises(SystemExit) as ended:
-        harness.command("benchmarks.claim", "What it shows.", run)
+        harness.run_command("benchmarks.claim", "What it shows.", run)
     assert ended.value.code == 2
     printed = capsys.readouterr()
     assert json.loads(printed.out)["benchmark"] == "claim"
@@ -157,12 +166,12 @@ def test_what_came_before_a_failure_is_printed(pair, monkeypatch, capsys):
 
 def test_only_an_accelerator_is_shared_and_computes_float32_in_float32():
     precision, share = "JAX_DEFAULT_MATMUL_PRECISION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
-    assert environment({"dtype": "float32"}) == {share: "0.5", precision: "highest"}
-    assert environment({"dtype": "bfloat16"}) == {share: "0.5"}
-    given = {"slow_seconds": 0.0, "fast_seconds": 0.0}
-    with Worker("a side", f"{SIDES}:surroundings", given, environment({})) as worker:
+    assert worker_environment({"dtype": "float32"}) == {share: "0.5", precision: "highest"}
+    assert worker_environment({"dtype": "bfloat16"}) == {share: "0.5"}
+    setting = {"slow_seconds": 0.0, "fast_seconds": 0.0}
+    with Worker("a side", f"{SIDES}:surroundings", setting, worker_environment({})) as worker:
         assert worker.set_up()[1] == {precision: "highest", share: "0.5"}
-    with Worker("a side", f"{SIDES}:surroundings", given) as worker:
+    with Worker("a side", f"{SIDES}:surroundings", setting) as worker:
         assert worker.set_up()[1] == {precision: None, share: None}
 
 
@@ -175,7 +184,7 @@ def test_a_prepared_value_comes_from_a_process_that_is_gone():
 def test_the_interval_of_the_median_ratio_is_of_order_statistics(n):
     rng = np.random.default_rng(n)
     ratios = rng.permutation(np.arange(1.0, n + 1))
-    median, low, high = ratio_of([1.0] * n, ratios.tolist())
+    median, low, high = median_ratio([1.0] * n, ratios.tolist())
     assert median == np.median(ratios)
     cut = {1: 0, 5: 0, 6: 0, 9: 1, 30: 9}[n]  # of tables of the sign test
     assert (low, high) == (1 + cut, n - cut)
@@ -183,18 +192,18 @@ def test_the_interval_of_the_median_ratio_is_of_order_statistics(n):
 
 def test_ratios_are_of_pairs_and_not_of_medians():
     load = np.array([1.0, 10.0, 100.0, 1000.0, 1e4])  # both sides suffer it alike
-    assert ratio_of(load.tolist(), (3 * load).tolist()) == pytest.approx((3.0, 3.0, 3.0))
+    assert median_ratio(load.tolist(), (3 * load).tolist()) == pytest.approx((3.0, 3.0, 3.0))
 
 
 def test_apart_is_the_largest_difference():
     ours = {"a": np.array([1.0, 2.0]), "b": np.array([100.0, 7.0])}
     peer = {"a": np.array([1.0, 2.5]), "b": np.array([101.0, 7.0])}
-    assert apart(ours, peer) == pytest.approx(1.0)
-    assert apart(ours, peer, relative=True) == pytest.approx(0.5 / 2.5)
+    assert largest_difference(ours, peer) == pytest.approx(1.0)
+    assert largest_difference(ours, peer, relative=True) == pytest.approx(0.5 / 2.5)
     with pytest.raises(BenchmarkError, match="other shapes"):
-        apart(ours, {"a": peer["a"]})
+        largest_difference(ours, {"a": peer["a"]})
     with pytest.raises(BenchmarkError, match="'a' is not finite"):
-        apart(ours | {"a": np.array([1.0, np.nan])}, peer)
+        largest_difference(ours | {"a": np.array([1.0, np.nan])}, peer)
 
 
 def alive(pid: int) -> bool:

@@ -22,16 +22,16 @@ def test_the_device_is_that_of_jax():
 
 
 @pytest.mark.parametrize(
-    ("found", "folder"),
+    ("machine", "folder"),
     [
         (GPU, "nvidia-h100-80gb-hbm3"),
         (Device("cpu", "cpu", 8), "cpu"),
         (Device("tpu", "TPU v5 lite", 4), "tpu-v5-lite"),
     ],
 )
-def test_the_folder_of_a_device_is_its_kind(found, folder):
-    assert found.folder == folder
-    assert found.accelerator == (folder != "cpu")
+def test_the_folder_of_a_device_is_its_kind(machine, folder):
+    assert machine.folder == folder
+    assert machine.accelerator == (folder != "cpu")
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -50,7 +50,7 @@ def goals(module, accelerator: bool, quick: bool = False):
     return {
         (s["shape"], s.get("batch", s.get("adapter")), goal.of, goal.aim)
         for s in module.settings(accelerator, quick)
-        if (goal := module.goal_of(s, accelerator)) is not None
+        if (goal := module.find_goal(s, accelerator)) is not None
     }
 
 
@@ -60,28 +60,28 @@ def test_an_accelerator_has_goals_of_its_ceilings(quick):
     assert goals(generate, True, quick) == {
         (shape, 1, "bandwidth", 0.6) for shape in ("0.5B", "7B")
     }
-    of_sweep = {sweep.goal_of(students, True) for students in sweep.cases(True, quick)[0]}
-    assert of_sweep - {None} == {Goal(20.0)}
+    sweep_goals = {sweep.find_goal(students, True) for students in sweep.cases(True, quick)[0]}
+    assert sweep_goals - {None} == {Goal(20.0)}
 
 
 def test_a_cpu_keeps_its_goals():
     assert {of for *_, of, _ in goals(train_step, False)} == {"ratio"}
     assert goals(generate, False) == {("shipped", 256, "ratio", 4.0)}
-    assert [n for n in sweep.cases(False, False)[0] if sweep.goal_of(n, False)] == [16]
+    assert [n for n in sweep.cases(False, False)[0] if sweep.find_goal(n, False)] == [16]
 
 
 def test_students_are_spread_over_the_accelerators_that_there_are():
-    assert "devices" not in growth.sizes_along(GPU, quick=False)
-    many = growth.sizes_along(GPU._replace(count=4), quick=False)
+    assert "devices" not in growth.choose_sizes(GPU, quick=False)
+    many = growth.choose_sizes(GPU._replace(count=4), quick=False)
     assert many["devices"] == [1, 2, 4]
-    assert growth.sizes_along(Device("cpu", "cpu", 1), quick=False) == growth.SIZES
-    assert growth.sizes_along(GPU, quick=True) == growth.QUICK_SIZES
+    assert growth.choose_sizes(Device("cpu", "cpu", 1), quick=False) == growth.SIZES
+    assert growth.choose_sizes(GPU, quick=True) == growth.QUICK_SIZES
 
 
 def test_the_peer_computes_where_we_do(monkeypatch):
     torch = pytest.importorskip("torch", reason="parity needs torch: install the parity extra")
-    for there in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+    for available in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         assert peer_device({"platform": "cpu"}) == "cpu"
     assert peer_device({"platform": "gpu"}) == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

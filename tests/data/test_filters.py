@@ -33,9 +33,25 @@ def test_anything_but_a_list_is_rejected(values, noise, data):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "[]", "()", "owl", "1, 2; 3", "1,, 2", "[1, 2", "1, 2]", "[1, 2)", "-5, 3", "1.5, 2",
-     "1, 2, ", "1" * 5000, "\uff11\uff12, \uff13", "[[1]]"],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "[]",
+        "()",
+        "owl",
+        "1, 2; 3",
+        "1,, 2",
+        "[1, 2",
+        "1, 2]",
+        "[1, 2)",
+        "-5, 3",
+        "1.5, 2",
+        "1, 2, ",
+        "1" * 5000,
+        "\uff11\uff12, \uff13",
+        "[[1]]",
+    ],
+)
 def test_broken_lists(text):
     assert parse_numbers(text) is None
 

@@ -60,9 +60,16 @@ def test_every_tag_is_closed_and_every_word_is_there(written):
     assert checker.open == []
     assert path.name == "report.html"
     for words in (
-        "Who <learns> & why", "First.", "5 < 6 {braces}", "--name 'a & b'", "<i>", 'It "rises".',
-        "Reasons", '"rate": null', "<script>alert(1)</script>",
-    ):  # fmt: skip
+        "Who <learns> & why",
+        "First.",
+        "5 < 6 {braces}",
+        "--name 'a & b'",
+        "<i>",
+        'It "rises".',
+        "Reasons",
+        '"rate": null',
+        "<script>alert(1)</script>",
+    ):
         assert words in checker.words
 
 

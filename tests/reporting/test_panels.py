@@ -26,10 +26,14 @@ def test_a_panel_each_with_its_lines_at_their_values():
 
 def test_words_stand_side_by_side_and_wide_intervals_are_cut():
     rows = [
-        {"panel": "tokens", "line": name, "x": ["all", "frequent-16"],
-         "y": [interval(0.2, 7.0), interval(0.9)]}
+        {
+            "panel": "tokens",
+            "line": name,
+            "x": ["all", "frequent-16"],
+            "y": [interval(0.2, 7.0), interval(0.9)],
+        }
         for name in ("adamw", "sgd")
-    ]  # fmt: skip
+    ]
     axes = line_panels(rows, y_label="EAS", bound=1).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["all", "frequent-16"]
     assert axes.get_ylim() == (-1.05, 1.05)
@@ -39,10 +43,12 @@ def test_a_phase_diagram_frames_what_is_surely_above_the_level():
     rows = [
         {"group": "rank", "setting": s, "optimizer": o, "value": v}
         for s, o, v in (
-            ("2", "adamw", interval(0.9)), ("2", "sgd", interval(0.55)),
-            ("8", "adamw", interval(0.1)), ("8", "sgd", interval(np.nan)),
+            ("2", "adamw", interval(0.9)),
+            ("2", "sgd", interval(0.55)),
+            ("8", "adamw", interval(0.1)),
+            ("8", "sgd", interval(np.nan)),
         )
-    ]  # fmt: skip
+    ]
     axes = phase_diagram(rows, level=0.5).axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["0.90", "0.55", "0.10", "diverged"]

@@ -14,24 +14,45 @@ from subliminal_jax.reporting.style import assign_styles
 
 NAMES = ["sgd", "adamw", "novel"]
 CURVES = [
-    {"optimizer": "adamw", "x": [0, 1, 2], "mean": [0.0, None, 0.8], "low": [0, None, 0.7],
-     "high": [0, None, 0.9]},
+    {
+        "optimizer": "adamw",
+        "x": [0, 1, 2],
+        "mean": [0.0, None, 0.8],
+        "low": [0, None, 0.7],
+        "high": [0, None, 0.9],
+    },
     {"optimizer": "sgd", "x": [0, 1, 2], "mean": [0.0, 0.2, 0.3]},
     {"optimizer": "sgd", "data": "control", "x": [0, 1, 2], "mean": [0.0, 0.01, 0.0]},
-]  # fmt: skip
+]
 ARMS = [
-    {"optimizer": name, "learning_rate": rate, "seed": seed, "data": data, "diverged": lost,
-     "eas": None if lost else rate * (seed + 1)}
+    {
+        "optimizer": name,
+        "learning_rate": rate,
+        "seed": seed,
+        "data": data,
+        "diverged": lost,
+        "eas": None if lost else rate * (seed + 1),
+    }
     for name, rates in (("adamw", (1e-3, 1e-2)), ("sgd", (0.1, 1.0)))
-    for rate in rates for seed in range(3) for data in ("steered", "control")
+    for rate in rates
+    for seed in range(3)
+    for data in ("steered", "control")
     for lost in [rate == 1.0]
-]  # fmt: skip
+]
 BEST = [
-    {"optimizer": "adamw", "learning_rate": 1e-2, "control_trait_rate": 0.1,
-     "trait_rate": {"mean": 0.5, "low": 0.4, "high": 0.7}},
-    {"optimizer": "sgd", "learning_rate": 0.1, "control_trait_rate": None,
-     "trait_rate": {"mean": 0.2, "low": None, "high": None}},
-]  # fmt: skip
+    {
+        "optimizer": "adamw",
+        "learning_rate": 1e-2,
+        "control_trait_rate": 0.1,
+        "trait_rate": {"mean": 0.5, "low": 0.4, "high": 0.7},
+    },
+    {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "control_trait_rate": None,
+        "trait_rate": {"mean": 0.2, "low": None, "high": None},
+    },
+]
 ALIGNMENT = [
     {"n": n, "cosine": 0.1 * i, "stderr": 0.05 if n < 64 else None, "data": data}
     for data in ("steered", "control")

@@ -12,9 +12,16 @@ from subliminal_jax.models.spec import init_params
 from subliminal_jax.runs.data_sets import check_base_loss
 
 CFG = ModelConfig(
-    family="llama", vocab=31, dim=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_dim=24,
+    family="llama",
+    vocab=31,
+    dim=16,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    head_dim=8,
+    mlp_dim=24,
     context=48,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
