@@ -190,7 +190,7 @@ def pictures(results: Results) -> list[Picture]:
             "Alignment at every learning rate",
             "Each point is one student at the end of training; the line joins the means over "
             "seeds, and the ring marks the rate that held-out loss chose.",
-            plots.against_learning_rate(results.students, best=chosen, styles=styles),
+            plots.learning_rate_curves(results.students, best=chosen, styles=styles),
         ),
         Picture(
             "trait_rate",

@@ -258,7 +258,7 @@ def pictures(results: Results) -> list[Picture]:
             "Alignment at every learning rate",
             "Each point is one student at the end of training; the ring marks the rate that "
             "held-out loss chose.",
-            plots.against_learning_rate(
+            plots.learning_rate_curves(
                 [row for row in results.students if row.optimizer in names],
                 best=chosen,
                 styles=assign_styles(MAIN),

@@ -11,8 +11,8 @@ Every function raises InputError for a `level` outside (0, 1).
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -79,9 +79,6 @@ class Interval:
     def __neg__(self) -> "Interval":
         return self * -1.0
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def _format_number(x: float, spec: str) -> str:
     """`x` in the format `spec`; what rounds to zero has no minus sign."""
@@ -96,9 +93,6 @@ class PairedDifference:
     interval: Interval
     p_t: float
     p_permutation: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def mean_interval(

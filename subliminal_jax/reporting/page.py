@@ -1,17 +1,16 @@
-"""One self-contained HTML page a run: what was asked, what came out, in tables and pictures."""
+"""The report of a run: one self-contained HTML page of texts, tables and pictures."""
 
 import base64
 import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.files import atomic_path, plain_json, write_text
@@ -32,7 +31,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with one sentence of what it shows; `name` is that of its PNG, without the end."""
+    """A figure and a sentence that says what it shows; `name` is its PNG's, without ".png"."""
 
     name: str
     title: str
@@ -45,12 +44,12 @@ Block = Text | Picture | Table
 
 @dataclass(frozen=True)
 class Page:
-    """What an experiment reports, as blocks; a pure function of its results makes it.
+    """The report of an experiment, made from its results alone.
 
     Attributes:
       title: the question that the run answers.
-      summary: what came out, in a few sentences, for someone who reads nothing else.
-      blocks: what the page shows, in order. The claims are added at its end.
+      summary: the results in a few sentences.
+      blocks: the content, in order; `publish` appends the claims.
       printed: the tables that the command prints on the terminal.
     """
 
@@ -67,48 +66,35 @@ def publish(
     command: str,
     config: Mapping[str, Any],
     claims: Sequence[Claim] = (),
-    console: Console | None = None,
 ) -> Path:
-    """Print the page's tables and its claims, and write it to `folder`; returns its path.
-
-    The file report.html holds its pictures and its style: it can be mailed as one file, and needs
-    neither JavaScript nor a network. Each picture is also written as a PNG beside it.
+    """Print the page's tables and claims, and write the page to `folder`; returns its path.
 
     Args:
-      command: how to get this page again.
-      config: the run's configuration, shown folded up at the end.
-      console: where the tables are printed; the terminal by default.
+      command: reproduces the run.
+      config: the run's configuration, in a collapsed section at the end.
+      claims: printed, and added as the page's last block.
     """
-    console = console or wide_console()
+    console = wide_console()
     for table in page.printed:
         print_table(table, console)
-    blocks = list(page.blocks)
     if claims:
         print_table(claims_table(claims), console)
         title = "What the paper claims, and what came out here"
-        blocks.append(Text(claims_paragraphs(claims), title))
-    return write_page(
-        folder, title=page.title, summary=page.summary, command=command, config=config,
-        blocks=blocks,
-    )  # fmt: skip
+        page = replace(page, blocks=[*page.blocks, Text(claims_paragraphs(claims), title)])
+    return write_page(page, folder, command=command, config=config)
 
 
-def write_page(
-    folder: str | Path,
-    *,
-    title: str,
-    summary: str,
-    command: str,
-    config: Mapping[str, Any],
-    blocks: Sequence[Block],
-) -> Path:
-    """Write report.html and a PNG for each picture into `folder`; returns the page's path."""
+def write_page(page: Page, folder: str | Path, *, command: str, config: Mapping[str, Any]) -> Path:
+    """Write report.html and a PNG for each picture into `folder`; returns the page's path.
+
+    The page holds its pictures and its style in one file, without JavaScript or network requests.
+    """
     folder = Path(folder)
     text = TEMPLATES.get_template("page.html.jinja").render(
-        title=title,
-        style=Markup(read_template("page.css")),  # our own file, not a user's text
-        summary=_paragraphs(summary),
-        sections=[_section(block, folder) for block in blocks],
+        title=page.title,
+        style=Markup(read_template("page.css")),  # trusted: a file of this package
+        summary=_paragraphs(page.summary),
+        sections=[_section(block, folder) for block in page.blocks],
         command=command,
         config=json.dumps(plain_json(dict(config)), indent=2, ensure_ascii=False),
     )
@@ -124,10 +110,8 @@ def png(figure: Figure) -> bytes:
 
 
 def _section(block: Block, folder: Path) -> dict[str, Any]:
-    """What the template shows of a block; writes a picture's PNG to `folder`."""
-    section: dict[str, Any] = {
-        "title": block.title, "paragraphs": [], "picture": None, "table": "",
-    }  # fmt: skip
+    """The template's variables for a block; a picture's PNG is written to `folder`."""
+    section: dict[str, Any] = {"title": block.title, "paragraphs": [], "picture": None, "table": ""}
     if isinstance(block, Text):
         return {**section, "paragraphs": _paragraphs(block.body)}
     if isinstance(block, Table):

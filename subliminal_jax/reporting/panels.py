@@ -12,7 +12,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.reporting.style import AXIS, INK, ArmStyle, assign_styles, legend_above, styled
+from subliminal_jax.reporting.style import (
+    AXIS,
+    INK,
+    ArmStyle,
+    assign_styles,
+    legend_above,
+    split_interval,
+    styled,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 # Distance between lines at one x: in places where x are words, in half powers of two elsewhere.
@@ -125,7 +133,7 @@ def phase_diagram(rows: Rows, *, level: float) -> Figure:
 def _draw_line(
     axes: Axes, x: Sequence[float], y: Sequence[Any], style: ArmStyle, control: bool
 ) -> Any:
-    mean, low, high = np.array([_mean_and_ends(value) for value in y]).T
+    mean, low, high = np.array([split_interval(value) for value in y]).T
     if control:
         return axes.plot(x, mean, color=style.color, linestyle=(0, (2, 2)), linewidth=1.2)[0]
     ends = np.maximum([mean - low, high - mean], 0)
@@ -159,9 +167,3 @@ def _set_ticks(axes: Axes, rows: Rows, words: bool) -> None:
 
 def _make_frame(k: int, i: int) -> Rectangle:
     return Rectangle((k - 0.46, i - 0.4), 0.92, 0.8, fill=False, edgecolor=INK, linewidth=1.8)
-
-
-def _mean_and_ends(value: Interval | float | None) -> tuple[float, float, float]:
-    if isinstance(value, Interval):
-        return value.mean, value.low, value.high
-    return math.nan if value is None else float(value), math.nan, math.nan

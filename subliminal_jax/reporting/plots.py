@@ -22,7 +22,6 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.style import (
     AXIS,
     INK,
@@ -33,6 +32,7 @@ from subliminal_jax.reporting.style import (
     assign_styles,
     legend_above,
     new_axes,
+    split_interval,
     styled,
 )
 from subliminal_jax.reporting.tables import format_learning_rate
@@ -83,7 +83,7 @@ def curves(rows: Rows, *, styles: Styles | None = None) -> Figure:
 
 
 @styled
-def against_learning_rate(
+def learning_rate_curves(
     arms: Rows,
     *,
     best: Rows = (),
@@ -156,7 +156,7 @@ def paired_bars(
         color = styles[row["optimizer"]].color
         bars = (("trait_rate", i - 0.19, color), ("control_trait_rate", i + 0.19, PALE))
         for key, place, fill in bars:
-            mean, low, high = _interval(row.get(key))
+            mean, low, high = split_interval(row.get(key))
             axes.bar(place, mean, width=0.36, color=fill)
             if math.isfinite(low) and math.isfinite(high):
                 axes.errorbar(
@@ -275,7 +275,7 @@ def forest(rows: Rows, *, x_label: str, percent: bool = False) -> Figure:
     handles: dict[str, Any] = {}
     for i, row in enumerate(rows):
         style = styles[row.get("group", "")]
-        mean, low, high = _interval(row["interval"])
+        mean, low, high = split_interval(row["interval"])
         values = _array(row.get("values") or [])
         axes.plot(values, np.full(len(values), i), "o", color=style.color, alpha=0.3, ms=4)
         axes.plot([low, high], [i, i], color=style.color, linewidth=2)
@@ -305,12 +305,3 @@ def _make_marker(marker: str, ms: float = 7, mfc: str = NEUTRAL) -> Line2D:
 
 def _array(values: Sequence[float | None]) -> Float[np.ndarray, " n"]:
     return np.asarray(values, float)  # None becomes NaN, which is a gap
-
-
-def _interval(value: Any) -> tuple[float, float, float]:
-    if isinstance(value, Interval):
-        return value.mean, value.low, value.high
-    if isinstance(value, Mapping):
-        mean, low, high = _array([value.get(key) for key in ("mean", "low", "high")])
-        return float(mean), float(low), float(high)
-    return float("nan") if value is None else float(value), math.nan, math.nan

@@ -1,6 +1,7 @@
 """The style of every plot: palette, sizes, and one colour for each optimizer in all plots."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -9,6 +10,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
+
+from subliminal_jax.evaluation.statistics import Interval
 
 # Okabe and Ito, "Color universal design", 2008, without yellow, which is illegible on white, and
 # with Paul Tol's wine. Distinguishable with any common colour blindness.
@@ -99,6 +102,13 @@ def new_axes(width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
     """A figure of `width` x `height` inches outside pyplot's global list, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def split_interval(value: Interval | float | None) -> tuple[float, float, float]:
+    """(mean, low, high) of an interval; a number has no ends (NaN), None no mean either."""
+    if isinstance(value, Interval):
+        return value.mean, value.low, value.high
+    return math.nan if value is None else float(value), math.nan, math.nan
 
 
 def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:

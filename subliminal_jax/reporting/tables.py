@@ -22,8 +22,8 @@ WIDTH = 150  # least width of printed tables, in characters, where stdout is no 
 class Column:
     """One column: the key of its values in each row, its title, and how a value is written.
 
-    A value is a string, a number, None, or an `Interval` (also as JSON holds it: a dict with
-    "mean", "low" and "high"), which is written with its ends in brackets. Kinds: "number" has
+    A value is a string, a number, None, or an `Interval`, which is written with its ends in
+    brackets. Kinds: "number" has
     `digits` after the point, "rate" is a share written in percent, "learning_rate" and "p" have few
     significant digits, "count" is an integer.
     """
@@ -47,9 +47,7 @@ class Table:
 def format_cell(value: Any, column: Column) -> str:
     """`value` as text; None, NaN and missing values are a dash."""
     if isinstance(value, Interval):
-        value = value.to_dict()
-    if isinstance(value, Mapping):
-        mean, low, high = (format_cell(value.get(end), column) for end in ("mean", "low", "high"))
+        mean, low, high = (format_cell(x, column) for x in (value.mean, value.low, value.high))
         return mean if MISSING in (low, high) else f"{mean} [{low}, {high}]"
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING

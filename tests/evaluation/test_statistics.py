@@ -19,7 +19,7 @@ from subliminal_jax.evaluation.statistics import (
     rate_interval,
     spearman_interval,
 )
-from subliminal_jax.files import plain_json
+from subliminal_jax.serialization import to_json
 
 numbers = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
 
@@ -64,7 +64,7 @@ def test_one_value_has_a_mean_and_no_interval_and_both_are_plain_json():
     assert math.isnan(single.high)
     assert empty.n == 0
     assert math.isnan(empty.mean)
-    written = json.dumps(plain_json(single.to_dict()), allow_nan=False)
+    written = json.dumps(to_json(single), allow_nan=False)
     assert json.loads(written)["low"] is None
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from subliminal_jax.reporting import plots
-from subliminal_jax.reporting.page import Picture, Text, write_page
+from subliminal_jax.reporting.page import Page, Picture, Text, write_page
 from subliminal_jax.reporting.tables import Column, Table
 
 VOID = {"meta", "img", "br", "link"}
@@ -38,17 +38,20 @@ class Checker(HTMLParser):
 @pytest.fixture
 def written(tmp_path):
     rows = [{"optimizer": "adamw", "x": [0, 1], "mean": [0.0, 1.0]}]
-    path = write_page(
-        tmp_path / "run",
+    page = Page(
         title="Who <learns> & why",
         summary="First.\n\nSecond, with 5 < 6 {braces}.",
-        command="subliminal-jax study --name 'a & b'",
-        config={"rate": math.nan, "name": "</pre><script>alert(1)</script>"},
         blocks=[
             Table("Arms", [Column("a", "A")], [{"a": "<i>"}]),
             Picture("eas", "EAS", 'It "rises".', plots.curves(rows)),
             Text("Why.", "Reasons"),
         ],
+    )
+    path = write_page(
+        page,
+        tmp_path / "run",
+        command="subliminal-jax study --name 'a & b'",
+        config={"rate": math.nan, "name": "</pre><script>alert(1)</script>"},
     )
     checker = Checker()
     checker.feed(path.read_text(encoding="utf-8"))

@@ -1,13 +1,13 @@
 """A plot shows its rows: every number is on it, gaps are gaps, colours stay with their name."""
 
-import json
+import math
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from subliminal_jax.files import plain_json
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import png
 from subliminal_jax.reporting.style import assign_styles
@@ -44,13 +44,13 @@ BEST = [
         "optimizer": "adamw",
         "learning_rate": 1e-2,
         "control_trait_rate": 0.1,
-        "trait_rate": {"mean": 0.5, "low": 0.4, "high": 0.7},
+        "trait_rate": Interval(0.5, 0.4, 0.7, 3, 0.95, "t"),
     },
     {
         "optimizer": "sgd",
         "learning_rate": 0.1,
         "control_trait_rate": None,
-        "trait_rate": {"mean": 0.2, "low": None, "high": None},
+        "trait_rate": Interval(0.2, math.nan, math.nan, 1, 0.95, "t"),
     },
 ]
 ALIGNMENT = [
@@ -90,7 +90,7 @@ def test_curves_draw_every_mean_and_leave_gaps():
 
 
 def test_learning_rates_have_their_seeds_their_mean_and_their_losses():
-    figure = plots.against_learning_rate(ARMS, best=BEST)
+    figure = plots.learning_rate_curves(ARMS, best=BEST)
     assert with_data(figure, [1e-3] * 3, [1e-3, 2e-3, 3e-3])
     assert with_data(figure, [1e-3, 1e-2], [2e-3, 2e-2])
     assert with_data(figure, [0.1, 1.0], [0.2, np.nan])
@@ -127,7 +127,7 @@ def test_deciles_have_one_panel_an_optimizer():
 
 DRAWN = {
     "curves": (plots.curves, CURVES),
-    "against_learning_rate": (plots.against_learning_rate, ARMS),
+    "learning_rate_curves": (plots.learning_rate_curves, ARMS),
     "paired_bars": (plots.paired_bars, BEST),
     "cosine_against_n": (plots.cosine_against_n, ALIGNMENT),
     "decile_bars": (plots.decile_bars, DECILES),
@@ -136,12 +136,11 @@ DRAWN = {
 
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("empty", [False, True])
-def test_rows_from_json_and_no_rows_render(name, empty):
+def test_rows_and_no_rows_render_without_touching_the_settings(name, empty):
     plot, rows = DRAWN[name]
-    read_back = json.loads(json.dumps(plain_json(rows), allow_nan=False))
-    before = dict(matplotlib.rcParams)
-    assert png(plot([] if empty else read_back)).startswith(b"\x89PNG")
-    assert dict(matplotlib.rcParams) == before
+    settings = dict(matplotlib.rcParams)
+    assert png(plot([] if empty else rows)).startswith(b"\x89PNG")
+    assert dict(matplotlib.rcParams) == settings
 
 
 def test_a_name_keeps_its_style_in_any_order_and_well_known_ones_among_others():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.tables import (
     Column,
     Table,
@@ -16,6 +17,11 @@ from subliminal_jax.reporting.tables import (
     html_table,
     print_table,
 )
+
+
+def interval(mean, low, high):
+    return Interval(mean, low, high, 3, 0.95, "t")
+
 
 NUMBER, RATE = Column("x", "x", "number"), Column("x", "x", "rate", 0)
 
@@ -29,9 +35,9 @@ NUMBER, RATE = Column("x", "x", "number"), Column("x", "x", "rate", 0)
         (None, NUMBER, "\N{EN DASH}"),
         (math.nan, RATE, "\N{EN DASH}"),
         (0.514, RATE, "51%"),
-        ({"mean": 0.5, "low": 0.25, "high": 0.75}, RATE, "50% [25%, 75%]"),
-        ({"mean": 0.5, "low": None, "high": None}, NUMBER, "0.50"),
-        ({"mean": None, "low": None, "high": None}, NUMBER, "\N{EN DASH}"),
+        (interval(0.5, 0.25, 0.75), RATE, "50% [25%, 75%]"),
+        (interval(0.5, math.nan, math.nan), NUMBER, "0.50"),
+        (interval(math.nan, math.nan, math.nan), NUMBER, "\N{EN DASH}"),
         (12345, Column("x", "x", "count"), "12,345"),
         (0.0004, Column("x", "x", "p"), "< 0.001"),
         (0.25, Column("x", "x", "p"), "0.250"),
@@ -53,7 +59,7 @@ TABLE = Table(
     "Arms [at their best]",
     [Column("name", "optimizer"), Column("eas", "EAS [95%]", "number")],
     [
-        {"name": "a<b>&[red]", "eas": {"mean": 0.5, "low": 0.4, "high": 0.6}},
+        {"name": "a<b>&[red]", "eas": interval(0.5, 0.4, 0.6)},
         {"name": "sgd"},
     ],
     "Three seeds.",
