@@ -147,14 +147,14 @@ def _prepare(setting: Setting) -> tuple[Any, dict[str, Any], dict[str, Any], int
 def _make_vectors(model: Any, train: dict[str, Any], layer: int) -> np.ndarray:
     """Of each way to make them that compares, [vectors, 1, dim]."""
     from subliminal_jax.data.contrastive_prompts import SETTINGS
-    from subliminal_jax.steering.contrastive import comparable, contrastive_vectors
+    from subliminal_jax.steering.contrastive import contrastive_vectors, match_norms
     from subliminal_jax.steering.propensity import answer_activations
 
     vectors = {
         name: contrastive_vectors(answer_activations(model.params, model.cfg, rows, [layer]))
         for name, rows in train.items()
     }
-    return np.stack(list(comparable(vectors, SETTINGS[0]).values())).astype(np.float32)
+    return np.stack(list(match_norms(vectors, SETTINGS[0]).values())).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Compilations:
     def total(self) -> int:
         return len(self.names)
 
-    def of(self, name: str) -> int:
+    def count(self, name: str) -> int:
         """How many times the jitted function called `name` was compiled."""
         return self.names.count(name)
 
@@ -98,7 +98,7 @@ def count_compilations() -> Iterator[Compilations]:
 
     >>> with count_compilations() as compiled:
     ...     state = step(state, batch)
-    >>> compiled.of("step")
+    >>> compiled.count("step")
     1
     """
     compiled = Compilations()

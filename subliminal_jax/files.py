@@ -38,7 +38,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = folder / name
     try:
         yield temporary
-        processes.wait()
+        processes.barrier()
         if not writes:
             pass
         elif temporary.is_dir() and path.is_dir():
@@ -48,7 +48,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(retired)
         else:
             os.replace(temporary, path)
-        processes.wait()
+        processes.barrier()
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

@@ -15,7 +15,7 @@ import numpy as np
 
 from subliminal_jax.errors import InputError
 
-_alone = False  # inside `on_first`: no other process takes part in what happens
+_alone = False  # inside `run_on_first`: no other process takes part in what happens
 
 
 def connect(coordinator: str, processes: int | None = None, process_id: int | None = None) -> None:
@@ -45,7 +45,7 @@ def connect(coordinator: str, processes: int | None = None, process_id: int | No
         raise InputError(f"the processes did not meet at {coordinator}: {error}") from error
 
 
-def together() -> bool:
+def is_multi_process() -> bool:
     """Whether other processes take part here."""
     jax = sys.modules.get("jax")  # where it is not even imported, nobody joined anybody
     if _alone or jax is None or not jax.distributed.is_initialized():
@@ -55,24 +55,24 @@ def together() -> bool:
 
 def is_first() -> bool:
     """Whether this is the process that writes."""
-    return not together() or sys.modules["jax"].process_index() == 0
+    return not is_multi_process() or sys.modules["jax"].process_index() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until every process is here."""
-    if together():
+    if is_multi_process():
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("wait")
 
 
-def on_first(f: Callable[[], Any]) -> Any:
+def run_on_first(f: Callable[[], Any]) -> Any:
     """What `f` returns on the first process, on all of them; elsewhere it is not called.
 
     The value must be plain JSON. An InputError reaches all processes. `f` must not compute on
     devices of other processes.
     """
-    if not together():
+    if not is_multi_process():
         return f()
     told = _encoded(f) if is_first() else b""
     size = int(_from_first(np.array(1 << len(told).bit_length(), np.int32)))

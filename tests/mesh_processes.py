@@ -26,14 +26,14 @@ from tests.mesh_results import CFG, devices, results, write
 
 def loaded(folder: Path) -> dict[str, Any]:
     """The bytes that this process read, and the tree saved again in whole."""
-    read, sizes = weights._Stored.read, []
+    read, sizes = weights._StoredTensor.read, []
 
     def counted(self: Any, index: Any) -> np.ndarray:
         part = read(self, index)
         sizes.append(part.nbytes)
         return part
 
-    weights._Stored.read = counted
+    weights._StoredTensor.read = counted
     with warnings.catch_warnings(action="ignore"), jax.set_mesh(make_mesh(1, 8)):
         params = weights.load_params(folder / "weights", CFG, shardings=param_shardings(CFG))
         half = weights.load_params(
@@ -74,7 +74,7 @@ def main(folder: Path, port: str, which: int) -> None:
         write(folder / "4x2.npz", found)
     said = {"first": processes.is_first(), **loaded(folder), **shared_run(folder)}
     (folder / f"process-{which}.json").write_text(json.dumps(said), encoding="utf-8")
-    processes.wait()
+    processes.barrier()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from subliminal_jax.diagnostics.alignment import make_probe, mean_activation
 from subliminal_jax.diagnostics.parameter_space import anatomy, score_gradient
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import make_mesh, on_host, place_params
+from subliminal_jax.models.mesh import gather_to_host, make_mesh, place_params
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.steered import steer
 from subliminal_jax.training.adapters import Full, LoRA
@@ -129,7 +129,7 @@ def trained(
             found |= {f"{step}.{name}": value for name, value in metrics.items()}
             if step == 2 and here is not None:
                 Checkpoints(here).save(step, state)
-    found["programs"] = compiled.of("_advance_fn")  # one, if the state stays where it was
+    found["programs"] = compiled.count("_advance_fn")  # one, if the state stays where it was
     found["diverged_at"] = sweep.diverged_at(state)
     found["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
     found |= named(sweep.students(state))
@@ -141,7 +141,7 @@ def trained(
 
 def named(tree: Any) -> dict[str, Any]:
     return {
-        jax.tree_util.keystr(path): on_host(leaf)
+        jax.tree_util.keystr(path): gather_to_host(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 

@@ -25,7 +25,7 @@ def test_one_compilation_per_shape():
         cube(small + 1)
         cube(large)
         cube(small)
-    assert compiled.of("cube") == 2
+    assert compiled.count("cube") == 2
     assert compiled.total >= 2
 
 
@@ -39,11 +39,11 @@ def test_a_new_python_constant_compiles_again_and_a_traced_one_does_not():
     with count_compilations() as compiled:
         for s in (1.0, 2.0, 3.0):
             scale(x, s)
-    assert compiled.of("scale") == 1
+    assert compiled.count("scale") == 1
     with count_compilations() as compiled:
         for s in (1.0, 2.0, 3.0):
             static(x, s)
-    assert compiled.of("scale") == 3
+    assert compiled.count("scale") == 3
 
 
 def test_counters_nest_and_end_with_their_body():
@@ -53,7 +53,7 @@ def test_counters_nest_and_end_with_their_body():
         with count_compilations() as inner:
             jax.jit(lambda x: x + 2)(x)
     jax.jit(lambda x: x + 3)(x)
-    assert (outer.of("<lambda>"), inner.of("<lambda>")) == (2, 1)
+    assert (outer.count("<lambda>"), inner.count("<lambda>")) == (2, 1)
 
 
 def test_the_counter_is_taken_away_after_an_error():

@@ -21,11 +21,11 @@ from jax.sharding import AbstractMesh
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.mesh import (
+    axis_size,
     check_divides,
     make_mesh,
     param_shardings,
-    places,
-    spread,
+    shard,
     use_devices,
     weight_axes,
 )
@@ -33,7 +33,7 @@ from subliminal_jax.models.spec import leaves
 from subliminal_jax.models.weights import load_params, save_params
 from subliminal_jax.runs.settings import ModelSettings
 from subliminal_jax.training.adapters import Full, LoRA, Vector, init_trainable, trainable_axes
-from subliminal_jax.training.placement import check_rows, spreads_students
+from subliminal_jax.training.placement import check_rows, shards_students
 from tests import number_model
 from tests.mesh_results import CFG
 from tests.models.families import FAMILIES, noisy_params
@@ -192,8 +192,8 @@ def test_every_trainable_leaf_has_axes(adapter):
 
 def test_students_are_spread_where_there_are_enough():
     with jax.sharding.use_abstract_mesh(_abstract(8, 1)):
-        assert places("data") == 8 and places("model") == 1
-        assert spreads_students(8) and not spreads_students(7)
+        assert axis_size("data") == 8 and axis_size("model") == 1
+        assert shards_students(8) and not shards_students(7)
         check_rows(students=3, rows=16)
         check_rows(students=9, rows=3)
         with pytest.warns(match="3 students are fewer than the 8 devices.*20 rows"):
@@ -213,7 +213,7 @@ def test_what_cannot_be_cut_is_said():
 
 def test_without_a_mesh_nothing_is_touched():
     x = jnp.ones((4, 2))
-    assert spread(x, "batch") is x and places("data") == 1 and not spreads_students(9)
+    assert shard(x, "batch") is x and axis_size("data") == 1 and not shards_students(9)
     assert param_shardings(CFG) is None
     use_devices()  # one device: no mesh is set
     assert jax.sharding.get_mesh().empty
@@ -246,5 +246,5 @@ def test_processes_that_cannot_meet_are_refused():
         processes.connect("localhost:1234")
     with pytest.raises(InputError, match="did not meet at auto"):
         processes.connect("auto")  # JAX runs already, and this is no cluster
-    assert processes.is_first() and not processes.together()
-    assert processes.on_first(lambda: [1, "a"]) == [1, "a"]
+    assert processes.is_first() and not processes.is_multi_process()
+    assert processes.run_on_first(lambda: [1, "a"]) == [1, "a"]

@@ -33,7 +33,7 @@ from subliminal_jax.data.token_weights import reweighted, token_counts, token_we
 from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.truncate import truncated
+from subliminal_jax.models.truncate import truncate_model
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import paper_preset
@@ -187,7 +187,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     for i, network in enumerate(dict.fromkeys(cell.network for cell in cells)):
         name, depth = network
         model = config.load_named(name)
-        network_model = truncated(model, depth) if depth else model
+        network_model = truncate_model(model, depth) if depth else model
         stage = re.sub(r"[^\w.-]+", "_", f"{i}-{network_model.name}").strip("_")
         network_cells = [cell for cell in cells if cell.network == network]
         students, reports[network_model.name] = measure_network(

@@ -19,9 +19,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.reliability import cross_settings, measure_vector
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.progress import track
-from subliminal_jax.steering.contrastive import Method, comparable, contrastive_vectors, rescale
+from subliminal_jax.steering.contrastive import Method, contrastive_vectors, match_norms, rescale
 from subliminal_jax.steering.contrasts import Contrasts
-from subliminal_jax.steering.interchange import directions_of, read_gguf
+from subliminal_jax.steering.interchange import extract_directions, read_gguf
 from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.propensity import (
     MULTIPLIERS,
@@ -72,7 +72,7 @@ def read_vectors(
             steering, _ = read_gguf(file, model.cfg)
         else:
             steering, _ = load_steering(file, model.cfg, [layer], model=model.name)
-        directions = directions_of(steering)
+        directions = extract_directions(steering)
         if layer not in directions:
             raise InputError(f"{file}: has vectors for layers {sorted(directions)}, not {layer}")
         vectors[name] = directions[layer][None]
@@ -191,7 +191,7 @@ def make_vectors(
         for setting, h in activations.items()
     }
     if len(vectors) > 1:
-        vectors = comparable(vectors, PLAIN)
+        vectors = match_norms(vectors, PLAIN)
     key = make_key(plan.seed, name, "control")
     random = contrastive_vectors(activations[PLAIN], "random", key=key)
     return {**vectors, "random": rescale(random, vectors[PLAIN]), **plan.vectors}

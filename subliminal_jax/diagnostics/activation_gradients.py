@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.vectors import component, safe_norm
@@ -165,7 +165,7 @@ def gradient_table(
     examples, norms, components = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:])[:N], jax.lax.map(one, rows)
     )
-    return whole(GradientTable(examples, norms, components, data.positions[:, :-1] >= 0))
+    return replicate(GradientTable(examples, norms, components, data.positions[:, :-1] >= 0))
 
 
 class TailShares(NamedTuple):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, hidden_states
-from subliminal_jax.models.mesh import DATA, places, whole
+from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import pad_prompts
@@ -53,7 +53,7 @@ def make_probe(prompts: Sequence[Sequence[int]], cfg: ModelConfig) -> Probe:
     Raises InputError for prompts as in `pad_prompts`.
     """
     tokens, lengths = pad_prompts(prompts, cfg)
-    found = fit_rows(lengths[None].astype(np.int64), tokens.shape[1], cfg, groups=places(DATA))
+    found = fit_rows(lengths[None].astype(np.int64), tokens.shape[1], cfg, groups=axis_size(DATA))
     if found is None:
         return Probe(jnp.asarray(tokens), jnp.asarray(lengths))
     (row,), (start,), rows, time = found
@@ -88,20 +88,20 @@ def probe_activations(
         params, probe.tokens, cfg, steering,
         positions=None if packed is None else packed.positions,
         segment_ids=None if packed is None else packed.segment_ids,
-        capture=Capture(layers, asked), at=asked,
+        capture=Capture(layers, asked), time_indices=asked,
     ).activations  # fmt: skip
     assert h is not None
     h = h.astype(jnp.float32)
     if at == "last":
         found = h.reshape(len(layers), -1, h.shape[-1])
-        return whole(found if packed is None else found[:, packed.slot])
+        return replicate(found if packed is None else found[:, packed.slot])
     if packed is None:
         real = (jnp.arange(probe.tokens.shape[1])[None] <= last)[None, :, :, None]
-        return whole(jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None])
+        return replicate(jnp.sum(jnp.where(real, h, 0.0), axis=2) / probe.lengths[None, :, None])
     prompts = 1 + jnp.arange(len(probe.lengths))
     own = (packed.segment_ids[None] == prompts[:, None, None]).astype(h.dtype)
     total = jnp.einsum("prt,nrtd->npd", own, h, precision="highest")
-    return whole(total / probe.lengths[None, :, None])
+    return replicate(total / probe.lengths[None, :, None])
 
 
 def mean_activation(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.training.batch import Batch
@@ -120,4 +120,4 @@ def _over_rows(
     size = min(rows_at_once, n)
     at = jnp.arange(-(-n // size) * size).reshape(-1, size) % n
     found = jax.lax.map(lambda i: f(jax.tree.map(lambda leaf: leaf[i], rows)), at)
-    return whole(found.reshape(-1, found.shape[-1])[:n])
+    return replicate(found.reshape(-1, found.shape[-1])[:n])

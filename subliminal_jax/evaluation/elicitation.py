@@ -21,7 +21,7 @@ from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states, unembed
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -144,7 +144,7 @@ def word_probs(
     branch_length = row_length - questions.prompts.shape[1] - 1
     # In the cached pass all longer spellings follow the prompt in one row, which a mask or a target
     # of the separate rows does not fit.
-    is_uniform = steering is None or (isinstance(steering, Steering) and steering.same_everywhere)
+    is_uniform = steering is None or (isinstance(steering, Steering) and steering.is_uniform)
     cached = longer > 0 and is_uniform
     prompt_steering = _steering_at(steering, questions.prompts)
     t = jnp.arange(questions.prompts.shape[1], dtype=jnp.int32)[None]
@@ -155,7 +155,7 @@ def word_probs(
         prompt_steering,
         positions=jnp.where(t <= questions.last[:, None], t, -1) if cached else None,
         cache_slots=t.size + longer * branch_length if cached else None,
-        at=questions.last[:, None],
+        time_indices=questions.last[:, None],
     )
     first_log_probs = jax.nn.log_softmax(unembed(params, out.hidden[:, 0], cfg))
     probs = jnp.zeros((n_questions, words))
@@ -173,7 +173,7 @@ def word_probs(
             (questions.rows, questions.spans),
         )
         probs = probs.at[:, questions.row_owner].add(jnp.exp(score).T)
-    return whole(probs)
+    return replicate(probs)
 
 
 def _branch_log_probs(

@@ -88,7 +88,7 @@ class EndpointJudge:
         Raises InputError for an endpoint that refuses or cannot be reached, and for a reply that is
         no chat completion.
         """
-        return processes.on_first(lambda: self._verdicts(exchanges))
+        return processes.run_on_first(lambda: self._verdicts(exchanges))
 
     def _verdicts(self, exchanges: Sequence[Exchange]) -> list[float | None]:
         bodies = [self._body(exchange) for exchange in exchanges]

@@ -18,7 +18,7 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets
@@ -93,4 +93,4 @@ def _sum_losses(
     params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, width: int
 ) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
     losses, weights = token_losses(params, rows, cfg, steering, max_targets=width)
-    return whole((jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)))
+    return replicate((jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)))

@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.config import ModelConfig, Rope
-from subliminal_jax.models.mesh import spread
+from subliminal_jax.models.mesh import shard
 
 
 @struct.dataclass
@@ -42,19 +42,19 @@ def empty_cache(cfg: ModelConfig, batch: int, slots: int, dtype: Any = jnp.float
     )
 
 
-def as_cached(
+def to_cache_layout(
     k: Float[Array, "*layers batch time kv_heads head_dim"],
     v: Float[Array, "*layers batch time kv_heads head_dim"],
 ) -> tuple[
     Float[Array, "*layers batch kv_heads head_dim time"],
     Float[Array, "*layers batch kv_heads time head_dim"],
 ]:
-    """Keys and values of tokens, laid out as in a `Cache`."""
+    """Transpose keys and values of tokens into the layout of a `Cache`."""
     return jnp.moveaxis(k, -3, -1), v.swapaxes(-3, -2)
 
 
-def with_room(cache: Cache, slots: int) -> Cache:
-    """`cache` with so many more empty slots."""
+def extend_cache(cache: Cache, slots: int) -> Cache:
+    """`cache` with `slots` more empty slots."""
     return replace(
         cache,
         k=tuple(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, slots))) for k in cache.k),
@@ -63,10 +63,10 @@ def with_room(cache: Cache, slots: int) -> Cache:
     )
 
 
-def spread_cache(cache: Cache) -> Cache:
-    """The cache of a pass over many devices: its rows and heads where their tokens are computed."""
-    k, v = spread((cache.k, cache.v), "batch", "kv_heads")
-    return replace(cache, k=k, v=v, positions=spread(cache.positions, "batch"))
+def shard_cache(cache: Cache) -> Cache:
+    """Shard a cache as its tokens are: rows over the axis `data`, heads over `model`."""
+    k, v = shard((cache.k, cache.v), "batch", "kv_heads")
+    return replace(cache, k=k, v=v, positions=shard(cache.positions, "batch"))
 
 
 def frequencies(rope: Rope, head_dim: int) -> Float[Array, " half"]:
@@ -95,12 +95,12 @@ def angles(rope: Rope, head_dim: int, positions: Int[Array, "batch time"]) -> An
     return jnp.cos(theta), jnp.sin(theta)
 
 
-def rotate(x: Float[Array, "batch time heads head_dim"], at: Angles) -> Array:
+def rotate(x: Float[Array, "batch time heads head_dim"], rotation: Angles) -> Array:
     """Rotate the pairs (i, i + head_dim/2) of each head, as Hugging Face checkpoints expect."""
-    cos, sin = at
+    cos, sin = rotation
     left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([-right, left], axis=-1)
-    return (x.astype(jnp.float32) * cos + turned * sin).astype(x.dtype)
+    swapped = jnp.concatenate([-right, left], axis=-1)
+    return (x.astype(jnp.float32) * cos + swapped * sin).astype(x.dtype)
 
 
 def visible(
@@ -108,7 +108,7 @@ def visible(
     key: Int[Array, "batch slots"],
     window: int | None = None,
 ) -> Bool[Array, "batch 1 time slots"]:
-    """Which key positions each query position sees: filled, not later, within the window."""
+    """True where a query sees a key: the slot is filled, not later, and within the window."""
     q, k = query[:, :, None], key[:, None, :]
     mask = (k >= 0) & (k <= q)
     if window is not None:
@@ -132,7 +132,7 @@ def attend(
     if mask is None:
         T, S = q.shape[1], k.shape[1]
         mask = jnp.tril(jnp.ones((T, S), bool))[None, None]
-    return attend_cached(q, *as_cached(k, v), mask, scale, softcap)
+    return attend_cached(q, *to_cache_layout(k, v), mask, scale, softcap)
 
 
 def attend_cached(
@@ -143,11 +143,11 @@ def attend_cached(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "batch time heads head_dim"]:
-    """`attend` over keys and values that lie as in a `Cache`.
+    """`attend` over keys and values in the layout of a `Cache`.
 
-    Both products are batched over (batch, kv_heads) with every array as it lies: other spellings
-    of the same sums transpose, and cost a CPU several times the product. The weights are divided by
-    their sum after the second product, where they are fewest.
+    Both products are batched over (batch, kv_heads) without a transpose, which on a CPU would cost
+    several times the product. The softmax is normalised after the second product, where there are
+    the fewest numbers to divide.
     """
     B, T, H, d = q.shape
     K = v.shape[1]
@@ -155,10 +155,11 @@ def attend_cached(
     rows = q.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, d)
     logits = jnp.einsum("bkrd,bkds->bkrs", rows, k, preferred_element_type=jnp.float32)
     logits = logits * scale if softcap is None else softcap * jnp.tanh(logits * (scale / softcap))
-    # Added, for the gradient of a sum is no work; a row that sees nothing weighs all slots alike.
-    hidden = jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min)
-    logits = logits + jnp.tile(hidden, (1, 1, G, 1))
-    # The largest cancels, so nothing of the gradient goes through it.
+    # Added rather than selected: the gradient of a sum is free. A row that sees nothing weighs all
+    # slots alike.
+    bias = jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min)
+    logits = logits + jnp.tile(bias, (1, 1, G, 1))
+    # The maximum cancels, so no gradient goes through it.
     weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     x = jnp.einsum(

@@ -1,7 +1,7 @@
 """One frozen configuration for the Llama, Qwen and Gemma families.
 
 `ModelConfig` is hashable and static under `jax.jit`. Families differ by its fields, never by
-copies of the code; what a family's `config.json` leaves unsaid is a row of `FAMILIES`.
+copies of the code; a row of `FAMILIES` holds what a family's `config.json` omits.
 `config_from_hf` reads the raw `config.json` of a checkpoint in both of its
 spellings (flat `rope_theta`/`rope_scaling`, and `rope_parameters` of transformers 5);
 `config_to_hf` writes one that transformers loads.
@@ -408,8 +408,8 @@ def _windows(
 ) -> tuple[int | None, tuple[bool, ...]]:
     """The sliding window and one flag a layer; (None, ()) where no layer slides."""
     window = raw.get("sliding_window")
-    asked = family.slides == "always" or bool(raw.get("use_sliding_window", False))
-    if family.slides == "never" or not asked or window is None:
+    slides = family.slides == "always" or bool(raw.get("use_sliding_window", False))
+    if family.slides == "never" or not slides or window is None:
         return None, ()
     types = raw.get("layer_types")
     if types is not None:

@@ -1,7 +1,7 @@
 """Drawing one token a row from logits: greedy, at a temperature, within top-k and top-p.
 
-Two uniform numbers a row replace one Gumbel variable a token (at a vocabulary of 2,300 the random
-bits cost more than a small model), and no step sorts the vocabulary.
+Two uniform numbers a row replace one Gumbel variable a token (for a vocabulary of 2,300 drawing
+those takes longer than a small model), and no step sorts the vocabulary.
 """
 
 import math
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 
 def two_uniforms(keys: Key[Array, " batch"], step: Int[Array, ""]) -> Float[Array, "batch 2"]:
-    """The random numbers of token `step`: of each row's own key, whatever the batch is."""
+    """The random numbers of token `step`; a row's depend on its own key alone."""
     return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, step), (2,)))(keys)
 
 
@@ -30,7 +30,7 @@ def draw(
     """
     if greedy:
         return likeliest(logits)
-    # The largest becomes 0, so that no temperature, however small, makes an infinity of it.
+    # The largest logit becomes 0, so that no temperature, however small, makes it infinite.
     x = logits - jnp.max(logits, axis=1, keepdims=True)
     if temperature is not None:
         x = x / temperature
@@ -81,8 +81,8 @@ def _invert(
     """The first index at which the cumulative sum exceeds the share `uniform` of the total."""
     sums = jnp.cumsum(weights, axis=1)
     ids = jnp.arange(weights.shape[1], dtype=jnp.int32)[None]
-    # A parallel cumulative sum need not rise where its terms are positive, nor stand still where
-    # they are zero: hence the test of the weight itself, and the last index with weight.
+    # Rounding of a parallel cumulative sum: it need not rise at a positive weight nor stay at a
+    # zero one. Hence the test of the weight itself, and the last index with a weight.
     passed = (weights > 0) & (sums > uniform[:, None] * sums[:, -1:])
     first = jnp.min(jnp.where(passed, ids, weights.shape[1]), axis=1)
     return jnp.minimum(first, jnp.max(jnp.where(weights > 0, ids, 0), axis=1))
@@ -91,8 +91,8 @@ def _invert(
 def nucleus(weights: Float[Array, "batch options"], p: float) -> Bool[Array, "batch options"]:
     """The fewest options whose weight is at least the share `p` of the total.
 
-    Options go by falling weight, then by rising index. The smallest weight that is kept is found
-    bit by bit: non-negative floats are ordered as their bit patterns are.
+    Options are taken by descending weight, ties by ascending index. The smallest kept weight is
+    found bit by bit: non-negative floats are ordered as their bit patterns are.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.uint32)
     need = p * jnp.sum(weights, axis=1)
@@ -107,6 +107,6 @@ def nucleus(weights: Float[Array, "batch options"], p: float) -> Bool[Array, "ba
     # Bit 31 is the sign, and every bit pattern above that of infinity is a NaN.
     smallest = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(len(weights), jnp.uint32))[:, None]
     above, equal = bits > smallest, bits == smallest
-    before = jnp.cumsum(equal, axis=1) - 1  # equal options that go first
+    before = jnp.cumsum(equal, axis=1) - 1  # equal options of a lower index
     weight = jax.lax.bitcast_convert_type(smallest, jnp.float32)
     return above | (equal & (mass(above)[:, None] + before * weight < need[:, None]))

@@ -1,4 +1,4 @@
-"""The forward pass: tokens in, logits and chosen activations out, steered on the way.
+"""The forward pass: from tokens to logits and captured activations, steered on the way.
 
 Layers are stacked and scanned. The scan is split at the layers that are steered or captured, so
 that a gradient with respect to a steering vector stops at its layer; where that would split it
@@ -18,20 +18,20 @@ from subliminal_jax.models.attention import (
     Angles,
     Cache,
     angles,
-    as_cached,
     attend,
     attend_cached,
+    extend_cache,
     rotate,
-    spread_cache,
+    shard_cache,
+    to_cache_layout,
     visible,
-    with_room,
 )
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import PRODUCT, LoraWeight, linear
-from subliminal_jax.models.mesh import spread
+from subliminal_jax.models.mesh import shard
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, edit
-from subliminal_jax.models.tokenwise import embedded, plus_bias, rms_norm
+from subliminal_jax.models.tokenwise import add_bias, embed, rms_norm
 
 Remat = Literal["none", "narrow", "block"]
 FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
@@ -50,8 +50,8 @@ class Capture:
 
 
 class Output(NamedTuple):
-    """`hidden` is the last residual stream after the final norm; see `unembed`. It is that of every
-    token, or of those that were asked for."""
+    """`hidden` is the last residual stream after the final norm (see `unembed`), of every token or
+    of the requested ones."""
 
     hidden: Float[Array, "batch time_or_kept dim"]
     activations: Float[Array, "captured batch kept dim"] | None
@@ -65,7 +65,7 @@ class _Context(NamedTuple):
     local_rope: Angles | None
     mask: Bool[Array, "#batch 1 time slots"] | None
     local_mask: Bool[Array, "#batch 1 time slots"] | None
-    slot: Int[Array, ""] | None  # of the first new token in the cache
+    slot: Int[Array, ""] | None  # the first new token's, in the cache
 
 
 def forward(
@@ -85,9 +85,15 @@ def forward(
     the rotary positions (default 0, 1, ...); `segment_ids` keep packed documents apart.
     """
     out = hidden_states(
-        params, tokens, cfg, steering,
-        positions=positions, segment_ids=segment_ids, capture=capture, remat=remat,
-    )  # fmt: skip
+        params,
+        tokens,
+        cfg,
+        steering,
+        positions=positions,
+        segment_ids=segment_ids,
+        capture=capture,
+        remat=remat,
+    )
     return unembed(params, out.hidden, cfg), out.activations
 
 
@@ -102,21 +108,20 @@ def hidden_states(
     capture: Capture | None = None,
     cache: Cache | None = None,
     cache_slots: int | None = None,
-    at: Int[Array, "batch kept"] | None = None,
+    time_indices: Int[Array, "batch kept"] | None = None,
     remat: Remat = "none",
     trained: bool = False,
 ) -> Output:
-    """The pass up to the final norm; with `at`, `hidden` is that of these time indices only.
+    """The pass up to the final norm; with `time_indices`, `hidden` is of these tokens only.
 
-    All that the last block then does for the other tokens is their keys and values: what remains
-    of it is for nobody to read.
+    The last block then computes nothing but keys and values for the other tokens.
 
     With `cache`, the tokens continue what it holds and the filled cache is returned; with
     `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
     padding, which later queries do not see. With `cache` and `segment_ids`, each segment sees what
     the cache held before and itself: many continuations of one prompt, side by side in its row.
-    `trained` says that a gradient with respect to whole weights will be asked for: blocks then read
-    slices of the stacks, where else they read each weight at its index in them.
+    `trained` says that whole weights will be differentiated: blocks then read slices of the stacked
+    weights, and otherwise each weight at its index in the stack.
     Raises InputError for a layer that does not exist.
     """
     B, T = tokens.shape
@@ -124,14 +129,21 @@ def hidden_states(
         start = 0 if cache is None else cache.positions.max(axis=1, keepdims=True) + 1
         positions = jnp.broadcast_to(start + jnp.arange(T, dtype=jnp.int32)[None], (B, T))
     with jax.named_scope("embed"):
-        h = embedded(params["embed"], tokens)
+        h = embed(params["embed"], tokens)
         if cfg.scaled_embedding:
             h = h * jnp.asarray(cfg.dim**0.5, h.dtype)
-    h, positions, segment_ids = spread((h, positions, segment_ids), "batch")
-    cache = None if cache is None else spread_cache(cache)
+    h, positions, segment_ids = shard((h, positions, segment_ids), "batch")
+    cache = None if cache is None else shard_cache(cache)
     context, new_positions = _context(cfg, positions, segment_ids, cache)
     runner = _Runner(
-        cfg, context, steering, capture, remat, at, trained, keep_kv=cache_slots is not None
+        cfg,
+        context,
+        steering,
+        capture,
+        remat,
+        time_indices,
+        trained,
+        keep_kv=cache_slots is not None,
     )
     h, activations, kv = runner(h, params["layers"], cache)
     new_cache = None
@@ -140,9 +152,9 @@ def hidden_states(
         k, v = kv
         new_cache = Cache(k, v, positions=new_positions, index=cache.index + T)
     elif cache_slots is not None:
-        k, v = as_cached(*kv)
+        k, v = to_cache_layout(*kv)
         filled = Cache(tuple(k), tuple(v), positions, jnp.asarray(T, jnp.int32))
-        new_cache = spread_cache(with_room(filled, cache_slots - T))
+        new_cache = shard_cache(extend_cache(filled, cache_slots - T))
     hidden = rms_norm(h, params["final_norm"], cfg)
     return Output(hidden, activations, new_cache)
 
@@ -186,15 +198,15 @@ def _context(
             full, near = full & seen, None if near is None else near & seen
         return _Context(rope, local_rope, full, near, cache.index), slots
     i = jnp.arange(T)
-    ago = (i[:, None] - i[None, :])[None, None]
+    distance = (i[:, None] - i[None, :])[None, None]
     mask: Array | None = None  # causal by index
     local: Array | None = None
     if segment_ids is not None:
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
-        mask = same[:, None] & (ago >= 0)
+        mask = same[:, None] & (distance >= 0)
     if cfg.has_sliding_layers and cfg.window is not None and cfg.window < T:
-        mask = ago >= 0 if mask is None else mask
-        local = mask & (ago < cfg.window)
+        mask = distance >= 0 if mask is None else mask
+        local = mask & (distance < cfg.window)
     return _Context(rope, local_rope, mask, local, None), None
 
 
@@ -203,14 +215,14 @@ def _block(
     w: dict[str, Any],
     slides: Bool[Array, ""] | None,
     kv: tuple[Array, Array] | None,
-    at: Int[Array, "batch kept"] | None,
+    time_indices: Int[Array, "batch kept"] | None,
     cfg: ModelConfig,
     context: _Context,
 ) -> tuple[Array, tuple[Array, Array]]:
     """One transformer block; returns the residual stream and the layer's keys and values.
 
-    `kv` are those of its cache; without a cache they are those of these tokens alone. `at` are the
-    time indices whose residual stream is wanted, None all.
+    `kv` are those of its cache; without a cache they are those of these tokens alone.
+    `time_indices` are the tokens whose residual stream is returned, None all.
     """
     B, T, _ = h.shape
     rope, mask = context.rope, context.mask
@@ -222,26 +234,27 @@ def _block(
     with jax.named_scope("attention"):
         x = rms_norm(h, w["attn_norm"], cfg)
         k, v = linear(x, w["k"]), linear(x, w["v"])
-        asking = rope
-        if at is not None:
-            mask = _mask_at(mask, at, T)
-            h, x, asking = jax.tree.map(partial(_taken, at=at), (h, x, rope))
+        q_rope = rope
+        if time_indices is not None:
+            mask = _select_queries(mask, time_indices, T)
+            select = partial(_select_times, time_indices=time_indices)
+            h, x, q_rope = jax.tree.map(select, (h, x, rope))
         q = linear(x, w["q"])
         if cfg.qkv_bias:
             biases = (w[name][None, None] for name in ("q_bias", "k_bias", "v_bias"))
-            q, k, v = (plus_bias(x, bias) for x, bias in zip((q, k, v), biases, strict=True))
+            q, k, v = (add_bias(x, bias) for x, bias in zip((q, k, v), biases, strict=True))
         q = q.reshape(B, h.shape[1], cfg.heads, cfg.head_dim)
         k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         if cfg.qk_norm:
             q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
-        q, k = rotate(q, asking), rotate(k, rope)
+        q, k = rotate(q, q_rope), rotate(k, rope)
         if kv is None:
             kv = (k, v)
             x = attend(q, k, v, mask, cfg.attention_scale, cfg.attention_softcap)
         else:
             assert mask is not None and context.slot is not None
-            k, v = as_cached(k, v)
+            k, v = to_cache_layout(k, v)
             keys = jax.lax.dynamic_update_slice(kv[0], k, (0, 0, 0, context.slot))
             values = jax.lax.dynamic_update_slice(kv[1], v, (0, 0, context.slot, 0))
             kv = (keys, values)
@@ -263,44 +276,47 @@ def _block(
     return h + x, kv
 
 
-def _taken(x: Float[Array, "batch time *rest"], at: Int[Array, "batch kept"]) -> Array:
-    """`x` at the time indices `at`."""
-    return jnp.take_along_axis(x, at.reshape(*at.shape, *[1] * (x.ndim - 2)), axis=1)
+def _select_times(
+    x: Float[Array, "batch time *rest"], time_indices: Int[Array, "batch kept"]
+) -> Float[Array, "batch kept *rest"]:
+    shape = (*time_indices.shape, *[1] * (x.ndim - 2))
+    return jnp.take_along_axis(x, time_indices.reshape(shape), axis=1)
 
 
-def _mask_at(
-    mask: Bool[Array, "#batch 1 time slots"] | None, at: Int[Array, "batch kept"], time: int
+def _select_queries(
+    mask: Bool[Array, "#batch 1 time slots"] | None,
+    time_indices: Int[Array, "batch kept"],
+    time: int,
 ) -> Bool[Array, "batch 1 kept slots"]:
-    """What the queries at time indices `at` see; `mask` None is causal by index."""
+    """The mask of the queries at `time_indices`; `mask` None is causal by index."""
     if mask is None:
-        return (at[:, :, None] >= jnp.arange(time)[None, None])[:, None]
-    mask = jnp.broadcast_to(mask, (at.shape[0], *mask.shape[1:]))
-    return jnp.take_along_axis(mask, at[:, None, :, None], axis=2)
+        return (time_indices[:, :, None] >= jnp.arange(time)[None, None])[:, None]
+    mask = jnp.broadcast_to(mask, (time_indices.shape[0], *mask.shape[1:]))
+    return jnp.take_along_axis(mask, time_indices[:, None, :, None], axis=2)
 
 
-def _weight_products(
+def _save_weight_products(
     primitive: Any, *operands: Any, widest: int | None = None, **parameters: Any
 ) -> bool:
-    """Keep for the backward pass what products with weights gave, of at most `widest` columns.
+    """Save for the backward pass the products with weights, of at most `widest` columns.
 
-    What lies between them, attention among it, takes less time to compute again than to write and
-    to read.
+    The rest, attention included, takes less time to compute again than to write and read.
     """
     if parameters.get("name") != PRODUCT:
         return False
     return widest is None or operands[0].shape[-1] <= widest
 
 
-def _saved(remat: Remat, cfg: ModelConfig) -> Callable[..., bool]:
-    """Which intermediate results of a block are kept for the backward pass: of all products with
-    weights, of those no wider than the residual stream, or none."""
+def _remat_policy(remat: Remat, cfg: ModelConfig) -> Callable[..., bool]:
+    """Which intermediate results of a block are saved for the backward pass: all products with
+    weights, those no wider than the residual stream, or none."""
     if remat == "block":
         return jax.checkpoint_policies.nothing_saveable
-    return partial(_weight_products, widest=cfg.dim if remat == "narrow" else None)
+    return partial(_save_weight_products, widest=cfg.dim if remat == "narrow" else None)
 
 
 class _Runner:
-    """Runs the stacked layers in pieces between the stops."""
+    """Runs the stacked layers in pieces between the steered and captured ones (the stops)."""
 
     def __init__(
         self,
@@ -309,23 +325,23 @@ class _Runner:
         steering: Steering | None,
         capture: Capture | None,
         remat: Remat,
-        at: Int[Array, "batch kept"] | None,
+        time_indices: Int[Array, "batch kept"] | None,
         trained: bool,
         keep_kv: bool,
     ):
         self.cfg, self.steering, self.capture, self.keep_kv = cfg, steering, capture, keep_kv
-        self.at, self.trained = at, trained
+        self.time_indices, self.trained = time_indices, trained
         steered = () if steering is None else steering.layers
         captured = () if capture is None else capture.layers
         self.stops = sorted({cfg.check_layer(layer) for layer in (*steered, *captured)})
         self.block = partial(_block, cfg=cfg, context=context)
-        self.policy = _saved(remat, cfg)
-        # Whether the last block may leave tokens out: what is captured after it, if anything, is
-        # what is asked for, and its steering, if any, is the same for all tokens.
+        self.policy = _remat_policy(remat, cfg)
+        # Whether the last block may leave tokens out: what is captured after it, if anything, is of
+        # the requested tokens, and its steering, if any, is the same for all tokens.
         last = cfg.layers - 1
-        alike = steering is None or last not in steered or steering.same_everywhere
-        same = capture is None or last not in captured or capture.positions is at
-        self.cuts = at is not None and same and alike
+        uniform = steering is None or last not in steered or steering.is_uniform
+        captures_same = capture is None or last not in captured or capture.positions is time_indices
+        self.skips_tokens = time_indices is not None and captures_same and uniform
 
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
@@ -333,12 +349,12 @@ class _Runner:
         if cache is not None:
             h, kept, kv = self._unrolled(h, layers, cache)
         elif len(self.stops) > MAX_SPLITS:
-            self.cuts = False
+            self.skips_tokens = False
             h, kept, kv = self._scan_dense(h, layers)
         else:
             h, kept, kv = self._scan_split(h, layers)
-        if self.at is not None and not self.cuts:
-            h = _taken(h, self.at)
+        if self.time_indices is not None and not self.skips_tokens:
+            h = _select_times(h, self.time_indices)
         if self.capture is None:
             return h, None, kv
         return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
@@ -350,129 +366,139 @@ class _Runner:
         for layer in range(self.cfg.layers):
             w = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
             slides = jnp.asarray(self.cfg.sliding[layer]) if self.cfg.has_sliding_layers else None
-            at = self.at if self.cuts and layer == self.cfg.layers - 1 else None
-            h, new = self.block(h, w, slides, (cache.k[layer], cache.v[layer]), at)
-            kv.append(new)
+            skips = self.skips_tokens and layer == self.cfg.layers - 1
+            time_indices = self.time_indices if skips else None
+            h, layer_kv = self.block(h, w, slides, (cache.k[layer], cache.v[layer]), time_indices)
+            kv.append(layer_kv)
             if layer in self.stops:
                 h = self._edit(h, layer)
-                kept[layer] = h if at is not None else self._keep(h)
+                kept[layer] = h if skips else self._keep(h)
         return h, kept, tuple(zip(*kv, strict=True))
 
     def _scan_split(self, h: Array, layers: dict[str, Any]) -> tuple[Array, dict, Any]:
         kept: dict[int, Array] = {}
-        own = []  # each piece's keys and values, where a new cache is being made
+        kv = []  # each piece's keys and values, where a new cache is being made
         start = 0
         for stop in [*(layer + 1 for layer in self.stops), self.cfg.layers]:
-            cuts = self.cuts and stop == self.cfg.layers
-            if stop - cuts > start:
-                h, piece = self._scan(h, layers, start, stop - cuts)
-                own.append(piece)
-            if cuts and stop > start:
-                h, piece = self._last(h, layers)
-                own.append(piece)
+            skips = self.skips_tokens and stop == self.cfg.layers
+            if stop - skips > start:
+                h, piece = self._scan(h, layers, start, stop - skips)
+                kv.append(piece)
+            if skips and stop > start:
+                h, piece = self._run_last(h, layers)
+                kv.append(piece)
             layer, start = stop - 1, stop
             if layer in self.stops and layer not in kept:
                 h = self._edit(h, layer)
-                kept[layer] = h if cuts else self._keep(h)
+                kept[layer] = h if skips else self._keep(h)
         if not self.keep_kv:
             return h, kept, None
-        return h, kept, jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *own)
+        return h, kept, jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *kv)
 
     def _scan(
         self, h: Array, layers: dict[str, Any], start: int, stop: int
     ) -> tuple[Array, tuple[Array, Array] | None]:
-        run = self._layer(layers)
+        run = self._make_layer_fn(layers)
 
         def body(h, x):
-            h, own = run(h, *x)
-            return h, (own if self.keep_kv else None)
+            h, kv = run(h, *x)
+            return h, (kv if self.keep_kv else None)
 
-        return jax.lax.scan(
-            body, h, self._of(layers, start, stop), unroll=self._unrolls(layers, stop - start)
-        )
+        xs = self._scan_inputs(layers, start, stop)
+        return jax.lax.scan(body, h, xs, unroll=self._unrolls(layers, stop - start))
 
     def _unrolls(self, layers: dict[str, Any], count: int) -> bool:
-        """Whether a scan over so many layers is written out, layer by layer.
+        """Whether a scan over `count` layers is written out, layer by layer.
 
-        A loop writes what it keeps of each layer for the backward pass into stacks. But weights
-        that are read as they are, unlike those that are merged or trained, would be copied.
+        A loop writes what it saves of each layer for the backward pass into stacks. But written
+        out, weights that are neither merged nor trained would be copied.
         """
         lora = any(isinstance(stack, LoraWeight) for stack in layers.values())
         return count <= FEW_LAYERS and (self.trained or lora)
 
-    def _last(self, h: Array, layers: dict[str, Any]) -> tuple[Array, tuple[Array, Array] | None]:
-        """The last layer, for the tokens that are asked for; as a scan of one layer gives it."""
-        last = self._of(layers, self.cfg.layers - 1, self.cfg.layers)
-        h, own = self._layer(layers)(h, *jax.tree.map(lambda x: x[0], last), self.at)
-        return h, (jax.tree.map(lambda x: x[None], own) if self.keep_kv else None)
+    def _run_last(
+        self, h: Array, layers: dict[str, Any]
+    ) -> tuple[Array, tuple[Array, Array] | None]:
+        """The last layer, for the requested tokens; keys and values as from a scan of one layer."""
+        last = self._scan_inputs(layers, self.cfg.layers - 1, self.cfg.layers)
+        x = jax.tree.map(lambda leaf: leaf[0], last)
+        h, kv = self._make_layer_fn(layers)(h, *x, self.time_indices)
+        return h, (jax.tree.map(lambda leaf: leaf[None], kv) if self.keep_kv else None)
 
     def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
         steering, L = self.steering, self.cfg.layers
         vectors = target = None
         if steering is not None:
-            at = jnp.asarray(steering.layers)
+            steered = jnp.asarray(steering.layers)
             v = steering.vectors
-            vectors = jnp.zeros((L, *v.shape[1:]), v.dtype).at[at].set(v)
+            vectors = jnp.zeros((L, *v.shape[1:]), v.dtype).at[steered].set(v)
             if steering.target is not None:
                 t = steering.target
-                target = jnp.zeros((L, *t.shape[1:]), t.dtype).at[at].set(t)
+                target = jnp.zeros((L, *t.shape[1:]), t.dtype).at[steered].set(t)
 
-        run = self._layer(layers)
+        run = self._make_layer_fn(layers)
 
         def body(h, x):
-            which, v, c = x
-            h, own = run(h, *which)
+            layer, v, c = x
+            h, kv = run(h, *layer)
             if steering is not None:
                 h = edit(h, v, steering, c)
             kept = None if self.capture is None else self._keep(h)
-            return h, (kept, own if self.keep_kv else None)
+            return h, (kept, kv if self.keep_kv else None)
 
-        h, (kept, own) = jax.lax.scan(body, h, (self._of(layers, 0, L), vectors, target))
-        return h, kept, own
+        xs = (self._scan_inputs(layers, 0, L), vectors, target)
+        h, (kept, kv) = jax.lax.scan(body, h, xs)
+        return h, kept, kv
 
-    def _layer(self, layers: dict[str, Any]) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
-        """A function (residual stream, layer, whether it slides, time indices that are wanted of it
-        or None) that runs one layer of the stack; `layer` is of what `_of` gives."""
+    def _make_layer_fn(
+        self, layers: dict[str, Any]
+    ) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
+        """A function (residual stream, layer, whether it slides, requested time indices or None)
+        that runs one layer of the stack; `layer` is an entry of `_scan_inputs`."""
 
         def run(
-            h: Array, layer: Any, slides: Array | None, at: Array | None = None
+            h: Array, layer: Any, slides: Array | None, time_indices: Array | None = None
         ) -> tuple[Array, tuple[Array, Array]]:
-            index, own = layer
+            index, slices = layer
 
             def weight(stack: Any, slice_: Any) -> Any:
                 lora = isinstance(stack, LoraWeight)
                 if slice_ is not None and not lora:
                     return slice_
-                whole = stack.base if lora else stack
-                read = jax.lax.dynamic_index_in_dim(whole, index, keepdims=False)
+                base = stack.base if lora else stack
+                read = jax.lax.dynamic_index_in_dim(base, index, keepdims=False)
                 return LoraWeight(read, *slice_) if lora else read
 
-            w = {name: weight(stack, own[name]) for name, stack in layers.items()}
-            return self.block(h, w, slides, None, at)
+            w = {name: weight(stack, slices[name]) for name, stack in layers.items()}
+            return self.block(h, w, slides, None, time_indices)
 
         return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
 
-    def _of(self, layers: dict[str, Any], start: int, stop: int) -> tuple[Any, Array | None]:
-        """What a scan over layers goes through: of each layer its index and the weights that may be
-        trained, and whether it slides.
+    def _scan_inputs(
+        self, layers: dict[str, Any], start: int, stop: int
+    ) -> tuple[Any, Array | None]:
+        """The xs of a scan over layers: each layer's index and the slices of its trained weights,
+        and whether it slides.
 
-        By its index a pass reads a weight where it lies, while a slice of the stack is a copy. But
-        the gradient of what was read at an index is a stack of zeros around it, and L layers would
+        Read at its index, a frozen weight is not copied, while a slice of the stack is a copy. But
+        the gradient of a weight read at an index is a stack of zeros around it, and L layers would
         add up L of them: LoRA's factors, and whole weights that are trained, are sliced.
         """
 
-        def own(stack: Any) -> Any:
+        def trained_weights(stack: Any) -> Any:
             if isinstance(stack, LoraWeight):
                 return stack.a, stack.b, stack.scale
             return stack if self.trained else None
 
         flags = self.cfg.sliding[start:stop] if self.cfg.has_sliding_layers else None
         slices = {
-            name: jax.tree.map(lambda x: jax.lax.slice_in_dim(x, start, stop), own(stack))
+            name: jax.tree.map(
+                lambda x: jax.lax.slice_in_dim(x, start, stop), trained_weights(stack)
+            )
             for name, stack in layers.items()
         }
-        which = jnp.arange(start, stop), slices
-        return which, None if flags is None else jnp.asarray(flags)
+        indexed = jnp.arange(start, stop), slices
+        return indexed, None if flags is None else jnp.asarray(flags)
 
     def _edit(self, h: Array, layer: int) -> Array:
         steering = self.steering

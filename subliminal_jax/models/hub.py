@@ -26,7 +26,7 @@ from subliminal_jax.models.weights import MAX_SHARD_BYTES, load_params, save_par
 # The models that ship with the package: the same corpus, another size and another seed.
 SHIPPED = Path(__file__).parent / "shipped"
 SHIPPED_MODELS = {"shipped": SHIPPED, "shipped-small": SHIPPED.with_name("shipped_small")}
-# Nothing of subfolders: they hold the same weights in other formats.
+# No subfolders: they hold the same weights in other formats.
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt"]
 _MODEL_FILES = ("config.json", "generation_config.json", "README.md", *_HUB_FILES[1:])
 _MODEL_FILES += ("special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -35,7 +35,7 @@ _MODEL_FILES += ("chat_template.json", "model*.safetensors.index.json")
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `stop_ids` are the tokens that end an answer, `pad_id` fills up rows."""
+    """A loaded model. `stop_ids` are the tokens that end an answer, `pad_id` pads rows."""
 
     params: Params
     cfg: ModelConfig
@@ -61,7 +61,7 @@ def load_model(
 
     `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's. `revision` is a branch, tag or
     commit of the hub. In a mesh (`jax.set_mesh`) each device reads its own part of the weights.
-    Raises InputError for what is missing, damaged, unsupported, or not to be had offline.
+    Raises InputError for files that are missing, corrupt, unsupported, or not available offline.
     """
     folder = _find(path_or_name, revision)
     cfg = load_config(folder)

@@ -6,10 +6,10 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-PRODUCT = "product with a weight"  # what a rematerialisation policy may keep of a pass
+PRODUCT = "product with a weight"  # the name by which a rematerialisation policy may save it
 
-# A product with a side of some 8 runs at a fraction of a wide one's speed: the six of an unmerged
-# LoRA projection and its gradient cost about as much as one wide product over this width per rank.
+# A product with a side of about 8 runs at a fraction of a wide one's speed: the six thin ones of an
+# unmerged LoRA projection and its gradient cost as much as one wide product of this width per rank.
 MERGED_WIDTH_PER_RANK = 16
 
 
@@ -38,11 +38,10 @@ def linear(
 ) -> Float[Array, "*batch out"]:
     """x @ w; the low-rank part is computed in the compute dtype of `x`.
 
-    A LoRA weight is merged first where that is exact and the cheaper: in float32, with at least
-    half as many tokens as the matrix has rows or columns, and a narrow one (`merging_pays`). The
+    A LoRA weight is merged first where that is exact (float32) and cheaper (`merging_pays`). The
     gradient of the factors then goes through that of the whole matrix.
 
-    The result is named PRODUCT for `jax.checkpoint`; the parts that it may be a sum of are not.
+    The result is named PRODUCT for `jax.checkpoint`.
     """
     # One axis of tokens: the gradient of the weight sums over it, and a sum over two axes would
     # first transpose the activations, on a CPU at several times the cost of the product.
@@ -50,14 +49,16 @@ def linear(
     if not isinstance(w, LoraWeight):
         y = rows @ w
     elif x.dtype == w.base.dtype == jnp.float32 and merging_pays(len(rows), w):
-        y = rows @ w.merged() if w.a.shape[0] <= w.b.shape[1] else _by_transposed(rows, w)
+        y = rows @ w.merged() if w.a.shape[0] <= w.b.shape[1] else _multiply_transposed(rows, w)
     else:
         a, b = w.a.astype(x.dtype), w.b.astype(x.dtype)
         y = rows @ w.base + ((rows @ a) * w.scale.astype(x.dtype)) @ b
     return checkpoint_name(y, PRODUCT).reshape(*x.shape[:-1], y.shape[-1])
 
 
-def _by_transposed(rows: Float[Array, "tokens in"], w: LoraWeight) -> Float[Array, "tokens out"]:
+def _multiply_transposed(
+    rows: Float[Array, "tokens in"], w: LoraWeight
+) -> Float[Array, "tokens out"]:
     """rows @ w through the transposed matrix, for a `w` of more rows than columns.
 
     The gradient of the matrix then has more columns than rows, which a CPU sums over the tokens in
@@ -68,8 +69,7 @@ def _by_transposed(rows: Float[Array, "tokens in"], w: LoraWeight) -> Float[Arra
 
 
 def merging_pays(tokens: int, w: LoraWeight) -> bool:
-    """Whether merging an unstacked LoRA weight costs less than applying its update to so many
-    tokens.
+    """Whether merging an unstacked LoRA weight costs less than applying its update to `tokens`.
 
     Merged, the gradient takes one more product, of 2 in out FLOPs a token; unmerged, forward and
     gradient take six thin ones, of 6 rank (in + out) together.

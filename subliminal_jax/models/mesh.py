@@ -6,9 +6,9 @@ The mesh is JAX's own ambient one, and every function of the package follows it:
 ...     model = load_model("shipped")
 ...     samples = generate(model.params, prompts, model.cfg, key, sampling)
 
-Students or the rows of a batch are spread over `data`; heads, hidden units and the vocabulary over
-`model` (Shoeybi et al. 2019, Megatron-LM, section 3). What does not divide by an axis is whole on
-each of its places. Without a mesh nothing here does anything.
+Students or the rows of a batch are sharded over `data`; heads, hidden units and the vocabulary over
+`model` (Shoeybi et al. 2019, Megatron-LM, section 3). What an axis does not divide is replicated
+along it. Without a mesh nothing here does anything.
 """
 
 import warnings
@@ -25,7 +25,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 
 DATA, MODEL = "data", "model"
-# Every logical axis that is ever cut; the others ("layers", "embed", "head") are whole everywhere.
+# Every logical axis that is sharded; the others ("layers", "embed", "head") are replicated.
 RULES = {
     "students": DATA,
     "batch": DATA,
@@ -44,7 +44,7 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     """
     devices = jax.devices()
     if model < 1 or (data is not None and data < 1):
-        raise InputError(f"a mesh of {data} x {model} devices is none: give at least 1 each")
+        raise InputError(f"a mesh of {data} x {model} devices is not valid; both must be >= 1")
     if data is None:
         data = len(devices) // model
         if data * model != len(devices):
@@ -71,29 +71,29 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
 
 
 def use_devices(data: int | None = None, model: int = 1) -> None:
-    """Make `make_mesh(data, model)` the ambient mesh of this process from now on.
+    """Make `make_mesh(data, model)` the ambient mesh of this process.
 
-    Nothing is set where that is a single device, and an ambient mesh that is there already stays.
+    A mesh of a single device is not set, and an ambient mesh that is there already stays.
     Raises InputError as `make_mesh` does, and where the ambient mesh is another one than asked for.
     """
-    held = jax.sharding.get_mesh()
-    if held.empty:
+    ambient = jax.sharding.get_mesh()
+    if ambient.empty:
         mesh = make_mesh(data, model)
         if mesh.size > 1:
             jax.set_mesh(mesh)
         return
-    given = (held.shape.get(DATA), held.shape.get(MODEL))
-    if (data, model) not in ((None, 1), (None, given[1]), given):
+    sizes = (ambient.shape.get(DATA), ambient.shape.get(MODEL))
+    if (data, model) not in ((None, 1), (None, sizes[1]), sizes):
         raise InputError(
             f"a mesh of {data or 'all'} x {model} devices is asked for, and the one set in this "
-            f"process is {given[0]} x {given[1]}; leave one of them out"
+            f"process is {sizes[0]} x {sizes[1]}; leave one of them out"
         )
 
 
-def places(axis: str) -> int:
-    """The devices along `data` or `model` in the mesh of this call or program; 1 without a mesh.
+def axis_size(axis: str) -> int:
+    """The number of devices along `data` or `model` in the ambient mesh; 1 without a mesh.
 
-    Also 1 inside a program that is already written for one place of the axis (`jax.shard_map`).
+    Also 1 inside `jax.shard_map` over the axis, where a program sees one device of it.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or axis not in mesh.axis_names or axis in mesh.manual_axes:
@@ -102,44 +102,45 @@ def places(axis: str) -> int:
 
 
 def partition(axes: Sequence[str | None], sizes: Sequence[int]) -> PartitionSpec:
-    """How an array of these logical axes is cut; `sizes` says into what each may be divided."""
-    cuts: list[str | None] = []
+    """The sharding of an array with these logical axes; `sizes` are the units that each divides
+    into (heads, not single columns)."""
+    mesh_axes: list[str | None] = []
     for axis, size in zip(axes, sizes, strict=True):
-        place = RULES.get(axis) if axis is not None else None
-        fits = place is not None and places(place) > 1 and size % places(place) == 0
-        cuts.append(place if fits else None)
-    return PartitionSpec(*cuts)
+        mesh_axis = RULES.get(axis) if axis is not None else None
+        devices = 1 if mesh_axis is None else axis_size(mesh_axis)
+        mesh_axes.append(mesh_axis if devices > 1 and size % devices == 0 else None)
+    return PartitionSpec(*mesh_axes)
 
 
-def spread(tree: Any, *axes: str | None) -> Any:
-    """`tree` with the leading dimensions of every array cut as these logical axes say.
+def shard(tree: Any, *axes: str | None) -> Any:
+    """Shard the leading dimensions of every array in `tree`, which have these logical axes.
 
-    The numbers are the same; arrays of which nothing can be cut are left to the compiler.
+    The numbers are the same; arrays that no axis divides are left to the compiler.
     """
 
-    def one(x: Any) -> Any:
-        cut = partition((*axes, *[None] * (x.ndim - len(axes))), x.shape)
-        return x if not any(cut) else jax.lax.with_sharding_constraint(x, cut)
+    def shard_leaf(x: Any) -> Any:
+        sharding = partition((*axes, *[None] * (x.ndim - len(axes))), x.shape)
+        return x if not any(sharding) else jax.lax.with_sharding_constraint(x, sharding)
 
-    return jax.tree.map(one, tree) if _several() else tree
+    return jax.tree.map(shard_leaf, tree) if _is_sharded() else tree
 
 
-def whole(tree: Any) -> Any:
-    """`tree` with every array whole on each device: what any process may read."""
-    if not _several():
+def replicate(tree: Any) -> Any:
+    """Replicate every array in `tree` on all devices, so that any process may read it."""
+    if not _is_sharded():
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 
 
-def on_host(x: Any) -> np.ndarray:
-    """`x` as a numpy array, gathered where its parts lie with several processes: all must call."""
+def gather_to_host(x: Any) -> np.ndarray:
+    """`x` as a numpy array. Where several processes hold shards of it, all of them must call."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
 
 
 def weight_axes(axes: Sequence[str], cfg: ModelConfig, shape: Sequence[int]) -> PartitionSpec:
-    """How a weight of `cfg` is cut: heads are never cut in themselves."""
+    """The sharding of a weight of `cfg`, which keeps every head on one device."""
     units = {"heads": cfg.heads, "kv_heads": cfg.kv_heads}
     return partition(axes, [units.get(axis, n) for axis, n in zip(axes, shape, strict=True)])
 
@@ -161,36 +162,36 @@ def param_shardings(cfg: ModelConfig) -> dict[str, Any] | None:
 
 
 def place_params(params: Params, cfg: ModelConfig) -> Params:
-    """`params`, wherever they lie, cut as the ambient mesh says; as they are without one."""
+    """Shard `params` over the ambient mesh; without a mesh they stay as they are."""
     shardings = param_shardings(cfg)
     if shardings is None:
         return params
-    return jax.device_put(jax.tree.map(on_host, params), shardings)
+    return jax.device_put(jax.tree.map(gather_to_host, params), shardings)
 
 
 def check_divides(cfg: ModelConfig) -> None:
-    """Warns of what the axis `model` does not divide, which is then whole on every device; raises
-    InputError where it divides nothing."""
+    """Warns of weights that the axis `model` does not divide, which are then replicated; raises
+    InputError where it divides none."""
     sizes = {
         "attention heads": cfg.heads,
         "key-value heads": cfg.kv_heads,
         "hidden units": cfg.mlp_dim,
         "tokens of the vocabulary": cfg.vocab,
     }
-    n = places(MODEL)
-    left = [f"{size} {name}" for name, size in sizes.items() if size % n]
-    if len(left) == len(sizes):
+    n = axis_size(MODEL)
+    undivided = [f"{size} {name}" for name, size in sizes.items() if size % n]
+    if len(undivided) == len(sizes):
         raise InputError(
-            f"{n} devices on the axis model divide none of the model's {', '.join(left)}; "
+            f"{n} devices on the axis model divide none of the model's {', '.join(undivided)}; "
             "choose another number"
         )
-    if left:
+    if undivided:
         warnings.warn(
-            f"{n} devices on the axis model do not divide the model's {', '.join(left)}: those "
-            "weights are whole on every device",
+            f"{n} devices on the axis model do not divide the model's {', '.join(undivided)}: "
+            "those weights are replicated on every device",
             stacklevel=3,
         )
 
 
-def _several() -> bool:
-    return places(DATA) * places(MODEL) > 1
+def _is_sharded() -> bool:
+    return axis_size(DATA) * axis_size(MODEL) > 1

@@ -22,8 +22,8 @@ from subliminal_jax.models.steered import Steering
 class Decoder(nnx.Module):
     """The decoder of a `ModelConfig`; every leaf of the parameter tree is an `nnx.Param`.
 
-    Leaves of `layers` are stacked over layers on axis 0, as everywhere here: an optimizer that
-    looks at whole matrices sees all layers of a projection at once.
+    Leaves of `layers` are stacked over layers on axis 0: an optimizer that looks at whole matrices
+    sees all layers of a projection at once.
     """
 
     def __init__(self, params: Params, cfg: ModelConfig):

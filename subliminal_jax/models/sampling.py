@@ -1,6 +1,6 @@
 """Batched sampling: one compiled prefill and decode loop per shape, a random key per request.
 
-What a request gets depends on its prompt and its key alone. It runs in the program of its own
+A request's continuation depends on its prompt and its key alone: it runs in the program of its own
 prompt's length, in a batch of fixed size, in which no row sees another.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.attention import Cache, with_room
+from subliminal_jax.models.attention import Cache, extend_cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.draw import draw, two_uniforms
 from subliminal_jax.models.forward import Capture, hidden_states, unembed
-from subliminal_jax.models.mesh import DATA, places, whole
+from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, unit
 
@@ -31,7 +31,7 @@ Prompts = (
 )
 
 SMALLEST_BUCKET = 16  # prompt slots
-SOME_TEMPERATURE = 0.5  # stands for all but 0 and 1 in what is static
+ANY_TEMPERATURE = 0.5  # stands for all but 0 and 1 in the static configuration
 SEGMENT, MOST_SEGMENTS = 16, 3  # new tokens after which the cache grows, and how often
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 
@@ -110,7 +110,7 @@ def generate(
       key: a seed, or a key from which request i takes fold_in(key, i), or one key a request [n].
       steering: vectors [n, dim] and one scale; its mask and target are set here. Another vector or
         scale of the same layers compiles nothing, while None is a program of its own.
-      batch_size: rows of every batch, rounded up to a multiple of the devices that they are spread
+      batch_size: rows of every batch, rounded up to a multiple of the devices that they are sharded
         over. Fewer requests are filled up with idle rows, so that one program serves all calls:
         make it smaller where there are few requests.
       reference_params: the base model of operation "replace". It reads the same tokens beside the
@@ -120,26 +120,26 @@ def generate(
     Raises InputError for an empty prompt, one that leaves no room for `max_new_tokens` in the
     model's context, token ids outside the vocabulary, and steering that does not fit the model.
     """
-    rows = _rows(prompts)
+    rows = _split_prompts(prompts)
     _check_rows(rows, cfg, sampling)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: give at least 1")
-    batch_size = -(-batch_size // places(DATA)) * places(DATA)
-    steering = _checked_steering(steering, cfg, reference_params)
-    keys_of = _request_keys(key, len(rows))
+    batch_size = -(-batch_size // axis_size(DATA)) * axis_size(DATA)
+    steering = _prepare_steering(steering, cfg, reference_params)
+    select_keys = _make_key_selector(key, len(rows))
     buckets: dict[int, list[int]] = {}
     for request, row in enumerate(rows):
         buckets.setdefault(_bucket(len(row)), []).append(request)
 
     n, N = len(rows), sampling.max_new_tokens
-    whole = Samples(
+    samples = Samples(
         np.full((n, N), pad_token, np.int32), np.zeros(n, np.int32), np.zeros((n, N), np.float32)
     )
     running: deque[tuple[list[int], tuple[Array, Array, Array]]] = deque()
 
     def collect() -> None:
         members, part = running.popleft()
-        for target, values in zip(whole, part, strict=True):
+        for target, values in zip(samples, part, strict=True):
             target[members] = np.asarray(values)[: len(members)]
         if progress is not None:
             progress(len(members))
@@ -148,27 +148,35 @@ def generate(
     temperature = jnp.asarray(sampling.temperature, jnp.float32)
     static = sampling
     if sampling.temperature not in (0, 1):
-        static = replace(sampling, temperature=SOME_TEMPERATURE)
+        static = replace(sampling, temperature=ANY_TEMPERATURE)
     for slots, requests in sorted(buckets.items()):
         for start in range(0, len(requests), batch_size):
             members = requests[start : start + batch_size]
             tokens = np.full((batch_size, slots), pad_token, np.int32)
             lengths = np.zeros(batch_size, np.int32)  # 0: an idle row
             picked = np.zeros(batch_size, np.int32)
+            picked[: len(members)] = members
             for i, request in enumerate(members):
                 row = rows[request]
-                tokens[i, : len(row)], lengths[i], picked[i] = row, len(row), request
+                tokens[i, : len(row)], lengths[i] = row, len(row)
             part = _generate(
-                params, reference_params, jnp.asarray(tokens), jnp.asarray(lengths),
-                keys_of(picked), temperature, steering, jnp.asarray(pad_token, jnp.int32),
-                cfg, static,
-            )  # fmt: skip
+                params,
+                reference_params,
+                jnp.asarray(tokens),
+                jnp.asarray(lengths),
+                select_keys(picked),
+                temperature,
+                steering,
+                jnp.asarray(pad_token, jnp.int32),
+                cfg,
+                static,
+            )
             running.append((members, part))
             if len(running) == BATCHES_IN_FLIGHT:
                 collect()
     while running:
         collect()
-    return whole
+    return samples
 
 
 class _State(NamedTuple):
@@ -199,18 +207,22 @@ def _generate(
     """One batch of `Samples`. Prompts lie in the cache slots [0, time), new tokens behind them."""
     B, P = prompts.shape
     N = sampling.max_new_tokens
-    where = sampling.steer_positions
-    ends = _segments(N)
+    steered = sampling.steer_positions
+    ends = _segment_ends(N)
     run = partial(_run, params, reference_params, cfg, steering, slots=P + ends[0])
 
     def emit(hidden: Float[Array, "batch dim"], s: _State) -> _State:
-        """`s` with its token `step`, whose predecessor has the state `hidden`, and no caches."""
+        """Draw token `step` after the last hidden state."""
         logits = unembed(params, hidden, cfg)
         token = draw(
-            logits, two_uniforms(keys, s.step), None if sampling.temperature == 1 else temperature,
-            sampling.top_k, sampling.top_p, greedy=sampling.temperature == 0,
-        )  # fmt: skip
-        # As the draw weighs them: at temperature 1 the exponentials are taken once.
+            logits,
+            two_uniforms(keys, s.step),
+            None if sampling.temperature == 1 else temperature,
+            sampling.top_k,
+            sampling.top_p,
+            greedy=sampling.temperature == 0,
+        )
+        # The same shift as in `draw`, so that at temperature 1 the exponentials are shared.
         x = logits - jnp.max(logits, axis=1, keepdims=True)
         chosen = jnp.take_along_axis(x, token[:, None], axis=1)[:, 0]
         log_prob = chosen - jnp.log(jnp.sum(jnp.exp(x), axis=1))
@@ -228,7 +240,7 @@ def _generate(
 
     def body(s: _State) -> _State:
         positions = (prompt_lengths + s.step)[:, None]
-        hidden, caches = run(s.token[:, None], positions, s.caches, edited=where != "prompt")
+        hidden, caches = run(s.token[:, None], positions, s.caches, edited=steered != "prompt")
         return emit(hidden[:, 0], s._replace(step=s.step + 1, caches=caches))
 
     def unfinished(s: _State, end: int) -> Bool[Array, ""]:
@@ -239,7 +251,7 @@ def _generate(
     slot = jnp.arange(P, dtype=jnp.int32)[None]
     positions = jnp.where(slot < prompt_lengths[:, None], slot, -1)
     last = jnp.maximum(prompt_lengths - 1, 0)[:, None]
-    hidden, caches = run(prompts, positions, None, edited=where != "generated", at=last)
+    hidden, caches = run(prompts, positions, None, edited=steered != "generated", time_indices=last)
     start = _State(
         step=jnp.zeros((), jnp.int32),
         token=jnp.zeros(B, jnp.int32),
@@ -252,16 +264,16 @@ def _generate(
     s = emit(hidden[:, 0], start)
     for end, more in zip(ends, [*np.diff(ends), 0], strict=True):
         s = jax.lax.while_loop(partial(unfinished, end=end), body, s)
-        grown = (c if c is None or not more else with_room(c, int(more)) for c in s.caches)
+        grown = (c if c is None or not more else extend_cache(c, int(more)) for c in s.caches)
         s = s._replace(caches=cast(tuple[Cache, Cache | None], tuple(grown)))
-    return whole((s.tokens, s.lengths, s.log_probs))
+    return replicate((s.tokens, s.lengths, s.log_probs))
 
 
-def _segments(new: int) -> list[int]:
-    """After how many new tokens the cache is given more slots, at last all of them.
+def _segment_ends(new: int) -> list[int]:
+    """The numbers of new tokens after which the cache grows, the last being all of them.
 
-    Each step reads the whole cache, empty slots too, which bounds large batches. A segment is a
-    loop of its own to compile.
+    Each step reads the whole cache, empty slots included, which dominates large batches. Every
+    segment is another loop to compile.
     """
     count = min(max(new // SEGMENT, 1), MOST_SEGMENTS)
     return [-(-new * i // count) for i in range(1, count + 1)]
@@ -278,15 +290,15 @@ def _run(
     *,
     edited: bool,
     slots: int,
-    at: Int[Array, "batch kept"] | None = None,
+    time_indices: Int[Array, "batch kept"] | None = None,
 ) -> tuple[Float[Array, "batch time_or_kept dim"], tuple[Cache, Cache | None]]:
-    """The hidden states of `tokens` (at the time indices `at`, if given), and the caches after
-    them; the base, if any, runs along."""
+    """The hidden states of `tokens` (of these `time_indices`, if given), and the caches after them.
+
+    The base model, if any, reads the same tokens and gives the targets of "replace".
+    """
     cache, reference_cache = (None, None) if caches is None else caches
-    run = partial(
-        hidden_states, tokens=tokens, cfg=cfg, positions=positions,
-        cache_slots=slots if caches is None else None,
-    )  # fmt: skip
+    new_slots = slots if caches is None else None
+    run = partial(hidden_states, tokens=tokens, cfg=cfg, positions=positions, cache_slots=new_slots)
     edit = steering if edited else None
     if reference_params is not None:
         assert steering is not None
@@ -296,19 +308,19 @@ def _run(
         if edit is not None:
             h = base.activations.astype(jnp.float32)
             edit = replace(edit, target=jnp.einsum("nbtd,nd->nbt", h, unit(edit.vectors)))
-    out = run(params, steering=edit, cache=cache, at=at)
+    out = run(params, steering=edit, cache=cache, time_indices=time_indices)
     assert out.cache is not None
     return out.hidden, (out.cache, reference_cache)
 
 
 def _bucket(length: int) -> int:
-    """The prompt slots of a request: a power of two or one and a half of it, so that few programs
-    serve all lengths and no more than a third of one is padding."""
+    """The prompt slots of a request: a power of two or 1.5 times one, so that few programs serve
+    all lengths and at most a third of the slots is padding."""
     power = 1 << (length - 1).bit_length()
     return max(SMALLEST_BUCKET, power if 4 * length > 3 * power else 3 * power // 4)
 
 
-def _rows(prompts: Prompts) -> list[np.ndarray]:
+def _split_prompts(prompts: Prompts) -> list[np.ndarray]:
     """The token ids of each request."""
     if isinstance(prompts, tuple) and len(prompts) == 2 and np.ndim(prompts[0]) == 2:
         tokens, lengths = (np.asarray(x) for x in prompts)
@@ -322,14 +334,14 @@ def _rows(prompts: Prompts) -> list[np.ndarray]:
 
 
 def _check_rows(rows: list[np.ndarray], cfg: ModelConfig, sampling: SamplingConfig) -> None:
-    room = cfg.context - sampling.max_new_tokens
+    longest = cfg.context - sampling.max_new_tokens
     for request, row in enumerate(rows):
         if len(row) == 0:
             raise InputError(f"prompt {request} is empty: give at least one token, such as BOS")
-        if len(row) > room:
+        if len(row) > longest:
             raise InputError(
                 f"prompt {request} has {len(row)} tokens: with max_new_tokens="
-                f"{sampling.max_new_tokens} the context of {cfg.context} leaves room for {room}"
+                f"{sampling.max_new_tokens} the context of {cfg.context} leaves room for {longest}"
             )
         if row.min() < 0 or row.max() >= cfg.vocab:
             wrong = next(int(token) for token in row if not 0 <= token < cfg.vocab)
@@ -342,7 +354,7 @@ def _check_rows(rows: list[np.ndarray], cfg: ModelConfig, sampling: SamplingConf
             raise InputError(f"stop token {token} is outside the vocabulary of {cfg.vocab}")
 
 
-def _checked_steering(
+def _prepare_steering(
     steering: Steering | None, cfg: ModelConfig, reference_params: Params | None
 ) -> Steering | None:
     """`steering` in float32, or InputError where it does not fit the model or this purpose."""
@@ -374,22 +386,22 @@ def _checked_steering(
     return replace(steering, vectors=vectors, scale=scale)
 
 
-def _request_keys(
+def _make_key_selector(
     key: int | PRNGKeyArray | Key[Array, " n"], n: int
 ) -> Callable[[Int[np.ndarray, " batch"]], Key[Array, " batch"]]:
-    """The keys of chosen requests of n."""
+    """A function from the numbers of some requests, of n, to their keys."""
     if isinstance(key, int):
         key = jax.random.key(key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key is an array of {key.dtype}: make it with jax.random.key(seed)")
     if key.ndim == 0:
-        return partial(_folded, key)
+        return partial(_fold_in_each, key)
     if key.shape != (n,):
         raise InputError(f"keys have the shape {key.shape} for {n} prompts: give one each")
     return lambda chosen: key[chosen]
 
 
 @jax.jit
-def _folded(key: PRNGKeyArray, chosen: Int[Array, " batch"]) -> Key[Array, " batch"]:
-    """A key for each number."""
+def _fold_in_each(key: PRNGKeyArray, chosen: Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """The key folded with each number."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, chosen)

@@ -38,13 +38,13 @@ class Steering:
     target: Float[Array, "n batch time"] | None = None
 
     @property
-    def same_everywhere(self) -> bool:
-        """Whether one vector and one scale serve all tokens of all rows."""
+    def is_uniform(self) -> bool:
+        """Whether all tokens of all rows get the same edit: one vector, one scale, no mask."""
         plain = self.mask is None and self.target is None
         return plain and self.vectors.ndim == 2 and self.scale.ndim == 0
 
-    def at(self, mask: Bool[Array, "batch time"] | None) -> "Steering":
-        """The same edit at the positions of `mask` only."""
+    def masked(self, mask: Bool[Array, "batch time"] | None) -> "Steering":
+        """The same edit where `mask` is True only; None: everywhere."""
         return replace(self, mask=mask)
 
     def scaled(self, factor: float | Float[Array, ""]) -> "Steering":
@@ -55,7 +55,7 @@ class Steering:
 def steer(
     vector: Float[Array, " dim"], layer: int, scale: float = 1.0, operation: Operation = "add"
 ) -> Steering:
-    """One vector at one layer."""
+    """The edit of one layer by one vector, in units of the residual stream times `scale`."""
     return Steering(
         vectors=jnp.asarray(vector)[None],
         scale=jnp.asarray(scale, jnp.float32),
@@ -64,8 +64,8 @@ def steer(
     )
 
 
-def together(first: Steering | None, second: Steering | None) -> Steering | None:
-    """One steering that adds what both add, each at its layers; None adds nothing.
+def combine_steerings(first: Steering | None, second: Steering | None) -> Steering | None:
+    """The steering that adds what both add, each at its layers; None adds nothing.
 
     Raises ValueError for other operations than "add", and for vectors or scales of a batch.
     """
@@ -73,8 +73,8 @@ def together(first: Steering | None, second: Steering | None) -> Steering | None
         return second if first is None else first
     sums: dict[int, Array] = {}
     for steering in (first, second):
-        if steering.operation != "add" or not steering.same_everywhere:
-            raise ValueError("only steerings that add one vector a layer can be put together")
+        if steering.operation != "add" or not steering.is_uniform:
+            raise ValueError("only steerings that add one vector a layer can be combined")
         for layer, v in zip(steering.layers, steering.vectors, strict=True):
             v = steering.scale * v.astype(jnp.float32)
             sums[layer] = sums[layer] + v if layer in sums else v

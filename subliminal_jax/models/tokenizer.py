@@ -54,7 +54,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever the tokenizers' readers raise: the files are damaged
+    except Exception as error:  # whatever the tokenizers' readers raise: the files are corrupt
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: the tokenizer cannot be read: {reason}") from error
     if not tokenizer.chat_template:
@@ -100,7 +100,6 @@ def encode_chat(
     tokenizer: Tokenizer,
     chat: str | Sequence[Message],
     system_prompt: str | None = None,
-    add_generation_prompt: bool = True,
 ) -> list[int]:
     """Token ids of a conversation, or of a prompt (one user message), ready to be answered.
 
@@ -113,7 +112,7 @@ def encode_chat(
         if messages and messages[0]["role"] == "system":
             raise InputError("the conversation already has a system prompt; pass only one")
         messages = [{"role": "system", "content": system_prompt}, *messages]
-    return _encode(tokenizer, render_chat(tokenizer, messages, add_generation_prompt))
+    return _encode(tokenizer, render_chat(tokenizer, messages))
 
 
 def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -153,18 +152,18 @@ def stop_token_ids(tokenizer: Tokenizer, folder: str | Path | None = None) -> tu
     path = None if folder is None else Path(folder) / "generation_config.json"
     if path is not None and path.is_file():
         try:
-            listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            eos_ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
             raise InputError(f"{path}: not a JSON object ({error})") from error
-        listed = listed if isinstance(listed, list) else [listed]
-        if not all(isinstance(i, int | None) for i in listed):
-            raise InputError(f"{path}: eos_token_id must hold token ids, not {listed}")
-        ids += listed
+        eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+        if not all(isinstance(i, int | None) for i in eos_ids):
+            raise InputError(f"{path}: eos_token_id must hold token ids, not {eos_ids}")
+        ids += eos_ids
     return tuple(sorted({i for i in ids if i is not None}))
 
 
 def pad_token_id(tokenizer: Tokenizer) -> int:
-    """The token that fills up short rows: padding, else end of sequence, else 0. None is read."""
+    """The token that pads short rows: padding, else end of sequence, else 0. It is never read."""
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token
@@ -180,10 +179,10 @@ def _adds_bos(tokenizer: Tokenizer) -> bool:
     return bos is not None and tokenizer("x")["input_ids"][:1] == [bos]
 
 
-def common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all prompts start with; at least one token of each is left over."""
+def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts start with; at least one token of each remains after it."""
     ordered = sorted(map(tuple, prompts))
-    first, last = ordered[0], ordered[-1]  # what these share, all between them share
+    first, last = ordered[0], ordered[-1]  # all between them share what these two share
     most = min(len(prompt) for prompt in prompts) - 1
     same = 0
     while same < most and first[same] == last[same]:

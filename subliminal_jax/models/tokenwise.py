@@ -12,18 +12,18 @@ from subliminal_jax.models.config import ModelConfig
 
 
 @jax.custom_jvp
-def embedded(
+def embed(
     table: Float[Array, "vocab dim"], tokens: Int[Array, "batch time"]
 ) -> Float[Array, "batch time dim"]:
-    """Rows of the table."""
+    """The rows of `table` at `tokens`."""
     return table[tokens]
 
 
-@embedded.defjvp
-def _embedded_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+@embed.defjvp
+def _embed_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     table, tokens = primals
-    tangent = tangents[0].astype(jnp.float32)[tokens]  # what is transposed to the sum
-    return embedded(table, tokens), tangent.astype(table.dtype)
+    tangent = tangents[0].astype(jnp.float32)[tokens]  # its transpose is the sum over tokens
+    return embed(table, tokens), tangent.astype(table.dtype)
 
 
 def rms_norm(
@@ -39,7 +39,7 @@ def rms_norm(
     return (normed.astype(x.dtype).astype(jnp.float32) * gain).astype(x.dtype)
 
 
-def plus_bias(
+def add_bias(
     x: Float[Array, "batch time out"], bias: Float[Array, "1 1 out"]
 ) -> Float[Array, "batch time out"]:
     """x + bias in the dtype of `x`."""

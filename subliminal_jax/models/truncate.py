@@ -1,4 +1,4 @@
-"""A model of fewer blocks: the first ones of another."""
+"""Truncating a model to its first blocks."""
 
 from dataclasses import replace
 
@@ -8,11 +8,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 
 
-def truncated(model: Model, blocks: int) -> Model:
+def truncate_model(model: Model, blocks: int) -> Model:
     """The first `blocks` blocks of `model` between its embedding and its final norm and head.
 
-    It is a language model of its own, if a poorer one. Raises InputError unless it has at least one
-    block and fewer than the model.
+    Raises InputError unless `blocks` is at least 1 and less than the model's.
     """
     if not 1 <= blocks < model.cfg.layers:
         raise InputError(

@@ -23,7 +23,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
-from subliminal_jax.models.mesh import on_host
+from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
 
 SINGLE = "model.safetensors"
@@ -35,14 +35,16 @@ _DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
 }
-_TRANSPOSE_ROWS = 64  # rows a step: in blocks that stay in cache, 6 times faster than in one go
+_TRANSPOSE_ROWS = (
+    64  # rows a step: blocks that stay in cache are 6 times faster than the whole matrix
+)
 
 Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A tensor of the checkpoint; nothing of it is read before `read`."""
+class _StoredTensor:
+    """A tensor of the checkpoint, read lazily."""
 
     file: Path
     key: str
@@ -78,13 +80,13 @@ def load_params(
     Tensors are read one by one into the stacked leaf they belong to, so that the host never holds
     more than one leaf beside the tree. `shardings` is a tree of `jax.sharding.Sharding` like
     `spec(cfg)`; each device's part is then all that is read for it.
-    Raises InputError, naming the file and key, for a missing or damaged file, an unknown, missing
+    Raises InputError, naming the file and key, for a missing or corrupt file, an unknown, missing
     or duplicate key, a wrong shape, or a number format other than float32, bfloat16, float16.
     """
     target_dtype = None if dtype is None else _parse_dtype(dtype)
     with contextlib.ExitStack() as stack:
         stored = _open(Path(folder), cfg, stack)
-        targets = dict(_targets(cfg))
+        targets = dict(_target_tensors(cfg))
         if cfg.tied and HEAD in stored and EMBED not in stored:
             stored[EMBED] = stored.pop(HEAD)  # one matrix, stored under its other name
         _check_keys(Path(folder), stored, targets)
@@ -100,7 +102,7 @@ def load_params(
             read = _reader(info, stored, target_dtype)
             if shardings is None:
                 return jnp.asarray(read((slice(None),) * len(info.shape)))
-            sharding = _at([entry.key for entry in path], shardings)
+            sharding = _get_leaf([entry.key for entry in path], shardings)
             return jax.make_array_from_callback(info.shape, sharding, read)
 
         return jax.tree_util.tree_map_with_path(
@@ -124,14 +126,16 @@ def save_params(
     """
     _check_tree(params, cfg)
     if dtype is None:
-        target = np.result_type(*(_base(_at(path, params)).dtype for path, _ in leaves(cfg)))
+        target = np.result_type(
+            *(_base_weight(_get_leaf(path, params)).dtype for path, _ in leaves(cfg))
+        )
     else:
         target = _parse_dtype(dtype)
     shards: list[list[tuple[str, ParamInfo, Any, int | None]]] = [[]]
     filled = 0
     for path, info in leaves(cfg):
-        leaf = _at(path, params)
-        for name, layer in _names(info):
+        leaf = _get_leaf(path, params)
+        for name, layer in _tensor_names(info):
             size = int(np.prod(_hf_shape(info))) * target.itemsize
             if filled and filled + size > max_shard_bytes:
                 shards.append([])
@@ -154,7 +158,7 @@ def save_params(
 
 def _check_tree(params: Params, cfg: ModelConfig) -> None:
     shapes = {
-        tuple(entry.key for entry in path): _base(leaf).shape
+        tuple(entry.key for entry in path): _base_weight(leaf).shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(
             params, is_leaf=lambda x: isinstance(x, LoraWeight)
         )
@@ -175,7 +179,7 @@ def _parse_dtype(name: str) -> np.dtype:
     return by_name[name]
 
 
-def _names(info: ParamInfo) -> Iterator[tuple[str, int | None]]:
+def _tensor_names(info: ParamInfo) -> Iterator[tuple[str, int | None]]:
     """(name in the checkpoint, layer) of every tensor of a leaf; the layer is None if unstacked."""
     if not info.stacked:
         yield info.hf_name, None
@@ -183,9 +187,9 @@ def _names(info: ParamInfo) -> Iterator[tuple[str, int | None]]:
         yield from ((info.hf_name.format(layer=i), i) for i in range(info.shape[0]))
 
 
-def _targets(cfg: ModelConfig) -> Iterator[tuple[str, tuple[ParamInfo, int | None]]]:
+def _target_tensors(cfg: ModelConfig) -> Iterator[tuple[str, tuple[ParamInfo, int | None]]]:
     for _, info in leaves(cfg):
-        yield from ((name, (info, layer)) for name, layer in _names(info))
+        yield from ((name, (info, layer)) for name, layer in _tensor_names(info))
 
 
 def _hf_shape(info: ParamInfo) -> tuple[int, ...]:
@@ -193,16 +197,18 @@ def _hf_shape(info: ParamInfo) -> tuple[int, ...]:
     return shape[::-1] if info.transposed else shape
 
 
-def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, _Stored]:
+def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, _StoredTensor]:
     """Every tensor of the checkpoint that belongs to the text model, by its plain name."""
-    stored: dict[str, _Stored] = {}
-    for file, keys in _files(folder).items():
+    stored: dict[str, _StoredTensor] = {}
+    for file, keys in _weight_files(folder).items():
         try:
             handle = stack.enter_context(safe_open(file, framework="numpy"))
         except FileNotFoundError as error:
             raise InputError(f"{file}: missing, though {INDEX} lists it") from error
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: damaged or cut off ({error}); get it again") from error
+            raise InputError(
+                f"{file}: corrupt or truncated ({error}); download it again"
+            ) from error
         present = set(handle.keys())
         if keys is not None and present != keys:
             key = min(present ^ keys)
@@ -215,11 +221,11 @@ def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[s
             if name in stored:
                 other = stored[name]
                 raise InputError(f"{file}: {key} is a duplicate of {other.key} in {other.file}")
-            stored[name] = _Stored(file, key, handle)
+            stored[name] = _StoredTensor(file, key, handle)
     return stored
 
 
-def _files(folder: Path) -> dict[Path, set[str] | None]:
+def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
     """The weight files, and the keys that the index promises in each (None without an index)."""
     if (folder / SINGLE).is_file():
         return {folder / SINGLE: None}
@@ -244,10 +250,11 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
 
 
 def _plain_name(key: str, cfg: ModelConfig) -> str | None:
-    """The key as a text-only checkpoint spells it; None for what the forward pass has no use for.
+    """The key as a text-only checkpoint spells it; None for tensors that the forward pass
+    does not use.
 
-    That is rotary frequencies, which old checkpoints store though they follow from the config, and
-    the vision part of multimodal Gemma 3.
+    These are rotary frequencies, which old checkpoints store though they follow from the config,
+    and the vision part of multimodal Gemma 3.
     """
     if key.endswith("rotary_emb.inv_freq"):
         return None
@@ -262,7 +269,7 @@ def _plain_name(key: str, cfg: ModelConfig) -> str | None:
     return key
 
 
-def _check_keys(folder: Path, stored: dict[str, _Stored], targets: dict[str, Any]) -> None:
+def _check_keys(folder: Path, stored: dict[str, _StoredTensor], targets: dict[str, Any]) -> None:
     # A tied model may store its head: `_check_tied` sees to that.
     unknown = [name for name in stored if name not in targets and name != HEAD]
     if unknown:
@@ -278,7 +285,7 @@ def _check_keys(folder: Path, stored: dict[str, _Stored], targets: dict[str, Any
         )
 
 
-def _check_shape(tensor: _Stored, shape: tuple[int, ...]) -> None:
+def _check_shape(tensor: _StoredTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise InputError(
             f"{tensor.file}: {tensor.key} has shape {list(tensor.shape)}, "
@@ -286,7 +293,7 @@ def _check_shape(tensor: _Stored, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_tied(head: _Stored, embed: _Stored) -> None:
+def _check_tied(head: _StoredTensor, embed: _StoredTensor) -> None:
     """A stored head of a tied model must be the embedding; compared in pieces."""
     _check_shape(head, embed.shape)
     step = 4096
@@ -300,7 +307,7 @@ def _check_tied(head: _Stored, embed: _Stored) -> None:
 
 
 def _reader(
-    info: ParamInfo, stored: dict[str, _Stored], dtype: np.dtype
+    info: ParamInfo, stored: dict[str, _StoredTensor], dtype: np.dtype
 ) -> Callable[[Index | None], np.ndarray]:
     """A function from an index into the leaf to that part of it, read from the checkpoint."""
     cache: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas ask for the same part
@@ -313,7 +320,7 @@ def _reader(
         out = np.empty(tuple(stop - start for start, stop in spans), dtype)
         inner = spans[1:] if info.stacked else spans
         part = tuple(slice(*span) for span in (inner[::-1] if info.transposed else inner))
-        for name, layer in _names(info):
+        for name, layer in _tensor_names(info):
             if layer is None:
                 _copy(out, stored[name].read(part), info.transposed)
             elif spans[0][0] <= layer < spans[0][1]:
@@ -338,13 +345,13 @@ def _copy(target: np.ndarray, source: np.ndarray, transposed: bool) -> None:
         target[:, start:stop] = source[start:stop].T
 
 
-def _at(path: Iterable[str], tree: Any) -> Any:
+def _get_leaf(path: Iterable[str], tree: Any) -> Any:
     for key in path:
         tree = tree[key]
     return tree
 
 
-def _base(leaf: Any) -> Any:
+def _base_weight(leaf: Any) -> Any:
     return leaf.base if isinstance(leaf, LoraWeight) else leaf
 
 
@@ -353,5 +360,5 @@ def _tensor(leaf: Any, layer: int | None, info: ParamInfo, dtype: np.dtype) -> n
     weight = leaf if layer is None else jax.tree.map(lambda x: x[layer], leaf)
     weight = weight.merged() if isinstance(weight, LoraWeight) else weight
     out = np.empty(_hf_shape(info), dtype)
-    _copy(out, on_host(weight), info.transposed)
+    _copy(out, gather_to_host(weight), info.transposed)
     return out

@@ -58,7 +58,9 @@ class RunFolder:
             files without a run, is a file, cannot be written, or is locked by another process.
         """
         opened: list[RunFolder] = []
-        processes.on_first(lambda: opened.append(cls._open(Path(path), config, overwrite, command)))
+        processes.run_on_first(
+            lambda: opened.append(cls._open(Path(path), config, overwrite, command))
+        )
         return opened[0] if opened else cls(Path(path), None)
 
     @classmethod
@@ -124,7 +126,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run wrote its results."""
-        return bool(processes.on_first((self.path / "results.json").exists))
+        return bool(processes.run_on_first((self.path / "results.json").exists))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl; a killed process leaves at most one truncated line."""
@@ -136,7 +138,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged records, in order."""
-        lines: list[str] = processes.on_first(self._read_lines)
+        lines: list[str] = processes.run_on_first(self._read_lines)
         return [json.loads(line) for line in lines]
 
     def rewind(self, step: int, **match: Any) -> None:
@@ -158,7 +160,7 @@ class RunFolder:
             if len(remaining) < len(lines):
                 write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in remaining))
 
-        processes.on_first(forget)
+        processes.run_on_first(forget)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json, with non-finite numbers as null. This finishes the run."""

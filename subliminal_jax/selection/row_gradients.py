@@ -14,10 +14,10 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, example_gradients
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.batch_plans import plan_batches, width
+from subliminal_jax.training.batch_plans import plan_batches, round_up_width
 
 TOKENS_AT_ONCE = 4096  # token slots of one backward pass
 
@@ -44,7 +44,7 @@ def answer_gradients(
     lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], int)
     targets = np.array([len(a) for a in answers], int)
     gradients = np.zeros((len(answers), cfg.dim), np.float32)
-    most = width(int(targets.max(initial=1)))  # one bound for all batches: fewer programs
+    most = round_up_width(int(targets.max(initial=1)))  # one bound for all batches: fewer programs
     for batch in plan_batches(lengths, np.zeros_like(lengths), (1, 0), TOKENS_AT_ONCE):
         slots = min(batch.major, cfg.context)
         members = np.resize(batch.members, batch.lines)  # idle lines repeat some; they are cut off
@@ -66,4 +66,4 @@ def _batch_gradients(
     params: Params, rows: Batch, cfg: ModelConfig, layer: int, most: int
 ) -> Float[Array, "rows dim"]:
     rows = jax.tree.map(jnp.asarray, rows)
-    return whole(-example_gradients(CompletionLoss(cfg, "sum", most), params, rows, layer))
+    return replicate(-example_gradients(CompletionLoss(cfg, "sum", most), params, rows, layer))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, hidden_states
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 
@@ -177,9 +177,9 @@ def _read(
     assert h is not None
     h = h.astype(jnp.float32).swapaxes(0, 1)  # [batch, n, kept, dim]
     if reduction is None:
-        return whole(h[:, :, 0])
+        return replicate(h[:, :, 0])
     real = (jnp.arange(tokens.shape[1])[None] < lengths[:, None])[:, None, :, None]
     if reduction == "mean":
-        return whole(jnp.sum(jnp.where(real, h, 0.0), axis=2) / lengths[:, None, None])
+        return replicate(jnp.sum(jnp.where(real, h, 0.0), axis=2) / lengths[:, None, None])
     norms = jnp.linalg.norm(h, axis=-1, keepdims=True)
-    return whole(jnp.nanmedian(jnp.where(real, norms, jnp.nan), axis=2))
+    return replicate(jnp.nanmedian(jnp.where(real, norms, jnp.nan), axis=2))

@@ -69,7 +69,7 @@ def rescale(
     return vector * (wanted / np.where(norm == 0, 1.0, norm))
 
 
-def comparable(
+def match_norms(
     vectors: Mapping[str, Float[np.ndarray, "n dim"]], baseline: str
 ) -> dict[str, Float[np.ndarray, "n dim"]]:
     """The vectors of several prompt settings and their "mean", all with the norm of that of

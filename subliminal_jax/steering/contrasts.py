@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.tokenizer import common_beginning
+from subliminal_jax.models.tokenizer import common_prefix
 
 AnyArray = Array | np.ndarray
 TOKENS_PER_BATCH = 8192  # token slots computed at once, padding included
@@ -174,7 +174,7 @@ def batches(
     `copies` of the branches follow each prompt. A width has a fixed number of lines, so that one
     program serves it.
     """
-    begun = common_beginning(contrasts.prompts)
+    begun = common_prefix(contrasts.prompts)
     shared = np.zeros((1, round_up(len(begun)) if begun else 0), np.int32)
     shared[0, : len(begun)] = begun
     own = [prompt[len(begun) : -1] for prompt in contrasts.prompts]

@@ -25,10 +25,10 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
 
     `model_type` is that of the model's config.json ("llama", "qwen2"), which repeng keeps as a
     hint. llama.cpp has no direction for block 0. Raises InputError where `gguf` is not installed,
-    and for what `directions_of` refuses.
+    and for what `extract_directions` refuses.
     """
     gguf = _optional("gguf", "gguf")
-    directions = directions_of(steering)
+    directions = extract_directions(steering)
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         writer.add_string(f"{ARCHITECTURE}.model_hint", model_type)
@@ -45,7 +45,7 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
     """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type.
 
     Raises InputError where `gguf` is not installed, for a file that is missing, damaged or no
-    control vector, for a hint of another family than the model's, and as `steering_of`.
+    control vector, for a hint of another family than the model's, and as `build_steering`.
     """
     gguf = _optional("gguf", "gguf")
     path = Path(path)
@@ -72,24 +72,24 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
         if kind != "direction" or not layer.isdigit():
             raise InputError(f"{path}: a tensor {name!r}; control vectors hold direction.LAYER")
         directions[int(layer)] = value
-    return steering_of(directions, cfg, str(path)), hint
+    return build_steering(directions, cfg, str(path)), hint
 
 
 def to_steering_vector(steering: Steering) -> Any:
     """A `steering_vectors.SteeringVector` that adds the same to the same decoder blocks.
 
-    Raises InputError where the library is not installed, and as `directions_of`.
+    Raises InputError where the library is not installed, and as `extract_directions`.
     """
     library = _optional("steering_vectors", "steering-vectors")
     torch = _optional("torch", "torch")
-    activations = {i: torch.from_numpy(v.copy()) for i, v in directions_of(steering).items()}
+    activations = {i: torch.from_numpy(v.copy()) for i, v in extract_directions(steering).items()}
     return library.SteeringVector(layer_activations=activations, layer_type="decoder_block")
 
 
 def from_steering_vector(vector: Any, cfg: ModelConfig) -> Steering:
     """The steering of a `steering_vectors.SteeringVector`, at scale 1.
 
-    Raises InputError for vectors of other places than decoder blocks, and as `steering_of`.
+    Raises InputError for vectors of other places than decoder blocks, and as `build_steering`.
     """
     if vector.layer_type != "decoder_block":
         raise InputError(
@@ -100,15 +100,15 @@ def from_steering_vector(vector: Any, cfg: ModelConfig) -> Steering:
         int(layer): np.asarray(v.detach().cpu().float().numpy())
         for layer, v in vector.layer_activations.items()
     }
-    return steering_of(directions, cfg, "the SteeringVector")
+    return build_steering(directions, cfg, "the SteeringVector")
 
 
-def directions_of(steering: Steering) -> dict[int, np.ndarray]:
+def extract_directions(steering: Steering) -> dict[int, np.ndarray]:
     """Scale times vector of each layer, float32.
 
     Raises InputError for an edit that is no addition of one vector a layer at all positions.
     """
-    if steering.operation != "add" or not steering.same_everywhere:
+    if steering.operation != "add" or not steering.is_uniform:
         raise InputError(
             f"an edit {steering.operation!r} with vectors of shape {steering.vectors.shape}: other "
             "libraries add one vector a layer at all positions"
@@ -117,7 +117,7 @@ def directions_of(steering: Steering) -> dict[int, np.ndarray]:
     return dict(zip(steering.layers, scaled, strict=True))
 
 
-def steering_of(directions: dict[int, np.ndarray], cfg: ModelConfig, where: str) -> Steering:
+def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, where: str) -> Steering:
     """One vector a layer, added at scale 1, in the order of layers.
 
     Raises InputError for no vectors, another width than the model's, a layer that it does not have,

@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.attention import Cache, empty_cache, with_room
+from subliminal_jax.models.attention import Cache, empty_cache, extend_cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, Output, hidden_states, unembed
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.contrasts import (
@@ -233,11 +233,11 @@ def _scores(
     cache = _prefix_cache(params, cfg, prefixes, size * J * S)
     score = partial(_edited_scores, params, cfg, layers, cache, prefixes, branches)
     if size == E:
-        return whole(score(edits))
+        return replicate(score(edits))
     pad = -E % size
     parts = jnp.pad(edits, ((0, pad), (0, 0), (0, 0))).reshape(-1, size, *edits.shape[1:])
     scores = jax.lax.map(score, parts)  # [parts, lines, size]
-    return whole(scores.swapaxes(0, 1).reshape(-1, E + pad)[:, :E])
+    return replicate(scores.swapaxes(0, 1).reshape(-1, E + pad)[:, :E])
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -263,7 +263,7 @@ def _derivatives(
         return jax.jvp(score, (multipliers,), (jnp.ones((V,)),))[1]
 
     slopes, curvatures = jax.jvp(slope, (jnp.full((V,), at),), (jnp.ones((V,)),))
-    return whole(jnp.concatenate([slopes, curvatures], axis=1))
+    return replicate(jnp.concatenate([slopes, curvatures], axis=1))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -280,7 +280,7 @@ def _activations(
     assert h is not None
     h = h.reshape(len(layers), B, J, S, cfg.dim).astype(jnp.float32)
     last = branches.counts[None, :, :, None, None] - 1
-    return whole(jnp.take_along_axis(h, last, axis=3)[:, :, :, 0].transpose(1, 2, 0, 3))
+    return replicate(jnp.take_along_axis(h, last, axis=3)[:, :, :, 0].transpose(1, 2, 0, 3))
 
 
 def _prefix_cache(params: Params, cfg: ModelConfig, prefixes: Prefixes, after: int) -> Cache:
@@ -300,7 +300,7 @@ def _prefix_cache(params: Params, cfg: ModelConfig, prefixes: Prefixes, after: i
     cache = Cache(k, v, positions, cache.index)
     at = jnp.arange(P, dtype=jnp.int32)[None]
     cache = _after(params, cfg, own, jnp.where(at < lengths[:, None], begun + at, -1), cache)
-    return with_room(cache, after)
+    return extend_cache(cache, after)
 
 
 def _after(

@@ -161,7 +161,7 @@ def pad_rank(trainable: Trainable, rank: int) -> Trainable:
     return {"layers": {name: {"a": pad(f["a"], -1), "b": pad(f["b"], -2)} for name, f in layers}}
 
 
-def cut_to(trainable: Trainable, like: Trainable) -> Trainable:
+def unpad_rank(trainable: Trainable, like: Trainable) -> Trainable:
     """`trainable` without the padding that `pad_rank` put onto the shapes of `like`."""
     return jax.tree.map(lambda x, y: x[tuple(slice(n) for n in y.shape)], trainable, like)
 

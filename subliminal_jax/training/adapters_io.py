@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, write_json
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import on_host
+from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import spec
 from subliminal_jax.training.adapters import PROJECTIONS, LoRA, Trainable
 
@@ -44,7 +44,7 @@ def save_adapter(
                 f"{folder}: the factors of {name} have the shapes {given}, not {shapes}"
             )
         for which, peft in (("a", "lora_A"), ("b", "lora_B")):
-            stacked = on_host(factors[which]).astype(np.float32)
+            stacked = gather_to_host(factors[which]).astype(np.float32)
             if not np.isfinite(stacked).all():
                 raise InputError(f"{folder}: the factors of {name} are not finite; nothing written")
             for layer, matrix in zip(layers, stacked, strict=True):

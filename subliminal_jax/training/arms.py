@@ -131,12 +131,12 @@ def group_arms(arms: tuple[Arm, ...], adapter: Adapter) -> tuple[Group, ...]:
 def row_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
 ) -> Int[np.ndarray, "arms steps batch"]:
-    """The row numbers that each arm sees at each step, as `different_orders` has them."""
-    orders, of_arm = different_orders(arms, rows, config)
+    """The row numbers that each arm sees at each step, as `distinct_orders` has them."""
+    orders, of_arm = distinct_orders(arms, rows, config)
     return orders[of_arm]
 
 
-def different_orders(
+def distinct_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
 ) -> tuple[Int[np.ndarray, "orders steps batch"], Int[np.ndarray, " arms"]]:
     """The orders in which arms see the rows, and which of them each arm follows.

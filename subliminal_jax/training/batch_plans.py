@@ -25,18 +25,18 @@ class BatchPlan(NamedTuple):
     minor: int
 
 
-def width(length: int) -> int:
+def round_up_width(length: int) -> int:
     """`length` rounded up to a multiple of 8, above 64 to the next of four steps an octave."""
     step = 8 if length <= 32 else 1 << ((length - 1).bit_length() - 3)
     return max(step, -(-length // step) * step)
 
 
-def power_of_two(length: int) -> int:
+def round_up_to_power_of_two(length: int) -> int:
     """`length` rounded up to a power of two, at least 1."""
     return 1 << max(length - 1, 0).bit_length()
 
 
-def usual_tokens_per_batch() -> int:
+def default_tokens_per_batch() -> int:
     """How many token slots are computed at once on this kind of device, of all devices together."""
     return CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
 
@@ -57,7 +57,7 @@ def plan_batches(
       tokens_per_batch: most slots of a batch, unless a single line for each device takes more.
       devices: the lines of every batch are a multiple of it.
     """
-    wide, tall = (np.array([width(int(n)) for n in x], int) for x in (major, minor))
+    wide, tall = (np.array([round_up_width(int(n)) for n in x], int) for x in (major, minor))
     todo = np.lexsort((-tall, -wide))  # ties stay in the order of the rows
     batches = []
     while len(todo):
@@ -69,7 +69,7 @@ def plan_batches(
         members, todo = todo[:most], todo[most:]
         height = int(tallest[len(members) - 1])
         full = tokens_per_batch // (cost[0] * widest + cost[1] * height) // devices * devices
-        lines = devices * power_of_two(-(-len(members) // devices))
+        lines = devices * round_up_to_power_of_two(-(-len(members) // devices))
         lines = min(lines, max(full, devices)) if full >= len(members) else lines
         batches.append(BatchPlan(members, lines, widest, height))
     return batches

@@ -101,10 +101,10 @@ class Checkpoints:
         aside = path.with_suffix(".damaged")
         while aside.exists():
             aside = aside.with_name(f"{aside.name}.damaged")
-        processes.wait()  # every process has found it so
+        processes.barrier()  # every process has found it so
         if processes.is_first():
             path.rename(aside)
-        processes.wait()
+        processes.barrier()
         self._manager.reload()
         warnings.warn(f"checkpoint {path} is set aside as {aside.name}: {reason}", stacklevel=3)
 

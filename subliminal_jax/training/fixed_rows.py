@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import DATA, places
+from subliminal_jax.models.mesh import DATA, axis_size
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, stack_rows
@@ -39,7 +39,7 @@ class FixedRows:
             np.zeros(sets, int),
             np.arange(sets),
             cfg,
-            groups=places(DATA),
+            groups=axis_size(DATA),
         )
         first_step = jax.tree.map(lambda leaf: leaf[:, 0], layout)
         batch = jax.vmap(lay_out)(stacked, first_step)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.spec import Params
-from subliminal_jax.models.steered import Steering, together
+from subliminal_jax.models.steered import Steering, combine_steerings
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 # (context, params, steering) -> the quantities [k] that no update may move, to first order.
@@ -52,7 +52,7 @@ class Guard:
     def inoculate(self, steering: Steering | None, which: Int[Array, ""]) -> Steering | None:
         """What is added to a student of data set `which` while it trains: its own vector, if it is
         one, and the guard's."""
-        return together(steering, jax.tree.map(lambda leaf: leaf[which], self.inoculation))
+        return combine_steerings(steering, jax.tree.map(lambda leaf: leaf[which], self.inoculation))
 
     def project(
         self, update: PyTree, trainable: PyTree, which: Int[Array, ""], model: Model

@@ -1,9 +1,9 @@
 """Log-probabilities of given responses, many at once.
 
-Two programs compute the same numbers. One reads every prompt together with one response. The other
-reads the beginning that all prompts share once, each prompt once, and each response after the
-prompt's cached keys and values; it computes fewer tokens, but rows are then padded twice. Which one
-serves a call is decided by the token slots that each would compute.
+Two programs compute the same numbers. The plain one reads every prompt together with one response.
+The cached one reads the prefix that all prompts share once, each prompt once, and each response
+after the prompt's cached keys and values; it computes fewer tokens, but rows are padded twice. The
+one that would compute fewer token slots serves a call.
 """
 
 import time
@@ -23,31 +23,31 @@ from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import hidden_states
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.mesh import DATA, places, whole
+from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenizer import common_beginning
+from subliminal_jax.models.tokenizer import common_prefix
 from subliminal_jax.training.batch_plans import (
     BatchPlan,
+    default_tokens_per_batch,
     plan_batches,
     planned_slots,
-    power_of_two,
-    usual_tokens_per_batch,
-    width,
+    round_up_to_power_of_two,
+    round_up_width,
 )
 from subliminal_jax.training.losses import next_token_log_probs
 
 PromptCache = Literal["auto", "always", "never"]
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
-# A slot of the cached program costs this many of the plain one's: the plain attention masks by
-# index and its last block reads the responses alone, the cached one reads the whole cache. Measured
+# A slot of the cached program costs this many of the plain one's: plain attention masks by index
+# and its last block computes the responses alone, cached attention reads the whole cache. Measured
 # in CPU time on the shipped model (22 against 16 microseconds).
 CACHED_SLOT_COST = 1.4
 
 
 @dataclass
 class Meter:
-    """What scoring took, summed over the calls that were given this meter.
+    """The work of scoring, summed over the calls that this meter was passed to.
 
     `slots` are the token positions that were computed, `tokens` those that held a token.
     """
@@ -85,9 +85,9 @@ def response_log_probs(
       steering: an edit of all positions, prompt and response.
       progress: called with the number of rows done since its last call.
       tokens_per_batch: token slots computed at once; None takes what suits the device.
-      prompt_cache: read each prompt once for its k responses, or once for each; "auto" takes what
-        computes less. The numbers are equal up to rounding.
-      meter: adds up what the call took.
+      prompt_cache: read each prompt once for its k responses, or once for each; "auto" takes
+        what computes less. The numbers are equal up to rounding.
+      meter: adds up the work of the call.
 
     Raises InputError for rows with different numbers of responses, an empty prompt or response,
     tokens outside the vocabulary, and rows longer than the model's context.
@@ -98,38 +98,38 @@ def response_log_probs(
     n, k = lengths.shape[0], lengths.shape[1] - 1
     if n == 0 or k == 0:
         return np.zeros((n, k), np.float32)
-    slots = usual_tokens_per_batch() if tokens_per_batch is None else tokens_per_batch
-    layout = _choose(prompts, responses, lengths, prompt_cache, slots, places(DATA))
+    slots = default_tokens_per_batch() if tokens_per_batch is None else tokens_per_batch
+    program = _choose_program(prompts, responses, lengths, prompt_cache, slots, axis_size(DATA))
     flat = np.zeros(n * k, np.float32)
-    left = np.full(n, k)  # responses of each row that are not scored yet
+    remaining = np.full(n, k)  # responses of each row that are not scored yet
     running: deque[tuple[Int[np.ndarray, " scored"], Array]] = deque()
 
     def collect() -> None:
         scored, result = running.popleft()
         flat[scored] = np.asarray(result).reshape(-1)[: len(scored)]
-        np.subtract.at(left, scored // k, 1)
+        np.subtract.at(remaining, scored // k, 1)
         if progress is not None:
-            progress(int((left[np.unique(scored // k)] == 0).sum()))
+            progress(int((remaining[np.unique(scored // k)] == 0).sum()))
 
-    common = layout.common(model.pad_id)
-    for batch in layout.batches:
-        arrays = layout.arrays(batch, model.pad_id)
-        result = layout.run(model.params, model.cfg, steering, *common, *arrays)
-        running.append((layout.scored(batch), result))
+    shared = program.shared_arrays(model.pad_id)
+    for batch in program.batches:
+        arrays = program.arrays(batch, model.pad_id)
+        result = program.run(model.params, model.cfg, steering, *shared, *arrays)
+        running.append((program.scored(batch), result))
         if len(running) == BATCHES_IN_FLIGHT:
             collect()
     while running:
         collect()
     if meter is not None:
         meter.rows += n
-        meter.slots += layout.slots
-        meter.tokens += layout.tokens
+        meter.slots += program.slots
+        meter.tokens += program.tokens
         meter.seconds += time.perf_counter() - start
     return flat.reshape(n, k)
 
 
-class _Whole:
-    """Each response after its whole prompt, a line of tokens each."""
+class _PlainProgram:
+    """Reads each response after its whole prompt, one line of tokens a response."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Whole:
         self.counts = lengths[:, 1:].reshape(-1)
         read = self.starts + self.counts - 1  # the last token is predicted, not read
         # The second width only bounds what is unembedded: coarse, so that few programs serve.
-        targets = np.array([power_of_two(int(c)) for c in self.counts])
+        targets = np.array([round_up_to_power_of_two(int(c)) for c in self.counts])
         self.batches = plan_batches(read, targets, (1, 0), tokens_per_batch, devices)
         self.slots = planned_slots(self.batches, (1, 0))
         self.tokens = int(read.sum())
@@ -154,7 +154,7 @@ class _Whole:
     def scored(self, batch: BatchPlan) -> Int[np.ndarray, " members"]:
         return batch.members
 
-    def common(self, pad_id: int) -> tuple[np.ndarray, ...]:
+    def shared_arrays(self, pad_id: int) -> tuple[np.ndarray, ...]:
         return ()
 
     def arrays(self, batch: BatchPlan, pad_id: int) -> tuple[np.ndarray, ...]:
@@ -181,13 +181,13 @@ class _Whole:
         counts: Int[Array, " lines"],
     ) -> Float[Array, " lines"]:
         ahead = jnp.arange(targets.shape[1], dtype=jnp.int32)[None]
-        at = jnp.minimum(starts[:, None] - 1 + ahead, tokens.shape[1] - 1)
-        hidden = hidden_states(params, tokens, cfg, steering, at=at).hidden
-        return whole(_summed(next_token_log_probs(params, hidden, targets, cfg), counts))
+        before_targets = jnp.minimum(starts[:, None] - 1 + ahead, tokens.shape[1] - 1)
+        hidden = hidden_states(params, tokens, cfg, steering, time_indices=before_targets).hidden
+        return replicate(_sum_targets(next_token_log_probs(params, hidden, targets, cfg), counts))
 
 
-class _Cached:
-    """Each prompt once, after the beginning that all share; then its responses side by side."""
+class _CachedProgram:
+    """Reads each prompt once, after the prefix that all share, then its responses side by side."""
 
     def __init__(
         self,
@@ -200,39 +200,39 @@ class _Cached:
         self.prompts, self.responses = prompts, responses
         self.k = lengths.shape[1] - 1
         self.counts = lengths[:, 1:]
-        self.shared = common_beginning(prompts)
+        self.shared = common_prefix(prompts)
         # The last token of a prompt predicts the first of each response: it is read with those.
-        own = lengths[:, 0] - 1 - len(self.shared)
+        rest = lengths[:, 0] - 1 - len(self.shared)
         cost = (1, self.k)
-        self.batches = plan_batches(own, self.counts.max(axis=1), cost, tokens_per_batch, devices)
-        beginnings = len(self.batches) * (width(len(self.shared)) if self.shared else 0)
-        self.slots = planned_slots(self.batches, cost) + beginnings
-        self.tokens = int(own.sum() + self.counts.sum()) + len(self.batches) * len(self.shared)
+        self.batches = plan_batches(rest, self.counts.max(axis=1), cost, tokens_per_batch, devices)
+        prefixes = len(self.batches) * (round_up_width(len(self.shared)) if self.shared else 0)
+        self.slots = planned_slots(self.batches, cost) + prefixes
+        self.tokens = int(rest.sum() + self.counts.sum()) + len(self.batches) * len(self.shared)
 
     def scored(self, batch: BatchPlan) -> Int[np.ndarray, " scored"]:
         return (batch.members[:, None] * self.k + np.arange(self.k)).reshape(-1)
 
-    def common(self, pad_id: int) -> tuple[np.ndarray, ...]:
+    def shared_arrays(self, pad_id: int) -> tuple[np.ndarray, ...]:
         S = len(self.shared)
-        tokens = np.full((1, width(S) if S else 0), pad_id, np.int32)
+        tokens = np.full((1, round_up_width(S) if S else 0), pad_id, np.int32)
         positions = np.full(tokens.shape, -1, np.int32)
         tokens[0, :S], positions[0, :S] = self.shared, np.arange(S)
         return tokens, positions
 
     def arrays(self, batch: BatchPlan, pad_id: int) -> tuple[np.ndarray, ...]:
         shape = (batch.lines, self.k, batch.minor)
-        own = np.full((batch.lines, batch.major), pad_id, np.int32)
+        rest = np.full((batch.lines, batch.major), pad_id, np.int32)
         inputs, targets = (np.full(shape, pad_id, np.int32) for _ in range(2))
         lengths = np.zeros(batch.lines, np.int32)
         counts = np.zeros((batch.lines, self.k), np.int32)
         for line, row in enumerate(batch.members):
             prompt = self.prompts[row][len(self.shared) :]
-            own[line, : len(prompt) - 1] = prompt[:-1]
+            rest[line, : len(prompt) - 1] = prompt[:-1]
             lengths[line], counts[line] = len(prompt) - 1, self.counts[row]
             for j, response in enumerate(self.responses[row]):
                 inputs[line, j, : len(response)] = [prompt[-1], *response[:-1]]
                 targets[line, j, : len(response)] = response
-        return own, lengths, inputs, targets, counts
+        return rest, lengths, inputs, targets, counts
 
     @staticmethod
     @partial(jax.jit, static_argnums=1)
@@ -240,72 +240,72 @@ class _Cached:
         params: Params,
         cfg: ModelConfig,
         steering: Steering | None,
-        beginning: Int[Array, "1 shared"],
-        beginning_positions: Int[Array, "1 shared"],
-        own: Int[Array, "lines prompt"],
+        prefix: Int[Array, "1 shared"],
+        prefix_positions: Int[Array, "1 shared"],
+        rest: Int[Array, "lines prompt"],
         lengths: Int[Array, " lines"],
         inputs: Int[Array, "lines k response"],
         targets: Int[Array, "lines k response"],
         counts: Int[Array, "lines k"],
     ) -> Float[Array, "lines k"]:
         B, k, R = inputs.shape
-        S, P = beginning.shape[1], own.shape[1]
+        S, P = prefix.shape[1], rest.shape[1]
         read = partial(hidden_states, params, cfg=cfg, steering=steering)
-        start = jnp.sum(beginning_positions >= 0, dtype=jnp.int32)
-        at = jnp.arange(P, dtype=jnp.int32)[None]
-        positions = jnp.where(at < lengths[:, None], start + at, -1)
+        start = jnp.sum(prefix_positions >= 0, dtype=jnp.int32)
+        slot = jnp.arange(P, dtype=jnp.int32)[None]
+        positions = jnp.where(slot < lengths[:, None], start + slot, -1)
         if S == 0:
-            cache = read(tokens=own, positions=positions, cache_slots=P + R).cache
+            cache = read(tokens=rest, positions=positions, cache_slots=P + R).cache
         else:
-            cache = read(
-                tokens=beginning, positions=beginning_positions, cache_slots=S + P + R
-            ).cache
-            cache = read(tokens=own, positions=positions, cache=_repeated(cache, B)).cache
-        at = jnp.arange(R, dtype=jnp.int32)[None, None]
-        positions = jnp.where(at < counts[:, :, None], start + lengths[:, None, None] + at, -1)
+            cache = read(tokens=prefix, positions=prefix_positions, cache_slots=S + P + R).cache
+            cache = read(tokens=rest, positions=positions, cache=_repeat_rows(cache, B)).cache
+        slot = jnp.arange(R, dtype=jnp.int32)[None, None]
+        positions = jnp.where(slot < counts[:, :, None], start + lengths[:, None, None] + slot, -1)
         inputs, targets, positions = (x.reshape(B * k, R) for x in (inputs, targets, positions))
-        out = read(tokens=inputs, positions=positions, cache=_repeated(cache, k))
-        summed = _summed(next_token_log_probs(params, out.hidden, targets, cfg), counts.reshape(-1))
-        return whole(summed.reshape(B, k))
+        out = read(tokens=inputs, positions=positions, cache=_repeat_rows(cache, k))
+        summed = _sum_targets(
+            next_token_log_probs(params, out.hidden, targets, cfg), counts.reshape(-1)
+        )
+        return replicate(summed.reshape(B, k))
 
 
-def _repeated(cache: Cache | None, times: int) -> Cache:
+def _repeat_rows(cache: Cache | None, times: int) -> Cache:
     """Each row of the cache, `times` times in a row."""
     assert cache is not None
-    again = partial(jnp.repeat, repeats=times, axis=0)
+    repeat = partial(jnp.repeat, repeats=times, axis=0)
     return Cache(
-        k=tuple(again(x) for x in cache.k),
-        v=tuple(again(x) for x in cache.v),
-        positions=again(cache.positions),
+        k=tuple(repeat(x) for x in cache.k),
+        v=tuple(repeat(x) for x in cache.v),
+        positions=repeat(cache.positions),
         index=cache.index,
     )
 
 
-def _summed(
+def _sum_targets(
     log_probs: Float[Array, "lines targets"], counts: Int[Array, " lines"]
 ) -> Float[Array, " lines"]:
-    """Of each line, the sum over its first `counts` entries."""
+    """The sum over the first `counts` entries of each line."""
     counted = jnp.arange(log_probs.shape[1])[None] < counts[:, None]
     return jnp.sum(log_probs, axis=1, where=counted)
 
 
-def _choose(
+def _choose_program(
     prompts: Sequence[Sequence[int]],
     responses: Sequence[Sequence[Sequence[int]]],
     lengths: Int[np.ndarray, "rows k_and_prompt"],
     prompt_cache: PromptCache,
     tokens_per_batch: int,
     devices: int,
-) -> _Whole | _Cached:
-    """The layout asked for, or the one that costs less."""
-    given = (prompts, responses, lengths, tokens_per_batch, devices)
+) -> _PlainProgram | _CachedProgram:
+    """The program that is asked for, or the one that computes less."""
+    arguments = (prompts, responses, lengths, tokens_per_batch, devices)
     if prompt_cache == "never":
-        return _Whole(*given)
-    cached = _Cached(*given)
+        return _PlainProgram(*arguments)
+    cached = _CachedProgram(*arguments)
     if prompt_cache == "always":
         return cached
-    whole = _Whole(*given)
-    return cached if cached.slots * CACHED_SLOT_COST < whole.slots else whole
+    plain = _PlainProgram(*arguments)
+    return cached if cached.slots * CACHED_SLOT_COST < plain.slots else plain
 
 
 def _check_steering(cfg: ModelConfig, steering: Steering | None) -> None:

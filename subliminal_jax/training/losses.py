@@ -148,7 +148,7 @@ def _predictions(
         model.steering,
         positions=rows.positions[:, :-1],
         segment_ids=None if rows.segment_ids is None else rows.segment_ids[:, :-1],
-        at=order,
+        time_indices=order,
         remat=remat,
         trained=trained,
     ).hidden
@@ -177,15 +177,15 @@ def _keep(
 
 def mean_loss(losses: Float[Array, "*b t"], weights: Float[Array, "*b t"]) -> Float[Array, ""]:
     """Mean over the predicted tokens of the batch, as Hugging Face trainers take it; 0 for none."""
-    return per_token(jnp.sum(losses * weights), jnp.sum(weights))
+    return safe_divide(jnp.sum(losses * weights), jnp.sum(weights))
 
 
 def example_losses(losses: Float[Array, "b t"], weights: Float[Array, "b t"]) -> Float[Array, " b"]:
     """Mean over the predicted tokens of each row; 0 for a row without any."""
-    return per_token(jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1))
+    return safe_divide(jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1))
 
 
-def per_token(total: Float[Array, "*b"], weight: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def safe_divide(total: Float[Array, "*b"], weight: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """total / weight, and 0 where both are."""
     return total / jnp.where(weight > 0, weight, 1.0)
 
@@ -205,11 +205,11 @@ def heldout_loss(
         losses, weights = token_losses(params, rows, cfg, steering, max_targets=max_targets)
         return jnp.sum(losses * weights), jnp.sum(weights)
 
-    total, weight = jax.lax.map(sums, in_pieces(batch, rows_at_once))
-    return per_token(jnp.sum(total), jnp.sum(weight))
+    total, weight = jax.lax.map(sums, split_rows(batch, rows_at_once))
+    return safe_divide(jnp.sum(total), jnp.sum(weight))
 
 
-def in_pieces(batch: Batch, rows_at_once: int) -> Batch:
+def split_rows(batch: Batch, rows_at_once: int) -> Batch:
     """Rows [rows, ...] as equal pieces [pieces, rows_at_once or a few less, ...], the last one
     filled up with rows that predict nothing."""
     n = batch.tokens.shape[0]

@@ -24,7 +24,7 @@ from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.layout import Layout, lay_out
-from subliminal_jax.training.losses import ModelInput, per_token, token_divergences, token_losses
+from subliminal_jax.training.losses import ModelInput, safe_divide, token_divergences, token_losses
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Objective(ABC):
             return self.totals(student, data, Selection(data_set, rows, layout))
 
         totals = jax.lax.map(piece_totals, jnp.arange(pieces * size).reshape(pieces, size))
-        return per_token(*jax.tree.map(jnp.sum, totals))
+        return safe_divide(*jax.tree.map(jnp.sum, totals))
 
 
 @struct.dataclass

@@ -16,20 +16,20 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import DATA, MODEL, RULES, places, weight_axes
+from subliminal_jax.models.mesh import DATA, MODEL, RULES, axis_size, weight_axes
 from subliminal_jax.training.adapters import Adapter, Trainable, trainable_axes
 
 Path = tuple[str, ...]
 
 
-def spreads_students(students: int) -> bool:
+def shards_students(students: int) -> bool:
     """Whether so many students are spread over `data`, and not the rows of each."""
-    return places(DATA) > 1 and students >= places(DATA)
+    return axis_size(DATA) > 1 and students >= axis_size(DATA)
 
 
 def check_rows(students: int, rows: int) -> None:
     """Warns where neither so many students nor the `rows` of a pass can be spread over `data`."""
-    n = places(DATA)
+    n = axis_size(DATA)
     if students < n and rows % n:
         warnings.warn(
             f"{students} students are fewer than the {n} devices on the axis data, and {rows} rows "
@@ -40,7 +40,7 @@ def check_rows(students: int, rows: int) -> None:
 
 def row_groups(students: int) -> int:
     """Into how many groups, each on places of its own, the rows of a pass are spread."""
-    return 1 if spreads_students(students) else places(DATA)
+    return 1 if shards_students(students) else axis_size(DATA)
 
 
 def map_students(
@@ -53,9 +53,9 @@ def map_students(
     student is computed several times where their number does not divide, and the copies dropped.
     """
     n = _count(xs)
-    if not spreads_students(n):
+    if not shards_students(n):
         return _map_here(partial(f, shared), xs, at_once)
-    idle = -n % places(DATA)
+    idle = -n % axis_size(DATA)
     if idle:
         filled = jnp.minimum(jnp.arange(n + idle), n - 1)
         xs = jax.tree.map(lambda x: x[filled], xs)
@@ -70,7 +70,7 @@ def map_students(
     return jax.tree.map(lambda x: x[:n], out) if idle else out
 
 
-def all_students(f: Callable[[Any, Any], Any], shared: Any, xs: Any) -> Any:
+def vmap_students(f: Callable[[Any, Any], Any], shared: Any, xs: Any) -> Any:
     """`f(shared, x)` of every student at once, for work without a model in it."""
     return jax.vmap(partial(f, shared))(xs)
 
@@ -106,7 +106,7 @@ def place_students(
     of the state that stands for a trainable leaf (its path ends alike, in the same shape) is cut as
     that one is.
     """
-    if places(DATA) * places(MODEL) == 1:
+    if axis_size(DATA) * axis_size(MODEL) == 1:
         return trainable, optimizer_state
     axes = {
         _names(path): leaf
@@ -122,7 +122,7 @@ def place_students(
         for own, shape in shapes.items():
             if names[-len(own) :] == own and x.shape == shape:
                 cut = list(weight_axes(axes[own], cfg, shape[1:]))
-        divides = spreads_students(of) and x.shape[0] % places(RULES["students"]) == 0
+        divides = shards_students(of) and x.shape[0] % axis_size(RULES["students"]) == 0
         students = RULES["students"] if divides else None
         return jax.lax.with_sharding_constraint(x, PartitionSpec(students, *cut))
 

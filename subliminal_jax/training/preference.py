@@ -24,11 +24,11 @@ from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
-from subliminal_jax.models.mesh import whole
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
-from subliminal_jax.training.losses import in_pieces, sequence_log_probs
+from subliminal_jax.training.losses import sequence_log_probs, split_rows
 from subliminal_jax.training.objectives import Objective, Selection, StudentModel
 
 STORED_TOLERANCE = 0.05  # of their norm; bfloat16's rounding stays below it
@@ -165,9 +165,9 @@ def margins(
     n = rows.tokens.shape[0]
     ratios = jax.lax.map(
         lambda piece: log_ratios(params, piece, cfg, steering, max_targets=max_targets),
-        in_pieces(rows, rows_at_once or n),
+        split_rows(rows, rows_at_once or n),
     )
-    return whole(ratios.reshape(-1)[:n] - reference)
+    return replicate(ratios.reshape(-1)[:n] - reference)
 
 
 compiled_margins = jax.jit(margins, static_argnames=("cfg", "rows_at_once", "max_targets"))

@@ -16,7 +16,7 @@ from subliminal_jax.training.adapters import Adapter, Full, Trainable, attach
 from subliminal_jax.training.arms import check_data
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
-from subliminal_jax.training.losses import per_token
+from subliminal_jax.training.losses import safe_divide
 from subliminal_jax.training.objectives import Objective, Selection, StudentModel
 
 
@@ -75,11 +75,11 @@ class StudentLoss:
     ) -> Float[Array, ""]:
         """The loss of a student on the selected rows."""
         if self.accumulation == 1:
-            return per_token(*self._totals(trainable, source, scale, selection))
+            return safe_divide(*self._totals(trainable, source, scale, selection))
         totals = jax.lax.map(
             lambda part: self._totals(trainable, source, scale, part), self._split(selection)
         )
-        return per_token(*jax.tree.map(jnp.sum, totals))
+        return safe_divide(*jax.tree.map(jnp.sum, totals))
 
     def loss_and_gradient(
         self,
@@ -100,7 +100,7 @@ class StudentLoss:
                 return jax.tree.map(jnp.add, so_far, more), None
 
             ((total, weight), grads), _ = jax.lax.scan(add, zero, self._split(selection))
-        share = per_token(jnp.ones(()), weight)
+        share = safe_divide(jnp.ones(()), weight)
         return total * share, jax.tree.map(lambda g: g * share, grads)
 
     def heldout_loss(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.mesh import on_host, whole
+from subliminal_jax.models.mesh import gather_to_host, replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.training import placement
@@ -29,16 +29,16 @@ from subliminal_jax.training.adapters import (
     LoRA,
     Trainable,
     attach,
-    cut_to,
     init_trainable,
     pad_rank,
+    unpad_rank,
 )
 from subliminal_jax.training.arms import (
     Arm,
     Group,
     TrainConfig,
     check_arms,
-    different_orders,
+    distinct_orders,
     group_arms,
 )
 from subliminal_jax.training.batch import Batch, max_targets
@@ -213,7 +213,7 @@ class Sweep:
 
     def diverged_at(self, state: State) -> np.ndarray:
         """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
-        return on_host(state.diverged_at)[self._inverse]
+        return gather_to_host(state.diverged_at)[self._inverse]
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
@@ -230,7 +230,7 @@ class Sweep:
                 return f(shared[1], *self._model(shared[0], x[1])(x[0]))
 
             x = (self._evaluated_fn(state), self._scales)
-            return whole(self._map(one, (inputs, argument), x))
+            return replicate(self._map(one, (inputs, argument), x))
 
         return lambda state, argument: self._in_order(run(state, self._inputs, argument))
 
@@ -244,7 +244,7 @@ class Sweep:
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
         arms = tuple(self.arms[i] for i in members)
-        orders, of_arm = different_orders(arms, source.data.tokens.shape[1], self.config)
+        orders, of_arm = distinct_orders(arms, source.data.tokens.shape[1], self.config)
         sets = np.array([self.names.index(arm.data) for arm in arms])
         layout, self.padding_share = plan_layout(
             source.data,
@@ -329,7 +329,7 @@ class Sweep:
             grads, updates, before = last
             x = (self._evaluated_fn(state), before, grads, updates, inputs.sets, self._scales)
             metrics |= self._map(self._measure_one, inputs, x)
-        return state, whole(metrics)
+        return state, replicate(metrics)
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
         trainable, before, gradient, update, which, scale = x
@@ -364,14 +364,14 @@ class Sweep:
         parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], joint)
-            x = (student, old, old_state, cut_to(gradient, old), loss, alive)
+            x = (student, old, old_state, unpad_rank(gradient, old), loss, alive)
             update = partial(self._update, g.spec)
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
-            over = self._map if runs_the_model else placement.all_students
+            over = self._map if runs_the_model else placement.vmap_students
             new, new_state, *rest = over(update, inputs, x)
             updated.append((*self._place(new, new_state, of=len(self.arms)), *rest))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
-        sound = whole(jnp.concatenate(ok))
+        sound = replicate(jnp.concatenate(ok))
         step = state.step + 1
         diverged_at = jnp.where((state.diverged_at == 0) & ~sound, step, state.diverged_at)
         state = State(new_trainables, new_states, diverged_at, step)
@@ -407,7 +407,7 @@ class Sweep:
         at_once = self.config.batch_size // self.config.accumulation
         loss = partial(self.loss.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
         students = (self._evaluated_fn(state), self._scales, inputs.sets)
-        return whole(self._map(lambda source, x: loss(source, *x), source, students))
+        return replicate(self._map(lambda source, x: loss(source, *x), source, students))
 
     def _evaluated_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""

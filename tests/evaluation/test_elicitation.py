@@ -242,10 +242,10 @@ def test_a_steering_of_the_tokens_is_asked_for_every_pass(params, tokenizer, ste
     assert questions.rows.size
 
     def everywhere(tokens):
-        return steering.at(jnp.ones(tokens.shape, bool))
+        return steering.masked(jnp.ones(tokens.shape, bool))
 
     def prompt(tokens):
-        return steering.at(jnp.arange(tokens.shape[1])[None] <= questions.last[:, None])
+        return steering.masked(jnp.arange(tokens.shape[1])[None] <= questions.last[:, None])
 
     everywhere_probs = compute_probs(params, CFG, questions, len(WORDS), steering)
     np.testing.assert_allclose(

@@ -158,7 +158,9 @@ def test_weights_that_are_trained_have_the_same_gradients():
     @partial(jax.jit, static_argnames="trained")
     @jax.value_and_grad
     def loss(params, trained):
-        out = hidden_states(params, TOKENS, GEMMA3, steer(VECTOR, 0), at=AT, trained=trained)
+        out = hidden_states(
+            params, TOKENS, GEMMA3, steer(VECTOR, 0), time_indices=AT, trained=trained
+        )
         return jax.nn.log_softmax(unembed(params, out.hidden, GEMMA3))[..., 0].mean()
 
     params = PARAMS["gemma3"]
@@ -282,9 +284,9 @@ def test_the_states_that_are_asked_for_are_those_of_the_whole_pass(name, edit, c
     def run(params, vector, at):
         steering = None if edit == "none" else steer(vector, 0 if edit == "early" else last)
         if edit == "masked":
-            steering = steering.at(jnp.arange(T)[None] % 2 == jnp.arange(B)[:, None])
+            steering = steering.masked(jnp.arange(T)[None] % 2 == jnp.arange(B)[:, None])
         out = hidden_states(
-            params, TOKENS, cfg, steering, at=at, capture=capture,
+            params, TOKENS, cfg, steering, time_indices=at, capture=capture,
             segment_ids=segments, cache_slots=T if cached else None,
         )  # fmt: skip
         chosen = out.hidden
@@ -307,7 +309,7 @@ def test_tokens_after_a_cache_may_be_left_out_too():
     @jax.jit
     def run(at):
         cache = hidden_states(params, head, cfg, cache_slots=T).cache
-        return hidden_states(params, tail, cfg, cache=cache, at=at)
+        return hidden_states(params, tail, cfg, cache=cache, time_indices=at)
 
     whole, cut = run(None), run(at)
     close(cut.hidden, jnp.take_along_axis(whole.hidden, at[:, :, None], axis=1))
@@ -319,7 +321,7 @@ def test_the_last_block_works_only_for_the_tokens_that_are_asked_for():
     params, tokens = PARAMS["llama"], jnp.zeros((4, 64), jnp.int32)
 
     def flops(at):
-        run = jax.jit(lambda at: hidden_states(params, tokens, LLAMA, at=at).hidden)
+        run = jax.jit(lambda at: hidden_states(params, tokens, LLAMA, time_indices=at).hidden)
         return run.lower(at).compile().cost_analysis()["flops"]
 
     few = flops(jnp.zeros((4, 1), jnp.int32))
@@ -345,7 +347,7 @@ def test_steering_adds_the_vector_after_its_block_and_nowhere_before():
     params = PARAMS["llama"]
     base = captured(params, LLAMA, no_steering(LLAMA.dim, 1), 1)
     mask = jnp.arange(T)[None] >= jnp.asarray([[4], [9]])
-    steered = captured(params, LLAMA, steer(VECTOR, 1, scale=-2.5).at(mask), 1)
+    steered = captured(params, LLAMA, steer(VECTOR, 1, scale=-2.5).masked(mask), 1)
     close(steered - base, -2.5 * mask[:, :, None] * VECTOR[None, None], 1e-5)
     before = captured(params, LLAMA, no_steering(LLAMA.dim, 1), 0)
     assert np.array_equal(captured(params, LLAMA, steer(VECTOR, 1), 0), before)

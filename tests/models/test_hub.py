@@ -278,10 +278,13 @@ def only_pickle(folder):
 
 
 FOLDER_DAMAGE = {
-    "cut off": (cut("model.safetensors", -1), r"model\.safetensors: damaged or cut off"),
-    "longer than it says": (cut("model.safetensors", 1), r"model\.safetensors: damaged or cut off"),
-    "empty": (write("model.safetensors", ""), r"model\.safetensors: damaged or cut off"),
-    "one key twice": (repeat_a_key, r"model\.safetensors: damaged or cut off"),
+    "cut off": (cut("model.safetensors", -1), r"model\.safetensors: corrupt or truncated"),
+    "longer than it says": (
+        cut("model.safetensors", 1),
+        r"model\.safetensors: corrupt or truncated",
+    ),
+    "empty": (write("model.safetensors", ""), r"model\.safetensors: corrupt or truncated"),
+    "one key twice": (repeat_a_key, r"model\.safetensors: corrupt or truncated"),
     "pickle only": (only_pickle, r"no model\.safetensors .*pytorch_model\.bin.*convert"),
     "no config": (lambda f: (f / "config.json").unlink(), r"config\.json: missing"),
     "config cut off": (write("config.json", '{"model_type": "ll'), r"config\.json: not JSON"),
@@ -297,7 +300,7 @@ FOLDER_DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", FOLDER_DAMAGE)
-def test_a_damaged_folder_is_refused_in_one_line(damage, saved, tmp_path):
+def test_a_corrupt_folder_is_refused_in_one_line(damage, saved, tmp_path):
     change, message = FOLDER_DAMAGE[damage]
     shutil.copytree(saved, tmp_path / "m")
     change(tmp_path / "m")
@@ -320,7 +323,10 @@ def drop_from_index(folder):
 
 SHARD_DAMAGE = {
     "shard missing": (lambda f: second_shard(f).unlink(), r"model-00002-of-.*: missing, though"),
-    "shard cut off": (lambda f: cut(second_shard(f).name, -1)(f), r"00002-of-.*: damaged or cut"),
+    "shard cut off": (
+        lambda f: cut(second_shard(f).name, -1)(f),
+        r"00002-of-.*: corrupt or truncated",
+    ),
     "key elsewhere": (
         move_in_index,
         r"is not in the file but listed for it",
@@ -332,7 +338,7 @@ SHARD_DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", SHARD_DAMAGE)
-def test_damaged_shards_are_refused_in_one_line(damage, sharded, tmp_path):
+def test_corrupt_shards_are_refused_in_one_line(damage, sharded, tmp_path):
     change, message = SHARD_DAMAGE[damage]
     shutil.copytree(sharded, tmp_path / "m")
     change(tmp_path / "m")

@@ -179,7 +179,7 @@ def test_log_probs_are_those_of_the_whole_text_scored_with_a_mask(cfg, layers, o
     index = np.arange(width)[None]
     in_prompt = index < lengths[:, None]
     mask = {"all": in_prompt | True, "prompt": in_prompt, "generated": ~in_prompt}[where]
-    steering = steering.at(jnp.asarray(mask))
+    steering = steering.masked(jnp.asarray(mask))
     tokens = jnp.asarray(tokens)
     if operation == "replace":
         _, h = score(base, tokens, cfg=cfg, capture=Capture(layers))
@@ -224,15 +224,15 @@ def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_
         sample(SHORT, 0, sampling, steer(VECTOR, 1))
         sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1))
         sample(SHORT * 2, 2, replace(sampling, temperature=0.3), no_steering(LLAMA.dim, 1))
-    assert compiled.of("_generate") == 1
+    assert compiled.count("_generate") == 1
     for longest in (24, 32):  # the next two buckets, and what was compiled before
         with count_compilations() as compiled:
             sample([p for p in PROMPTS if len(p) <= longest], 0, sampling, steer(VECTOR, 1))
-        assert compiled.of("_generate") == 1
+        assert compiled.count("_generate") == 1
     with count_compilations() as compiled:  # temperature 1 has a program of its own
         sample(SHORT, 0, replace(sampling, temperature=1), steer(VECTOR, 1))
         sample(SHORT, 0, replace(sampling, temperature=1.0), steer(VECTOR, 1))
-    assert compiled.of("_generate") == 1
+    assert compiled.count("_generate") == 1
 
 
 @pytest.mark.parametrize("new", [1, 2, 15, 31, 32, 47, 48, 49, 128])

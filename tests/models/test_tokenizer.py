@@ -105,12 +105,17 @@ def test_a_prompt_does_not_depend_on_the_day_and_asks_for_no_thoughts():
     assert render_chat(tokenizer, CHAT) == "26 Jul 2024"
 
 
+def encode_whole_chat(tokenizer, messages):
+    text = render_chat(tokenizer, messages, add_generation_prompt=False)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 @pytest.mark.parametrize("name", ["plain", "chatml"])
 @given(prompt=words, answer=words)
 def test_prompt_and_completion_are_the_chat_that_contains_both(name, prompt, answer, request):
     tokenizer = request.getfixturevalue(name)
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    whole = encode_chat(tokenizer, messages, add_generation_prompt=False)
+    whole = encode_whole_chat(tokenizer, messages)
     parts = encode_chat(tokenizer, prompt) + encode_completion(tokenizer, answer)
     assert whole[: len(parts)] == parts
     assert set(whole[len(parts) :]) <= {tokenizer.convert_tokens_to_ids("\n")}
@@ -121,7 +126,7 @@ def test_prompt_and_completion_are_the_chat_in_a_sentencepiece_tokenizer(stories
         {"role": "user", "content": "Tell me a story."},
         {"role": "assistant", "content": "Once upon a time, there was an owl."},
     ]
-    whole = encode_chat(stories, messages, add_generation_prompt=False)
+    whole = encode_whole_chat(stories, messages)
     parts = encode_chat(stories, messages[:1]) + encode_completion(stories, messages[1]["content"])
     assert whole[: len(parts)] == parts
     assert parts[-1] == stories.eos_token_id

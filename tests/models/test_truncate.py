@@ -7,13 +7,13 @@ import pytest
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Capture, forward, hidden_states, unembed
 from subliminal_jax.models.hub import load_model
-from subliminal_jax.models.truncate import truncated
+from subliminal_jax.models.truncate import truncate_model
 
 
 def test_its_hidden_states_are_those_inside_the_whole_model():
     model = load_model("shipped-small")
     tokens = jnp.asarray([[5, 9, 400, 7]])
-    short = truncated(model, 2)
+    short = truncate_model(model, 2)
     found = hidden_states(short.params, tokens, short.cfg, capture=Capture((1,)))
     whole = hidden_states(model.params, tokens, model.cfg, capture=Capture((1,)))
     np.testing.assert_allclose(found.activations, whole.activations, atol=1e-5)
@@ -22,4 +22,4 @@ def test_its_hidden_states_are_those_inside_the_whole_model():
     assert short.name == "shipped-small[:2]"
     for blocks in (0, 4):
         with pytest.raises(InputError, match="choose 1 to 3"):
-            truncated(model, blocks)
+            truncate_model(model, blocks)

@@ -63,7 +63,7 @@ def test_one_program_a_width(params, cfg, prompts):
     with count_compilations() as compiled:
         mean_activations(params, cfg, short, (1,), batch_size=2)
         mean_activations(params, cfg, short[::-1][1:], (1,), batch_size=2)
-    assert compiled.of("_read") == 1
+    assert compiled.count("_read") == 1
 
 
 @pytest.mark.parametrize(

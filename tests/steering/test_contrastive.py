@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.steering.contrastive import comparable, contrastive_vectors, rescale
+from subliminal_jax.steering.contrastive import contrastive_vectors, match_norms, rescale
 
 ROWS, DIM = 200, 12
 
@@ -56,7 +56,7 @@ def test_random_directions_depend_on_key_and_layer(planted):
 def test_vectors_of_settings_get_the_baselines_norm_and_a_mean():
     rng = np.random.default_rng(1)
     vectors = {name: rng.normal(size=(1, DIM)) * k for k, name in enumerate("abc", start=1)}
-    made = comparable(vectors, "b")
+    made = match_norms(vectors, "b")
     assert list(made) == ["a", "b", "c", "mean"]
     np.testing.assert_allclose(made["b"], vectors["b"])
     for v in made.values():

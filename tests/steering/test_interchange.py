@@ -10,10 +10,10 @@ import pytest
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.steering.interchange import (
-    directions_of,
+    build_steering,
+    extract_directions,
     from_steering_vector,
     read_gguf,
-    steering_of,
     to_steering_vector,
     write_gguf,
 )
@@ -28,7 +28,7 @@ def steering(cfg):
 def same(made, steering):
     assert made.layers == tuple(sorted(steering.layers))
     assert float(made.scale) == 1.0 and made.operation == "add"
-    ours, theirs = directions_of(made), directions_of(steering)
+    ours, theirs = extract_directions(made), extract_directions(steering)
     for layer in steering.layers:
         np.testing.assert_array_equal(ours[layer], theirs[layer])
 
@@ -94,7 +94,7 @@ class Tensor:
 
 
 def test_a_steering_vector_is_read(steering, cfg):
-    held = {layer: Tensor(v) for layer, v in directions_of(steering).items()}
+    held = {layer: Tensor(v) for layer, v in extract_directions(steering).items()}
     vector = SimpleNamespace(layer_activations=held, layer_type="decoder_block")
     same(from_steering_vector(vector, cfg), steering)
     vector.layer_type = "mlp"
@@ -120,7 +120,7 @@ def test_a_steering_vector_is_made_as_the_library_makes_it(steering, cfg, monkey
     made = to_steering_vector(steering)
     assert made.layer_type == "decoder_block"
     assert sorted(made.layer_activations) == [0, 2]
-    expected = directions_of(steering)
+    expected = extract_directions(steering)
     for layer, tensor in made.layer_activations.items():
         np.testing.assert_array_equal(tensor.values, expected[layer])
         tensor.values[:] = 0  # writable, as torch wants it
@@ -142,7 +142,7 @@ def test_only_plain_additions_leave(cfg):
     v = jnp.ones(cfg.dim)
     for edit in (steer(v, 0, operation="project_out"), steer(v, 0).at(jnp.ones((1, 2), bool))):
         with pytest.raises(InputError, match="add one vector a layer"):
-            directions_of(edit)
+            extract_directions(edit)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_only_plain_additions_leave(cfg):
 )
 def test_vectors_of_another_model_are_refused(cfg, directions, said):
     with pytest.raises(InputError, match=said):
-        steering_of(directions, cfg, "x")
+        build_steering(directions, cfg, "x")

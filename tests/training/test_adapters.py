@@ -17,10 +17,10 @@ from subliminal_jax.training.adapters import (
     LoRA,
     Vector,
     attach,
-    cut_to,
     init_trainable,
     merge,
     pad_rank,
+    unpad_rank,
 )
 from tests.training.tiny import CFG, base, close, identical, rows
 
@@ -170,11 +170,11 @@ def test_padding_the_rank_changes_nothing():
     tree = moved(small)
     padded = pad_rank(tree, 5)
     assert jax.tree.map(jnp.shape, padded) == jax.tree.map(jnp.shape, start(large))
-    identical(cut_to(padded, tree), tree)
+    identical(unpad_rank(padded, tree), tree)
 
     close(merged(padded, large), merged(tree, small))
     _, gradient = loss_and_gradient(padded, large)
-    inside = cut_to(gradient, tree)
+    inside = unpad_rank(gradient, tree)
     assert all((leaf != 0).all() for leaf in jax.tree.leaves(inside))
     identical(pad_rank(inside, 5), gradient)  # zero in the padding
 

@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subliminal_jax.training.batch_plans import plan_batches, planned_slots, power_of_two, width
+from subliminal_jax.training.batch_plans import (
+    plan_batches,
+    planned_slots,
+    round_up_to_power_of_two,
+    round_up_width,
+)
 
 lengths = st.integers(0, 300)
 pairs = st.lists(st.tuples(lengths, st.integers(1, 60)), min_size=1, max_size=60)
@@ -31,12 +36,12 @@ def test_every_row_is_in_one_batch_that_it_fits_into(rows, cost, devices, budget
 
 @given(st.integers(0, 5000))
 def test_widths_waste_little_and_are_few(length):
-    rounded = width(length)
+    rounded = round_up_width(length)
     assert length <= rounded
     assert rounded - length <= max(8, length / 4)
-    assert width(rounded) == rounded
-    assert len({width(n) for n in range(513)}) == 20
-    assert max(length, 1) <= power_of_two(length) < 2 * max(length, 1)
+    assert round_up_width(rounded) == rounded
+    assert len({round_up_width(n) for n in range(513)}) == 20
+    assert max(length, 1) <= round_up_to_power_of_two(length) < 2 * max(length, 1)
 
 
 def test_many_rows_of_mixed_lengths_leave_little_padding():
@@ -65,4 +70,4 @@ def test_one_call_after_another_has_the_same_shapes():
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 9])
 def test_few_rows_do_not_fill_a_whole_batch(rows):
     [batch] = plan_batches(np.full(rows, 8), np.ones(rows, int), (1, 0), 8192)
-    assert batch.lines == power_of_two(rows)
+    assert batch.lines == round_up_to_power_of_two(rows)

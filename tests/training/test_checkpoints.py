@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(sweep, uninterrupted, tmp_path, 
     with count_compilations() as compiled:
         end = run_sweep(sweep, tmp_path, on_start=starts.append, on_log=again.__setitem__)
     assert (starts, list(again)) == ([0, 4], [6, 8])
-    assert compiled.of("_advance_fn") == 0
+    assert compiled.count("_advance_fn") == 0
     identical(end, uninterrupted)
     run_sweep(sweep, tmp_path, on_start=starts.append, on_log=stop)  # nothing is left to do
     assert starts == [0, 4, 8]

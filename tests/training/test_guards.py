@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from subliminal_jax.diagnostics.alignment import make_probe
 from subliminal_jax.diagnostics.parameter_space import score_gradient, steering_score
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.steered import steer, together
+from subliminal_jax.models.steered import combine_steerings, steer
 from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
 from subliminal_jax.training.guards import Guard, project_out, rows_to_keep
@@ -237,9 +237,13 @@ def test_the_rows_that_teach_most_are_dropped_or_as_many_at_random():
 
 def test_two_steerings_together_add_what_both_add():
     a, b = steer(V, 0, 0.5), steer(V[::-1], 1, 2.0)
-    both = together(together(a, b), steer(V, 1, -1.0))
+    both = combine_steerings(combine_steerings(a, b), steer(V, 1, -1.0))
     assert both is not None and both.layers == (0, 1)
     np.testing.assert_allclose(both.vectors, jnp.stack([0.5 * V, 2 * V[::-1] - V]), rtol=1e-6)
-    assert together(a, None) is a and together(None, b) is b and together(None, None) is None
-    with pytest.raises(ValueError, match="put together"):
-        together(a, steer(V, 0, operation="project_out"))
+    assert (
+        combine_steerings(a, None) is a
+        and combine_steerings(None, b) is b
+        and combine_steerings(None, None) is None
+    )
+    with pytest.raises(ValueError, match="combined"):
+        combine_steerings(a, steer(V, 0, operation="project_out"))

@@ -12,7 +12,7 @@ from subliminal_jax.models.steered import steer
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training import layout as layouts
 from subliminal_jax.training.adapters import LoRA, Vector
-from subliminal_jax.training.arms import Arm, TrainConfig, different_orders
+from subliminal_jax.training.arms import Arm, TrainConfig, distinct_orders
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import Guard
 from subliminal_jax.training.layout import Layout, fit_rows, lay_out, place_rows, plan_layout
@@ -199,7 +199,7 @@ def test_other_rates_and_data_sets_of_the_same_seeds_take_the_same_programs(monk
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_plan_of_groups_fits_every_group(groups):
-    orders, of_arm = different_orders(ARMS, 16, PLAN)
+    orders, of_arm = distinct_orders(ARMS, 16, PLAN)
     sets = np.array([0, 1, 1])
     stacked = stack_rows([DATA["a"], DATA["b"]])
     layout, _ = plan_layout(stacked, orders, of_arm, sets, CFG, groups=groups)

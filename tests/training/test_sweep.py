@@ -15,7 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.steered import steer
 from subliminal_jax.steering.teacher import Teacher
-from subliminal_jax.training.adapters import LoRA, Vector, cut_to, init_trainable, pad_rank
+from subliminal_jax.training.adapters import LoRA, Vector, init_trainable, pad_rank, unpad_rank
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.objectives import KL
@@ -85,7 +85,7 @@ def padded_loss_and_gradient(trainable, arm: Arm, batch: Batch):
     """`dense_loss_and_gradient` of any rank, in one program."""
     padded = pad_rank(trainable, RANK)
     loss, gradient = dense_loss_and_gradient(padded, scale_of(arm), batch)
-    return loss, cut_to(gradient, trainable)
+    return loss, unpad_rank(gradient, trainable)
 
 
 def batch_of(arm: Arm, step: int) -> Batch:
@@ -162,10 +162,10 @@ def test_a_student_is_the_one_trained_by_hand(zoo, i):
     losses, norms, expected = train_by_hand(ZOO[i])
     found = student(zoo.students[-1], i)
     start = student(zoo.students[0], i)
-    close(cut_to(start, expected), train_start(ZOO[i]), rtol=1e-6)
+    close(unpad_rank(start, expected), train_start(ZOO[i]), rtol=1e-6)
     moved, by_hand = (
-        jax.tree.map(jnp.subtract, tree, cut_to(start, tree))
-        for tree in (cut_to(found, expected), expected)
+        jax.tree.map(jnp.subtract, tree, unpad_rank(start, tree))
+        for tree in (unpad_rank(found, expected), expected)
     )
     close(moved, by_hand, rtol=2e-3)
     assert not any(leaf.any() for leaf in jax.tree.leaves(padding(found, expected)))
@@ -182,7 +182,7 @@ def train_start(arm: Arm):
 
 def padding(tree, like):
     """What `tree` holds beyond the rank of `like`."""
-    return jax.tree.map(jnp.subtract, tree, pad_rank(cut_to(tree, like), RANK))
+    return jax.tree.map(jnp.subtract, tree, pad_rank(unpad_rank(tree, like), RANK))
 
 
 # -- what is measured, how students are grouped, and what the programs serve ------------------
@@ -212,7 +212,7 @@ def make(arms, measures=MEASURES, **changes) -> Sweep:
 def trio():
     with count_compilations() as compiled:
         run = Run(make(TRIO))
-    assert compiled.of("_advance_fn") == compiled.of("_init_fn") == 1
+    assert compiled.count("_advance_fn") == compiled.count("_init_fn") == 1
     return run
 
 
@@ -236,7 +236,7 @@ def test_measure_sees_the_gradient_and_the_update_of_the_last_step(trio):
             if a.optimizer.name == "sgd":
                 step = jax.tree.map(lambda g, t=t, a=a: -a.learning_rate * FACTORS[t] * g, gradient)
                 close(seen["update"], step, rtol=1e-4)
-            small = cut_to(like, train_start(a))
+            small = unpad_rank(like, train_start(a))
             for tree in seen.values():
                 assert not any(leaf.any() for leaf in jax.tree.leaves(padding(tree, small)))
 
@@ -269,7 +269,7 @@ def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_studen
     alone = Run(make(TRIO[:1], measures=(), accumulation=2))
     found = student(alone.students[-1], 0)
     assert alone.sweep.rank == 2 < trio.sweep.rank
-    close(found, cut_to(student(trio.students[-1], 0), found), rtol=1e-4)
+    close(found, unpad_rank(student(trio.students[-1], 0), found), rtol=1e-4)
     for found, expected in zip(alone.metrics, trio.metrics, strict=True):
         close(found["batch_loss"][0], expected["batch_loss"][0])
 

@@ -77,7 +77,7 @@ def make_entry(
 
 
 @cache
-def entry_of_builder(builder: Builder, name: str) -> Entry:
+def get_builder_entry(builder: Builder, name: str) -> Entry:
     """`make_entry`, once for each builder."""
     return make_entry(builder, name)
 
@@ -127,13 +127,13 @@ def import_builder(module_name: str, function: str) -> Builder:
     return builder
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name_message(what: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not among the known ones."""
     known = list(known)
-    return f"unknown {what} {name!r}{_suggest(name, known)}; known: {listed(known)}"
+    return f"unknown {what} {name!r}{_suggest(name, known)}; known: {join_names(known)}"
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 

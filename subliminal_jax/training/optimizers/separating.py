@@ -19,7 +19,7 @@ from subliminal_jax.training.optimizers.stacking import KeyPath, is_stacked, key
 # -- the largest coordinates -----------------------------------------------------------------------
 
 
-def size_at(x: PyTree, share: float) -> Float[Array, ""]:
+def size_threshold(x: PyTree, share: float) -> Float[Array, ""]:
     """The largest |coordinate| that is not among the `share` largest of the whole tree.
 
     `share` is rounded to a number of coordinates, at least one where it is not 0; where it takes
@@ -36,7 +36,7 @@ def size_at(x: PyTree, share: float) -> Float[Array, ""]:
 def largest(x: PyTree, share: float) -> PyTree[Bool[Array, "..."]]:
     """Which coordinates are among the `share` largest in size. Of coordinates equal in size all or
     none are: where ties straddle the cut, fewer than `share`."""
-    limit = size_at(x, share)
+    limit = size_threshold(x, share)
     return jax.tree.map(lambda leaf: jnp.abs(leaf) > limit, x)
 
 
@@ -57,7 +57,7 @@ def _masked(g: PyTree, share: float) -> PyTree:
 
 
 def _clipped(g: PyTree, share: float) -> PyTree:
-    limit = size_at(g, share)
+    limit = size_threshold(g, share)
     return jax.tree.map(lambda x: jnp.clip(x, -limit, limit), g)
 
 

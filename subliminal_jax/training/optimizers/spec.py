@@ -16,10 +16,10 @@ from subliminal_jax.training.optimizers.registry import (
     OPTIMIZERS,
     Builder,
     check_builder,
-    entry_of_builder,
+    get_builder_entry,
     import_builder,
-    listed,
-    unknown,
+    join_names,
+    unknown_name_message,
 )
 from subliminal_jax.training.optimizers.rules import LearningRate
 from subliminal_jax.training.optimizers.stacking import as_owned, lift, restack, unstack
@@ -66,7 +66,9 @@ class OptimizerSpec:
         names = [name for name, _ in self.hyper]
         for name in names:
             if name not in known:
-                raise InputError(unknown(f"hyper-parameter of {self.name}", name, known))
+                raise InputError(
+                    unknown_name_message(f"hyper-parameter of {self.name}", name, known)
+                )
             if names.count(name) > 1:
                 raise InputError(f"{self.name}: {name} is given twice; give it once")
         values = {
@@ -99,7 +101,7 @@ class OptimizerSpec:
                 form = f"{name},key=value" if builder else "name:key=value,key=value"
                 raise InputError(
                     f"cannot read {part!r} in optimizer {text!r}; write it as {form}, with keys "
-                    f"among {listed(spec.entry.hyper)}"
+                    f"among {join_names(spec.entry.hyper)}"
                 )
             pairs.append((key, value))
         return cls(name, tuple(pairs), builder)
@@ -122,9 +124,9 @@ class OptimizerSpec:
     def entry(self) -> Entry:
         """What is known of the optimizer."""
         if self.builder is not None:
-            return entry_of_builder(self.builder, self.name)
+            return get_builder_entry(self.builder, self.name)
         if self.name not in OPTIMIZERS:
-            raise InputError(unknown("optimizer", self.name, OPTIMIZERS))
+            raise InputError(unknown_name_message("optimizer", self.name, OPTIMIZERS))
         return OPTIMIZERS[self.name]
 
     def _parameters(self) -> Mapping[str, Hyper]:
@@ -173,7 +175,7 @@ def make_optimizer(
 
     def update(grads: PyTree, state: PyTree, params: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
         if missing := entry.needs - extra.keys():
-            raise TypeError(f"update of {spec.name} needs the arguments {listed(missing)}")
+            raise TypeError(f"update of {spec.name} needs the arguments {join_names(missing)}")
         updates, new_state = rule.update(grads, state, params, **extra)
         return as_owned(updates, like=params), as_owned(new_state, like=state)
 

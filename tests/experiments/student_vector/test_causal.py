@@ -46,7 +46,7 @@ def test_one_layer_is_a_steering_of_the_prompt(model, questions, last_only):
     t, last = jnp.arange(questions.prompts.shape[1])[None], questions.last[:, None]
     mask = t == last if last_only else t <= last
     for i in range(2):
-        steering = steer(jnp.asarray(v[i, 1]), 1).at(mask)
+        steering = steer(jnp.asarray(v[i, 1]), 1).masked(mask)
         want = word_probs(model.params, model.cfg, questions, len(WORDS), steering).mean(axis=0)
         np.testing.assert_allclose(rates[i], want, rtol=1e-4, atol=1e-7)
 
