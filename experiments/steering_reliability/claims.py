@@ -11,7 +11,7 @@ from subliminal_jax.evaluation.claims import (
 )
 from subliminal_jax.evaluation.reliability import SetSummary
 from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.steering.slopes import LEAST_SELF_STEERABILITY
+from subliminal_jax.steering.slopes import MIN_SELF_STEERABILITY
 
 from .analysis import Results
 
@@ -96,7 +96,7 @@ def backwards_claim(results: Results, kind: str) -> Claim:
 def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
     """That the sets' vectors steer, and that it carries over to another prompt."""
     effect = summary.against_random.interval
-    works = effect.low > 0 and summary.steerability.mean > LEAST_SELF_STEERABILITY
+    works = effect.low > 0 and summary.steerability.mean > MIN_SELF_STEERABILITY
     setting = f"{results.model}, {summary.sets} sets of the model-written evaluations"
     claims = [
         Claim(

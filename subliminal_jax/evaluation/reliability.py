@@ -21,7 +21,7 @@ from subliminal_jax.evaluation.statistics import (
 from subliminal_jax.steering.slopes import (
     anti_steerable,
     clearly_anti_steerable,
-    decompose,
+    decompose_slopes,
     per_sample_slopes,
     relative_steerability,
 )
@@ -225,11 +225,11 @@ def decompose_variance(
     for i in range(resamples):
         rows = rng.integers(len(slopes), size=len(slopes))
         flags = (None if flag is None else flag[rows] for flag in (is_first, is_yes))
-        shares[i] = decompose(slopes[rows], *flags).explained_share
+        shares[i] = decompose_slopes(slopes[rows], *flags).explained_share
     low = high = float("nan")
     if np.isfinite(shares).any():
         low, high = map(float, np.nanquantile(shares, (0.025, 0.975)))
-    parts = decompose(slopes, is_first, is_yes)
+    parts = decompose_slopes(slopes, is_first, is_yes)
     share, n = parts.explained_share, len(slopes)
     return SlopeVariance(
         *parts,

@@ -1,4 +1,4 @@
-"""Steering vectors: how they are made, measured and kept. The edit itself is part of the models."""
+"""Steering vectors: making, measuring and storing them. The edit itself is in `models.steered`."""
 
 from subliminal_jax.models.steered import Operation, Steering, no_steering, steer
 

@@ -24,9 +24,9 @@ SHORTEST_WIDTH = 16  # widths are this times a power of two
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], cfg: ModelConfig, width: int | None = None
+    prompts: Sequence[Sequence[int]], cfg: ModelConfig
 ) -> tuple[Int[np.ndarray, "prompts width"], Int[np.ndarray, " prompts"]]:
-    """Token rows padded to the right with 0, and their lengths. `width` None: the longest prompt.
+    """Token rows, padded to the right with 0 to the longest, and their lengths.
 
     Raises InputError where there are no prompts, or one is empty, exceeds the context, or holds a
     token that the model does not have.
@@ -47,33 +47,10 @@ def pad_prompts(
                 "was it made with another model's tokenizer?"
             )
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    tokens = np.zeros((len(prompts), lengths.max() if width is None else width), np.int32)
+    tokens = np.zeros((len(prompts), lengths.max()), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     return tokens, lengths
-
-
-def prompt_activations(
-    params: Params,
-    cfg: ModelConfig,
-    prompts: Sequence[Sequence[int]],
-    layers: Sequence[int],
-    *,
-    position: Position = "last",
-    steering: Steering | None = None,
-    batch_size: int = 64,
-) -> Float[np.ndarray, "prompts n dim"]:
-    """The residual stream after each of the `n` layers, one float32 row a prompt.
-
-    `position` is "last" (the prompt's last token), "mean" (over its tokens) or an index, counted
-    from the end where it is negative. `steering` is that of the whole pass, or None.
-    Raises InputError for prompts as in `pad_prompts`, a position outside a prompt, or a layer that
-    does not exist.
-    """
-    out = np.empty((len(prompts), len(layers), cfg.dim), np.float32)
-    for rows, h in _by_batch(params, cfg, prompts, layers, position, steering, batch_size):
-        out[rows] = h
-    return out
 
 
 def mean_activations(
@@ -86,9 +63,15 @@ def mean_activations(
     steering: Steering | None = None,
     batch_size: int = 64,
 ) -> Float[np.ndarray, "n dim"]:
-    """The mean over prompts of `prompt_activations`, in float64, keeping one batch at a time."""
+    """The mean over prompts of the residual stream after each of the `n` layers, in float64.
+
+    `position` is "last" (the prompt's last token), "mean" (over its tokens) or an index, counted
+    from the end where it is negative. `steering` is that of the whole pass, or None.
+    Raises InputError for prompts as in `pad_prompts`, a position outside a prompt, or a layer that
+    does not exist.
+    """
     total = np.zeros((len(layers), cfg.dim))
-    for _, h in _by_batch(params, cfg, prompts, layers, position, steering, batch_size):
+    for _, h in _read_batches(params, cfg, prompts, layers, position, steering, batch_size):
         total += h.sum(axis=0, dtype=np.float64)
     return total / len(prompts)
 
@@ -103,18 +86,17 @@ def residual_norm(
 ) -> Float[Array, " n"]:
     """The norm of the residual stream after each layer: the unit of relative vector norms.
 
-    The mean over prompts of the median over a prompt's tokens. Not the mean over tokens: the first
-    token of real models holds activations a hundred times larger ("Massive Activations in Large
-    Language Models", Sun et al. 2024), which a vector added to all the others should not be
-    measured by.
+    The mean over prompts of the median over a prompt's tokens, in the units of the residual stream.
+    A mean over tokens would be set by the first one, whose activations are a hundred times larger
+    in real models ("Massive Activations in Large Language Models", Sun et al. 2024).
     """
     total = np.zeros(len(layers))
-    for _, norms in _by_batch(params, cfg, prompts, layers, "norm", None, batch_size):
+    for _, norms in _read_batches(params, cfg, prompts, layers, "norm", None, batch_size):
         total += norms[..., 0].sum(axis=0, dtype=np.float64)
     return jnp.asarray(total / len(prompts), jnp.float32)
 
 
-def _by_batch(
+def _read_batches(
     params: Params,
     cfg: ModelConfig,
     prompts: Sequence[Sequence[int]],
@@ -123,17 +105,17 @@ def _by_batch(
     steering: Steering | None,
     batch_size: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(indices of some prompts, what is read there [rows, n, dim]) until all prompts are read."""
+    """Batches (indices of prompts, their activations [rows, n, dim]) that hold each prompt once."""
     layers = tuple(cfg.check_layer(layer) for layer in layers)
     if not layers:
         raise InputError("no layer to read activations at; give at least one")
     tokens, lengths = pad_prompts(prompts, cfg)
     reduction: Literal["mean", "norm"] | None = None
-    at = np.zeros_like(lengths)
+    time_indices = np.zeros_like(lengths)
     if position == "mean" or position == "norm":
         reduction = position
     else:
-        at = _time_indices(lengths, -1 if position == "last" else position)
+        time_indices = _find_time_indices(lengths, -1 if position == "last" else position)
     order = np.argsort(lengths, kind="stable")
     size = min(batch_size, len(prompts))
     for start in range(0, len(prompts), size):
@@ -142,23 +124,32 @@ def _by_batch(
         while width < lengths[rows[-1]]:
             width *= 2
         padded = np.zeros((size, min(width, cfg.context)), np.int32)
-        shown = min(padded.shape[1], tokens.shape[1])
-        padded[: len(rows), :shown] = tokens[rows, :shown]
-        filled = np.resize(rows, size)  # the last batch repeats rows; their results are cut off
-        h = _read(params, padded, lengths[filled], at[filled], steering, cfg, layers, reduction)
+        longest = min(padded.shape[1], tokens.shape[1])
+        padded[: len(rows), :longest] = tokens[rows, :longest]
+        filled = np.resize(rows, size)  # the last batch repeats rows, whose results are dropped
+        h = _read(
+            params,
+            padded,
+            lengths[filled],
+            time_indices[filled],
+            steering,
+            cfg,
+            layers,
+            reduction,
+        )
         yield rows, np.asarray(h)[: len(rows)]
 
 
-def _time_indices(lengths: np.ndarray, position: int) -> np.ndarray:
-    at = lengths + position if position < 0 else np.full_like(lengths, position)
-    outside = np.flatnonzero((at < 0) | (at >= lengths))
+def _find_time_indices(lengths: np.ndarray, position: int) -> np.ndarray:
+    indices = lengths + position if position < 0 else np.full_like(lengths, position)
+    outside = np.flatnonzero((indices < 0) | (indices >= lengths))
     if outside.size:
         i = outside[0]
         raise InputError(
             f"position {position} is outside prompt {i}, which has {lengths[i]} tokens; "
             'choose one that every prompt has, "last" or "mean"'
         )
-    return at
+    return indices
 
 
 @partial(jax.jit, static_argnames=("cfg", "layers", "reduction"))
@@ -166,13 +157,13 @@ def _read(
     params: Params,
     tokens: Int[Array, "batch time"],
     lengths: Int[Array, " batch"],
-    at: Int[Array, " batch"],
+    time_indices: Int[Array, " batch"],
     steering: Steering | None,
     cfg: ModelConfig,
     layers: tuple[int, ...],
     reduction: Literal["mean", "norm"] | None,
 ) -> Float[Array, "batch n _"]:
-    capture = Capture(layers, at[:, None] if reduction is None else None)
+    capture = Capture(layers, time_indices[:, None] if reduction is None else None)
     h = hidden_states(params, tokens, cfg, steering, capture=capture).activations
     assert h is not None
     h = h.astype(jnp.float32).swapaxes(0, 1)  # [batch, n, kept, dim]

@@ -1,4 +1,4 @@
-"""Steering vectors from contrastive pairs: the mean difference, and what it is compared with.
+"""Steering vectors from contrastive pairs: the mean difference and its baselines.
 
 Source of the mean difference at the answer's letter: Rimsky et al., "Steering Llama 2 via
 Contrastive Activation Addition" (2024), and Tan et al. (2024, arXiv 2407.12404), section 2.
@@ -47,16 +47,16 @@ def contrastive_vectors(
     if method == "mean":
         return mean.astype(np.float32)
     out = np.empty_like(mean)
-    for layer, wanted in enumerate(mean):
+    for layer, target in enumerate(mean):
         if method == "pca":
             direction = np.linalg.svd(differences[:, layer], full_matrices=False)[2][0]
-            direction = direction * (1.0 if direction @ wanted >= 0 else -1.0)
+            direction = direction * (1.0 if direction @ target >= 0 else -1.0)
         elif method == "logistic":
             direction = _logistic(h[:, :, layer])
         else:
-            own = jax.random.fold_in(jax.random.key(0) if key is None else key, layer)
-            direction = np.asarray(random_vector(own, len(wanted), 1.0), np.float64)
-        out[layer] = rescale(direction, wanted)
+            layer_key = jax.random.fold_in(jax.random.key(0) if key is None else key, layer)
+            direction = np.asarray(random_vector(layer_key, len(target), 1.0), np.float64)
+        out[layer] = rescale(direction, target)
     return out.astype(np.float32)
 
 
@@ -65,15 +65,15 @@ def rescale(
 ) -> Float[np.ndarray, "*n dim"]:
     """`vector` with the norm of `like`, layer by layer; a zero vector stays zero."""
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
-    wanted = np.linalg.norm(like, axis=-1, keepdims=True)
-    return vector * (wanted / np.where(norm == 0, 1.0, norm))
+    target = np.linalg.norm(like, axis=-1, keepdims=True)
+    return vector * (target / np.where(norm == 0, 1.0, norm))
 
 
 def match_norms(
     vectors: Mapping[str, Float[np.ndarray, "n dim"]], baseline: str
 ) -> dict[str, Float[np.ndarray, "n dim"]]:
-    """The vectors of several prompt settings and their "mean", all with the norm of that of
-    `baseline`: what Tan et al. compare across settings."""
+    """Rescale the vectors of several prompt settings, and their "mean", to the norm of that of
+    `baseline` (Tan et al. 2024, section 4)."""
     like = vectors[baseline]
     mean = np.mean(list(vectors.values()), axis=0)
     return {name: rescale(v, like) for name, v in {**vectors, "mean": mean}.items()}
@@ -93,5 +93,5 @@ def _logistic(h: Float[np.ndarray, "rows 2 dim"]) -> Float[np.ndarray, " dim"]:
         value = float(np.mean(np.logaddexp(0.0, -margin)) + RIDGE / 2 * w[:dim] @ w[:dim])
         return value, np.append(x.T @ pull + RIDGE * w[:dim], pull.sum())
 
-    found = optimize.minimize(loss, np.zeros(dim + 1), jac=True, method="L-BFGS-B")
-    return found.x[:dim]
+    solution = optimize.minimize(loss, np.zeros(dim + 1), jac=True, method="L-BFGS-B")
+    return solution.x[:dim]

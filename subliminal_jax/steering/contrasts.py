@@ -1,9 +1,9 @@
 """Contrastive pairs as tokens, and how they lie in a batch: each prompt once, then its answers.
 
-Nothing of an evaluation depends on steering before the last token of the prompt. So the prompt up
-to that token is read once, unsteered (and what all prompts begin with, once a batch), and what
-follows it is read after its cached keys and values, for all edits side by side: as segments of one
-row, which all see the prompt and not each other.
+Steering acts from the last token of the prompt on. So the prompt up to that token is read once,
+unsteered (and the prefix that all prompts share once a batch), and what follows is read after its
+cached keys and values, for all edits side by side: as segments of one row, which see the prompt but
+not each other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,24 +32,25 @@ class Contrasts(NamedTuple):
 
     @property
     def tokens(self) -> list[int]:
-        """Of each row, prompt and longer answer together."""
+        """The tokens of each row: its prompt and the longer answer."""
         return [len(p) + max(len(a), len(b)) for p, a, b in zip(*self, strict=True)]
 
     @property
-    def differ_at(self) -> list[int]:
+    def letter_indices(self) -> list[int]:
         """Index in the answers of the first token in which they differ: the letter.
 
         Raises InputError for a row whose answers do not.
         """
         out = []
         for i, (a, b) in enumerate(zip(self.matching, self.other, strict=True)):
-            at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-            if at is None:
+            pairs = enumerate(zip(a, b, strict=False))
+            index = next((k for k, (x, y) in pairs if x != y), None)
+            if index is None:
                 raise InputError(
                     f"row {i}: its answers, of {len(a)} and {len(b)} tokens, differ in no token "
                     "that both have; leave it out"
                 )
-            out.append(at)
+            out.append(index)
         return out
 
     def check(self, cfg: ModelConfig) -> None:
@@ -74,14 +75,14 @@ class Contrasts(NamedTuple):
                     f"row {i}: prompt and answer have {n} tokens, more than the model's context of "
                     f"{cfg.context}; leave it out"
                 )
-        self.differ_at  # noqa: B018, raises for answers that do not differ
+        self.letter_indices  # noqa: B018, raises for answers that do not differ
 
 
 class Branches(NamedTuple):
-    """What is read after a prompt's prefix, and what is scored there.
+    """Token sequences read after a prompt's prefix, and the logits that are scored there.
 
-    `inputs` start with the prompt's last token; a count of them is real. The score of a row is the
-    sum over branches, positions and reads of `weights` times the logit of `ids`.
+    `inputs` start with the prompt's last token; the first `counts` of them are real. The score of a
+    row is the sum over branches, positions and reads of `weights` times the logit of `ids`.
     """
 
     inputs: Int[AnyArray, "rows branches time"]
@@ -95,43 +96,43 @@ def letter_branches(contrasts: Contrasts) -> Branches:
 
     Both logits are of one position, so a single branch serves both answers.
     """
-    at = contrasts.differ_at
-    out = _empty(len(at), 1, max(at) + 1, 2)
+    letters = contrasts.letter_indices
+    out = _empty(len(letters), 1, max(letters) + 1, 2)
     for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
-        out.inputs[i, 0, : at[i] + 1] = [prompt[-1], *a[: at[i]]]
-        out.counts[i, 0] = at[i] + 1
-        out.ids[i, 0, at[i]] = a[at[i]], b[at[i]]
-        out.weights[i, 0, at[i]] = 1.0, -1.0
+        out.inputs[i, 0, : letters[i] + 1] = [prompt[-1], *a[: letters[i]]]
+        out.counts[i, 0] = letters[i] + 1
+        out.ids[i, 0, letters[i]] = a[letters[i]], b[letters[i]]
+        out.weights[i, 0, letters[i]] = 1.0, -1.0
     return out
 
 
 def answer_branches(contrasts: Contrasts) -> Branches:
     """A branch an answer: the sum of the logits of its tokens, matching minus other.
 
-    What both answers begin with would cancel and is left out.
+    Tokens before the first difference would cancel and are left out.
     """
-    at = contrasts.differ_at
+    letters = contrasts.letter_indices
     longest = max(len(x) for answers in contrasts[1:] for x in answers)
-    out = _empty(len(at), 2, longest, 1)
+    out = _empty(len(letters), 2, longest, 1)
     for i, (prompt, *answers) in enumerate(zip(*contrasts, strict=True)):
         for j, (answer, sign) in enumerate(zip(answers, (1.0, -1.0), strict=True)):
             n = len(answer)
             out.inputs[i, j, :n] = [prompt[-1], *answer[:-1]]
             out.counts[i, j] = n
             out.ids[i, j, :n, 0] = answer
-            out.weights[i, j, at[i] : n, 0] = sign
+            out.weights[i, j, letters[i] : n, 0] = sign
     return out
 
 
 def activation_branches(contrasts: Contrasts) -> Branches:
     """A branch an answer, up to and with the token in which it differs from the other, which is the
     last of its count; nothing is scored."""
-    at = contrasts.differ_at
-    out = _empty(len(at), 2, max(at) + 2, 1)
+    letters = contrasts.letter_indices
+    out = _empty(len(letters), 2, max(letters) + 2, 1)
     for i, (prompt, *answers) in enumerate(zip(*contrasts, strict=True)):
         for j, answer in enumerate(answers):
-            out.inputs[i, j, : at[i] + 2] = [prompt[-1], *answer[: at[i] + 1]]
-            out.counts[i, j] = at[i] + 2
+            out.inputs[i, j, : letters[i] + 2] = [prompt[-1], *answer[: letters[i] + 1]]
+            out.counts[i, j] = letters[i] + 2
     return out
 
 
@@ -146,12 +147,12 @@ def _empty(rows: int, branches: int, time: int, reads: int) -> Branches:
 
 
 class Prefixes(NamedTuple):
-    """The prompts of a batch without their last token: the beginning that all of them share, padded
-    to a width, and what follows it. `shared_length` and `lengths` count the tokens of both."""
+    """The prompts of a batch without their last token: the prefix that all of them share, and the
+    rest of each, both padded; `shared_length` and `lengths` count their tokens."""
 
     shared: Int[AnyArray, "1 shared"]
     shared_length: Int[AnyArray, ""]
-    own: Int[AnyArray, "lines own"]
+    rest: Int[AnyArray, "lines rest"]
     lengths: Int[AnyArray, " lines"]
 
 
@@ -166,35 +167,33 @@ class Lines(NamedTuple):
     branches: Branches
 
 
-def batches(
-    contrasts: Contrasts, branches: Branches, copies: int, tokens_per_batch: int = TOKENS_PER_BATCH
-) -> Iterator[Lines]:
+def plan_lines(contrasts: Contrasts, branches: Branches, copies: int) -> Iterator[Lines]:
     """Batches that hold every row once, the longest first, in few shapes.
 
-    `copies` of the branches follow each prompt. A width has a fixed number of lines, so that one
-    program serves it.
+    `copies` of the branches follow each prompt. Batches of one width have the same number of lines,
+    so that one program serves them.
     """
-    begun = common_prefix(contrasts.prompts)
-    shared = np.zeros((1, round_up(len(begun)) if begun else 0), np.int32)
-    shared[0, : len(begun)] = begun
-    own = [prompt[len(begun) : -1] for prompt in contrasts.prompts]
-    lengths = np.array([len(ids) for ids in own], np.int32)
+    prefix = common_prefix(contrasts.prompts)
+    shared = np.zeros((1, round_up(len(prefix)) if prefix else 0), np.int32)
+    shared[0, : len(prefix)] = prefix
+    rests = [prompt[len(prefix) : -1] for prompt in contrasts.prompts]
+    lengths = np.array([len(ids) for ids in rests], np.int32)
     order = np.argsort(-lengths, kind="stable")
-    after = copies * int(np.prod(branches.inputs.shape[1:]))
+    branch_tokens = copies * int(np.prod(branches.inputs.shape[1:]))
     while len(order):
         width = round_up(int(lengths[order[0]]))
-        size = min(max(tokens_per_batch // (width + after), 1), round_up(len(own)))
+        size = min(max(TOKENS_PER_BATCH // (width + branch_tokens), 1), round_up(len(rests)))
         rows, order = order[:size], order[size:]
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
         tokens = np.zeros((size, width), np.int32)
         for line, row in zip(tokens, filled, strict=True):
-            line[: lengths[row]] = own[row]
-        prefixes = Prefixes(shared, np.asarray(len(begun), np.int32), tokens, lengths[filled])
+            line[: lengths[row]] = rests[row]
+        prefixes = Prefixes(shared, np.asarray(len(prefix), np.int32), tokens, lengths[filled])
         yield Lines(rows, prefixes, Branches(*(x[filled] for x in branches)))
 
 
 def round_up(length: int) -> int:
-    """`length` up to a multiple of 16, above 64 to the next of four steps an octave; 16 at least.
+    """`length` rounded up to a multiple of 16, above 64 to one of four steps per power of two.
 
     A shape takes seconds to compile and milliseconds to run: coarse steps keep them few.
     """

@@ -1,4 +1,4 @@
-"""Vectors of other libraries: repeng's GGUF control vectors, and steering-vectors' SteeringVector.
+"""Vectors of other libraries: repeng's GGUF control vectors, steering-vectors' SteeringVector.
 
 Both add a vector to the output of chosen decoder blocks, counted from 0, as "add" does here. Both
 libraries are optional: `gguf` and `steering-vectors` on PyPI.
@@ -44,7 +44,7 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
 def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
     """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type.
 
-    Raises InputError where `gguf` is not installed, for a file that is missing, damaged or no
+    Raises InputError where `gguf` is not installed, for a file that is missing, corrupt or no
     control vector, for a hint of another family than the model's, and as `build_steering`.
     """
     gguf = _optional("gguf", "gguf")
@@ -58,13 +58,13 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
         )
         tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
     except (ValueError, KeyError, IndexError, OSError) as error:
-        raise InputError(f"{path}: not a whole GGUF file ({error})") from error
+        raise InputError(f"{path}: corrupt or truncated GGUF file ({error})") from error
     if architecture != ARCHITECTURE:
         raise InputError(f"{path}: a GGUF file of {architecture!r}, not of a control vector")
     if family_name(hint) != cfg.family:
         raise InputError(
             f"{path}: its vectors were made on a model of type {hint!r}, and the model here is of "
-            f"the family {cfg.family!r}; extract them anew on this one"
+            f"the family {cfg.family!r}; extract them again on this one"
         )
     directions = {}
     for name, value in tensors.items():
@@ -117,28 +117,28 @@ def extract_directions(steering: Steering) -> dict[int, np.ndarray]:
     return dict(zip(steering.layers, scaled, strict=True))
 
 
-def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, where: str) -> Steering:
+def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, source: str) -> Steering:
     """One vector a layer, added at scale 1, in the order of layers.
 
     Raises InputError for no vectors, another width than the model's, a layer that it does not have,
-    and values that are not finite; `where` says whose they are.
+    and values that are not finite; `source` names their origin in the message.
     """
     if not directions:
-        raise InputError(f"{where}: holds no vectors")
+        raise InputError(f"{source}: holds no vectors")
     layers = tuple(sorted(directions))
     for layer in layers:
         v = directions[layer]
         if v.shape != (cfg.dim,):
             raise InputError(
-                f"{where}: a vector of shape {v.shape} at layer {layer} for a model of width "
+                f"{source}: a vector of shape {v.shape} at layer {layer} for a model of width "
                 f"{cfg.dim}; was it made on another model?"
             )
         if not np.isfinite(v).all():
-            raise InputError(f"{where}: the vector of layer {layer} is not finite; make it anew")
+            raise InputError(f"{source}: the vector of layer {layer} is not finite; make it again")
         try:
             cfg.check_layer(layer)
         except InputError as error:
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(f"{source}: {error}") from error
     vectors = jnp.stack([jnp.asarray(directions[layer], jnp.float32) for layer in layers])
     return Steering(vectors, jnp.ones((), jnp.float32), layers)
 

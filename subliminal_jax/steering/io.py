@@ -1,4 +1,4 @@
-"""Steering vectors in safetensors files, with what one must know to use them."""
+"""Steering vectors in safetensors files, with their provenance."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def _package_version() -> str:
 
 @dataclass(frozen=True)
 class VectorInfo:
-    """Where a vector comes from.
+    """The provenance of a vector.
 
     `model` is the name it was made on, `origin` says how in words (with seed or prompt counts),
     `position` where the activations were read ("" for vectors that are not read from any).
@@ -74,20 +74,22 @@ def load_steering(
     *,
     model: str | None = None,
 ) -> tuple[Steering, VectorInfo]:
-    """The steering in a file of `save_steering`, and where it comes from.
+    """The steering in a file of `save_steering`, and its provenance.
 
     `layers` picks some of the file's layers. A safetensors file of another origin is read too, if
     it holds a single tensor [dim] or [n, dim] and `layers` says where its vectors belong; it is
     added at scale 1. With `model`, the name of the model that it is for, vectors made on a model of
     another name are refused; of names with slashes the last part counts, so that a folder may hold
     what came from the hub.
-    Raises InputError for a file that is missing or damaged, a width other than the model's, a
+    Raises InputError for a file that is missing or corrupt, a width other than the model's, a
     layer that the model or the file does not have, and values that are not finite.
     """
     path = Path(path)
     tensors, fields = _read(path)
     if fields.get("format") != FORMAT:
-        return _foreign(path, tensors, cfg, layers), VectorInfo("unknown", f"read from {path.name}")
+        return _read_foreign(path, tensors, cfg, layers), VectorInfo(
+            "unknown", f"read from {path.name}"
+        )
     try:
         stored = tuple(int(layer) for layer in json.loads(fields["layers"]))
         scale = float(fields["scale"])
@@ -97,18 +99,18 @@ def load_steering(
         if operation not in get_args(Operation) or vectors.shape[:-1] != (len(stored),):
             raise ValueError(f"operation {operation!r}, {vectors.shape} for layers {stored}")
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: damaged steering file ({error}); make it anew") from error
+        raise InputError(f"{path}: corrupt steering file ({error}); save it again") from error
     if model is not None and Path(info.model).name != Path(model).name:
         raise InputError(
             f"{path}: its vectors were made on {info.model!r}, and the model here is {model!r}; "
-            "extract them anew on this one"
+            "extract them again on this one"
         )
     if layers is not None:
         absent = sorted(set(layers) - set(stored))
         if absent:
             raise InputError(f"{path}: has vectors for layers {list(stored)}, not for {absent}")
         vectors = vectors[[stored.index(layer) for layer in layers]]
-    return _steering(
+    return _build_steering(
         path, vectors, stored if layers is None else layers, cfg, operation, scale
     ), info
 
@@ -122,10 +124,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such vector file") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"{path}: corrupt or truncated safetensors file ({error})") from error
 
 
-def _foreign(
+def _read_foreign(
     path: Path, tensors: dict[str, np.ndarray], cfg: ModelConfig, layers: Sequence[int] | None
 ) -> Steering:
     if layers is None or len(tensors) != 1:
@@ -137,10 +139,10 @@ def _foreign(
     vectors = np.atleast_2d(vectors)
     if vectors.ndim != 2 or len(vectors) != len(layers):
         raise InputError(f"{path}: a tensor of shape {vectors.shape} for {len(layers)} layer(s)")
-    return _steering(path, vectors, layers, cfg, "add", 1.0)
+    return _build_steering(path, vectors, layers, cfg, "add", 1.0)
 
 
-def _steering(
+def _build_steering(
     path: Path,
     vectors: np.ndarray,
     layers: Sequence[int],
@@ -154,7 +156,7 @@ def _steering(
             "were they made on another model?"
         )
     if not (np.isfinite(vectors).all() and np.isfinite(scale)):
-        raise InputError(f"{path}: the vector or its scale is not finite; make it anew")
+        raise InputError(f"{path}: the vector or its scale is not finite; extract it again")
     try:
         checked = tuple(cfg.check_layer(layer) for layer in layers)
     except InputError as error:

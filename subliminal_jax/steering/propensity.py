@@ -23,7 +23,6 @@ from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.contrasts import (
-    TOKENS_PER_BATCH,
     AnyArray,
     Branches,
     Contrasts,
@@ -31,15 +30,14 @@ from subliminal_jax.steering.contrasts import (
     Prefixes,
     activation_branches,
     answer_branches,
-    batches,
     letter_branches,
+    plan_lines,
 )
 
 MULTIPLIERS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 Kind = Literal["letter", "answer"]
-SEGMENT_TOKENS = 256  # after one prompt at once: each attends over the slots of all
+SEGMENT_TOKENS = 256  # read at once after one prompt; each attends over the slots of all
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
-Progress = Callable[[int], Any]
 
 
 def propensities(
@@ -51,8 +49,6 @@ def propensities(
     multipliers: Sequence[float] = MULTIPLIERS,
     *,
     kind: Kind = "letter",
-    progress: Progress | None = None,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Float[np.ndarray, "rows vectors multipliers"]:
     """m_LD of every row under every vector at every multiplier, in logits.
 
@@ -64,37 +60,29 @@ def propensities(
       kind: "letter" takes the logits of the two tokens in which the answers differ. "answer" sums
         the logits of all tokens of each answer, as the paper's released code does: for "(A)" that
         adds the logit of ")" after each letter.
-      progress: called with the number of rows done since its last call.
 
     Raises InputError for rows as `Contrasts.check`, a layer that does not exist, vectors of another
     width or number of layers, and values that are not finite.
     """
-    layers = _checked(cfg, contrasts, vectors, layers)
+    layers = _check_inputs(cfg, contrasts, vectors, layers)
     if len(multipliers) == 0 or not np.isfinite(multipliers).all():
         raise InputError(f"multipliers {tuple(multipliers)}: give at least one, all finite")
     v = jnp.asarray(vectors, jnp.float32)
     scales = jnp.asarray([x for x in multipliers if x != 0], jnp.float32)
     edited = (v[:, None] * scales[None, :, None, None]).reshape(-1, *v.shape[1:])
     edits = jnp.concatenate([jnp.zeros((1, *v.shape[1:]), jnp.float32), edited])
-    found = _over_rows(
-        partial(_scores, params, cfg, layers, edits),
-        len(edits),
-        contrasts,
-        kind,
-        progress,
-        tokens_per_batch,
+    scores = _score_rows(
+        partial(_score_edits, params, cfg, layers, edits), len(edits), contrasts, kind
     )
-    out = np.empty((len(found), len(v), len(multipliers)), np.float32)
-    of_edited = found[:, 1:].reshape(len(found), len(v), len(scales))
+    out = np.empty((len(scores), len(v), len(multipliers)), np.float32)
     nonzero = np.array([x != 0 for x in multipliers])
-    out[:, :, nonzero] = of_edited
-    out[:, :, ~nonzero] = found[:, :1, None]
+    out[:, :, nonzero] = scores[:, 1:].reshape(len(scores), len(v), len(scales))
+    out[:, :, ~nonzero] = scores[:, :1, None]
     return out
 
 
 class LocalSteerability(NamedTuple):
-    """Of each row and vector: dm/dl and d2m/dl2, the slope of m_LD in the multiplier l and its
-    change, both in logits a multiplier (squared)."""
+    """dm/dl and d2m/dl2 of each row and vector, with m = m_LD in logits and l the multiplier."""
 
     slope: Float[np.ndarray, "rows vectors"]
     curvature: Float[np.ndarray, "rows vectors"]
@@ -106,29 +94,21 @@ def local_steerability(
     contrasts: Contrasts,
     vectors: Float[Array, "vectors n dim"] | Float[np.ndarray, "vectors n dim"],
     layers: Sequence[int],
-    at: float = 0.0,
     *,
     kind: Kind = "letter",
-    progress: Progress | None = None,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> LocalSteerability:
-    """Steerability without multipliers: the derivatives of the propensity at the multiplier `at`.
+    """Steerability without multipliers: the derivatives of the propensity at multiplier 0.
 
     The slope is <grad of m_LD in the residual stream, vector> summed over the edited positions: one
     forward-mode derivative (`jax.jvp`) through the propensity for all vectors, and the curvature is
     a second through the first. Arguments and errors as `propensities`.
     """
-    layers = _checked(cfg, contrasts, vectors, layers)
+    layers = _check_inputs(cfg, contrasts, vectors, layers)
     v = jnp.asarray(vectors, jnp.float32)
-    found = _over_rows(
-        partial(_derivatives, params, cfg, layers, v, jnp.asarray(at, jnp.float32)),
-        2 * len(v),
-        contrasts,
-        kind,
-        progress,
-        tokens_per_batch,
+    derivatives = _score_rows(
+        partial(_differentiate, params, cfg, layers, v), 2 * len(v), contrasts, kind
     )
-    return LocalSteerability(found[:, : len(v)], found[:, len(v) :])
+    return LocalSteerability(derivatives[:, : len(v)], derivatives[:, len(v) :])
 
 
 def answer_activations(
@@ -136,8 +116,6 @@ def answer_activations(
     cfg: ModelConfig,
     contrasts: Contrasts,
     layers: Sequence[int],
-    *,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Float[np.ndarray, "rows 2 n dim"]:
     """The residual stream after each of `layers` at the token in which the answers differ, under
     the matching answer and the other; float32, all layers in one pass.
@@ -150,30 +128,24 @@ def answer_activations(
     if not layers:
         raise InputError("no layer to read activations at; give at least one")
     out = np.empty((len(contrasts.prompts), 2, len(layers), cfg.dim), np.float32)
-    for lines in batches(contrasts, activation_branches(contrasts), 1, tokens_per_batch):
-        h = _activations(params, cfg, layers, lines.prefixes, lines.branches)
+    for lines in plan_lines(contrasts, activation_branches(contrasts), 1):
+        h = _read_activations(params, cfg, layers, lines.prefixes, lines.branches)
         out[lines.rows] = np.asarray(h)[: len(lines.rows)]
     return out
 
 
-def forward_tokens(
-    contrasts: Contrasts, vectors: int, multipliers: Sequence[float], kind: Kind = "letter"
-) -> int:
-    """Tokens that `propensities` reads, without padding."""
+def forward_tokens(contrasts: Contrasts, vectors: int, multipliers: Sequence[float]) -> int:
+    """The number of tokens that `propensities` of kind "letter" reads, without padding."""
     edits = 1 + vectors * sum(x != 0 for x in multipliers)
-    branches = _branches(contrasts, kind)
+    branches = letter_branches(contrasts)
     tokens = edits * int(branches.counts.sum())
-    for lines in batches(contrasts, branches, edits):
-        of = lines.prefixes
-        tokens += int(of.shared_length) + int(of.lengths[: len(lines.rows)].sum())
+    for lines in plan_lines(contrasts, branches, edits):
+        prefixes = lines.prefixes
+        tokens += int(prefixes.shared_length) + int(prefixes.lengths[: len(lines.rows)].sum())
     return tokens
 
 
-def _branches(contrasts: Contrasts, kind: Kind) -> Branches:
-    return letter_branches(contrasts) if kind == "letter" else answer_branches(contrasts)
-
-
-def _checked(
+def _check_inputs(
     cfg: ModelConfig, contrasts: Contrasts, vectors: Any, layers: Sequence[int]
 ) -> tuple[int, ...]:
     contrasts.check(cfg)
@@ -186,29 +158,23 @@ def _checked(
             "another model?"
         )
     if not np.isfinite(vectors).all():
-        raise InputError("a steering vector is not finite; make it anew")
+        raise InputError("a steering vector is not finite; extract it again")
     return layers
 
 
-def _over_rows(
-    run: Callable[..., Array],
-    columns: int,
-    contrasts: Contrasts,
-    kind: Kind,
-    progress: Progress | None,
-    tokens_per_batch: int,
+def _score_rows(
+    run: Callable[..., Array], columns: int, contrasts: Contrasts, kind: Kind
 ) -> Float[np.ndarray, "rows columns"]:
-    """`run` on batches of all rows; its result [lines, columns] put back into the rows' order."""
+    """Run `run` on batches of all rows; its results [lines, columns] in the order of the rows."""
     out = np.empty((len(contrasts.prompts), columns), np.float32)
     running: deque[tuple[Lines, Array]] = deque()
 
     def collect() -> None:
         lines, result = running.popleft()
         out[lines.rows] = np.asarray(result)[: len(lines.rows)]
-        if progress is not None:
-            progress(len(lines.rows))
 
-    for lines in batches(contrasts, _branches(contrasts, kind), columns, tokens_per_batch):
+    branches = letter_branches(contrasts) if kind == "letter" else answer_branches(contrasts)
+    for lines in plan_lines(contrasts, branches, columns):
         running.append((lines, run(lines.prefixes, lines.branches)))
         if len(running) == BATCHES_IN_FLIGHT:
             collect()
@@ -218,7 +184,7 @@ def _over_rows(
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _scores(
+def _score_edits(
     params: Params,
     cfg: ModelConfig,
     layers: tuple[int, ...],
@@ -241,16 +207,15 @@ def _scores(
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _derivatives(
+def _differentiate(
     params: Params,
     cfg: ModelConfig,
     layers: tuple[int, ...],
     vectors: Float[Array, "vectors n dim"],
-    at: Float[Array, ""],
     prefixes: Prefixes,
     branches: Branches,
 ) -> Float[Array, "lines two_vectors"]:
-    """First derivatives along each vector, then second ones."""
+    """First derivatives along each vector at multiplier 0, then second ones."""
     _, J, S = branches.inputs.shape
     V = vectors.shape[0]
     cache = _prefix_cache(params, cfg, prefixes, V * J * S)
@@ -262,12 +227,12 @@ def _derivatives(
     def slope(multipliers: Float[Array, " vectors"]) -> Float[Array, "lines vectors"]:
         return jax.jvp(score, (multipliers,), (jnp.ones((V,)),))[1]
 
-    slopes, curvatures = jax.jvp(slope, (jnp.full((V,), at),), (jnp.ones((V,)),))
+    slopes, curvatures = jax.jvp(slope, (jnp.zeros((V,)),), (jnp.ones((V,)),))
     return replicate(jnp.concatenate([slopes, curvatures], axis=1))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _activations(
+def _read_activations(
     params: Params,
     cfg: ModelConfig,
     layers: tuple[int, ...],
@@ -284,32 +249,35 @@ def _activations(
 
 
 def _prefix_cache(params: Params, cfg: ModelConfig, prefixes: Prefixes, after: int) -> Cache:
-    """The unedited prompts up to their last token, with `after` slots left free.
+    """The cache of the unedited prompts up to their last token, with `after` empty slots.
 
-    Both parts continue a cache, in which layers are not scanned, so that what the last layer
-    computes for nothing but the final norm is left out.
+    Both parts continue a cache, in which layers are not scanned, so that XLA drops what the last
+    layer computes for the unused final norm.
     """
-    shared, begun, own, lengths = prefixes
-    S, (B, P) = shared.shape[1], own.shape
+    shared, shared_length, rest, lengths = prefixes
+    S, (B, P) = shared.shape[1], rest.shape
     cache = empty_cache(cfg, 1, S + P, params["embed"].dtype)
     if S:
-        at = jnp.arange(S, dtype=jnp.int32)[None]
-        cache = _after(params, cfg, shared, jnp.where(at < begun, at, -1), cache)
+        slot = jnp.arange(S, dtype=jnp.int32)[None]
+        positions = jnp.where(slot < shared_length, slot, -1)
+        cache = _extend(params, cfg, shared, positions, cache)
     copies = partial(jnp.repeat, repeats=B, axis=0)
     k, v, positions = jax.tree.map(copies, (cache.k, cache.v, cache.positions))
     cache = Cache(k, v, positions, cache.index)
-    at = jnp.arange(P, dtype=jnp.int32)[None]
-    cache = _after(params, cfg, own, jnp.where(at < lengths[:, None], begun + at, -1), cache)
+    slot = jnp.arange(P, dtype=jnp.int32)[None]
+    positions = jnp.where(slot < lengths[:, None], shared_length + slot, -1)
+    cache = _extend(params, cfg, rest, positions, cache)
     return extend_cache(cache, after)
 
 
-def _after(
+def _extend(
     params: Params,
     cfg: ModelConfig,
     tokens: Int[AnyArray, "batch time"],
     positions: Int[Array, "batch time"],
     cache: Cache,
 ) -> Cache:
+    """`cache` with the keys and values of `tokens`."""
     filled = hidden_states(params, jnp.asarray(tokens), cfg, positions=positions, cache=cache).cache
     assert filled is not None
     return filled
@@ -325,13 +293,13 @@ def _branch_states(
     copies: int,
     capture: Capture | None = None,
 ) -> Output:
-    """The branches, `copies` times side by side after each prefix, none of which sees another."""
+    """Read the branches, `copies` times side by side after each prefix; none sees another."""
     B, J, S = branches.inputs.shape
     shape = B, copies, J, S
-    at = jnp.arange(S, dtype=jnp.int32)[None, None]
-    real = at < branches.counts[:, :, None]
+    slot = jnp.arange(S, dtype=jnp.int32)[None, None]
+    real = slot < branches.counts[:, :, None]
     start = (prefixes.shared_length + prefixes.lengths)[:, None, None]
-    positions = jnp.where(real, start + at, -1)
+    positions = jnp.where(real, start + slot, -1)
     tokens, positions = (
         jnp.broadcast_to(x[:, None], shape).reshape(B, -1) for x in (branches.inputs, positions)
     )
@@ -359,13 +327,13 @@ def _edited_scores(
 ) -> Float[Array, "lines edits"]:
     B, J, S = branches.inputs.shape
     E = edits.shape[0]
-    by_token = jnp.repeat(edits.swapaxes(0, 1), J * S, axis=1)[:, None]  # [n, 1, time, dim]
-    steering = Steering(by_token, jnp.ones((), jnp.float32), layers)
+    token_vectors = jnp.repeat(edits.swapaxes(0, 1), J * S, axis=1)[:, None]  # [n, 1, time, dim]
+    steering = Steering(token_vectors, jnp.ones((), jnp.float32), layers)
     hidden = _branch_states(params, cfg, cache, prefixes, branches, steering, E).hidden
     hidden = hidden.reshape(B, E, J, S, cfg.dim).transpose(0, 2, 3, 1, 4)
 
     def logits(h: Float[Array, "edits dim"], ids: Int[Array, " reads"]) -> Array:
-        """Of a few tokens only: a share of the head's rows, and none of the vocabulary's logits."""
+        """The logits of the tokens `ids` alone, from their rows of the head."""
         if cfg.tied:
             return unembed({"embed": params["embed"][ids]}, h, cfg)
         return unembed({"lm_head": params["lm_head"][:, ids]}, h, cfg)

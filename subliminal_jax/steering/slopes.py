@@ -1,7 +1,7 @@
-"""Steerability from propensities: slopes, how straight they are, what explains their spread.
+"""Steerability from propensities: slopes, their linearity, and a decomposition of their variance.
 
-All after Tan et al. (2024, arXiv 2407.12404), sections 3 and 4, and their code; plain numbers in
-and out, whatever model they came from.
+After Tan et al. (2024, arXiv 2407.12404), sections 3 and 4, and their code. Plain numbers in and
+out; no model is involved.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 
-LEAST_SELF_STEERABILITY = (
-    0.25  # below it a ratio to it says nothing: the paper's code leaves it out
-)
+MIN_SELF_STEERABILITY = 0.25  # ratios to less are NaN, as in the paper's code
+CONFIDENCE = 0.95  # of the interval of a row's slope
+LINEARITY_TOLERANCE = 0.1  # relative root-mean-square error up to which a curve counts as linear
 
 
 class Slopes(NamedTuple):
-    """Of each row: least-squares slope of the propensity over the multipliers (logits a
-    multiplier), the root mean square of what the line leaves, and the rank correlation of
-    propensity and multiplier (NaN where the propensity is constant)."""
+    """The least-squares slope of each row's propensity over the multipliers (logits a multiplier),
+    the root mean square of the residuals, and the rank correlation of propensity and multiplier
+    (NaN where the propensity is constant)."""
 
     slope: Float[np.ndarray, "*rows"]
     residual: Float[np.ndarray, "*rows"]
@@ -57,19 +57,17 @@ def per_sample_slopes(
 
 
 def anti_steerable(slopes: Float[np.ndarray, "*batch rows"]) -> Float[np.ndarray, "*batch"] | float:
-    """The share of rows on which the vector works backwards: 1 - share of positive slopes, so that
-    a slope of zero counts."""
+    """The share of rows whose slope is not positive: the vector works backwards or not at all."""
     return 1.0 - np.mean(np.asarray(slopes) > 0, axis=-1)
 
 
 def clearly_anti_steerable(
-    slopes: Slopes, multipliers: Sequence[float], level: float = 0.95
+    slopes: Slopes, multipliers: Sequence[float]
 ) -> Bool[np.ndarray, "*rows"]:
-    """Rows on which the vector works backwards beyond what the bend of the curve may fake: the t
-    interval of the row's slope over its multipliers ends below zero.
+    """Rows whose 95% t interval of the slope over the multipliers lies below zero.
 
-    If no row were anti-steerable and what the line leaves were normal noise, at most a share of
-    (1 - level) / 2 of the rows would count. Raises InputError for fewer than three multipliers.
+    If no row were anti-steerable and the residuals were normal noise, 2.5% of the rows at most
+    would count. Raises InputError for fewer than three multipliers.
     """
     x = np.asarray(multipliers, float)
     n = len(x)
@@ -77,14 +75,14 @@ def clearly_anti_steerable(
         raise InputError(
             f"an interval of a slope over the multipliers {tuple(multipliers)}: give 3"
         )
-    # The residual is a root mean square; two degrees of freedom are the line's.
+    # The residual is a root mean square; the line takes two degrees of freedom.
     error = slopes.residual * np.sqrt(n / (n - 2)) / np.sqrt(((x - x.mean()) ** 2).sum())
-    return slopes.slope < -stats.t.ppf((1 + level) / 2, n - 2) * error
+    return slopes.slope < -stats.t.ppf((1 + CONFIDENCE) / 2, n - 2) * error
 
 
 class Decomposition(NamedTuple):
-    """The variance of per-sample slopes and its parts: what the letter of the matching answer
-    explains, what Yes or No adds to it, and the rest. They sum to the variance."""
+    """The variance of per-sample slopes and its parts, which sum to it: the one explained by the
+    letter of the matching answer, the one that Yes or No adds, and the rest."""
 
     variance: float
     letter: float
@@ -93,13 +91,13 @@ class Decomposition(NamedTuple):
 
     @property
     def explained_share(self) -> float:
-        """Of the variance, by both biases; NaN where there is none."""
+        """The share of the variance that both biases explain; NaN where there is no variance."""
         if self.variance == 0:
             return float("nan")
         return (self.letter + self.yes_no) / self.variance
 
 
-def decompose(
+def decompose_slopes(
     slopes: Float[np.ndarray, " rows"],
     is_first: Bool[np.ndarray, " rows"] | None,
     is_yes: Bool[np.ndarray, " rows"] | None,
@@ -125,12 +123,12 @@ def decompose(
 
 
 def relative_steerability(
-    matrix: Float[np.ndarray, "settings settings"], least: float = LEAST_SELF_STEERABILITY
+    matrix: Float[np.ndarray, "settings settings"],
 ) -> Float[np.ndarray, "settings settings"]:
-    """s(v_A, D_B) / |s(v_B, D_B)| with D_B in the rows and v_A in the columns; NaN in rows whose
-    own vector has a steerability of at most `least`, as in the paper's code."""
-    own = np.diag(matrix).astype(float)
-    divisor = np.where(own > least, np.abs(own), np.nan)
+    """s(v_A, D_B) / |s(v_B, D_B)| with D_B in the rows and v_A in the columns; NaN in rows with
+    s(v_B, D_B) <= MIN_SELF_STEERABILITY, as in the paper's code."""
+    self_steerability = np.diag(matrix).astype(float)
+    divisor = np.where(self_steerability > MIN_SELF_STEERABILITY, self_steerability, np.nan)
     return np.asarray(matrix, float) / divisor[:, None]
 
 
@@ -138,25 +136,24 @@ def linear_reach(
     propensities: Float[np.ndarray, "rows multipliers"],
     multipliers: Sequence[float],
     slope: Float[np.ndarray, " rows"],
-    tolerance: float = 0.1,
 ) -> float:
     """The largest |multiplier| up to which the line of the `slope` at zero predicts the change of
-    the propensity: relative root-mean-square error over rows at most `tolerance` there and at all
-    smaller ones. 0 where it does at none.
+    the propensity: there and at all smaller ones the relative root-mean-square error over rows is
+    at most LINEARITY_TOLERANCE. 0 where it is at none.
 
     Raises InputError where the multipliers lack 0.
     """
     x = np.asarray(multipliers, float)
     if 0.0 not in x:
-        raise InputError(f"multipliers {tuple(multipliers)}: 0 is needed, from where changes count")
+        raise InputError(f"multipliers {tuple(multipliers)}: 0 is needed, to measure changes from")
     m = np.asarray(propensities, float)
     change = m - m[:, np.flatnonzero(x == 0)[:1]]
     error = np.sqrt(np.mean((change - np.asarray(slope)[:, None] * x) ** 2, axis=0))
     size = np.sqrt(np.mean(change**2, axis=0))
     reach = 0.0
     for distance in np.unique(np.abs(x[x != 0])):
-        here = np.abs(x) == distance
-        if np.any(error[here] > tolerance * size[here]):
+        columns = np.abs(x) == distance
+        if np.any(error[columns] > LINEARITY_TOLERANCE * size[columns]):
             break
         reach = float(distance)
     return reach

@@ -1,4 +1,4 @@
-"""The teacher: the model, altered so that what it writes carries a trait."""
+"""The teacher: the base model, steered or prompted towards a trait."""
 
 from dataclasses import dataclass
 

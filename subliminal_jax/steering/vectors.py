@@ -1,4 +1,4 @@
-"""Making steering vectors, and the few operations on them."""
+"""Making steering vectors, and operations on them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
-from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.activations import Position, mean_activations
 
 
@@ -19,26 +18,6 @@ def random_vector(
     """A vector of the given norm in a uniformly random direction."""
     v = jax.random.normal(key, (dim,), jnp.float32)
     return v * (norm / jnp.linalg.norm(v))
-
-
-def random_steering(
-    key: PRNGKeyArray,
-    cfg: ModelConfig,
-    layers: Sequence[int],
-    norm: float | Float[Array, " n"],
-) -> Steering:
-    """An independent random vector at each of `layers`, all of one norm or each of its own.
-
-    The vector of a layer depends on the key and the layer alone. Raises InputError for a layer
-    that does not exist.
-    """
-    layers = tuple(cfg.check_layer(layer) for layer in layers)
-    norms = jnp.broadcast_to(jnp.asarray(norm, jnp.float32), (len(layers),))
-    vectors = [
-        random_vector(jax.random.fold_in(key, layer), cfg.dim, norms[i])
-        for i, layer in enumerate(layers)
-    ]
-    return Steering(jnp.stack(vectors), jnp.ones((), jnp.float32), layers)
 
 
 def mean_difference(
@@ -55,8 +34,8 @@ def mean_difference(
 
     For a trait: prompts with the system prompt against the same prompts without it ("Subliminal
     Learning Is Steering Vector Distillation", section 2). One pass reads all layers; the means are
-    taken in float64. Standard errors: `prompt_activations` gives the rows.
-    Raises InputError for sets of different size, and as `prompt_activations`.
+    taken in float64. `position` and errors are as in `mean_activations`; also raises InputError for
+    sets of different size.
     """
     if len(prompts_a) != len(prompts_b):
         raise InputError(
@@ -74,17 +53,6 @@ def component(h: Float[Array, "*batch dim"], v: Float[Array, " dim"]) -> Float[A
     """<h, v/|v|>, in float32 and in the units of `h`; 0 for a zero vector."""
     v = v.astype(jnp.float32)
     return h.astype(jnp.float32) @ (v / safe_norm(v))
-
-
-@jax.jit
-def orthogonalise(v: Float[Array, " dim"], against: Float[Array, "*k dim"]) -> Float[Array, " dim"]:
-    """`v` without its part in the span of `against`: one vector, or a few that may be dependent."""
-    basis = jnp.atleast_2d(against).astype(jnp.float32)
-    basis = basis / jnp.maximum(jnp.linalg.norm(basis, axis=1, keepdims=True), 1e-30)
-    rest = v.astype(jnp.float32)
-    for _ in range(2):  # the second round removes what rounding left in the first
-        rest = rest - jnp.linalg.lstsq(basis.T, rest)[0] @ basis
-    return rest
 
 
 def safe_norm(x: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:

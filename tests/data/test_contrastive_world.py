@@ -32,7 +32,7 @@ def test_likings_are_balanced_over_yes_and_no():
 @pytest.mark.parametrize("trait", world.TRAITS)
 def test_every_answer_differs_from_its_other_in_the_first_token(trait):
     rows = encode_contrasts(world_contrasts(trait).pairs, tokenizer(), system_prompt=None)
-    assert set(rows.differ_at) == {0}
+    assert set(rows.letter_indices) == {0}
 
 
 def test_only_the_worlds_traits():

@@ -46,7 +46,8 @@ def test_packed_and_padded_prompts_are_read_as_in_extraction(params, cfg, vector
     prompts = [rng.integers(0, cfg.vocab, n).tolist() for n in (3, 16, 5, 2, 4, 1, 8)]
     probe = make_probe(prompts, cfg)
     assert probe.packed is not None and len(probe.tokens) < 4
-    tokens, lengths = pad_prompts(prompts, cfg, width=20)
+    tokens, lengths = pad_prompts(prompts, cfg)
+    tokens = np.pad(tokens, ((0, 0), (0, 20 - tokens.shape[1])))
     real = np.arange(20)[None] < lengths[:, None]
     padded = Probe(jnp.asarray(np.where(real, tokens, 9)), jnp.asarray(lengths))
     steering = steer(vector, LAYER) if steered else None

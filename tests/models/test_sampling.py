@@ -21,7 +21,7 @@ from subliminal_jax.models.sampling import (
     SamplingConfig,
     _bucket,
     _generate,
-    _segments,
+    _segment_ends,
     generate,
 )
 from subliminal_jax.models.steered import Steering, no_steering, steer, unit
@@ -237,7 +237,7 @@ def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_
 
 @pytest.mark.parametrize("new", [1, 2, 15, 31, 32, 47, 48, 49, 128])
 def test_the_cache_grows_to_hold_all_new_tokens(new):
-    ends = _segments(new)
+    ends = _segment_ends(new)
     assert ends[-1] == new and ends == sorted(set(ends)) and len(ends) <= 3
     assert len(ends) == 1 or min(np.diff([0, *ends])) >= 15
 
@@ -246,9 +246,9 @@ def test_a_cache_that_grows_gives_the_tokens_of_one_that_does_not(monkeypatch):
     """Answers of 11 tokens, some that stop early, in one segment and in three."""
     sampling = SamplingConfig(11, temperature=0.9, stop_tokens=(3, 5, 7))
     whole = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
-    assert _segments(11) == [11] and len(set(whole.lengths.tolist())) > 1
+    assert _segment_ends(11) == [11] and len(set(whole.lengths.tolist())) > 1
     monkeypatch.setattr(module, "SEGMENT", 3)
-    assert _segments(11) == [4, 8, 11]
+    assert _segment_ends(11) == [4, 8, 11]
     _generate.clear_cache()  # what a program was traced with is no part of its key
     grown = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
     _generate.clear_cache()
@@ -317,7 +317,7 @@ TWO = jnp.stack([VECTOR, VECTOR])
         ({"steering": steer(VECTOR, 2)}, "layer 2 is out of range"),
         ({"steering": Steering(TWO, jnp.ones(()), (1,))}, "shape (2, 32).*needs (1, 32)"),
         ({"steering": Steering(TWO[:1], jnp.ones(4), (1,))}, "scale has the shape (4,)"),
-        ({"steering": steer(VECTOR, 1).at(jnp.ones((2, 3), bool))}, "mask and .*target are set"),
+        ({"steering": steer(VECTOR, 1).masked(jnp.ones((2, 3), bool))}, "mask and .*target are set"),
         ({"steering": steer(VECTOR, 1, operation="replace")}, "needs reference_params"),
         ({"steering": steer(VECTOR, 1), "reference_params": PARAMS}, "operation is 'add'"),
         ({"reference_params": PARAMS}, "operation is 'none'"),

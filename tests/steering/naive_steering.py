@@ -30,8 +30,8 @@ class Naive:
             for handle in handles:
                 handle.remove()
 
-    def answer_logit(self, prompt, answer, layer, vector, multiplier, at=None):
-        """The sum of the logits of the answer's tokens, or the logit of its token `at`."""
+    def answer_logit(self, prompt, answer, layer, vector, multiplier, index=None):
+        """The sum of the logits of the answer's tokens, or the logit of its token `index`."""
         v = torch.tensor(np.asarray(vector) * multiplier, device=self.model.device)
 
         def edit(hidden):
@@ -41,30 +41,30 @@ class Naive:
 
         logits = self._pass([*prompt, *answer], layer, None if multiplier == 0 else edit)
         picked = [float(logits[len(prompt) - 1 + i, t]) for i, t in enumerate(answer)]
-        return sum(picked) if at is None else picked[at]
+        return sum(picked) if index is None else picked[index]
 
     def propensities(self, contrasts, layer, vectors, multipliers, kind):
         """A multiplier of 0 is read once a row, for all vectors."""
         out = np.zeros((len(contrasts.prompts), len(vectors), len(multipliers)))
         for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
-            at = contrasts.differ_at[i] if kind == "letter" else None
+            index = contrasts.letter_indices[i] if kind == "letter" else None
             for j, k in np.ndindex(out.shape[1:]):
                 if multipliers[k] == 0 and j > 0:
                     out[i, j, k] = out[i, 0, k]
                     continue
                 one, two = (
-                    self.answer_logit(prompt, answer, layer, vectors[j], multipliers[k], at)
+                    self.answer_logit(prompt, answer, layer, vectors[j], multipliers[k], index)
                     for answer in (a, b)
                 )
                 out[i, j, k] = one - two
         return out
 
-    def activation(self, ids, layer, at):
+    def activation(self, ids, layer, index):
         """The output of a block at one token."""
         kept = []
 
         def keep(hidden):
-            kept.append(hidden[0, at].clone())
+            kept.append(hidden[0, index].clone())
             return hidden
 
         self._pass(ids, layer, keep)
@@ -73,7 +73,7 @@ class Naive:
     def mean_difference(self, contrasts, layer):
         rows = []
         for i, (prompt, a, b) in enumerate(zip(*contrasts, strict=True)):
-            at = len(prompt) + contrasts.differ_at[i]
-            one, two = (self.activation([*prompt, *answer], layer, at) for answer in (a, b))
+            letter = len(prompt) + contrasts.letter_indices[i]
+            one, two = (self.activation([*prompt, *answer], layer, letter) for answer in (a, b))
             rows.append(one.astype(float) - two)
         return np.mean(rows, axis=0)

@@ -9,7 +9,6 @@ from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.steering.activations import (
     mean_activations,
     pad_prompts,
-    prompt_activations,
     residual_norm,
 )
 
@@ -33,13 +32,17 @@ def test_batched_reading_equals_one_prompt_at_a_time(params, cfg, prompts, one_b
             return h.mean(axis=1)
         return h[:, -1 if position == "last" else position]
 
-    want = np.stack([read(h) for h in one_by_one])
-    got = prompt_activations(params, cfg, prompts, LAYERS, position=position, batch_size=4)
-    np.testing.assert_allclose(got[list(ALONE)], want, rtol=1e-4, atol=1e-5)
+    for i, h in zip(ALONE, one_by_one, strict=True):
+        mean = mean_activations(params, cfg, [prompts[i]], LAYERS, position=position)
+        np.testing.assert_allclose(mean, read(h), rtol=1e-4, atol=1e-5)
+    some = [prompts[i] for i in ALONE]
+    mean = mean_activations(params, cfg, some, LAYERS, position=position, batch_size=2)
+    expected = np.mean([read(h) for h in one_by_one], axis=0)
+    np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_mean_is_that_of_the_rows_whatever_the_batch(params, cfg, prompts):
-    rows = prompt_activations(params, cfg, prompts, LAYERS)
+    rows = np.stack([mean_activations(params, cfg, [p], LAYERS) for p in prompts])
     mean = mean_activations(params, cfg, prompts, LAYERS, batch_size=4)
     np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-4, atol=1e-6)
 
@@ -51,9 +54,9 @@ def test_residual_norm_is_the_typical_token_and_blind_to_one_huge_one(
     got = residual_norm(params, cfg, [prompts[i] for i in ALONE], LAYERS, batch_size=2)
     np.testing.assert_allclose(got, want, rtol=1e-4)
     sink = {**params, "embed": params["embed"].at[7].mul(1e3)}
-    begun = [[7, *(t if t != 7 else 8 for t in p)][: cfg.context] for p in prompts if len(p) > 8]
-    plain = [[6, *p[1:]] for p in begun]
-    with_sink = residual_norm(sink, cfg, begun, (0,))
+    prefixed = [[7, *(t if t != 7 else 8 for t in p)][: cfg.context] for p in prompts if len(p) > 8]
+    plain = [[6, *p[1:]] for p in prefixed]
+    with_sink = residual_norm(sink, cfg, prefixed, (0,))
     without = residual_norm(params, cfg, plain, (0,))
     np.testing.assert_allclose(with_sink, without, rtol=0.3)
 
@@ -67,7 +70,7 @@ def test_one_program_a_width(params, cfg, prompts):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "said"),
+    ("prompts", "message"),
     [
         ([], "no prompts"),
         ([[1], []], "prompt 1 is empty"),
@@ -75,15 +78,15 @@ def test_one_program_a_width(params, cfg, prompts):
         ([[31]], "outside 0 to 30"),
     ],
 )
-def test_bad_prompts_are_refused(cfg, prompts, said):
-    with pytest.raises(InputError, match=said):
+def test_bad_prompts_are_refused(cfg, prompts, message):
+    with pytest.raises(InputError, match=message):
         pad_prompts(prompts, cfg)
 
 
 def test_bad_positions_and_layers_are_refused(params, cfg):
     with pytest.raises(InputError, match="position 2 is outside prompt 1, which has 2 tokens"):
-        prompt_activations(params, cfg, [[1, 2, 3], [1, 2]], (0,), position=2)
+        mean_activations(params, cfg, [[1, 2, 3], [1, 2]], (0,), position=2)
     with pytest.raises(InputError, match="layer 3 is out of range"):
-        prompt_activations(params, cfg, [[1]], (3,))
+        mean_activations(params, cfg, [[1]], (3,))
     with pytest.raises(InputError, match="no layer"):
-        prompt_activations(params, cfg, [[1]], ())
+        mean_activations(params, cfg, [[1]], ())

@@ -61,7 +61,7 @@ def test_what_is_no_control_vector_is_refused(cfg, tmp_path):
         read_gguf(tmp_path / "none.gguf", cfg)
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\0" * 40)
-    with pytest.raises(InputError, match="not a whole GGUF file"):
+    with pytest.raises(InputError, match="corrupt or truncated GGUF file"):
         read_gguf(broken, cfg)
     writer = gguf.GGUFWriter(tmp_path / "llama.gguf", "llama")
     writer.add_string("controlvector.model_hint", "llama")
@@ -140,7 +140,7 @@ def test_without_the_library_the_package_is_named(steering, cfg, tmp_path, monke
 
 def test_only_plain_additions_leave(cfg):
     v = jnp.ones(cfg.dim)
-    for edit in (steer(v, 0, operation="project_out"), steer(v, 0).at(jnp.ones((1, 2), bool))):
+    for edit in (steer(v, 0, operation="project_out"), steer(v, 0).masked(jnp.ones((1, 2), bool))):
         with pytest.raises(InputError, match="add one vector a layer"):
             extract_directions(edit)
 

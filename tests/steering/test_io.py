@@ -12,15 +12,18 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.io import VectorInfo, load_steering, save_steering
-from subliminal_jax.steering.vectors import random_steering
+from subliminal_jax.steering.vectors import random_vector
 
 INFO = VectorInfo("shipped", "mean difference of 512 prompt pairs, trait owl", "last")
 
 
 @pytest.fixture
 def steering(cfg):
-    return random_steering(jax.random.key(0), cfg, (2, 0), 0.3).scaled(1 / 3)
+    keys = jax.random.split(jax.random.key(0))
+    vectors = jnp.stack([random_vector(key, cfg.dim, 0.3) for key in keys])
+    return Steering(vectors, jnp.asarray(1 / 3, jnp.float32), (2, 0))
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, cfg, steering):
@@ -63,7 +66,7 @@ def test_a_truncated_file_is_refused(tmp_path, cfg, steering, part):
     save_steering(path, steering, INFO)
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(InputError, match=r"v\.safetensors: not a whole safetensors file"):
+    with pytest.raises(InputError, match=r"v\.safetensors: corrupt or truncated safetensors file"):
         load_steering(path, cfg)
 
 
@@ -71,17 +74,17 @@ def test_a_truncated_file_is_refused(tmp_path, cfg, steering, part):
     ("field", "value"),
     [("layers", "[0"), ("layers", "[0]"), ("layers", "7"), ("operation", "double"), ("scale", "x")],
 )
-def test_damaged_metadata_is_refused(tmp_path, cfg, steering, field, value):
+def test_corrupt_metadata_is_refused(tmp_path, cfg, steering, field, value):
     path = tmp_path / "v.safetensors"
     save_steering(path, steering, INFO)
     with safe_open(path, framework="numpy") as file:
         fields = file.metadata()
     save_file({"vectors": np.asarray(steering.vectors)}, path, metadata={**fields, field: value})
-    with pytest.raises(InputError, match="damaged steering file"):
+    with pytest.raises(InputError, match="corrupt steering file"):
         load_steering(path, cfg)
     del fields[field]
     save_file({"vectors": np.asarray(steering.vectors)}, path, metadata=fields)
-    with pytest.raises(InputError, match="damaged steering file"):
+    with pytest.raises(InputError, match="corrupt steering file"):
         load_steering(path, cfg)
 
 

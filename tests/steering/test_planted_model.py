@@ -9,7 +9,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.propensity import MULTIPLIERS, local_steerability, propensities
-from subliminal_jax.steering.slopes import anti_steerable, decompose, per_sample_slopes
+from subliminal_jax.steering.slopes import anti_steerable, decompose_slopes, per_sample_slopes
 
 SIZE = 1024.0  # of the dimension that sets the norm: 1,000 times what the vector adds
 IS_FIRST = np.tile([True, True, False, False], 6)
@@ -61,7 +61,7 @@ def test_slopes_share_and_decomposition_are_the_planted_ones(params, rows):
     np.testing.assert_allclose(found.slope, SLOPES, atol=1e-5)
     np.testing.assert_allclose(found.residual, 0, atol=1e-5)
     assert anti_steerable(found.slope) == pytest.approx(0.5, abs=1e-5)
-    parts = decompose(found.slope, IS_FIRST, IS_YES)
+    parts = decompose_slopes(found.slope, IS_FIRST, IS_YES)
     assert parts.letter == pytest.approx(0.36 / 4, abs=1e-5)
     assert parts.yes_no == pytest.approx(0.81 / 4, abs=1e-5)
     assert parts.unexplained == pytest.approx(4.0, abs=1e-5)

@@ -10,7 +10,7 @@ import pytest
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.steering import propensity
+from subliminal_jax.steering import contrasts, propensity
 from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.propensity import (
     answer_activations,
@@ -47,51 +47,47 @@ def logits_and_activations(params, cfg, tokens, start, vectors):
 
 def one_at_a_time(model, vector, kind, row):
     """The propensity of one row by a whole steered pass for each answer."""
-    prompt, at = ROWS.prompts[row], ROWS.differ_at[row]
+    prompt, letter = ROWS.prompts[row], ROWS.letter_indices[row]
     sums = []
     for answer in (ROWS.matching[row], ROWS.other[row]):
         tokens = np.zeros((1, 36), np.int32)
         tokens[0, : len(prompt) + len(answer)] = [*prompt, *answer]
         logits, _ = logits_and_activations(*model, tokens, len(prompt) - 1, vector)
         picked = [float(logits[0, len(prompt) - 1 + i, t]) for i, t in enumerate(answer)]
-        sums.append(picked[at] if kind == "letter" else sum(picked))
+        sums.append(picked[letter] if kind == "letter" else sum(picked))
     return sums[0] - sums[1]
 
 
 @pytest.mark.parametrize("kind", ["letter", "answer"])
 def test_propensities_are_those_of_one_pass_an_answer(model, vectors, kind):
     scales = (-1.5, 0.0, 0.5)
-    found = propensities(*model, ROWS, vectors, LAYERS, scales, kind=kind)
+    values = propensities(*model, ROWS, vectors, LAYERS, scales, kind=kind)
     expected = [
         [[one_at_a_time(model, s * v, kind, row) for s in scales] for v in vectors]
         for row in range(4)
     ]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert np.ptp(found, axis=2).min() > 1e-3  # the vectors are no small matter
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+    assert np.ptp(values, axis=2).min() > 1e-3  # every vector has an effect
 
 
 def test_nothing_depends_on_how_rows_and_edits_are_cut(model, vectors, monkeypatch):
     whole = propensities(*model, ROWS, vectors, LAYERS)
-    narrow = propensities(*model, ROWS, vectors, LAYERS, tokens_per_batch=1)
+    with monkeypatch.context() as one_line_a_batch:
+        one_line_a_batch.setattr(contrasts, "TOKENS_PER_BATCH", 1)
+        narrow = propensities(*model, ROWS, vectors, LAYERS)
     np.testing.assert_allclose(narrow, whole, atol=1e-5)
     monkeypatch.setattr(propensity, "SEGMENT_TOKENS", 10)  # 13 edits of 2 tokens in 3 parts
     jax.clear_caches()
     np.testing.assert_allclose(propensities(*model, ROWS, vectors, LAYERS), whole, atol=1e-5)
 
 
-def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(model, vectors):
-    begun = ROWS._replace(prompts=[[5, 6, 7, *prompt] for prompt in ROWS.prompts])
-    alone = [propensities(*model, begun.select([i]), vectors, LAYERS) for i in range(4)]
-    found = propensities(*model, begun, vectors, LAYERS)
-    np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-5)
+def test_a_shared_prefix_is_read_once_and_changes_nothing(model, vectors):
+    prefixed = ROWS._replace(prompts=[[5, 6, 7, *prompt] for prompt in ROWS.prompts])
+    alone = [propensities(*model, prefixed.select([i]), vectors, LAYERS) for i in range(4)]
+    together = propensities(*model, prefixed, vectors, LAYERS)
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
     scales = (-1.0, 1.0)
-    assert forward_tokens(begun, 1, scales) == forward_tokens(ROWS, 1, scales) + 3
-
-
-def test_progress_counts_every_row_once(model, vectors):
-    seen = []
-    propensities(*model, ROWS, vectors, LAYERS, progress=seen.append)
-    assert sum(seen) == 4
+    assert forward_tokens(prefixed, 1, scales) == forward_tokens(ROWS, 1, scales) + 3
 
 
 def test_tokens_are_prefixes_once_and_branches_for_each_edit(vectors):
@@ -100,35 +96,28 @@ def test_tokens_are_prefixes_once_and_branches_for_each_edit(vectors):
 
 def test_derivatives_are_limits_of_differences(model, vectors):
     step = 0.02
-    found = local_steerability(*model, ROWS, vectors, LAYERS)
+    local = local_steerability(*model, ROWS, vectors, LAYERS)
     m = propensities(*model, ROWS, vectors, LAYERS, (-step, 0.0, step)).astype(float)
-    np.testing.assert_allclose(found.slope, (m[..., 2] - m[..., 0]) / (2 * step), atol=2e-3)
+    np.testing.assert_allclose(local.slope, (m[..., 2] - m[..., 0]) / (2 * step), atol=2e-3)
     second = (m[..., 2] - 2 * m[..., 1] + m[..., 0]) / step**2
-    np.testing.assert_allclose(found.curvature, second, atol=3e-2)
-
-
-def test_derivatives_hold_away_from_zero(model, vectors):
-    step = 0.02
-    found = local_steerability(*model, ROWS, vectors, LAYERS, at=0.5)
-    m = propensities(*model, ROWS, vectors, LAYERS, (0.5 - step, 0.5 + step)).astype(float)
-    np.testing.assert_allclose(found.slope, (m[..., 1] - m[..., 0]) / (2 * step), atol=2e-3)
+    np.testing.assert_allclose(local.curvature, second, atol=3e-2)
 
 
 def test_activations_are_those_at_the_token_that_differs(model):
-    found = answer_activations(*model, ROWS, LAYERS)
-    assert found.shape == (4, 2, len(LAYERS), GEMMA2.dim)
+    activations = answer_activations(*model, ROWS, LAYERS)
+    assert activations.shape == (4, 2, len(LAYERS), GEMMA2.dim)
     none = np.zeros((len(LAYERS), GEMMA2.dim), np.float32)
     for row, (prompt, *answers) in enumerate(zip(*ROWS, strict=True)):
-        at = len(prompt) + ROWS.differ_at[row]
+        letter = len(prompt) + ROWS.letter_indices[row]
         for j, answer in enumerate(answers):
             tokens = np.zeros((1, 36), np.int32)
             tokens[0, : len(prompt) + len(answer)] = [*prompt, *answer]
             _, h = logits_and_activations(*model, tokens, 0, none)
-            np.testing.assert_allclose(found[row, j], h[:, 0, at], atol=1e-4)
+            np.testing.assert_allclose(activations[row, j], h[:, 0, letter], atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"layers": (1, 9)}, "layer 9 is out of range"),
         ({"vectors": np.zeros((1, 2, 8), np.float32)}, "made on another model"),
@@ -140,7 +129,7 @@ def test_activations_are_those_at_the_token_that_differs(model):
         ({"contrasts": Contrasts([[1] * 64], [[2]], [[3]])}, "more than the model's context"),
     ],
 )
-def test_bad_input_is_one_line(model, vectors, change, said):
-    given = {"contrasts": ROWS, "vectors": vectors, "layers": LAYERS, **change}
-    with pytest.raises(InputError, match=said):
-        propensities(*model, **given)
+def test_bad_input_is_one_line(model, vectors, change, message):
+    arguments = {"contrasts": ROWS, "vectors": vectors, "layers": LAYERS, **change}
+    with pytest.raises(InputError, match=message):
+        propensities(*model, **arguments)

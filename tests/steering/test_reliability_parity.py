@@ -10,7 +10,7 @@ from subliminal_jax.models.weights import load_params
 from subliminal_jax.steering.contrastive import contrastive_vectors
 from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.propensity import MULTIPLIERS, answer_activations, propensities
-from subliminal_jax.steering.slopes import anti_steerable, decompose, per_sample_slopes
+from subliminal_jax.steering.slopes import anti_steerable, decompose_slopes, per_sample_slopes
 from tests.models.families import FAMILIES
 
 pytestmark = pytest.mark.parity
@@ -79,7 +79,7 @@ def check_statistics(m):
     backwards = sum(not slope > 0 for slope in one_by_one) / len(m)
     assert anti_steerable(slopes.slope) == pytest.approx(backwards, abs=1e-6)
     # Balanced halves: what a bias explains is the variance of the means of its two groups.
-    found = decompose(slopes.slope, IS_FIRST, IS_YES)
+    found = decompose_slopes(slopes.slope, IS_FIRST, IS_YES)
     for explained, group in ((found.letter, IS_FIRST), (found.yes_no, IS_YES)):
         means = [one_by_one[group].mean(), one_by_one[~group].mean()]
         assert explained == pytest.approx(np.var(means), abs=1e-6)
@@ -94,6 +94,8 @@ def check_close(ours, theirs):
     clear = np.abs(naive) > 1e-4
     assert anti_steerable(mine[clear]) == anti_steerable(naive[clear])
     for a, b in zip(
-        decompose(mine, IS_FIRST, IS_YES), decompose(naive, IS_FIRST, IS_YES), strict=True
+        decompose_slopes(mine, IS_FIRST, IS_YES),
+        decompose_slopes(naive, IS_FIRST, IS_YES),
+        strict=True,
     ):
         assert a == pytest.approx(b, abs=1e-3)

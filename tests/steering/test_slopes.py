@@ -9,7 +9,7 @@ from subliminal_jax.steering.propensity import MULTIPLIERS
 from subliminal_jax.steering.slopes import (
     anti_steerable,
     clearly_anti_steerable,
-    decompose,
+    decompose_slopes,
     linear_reach,
     per_sample_slopes,
     relative_steerability,
@@ -62,7 +62,7 @@ def test_noise_alone_makes_few_rows_clearly_anti_steerable():
 
 
 def test_planted_decomposition_is_recovered(planted):
-    found = decompose(*planted)
+    found = decompose_slopes(*planted)
     assert found.letter == pytest.approx(0.36 / 4, abs=1e-5)  # variance of a fair coin: 1/4
     assert found.yes_no == pytest.approx(0.81 / 4, abs=1e-5)
     assert found.unexplained == pytest.approx(4.0, abs=1e-5)
@@ -72,11 +72,11 @@ def test_planted_decomposition_is_recovered(planted):
 
 def test_without_letters_or_yes_nothing_is_explained_by_them(planted):
     slopes, letter, yes = planted
-    alone = decompose(slopes, letter, None)
+    alone = decompose_slopes(slopes, letter, None)
     assert alone.yes_no == 0 and alone.letter == pytest.approx(0.09)
-    none = decompose(slopes, None, yes)
+    none = decompose_slopes(slopes, None, yes)
     assert none.letter == 0 and none.yes_no == pytest.approx(0.81 / 4)
-    assert np.isnan(decompose(np.ones(4), letter[:4], None).explained_share)
+    assert np.isnan(decompose_slopes(np.ones(4), letter[:4], None).explained_share)
 
 
 def test_slopes_and_ranks_are_those_of_numpy_and_scipy():
