@@ -201,8 +201,8 @@ class _LayerAlignment(Measure):
     by_layer: Measure
     layer: int = struct.field(pytree_node=False)
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
-        values = self.by_layer.of_student(view, cfg)
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+        values = self.by_layer.measure_student(view, cfg)
         return {name: value[0, self.layer] for name, value in values.items()}
 
 

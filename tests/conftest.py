@@ -91,9 +91,9 @@ def shared_path(shared_data: Path) -> Callable[..., Path]:
     """A file or folder in that folder, by its parts; skips, and says which, where it is missing."""
 
     def path(*parts: str) -> Path:
-        found = shared_data.joinpath(*parts)
-        if not found.exists():
-            pytest.skip(f"needs real data: {found} is not there (set SUBLIMINAL_JAX_DATA)")
-        return found
+        place = shared_data.joinpath(*parts)
+        if not place.exists():
+            pytest.skip(f"needs real data: {place} is not there (set SUBLIMINAL_JAX_DATA)")
+        return place
 
     return path

@@ -59,19 +59,19 @@ def shared_run(folder: Path) -> dict[str, Any]:
         run.rewind(1)
         if not run.finished:
             run.write_results({"b": 2})
-        found = {"metrics": run.read_metrics(), "results": run.read_results()}
+        numbers = {"metrics": run.read_metrics(), "results": run.read_results()}
     try:
         RunFolder.open(folder / "run", {"a": 2})
     except InputError as error:
-        found["error"] = str(error)
-    return found
+        numbers["error"] = str(error)
+    return numbers
 
 
 def main(folder: Path, port: str, which: int) -> None:
     processes.connect(f"localhost:{port}", 2, which)
     with devices("4x2"):
-        found = results(folder / "checkpoints-4x2", folder / "checkpoints-8x1")
-        write(folder / "4x2.npz", found)
+        numbers = results(folder / "checkpoints-4x2", folder / "checkpoints-8x1")
+        write(folder / "4x2.npz", numbers)
     said = {"first": processes.is_first(), **loaded(folder), **shared_run(folder)}
     (folder / f"process-{which}.json").write_text(json.dumps(said), encoding="utf-8")
     processes.barrier()

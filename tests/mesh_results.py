@@ -122,21 +122,21 @@ def trained(
         model.params, CFG, arms, data, plan, measures=[Recorded(measure, context)] if live else []
     )
     state = sweep.init()
-    found: dict[str, Any] = {"padding": sweep.padding_share}
+    numbers: dict[str, Any] = {"padding": sweep.padding_share}
     with count_compilations() as compiled:
         for step in (2, 4):
             state, metrics = sweep.advance(state)
-            found |= {f"{step}.{name}": value for name, value in metrics.items()}
+            numbers |= {f"{step}.{name}": value for name, value in metrics.items()}
             if step == 2 and here is not None:
                 Checkpoints(here).save(step, state)
-    found["programs"] = compiled.count("_advance_fn")  # one, if the state stays where it was
-    found["diverged_at"] = sweep.diverged_at(state)
-    found["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
-    found |= named(sweep.students(state))
+    numbers["programs"] = compiled.count("_advance_fn")  # one, if the state stays where it was
+    numbers["diverged_at"] = sweep.diverged_at(state)
+    numbers["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
+    numbers |= named(sweep.students(state))
     if before is not None:
         state, _ = sweep.advance(Checkpoints(before).restore(sweep.init()))
-        found |= {f"resumed.{name}": leaf for name, leaf in named(sweep.students(state)).items()}
-    return found
+        numbers |= {f"resumed.{name}": leaf for name, leaf in named(sweep.students(state)).items()}
+    return numbers
 
 
 def named(tree: Any) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def results(here: Path, before: Path | None) -> dict[str, np.ndarray]:
     params = place_params(noisy_params(CFG), CFG)
     model = Model(params, CFG, None, "tiny", Path(), (), 0)
     lora, optimizers = LoRA(rank=2, targets=("q", "o", "up")), ("momentum", "adamw:eps=1e-4")
-    found = {
+    numbers = {
         "sampling": sampled(model),
         "scoring": scored(model),
         "diagnostics": diagnosed(model),
@@ -169,14 +169,14 @@ def results(here: Path, before: Path | None) -> dict[str, np.ndarray]:
     }
     return {
         f"{part}.{name}": np.asarray(value)
-        for part, values in found.items()
+        for part, values in numbers.items()
         for name, value in values.items()
     }
 
 
-def write(file: Path, found: dict[str, np.ndarray]) -> None:
+def write(file: Path, numbers: dict[str, np.ndarray]) -> None:
     with atomic_path(file) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, **found)
+        np.savez(opened, **numbers)
 
 
 def main(folder: Path, *meshes: str) -> None:

@@ -158,5 +158,5 @@ def test_every_sub_command_of_the_project_loads_and_has_help(name, capsys):
     assert exit.value.code == 0
     shown = capsys.readouterr().out
     assert f"subliminal-jax {name}" in shown
-    found = (find_experiments() | find_commands())[name]
-    assert found.summary().split()[0] in shown
+    sub_command = (find_experiments() | find_commands())[name]
+    assert sub_command.summary().split()[0] in shown

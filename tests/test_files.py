@@ -87,9 +87,9 @@ def test_marked_numbers_are_read_where_the_mark_is_theirs(tmp_path):
     assert read_marked(file, "scores", "a") is None
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     write_marked(file, "scores", values, "a")
-    found = read_marked(file, "scores", "a")
-    np.testing.assert_array_equal(found, values)
-    assert found.dtype == np.float32
+    stored = read_marked(file, "scores", "a")
+    np.testing.assert_array_equal(stored, values)
+    assert stored.dtype == np.float32
     with pytest.raises(InputError, match="holds scores of other rows or another model; remove it"):
         read_marked(file, "scores", "b")
     content = file.read_bytes()

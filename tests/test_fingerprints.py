@@ -32,8 +32,8 @@ def test_sign_place_shape_dtype_and_a_single_bit_tell(of):
         changed(X, (0, 0), 0.0),
         changed(X, (0, 0), -0.0),
     ]
-    found = [of(X), *map(of, others)]
-    assert len(set(found)) == len(found)
+    digests = [of(X), *map(of, others)]
+    assert len(set(digests)) == len(digests)
     assert of(X.copy()) == of(X)
 
 
@@ -52,8 +52,8 @@ def test_names_and_every_leaf_of_the_weights_tell():
 
 def test_few_of_many_random_tensors_share_a_digest():
     """64 bits a tensor: none of a thousand may meet."""
-    found = {weights_digest([jnp.asarray(x)]) for x in RNG.normal(size=(1000, 4))}
-    assert len(found) == 1000
+    digests = {weights_digest([jnp.asarray(x)]) for x in RNG.normal(size=(1000, 4))}
+    assert len(digests) == 1000
 
 
 def test_parts_of_a_text_do_not_run_together():

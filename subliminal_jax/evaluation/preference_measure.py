@@ -64,9 +64,9 @@ class PairShifts(Measure):
     shifts: Float[Array, "prompts pairs"]
     max_targets: int = field(metadata={"static": True})
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        rows, ratios = jax.tree.map(lambda leaf: leaf[view.which], (self.rows, self.row_ratios))
+        rows, ratios = jax.tree.map(lambda leaf: leaf[view.data_set], (self.rows, self.row_ratios))
         rho = self._margins(params, rows, cfg, ratios, steering)
         return {
             "train_loss": jnp.mean(pair_losses(rho, self.beta)),

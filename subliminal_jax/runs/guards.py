@@ -33,7 +33,7 @@ from subliminal_jax.steering.vectors import component
 from subliminal_jax.training.adapters import Vector
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
-from subliminal_jax.training.guards import NO_GUARD, Guard, rows_to_keep
+from subliminal_jax.training.guards import NO_GUARD, Guard, select_rows
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objectives import CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -141,7 +141,7 @@ def drop_rows(
             scores = score_teaching(model, batch, vectors[name], layer)
         else:
             scores = np.zeros(batch.tokens.shape[0])
-        kept = rows_to_keep(scores, share, seed=seed)
+        kept = select_rows(scores, share, seed=seed)
         kept_rows[name] = jax.tree.map(lambda leaf, kept=kept: leaf[kept], batch)
     return kept_rows
 

@@ -96,8 +96,8 @@ def init_trainable(
 
 
 def trainable_axes(cfg: ModelConfig, adapter: Adapter) -> dict[str, Any]:
-    """The logical axes of every leaf of the trainable tree (`models.mesh`): a LoRA factor is cut
-    where its weight is, its rank never."""
+    """The logical axes of every leaf of the trainable tree (`models.mesh`): a LoRA factor is
+    sharded as its weight is, and never along its rank."""
     axes = jax.tree.map(
         lambda info: info.axes, spec(cfg), is_leaf=lambda x: isinstance(x, ParamInfo)
     )
@@ -162,7 +162,7 @@ def pad_rank(trainable: Trainable, rank: int) -> Trainable:
 
 
 def unpad_rank(trainable: Trainable, like: Trainable) -> Trainable:
-    """`trainable` without the padding that `pad_rank` put onto the shapes of `like`."""
+    """The inverse of `pad_rank`: `trainable` cut to the shapes of `like`."""
     return jax.tree.map(lambda x, y: x[tuple(slice(n) for n in y.shape)], trainable, like)
 
 

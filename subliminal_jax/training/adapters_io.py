@@ -22,7 +22,7 @@ from subliminal_jax.training.adapters import PROJECTIONS, LoRA, Trainable
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
-# What PEFT calls our projections, and where they are in a checkpoint.
+# PEFT's names of the projections.
 _MODULES = {name: f"{name}_proj" for name in PROJECTIONS}
 
 
@@ -38,10 +38,10 @@ def save_adapter(
     tensors = {}
     for name, shapes in _shapes(adapter, cfg).items():
         factors = trainable["layers"].get(name)
-        given = {} if factors is None else {k: tuple(v.shape) for k, v in factors.items()}
-        if given != shapes:
+        actual = {} if factors is None else {k: tuple(v.shape) for k, v in factors.items()}
+        if actual != shapes:
             raise InputError(
-                f"{folder}: the factors of {name} have the shapes {given}, not {shapes}"
+                f"{folder}: the factors of {name} have the shapes {actual}, not {shapes}"
             )
         for which, peft in (("a", "lora_A"), ("b", "lora_B")):
             stacked = gather_to_host(factors[which]).astype(np.float32)
@@ -68,18 +68,14 @@ def save_adapter(
 
 
 def load_adapter(
-    folder: str | Path,
-    cfg: ModelConfig,
-    expected: LoRA | None = None,
-    *,
-    model: str | None = None,
+    folder: str | Path, cfg: ModelConfig, *, model: str | None = None
 ) -> tuple[Trainable, LoRA]:
-    """The factors (float32) in a folder of `save_adapter` or of PEFT, and what they are.
+    """The factors (float32) in a folder of `save_adapter` or of PEFT, and their `LoRA`.
 
-    `expected` refuses another rank, alpha, targets or layers; `model` refuses an adapter whose base
-    has another name (of names with slashes the last part counts). Raises InputError for a folder
-    that is missing or damaged, for PEFT's variants of LoRA (dropout aside, which training alone
-    uses), and for factors that do not fit the model or are not finite.
+    `model` refuses an adapter whose base has another name (of names with slashes the last part
+    counts). Raises InputError for a folder that is missing or corrupt, for PEFT's variants of LoRA
+    (but for dropout, which only training uses), and for factors that do not fit the model or are
+    not finite.
     """
     folder = Path(folder)
     config = _read_config(folder)
@@ -87,12 +83,6 @@ def load_adapter(
     base = str(config.get("base_model_name_or_path") or "")
     if model is not None and base and Path(base).name != Path(model).name:
         raise InputError(f"{folder}: an adapter of {base!r}, and the model here is {model!r}")
-    for key in ("rank", "alpha", "targets", "layers"):
-        if expected is not None and _field(expected, key) != _field(adapter, key):
-            raise InputError(
-                f"{folder}: an adapter of {key} {getattr(adapter, key)}, and "
-                f"{getattr(expected, key)} is asked for"
-            )
     try:
         layers = _layers(adapter, cfg)
     except InputError as error:
@@ -105,7 +95,7 @@ def load_adapter(
             names = [_name(cfg, name, layer, peft) for layer in layers]
             missing = [n for n in names if n not in tensors]
             if missing:
-                raise InputError(f"{folder}: {WEIGHTS} has no {missing[0]}; save it anew")
+                raise InputError(f"{folder}: {WEIGHTS} has no {missing[0]}; save it again")
             matrices = [tensors.pop(n).T for n in names]
             for n, matrix in zip(names, matrices, strict=True):
                 if matrix.shape != shapes[which][1:]:
@@ -114,7 +104,7 @@ def load_adapter(
                         f"a model of width {cfg.dim} needs {shapes[which][:0:-1]}"
                     )
                 if not np.isfinite(matrix).all():
-                    raise InputError(f"{folder}: {n} is not finite; train it anew")
+                    raise InputError(f"{folder}: {n} is not finite; train it again")
             factors[name][which] = jnp.asarray(np.stack(matrices))
     if tensors:
         raise InputError(
@@ -140,11 +130,6 @@ def _shapes(adapter: LoRA, cfg: ModelConfig) -> dict[str, dict[str, tuple[int, .
 def _name(cfg: ModelConfig, projection: str, layer: int, factor: str) -> str:
     weight = spec(cfg)["layers"][projection].hf_name.format(layer=layer)
     return f"{_PREFIX}{weight.removesuffix('.weight')}.{factor}.weight"
-
-
-def _field(adapter: LoRA, key: str) -> Any:
-    value = getattr(adapter, key)
-    return sorted(value) if isinstance(value, tuple) else value
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -174,10 +159,11 @@ def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
             raise InputError(f"{folder / CONFIG}: {option} is not supported; use plain LoRA")
     if config.get("bias", "none") != "none":
         raise InputError(f"{folder / CONFIG}: trained biases are not supported")
-    ours = {module: name for name, module in _MODULES.items()}
     try:
         modules = config["target_modules"]
-        unknown = sorted(set(modules) - ours.keys()) if isinstance(modules, list) else modules
+        unknown = (
+            sorted(set(modules) - set(_MODULES.values())) if isinstance(modules, list) else modules
+        )
         if unknown:
             raise InputError(f"{folder / CONFIG}: no such projections as {unknown}")
         targets = tuple(name for name in PROJECTIONS if _MODULES[name] in modules)
@@ -189,7 +175,7 @@ def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{folder / CONFIG}: damaged ({error!r}); save it anew") from error
+        raise InputError(f"{folder / CONFIG}: corrupt ({error!r}); save it again") from error
 
 
 def _read_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -198,6 +184,6 @@ def _read_weights(folder: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="flax") as file:  # numpy's has no bfloat16
             return {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; is the adapter whole?") from error
+        raise InputError(f"{path}: missing; is the adapter complete?") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"{path}: corrupt or truncated safetensors file ({error})") from error

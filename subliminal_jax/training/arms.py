@@ -1,4 +1,4 @@
-"""The points of a sweep: its arms, how they are trained, and in which order they see the rows."""
+"""The arms of a sweep, how they are trained, and the order in which they see the rows."""
 
 import math
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ Schedule = Literal["constant", "linear", "cosine"]
 @dataclass(frozen=True, init=False)
 class Arm:
     """One student of a sweep. `optimizer` may be given as a spec, as its text, or as a builder.
-    `rank` overrides that of the LoRA adapter; `rows` lets it see only so many rows of its data set,
-    drawn by its seed: those of a smaller number are among those of a larger one.
+    `rank` overrides that of the LoRA adapter; `rows` is the number of rows of its data set that it
+    sees, drawn by its seed: a smaller draw is part of a larger one.
 
-    Raises InputError for a rate, a seed, a rank or a number of rows that cannot be. (An infinite
-    rate can: such a student diverges at its first step.)
+    Raises InputError for an invalid rate, seed, rank or number of rows. (An infinite rate is valid:
+    such a student diverges at its first step.)
     """
 
     optimizer: OptimizerSpec
@@ -54,7 +54,7 @@ class Arm:
         if self.rank is not None and self.rank < 1:
             raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
         if self.rows is not None and self.rows < 1:
-            raise InputError(f"a student of {self.rows} rows learns nothing; give it at least 1")
+            raise InputError(f"rows={self.rows} is not valid; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainConfig:
     says what each block keeps for the backward pass: "none" all products with weights, "narrow"
     those no wider than the residual stream, "block" nothing but its input.
 
-    Raises InputError for values that cannot be.
+    Raises InputError for invalid values.
     """
 
     steps: int
@@ -121,41 +121,42 @@ class Group(NamedTuple):
 
 
 def group_arms(arms: tuple[Arm, ...], adapter: Adapter) -> tuple[Group, ...]:
+    """The arms grouped by optimizer and rank, in the order of their first members."""
     members: dict[tuple[OptimizerSpec, int | None], list[int]] = {}
     for i, arm in enumerate(arms):
         rank = (arm.rank or adapter.rank) if isinstance(adapter, LoRA) else None
         members.setdefault((arm.optimizer, rank), []).append(i)
-    return tuple(Group(spec, rank, tuple(who)) for (spec, rank), who in members.items())
+    return tuple(Group(spec, rank, tuple(indices)) for (spec, rank), indices in members.items())
 
 
 def row_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
 ) -> Int[np.ndarray, "arms steps batch"]:
-    """The row numbers that each arm sees at each step, as `distinct_orders` has them."""
-    orders, of_arm = distinct_orders(arms, rows, config)
-    return orders[of_arm]
+    """The row numbers that each arm sees at each step (`distinct_orders`, one an arm)."""
+    orders, order_indices = distinct_orders(arms, rows, config)
+    return orders[order_indices]
 
 
 def distinct_orders(
     arms: tuple[Arm, ...], rows: int, config: TrainConfig
 ) -> tuple[Int[np.ndarray, "orders steps batch"], Int[np.ndarray, " arms"]]:
-    """The orders in which arms see the rows, and which of them each arm follows.
+    """The distinct orders in which arms see the rows, and the index of each arm's.
 
-    An order is a chain of permutations of all rows (of the arm's own, where it has fewer) that
-    depends on the seed and their number alone, so that arms of one seed see the same rows at the
-    same steps, whatever their optimizer, rate and data set. Raises InputError for an arm that asks
-    for more rows than there are.
+    An order is a chain of permutations of all rows (of the arm's draw, where it has fewer) that
+    depends on the seed and their number alone: arms of one seed see the same rows at the same
+    steps, whatever their optimizer, rate and data set. Raises InputError for an arm that asks for
+    more rows than there are.
     """
     need = config.steps * config.batch_size
     keys = list(dict.fromkeys((arm.seed, arm.rows) for arm in arms))
     orders = []
-    for seed, own in keys:
+    for seed, count in keys:
         rng = np.random.default_rng([seed, 0x5EED])
         chosen = np.arange(rows)
-        if own is not None and own > rows:
-            raise InputError(f"a student of {own} rows does not fit data of {rows} rows")
-        if own is not None:
-            chosen = np.random.default_rng([seed, 0xDA7A]).permutation(rows)[:own]
+        if count is not None and count > rows:
+            raise InputError(f"a student of {count} rows does not fit data of {rows} rows")
+        if count is not None:
+            chosen = np.random.default_rng([seed, 0xDA7A]).permutation(rows)[:count]
         chain = [rng.permutation(chosen) for _ in range(-(-need // len(chosen)))]
         order = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
         orders.append(order.astype(np.int32))

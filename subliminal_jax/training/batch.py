@@ -1,4 +1,4 @@
-"""What a loss sees of the data."""
+"""Token rows as losses take them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,12 +10,11 @@ from jaxtyping import Array, Float, Int
 
 
 class Batch(NamedTuple):
-    """Token rows. `loss_mask` is 1 where tokens[:, t] is to be predicted from what stands before.
+    """Token rows. `loss_mask` is 1 where tokens[:, t] is to be predicted from the tokens before it.
 
-    It may be another positive weight of that token in the loss; 0 means: not predicted.
-
-    `positions` are -1 on padding (to the right). `segment_ids` keep packed documents apart; None
-    where every row is one document.
+    It may be another positive weight of that token in the loss; 0: not predicted. `positions` are
+    -1 on padding (to the right). `segment_ids` keep packed documents apart; None where every row is
+    one document.
     """
 
     tokens: Int[Array, "*rows time"]
@@ -25,7 +24,7 @@ class Batch(NamedTuple):
 
 
 def stack_rows(batches: Sequence[Batch]) -> Batch:
-    """Data sets of one shape on a new leading axis."""
+    """Stack data sets of one shape on a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *batches)
 
 

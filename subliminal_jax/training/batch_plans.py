@@ -1,4 +1,4 @@
-"""Which rows are scored together: few shapes, little padding, decided by the lengths alone.
+"""Planning batches of rows by their lengths: few shapes, little padding.
 
 A batch is a rectangle, so each of its rows costs as much as the longest. Rows are therefore sorted
 by length and cut where a batch is full, and widths are rounded up, so that few programs serve all.
@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-# Token slots computed at once, padding included: as many as stay near a CPU's caches (8192 take
-# almost twice the time each, and pad more), and as many as fill an accelerator.
+# Token slots computed at once, padding included: as many as fit a CPU's caches (of 8192, each takes
+# almost twice the time), and as many as fill an accelerator.
 CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 8192
 
 
@@ -26,7 +26,7 @@ class BatchPlan(NamedTuple):
 
 
 def round_up_width(length: int) -> int:
-    """`length` rounded up to a multiple of 8, above 64 to the next of four steps an octave."""
+    """`length` rounded up to a multiple of 8, above 32 to one of four steps per power of two."""
     step = 8 if length <= 32 else 1 << ((length - 1).bit_length() - 3)
     return max(step, -(-length // step) * step)
 
@@ -37,7 +37,7 @@ def round_up_to_power_of_two(length: int) -> int:
 
 
 def default_tokens_per_batch() -> int:
-    """How many token slots are computed at once on this kind of device, of all devices together."""
+    """The number of token slots to compute at once on this kind of device, over all devices."""
     return CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
 
 
@@ -58,15 +58,15 @@ def plan_batches(
       devices: the lines of every batch are a multiple of it.
     """
     wide, tall = (np.array([round_up_width(int(n)) for n in x], int) for x in (major, minor))
-    todo = np.lexsort((-tall, -wide))  # ties stay in the order of the rows
+    order = np.lexsort((-tall, -wide))  # ties stay in the order of the rows
     batches = []
-    while len(todo):
-        widest = int(wide[todo[0]])
-        tallest = np.maximum.accumulate(tall[todo])
+    while len(order):
+        widest = int(wide[order[0]])
+        tallest = np.maximum.accumulate(tall[order])
         per_line = cost[0] * widest + cost[1] * tallest
-        fits = np.arange(1, len(todo) + 1) * per_line <= tokens_per_batch
+        fits = np.arange(1, len(order) + 1) * per_line <= tokens_per_batch
         most = max(devices, int(fits.sum()) // devices * devices)
-        members, todo = todo[:most], todo[most:]
+        members, order = order[:most], order[most:]
         height = int(tallest[len(members) - 1])
         full = tokens_per_batch // (cost[0] * widest + cost[1] * height) // devices * devices
         lines = devices * round_up_to_power_of_two(-(-len(members) // devices))

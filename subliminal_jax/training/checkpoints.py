@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: an interrupted run goes on and ends as if it had not been interrupted."""
+"""Checkpoints with Orbax: a resumed run ends bit for bit as one that was not interrupted."""
 
 import logging
 import warnings
@@ -13,18 +13,18 @@ import orbax.checkpoint as ocp
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step at INFO
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step at INFO
 
 
 class Checkpoints:
-    """The newest states of a run in one folder, which is this class's own.
+    """The newest states of a run, in a folder that holds nothing else.
 
-    A checkpoint is written under a temporary name and renamed. One that is not whole all the same
+    A checkpoint is written under a temporary name and renamed. One that is incomplete all the same
     (the machine lost power, or the folder was copied in part) is set aside as `STEP.damaged`, and
-    the one before it counts.
+    the one before it is used.
 
-    Sharded arrays are written and read part by part, by the processes that hold them. What is
-    stored does not depend on the mesh: a run goes on under another one.
+    Every process writes and reads its own shards. What is stored does not depend on the mesh: a run
+    may resume under another one.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
@@ -39,7 +39,7 @@ class Checkpoints:
         )
         for step in self._manager.all_steps():
             if not self._is_committed(step):
-                self._set_aside(step, "it was not written to its end")
+                self._set_aside(step, "it is incomplete")
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
@@ -49,7 +49,7 @@ class Checkpoints:
         """Write `state`, a pytree of arrays, as the checkpoint of `step`.
 
         Raises InputError where there is one of this step or a later one: it is another run's, or
-        this run should have gone on from it.
+        this run should have resumed from it.
         """
         latest = self.latest()
         if latest is not None and latest >= step:
@@ -62,16 +62,16 @@ class Checkpoints:
     def restore(self, like: Any) -> Any:
         """The newest state that can be read, in the structure, dtypes and shardings of `like`.
 
-        Arrays that are not bound to a device in `like` are not bound either, so that the programs
-        compiled for `like` serve. Raises InputError where a checkpoint does not fit `like` (it is
-        another run's), and where none is left.
+        Arrays that are not committed to a device in `like` are not committed either, so that the
+        programs compiled for `like` serve. Raises InputError where a checkpoint does not fit `like`
+        (it is another run's), and where none can be read.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         while (step := self.latest()) is not None:
             try:
-                self._check_fits(self._description(step), _described(abstract))
+                self._check_fits(self._describe(step), _describe_arrays(abstract))
                 restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-                return jax.tree.map(_bound_as, restored, like)
+                return jax.tree.map(_match_commitment, restored, like)
             except InputError:
                 raise
             except (ValueError, KeyError, FileNotFoundError) as error:
@@ -84,11 +84,11 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
-    def _description(self, step: int) -> dict[str, str]:
+    def _describe(self, step: int) -> dict[str, str]:
         metadata = self._manager.item_metadata(step)
         if metadata is None:
             raise FileNotFoundError("the description of its arrays is missing")
-        return _described(metadata.tree)
+        return _describe_arrays(metadata.tree)
 
     def _is_committed(self, step: int) -> bool:
         try:
@@ -101,7 +101,7 @@ class Checkpoints:
         aside = path.with_suffix(".damaged")
         while aside.exists():
             aside = aside.with_name(f"{aside.name}.damaged")
-        processes.barrier()  # every process has found it so
+        processes.barrier()  # all processes have read the checkpoint
         if processes.is_first():
             path.rename(aside)
         processes.barrier()
@@ -119,24 +119,24 @@ class Checkpoints:
 
     def _check_fits(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
         for name in sorted(stored.keys() | wanted.keys()):
-            there, here = stored.get(name, "missing"), wanted.get(name, "missing")
-            if there != here:
+            in_file, in_run = stored.get(name, "missing"), wanted.get(name, "missing")
+            if in_file != in_run:
                 raise InputError(
-                    self._misfit(f"{name} is {there} in the checkpoint, {here} in the run")
+                    self._misfit(f"{name} is {in_file} in the checkpoint, {in_run} in the run")
                 )
 
     def _misfit(self, reason: str) -> str:
         return (
             f"{self.folder}: the checkpoint does not fit this run ({reason}); give another "
-            "output folder or the settings it was made with"
+            "output folder or the settings that it was made with"
         )
 
 
-def _bound_as(array: jax.Array, like: jax.Array) -> jax.Array:
+def _match_commitment(array: jax.Array, like: jax.Array) -> jax.Array:
     return array if like.committed else jnp.asarray(np.asarray(array))
 
 
-def _described(tree: Any) -> dict[str, str]:
+def _describe_arrays(tree: Any) -> dict[str, str]:
     """Name -> dtype and shape of every array."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"

@@ -1,4 +1,4 @@
-"""Rows on which the loss of students is taken again and again while they train."""
+"""Fixed rows on which the loss of students is measured throughout training."""
 
 from collections.abc import Sequence
 
@@ -49,13 +49,13 @@ class FixedRows:
         self,
         params: Params,
         cfg: ModelConfig,
-        which: Int[Array, ""],
+        data_set: Int[Array, ""],
         steering: Steering | None = None,
     ) -> Float[Array, ""]:
-        """The cross-entropy on the rows of data set `which`, in nats a predicted token."""
+        """The cross-entropy on the rows of one data set (its index), in nats a predicted token."""
         losses, weights = token_losses(
             params,
-            jax.tree.map(lambda leaf: leaf[which], self.batch),
+            jax.tree.map(lambda leaf: leaf[data_set], self.batch),
             cfg,
             steering,
             max_targets=self.max_targets,

@@ -1,12 +1,12 @@
-"""Guards: training that is kept from taking up a direction that the data carry.
+"""Guards: training without learning a direction that the data carry.
 
     project      every update loses its components along the gradients of the steering scores, so
                  that to first order no step moves the student along the vector
-    inoculate    the vector is added while the student trains, so that there is nothing of it left
-                 to learn, and is absent when it is measured or used
+    inoculate    the vector is added while the student trains, so that nothing of it is left to
+                 learn, and is absent when the student is measured or used
     drop rows    the rows that teach the vector most are left out before training
 
-A sweep takes the first two as a `Guard`; the third is a choice of rows (`rows_to_keep`). Projecting
+A sweep takes the first two as a `Guard`; the third is a choice of rows (`select_rows`). Projecting
 the trait's gradient out of the steps of MNIST students is from Kitkana and Arora 2026
 (arXiv:2604.25779); the other two are ours.
 """
@@ -34,11 +34,11 @@ DEPENDENT = 1e-5  # singular values below this share of the largest count as dep
 
 @struct.dataclass
 class Guard:
-    """What a sweep's students are kept from; a pytree whose arrays carry a leading data-set axis.
+    """The guard of a sweep's students; a pytree whose arrays carry a leading data-set axis.
 
-    By default from nothing. With `scores`, updates are projected; `context` holds the scores'
-    arrays. With `inoculation` that steering is added in training and nowhere else. Data sets are
-    in the alphabetical order of their names; one that is to stay unguarded has a zero vector.
+    By default there is none. With `scores`, updates are projected; `context` holds the scores'
+    arrays. `inoculation` is a steering that is added in training and nowhere else. Data sets are in
+    the alphabetical order of their names; an unguarded one has a zero vector.
     """
 
     scores: Scores | None = struct.field(pytree_node=False, default=None)
@@ -49,20 +49,22 @@ class Guard:
     def projects(self) -> bool:
         return self.scores is not None
 
-    def inoculate(self, steering: Steering | None, which: Int[Array, ""]) -> Steering | None:
-        """What is added to a student of data set `which` while it trains: its own vector, if it is
-        one, and the guard's."""
-        return combine_steerings(steering, jax.tree.map(lambda leaf: leaf[which], self.inoculation))
+    def inoculate(self, steering: Steering | None, data_set: Int[Array, ""]) -> Steering | None:
+        """The steering of a student of one data set (its index) while it trains: its own, where it
+        trains a vector, and the guard's."""
+        return combine_steerings(
+            steering, jax.tree.map(lambda leaf: leaf[data_set], self.inoculation)
+        )
 
     def project(
-        self, update: PyTree, trainable: PyTree, which: Int[Array, ""], model: Model
+        self, update: PyTree, trainable: PyTree, data_set: Int[Array, ""], model: Model
     ) -> PyTree:
         """`update` without its components along the scores' gradients at `trainable`, the weights
         that it is to be added to."""
         scores = self.scores
         if scores is None:
             return update
-        context = jax.tree.map(lambda leaf: leaf[which], self.context)
+        context = jax.tree.map(lambda leaf: leaf[data_set], self.context)
         directions = jax.jacrev(lambda tree: scores(context, *model(tree)))(trainable)
         return project_out().update(update, optax.EmptyState(), trainable, directions=directions)[0]
 
@@ -76,7 +78,7 @@ def project_out() -> optax.GradientTransformationExtraArgs:
     `directions` is the tree of updates with a leading axis k on every leaf, as `jax.jacrev` of k
     scores gives it; what is left, u - sum_i c_i g_i, is orthogonal to every g_i, and is the closest
     such update to u. Zero and dependent directions are allowed. Put it after the optimizer: a rule
-    that rescales coordinates would bring back what was taken from its gradient. The inner products
+    that rescales coordinates would bring back what was removed from its gradient. Inner products
     run over the whole tree, so that it makes no difference how layers are stacked.
     """
 
@@ -115,36 +117,36 @@ def _normalise(directions: PyTree) -> PyTree:
     They are scaled by their largest coordinate first: squares of small gradients underflow.
     """
 
-    def over_all(reduce: Any, tree: PyTree) -> Float[Array, "leaves k"]:
+    def reduce_leaves(reduce: Any, tree: PyTree) -> Float[Array, "leaves k"]:
         leaves = [reduce(leaf.reshape(leaf.shape[0], -1)) for leaf in jax.tree.leaves(tree)]
         return jnp.stack(leaves)
 
-    def divide(tree: PyTree, by: Float[Array, " k"]) -> PyTree:
-        by = jnp.where(by == 0, 1.0, by)
-        return jax.tree.map(lambda g: g / by.reshape(-1, *[1] * (g.ndim - 1)), tree)
+    def divide(tree: PyTree, sizes: Float[Array, " k"]) -> PyTree:
+        sizes = jnp.where(sizes == 0, 1.0, sizes)
+        return jax.tree.map(lambda g: g / sizes.reshape(-1, *[1] * (g.ndim - 1)), tree)
 
     directions = jax.tree.map(lambda g: g.astype(jnp.float32), directions)
-    largest = over_all(lambda g: jnp.max(jnp.abs(g), axis=1), directions).max(axis=0)
+    largest = reduce_leaves(lambda g: jnp.max(jnp.abs(g), axis=1), directions).max(axis=0)
     scaled = divide(directions, largest)
-    squares = over_all(lambda g: jnp.sum(g * g, axis=1), scaled).sum(axis=0)
+    squares = reduce_leaves(lambda g: jnp.sum(g * g, axis=1), scaled).sum(axis=0)
     return divide(scaled, jnp.sqrt(squares))
 
 
-def rows_to_keep(
-    taught: Float[np.ndarray, " rows"], share: float, *, seed: int | None = None
+def select_rows(
+    scores: Float[np.ndarray, " rows"], share: float, *, seed: int | None = None
 ) -> Int[np.ndarray, " kept"]:
-    """The row numbers, ascending, that stay when `share` of the rows are dropped.
+    """The numbers of the rows, ascending, that remain when `share` of them are dropped.
 
-    The rows with the largest `taught` go (how much of the vector a row teaches); with `seed`, as
-    many at random: the control. Raises InputError for a share that is not in 0 <= share < 1.
+    The rows with the largest `scores` (how much of the vector a row teaches) are dropped; with
+    `seed`, as many at random: the control. Raises InputError unless 0 <= share < 1.
     """
     if not 0 <= share < 1:
         raise InputError(f"guard share {share} is not valid; it is a share of rows: 0 <= share < 1")
-    keep = len(taught) - round(share * len(taught))
+    keep = len(scores) - round(share * len(scores))
     if seed is None:
-        order = np.argsort(taught, kind="stable")
+        order = np.argsort(scores, kind="stable")
     else:
-        order = np.random.default_rng(seed).permutation(len(taught))
+        order = np.random.default_rng(seed).permutation(len(scores))
     return np.sort(order[:keep])
 
 
@@ -160,5 +162,5 @@ def check_guard(guard: Guard, names: Sequence[str], specs: Sequence[OptimizerSpe
         if guard.projects and spec.entry.evaluates_elsewhere:
             raise InputError(
                 f"{spec.label} evaluates an average that projected updates do not reach; guard it "
-                "by inoculate or drop-rows, or take another optimizer"
+                "by inoculate or drop-rows, or choose another optimizer"
             )

@@ -1,10 +1,9 @@
-"""How the rows of a training batch lie in the arrays that a pass computes.
+"""Packing the rows of a training batch into the arrays that a pass computes.
 
-All data sets of a sweep have the length of their longest row, which a single row may set. The rows
-of a batch are therefore put side by side into fewer rows where that saves work, each kept apart by
-its segment, and only predicted tokens are unembedded. The loss is the same: the same rows, the same
-tokens. Shapes are the same at all steps and for all students, so they are those that the fullest
-batch needs, which is known beforehand, since the order of the rows is.
+All data sets of a sweep are padded to their longest row. The rows of a batch are therefore packed
+into fewer rows where that saves work, kept apart by segment ids, and only predicted tokens are
+unembedded. The loss does not change. Shapes are the same at all steps and for all students: those
+that the fullest batch needs, which is known beforehand, since the order of the rows is.
 """
 
 from typing import NamedTuple
@@ -18,11 +17,11 @@ from jaxtyping import Array, Int
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
 
-WORTH = 0.9  # of the work; above that share of it, rows stay as they are
-# Packed rows have up to twice the length of the longest row, and of rows longer than SHORT no more
-# than that: attention's memory grows with the square.
-WIDEST, SHORT = 2, 256
-TRIED = 512  # batches of which the length of packed rows is chosen
+MAX_PACKED_WORK = 0.9  # packing must cut the work to this share
+# Packed rows are up to twice as long as the longest row, but no longer than it above SHORT tokens:
+# attention's memory grows with the square.
+MAX_STRETCH, SHORT = 2, 256
+SAMPLED_BATCHES = 512  # batches from which the length of packed rows is chosen
 # Attention's small products run at about a fourth of the speed of those with weights.
 ATTENTION_COST = 4.0
 
@@ -31,10 +30,13 @@ ATTENTION_COST = 4.0
 class Layout:
     """Where each row of a batch begins, and the shape that all batches have.
 
-    `row` and `start` are the packed row of each and the time index of its first token; None where
-    rows stay as they are. `rows` and `time` are of one pass (a part of a batch, where it goes
-    through in several); `max_targets` and `total_targets` are the most tokens that a row of them,
-    and one of the `groups` of rows of a pass, predict.
+    Attributes:
+      row, start: the packed row of each row, and the time index of its first token; None where rows
+        are not packed.
+      rows, time: the shape of one pass (a part of a batch, where it goes through in several).
+      max_targets: the most tokens that one of these rows predicts.
+      total_targets: the most tokens that one of the `groups` of rows of a pass predicts.
+      groups: how many groups, on devices of their own, the rows of a pass divide into.
     """
 
     row: Int[Array, "*lead batch"] | None
@@ -45,12 +47,12 @@ class Layout:
     total_targets: int = struct.field(pytree_node=False)
     groups: int = struct.field(pytree_node=False, default=1)
 
-    def at_step(self, step: Int[Array, ""]) -> "Layout":
-        """That of one step, of leaves [students, steps, batch]."""
+    def select_step(self, step: Int[Array, ""]) -> "Layout":
+        """The layout of one step, from leaves [students, steps, batch]."""
         return jax.tree.map(lambda leaf: leaf[:, step], self)
 
-    def parts(self, n: int) -> "Layout":
-        """Of leaves [batch], with an axis of `n` parts in front."""
+    def split(self, n: int) -> "Layout":
+        """Leaves [batch] as [n, batch / n]."""
         return jax.tree.map(lambda leaf: leaf.reshape(n, -1), self)
 
 
@@ -62,20 +64,20 @@ class Planned(NamedTuple):
 
 
 def lay_out(batch: Batch, layout: Layout) -> Batch:
-    """The rows of `batch` [rows, time] as `layout`, whose leaves are [rows], says."""
+    """Pack the rows of `batch` [rows, time] by `layout`, whose leaves are [rows]."""
     if layout.row is None or layout.start is None:
         return batch
     time = jnp.arange(batch.tokens.shape[1])[None]
     slots = layout.rows * layout.time
     slot = layout.time * layout.row[:, None] + layout.start[:, None] + time
-    slot = jnp.where(batch.positions >= 0, slot, slots)  # padding goes nowhere
+    slot = jnp.where(batch.positions >= 0, slot, slots)  # padding is dropped
 
     def put(values: Array, empty: int) -> Array:
         flat = jnp.full((slots,), empty, values.dtype)
         return flat.at[slot].set(values, mode="drop").reshape(layout.rows, layout.time)
 
     segments = jnp.broadcast_to(1 + jnp.arange(len(slot))[:, None], slot.shape)
-    # A row's first token is predicted from nothing; here another row may stand before it.
+    # A row's first token is predicted from nothing; in a packed row another one may precede it.
     weights = batch.loss_mask * (time > 0)
     return Batch(
         tokens=put(batch.tokens, 0),
@@ -88,8 +90,8 @@ def lay_out(batch: Batch, layout: Layout) -> Batch:
 def plan_layout(
     data: Batch,
     orders: Int[np.ndarray, "orders steps batch"],
-    of_student: Int[np.ndarray, " students"],
-    sets: Int[np.ndarray, " students"],
+    order_indices: Int[np.ndarray, " students"],
+    data_sets: Int[np.ndarray, " students"],
     cfg: ModelConfig,
     *,
     parts: int = 1,
@@ -102,23 +104,23 @@ def plan_layout(
     Args:
       data: the rows of all data sets [datasets, rows, time], padded to the right; of a preference
         [datasets, rows, 2, time], which stay as they are.
-      orders: the different orders in which rows are seen; `of_student` and `sets` say which of
-        them, and which data set, each student has. Shapes serve any order with any data set.
-      parts: in how many equal parts a batch goes through.
-      pack: False leaves the rows as they are.
-      groups: into how many groups of rows, on devices of their own, a pass is to divide.
-      at_least: an earlier layout, whose shapes are kept where they suffice.
+      orders: the distinct orders in which rows are seen. Shapes serve any order with any data set.
+      order_indices, data_sets: the order and the data set of each student, as indices.
+      parts: the number of equal parts in which a batch goes through.
+      pack: whether rows may be packed.
+      groups: the number of groups of rows, on devices of their own, that a pass is to divide into.
+      at_least: an earlier layout, whose shapes are kept where they are large enough.
     """
-    each = data.tokens.shape[:2]
-    lengths = np.sum(np.asarray(data.positions) >= 0, axis=-1).reshape(*each, -1).sum(axis=-1)
-    counts = predicted_counts(data).reshape(*each, -1).sum(axis=-1)
+    lead = data.tokens.shape[:2]
+    lengths = np.sum(np.asarray(data.positions) >= 0, axis=-1).reshape(*lead, -1).sum(axis=-1)
+    counts = predicted_counts(data).reshape(*lead, -1).sum(axis=-1)
     n, steps, batch = orders.shape
 
-    def passes(of_rows: Int[np.ndarray, "datasets rows"]) -> Int[np.ndarray, "passes part"]:
-        return of_rows[:, orders].reshape(-1, batch // parts)
+    def split_passes(values: Int[np.ndarray, "datasets rows"]) -> Int[np.ndarray, "passes part"]:
+        return values[:, orders].reshape(-1, batch // parts)
 
-    length, count = passes(lengths), passes(counts)
-    pair = sets * n + of_student  # into (data set, order)
+    length, count = split_passes(lengths), split_passes(counts)
+    pair = data_sets * n + order_indices  # into (data set, order)
     rows, time = batch // parts, data.tokens.shape[-1]
     used, slots = length.mean() * rows, rows * data.tokens[0, 0].size
     row = start = None
@@ -148,7 +150,7 @@ def place_rows(
     lengths: Int[np.ndarray, "passes rows"], time: int
 ) -> tuple[Int[np.ndarray, "passes rows"], Int[np.ndarray, "passes rows"]]:
     """(packed row, time index of the first token) of rows of these lengths in rows of `time`
-    tokens: the longest first, each where the least room is left (best fit decreasing)."""
+    tokens, by best fit decreasing: the longest first, each where the least room is left."""
     n, rows = lengths.shape
     free = np.full((n, rows), time)
     row, start = np.zeros((2, n, rows), np.int64)
@@ -169,9 +171,8 @@ def fit_rows(
     groups: int = 1,
     at_least: Layout | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int, int] | None:
-    """(row, start, rows, time): where rows of these lengths are `place_rows` and the shape that all
-    passes have, the one that takes the least work; None where the work of padded rows is not much
-    more.
+    """(row, start, rows, time): the places of rows of these lengths (`place_rows`) and the shape of
+    all passes that takes the least work; None where packing does not pay.
 
     `longest` is the length of padded rows; `groups` and `at_least` are those of `plan_layout`.
     """
@@ -182,27 +183,27 @@ def fit_rows(
     if time is None:
         return None
     row, start = place_rows(lengths, time)
-    return row, start, max(_rows(row, groups), 0 if at_least is None else at_least.rows), time
+    return row, start, max(_count_rows(row, groups), 0 if at_least is None else at_least.rows), time
 
 
 def _best_time(
     lengths: Int[np.ndarray, "passes rows"], longest: int, cfg: ModelConfig, groups: int
 ) -> int | None:
     """The length of packed rows that takes the least work; None where packing does not pay."""
-    some = lengths[:: max(1, len(lengths) // TRIED)]
+    some = lengths[:: max(1, len(lengths) // SAMPLED_BATCHES)]
     weights = cfg.dim * (2 * (cfg.heads + cfg.kv_heads) * cfg.head_dim + 3 * cfg.mlp_dim)
     quadratic = ATTENTION_COST * 2 * cfg.heads * cfg.head_dim / weights
 
     def work(rows: int, time: int) -> float:
         return rows * time * (1.0 + quadratic * time)
 
-    widest = WIDEST * longest if longest <= SHORT else longest
+    widest = MAX_STRETCH * longest if longest <= SHORT else longest
     times = range(longest, widest + 1, max(1, longest // 8))
-    costs = {time: work(_rows(place_rows(some, time)[0], groups), time) for time in times}
+    costs = {time: work(_count_rows(place_rows(some, time)[0], groups), time) for time in times}
     best = min(costs, key=lambda time: costs[time])
-    return best if costs[best] <= WORTH * work(lengths.shape[1], longest) else None
+    return best if costs[best] <= MAX_PACKED_WORK * work(lengths.shape[1], longest) else None
 
 
-def _rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:
-    """How many packed rows there are, rounded up to a multiple of `groups`."""
+def _count_rows(row: Int[np.ndarray, "passes rows"], groups: int) -> int:
+    """The number of packed rows, rounded up to a multiple of `groups`."""
     return -(-(int(row.max()) + 1) // groups) * groups

@@ -1,4 +1,4 @@
-"""Running a sweep to its end: logging a step late, saving, and going on after an interruption."""
+"""Running a sweep: logging, checkpoints, and resuming after an interruption."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +19,15 @@ def run_sweep(
     *,
     on_start: Callable[[int], None] = lambda step: None,
     on_log: Callable[[int, Metrics], None] = lambda step, metrics: None,
-    save_every: int = 1,
     prepare: Callable[[Sweep, State], State] = lambda sweep, state: state,
 ) -> State:
     """Train all students of `sweep`; returns the state after the last step.
 
-    With `folder`, the state is saved there after every `save_every` logged steps and after the
-    last, and a run that finds a checkpoint goes on from it: `on_start(step)` tells from where.
-    `on_log(step, metrics)` gets numpy arrays in the order of the arms. The device is not kept
-    waiting for it: the next steps are dispatched before the metrics of the last are fetched.
+    With `folder`, the state is saved there after every logged step, and a run that finds a
+    checkpoint resumes from it; `on_start(step)` is called with the step that the run starts at.
+    `on_log(step, metrics)` gets numpy arrays in the order of the arms. Without `folder` the next
+    steps are dispatched before the metrics of the last are fetched, so the device does not wait.
+    `prepare` may change the first state.
     """
     total, every = sweep.config.steps, sweep.config.log_every
     checkpoints = None if folder is None else Checkpoints(folder)
@@ -42,8 +42,8 @@ def run_sweep(
         if waiting is not None:
             on_log(waiting[0], jax.tree.map(np.asarray, waiting[1]))
         waiting = step, metrics
-        if checkpoints is not None and (step == total or step // every % save_every == 0):
-            # Logged before it is saved: a checkpoint never stands past the log.
+        if checkpoints is not None:
+            # Logged before it is saved: a checkpoint is never ahead of the log.
             on_log(step, jax.tree.map(np.asarray, metrics))
             waiting = None
             checkpoints.save(step, state)

@@ -104,7 +104,7 @@ def token_divergences(
 ) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
     """KL(teacher || student) of the next token at each predicted token (nats), and its weight.
 
-    The teacher's rows may be others than the student's (behind a system prompt); their predicted
+    The teacher's rows may differ from the student's (by a system prompt); their predicted
     tokens are matched in order, which needs `max_targets`. The teacher gets no gradient. All else
     is as in `token_losses`. Raises ValueError where `max_targets` is needed and missing.
     """
@@ -115,10 +115,12 @@ def token_divergences(
         student, cfg, max_targets=max_targets, in_order=matched, remat=remat, trained=trained
     )
     kept = _kept_tokens(weights, total_targets, groups)
-    told, _, _ = _predictions(teacher, cfg, max_targets=max_targets, in_order=matched)
-    told = jax.lax.stop_gradient(_keep(told, kept))
-    losses = divergence_from_teacher(student.params, _keep(hidden, kept), teacher.params, told, cfg)
-    return losses, _keep(weights, kept)
+    teacher_hidden, _, _ = _predictions(teacher, cfg, max_targets=max_targets, in_order=matched)
+    hidden, teacher_hidden, weights = (
+        _keep(x, kept) for x in (hidden, jax.lax.stop_gradient(teacher_hidden), weights)
+    )
+    losses = divergence_from_teacher(student.params, hidden, teacher.params, teacher_hidden, cfg)
+    return losses, weights
 
 
 def _predictions(
@@ -168,7 +170,7 @@ def _kept_tokens(
 def _keep(
     x: Shaped[Array, "batch time *rest"], kept: Int[Array, "groups kept"] | None
 ) -> Shaped[Array, "groups targets *rest"]:
-    """Those entries of each group of rows; everything for None."""
+    """The `kept` entries of each group of rows; None: all."""
     if kept is None:
         return x
     parts = x.reshape(kept.shape[0], -1, *x.shape[2:])
@@ -210,17 +212,17 @@ def heldout_loss(
 
 
 def split_rows(batch: Batch, rows_at_once: int) -> Batch:
-    """Rows [rows, ...] as equal pieces [pieces, rows_at_once or a few less, ...], the last one
-    filled up with rows that predict nothing."""
+    """Split rows [rows, ...] into equal pieces [pieces, rows_at_once or a few less, ...], the last
+    one padded with rows that predict nothing."""
     n = batch.tokens.shape[0]
     pieces = -(-n // rows_at_once)
     size = -(-n // pieces)
 
-    def cut(leaf: Array) -> Array:
+    def split(leaf: Array) -> Array:
         widths = ((0, pieces * size - n), *[(0, 0)] * (leaf.ndim - 1))
         return jnp.pad(leaf, widths).reshape(pieces, size, *leaf.shape[1:])
 
-    return jax.tree.map(cut, batch)
+    return jax.tree.map(split, batch)
 
 
 def sequence_log_probs(

@@ -1,7 +1,7 @@
 """What students minimise: the cross-entropy of sampled tokens, or the KL to a teacher.
 
-An objective is one class: its loss, what it holds beside the students' rows, and the checks that
-the two fit. It is a pytree whose arrays carry a leading axis over the data sets, in the
+An objective is one class: its loss, the arrays that it needs beside the students' rows, and the
+check that the two fit. It is a pytree whose arrays carry a leading axis over the data sets, in the
 alphabetical order of their names, so that the students of all data sets share one program.
 """
 
@@ -42,7 +42,7 @@ class StudentModel:
 
 @struct.dataclass
 class Selection:
-    """Rows of one data set: `data_set` is its index, `rows` are theirs, placed by `layout`.
+    """Rows of one data set, by index: `rows` of `data_set`, placed by `layout`.
 
     A row number beyond the last stands for a row that predicts nothing.
     """
@@ -63,7 +63,7 @@ class Objective(ABC):
 
     @property
     def packs(self) -> bool:
-        """Whether rows may be packed: nothing of the objective has the shape of single rows."""
+        """Whether rows may be packed: the objective holds nothing for single rows."""
         return not self.holds_rows
 
     @property
@@ -157,10 +157,11 @@ class KL(Objective):
         shapes), and for a system prompt without `rows`.
         """
         names = tuple(sorted(teachers))
-        told = [name for name in names if teachers[name].system_prompt is not None]
-        if told and rows is None:
+        prompted = [name for name in names if teachers[name].system_prompt is not None]
+        if prompted and rows is None:
             raise InputError(
-                f"the teacher of data {told[0]!r} reads a system prompt: KL needs its rows with it"
+                f"the teacher of data {prompted[0]!r} reads a system prompt: "
+                "KL needs its rows with it"
             )
         steered = [s for name in names if (s := teachers[name].steering) is not None]
         steerings = None

@@ -1,9 +1,9 @@
-"""Where the students of a sweep lie in the mesh of `models.mesh`.
+"""Placing the students of a sweep on the mesh of `models.mesh`.
 
-There are two ways. Where there are at least as many students as places on the axis `data`, the
-students are spread over it: each place trains its own, and nothing passes between them. Where there
-are fewer, every student's rows are spread over it, and its gradient is summed over the places. In
-both, weights and what belongs to them are cut along `model`.
+Where there are at least as many students as devices on the axis `data`, the students are sharded
+over it: each device trains its own, without communication. Where there are fewer, every student's
+rows are sharded over it, and its gradient is summed over the devices. In both cases weights,
+gradients and optimizer states are sharded along `model`.
 """
 
 import warnings
@@ -23,12 +23,12 @@ Path = tuple[str, ...]
 
 
 def shards_students(students: int) -> bool:
-    """Whether so many students are spread over `data`, and not the rows of each."""
+    """Whether `students` students are sharded over `data`, and not the rows of each."""
     return axis_size(DATA) > 1 and students >= axis_size(DATA)
 
 
 def check_rows(students: int, rows: int) -> None:
-    """Warns where neither so many students nor the `rows` of a pass can be spread over `data`."""
+    """Warns where neither the students nor the `rows` of a pass can be sharded over `data`."""
     n = axis_size(DATA)
     if students < n and rows % n:
         warnings.warn(
@@ -39,7 +39,7 @@ def check_rows(students: int, rows: int) -> None:
 
 
 def row_groups(students: int) -> int:
-    """Into how many groups, each on places of its own, the rows of a pass are spread."""
+    """The number of groups, on devices of their own, that the rows of a pass divide into."""
     return 1 if shards_students(students) else axis_size(DATA)
 
 
@@ -49,21 +49,21 @@ def map_students(
     """`f(shared, x)` of every student x in `xs` (leading axis), `at_once` in one batched pass.
 
     None is one on a CPU, where small batched matrix products are slow, and all elsewhere. Where
-    students are spread over `data`, each place maps over its own share. Shares are equal: the last
-    student is computed several times where their number does not divide, and the copies dropped.
+    students are sharded over `data`, each device maps over its own. Shards are equal: where their
+    number does not divide, the last student is computed several times and the copies are dropped.
     """
     n = _count(xs)
     if not shards_students(n):
-        return _map_here(partial(f, shared), xs, at_once)
+        return _map_local(partial(f, shared), xs, at_once)
     idle = -n % axis_size(DATA)
     if idle:
         filled = jnp.minimum(jnp.arange(n + idle), n - 1)
         xs = jax.tree.map(lambda x: x[filled], xs)
-    by_data = PartitionSpec(DATA)
+    data_spec = PartitionSpec(DATA)
     out = jax.shard_map(
-        lambda shared, share: _map_here(partial(f, shared), share, at_once),
-        in_specs=(PartitionSpec(), by_data),
-        out_specs=by_data,
+        lambda shared, local: _map_local(partial(f, shared), local, at_once),
+        in_specs=(PartitionSpec(), data_spec),
+        out_specs=data_spec,
         axis_names={DATA},
         check_vma=False,
     )(shared, xs)
@@ -71,13 +71,13 @@ def map_students(
 
 
 def vmap_students(f: Callable[[Any, Any], Any], shared: Any, xs: Any) -> Any:
-    """`f(shared, x)` of every student at once, for work without a model in it."""
+    """`f(shared, x)` of every student at once, for work that runs no model."""
     return jax.vmap(partial(f, shared))(xs)
 
 
-def _map_here(f: Callable[[Any], Any], xs: Any, at_once: int | None) -> Any:
+def _map_local(f: Callable[[Any], Any], xs: Any, at_once: int | None) -> Any:
     n = _count(xs)
-    if n == 1:  # an axis of one more would only slow the sums over others (XLA on CPU)
+    if n == 1:  # an extra axis of size one would slow down reductions (XLA on CPU)
         out = f(jax.tree.map(lambda x: x[0], xs))
         return jax.tree.map(lambda x: jnp.asarray(x)[None], out)
     if at_once is None:
@@ -94,41 +94,41 @@ def _count(xs: Any) -> int:
 def place_students(
     trainable: Trainable,
     optimizer_state: Any = (),
-    of: int = 0,
+    total_students: int = 0,
     *,
     cfg: ModelConfig,
     adapter: Adapter,
 ) -> tuple[Trainable, Any]:
-    """The stacked students of one optimizer and its state, cut as the mesh says.
+    """Shard the stacked students of one optimizer and its state over the mesh.
 
-    `of` is the number of all students of the sweep, by which they are spread over `data` or not; 0
-    leaves each on every place. So are students of one optimizer that `data` does not divide. A leaf
-    of the state that stands for a trainable leaf (its path ends alike, in the same shape) is cut as
+    `total_students`, of the whole sweep, decides whether students are sharded over `data`; 0
+    replicates them, as are the students of an optimizer that `data` does not divide. A leaf of the
+    state that belongs to a trainable leaf (its path ends alike, in the same shape) is sharded as
     that one is.
     """
     if axis_size(DATA) * axis_size(MODEL) == 1:
         return trainable, optimizer_state
     axes = {
-        _names(path): leaf
+        _dict_keys(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(
             trainable_axes(cfg, adapter), is_leaf=lambda x: isinstance(x, tuple)
         )
     }
-    shapes = {_names(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(trainable)}
+    shapes = {_dict_keys(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(trainable)}
 
     def place(path: Any, x: jax.Array) -> jax.Array:
-        names = _names(path)
-        cut = [None] * (x.ndim - 1)
-        for own, shape in shapes.items():
-            if names[-len(own) :] == own and x.shape == shape:
-                cut = list(weight_axes(axes[own], cfg, shape[1:]))
-        divides = shards_students(of) and x.shape[0] % axis_size(RULES["students"]) == 0
+        names = _dict_keys(path)
+        mesh_axes = [None] * (x.ndim - 1)
+        for suffix, shape in shapes.items():
+            if names[-len(suffix) :] == suffix and x.shape == shape:
+                mesh_axes = list(weight_axes(axes[suffix], cfg, shape[1:]))
+        divides = shards_students(total_students) and x.shape[0] % axis_size(RULES["students"]) == 0
         students = RULES["students"] if divides else None
-        return jax.lax.with_sharding_constraint(x, PartitionSpec(students, *cut))
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(students, *mesh_axes))
 
     return jax.tree_util.tree_map_with_path(place, (trainable, optimizer_state))
 
 
-def _names(path: Any) -> Path:
-    """The dict keys of a path: what stands between them (tuples, named states) is left out."""
+def _dict_keys(path: Any) -> Path:
+    """The dict keys of a path, without the tuples and named states between them."""
     return tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))

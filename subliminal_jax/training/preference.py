@@ -5,8 +5,8 @@
 
 with log-probabilities summed over the tokens of a response. Preference rows are a `Batch` whose
 leaves are [rows, 2, time]: the chosen response, then the rejected one, each behind its prompt. Both
-go through one forward pass. The reference's log-ratios are computed once, before training, and
-enter as numbers: there is nothing in them that a gradient could reach.
+go through one forward pass. The reference's log-ratios are computed once, before training; they are
+constants of the loss.
 """
 
 import math
@@ -31,7 +31,7 @@ from subliminal_jax.training.batch import Batch, max_targets, predicted_counts
 from subliminal_jax.training.losses import sequence_log_probs, split_rows
 from subliminal_jax.training.objectives import Objective, Selection, StudentModel
 
-STORED_TOLERANCE = 0.05  # of their norm; bfloat16's rounding stays below it
+STORED_TOLERANCE = 0.05  # relative to their norm; the rounding of bfloat16 is smaller
 
 
 @struct.dataclass
@@ -177,16 +177,15 @@ def reference_log_ratios(
     params: Params,
     rows: Batch,
     cfg: ModelConfig,
-    steering: Steering | None = None,
     *,
     rows_at_once: int = 64,
     path: str | Path | None = None,
 ) -> Float[np.ndarray, " rows"]:
     """The log-ratios of preference rows [rows, 2, time] under the reference model, in nats.
 
-    For the rows of a reference that reads a system prompt give rows with it: what it adds to the
-    log-ratios are its shifts. With `path` (.npz) they are stored there, and read where they are:
-    then only the first `rows_at_once` are computed, to see that they are still this model's.
+    A reference with a system prompt needs rows with it. With `path` (.npz) the log-ratios are
+    stored there, and read if they are there: then only the first `rows_at_once` are computed, to
+    check that they are this model's.
 
     Raises InputError for rows that are not preference rows, and for a stored file of other rows or
     another model.
@@ -197,7 +196,7 @@ def reference_log_ratios(
     def compute(some: Batch) -> Float[np.ndarray, " rows"]:
         zero = jnp.zeros((some.tokens.shape[0],))
         ratios = compiled_margins(
-            params, some, cfg, zero, steering, rows_at_once=rows_at_once, max_targets=most
+            params, some, cfg, zero, rows_at_once=rows_at_once, max_targets=most
         )
         return np.asarray(ratios)
 
@@ -207,8 +206,8 @@ def reference_log_ratios(
     stored = read_marked(path, "log_ratios", mark)
     if stored is not None:
         first = compute(jax.tree.map(lambda leaf: leaf[:rows_at_once], rows))
-        off = np.linalg.norm(first - stored[: len(first)])
-        if not off <= STORED_TOLERANCE * np.linalg.norm(first) + 1e-3:
+        error = np.linalg.norm(first - stored[: len(first)])
+        if not error <= STORED_TOLERANCE * np.linalg.norm(first) + 1e-3:
             raise InputError(f"{path} holds log-ratios of another model; remove it")
         return stored
     computed = compute(rows)

@@ -21,8 +21,7 @@ from subliminal_jax.training.objectives import Objective, Selection, StudentMode
 
 
 class Source(NamedTuple):
-    """What all students share: frozen base, rows [datasets, rows, ...], what they minimise, and
-    what they are guarded from."""
+    """What all students share: frozen base, rows [datasets, rows, ...], objective and guard."""
 
     base: Params
     data: Batch
@@ -88,16 +87,16 @@ class StudentLoss:
         scale: Float[Array, ""],
         selection: Selection,
     ) -> tuple[Float[Array, ""], Trainable]:
-        """`loss` and its gradient; parts add up to the same."""
+        """`loss` and its gradient, summed over the parts."""
         differentiate = jax.value_and_grad(self._totals, has_aux=True)
         if self.accumulation == 1:
             (total, weight), grads = differentiate(trainable, source, scale, selection)
         else:
             zero = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable)
 
-            def add(so_far: Any, part: Selection) -> tuple[Any, None]:
-                more = differentiate(trainable, source, scale, part)
-                return jax.tree.map(jnp.add, so_far, more), None
+            def add(sums: Any, part: Selection) -> tuple[Any, None]:
+                part_sums = differentiate(trainable, source, scale, part)
+                return jax.tree.map(jnp.add, sums, part_sums), None
 
             ((total, weight), grads), _ = jax.lax.scan(add, zero, self._split(selection))
         share = safe_divide(jnp.ones(()), weight)
@@ -121,12 +120,12 @@ class StudentLoss:
         )
 
     def _split(self, selection: Selection) -> Selection:
-        """Equal parts of a batch, on a leading axis."""
+        """The batch in `accumulation` equal parts, on a leading axis."""
         n = self.accumulation
         return Selection(
             jnp.broadcast_to(selection.data_set, (n,)),
             selection.rows.reshape(n, -1),
-            selection.layout.parts(n),
+            selection.layout.split(n),
         )
 
     def _totals(

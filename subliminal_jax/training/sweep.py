@@ -3,7 +3,7 @@
 A student is a point (optimizer, learning rate, seed, data set, rank). Their trainable trees carry
 a leading student axis; one mapped forward and backward pass serves all of them, then the students
 of each optimizer are updated together, every one with its own rate. A student whose loss is no
-longer finite is frozen where it was and marked; it cannot reach the others.
+longer finite is frozen where it was and marked; it does not affect the others.
 """
 
 import copy
@@ -48,17 +48,17 @@ from subliminal_jax.training.objectives import CrossEntropy, Objective, Selectio
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from subliminal_jax.training.student_loss import Source, StudentLoss, make_source
 
-OWN_METRICS = {"batch_loss", "gradient_norm", "diverged"}  # what a sweep logs without measures
+SWEEP_METRICS = {"batch_loss", "gradient_norm", "diverged"}  # logged without any measure
 
 
 class Inputs(NamedTuple):
-    """The arrays that the programs take as arguments: closed over, they would be constants."""
+    """The arrays that the programs take as arguments; closed over, they would be constants."""
 
     source: Source
     orders: Int[Array, "students steps batch"]
     layout: Layout
     rates: Float[Array, " students"]
-    sets: Int[Array, " students"]
+    data_sets: Int[Array, " students"]
     seeds: UInt[Array, " students"]
     measures: tuple[Any, ...]  # `StudentMeasure`s
 
@@ -86,23 +86,23 @@ class StudentView(NamedTuple):
     `gradient` and `update` are those of the last step, the gradient as the optimizer got it (after
     clipping, if any), the update zero for a diverged student. `before` are the weights they were
     taken at, `trainable` the weights to evaluate: `before + update`, but for the averages of
-    schedule-free. `which` is the index of its data set among the sorted names. `model` makes
-    (params, steering) of a trainable tree.
+    schedule-free. `data_set` is the index of its data set among the sorted names. `model` turns a
+    trainable tree into (params, steering).
     """
 
     trainable: Trainable
     before: Trainable
     gradient: Trainable
     update: Trainable
-    which: Int[Array, ""]
+    data_set: Int[Array, ""]
     model: Model
 
 
 @runtime_checkable
 class StudentMeasure(Protocol):
-    """What is measured of each student at logged steps: a pytree of the arrays that it needs."""
+    """A diagnostic of single students at logged steps: a pytree of the arrays that it needs."""
 
-    def of_student(self, view: StudentView, cfg: ModelConfig, /) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig, /) -> dict[str, Array]:
         """The values of one student by name, inside the compiled program."""
         ...
 
@@ -118,7 +118,7 @@ class Sweep:
       objective: what they minimise.
       measures: diagnostics of one student at logged steps, mapped over students inside the
         compiled program; their arrays are arguments of it.
-      guard: what the students are kept from taking up; evaluation and measure are without it.
+      guard: the guard of training; evaluation and measures are without it.
 
     `padding_share` is the share of the token slots of training that hold no token.
 
@@ -162,7 +162,7 @@ class Sweep:
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
-        self._evaluated = jax.jit(self._students_fn)
+        self._eval_params = jax.jit(self._replicate_eval_params_fn)
 
     def replace_arms(self, arms: Sequence[Arm]) -> "Sweep":
         """The same compiled programs for other rates, seeds and data sets.
@@ -193,7 +193,7 @@ class Sweep:
         in the order of the arms; `batch_loss` is the mean over these steps, `gradient_norm` the
         last step's before clipping."""
         state, metrics = self._advance(state, self._inputs)
-        return state, self._in_order(metrics)
+        return state, self._to_arm_order(metrics)
 
     def evaluate(
         self,
@@ -209,7 +209,7 @@ class Sweep:
         base, vocab = self._inputs.source.base, self.cfg.vocab
         source = make_source(base, heldout, self.names, vocab, objective)
         losses = self._evaluate(state, self._inputs, source, max_targets=max_targets(source.data))
-        return self._in_order(losses)
+        return self._to_arm_order(losses)
 
     def diverged_at(self, state: State) -> np.ndarray:
         """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
@@ -217,7 +217,7 @@ class Sweep:
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
-        return self._in_order(self._evaluated(state))
+        return self._to_arm_order(self._eval_params(state))
 
     def map_students(
         self, f: Callable[[Any, Params, Steering | None], Any]
@@ -229,28 +229,28 @@ class Sweep:
             def one(shared: tuple[Inputs, Any], x: tuple[Trainable, Array]) -> Any:
                 return f(shared[1], *self._model(shared[0], x[1])(x[0]))
 
-            x = (self._evaluated_fn(state), self._scales)
+            x = (self._eval_params_fn(state), self._scales)
             return replicate(self._map(one, (inputs, argument), x))
 
-        return lambda state, argument: self._in_order(run(state, self._inputs, argument))
+        return lambda state, argument: self._to_arm_order(run(state, self._inputs, argument))
 
     # -- inside the programs -----------------------------------------------------------------
 
     def _make_inputs(
         self, source: Source, measures: tuple[StudentMeasure, ...], at_least: Layout | None = None
     ) -> Inputs:
-        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout whose
-        programs are to serve."""
+        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout, whose
+        programs are to be used again."""
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
         arms = tuple(self.arms[i] for i in members)
-        orders, of_arm = distinct_orders(arms, source.data.tokens.shape[1], self.config)
-        sets = np.array([self.names.index(arm.data) for arm in arms])
+        orders, order_indices = distinct_orders(arms, source.data.tokens.shape[1], self.config)
+        data_sets = np.array([self.names.index(arm.data) for arm in arms])
         layout, self.padding_share = plan_layout(
             source.data,
             orders,
-            of_arm,
-            sets,
+            order_indices,
+            data_sets,
             self.cfg,
             parts=self.config.accumulation,
             pack=source.objective.packs,
@@ -259,16 +259,16 @@ class Sweep:
         )
         return Inputs(
             source=source,
-            orders=jnp.asarray(orders[of_arm]),
+            orders=jnp.asarray(orders[order_indices]),
             layout=layout,
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
-            sets=jnp.asarray(sets, jnp.int32),
+            data_sets=jnp.asarray(data_sets, jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
             measures=measures,
         )
 
-    def _in_order(self, tree: Any) -> Any:
-        """From the order of the groups to that of the arms."""
+    def _to_arm_order(self, tree: Any) -> Any:
+        """Reorder leaves [students, ...] from the order of the groups to that of the arms."""
         return jax.tree.map(lambda x: x[self._inverse], tree)
 
     @property
@@ -285,7 +285,7 @@ class Sweep:
         return adapter.alpha / jnp.asarray(ranks, jnp.float32)
 
     def _model(self, inputs: Inputs, scale: Array) -> Model:
-        """What makes (params, steering) of a student's trainable tree."""
+        """A function from a student's trainable tree to its (params, steering)."""
         return lambda tree: attach(inputs.source.base, tree, self.cfg, self._adapter, scale)
 
     def _init_fn(self, inputs: Inputs) -> State:
@@ -300,7 +300,7 @@ class Sweep:
             trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
             init_state = jax.vmap(lambda rate, t, spec=g.spec: self._optimizer(spec, rate).init(t))
             states = init_state(inputs.rates[part], trainable)
-            students.append(self._place(trainable, states, of=len(self.arms)))
+            students.append(self._place(trainable, states, total_students=len(self.arms)))
         trainables, all_states = zip(*students, strict=True)
         never = jnp.zeros((len(self.arms),), jnp.int32)
         return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
@@ -327,18 +327,27 @@ class Sweep:
         }
         if keep:
             grads, updates, before = last
-            x = (self._evaluated_fn(state), before, grads, updates, inputs.sets, self._scales)
+            x = (
+                self._eval_params_fn(state),
+                before,
+                grads,
+                updates,
+                inputs.data_sets,
+                self._scales,
+            )
             metrics |= self._map(self._measure_one, inputs, x)
         return state, replicate(metrics)
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
-        trainable, before, gradient, update, which, scale = x
-        view = StudentView(trainable, before, gradient, update, which, self._model(inputs, scale))
+        trainable, before, gradient, update, data_set, scale = x
+        view = StudentView(
+            trainable, before, gradient, update, data_set, self._model(inputs, scale)
+        )
         values: dict[str, Array] = {}
         for measure in inputs.measures:
-            columns = measure.of_student(view, self.cfg)
-            if twice := columns.keys() & (values.keys() | OWN_METRICS):
-                raise ValueError(f"two measures give {', '.join(sorted(twice))}")
+            columns = measure.measure_student(view, self.cfg)
+            if duplicates := columns.keys() & (values.keys() | SWEEP_METRICS):
+                raise ValueError(f"two measures give {', '.join(sorted(duplicates))}")
             values |= columns
         return values
 
@@ -347,7 +356,11 @@ class Sweep:
         students = _Student(
             inputs.rates,
             self._scales,
-            Selection(inputs.sets, inputs.orders[:, state.step], inputs.layout.at_step(state.step)),
+            Selection(
+                inputs.data_sets,
+                inputs.orders[:, state.step],
+                inputs.layout.select_step(state.step),
+            ),
         )
 
         def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
@@ -367,9 +380,9 @@ class Sweep:
             x = (student, old, old_state, unpad_rank(gradient, old), loss, alive)
             update = partial(self._update, g.spec)
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
-            over = self._map if runs_the_model else placement.vmap_students
-            new, new_state, *rest = over(update, inputs, x)
-            updated.append((*self._place(new, new_state, of=len(self.arms)), *rest))
+            map_update = self._map if runs_the_model else placement.vmap_students
+            new, new_state, *rest = map_update(update, inputs, x)
+            updated.append((*self._place(new, new_state, total_students=len(self.arms)), *rest))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
         sound = replicate(jnp.concatenate(ok))
         step = state.step + 1
@@ -406,18 +419,18 @@ class Sweep:
     ) -> Float[Array, " students"]:
         at_once = self.config.batch_size // self.config.accumulation
         loss = partial(self.loss.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
-        students = (self._evaluated_fn(state), self._scales, inputs.sets)
+        students = (self._eval_params_fn(state), self._scales, inputs.data_sets)
         return replicate(self._map(lambda source, x: loss(source, *x), source, students))
 
-    def _evaluated_fn(self, state: State) -> Trainable:
+    def _eval_params_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
         points = (make_optimizer(g.spec, 0.0).eval_params for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
         return self._join([jax.vmap(point)(tree, old) for point, tree, old in parts])
 
-    def _students_fn(self, state: State) -> Trainable:
-        """`_evaluated_fn` with every student on all places of the mesh's axis data."""
-        return self._place(self._evaluated_fn(state))[0]
+    def _replicate_eval_params_fn(self, state: State) -> Trainable:
+        """`_eval_params_fn` with every student replicated along the mesh's axis `data`."""
+        return self._place(self._eval_params_fn(state))[0]
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0

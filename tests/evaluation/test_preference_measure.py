@@ -97,7 +97,7 @@ def test_a_student_is_measured_on_the_pairs_of_its_own_data(measure, ratios):
 
     @jax.jit
     def measured(which):
-        return measure.of_student(StudentView(*[vector] * 4, which=which, model=model), CFG)
+        return measure.measure_student(StudentView(*[vector] * 4, data_set=which, model=model), CFG)
 
     for which, name in enumerate(ROWS):
         got = measured(jnp.asarray(which, jnp.int32))

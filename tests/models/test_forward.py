@@ -304,15 +304,15 @@ def test_the_states_that_are_asked_for_are_those_of_the_whole_pass(name, edit, c
 def test_tokens_after_a_cache_may_be_left_out_too():
     cfg, params = FAMILIES["gemma3"], PARAMS["gemma3"]
     head, tail = TOKENS[:, :5], TOKENS[:, 5:]
-    at = jnp.asarray([[6, 3], [0, 5]])
+    time_indices = jnp.asarray([[6, 3], [0, 5]])
 
     @jax.jit
-    def run(at):
+    def run(time_indices):
         cache = hidden_states(params, head, cfg, cache_slots=T).cache
-        return hidden_states(params, tail, cfg, cache=cache, time_indices=at)
+        return hidden_states(params, tail, cfg, cache=cache, time_indices=time_indices)
 
-    whole, cut = run(None), run(at)
-    close(cut.hidden, jnp.take_along_axis(whole.hidden, at[:, :, None], axis=1))
+    whole, cut = run(None), run(time_indices)
+    close(cut.hidden, jnp.take_along_axis(whole.hidden, time_indices[:, :, None], axis=1))
     close_leaves(cut.cache, whole.cache)
 
 

@@ -317,7 +317,10 @@ TWO = jnp.stack([VECTOR, VECTOR])
         ({"steering": steer(VECTOR, 2)}, "layer 2 is out of range"),
         ({"steering": Steering(TWO, jnp.ones(()), (1,))}, "shape (2, 32).*needs (1, 32)"),
         ({"steering": Steering(TWO[:1], jnp.ones(4), (1,))}, "scale has the shape (4,)"),
-        ({"steering": steer(VECTOR, 1).masked(jnp.ones((2, 3), bool))}, "mask and .*target are set"),
+        (
+            {"steering": steer(VECTOR, 1).masked(jnp.ones((2, 3), bool))},
+            "mask and .*target are set",
+        ),
         ({"steering": steer(VECTOR, 1, operation="replace")}, "needs reference_params"),
         ({"steering": steer(VECTOR, 1), "reference_params": PARAMS}, "operation is 'add'"),
         ({"reference_params": PARAMS}, "operation is 'none'"),

@@ -14,11 +14,11 @@ def test_its_hidden_states_are_those_inside_the_whole_model():
     model = load_model("shipped-small")
     tokens = jnp.asarray([[5, 9, 400, 7]])
     short = truncate_model(model, 2)
-    found = hidden_states(short.params, tokens, short.cfg, capture=Capture((1,)))
+    cut = hidden_states(short.params, tokens, short.cfg, capture=Capture((1,)))
     whole = hidden_states(model.params, tokens, model.cfg, capture=Capture((1,)))
-    np.testing.assert_allclose(found.activations, whole.activations, atol=1e-5)
+    np.testing.assert_allclose(cut.activations, whole.activations, atol=1e-5)
     logits, _ = forward(short.params, tokens, short.cfg)
-    np.testing.assert_allclose(logits, unembed(short.params, found.hidden, short.cfg), atol=1e-4)
+    np.testing.assert_allclose(logits, unembed(short.params, cut.hidden, short.cfg), atol=1e-4)
     assert short.name == "shipped-small[:2]"
     for blocks in (0, 4):
         with pytest.raises(InputError, match="choose 1 to 3"):

@@ -34,8 +34,8 @@ def test_the_mean_is_that_of_the_differences(planted):
 @pytest.mark.parametrize("method", ["mean", "pca", "logistic"])
 def test_every_method_finds_the_planted_direction(planted, method):
     h, directions = planted
-    found = contrastive_vectors(h, method)
-    for vector, wanted in zip(found, directions, strict=True):
+    vectors = contrastive_vectors(h, method)
+    for vector, wanted in zip(vectors, directions, strict=True):
         assert cosine(vector, wanted) > 0.8
 
 
@@ -56,12 +56,12 @@ def test_random_directions_depend_on_key_and_layer(planted):
 def test_vectors_of_settings_get_the_baselines_norm_and_a_mean():
     rng = np.random.default_rng(1)
     vectors = {name: rng.normal(size=(1, DIM)) * k for k, name in enumerate("abc", start=1)}
-    made = match_norms(vectors, "b")
-    assert list(made) == ["a", "b", "c", "mean"]
-    np.testing.assert_allclose(made["b"], vectors["b"])
-    for v in made.values():
+    matched = match_norms(vectors, "b")
+    assert list(matched) == ["a", "b", "c", "mean"]
+    np.testing.assert_allclose(matched["b"], vectors["b"])
+    for v in matched.values():
         assert np.linalg.norm(v) == pytest.approx(np.linalg.norm(vectors["b"]))
-    assert cosine(made["mean"][0], sum(vectors.values())[0]) == pytest.approx(1.0)
+    assert cosine(matched["mean"][0], sum(vectors.values())[0]) == pytest.approx(1.0)
     assert not rescale(np.zeros((1, DIM)), vectors["b"]).any()
 
 

@@ -25,10 +25,10 @@ def steering(cfg):
     return Steering(vectors, jnp.asarray(2.0), (2, 0))
 
 
-def same(made, steering):
-    assert made.layers == tuple(sorted(steering.layers))
-    assert float(made.scale) == 1.0 and made.operation == "add"
-    ours, theirs = extract_directions(made), extract_directions(steering)
+def same(converted, steering):
+    assert converted.layers == tuple(sorted(steering.layers))
+    assert float(converted.scale) == 1.0 and converted.operation == "add"
+    ours, theirs = extract_directions(converted), extract_directions(steering)
     for layer in steering.layers:
         np.testing.assert_array_equal(ours[layer], theirs[layer])
 
@@ -37,9 +37,9 @@ def test_a_control_vector_comes_back(steering, cfg, tmp_path):
     pytest.importorskip("gguf")
     file = tmp_path / "v.gguf"
     write_gguf(file, steering, "llama")
-    made, hint = read_gguf(file, cfg)
+    converted, hint = read_gguf(file, cfg)
     assert hint == "llama"
-    same(made, steering)
+    same(converted, steering)
     assert [p.name for p in tmp_path.iterdir()] == ["v.gguf"]
 
 
@@ -117,11 +117,11 @@ def test_a_steering_vector_is_made_as_the_library_makes_it(steering, cfg, monkey
         module = ModuleType(name)
         vars(module).update(held)
         monkeypatch.setitem(sys.modules, name, module)
-    made = to_steering_vector(steering)
-    assert made.layer_type == "decoder_block"
-    assert sorted(made.layer_activations) == [0, 2]
+    converted = to_steering_vector(steering)
+    assert converted.layer_type == "decoder_block"
+    assert sorted(converted.layer_activations) == [0, 2]
     expected = extract_directions(steering)
-    for layer, tensor in made.layer_activations.items():
+    for layer, tensor in converted.layer_activations.items():
         np.testing.assert_array_equal(tensor.values, expected[layer])
         tensor.values[:] = 0  # writable, as torch wants it
     same(from_steering_vector(to_steering_vector(steering), cfg), steering)

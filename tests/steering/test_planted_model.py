@@ -57,11 +57,11 @@ def test_slopes_share_and_decomposition_are_the_planted_ones(params, rows):
     vector = np.zeros((1, 1, CFG.dim), np.float32)
     vector[..., 1] = 1.0
     m = propensities(params, CFG, rows, vector, [1])[:, 0]
-    found = per_sample_slopes(m, MULTIPLIERS)
-    np.testing.assert_allclose(found.slope, SLOPES, atol=1e-5)
-    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
-    assert anti_steerable(found.slope) == pytest.approx(0.5, abs=1e-5)
-    parts = decompose_slopes(found.slope, IS_FIRST, IS_YES)
+    slopes = per_sample_slopes(m, MULTIPLIERS)
+    np.testing.assert_allclose(slopes.slope, SLOPES, atol=1e-5)
+    np.testing.assert_allclose(slopes.residual, 0, atol=1e-5)
+    assert anti_steerable(slopes.slope) == pytest.approx(0.5, abs=1e-5)
+    parts = decompose_slopes(slopes.slope, IS_FIRST, IS_YES)
     assert parts.letter == pytest.approx(0.36 / 4, abs=1e-5)
     assert parts.yes_no == pytest.approx(0.81 / 4, abs=1e-5)
     assert parts.unexplained == pytest.approx(4.0, abs=1e-5)

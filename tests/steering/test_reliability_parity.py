@@ -52,17 +52,21 @@ def contrasts():
 
 def test_vectors_propensities_and_all_that_follows_agree(pair, contrasts):
     naive, params, cfg = pair
-    ours = contrastive_vectors(answer_activations(params, cfg, contrasts, range(cfg.layers)))
-    theirs = naive.mean_difference(contrasts, LAYER)
-    np.testing.assert_allclose(ours[LAYER], theirs, atol=1e-4)
-    vectors = np.stack([theirs, np.random.default_rng(1).normal(size=cfg.dim)]).astype(np.float32)
+    vectors_by_layer = contrastive_vectors(
+        answer_activations(params, cfg, contrasts, range(cfg.layers))
+    )
+    reference = naive.mean_difference(contrasts, LAYER)
+    np.testing.assert_allclose(vectors_by_layer[LAYER], reference, atol=1e-4)
+    vectors = np.stack([reference, np.random.default_rng(1).normal(size=cfg.dim)]).astype(
+        np.float32
+    )
     for kind in ("letter", "answer"):
-        found = propensities(params, cfg, contrasts, vectors[:, None], [LAYER], kind=kind)
+        values = propensities(params, cfg, contrasts, vectors[:, None], [LAYER], kind=kind)
         expected = naive.propensities(contrasts, LAYER, vectors, MULTIPLIERS, kind)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(values, expected, atol=1e-4)
         for j in range(len(vectors)):
             check_statistics(expected[:, j])
-            check_close(found[:, j], expected[:, j])
+            check_close(values[:, j], expected[:, j])
 
 
 def check_statistics(m):
@@ -79,23 +83,25 @@ def check_statistics(m):
     backwards = sum(not slope > 0 for slope in one_by_one) / len(m)
     assert anti_steerable(slopes.slope) == pytest.approx(backwards, abs=1e-6)
     # Balanced halves: what a bias explains is the variance of the means of its two groups.
-    found = decompose_slopes(slopes.slope, IS_FIRST, IS_YES)
-    for explained, group in ((found.letter, IS_FIRST), (found.yes_no, IS_YES)):
+    parts = decompose_slopes(slopes.slope, IS_FIRST, IS_YES)
+    for explained, group in ((parts.letter, IS_FIRST), (parts.yes_no, IS_YES)):
         means = [one_by_one[group].mean(), one_by_one[~group].mean()]
         assert explained == pytest.approx(np.var(means), abs=1e-6)
-    assert found.variance == pytest.approx(np.var(one_by_one), abs=1e-6)
-    assert found.letter + found.yes_no + found.unexplained == pytest.approx(found.variance)
+    assert parts.variance == pytest.approx(np.var(one_by_one), abs=1e-6)
+    assert parts.letter + parts.yes_no + parts.unexplained == pytest.approx(parts.variance)
 
 
-def check_close(ours, theirs):
+def check_close(propensities, naive_propensities):
     """What follows from our own propensities is as near to the naive results as those are."""
-    mine, naive = (per_sample_slopes(m, MULTIPLIERS).slope for m in (ours, theirs))
-    np.testing.assert_allclose(mine, naive, atol=1e-4)
-    clear = np.abs(naive) > 1e-4
-    assert anti_steerable(mine[clear]) == anti_steerable(naive[clear])
+    slopes, naive_slopes = (
+        per_sample_slopes(m, MULTIPLIERS).slope for m in (propensities, naive_propensities)
+    )
+    np.testing.assert_allclose(slopes, naive_slopes, atol=1e-4)
+    clear = np.abs(naive_slopes) > 1e-4
+    assert anti_steerable(slopes[clear]) == anti_steerable(naive_slopes[clear])
     for a, b in zip(
-        decompose_slopes(mine, IS_FIRST, IS_YES),
-        decompose_slopes(naive, IS_FIRST, IS_YES),
+        decompose_slopes(slopes, IS_FIRST, IS_YES),
+        decompose_slopes(naive_slopes, IS_FIRST, IS_YES),
         strict=True,
     ):
         assert a == pytest.approx(b, abs=1e-3)

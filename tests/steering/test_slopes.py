@@ -31,12 +31,12 @@ def planted():
 def test_planted_slopes_are_recovered(planted):
     slopes, _, _ = planted
     offsets = np.linspace(-3, 3, len(slopes))
-    found = per_sample_slopes(
+    fit = per_sample_slopes(
         (offsets[:, None] + slopes[:, None] * X).astype(np.float32), MULTIPLIERS
     )
-    np.testing.assert_allclose(found.slope, slopes, atol=1e-5)
-    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
-    np.testing.assert_allclose(found.rank, np.sign(slopes), atol=1e-12)
+    np.testing.assert_allclose(fit.slope, slopes, atol=1e-5)
+    np.testing.assert_allclose(fit.residual, 0, atol=1e-5)
+    np.testing.assert_allclose(fit.rank, np.sign(slopes), atol=1e-12)
 
 
 def test_planted_anti_steerable_share_is_recovered(planted):
@@ -50,9 +50,9 @@ def test_noise_alone_makes_few_rows_clearly_anti_steerable():
     """The slope's t interval against that of scipy; rows without a slope count as often as they
     may by chance, and rows that fall clearly all count."""
     noise = np.random.default_rng(1).normal(size=(4000, len(X)))
-    found = clearly_anti_steerable(per_sample_slopes(noise, MULTIPLIERS), MULTIPLIERS)
-    assert 0.018 < found.mean() < 0.032  # 2.5% and three standard errors
-    for row, clear in zip(noise[:200], found[:200], strict=True):
+    flags = clearly_anti_steerable(per_sample_slopes(noise, MULTIPLIERS), MULTIPLIERS)
+    assert 0.018 < flags.mean() < 0.032  # 2.5% and three standard errors
+    for row, clear in zip(noise[:200], flags[:200], strict=True):
         fit = stats.linregress(X, row)
         assert clear == (fit.slope + stats.t.ppf(0.975, len(X) - 2) * fit.stderr < 0)
     falling = per_sample_slopes(0.1 * noise[:50] - X, MULTIPLIERS)
@@ -62,12 +62,12 @@ def test_noise_alone_makes_few_rows_clearly_anti_steerable():
 
 
 def test_planted_decomposition_is_recovered(planted):
-    found = decompose_slopes(*planted)
-    assert found.letter == pytest.approx(0.36 / 4, abs=1e-5)  # variance of a fair coin: 1/4
-    assert found.yes_no == pytest.approx(0.81 / 4, abs=1e-5)
-    assert found.unexplained == pytest.approx(4.0, abs=1e-5)
-    assert found.variance == pytest.approx(4.0 + 1.17 / 4, abs=1e-5)
-    assert found.explained_share == pytest.approx((1.17 / 4) / (4 + 1.17 / 4))
+    parts = decompose_slopes(*planted)
+    assert parts.letter == pytest.approx(0.36 / 4, abs=1e-5)  # variance of a fair coin: 1/4
+    assert parts.yes_no == pytest.approx(0.81 / 4, abs=1e-5)
+    assert parts.unexplained == pytest.approx(4.0, abs=1e-5)
+    assert parts.variance == pytest.approx(4.0 + 1.17 / 4, abs=1e-5)
+    assert parts.explained_share == pytest.approx((1.17 / 4) / (4 + 1.17 / 4))
 
 
 def test_without_letters_or_yes_nothing_is_explained_by_them(planted):
@@ -81,13 +81,13 @@ def test_without_letters_or_yes_nothing_is_explained_by_them(planted):
 
 def test_slopes_and_ranks_are_those_of_numpy_and_scipy():
     m = np.random.default_rng(0).normal(size=(6, 3, len(X)))
-    found = per_sample_slopes(m, MULTIPLIERS)
-    for at in np.ndindex(6, 3):
-        slope, offset = np.polyfit(X, m[at], 1)
-        rest = m[at] - slope * X - offset
-        assert found.slope[at] == pytest.approx(slope, abs=1e-12)
-        assert found.residual[at] == pytest.approx(np.sqrt(np.mean(rest**2)), abs=1e-12)
-        assert found.rank[at] == pytest.approx(stats.spearmanr(X, m[at]).statistic, abs=1e-12)
+    fits = per_sample_slopes(m, MULTIPLIERS)
+    for index in np.ndindex(6, 3):
+        slope, offset = np.polyfit(X, m[index], 1)
+        rest = m[index] - slope * X - offset
+        assert fits.slope[index] == pytest.approx(slope, abs=1e-12)
+        assert fits.residual[index] == pytest.approx(np.sqrt(np.mean(rest**2)), abs=1e-12)
+        assert fits.rank[index] == pytest.approx(stats.spearmanr(X, m[index]).statistic, abs=1e-12)
     assert np.isnan(per_sample_slopes(np.zeros((1, len(X))), MULTIPLIERS).rank[0])
 
 
@@ -99,9 +99,9 @@ def test_the_mean_slope_is_the_slope_of_the_mean_curve():
 
 def test_relative_steerability_divides_by_the_settings_own_vector():
     matrix = np.array([[2.0, 1.0], [0.1, 0.2]])
-    found = relative_steerability(matrix)
-    np.testing.assert_allclose(found[0], [1.0, 0.5])
-    assert np.isnan(found[1]).all()  # its own 0.2 is too small to divide by
+    relative = relative_steerability(matrix)
+    np.testing.assert_allclose(relative[0], [1.0, 0.5])
+    assert np.isnan(relative[1]).all()  # its own 0.2 is too small to divide by
 
 
 def test_the_linear_regime_ends_where_the_curve_leaves_the_line():

@@ -39,8 +39,8 @@ def saved(tmp_path):
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=["everywhere", "some"])
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, adapter):
     save_adapter(tmp_path / "a", trained(adapter), adapter, CFG, "base")
-    loaded, found = load_adapter(tmp_path / "a", CFG, adapter, model="base")
-    assert found == adapter
+    loaded, loaded_adapter = load_adapter(tmp_path / "a", CFG, model="base")
+    assert loaded_adapter == adapter
     jax.tree.map(np.testing.assert_array_equal, loaded, trained(adapter))
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -60,21 +60,6 @@ def test_peft_gives_the_same_logits(tmp_path, adapter):
     adapted, _ = attach(params, load_adapter(tmp_path / "a", CFG)[0], CFG, adapter)
     ours, _ = forward(adapted, jnp.asarray(tokens, jnp.int32), CFG)
     np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4 * np.abs(ours).max())
-
-
-@pytest.mark.parametrize(
-    ("expected", "said"),
-    [
-        (LoRA(8, 6.0), "an adapter of rank 3, and 8 is asked for"),
-        (LoRA(3, 12.0), "an adapter of alpha 6.0, and 12.0 is asked for"),
-        (LoRA(3, 6.0, ("q",)), "an adapter of targets .*, and \\('q',\\) is asked for"),
-        (LoRA(3, 6.0, layers=(0,)), "an adapter of layers None, and \\(0,\\) is asked for"),
-    ],
-)
-def test_another_adapter_than_is_asked_for_is_refused(saved, expected, said):
-    with pytest.raises(InputError, match=said) as caught:
-        load_adapter(saved, CFG, expected)
-    assert "\n" not in str(caught.value)
 
 
 def test_another_model_is_refused(saved):
@@ -98,7 +83,7 @@ def edit(folder, **changes):
     ("changes", "said"),
     [
         ({"r": 4}, "has the shape .*, and rank 4"),
-        ({"r": "drop"}, "damaged"),
+        ({"r": "drop"}, "corrupt"),
         ({"r": 0}, "rank 0 is not valid"),
         ({"use_dora": True}, "use_dora is not supported"),
         ({"target_modules": ["q_proj", "wte"]}, "no such projections as \\['wte'\\]"),
@@ -113,7 +98,7 @@ def test_configurations_that_do_not_fit_are_refused(saved, changes, said):
         load_adapter(saved, CFG)
 
 
-def test_damaged_folders_are_refused(saved, tmp_path):
+def test_corrupt_folders_are_refused(saved, tmp_path):
     with pytest.raises(InputError, match="no adapter here"):
         load_adapter(tmp_path / "absent", CFG)
     tensors = load_file(saved / WEIGHTS)

@@ -47,8 +47,7 @@ class Interrupted(Exception):
     """What stands for the interruption in the tests of one process."""
 
 
-@pytest.mark.parametrize("save_every", [1, 2])
-def test_an_interrupted_run_goes_on_bit_for_bit(sweep, uninterrupted, tmp_path, save_every):
+def test_an_interrupted_run_goes_on_bit_for_bit(sweep, uninterrupted, tmp_path):
     seen, starts = [], []
 
     def stop(step, metrics):
@@ -57,7 +56,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(sweep, uninterrupted, tmp_path, 
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run_sweep(sweep, tmp_path, on_start=starts.append, on_log=stop, save_every=save_every)
+        run_sweep(sweep, tmp_path, on_start=starts.append, on_log=stop)
     assert seen == [2, 4, 6]
     again = {}
     with count_compilations() as compiled:
@@ -73,10 +72,10 @@ def test_an_interrupted_run_goes_on_bit_for_bit(sweep, uninterrupted, tmp_path, 
 def test_metrics_are_those_of_the_steps_with_and_without_checkpoints(sweep, tmp_path):
     logs = {}
     for folder in (None, tmp_path):
-        logs[folder] = found = {}
-        run_sweep(sweep, folder, on_log=found.__setitem__, save_every=2)
-        assert list(found) == [2, 4, 6, 8]
-        assert all(isinstance(x, np.ndarray) for x in found[2].values())
+        logs[folder] = metrics = {}
+        run_sweep(sweep, folder, on_log=metrics.__setitem__)
+        assert list(metrics) == [2, 4, 6, 8]
+        assert all(isinstance(x, np.ndarray) for x in metrics[2].values())
     identical(logs[tmp_path], logs[None])
 
 
@@ -140,11 +139,11 @@ def test_killed_at_three_random_moments_it_ends_with_the_same_parameters(tmp_pat
         steps = [int(text.removeprefix("step ")) for text in printed[1:]]
         assert steps == list(range(starts[-1] + 2, steps[-1] + 1, 2))
     assert 0 == starts[0] < starts[1] < starts[2] < starts[3]
-    with np.load(whole) as expected, np.load(resumed) as found:
-        assert found.files == expected.files
-        for name in found.files:
-            np.testing.assert_array_equal(found[name], expected[name])
-        assert len(found.files) > 20
+    with np.load(whole) as expected, np.load(resumed) as metrics:
+        assert metrics.files == expected.files
+        for name in metrics.files:
+            np.testing.assert_array_equal(metrics[name], expected[name])
+        assert len(metrics.files) > 20
 
 
 # -- checkpoints that are not whole, or another run's --------------------------------------------
@@ -204,8 +203,8 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_counts(folder, damage):
     damage(folder / "3")
     with pytest.warns(UserWarning, match="3 is set aside as 3.damaged"):
-        found = Checkpoints(folder).restore(state(0))
-    identical(found, state(2))
+        restored = Checkpoints(folder).restore(state(0))
+    identical(restored, state(2))
     checkpoints = Checkpoints(folder)
     assert checkpoints.latest() == 2
     checkpoints.save(3, state(33))  # the run gets there again

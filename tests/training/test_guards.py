@@ -15,7 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import combine_steerings, steer
 from subliminal_jax.training.adapters import LoRA, Vector
 from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
-from subliminal_jax.training.guards import Guard, project_out, rows_to_keep
+from subliminal_jax.training.guards import Guard, project_out, select_rows
 from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.objectives import KL, stack_steerings
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -99,8 +99,8 @@ def test_it_makes_no_difference_how_layers_are_stacked():
         return {"first": layers[0], "second": layers[1], "vector": tree["vector"]}
 
     update, directions = tree(0), tree(1, (2,))
-    found = project(apart(update, 0), apart(directions, 1))
-    close(found, apart(project(update, directions), 0), rtol=1e-5)
+    projected = project(apart(update, 0), apart(directions, 1))
+    close(projected, apart(project(update, directions), 0), rtol=1e-5)
 
 
 def test_it_goes_after_an_optimizer_in_a_chain_of_optax():
@@ -130,8 +130,8 @@ SEEN = (Recorded(seen),)
 
 def trained(guard: Guard | None, config=CONFIG, arms=None, measures=SEEN, **more):
     arms = arms or [Arm(ADAM, 1e-2, 0, "steered"), Arm(ADAM, 3e-3, 1, "control")]
-    given = {} if guard is None else {"guard": guard}
-    sweep = Sweep(BASE, CFG, arms, DATA, config, measures=measures, **given, **more)
+    options = {} if guard is None else {"guard": guard}
+    sweep = Sweep(BASE, CFG, arms, DATA, config, measures=measures, **options, **more)
     state, metrics = sweep.init(), []
     for _ in range(config.steps // config.log_every):
         state, m = sweep.advance(state)
@@ -162,9 +162,9 @@ def test_a_students_guard_is_that_of_its_data_set(unguarded):
     probes = each(2, PROBE)
     guard = Guard(scores=scores, context=(probes, jnp.stack([0 * V, V])))
     sweep, state, _ = trained(guard, measures=())
-    found, expected = sweep.students(state), unguarded[0].students(unguarded[1])
-    close(*(jax.tree.map(lambda x: x[1], t) for t in (found, expected)), rtol=1e-4)
-    moved = jax.tree.map(lambda a, b: jnp.abs(a[0] - b[0]).max(), found, expected)
+    students, expected = sweep.students(state), unguarded[0].students(unguarded[1])
+    close(*(jax.tree.map(lambda x: x[1], t) for t in (students, expected)), rtol=1e-4)
+    moved = jax.tree.map(lambda a, b: jnp.abs(a[0] - b[0]).max(), students, expected)
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
@@ -222,14 +222,14 @@ def test_a_guard_that_does_not_fit_is_refused():
 
 def test_the_rows_that_teach_most_are_dropped_or_as_many_at_random():
     taught = np.array([3.0, -1.0, 9.0, 0.0, 5.0, 2.0, 1.0, 4.0, 8.0, 7.0])
-    assert rows_to_keep(taught, 0.3).tolist() == [0, 1, 3, 4, 5, 6, 7]
-    assert rows_to_keep(taught, 0.0).tolist() == list(range(10))
-    at_random = rows_to_keep(taught, 0.3, seed=1)
+    assert select_rows(taught, 0.3).tolist() == [0, 1, 3, 4, 5, 6, 7]
+    assert select_rows(taught, 0.0).tolist() == list(range(10))
+    at_random = select_rows(taught, 0.3, seed=1)
     assert len(set(at_random.tolist())) == 7 and (np.diff(at_random) > 0).all()
-    assert at_random.tolist() == rows_to_keep(-taught, 0.3, seed=1).tolist()
+    assert at_random.tolist() == select_rows(-taught, 0.3, seed=1).tolist()
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(InputError, match="guard share"):
-            rows_to_keep(taught, share)
+            select_rows(taught, share)
 
 
 # -- two steerings together -----------------------------------------------------------------

@@ -70,12 +70,12 @@ def test_a_packed_batch_holds_the_rows_and_no_first_token_is_predicted():
     packed = lay_out(batch, layout)
     assert packed.tokens.shape == (count, LONG)
     for i, n in enumerate(lengths):
-        at = row[0, i], slice(start[0, i], start[0, i] + n)
+        place = row[0, i], slice(start[0, i], start[0, i] + n)
         for name in ("tokens", "positions"):
-            np.testing.assert_array_equal(getattr(packed, name)[at], getattr(batch, name)[i, :n])
-        np.testing.assert_array_equal(packed.segment_ids[at], i + 1)
-        np.testing.assert_array_equal(packed.loss_mask[at][1:], batch.loss_mask[i, 1:n])
-        assert packed.loss_mask[at][0] == 0 < batch.loss_mask[i, 0]
+            np.testing.assert_array_equal(getattr(packed, name)[place], getattr(batch, name)[i, :n])
+        np.testing.assert_array_equal(packed.segment_ids[place], i + 1)
+        np.testing.assert_array_equal(packed.loss_mask[place][1:], batch.loss_mask[i, 1:n])
+        assert packed.loss_mask[place][0] == 0 < batch.loss_mask[i, 0]
     empty = np.asarray(packed.segment_ids) == 0
     assert empty.sum() == count * LONG - lengths.sum()
     assert (np.asarray(packed.positions)[empty] == -1).all()
@@ -88,28 +88,30 @@ def test_losses_of_joined_rows_are_those_of_the_rows():
     most = TIME - 1
     losses, weights = token_losses(BASE, batch, CFG, max_targets=most)
     for groups in (1, 2, 3):
-        of_groups = np.asarray(weights != 0).reshape(groups, -1)
-        total = int(of_groups.sum(axis=1).max())
-        found, kept = token_losses(
+        predicts = np.asarray(weights != 0).reshape(groups, -1)
+        total = int(predicts.sum(axis=1).max())
+        joined_losses, kept = token_losses(
             BASE, batch, CFG, max_targets=most, total_targets=total, groups=groups
         )
-        assert found.shape == kept.shape == (groups, total)
-        for i, chosen in enumerate(of_groups):
+        assert joined_losses.shape == kept.shape == (groups, total)
+        for i, chosen in enumerate(predicts):
             expected = np.asarray(losses).reshape(groups, -1)[i][chosen]
-            np.testing.assert_allclose(np.asarray(found)[i][: chosen.sum()], expected, rtol=1e-5)
+            np.testing.assert_allclose(
+                np.asarray(joined_losses)[i][: chosen.sum()], expected, rtol=1e-5
+            )
             assert not np.asarray(kept)[i][chosen.sum() :].any()
 
 
 def trained(packs: bool, monkeypatch, **changes):
     """(sweep, metrics of both logged steps, students) of ARMS."""
-    monkeypatch.setattr(layouts, "WORTH", 0.9 if packs else 0.0)
+    monkeypatch.setattr(layouts, "MAX_PACKED_WORK", 0.9 if packs else 0.0)
     config = replace(PLAN, **{k: changes.pop(k) for k in list(changes) if hasattr(PLAN, k)})
     arms = changes.pop("arms", ARMS)
     sweep = Sweep(BASE, CFG, arms, DATA, config, **changes)
     state, metrics = sweep.init(), []
     for _ in range(2):
-        state, found = sweep.advance(state)
-        metrics.append(found)
+        state, logged = sweep.advance(state)
+        metrics.append(logged)
     return sweep, metrics, sweep.students(state)
 
 
@@ -134,13 +136,13 @@ def test_packed_students_are_the_padded_ones(case, monkeypatch):
     """Whatever the objective, the optimizer (Sophia evaluates the loss itself) and the parts."""
     changes = CASES[case]
     padded, expected, students = trained(False, monkeypatch, **changes)
-    packed, metrics, found = trained(True, monkeypatch, **changes)
+    packed, metrics, packed_students = trained(True, monkeypatch, **changes)
     assert padded._inputs.layout.row is None and packed._inputs.layout.row is not None
     assert packed.padding_share < 0.5 < 0.6 < padded.padding_share
     for one, other in zip(metrics, expected, strict=True):
         np.testing.assert_allclose(one["batch_loss"], other["batch_loss"], rtol=1e-5)
         np.testing.assert_allclose(one["gradient_norm"], other["gradient_norm"], rtol=1e-4)
-    close(found, students, rtol=2e-3)
+    close(packed_students, students, rtol=2e-3)
 
 
 def test_the_share_of_padding_is_that_of_the_slots(monkeypatch):
@@ -148,7 +150,7 @@ def test_the_share_of_padding_is_that_of_the_slots(monkeypatch):
     layout, orders = sweep._inputs.layout, np.asarray(sweep._inputs.orders)
     tokens = [np.sum(np.asarray(DATA[n].positions) >= 0, axis=1) for n in sorted(DATA)]
     # Of all pairs of an order and a data set, whose shapes are the same.
-    used = np.mean([of[order].sum(axis=-1).mean() for of in tokens for order in orders[:2]])
+    used = np.mean([n[order].sum(axis=-1).mean() for n in tokens for order in orders[:2]])
     assert sweep.padding_share == pytest.approx(1 - used / (layout.rows * layout.time), abs=1e-6)
 
 
@@ -192,24 +194,24 @@ def test_other_rates_and_data_sets_of_the_same_seeds_take_the_same_programs(monk
     seeds = [replace(a, seed=a.seed + 10) for a in ARMS]
     other, fresh = sweep.replace_arms(seeds), Sweep(BASE, CFG, seeds, DATA, PLAN)
     assert other._inputs.layout.rows >= fresh._inputs.layout.rows
-    _, found = other.advance(other.init())
+    _, metrics = other.advance(other.init())
     _, expected = fresh.advance(fresh.init())
-    np.testing.assert_allclose(found["batch_loss"], expected["batch_loss"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["batch_loss"], expected["batch_loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_plan_of_groups_fits_every_group(groups):
-    orders, of_arm = distinct_orders(ARMS, 16, PLAN)
+    orders, order_indices = distinct_orders(ARMS, 16, PLAN)
     sets = np.array([0, 1, 1])
     stacked = stack_rows([DATA["a"], DATA["b"]])
-    layout, _ = plan_layout(stacked, orders, of_arm, sets, CFG, groups=groups)
+    layout, _ = plan_layout(stacked, orders, order_indices, sets, CFG, groups=groups)
     assert layout.rows % groups == 0 and layout.groups == groups
     most = 0
-    for student, (which, of) in enumerate(zip(sets, of_arm, strict=True)):
-        for step, chosen in enumerate(orders[of]):
-            batch = jax.tree.map(lambda x, w=which, c=chosen: x[w, c], stacked)
-            own = jax.tree.map(lambda x, s=student, t=step: x[s, t], layout)
-            predicted = np.asarray(lay_out(batch, own).loss_mask) != 0
+    for student, (data_set, index) in enumerate(zip(sets, order_indices, strict=True)):
+        for step, chosen in enumerate(orders[index]):
+            batch = jax.tree.map(lambda x, w=data_set, c=chosen: x[w, c], stacked)
+            step_layout = jax.tree.map(lambda x, s=student, t=step: x[s, t], layout)
+            predicted = np.asarray(lay_out(batch, step_layout).loss_mask) != 0
             assert predicted.sum() == (np.asarray(batch.loss_mask)[:, 1:] != 0).sum()
             assert predicted.sum(axis=1).max() <= layout.max_targets
             most = max(most, predicted.reshape(groups, -1).sum(axis=1).max())

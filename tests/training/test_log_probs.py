@@ -49,21 +49,23 @@ def one_by_one(model, prompts, responses, steering=None):
 @pytest.mark.parametrize("prompt_cache", ["never", "always"])
 def test_equal_to_one_row_at_a_time(family, prompt_cache):
     model, (prompts, responses) = tiny(family), rows()
-    found = response_log_probs(model, prompts, responses, prompt_cache=prompt_cache)
-    assert found.shape == (9, 2)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, one_by_one(model, prompts, responses), rtol=1e-5, atol=1e-4)
+    log_probs = response_log_probs(model, prompts, responses, prompt_cache=prompt_cache)
+    assert log_probs.shape == (9, 2)
+    assert log_probs.dtype == np.float32
+    np.testing.assert_allclose(
+        log_probs, one_by_one(model, prompts, responses), rtol=1e-5, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("prompt_cache", ["never", "always"])
 def test_steering_edits_prompt_and_response(prompt_cache):
     model, (prompts, responses) = tiny("llama"), rows(k=1, shared=0)
     vector = steer(jax.random.normal(jax.random.key(3), (model.cfg.dim,)), layer=1)
-    found = response_log_probs(
+    log_probs = response_log_probs(
         model, prompts, responses, steering=vector, prompt_cache=prompt_cache
     )
     expected = one_by_one(model, prompts, responses, vector)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-4)
     assert np.abs(expected - one_by_one(model, prompts, responses)).max() > 0.1
 
 

@@ -52,11 +52,11 @@ def program(kind, **options):
     def loss(params, student, teacher):
         reader = ModelInput(params, BATCH, steer(student, LAST))
         if kind == "kl":
-            told = ModelInput(BASE, BATCH, steer(teacher, LAST))
-            found, weights = token_divergences(reader, told, CFG, **options)
+            teacher_input = ModelInput(BASE, BATCH, steer(teacher, LAST))
+            token_values, weights = token_divergences(reader, teacher_input, CFG, **options)
         else:
-            found, weights = token_losses(params, BATCH, CFG, reader.steering, **options)
-        return mean_loss(found, weights), found
+            token_values, weights = token_losses(params, BATCH, CFG, reader.steering, **options)
+        return mean_loss(token_values, weights), token_values
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
 
@@ -110,14 +110,14 @@ def test_kl_of_a_student_that_is_the_teacher_is_zero_and_so_is_its_gradient(prog
 def test_gathered_targets_in_chunks_are_all_targets_at_once(kind, plain, monkeypatch):
     monkeypatch.setattr(losses, "LOGIT_BUDGET", 7 * CFG.vocab)  # 7 does not divide the tokens
     assert max_targets(BATCH) < TIME - 1
-    found = program(kind, max_targets=max_targets(BATCH))(BASE, STUDENT, TEACHER)
-    assert_same(found, plain[kind])
+    gathered = program(kind, max_targets=max_targets(BATCH))(BASE, STUDENT, TEACHER)
+    assert_same(gathered, plain[kind])
 
 
 def test_chunks_with_rematerialised_blocks_change_nothing(plain, monkeypatch):
     monkeypatch.setattr(losses, "LOGIT_BUDGET", 7 * CFG.vocab)
-    found = program("cross_entropy", remat="block")(BASE, STUDENT, TEACHER)
-    assert_same(found, plain["cross_entropy"])
+    again = program("cross_entropy", remat="block")(BASE, STUDENT, TEACHER)
+    assert_same(again, plain["cross_entropy"])
 
 
 def test_the_budget_bounds_the_memory(monkeypatch):
@@ -146,20 +146,20 @@ def test_kl_to_a_teacher_with_prompts_of_its_own(same_length):
     if same_length:  # the longest completion fills the row: there is nothing to leave out
         prompts = [[1]] + [[1, 2, 3]] * (ROWS - 1)
         completions[0] = [*completions[0], 5, 6]
-        theirs, length, longer = [[4]] * ROWS, TIME, TIME
+        teacher_prompts, length, longer = [[4]] * ROWS, TIME, TIME
     else:
-        theirs, length, longer = [[7, 3, 9, *p] for p in prompts], TIME, TIME + 3
+        teacher_prompts, length, longer = [[7, 3, 9, *p] for p in prompts], TIME, TIME + 3
     student = pad_pairs(prompts, completions, length)
-    teacher = pad_pairs(theirs, completions, longer)
+    teacher = pad_pairs(teacher_prompts, completions, longer)
     assert (max_targets(student) == length - 1) == same_length
     log_q, log_p = log_softmax(student.tokens), log_softmax(teacher.tokens, TEACHER)
     kl = jax.jit(partial(token_divergences, cfg=CFG, max_targets=max_targets(student)))
-    found, weights = kl(ModelInput(BASE, student), ModelInput(BASE, teacher, TOLD))
+    divergences, weights = kl(ModelInput(BASE, student), ModelInput(BASE, teacher, TOLD))
     for i, completion in enumerate(completions):
         q = log_q[i, len(prompts[i]) - 1 :][: len(completion)]
-        p = log_p[i, len(theirs[i]) - 1 :][: len(completion)]
+        p = log_p[i, len(teacher_prompts[i]) - 1 :][: len(completion)]
         naive = (np.exp(p) * (p - q)).sum(axis=-1)
-        np.testing.assert_allclose(found[i][weights[i] > 0], naive, atol=1e-5)
+        np.testing.assert_allclose(divergences[i][weights[i] > 0], naive, atol=1e-5)
 
 
 def test_a_teacher_with_other_rows_needs_max_targets():
@@ -251,7 +251,7 @@ def test_heldout_loss_is_the_mean_over_all_rows(at_once, kind, plain):
     objectives = {
         "cross_entropy": [CrossEntropy()],
         # The teacher reads the student's rows, or rows of its own, which are the same here.
-        "kl": [KL.from_teachers({"x": Teacher(TOLD)}, own) for own in (None, {"x": BATCH})],
+        "kl": [KL.from_teachers({"x": Teacher(TOLD)}, rows) for rows in (None, {"x": BATCH})],
     }
     for objective in objectives[kind]:
         run = jax.jit(

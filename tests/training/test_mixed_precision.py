@@ -87,12 +87,12 @@ def test_log_probabilities_are_summed_in_float32():
     hidden = hidden_states(BASE, batch.tokens[:, :-1], CFG).hidden
     assert hidden.dtype == jnp.bfloat16
     targets = batch.tokens[:, 1:]
-    found = next_token_log_probs(BASE, hidden, targets, CFG)
+    log_probs = next_token_log_probs(BASE, hidden, targets, CFG)
     logits = np.asarray(hidden, np.float64) @ np.asarray(BASE["lm_head"], np.float64)
     expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = np.take_along_axis(expected, np.asarray(targets)[..., None], axis=-1)[..., 0]
-    assert found.dtype == unembed(BASE, hidden, CFG).dtype == jnp.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert log_probs.dtype == unembed(BASE, hidden, CFG).dtype == jnp.float32
+    np.testing.assert_allclose(log_probs, expected, rtol=0, atol=1e-5)
     whole = jax.jit(sequence_log_probs, static_argnums=2)(BASE, batch, CFG)
     assert whole.dtype == jnp.float32
     losses, _ = jax.jit(token_losses, static_argnums=2)(BASE, batch, CFG)
@@ -104,12 +104,14 @@ def test_gradients_are_those_of_float32(adapter):
     batch = one_token()
     start = init_trainable(jax.random.key(1), WIDE, CFG, adapter)
     noise = jax.tree.map(lambda x: 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), start)
-    at = start if isinstance(adapter, Full) else jax.tree.map(jnp.add, start, noise)
-    (loss, found), (wide_loss, expected) = (gradient(p, adapter, batch, at) for p in (BASE, WIDE))
+    trainable = start if isinstance(adapter, Full) else jax.tree.map(jnp.add, start, noise)
+    (loss, gradients), (wide_loss, expected) = (
+        gradient(p, adapter, batch, trainable) for p in (BASE, WIDE)
+    )
     assert loss.dtype == jnp.float32
     assert abs(loss - wide_loss) < 0.01 * wide_loss
-    paths, found_leaves = zip(*jax.tree_util.tree_leaves_with_path(found), strict=True)
-    for path, a, b in zip(paths, found_leaves, jax.tree.leaves(expected), strict=True):
+    paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(gradients), strict=True)
+    for path, a, b in zip(paths, leaves, jax.tree.leaves(expected), strict=True):
         assert a.dtype == jnp.float32
         apart = jnp.linalg.norm(a - b) / jnp.linalg.norm(b)
         assert apart < GRADIENT_ERROR, (jax.tree_util.keystr(path), float(apart))

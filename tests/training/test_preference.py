@@ -75,7 +75,7 @@ def run(given):
 
 def mean_margin(context, view):
     """The mean margin of each student on the pairs that it is trained on."""
-    rows, ratios = jax.tree.map(lambda leaf: leaf[view.which], context)
+    rows, ratios = jax.tree.map(lambda leaf: leaf[view.data_set], context)
     params, steering = view.model(view.trainable)
     return {"margin": margins(params, rows, CFG, ratios, steering).mean()}
 
@@ -93,14 +93,14 @@ def test_rows_are_the_pairs_of_both_responses():
 
 def test_log_ratios_are_differences_of_two_forward_passes():
     rows = DATA["left"]
-    of = jax.jit(partial(sequence_log_probs, cfg=CFG))
+    score = jax.jit(partial(sequence_log_probs, cfg=CFG))
     chosen, rejected = (
-        of(BASE, jax.tree.map(lambda leaf, side=side: leaf[:, side], rows)) for side in (0, 1)
+        score(BASE, jax.tree.map(lambda leaf, side=side: leaf[:, side], rows)) for side in (0, 1)
     )
     expected = np.asarray(chosen - rejected)
     for at_once in (N, 5):  # in one pass, and in three of which the last is padded
-        found = reference_log_ratios(BASE, rows, CFG, rows_at_once=at_once)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        ratios = reference_log_ratios(BASE, rows, CFG, rows_at_once=at_once)
+        np.testing.assert_allclose(ratios, expected, atol=1e-5)
     swapped = jax.tree.map(lambda leaf: leaf[:, ::-1], rows)
     np.testing.assert_allclose(reference_log_ratios(BASE, swapped, CFG), -expected, atol=1e-5)
 
@@ -168,21 +168,23 @@ def test_students_learn_to_prefer_what_was_chosen(run):
 def test_heldout_loss_is_that_of_each_student_on_its_pairs(run):
     sweep, _, state, _ = run
     ratios = ratios_of(HELDOUT)
-    found = sweep.evaluate(state, HELDOUT, objective=DPO.from_log_ratios(ratios, BETA))
+    losses = sweep.evaluate(state, HELDOUT, objective=DPO.from_log_ratios(ratios, BETA))
     students = sweep.students(state)
-    of = jax.jit(partial(margins, cfg=CFG, max_targets=WIDEST))
+    student_margins = jax.jit(partial(margins, cfg=CFG, max_targets=WIDEST))
     for i, arm in enumerate(ARMS):
         params, _ = attach(BASE, jax.tree.map(lambda x, i=i: x[i], students), CFG, LORA)
-        rho = np.asarray(of(params, HELDOUT[arm.data], reference=ratios[arm.data]), np.float64)
-        assert float(found[i]) == pytest.approx(np.log1p(np.exp(-BETA * rho)).mean(), rel=1e-5)
+        rho = np.asarray(
+            student_margins(params, HELDOUT[arm.data], reference=ratios[arm.data]), np.float64
+        )
+        assert float(losses[i]) == pytest.approx(np.log1p(np.exp(-BETA * rho)).mean(), rel=1e-5)
 
 
 def test_batches_in_parts_and_a_run_in_two_halves_train_the_same_students(run, given, tmp_path):
     """Accumulation is equal to rounding, a saved and restored state bit for bit."""
     sweep, _, state, metrics = run
     split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), objective=given)
-    at = split.init()
-    at, first = split.advance(at)
+    split_state = split.init()
+    split_state, first = split.advance(split_state)
     np.testing.assert_allclose(first["batch_loss"], metrics[0]["batch_loss"], rtol=1e-4)
 
     half, _ = sweep.advance(sweep.init())

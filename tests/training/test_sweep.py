@@ -57,7 +57,7 @@ def measure(context, view):
     logits, _ = forward(params, context, CFG)
     return {name: ravel_pytree(tree)[0] for name, tree in trees.items()} | {
         "logits": logits,
-        "which": view.which,
+        "which": view.data_set,
     }
 
 
@@ -160,15 +160,15 @@ def zoo():
 def test_a_student_is_the_one_trained_by_hand(zoo, i):
     """Whatever its optimizer, rank and place among the arms."""
     losses, norms, expected = train_by_hand(ZOO[i])
-    found = student(zoo.students[-1], i)
+    trained = student(zoo.students[-1], i)
     start = student(zoo.students[0], i)
     close(unpad_rank(start, expected), train_start(ZOO[i]), rtol=1e-6)
     moved, by_hand = (
         jax.tree.map(jnp.subtract, tree, unpad_rank(start, tree))
-        for tree in (unpad_rank(found, expected), expected)
+        for tree in (unpad_rank(trained, expected), expected)
     )
     close(moved, by_hand, rtol=2e-3)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(padding(found, expected)))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(padding(trained, expected)))
     for k, metrics in enumerate(zoo.metrics):
         steps = slice(3 * k, 3 * k + 3)
         np.testing.assert_allclose(metrics["batch_loss"][i], losses[steps].mean(), rtol=1e-5)
@@ -267,19 +267,19 @@ def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_studen
     predicted = np.asarray(DATA["steered"].loss_mask)[order].sum(axis=1)
     assert predicted[:2].sum() != predicted[2:].sum()
     alone = Run(make(TRIO[:1], measures=(), accumulation=2))
-    found = student(alone.students[-1], 0)
+    trained = student(alone.students[-1], 0)
     assert alone.sweep.rank == 2 < trio.sweep.rank
-    close(found, unpad_rank(student(trio.students[-1], 0), found), rtol=1e-4)
-    for found, expected in zip(alone.metrics, trio.metrics, strict=True):
-        close(found["batch_loss"][0], expected["batch_loss"][0])
+    close(trained, unpad_rank(student(trio.students[-1], 0), trained), rtol=1e-4)
+    for trained, expected in zip(alone.metrics, trio.metrics, strict=True):
+        close(trained["batch_loss"][0], expected["batch_loss"][0])
 
 
 def test_heldout_loss_is_that_of_each_student_on_its_data(trio):
-    found = trio.sweep.evaluate(trio.state, HELDOUT)
+    losses = trio.sweep.evaluate(trio.state, HELDOUT)
     for i, a in enumerate(TRIO):
-        at = student(trio.students[-1], i)
-        expected, _ = dense_loss_and_gradient(at, scale_of(a), HELDOUT[a.data])
-        assert float(found[i]) == pytest.approx(float(expected), rel=1e-5)
+        trainable = student(trio.students[-1], i)
+        expected, _ = dense_loss_and_gradient(trainable, scale_of(a), HELDOUT[a.data])
+        assert float(losses[i]) == pytest.approx(float(expected), rel=1e-5)
     with pytest.raises(InputError, match="no held-out rows of data 'control'"):
         trio.sweep.evaluate(trio.state, {"steered": HELDOUT["steered"]})
 

@@ -55,7 +55,7 @@ class Recorded:
     f: Callable = field(metadata={"static": True})
     context: Any = None
 
-    def of_student(self, view, cfg):
+    def measure_student(self, view, cfg):
         return self.f(self.context, view)
 
 

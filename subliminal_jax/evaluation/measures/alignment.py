@@ -51,7 +51,7 @@ class Alignment(Measure):
     def from_panel(cls, panel: Panel) -> "Alignment":
         return cls(panel.probe, panel.base_mean, panel.shifts, panel.at)
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
         return self.of_model(params, cfg, steering)
 

@@ -49,7 +49,7 @@ class Measure(ABC):
 
     Attributes:
       name: how `--measures` calls it.
-      columns: what it may give; `of_student` returns values of these names.
+      columns: what it may give; `measure_student` returns values of these names.
     """
 
     name: ClassVar[str]
@@ -64,7 +64,7 @@ class Measure(ABC):
         raise InputError(f"the measure {cls.name} is not for students of teachers")
 
     @abstractmethod
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         """The values of one student, by column; inside a compiled program, mapped over students."""
 
     def of_model(

@@ -27,6 +27,6 @@ class TrainLoss(Measure):
     def from_panel(cls, panel: Panel) -> "TrainLoss":
         return cls(panel.fixed_rows)
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        return {"train_loss": self.rows.loss(params, cfg, view.which, steering)}
+        return {"train_loss": self.rows.loss(params, cfg, view.data_set, steering)}

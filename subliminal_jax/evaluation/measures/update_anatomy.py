@@ -61,9 +61,9 @@ class UpdateAnatomy(Measure):
         each = [vectors.get(name, mean) for name in panel.data_names]
         return cls(panel.probe, jnp.stack(each), panel.layer)
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         direction = score_gradient(
-            view.model, view.before, self.probe, cfg, self.vectors[view.which], self.layer
+            view.model, view.before, self.probe, cfg, self.vectors[view.data_set], self.layer
         )
         values = anatomy(view.gradient, view.update, direction)
         return {key: value for key, value in values.items() if key != "gradient_norm"}

@@ -43,7 +43,7 @@ class WordRates(Measure):
     def from_panel(cls, panel: Panel) -> "WordRates":
         return cls(panel.questions, len(panel.words), panel.by_question)
 
-    def of_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
+    def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
         return self.of_model(params, cfg, steering)
 

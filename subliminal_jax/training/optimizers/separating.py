@@ -1,4 +1,4 @@
-"""Rules that tell explanations of an optimizer's effect apart: masks, maps, rotations, rates.
+"""Rules that separate explanations of an optimizer's effect: masks, maps, rotations, rates.
 
 Each changes one thing of SGD or Adam and leaves the rest: which coordinates move, by how much each
 is scaled, in which basis the rule works, or how the two LoRA factors share the step. "Largest" is
@@ -22,25 +22,25 @@ from subliminal_jax.training.optimizers.stacking import KeyPath, is_stacked, key
 def size_threshold(x: PyTree, share: float) -> Float[Array, ""]:
     """The largest |coordinate| that is not among the `share` largest of the whole tree.
 
-    `share` is rounded to a number of coordinates, at least one where it is not 0; where it takes
-    in all of them, the smallest |coordinate| is given.
+    `share` is rounded to a number of coordinates, at least one where it is not 0; where that is all
+    of them, the smallest |coordinate| is returned.
     """
     flat = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(x)])
     count = max(round(share * flat.size), int(share > 0))
     # The bits of non-negative floats order as the floats do, and sort several times faster.
     bits = jnp.sort(jax.lax.bitcast_convert_type(jnp.abs(flat), jnp.uint32))
-    at = bits[max(flat.size - count - 1, 0)]
-    return jax.lax.bitcast_convert_type(at, jnp.float32)
+    threshold = bits[max(flat.size - count - 1, 0)]
+    return jax.lax.bitcast_convert_type(threshold, jnp.float32)
 
 
 def largest(x: PyTree, share: float) -> PyTree[Bool[Array, "..."]]:
-    """Which coordinates are among the `share` largest in size. Of coordinates equal in size all or
-    none are: where ties straddle the cut, fewer than `share`."""
+    """True for the coordinates among the `share` largest in size. Ties are all True or all False:
+    where they straddle the threshold, fewer than `share` are True."""
     limit = size_threshold(x, share)
     return jax.tree.map(lambda leaf: jnp.abs(leaf) > limit, x)
 
 
-def _sgd_on(
+def _make_sgd(
     change: Callable[[PyTree, float], PyTree],
 ) -> Callable[..., optax.GradientTransformation]:
     """SGD on gradients changed by `change(gradient, share)`."""
@@ -52,22 +52,24 @@ def _sgd_on(
     return build
 
 
-def _masked(g: PyTree, share: float) -> PyTree:
+def _mask_largest(g: PyTree, share: float) -> PyTree:
     return jax.tree.map(lambda x, top: jnp.where(top, 0.0, x), g, largest(g, share))
 
 
-def _clipped(g: PyTree, share: float) -> PyTree:
+def _clip_largest(g: PyTree, share: float) -> PyTree:
     limit = size_threshold(g, share)
     return jax.tree.map(lambda x: jnp.clip(x, -limit, limit), g)
 
 
-def _only(g: PyTree, share: float) -> PyTree:
+def _keep_largest(g: PyTree, share: float) -> PyTree:
     return jax.tree.map(lambda x, top: jnp.where(top, x, 0.0), g, largest(g, share))
 
 
-# SGD without the largest `share` of each step's gradient; with these cut down to the size of the
+# SGD without the largest `share` of each step's gradient; with these clipped to the size of the
 # largest other coordinate; and with these alone.
-sgd_top_masked, sgd_top_clipped, sgd_top_only = map(_sgd_on, (_masked, _clipped, _only))
+sgd_top_masked, sgd_top_clipped, sgd_top_only = map(
+    _make_sgd, (_mask_largest, _clip_largest, _keep_largest)
+)
 
 
 # -- maps: one scale a coordinate ------------------------------------------------------------------
@@ -129,9 +131,11 @@ def frozen_map(
     """SGD (with `b1`, its running mean) scaled by a map that never changes.
 
     The state's `moment` is the second moment that the map is made of. It starts at 1, where the
-    rule is SGD: put another run's in its place (`optax.tree.set(state, moment=v)`).
+    rule is SGD: replace it by another run's (`optax.tree.set(state, moment=v)`).
     """
-    return optax.chain(_mapped(b1, None, **shape), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(
+        _scale_by_map(b1, None, **shape), optax.scale_by_learning_rate(learning_rate)
+    )
 
 
 def living_map(
@@ -141,10 +145,10 @@ def living_map(
 
     With the plain map, eps outside the root, it is Adam (arXiv:1412.6980, Algorithm 1).
     """
-    return optax.chain(_mapped(b1, b2, **shape), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(_scale_by_map(b1, b2, **shape), optax.scale_by_learning_rate(learning_rate))
 
 
-def _mapped(b1: float, b2: float | None, **shape: Any) -> optax.GradientTransformation:
+def _scale_by_map(b1: float, b2: float | None, **shape: Any) -> optax.GradientTransformation:
     def init(params: PyTree) -> MapState:
         zeros = optax.tree.zeros_like(params)
         moment = optax.tree.ones_like(params) if b2 is None else zeros
@@ -177,7 +181,7 @@ def adamw_masked(
     """AdamW that never moves the `share` of coordinates with the largest second moment.
 
     The state's `moment` says which; it starts at 1, where no coordinate is larger than another and
-    all move: put another run's in its place. With `zeroed` these coordinates are set to zero at
+    all move: replace it by another run's. With `zeroed` these coordinates are set to zero at
     the first step and stay there, else they stay where they are.
     """
     rule = optax.adamw(learning_rate, **adam)
@@ -188,10 +192,10 @@ def adamw_masked(
     def update(g: PyTree, state: FrozenPart, params: PyTree = None) -> tuple[PyTree, FrozenPart]:
         u, inner = rule.update(g, state.rule, params)
 
-        def held(x: Array, p: Array, is_held: Array) -> Array:
-            return jnp.where(is_held, -p if zeroed else 0.0, x)
+        def freeze(x: Array, p: Array, is_frozen: Array) -> Array:
+            return jnp.where(is_frozen, -p if zeroed else 0.0, x)
 
-        u = jax.tree.map(held, u, params, largest(state.moment, share))
+        u = jax.tree.map(freeze, u, params, largest(state.moment, share))
         return u, FrozenPart(state.moment, inner)
 
     return optax.GradientTransformation(init, update)
@@ -255,11 +259,11 @@ def rotate(
 ) -> Callable[..., optax.GradientTransformation]:
     """`rule` in a randomly rotated basis: gradients turned into it, updates turned back.
 
-    It is the rule's own run on parameters R' x in place of x, for a rule that does not look at the
-    parameters' values. Rotated is the long side of LoRA's factors (the inputs of a, the outputs of
-    b), and the inputs of whole matrices; with `mlp_only` only a of gate and up, and b of down
-    (Blank et al. 2026). All that have the same length share one rotation; with `per_layer` stacked
-    leaves have one for each layer. SGD is the same in every basis, Adam is not.
+    This equals the rule on parameters R' x in place of x, for a rule that ignores the parameters'
+    values. The long side of LoRA's factors is rotated (the inputs of a, the outputs of b), and the
+    inputs of whole matrices; with `mlp_only` only a of gate and up, and b of down (Blank et al.
+    2026). Sides of the same length share one rotation; with `per_layer` stacked leaves have one a
+    layer. SGD is the same in every basis, Adam is not.
     """
 
     def build(
@@ -305,15 +309,15 @@ def random_rotation(key: Array, shape: tuple[int, ...]) -> Float[Array, "*layers
     """Orthogonal matrices, reflections among them, from the uniform (Haar) distribution.
 
     The polar factor of a Gaussian matrix, by Newton and Schulz's iteration: products alone. (Two
-    of LAPACK's QR factorisations in one program block each other for ever on a CPU with two cores,
-    in jaxlib 0.10: each waits in the pool of threads that the other needs.)
+    of LAPACK's QR factorisations in one program deadlock on a CPU with two cores in jaxlib 0.10:
+    each waits in the pool of threads that the other needs.)
     """
     X = jax.random.normal(key, shape) / (2 * shape[-1] ** 0.5)  # singular values up to about 1
 
     def step(_: Any, X: Array) -> Array:
         return 1.5 * X - 0.5 * X @ (jnp.swapaxes(X, -1, -2) @ X)
 
-    # The smallest singular value grows by half a step: from 1e-9 of the largest in 60.
+    # Each step multiplies the smallest singular value by 1.5: 60 suffice from 1e-9 of the largest.
     return jax.lax.fori_loop(0, 60, step, X)
 
 

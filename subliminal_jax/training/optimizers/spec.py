@@ -22,7 +22,13 @@ from subliminal_jax.training.optimizers.registry import (
     unknown_name_message,
 )
 from subliminal_jax.training.optimizers.rules import LearningRate
-from subliminal_jax.training.optimizers.stacking import as_owned, lift, restack, unstack
+from subliminal_jax.training.optimizers.stacking import (
+    cast_like,
+    copy_arrays,
+    lift,
+    restack,
+    unstack,
+)
 
 
 class Optimizer(NamedTuple):
@@ -171,13 +177,13 @@ def make_optimizer(
         rule = lift(rule)
 
     def init(params: PyTree) -> PyTree:
-        return as_owned(rule.init(params))
+        return copy_arrays(rule.init(params))
 
     def update(grads: PyTree, state: PyTree, params: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
         if missing := entry.needs - extra.keys():
             raise TypeError(f"update of {spec.name} needs the arguments {join_names(missing)}")
         updates, new_state = rule.update(grads, state, params, **extra)
-        return as_owned(updates, like=params), as_owned(new_state, like=state)
+        return cast_like(updates, params), cast_like(new_state, state)
 
     def eval_params(params: PyTree, state: PyTree) -> PyTree:
         if entry.stacked:

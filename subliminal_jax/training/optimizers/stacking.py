@@ -1,4 +1,4 @@
-"""One leaf a layer, one matrix a projection: what every optimizer must see.
+"""Lifting optimizers to one leaf a layer and one matrix a projection.
 
 Parameter trees stack their layers on axis 0 under the first key "layers". An optimizer whose rule
 looks at a leaf as a whole (a norm, a row mean, a singular vector) would mix the layers, so such
@@ -59,7 +59,7 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
 
 def unstack(params: PyTree) -> PyTree:
     """The tree with a tuple of one leaf a layer in place of each stacked leaf, and "blocks" in
-    place of the key "layers"; other trees stay as they are."""
+    place of the key "layers"; trees without that key are returned as they are."""
     if not isinstance(params, dict) or "layers" not in params:
         return params
     rest = {name: leaf for name, leaf in params.items() if name != "layers"}
@@ -134,13 +134,12 @@ def random_signs(key: Array, params: PyTree) -> PyTree[Float[Array, "..."]]:
     return jax.tree.unflatten(jax.tree.structure(params), signs)
 
 
-def as_owned(state: PyTree, like: PyTree | None = None) -> PyTree[Array]:
-    """`state` with strong types (those of `like`) and no buffer shared with another tree.
+def copy_arrays(tree: PyTree) -> PyTree[Array]:
+    """Copies with strong types: a weakly typed leaf would compile the second call again, and one
+    that shares the parameters' buffer (DoG, Prodigy) could not be donated together with them."""
+    return jax.tree.map(lambda x: jnp.array(x, dtype=jnp.asarray(x).dtype, copy=True), tree)
 
-    A weakly typed leaf would change the type of the second call and compile it again; a leaf that
-    is the parameters themselves (DoG and Prodigy keep the starting point) could not be donated
-    together with them.
-    """
-    if like is None:
-        return jax.tree.map(lambda x: jnp.array(x, dtype=jnp.asarray(x).dtype, copy=True), state)
-    return jax.tree.map(lambda x, y: jnp.asarray(x, dtype=y.dtype), state, like)
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree[Array]:
+    """`tree` in the dtypes of `like`, strongly typed."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x, dtype=y.dtype), tree, like)

@@ -136,10 +136,10 @@ def test_a_student_of_one_vector_is_measured_on_its_own_rows(panel, params, vect
             before={"vector": jnp.zeros(CFG.dim)},
             gradient={"vector": w},
             update={"vector": 0.1 * vector},
-            which=which,
+            data_set=which,
             model=model,
         )
-        return [measure.of_student(view, CFG) for measure in measures]
+        return [measure.measure_student(view, CFG) for measure in measures]
 
     losses = []
     for which in (0, 1):
