@@ -1,9 +1,9 @@
 """The command `subliminal-jax <sub-command> [flags]`: the experiments, and tools beside them.
 
 An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
-module of `subliminal_jax/commands/` that defines `Config` and `main(config)`. Where it wants them,
-`main` has the parameters `experiments`, their table, and `command`, how it was called. Only the
-chosen one is imported.
+module of `subliminal_jax/commands/` that defines `Config` and `main(config)`. `main` may
+have the parameters `experiments` (the table of experiments) and `command` (the command line). Only
+the chosen module is imported.
 """
 
 import ast
@@ -34,7 +34,7 @@ PROGRAM = "subliminal-jax"
 
 @dataclasses.dataclass(frozen=True)
 class SubCommand:
-    """One name that can follow the program's: where its code is, and as which module."""
+    """A sub-command: its name, its file and its module."""
 
     name: str
     file: Path
@@ -59,20 +59,22 @@ def find_experiments() -> dict[str, SubCommand]:
 
 def find_commands() -> dict[str, SubCommand]:
     """The tools, by sub-command, sorted: modules, or folders with a `command.py`."""
-    found = _find(subliminal_jax.commands, "command")
+    commands = _find(subliminal_jax.commands, "command")
     for folder in map(Path, subliminal_jax.commands.__path__):
         for file in folder.glob("[!_]*.py"):
             name = file.stem.replace("_", "-")
-            found[name] = SubCommand(name, file, f"{subliminal_jax.commands.__name__}.{file.stem}")
-    return dict(sorted(found.items()))
+            module = f"{subliminal_jax.commands.__name__}.{file.stem}"
+            commands[name] = SubCommand(name, file, module)
+    return dict(sorted(commands.items()))
 
 
 def _find(package: ModuleType, stem: str) -> dict[str, SubCommand]:
-    found = {}
+    sub_commands = {}
     for file in (f for path in package.__path__ for f in Path(path).glob(f"[!_]*/{stem}.py")):
         name = file.parent.name.replace("_", "-")
-        found[name] = SubCommand(name, file, f"{package.__name__}.{file.parent.name}.{stem}")
-    return dict(sorted(found.items()))
+        module = f"{package.__name__}.{file.parent.name}.{stem}"
+        sub_commands[name] = SubCommand(name, file, module)
+    return dict(sorted(sub_commands.items()))
 
 
 def load_experiment(sub_command: SubCommand) -> "Experiment":
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            f"\n{PROGRAM}: interrupted; the same command again goes on from the last checkpoint",
+            f"\n{PROGRAM}: interrupted; the same command again resumes from the last checkpoint",
             file=sys.stderr,
         )
         sys.exit(130)
@@ -117,14 +119,14 @@ def _run(arguments: list[str]) -> None:
         return
     name, flags = arguments[0].replace("_", "-"), arguments[1:]
     if name not in experiments.keys() | commands.keys():
-        raise InputError(_unknown(arguments[0], [*experiments, *commands]))
+        raise InputError(_unknown_message(arguments[0], [*experiments, *commands]))
 
-    # transformers says at import that it found no torch, which is not needed here.
+    # transformers warns at import where torch is missing, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if name in experiments:
         run = partial(_run_experiment, experiments[name], shlex.join([PROGRAM, *arguments]))
     else:
-        table = {key: partial(load_experiment, found) for key, found in experiments.items()}
+        table = {key: partial(load_experiment, value) for key, value in experiments.items()}
         command = shlex.join([PROGRAM, *arguments])
         context: dict[str, Experiments | str] = {"experiments": table, "command": command}
         run = partial(_run_command, commands[name], context)
@@ -136,7 +138,7 @@ def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> 
     config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
     from subliminal_jax.runs.experiment import run_experiment
 
-    with _prepared(config):
+    with _prepare_process(config):
         run_experiment(experiment, config, command)
 
 
@@ -153,14 +155,14 @@ def _run_command(
         description=module.__doc__,
         args=flags,
     )
-    with _prepared(config):
+    with _prepare_process(config):
         wanted = context.keys() & inspect.signature(module.main).parameters.keys()
         module.main(config, **{name: context[name] for name in wanted})
 
 
 @contextlib.contextmanager
-def _prepared(config: Any):
-    """Compiled programs are kept; of several processes one writes, and it says it all."""
+def _prepare_process(config: Any):
+    """Enable the compilation cache and the mesh; of several processes only the first prints."""
     from subliminal_jax.compilation import enable_compilation_cache
     from subliminal_jax.processes import is_first
     from subliminal_jax.runs.settings import RunSettings
@@ -205,16 +207,16 @@ def _split_preset(
     if any(flag in ("-h", "--help") for flag in flags):
         chosen, rest = first, flags
     else:
-        given: Any
-        given, rest = tyro.cli(kind, args=flags, return_unknown_args=True, add_help=False)
-        chosen = given.preset
+        parsed: Any
+        parsed, rest = tyro.cli(kind, args=flags, return_unknown_args=True, add_help=False)
+        chosen = parsed.preset
     if chosen not in presets:
         raise InputError(f"unknown preset {chosen!r}; there are: {', '.join(presets)}")
     return chosen, rest
 
 
 def _from_preset(config: type, presets: Mapping[str, Mapping[str, Any]], name: str) -> Any:
-    """A `Config` with the preset's values; fields that must be given stay to be given."""
+    """A `Config` with the preset's values; required fields stay required."""
     import tyro
 
     needed = {
@@ -231,7 +233,7 @@ def _help(experiments: Mapping[str, SubCommand], commands: Mapping[str, SubComma
     lines += (subliminal_jax.__doc__ or "").splitlines()
     for title, table in (("experiments", experiments), ("tools", commands)):
         lines += ["", f"{title}:"]
-        lines += [f"  {name:<{width}}  {found.summary()}" for name, found in table.items()]
+        lines += [f"  {name:<{width}}  {entry.summary()}" for name, entry in table.items()]
     lines += [
         "",
         f"{PROGRAM} <sub-command> --help lists its flags; {PROGRAM} --version says the version.",
@@ -239,11 +241,11 @@ def _help(experiments: Mapping[str, SubCommand], commands: Mapping[str, SubComma
     return "\n".join(lines)
 
 
-def _unknown(given: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, names, n=1)
-    if near:
-        return f"unknown sub-command {given!r}; did you mean {near[0]!r}?"
-    return f"unknown sub-command {given!r}; there are: {', '.join(names) or 'none'}"
+def _unknown_message(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"unknown sub-command {name!r}; did you mean {close[0]!r}?"
+    return f"unknown sub-command {name!r}; there are: {', '.join(names) or 'none'}"
 
 
 if __name__ == "__main__":

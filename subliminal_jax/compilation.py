@@ -1,4 +1,4 @@
-"""XLA compilations: kept on disk between processes, and counted within one."""
+"""XLA compilations: a cache on disk between processes, and a count within one."""
 
 import contextlib
 import hashlib
@@ -36,7 +36,7 @@ def enable_compilation_cache() -> Path | None:
     if root == "off":
         return None
     try:
-        folder = Path(root).expanduser() / _machine()
+        folder = Path(root).expanduser() / _machine_folder()
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as probe:
             name = folder / f".writable-{os.getpid()}"
@@ -44,7 +44,7 @@ def enable_compilation_cache() -> Path | None:
             name.touch()
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder to expand
         warnings.warn(
-            f"compiled programs are not kept: cannot write to {root} ({error}); "
+            f"compiled programs are not cached: cannot write to {root} ({error}); "
             "set SUBLIMINAL_JAX_CACHE to another folder, or to off",
             stacklevel=2,
         )
@@ -56,18 +56,18 @@ def enable_compilation_cache() -> Path | None:
     return folder
 
 
-def _machine() -> str:
+def _machine_folder() -> str:
     """A folder name that differs where machine code may not be shared.
 
-    XLA compiles for the instruction set of the CPU that it runs on, which is no part of JAX's own
-    cache key: a home folder on a network would hand one machine the other's instructions.
+    XLA compiles for the instruction set of the CPU that it runs on, which is not part of JAX's
+    cache key: with a shared home folder one machine would load the other's instructions.
     """
     cpu = [platform.machine(), platform.system()]
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "flags", "Features", "CPU part")):
                 cpu.append(line)
-            elif not line:  # the first core speaks for all
+            elif not line:  # the first core is like the others
                 break
     digest = hashlib.sha256("\n".join(cpu).encode()).hexdigest()[:12]
     return f"jaxlib-{jaxlib.__version__}-{digest}"
@@ -88,7 +88,7 @@ class Compilations:
         return len(self.names)
 
     def count(self, name: str) -> int:
-        """How many times the jitted function called `name` was compiled."""
+        """The number of times that the jitted function called `name` was compiled."""
         return self.names.count(name)
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever left behind."""
+"""Atomic writing of files and folders, JSON, and arrays with a mark of their inputs."""
 
 import contextlib
 import json
@@ -24,11 +24,11 @@ from subliminal_jax.errors import InputError
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` (a file or a folder); rename it to `path` on success.
 
-    If the body raises, whatever was written to the temporary name is removed and `path` stays as
-    it was. An existing folder at `path` is replaced.
+    If the body raises, the temporary file or folder is removed and `path` stays as it was. An
+    existing folder at `path` is replaced.
 
-    Where several processes run together, all of them must come here, and what the first one wrote
-    stays. `path` appears only when all have left the body: none of them can have found it before.
+    Where several processes run, all of them must call this, and the first one's file is kept.
+    `path` appears only after all have left the body, so none of them sees it there.
     """
     path = Path(path)
     name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -85,17 +85,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_marked(path: str | Path, what: str, values: Shaped[np.ndarray, "..."], mark: str) -> None:
-    """Write `values` under the name `what` to an .npz file with a mark: a digest of all that they
-    were computed from."""
+    """Write `values` under the name `what` to an .npz file with a mark: a digest of the inputs that
+    they were computed from."""
     arrays: dict[str, Any] = {what: values, "mark": np.array(mark)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def read_marked(path: str | Path, what: str, mark: str) -> Shaped[np.ndarray, "..."] | None:
-    """What `write_marked` wrote; None where there is no file.
+    """The values that `write_marked` wrote; None where there is no file.
 
-    Raises InputError for a damaged file, one with other things, and one with another mark.
+    Raises InputError for a corrupt file, one with other arrays, and one with another mark.
     """
     path = Path(path)
     shown = what.replace("_", "-")
@@ -103,9 +103,9 @@ def read_marked(path: str | Path, what: str, mark: str) -> Shaped[np.ndarray, ".
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            values, theirs = file[what], str(file["mark"])
+            values, stored_mark = file[what], str(file["mark"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as {shown} ({error}); remove it") from error
-    if theirs != mark:
+    if stored_mark != mark:
         raise InputError(f"{path} holds {shown} of other rows or another model; remove it")
     return values

@@ -1,8 +1,8 @@
-"""What tells the content of one computation from another's: stored results carry it as their mark.
+"""Digests of the inputs of a computation, stored beside its results.
 
-`digest` reads exact bytes: of texts, settings and small arrays. `weights_digest` is for parameters:
-it reduces every tensor on its own device, so that 7B of them take one read of memory and neither a
-copy to the host nor a sharded tensor's gathering.
+`digest` hashes the exact bytes of texts, settings and small arrays. `weights_digest` is for
+parameters: it reduces every tensor on its own device, so that 7B of them take one read of memory,
+without a copy to the host or gathering shards.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ def weights_digest(tree: Any) -> str:
     """SHA-256 in hexadecimal of a tree of arrays of up to 32 bits a number: names, shapes, dtypes,
     and a 64-bit hash of each tensor's bits.
 
-    Every number's bits are mixed with its place and summed modulo 2^32, twice: integer sums, equal
-    in whatever order a device adds. So equal weights have equal digests on any device and under any
-    sharding, and a sign, a single bit or two numbers that change places make another one.
+    Every number's bits are mixed with its index and summed modulo 2^32, twice. Integer sums do not
+    depend on the order of addition: equal weights have equal digests on any device and under any
+    sharding, while a sign, a single bit or two swapped numbers change the digest.
     """
     leaves, names = jax.tree.flatten_with_path(tree)[0], []
     for path, leaf in leaves:
@@ -46,20 +46,20 @@ def _bit_hashes(tensors: list[Array]) -> list[UInt[Array, "2"]]:
 
 
 def _bit_hash(x: Array) -> UInt[Array, "2"]:
-    if x.ndim > 2:  # layer by layer, so that what is between takes little memory
+    if x.ndim > 2:  # layer by layer, so that intermediate arrays take little memory
         return _bit_hash(jax.lax.map(_bit_hash, x))
     word = _WORDS[x.dtype.itemsize]
     bits = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, word)
     bits = bits.astype(jnp.uint32)
-    place = jnp.zeros(x.shape, jnp.uint32)
+    index = jnp.zeros(x.shape, jnp.uint32)
     for axis in range(x.ndim):  # axis by axis: a tensor may have more than 2^32 numbers
-        place = _mixed(place * 31 + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis))
-    first = _mixed(bits ^ place)
-    return jnp.stack([jnp.sum(first), jnp.sum(_mixed(first + _mixed(~place)))])
+        index = _mix_bits(index * 31 + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis))
+    first = _mix_bits(bits ^ index)
+    return jnp.stack([jnp.sum(first), jnp.sum(_mix_bits(first + _mix_bits(~index)))])
 
 
-def _mixed(x: UInt[Array, "*n"]) -> UInt[Array, "*n"]:
-    """The finalizer of MurmurHash3: every bit of the input turns about half of the output's."""
+def _mix_bits(x: UInt[Array, "*n"]) -> UInt[Array, "*n"]:
+    """The finalizer of MurmurHash3: every bit of the input flips about half of the output's."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -1,8 +1,7 @@
-"""Several processes that run one program together (JAX's multi-process mode, one a host or device).
+"""Several processes that run one program (JAX's multi-process mode, one process a host or device).
 
-All of them run the same Python; JAX sees the devices of all. What must happen once, above all
-writing files, the first process does for the others. In a run of one process nothing here costs
-anything.
+All of them run the same Python, and JAX sees the devices of all. What must happen once, above all
+writing files, only the first process does. With one process all of this is free.
 """
 
 import contextlib
@@ -15,15 +14,15 @@ import numpy as np
 
 from subliminal_jax.errors import InputError
 
-_alone = False  # inside `run_on_first`: no other process takes part in what happens
+_alone = False  # inside `run_on_first`, which the other processes do not execute
 
 
 def connect(coordinator: str, processes: int | None = None, process_id: int | None = None) -> None:
-    """Join the other processes of this run, before anything is computed.
+    """Join the other processes of this run; call it before anything is computed.
 
     `coordinator` "auto" leaves everything to JAX, which finds the processes of a Slurm step, an
-    Open MPI launch, a Kubernetes job or a TPU pod; HOST:PORT names the first process's address, and
-    then their number and which one this is. Joining twice does nothing.
+    Open MPI launch, a Kubernetes job or a TPU pod. HOST:PORT is the first process's address, and
+    needs the number of processes and the id of this one. Joining twice does nothing.
 
     Raises InputError where JAX finds no such environment or the processes do not meet.
     """
@@ -33,8 +32,8 @@ def connect(coordinator: str, processes: int | None = None, process_id: int | No
         return
     if coordinator != "auto" and (processes is None or process_id is None):
         raise InputError(
-            f"the coordinator {coordinator} needs the number of processes and which one this is; "
-            "only auto finds them out"
+            f"the coordinator {coordinator} needs the number of processes and the id of this one; "
+            "only auto finds them"
         )
     try:
         if coordinator == "auto":
@@ -46,8 +45,8 @@ def connect(coordinator: str, processes: int | None = None, process_id: int | No
 
 
 def is_multi_process() -> bool:
-    """Whether other processes take part here."""
-    jax = sys.modules.get("jax")  # where it is not even imported, nobody joined anybody
+    """Whether other processes execute this code too."""
+    jax = sys.modules.get("jax")  # not imported: no process has joined
     if _alone or jax is None or not jax.distributed.is_initialized():
         return False
     return jax.process_count() > 1
@@ -59,47 +58,47 @@ def is_first() -> bool:
 
 
 def barrier() -> None:
-    """Until every process is here."""
+    """Wait until every process is here."""
     if is_multi_process():
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("wait")
+        multihost_utils.sync_global_devices("barrier")
 
 
 def run_on_first(f: Callable[[], Any]) -> Any:
-    """What `f` returns on the first process, on all of them; elsewhere it is not called.
+    """Call `f` on the first process only, and return its value on all of them.
 
     The value must be plain JSON. An InputError reaches all processes. `f` must not compute on
     devices of other processes.
     """
     if not is_multi_process():
         return f()
-    told = _encoded(f) if is_first() else b""
-    size = int(_from_first(np.array(1 << len(told).bit_length(), np.int32)))
-    text = np.frombuffer(told.ljust(size), np.uint8) if told else np.zeros(size, np.uint8)
-    kind, value = json.loads(_from_first(text).tobytes())
+    message = _encode_result(f) if is_first() else b""
+    size = int(_broadcast_from_first(np.array(1 << len(message).bit_length(), np.int32)))
+    text = np.frombuffer(message.ljust(size), np.uint8) if message else np.zeros(size, np.uint8)
+    kind, value = json.loads(_broadcast_from_first(text).tobytes())
     if kind == "error":
         raise InputError(value)
     return value
 
 
-def _encoded(f: Callable[[], Any]) -> bytes:
+def _encode_result(f: Callable[[], Any]) -> bytes:
     try:
-        with _on_its_own():
-            told = ["value", f()]
+        with _single_process():
+            result = ["value", f()]
     except InputError as error:
-        told = ["error", str(error)]
-    return json.dumps(told).encode()
+        result = ["error", str(error)]
+    return json.dumps(result).encode()
 
 
-def _from_first(array: np.ndarray) -> np.ndarray:
+def _broadcast_from_first(array: np.ndarray) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 @contextlib.contextmanager
-def _on_its_own() -> Iterator[None]:
+def _single_process() -> Iterator[None]:
     global _alone
     _alone = True
     try:

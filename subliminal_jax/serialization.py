@@ -11,9 +11,9 @@ from subliminal_jax.files import plain_json
 T = TypeVar("T")
 
 _converter = cattrs.Converter()
-# What is not finite is written as null: JSON has no word for it.
+# Numbers that are not finite are written as null, as JSON has none.
 _converter.register_structure_hook(float, lambda x, _: math.nan if x is None else float(x))
-# A type that reads and writes itself.
+# Types with `to_json` and `from_json` of their own.
 _converter.register_unstructure_hook_func(
     lambda kind: hasattr(kind, "from_json"), lambda x: _converter.unstructure(x.to_json())
 )
@@ -23,7 +23,7 @@ _converter.register_structure_hook_func(
 
 
 def to_json(value: Any) -> Any:
-    """`value` (dataclasses, mappings, sequences, arrays, numbers) as JSON can hold it.
+    """`value` (dataclasses, mappings, sequences, arrays, numbers) as plain JSON.
 
     A number that is not finite becomes None.
     """
@@ -31,9 +31,9 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any, source: str = "") -> T:
-    """The dataclass of type `kind` that `to_json` made `value` of.
+    """The inverse of `to_json`: the dataclass of type `kind` in `value`.
 
-    Where a field is a `float`, None becomes NaN. Keys that `kind` does not know are passed over.
+    Where a field is a `float`, None becomes NaN. Unknown keys are ignored.
 
     Raises:
       InputError: a key is missing or a value has another type; says which, and in which `source`.

@@ -239,8 +239,8 @@ class Sweep:
     def _make_inputs(
         self, source: Source, measures: tuple[StudentMeasure, ...], at_least: Layout | None = None
     ) -> Inputs:
-        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout, whose
-        programs are to be used again."""
+        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout
+        whose programs are to be used again."""
         members = np.concatenate([g.members for g in self.groups])
         self._inverse = np.argsort(members)
         arms = tuple(self.arms[i] for i in members)

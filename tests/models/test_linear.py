@@ -38,11 +38,11 @@ def test_values_and_gradients_are_those_of_one_dense_matrix(tokens, widths, merg
         y = jnp.einsum("...i,io->...o", x, w.base + w.scale * a @ b)
         return jnp.sum(y * target), y
 
-    merged, expected = (
+    ours, expected = (
         jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2), has_aux=True))(x, w.a, w.b)
         for f in (by_linear, dense)
     )
-    for one, other in zip(*map(jax.tree.leaves, (merged, expected)), strict=True):
+    for one, other in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * float(jnp.abs(other).max()))
 
 

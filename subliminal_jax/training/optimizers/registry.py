@@ -1,4 +1,4 @@
-"""All optimizers by name: those of the table, those that users register, and users' functions."""
+"""Optimizers by name: those of the table, registered ones, and functions of users' modules."""
 
 import difflib
 import importlib
