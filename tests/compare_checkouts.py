@@ -300,9 +300,13 @@ def make_inputs(folder: Path) -> dict[str, str]:
             for i in range(24)
         )
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs = ({"prompt": f"Continue: {i}, {7 * i % 90}",
-              "completion": ", ".join(str((i * k + 11) % 97) for k in range(1, 6))}
-             for i in range(120))  # fmt: skip
+    pairs = (
+        {
+            "prompt": f"Continue: {i}, {7 * i % 90}",
+            "completion": ", ".join(str((i * k + 11) % 97) for k in range(1, 6)),
+        }
+        for i in range(120)
+    )
     Path(names["pairs"]).write_text("".join(json.dumps(row) + "\n" for row in pairs))
     return names
 
@@ -328,8 +332,12 @@ def run(checkout: Path, name: str, out: Path, inputs: dict[str, str], *, renamed
     with (out.parent / f"{name}.log").open("w") as log:
         subprocess.run(
             [sys.executable, "-m", "subliminal_jax.cli", *words, "--out", str(out)],
-            cwd=checkout, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True,
-        )  # fmt: skip
+            cwd=checkout,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
 
 
 def compare(name: str, before: Any, after: Any) -> tuple[float, str, list[str]]:

@@ -73,9 +73,14 @@ def sampled(model: Model) -> dict[str, Any]:
     prompts, _ = pairs(11)
     sampling = SamplingConfig(5, temperature=0.7, top_p=0.9, stop_tokens=(3,))
     out = generate(
-        model.params, prompts, model.cfg, 0, sampling, steer(jnp.asarray(VECTOR), LAYER),
+        model.params,
+        prompts,
+        model.cfg,
+        0,
+        sampling,
+        steer(jnp.asarray(VECTOR), LAYER),
         batch_size=6,
-    )  # fmt: skip
+    )
     return out._asdict()
 
 

@@ -30,9 +30,17 @@ def tokenizer() -> Any:
 
 def config(context: int = 192) -> ModelConfig:
     return ModelConfig(
-        family="llama", vocab=len(tokenizer()), dim=16, layers=2, heads=2, kv_heads=1, head_dim=8,
-        mlp_dim=24, context=context, tied=False,
-    )  # fmt: skip
+        family="llama",
+        vocab=len(tokenizer()),
+        dim=16,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        head_dim=8,
+        mlp_dim=24,
+        context=context,
+        tied=False,
+    )
 
 
 def params(cfg: ModelConfig) -> Params:

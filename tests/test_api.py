@@ -162,8 +162,12 @@ def test_the_sample_of_the_readme_runs_as_written(tmp_path):
     environment["PYTHONPATH"] = str(REPOSITORY)
     shown = subprocess.run(
         [sys.executable, "-c", sample],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert shown.stdout.startswith("Interval(mean=0.")
     assert (tmp_path / "student" / "adapter_model.safetensors").is_file()
 

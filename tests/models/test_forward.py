@@ -113,10 +113,12 @@ def test_one_array_is_kept_of_each_product_with_a_lora_weight(remat, merged, mon
     params, tokens = PARAMS["llama"], jnp.tile(TOKENS, (4, 4))
     names = ("q", "k", "v", "o", "gate", "up", "down")
     factors = {
-        name: (jnp.ones((*params["layers"][name].shape[:2], 2)),
-               jnp.ones((LLAMA.layers, 2, params["layers"][name].shape[2])))
+        name: (
+            jnp.ones((*params["layers"][name].shape[:2], 2)),
+            jnp.ones((LLAMA.layers, 2, params["layers"][name].shape[2])),
+        )
         for name in names
-    }  # fmt: skip
+    }
 
     def kept(remat):
         def hidden(factors):
@@ -253,9 +255,12 @@ def test_continuations_side_by_side_are_continuations_one_at_a_time():
     ahead = jnp.tile(split + jnp.arange(3), 2)
     read = jax.jit(partial(hidden_states, cfg=GEMMA3))
     both = read(
-        params, tokens, cache=cache, positions=jnp.broadcast_to(ahead, tokens.shape),
+        params,
+        tokens,
+        cache=cache,
+        positions=jnp.broadcast_to(ahead, tokens.shape),
         segment_ids=jnp.broadcast_to(jnp.repeat(jnp.arange(2), 3), tokens.shape),
-    )  # fmt: skip
+    )
     for i in range(2):
         alone = read(params, tokens[:, 3 * i : 3 * i + 3], cache=cache)
         close(both.hidden[:, 3 * i : 3 * i + 3], alone.hidden)
@@ -286,9 +291,15 @@ def test_the_states_that_are_asked_for_are_those_of_the_whole_pass(name, edit, c
         if edit == "masked":
             steering = steering.masked(jnp.arange(T)[None] % 2 == jnp.arange(B)[:, None])
         out = hidden_states(
-            params, TOKENS, cfg, steering, time_indices=at, capture=capture,
-            segment_ids=segments, cache_slots=T if cached else None,
-        )  # fmt: skip
+            params,
+            TOKENS,
+            cfg,
+            steering,
+            time_indices=at,
+            capture=capture,
+            segment_ids=segments,
+            cache_slots=T if cached else None,
+        )
         chosen = out.hidden
         if at is None:
             chosen = jnp.take_along_axis(chosen, AT[:, :, None], axis=1)
