@@ -82,8 +82,8 @@ def test_a_rule_of_one_s_own_is_what_it_says(model, teacher, data, result):
         measures=[sj.Alignment(teacher)],
     )
     (registered,) = named.best("lion:b2=0.98").students
-    own = result.best("mine").students[0]
-    leaves = zip(*map(jax.tree.leaves, (own.trainable, registered.trainable)), strict=True)
+    unregistered = result.best("mine").students[0]
+    leaves = zip(*map(jax.tree.leaves, (unregistered.trainable, registered.trainable)), strict=True)
     for ours, theirs in leaves:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 

@@ -17,8 +17,8 @@ def changed(x: np.ndarray, at, value) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("of", [digest, lambda x: weights_digest({"w": jnp.asarray(x)})])
-def test_sign_place_shape_dtype_and_a_single_bit_tell(of):
+@pytest.mark.parametrize("hash_content", [digest, lambda x: weights_digest({"w": jnp.asarray(x)})])
+def test_sign_place_shape_dtype_and_a_single_bit_tell(hash_content):
     swapped = X.copy()
     swapped[[0, 1]] = X[[1, 0]]
     others = [
@@ -32,9 +32,9 @@ def test_sign_place_shape_dtype_and_a_single_bit_tell(of):
         changed(X, (0, 0), 0.0),
         changed(X, (0, 0), -0.0),
     ]
-    digests = [of(X), *map(of, others)]
+    digests = [hash_content(X), *map(hash_content, others)]
     assert len(set(digests)) == len(digests)
-    assert of(X.copy()) == of(X)
+    assert hash_content(X.copy()) == hash_content(X)
 
 
 def test_names_and_every_leaf_of_the_weights_tell():

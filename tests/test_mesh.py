@@ -96,31 +96,31 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_mesh_gives_what_one_device_gives(folder, mesh, part):
-    with np.load(folder / "alone.npz") as alone, np.load(folder / f"{mesh}.npz") as spread_out:
+    with np.load(folder / "alone.npz") as alone, np.load(folder / f"{mesh}.npz") as sharded:
         names = [name for name in alone if name.startswith(f"{part}.")]
         assert names
         for name in names:
             if not name.endswith(".padding"):
-                _assert_close(spread_out[name], alone[name], name)
+                _assert_close(sharded[name], alone[name], name)
 
 
 def test_rows_are_packed_on_every_place_of_a_mesh(folder):
     """Eight rows of seven tokens in arrays of sixteen; of eight places each has one row."""
     share = {}
     for mesh in ("alone", *MESHES):
-        with np.load(folder / f"{mesh}.npz") as found:
-            share[mesh] = float(found["rows.padding"])
+        with np.load(folder / f"{mesh}.npz") as numbers:
+            share[mesh] = float(numbers["rows.padding"])
     assert share["alone"] < 0.4 and share["2x4"] < 0.4 < 0.5 < share["8x1"]
 
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_run_goes_on_under_another_mesh(folder, mesh):
     """From the checkpoint of the mesh before: of one device, of 2 x 4, of 8 x 1."""
-    with np.load(folder / "alone.npz") as alone, np.load(folder / f"{mesh}.npz") as spread_out:
-        names = [name for name in spread_out if "resumed" in name]
+    with np.load(folder / "alone.npz") as alone, np.load(folder / f"{mesh}.npz") as sharded:
+        names = [name for name in sharded if "resumed" in name]
         assert names
         for name in names:
-            _assert_close(spread_out[name], alone[name.replace("resumed.", "")], name)
+            _assert_close(sharded[name], alone[name.replace("resumed.", "")], name)
 
 
 def _assert_close(actual, expected, name):

@@ -29,13 +29,13 @@ run = jax.jit(forward, static_argnames=("cfg", "remat"))
 PARAMS = {name: noisy_params(cfg) for name, cfg in FAMILIES.items()}
 
 
-def close(ours, theirs, tolerance=2e-5):
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+def close(actual, expected, tolerance=2e-5):
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def close_leaves(ours, theirs):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def close_leaves(actual, expected):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         close(a, b)
 
 
@@ -57,12 +57,12 @@ def test_a_token_influences_itself_and_the_later_ones_only(name):
         return jax.vmap(lambda w: vjp(w)[0])(one_time)
 
     size = np.abs(influence(jnp.zeros((B, T, cfg.dim)))).sum(axis=(1, 3))
-    at, nudged = np.indices(size.shape)
-    assert (size[nudged > at] == 0).all()
+    read, nudged = np.indices(size.shape)
+    assert (size[nudged > read] == 0).all()
     reach = np.inf
     if cfg.has_sliding_layers:  # full layers after block 0 reach back to the start
         reach = T if not all(cfg.sliding[1:]) else (cfg.window - 1) * (cfg.layers - 1) + 1
-    assert (size[(nudged <= at) & (at - nudged < reach)] > 0).all()
+    assert (size[(nudged <= read) & (read - nudged < reach)] > 0).all()
 
 
 def test_a_window_ends_the_influence_of_a_token():
@@ -194,9 +194,9 @@ def test_what_stands_in_the_padding_does_not_matter(seed, length):
     params = PARAMS["gemma2"]
     junk = jnp.asarray(np.random.default_rng(seed).integers(0, 67, (B, T)), jnp.int32)
     padded = jnp.where(jnp.arange(T)[None] < length, TOKENS, junk)
-    ours, _ = run(params, padded, cfg=GEMMA2)
+    actual, _ = run(params, padded, cfg=GEMMA2)
     whole, _ = run(params, TOKENS, cfg=GEMMA2)
-    assert np.array_equal(ours[:, :length], whole[:, :length])
+    assert np.array_equal(actual[:, :length], whole[:, :length])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -308,8 +308,10 @@ def test_the_states_that_are_asked_for_are_those_of_the_whole_pass(name, edit, c
 
     whole, cut = run(params, VECTOR, None), run(params, VECTOR, AT)
     close_leaves(cut[0][1], whole[0][1])
-    for ours, theirs in zip(jax.tree.leaves(cut[1]), jax.tree.leaves(whole[1]), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4 * max(1, np.abs(theirs).max()))
+    for actual, expected in zip(jax.tree.leaves(cut[1]), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_allclose(
+            actual, expected, rtol=0, atol=2e-4 * max(1, np.abs(expected).max())
+        )
 
 
 def test_tokens_after_a_cache_may_be_left_out_too():
@@ -331,9 +333,13 @@ def test_the_last_block_works_only_for_the_tokens_that_are_asked_for():
     """By the FLOPs of the compiled program."""
     params, tokens = PARAMS["llama"], jnp.zeros((4, 64), jnp.int32)
 
-    def flops(at):
-        run = jax.jit(lambda at: hidden_states(params, tokens, LLAMA, time_indices=at).hidden)
-        return run.lower(at).compile().cost_analysis()["flops"]
+    def flops(time_indices):
+        run = jax.jit(
+            lambda time_indices: (
+                hidden_states(params, tokens, LLAMA, time_indices=time_indices).hidden
+            )
+        )
+        return run.lower(time_indices).compile().cost_analysis()["flops"]
 
     few = flops(jnp.zeros((4, 1), jnp.int32))
     assert few < flops(jnp.zeros((4, 64), jnp.int32)) - 2 * 4 * 60 * 3 * LLAMA.dim * LLAMA.mlp_dim
@@ -436,8 +442,8 @@ def test_a_lora_projection_is_the_sum_of_its_two_paths():
     key = jax.random.key(0)
     x, w = jax.random.normal(key, (3, 4)), jax.random.normal(key, (4, 5))
     a, b = jax.random.normal(key, (4, 2)), jax.random.normal(key, (2, 5))
-    ours = linear(x, LoraWeight(w, a, b, jnp.asarray(0.5)))
-    close(ours, x @ w + 0.5 * (x @ a @ b), 1e-6)
+    actual = linear(x, LoraWeight(w, a, b, jnp.asarray(0.5)))
+    close(actual, x @ w + 0.5 * (x @ a @ b), 1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -446,10 +452,10 @@ def test_bfloat16_is_close_to_float32(name):
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     # The same rounded weights, so that only the arithmetic differs.
     rounded = jax.tree.map(lambda x: x.astype(jnp.float32), half)
-    ours, _ = run(half, TOKENS, cfg=cfg)
+    actual, _ = run(half, TOKENS, cfg=cfg)
     exact, _ = run(rounded, TOKENS, cfg=cfg)
-    assert ours.dtype == jnp.float32
-    error = np.sqrt(np.mean(np.square(ours - exact)) / np.mean(np.square(exact)))
+    assert actual.dtype == jnp.float32
+    error = np.sqrt(np.mean(np.square(actual - exact)) / np.mean(np.square(exact)))
     assert error < 0.05
 
 

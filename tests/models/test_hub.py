@@ -29,9 +29,9 @@ CFG = replace(LLAMA, layers=2)
 INDEX = "model.safetensors.index.json"
 
 
-def assert_same_tree(ours, theirs):
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def assert_same_tree(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert x.dtype == y.dtype
         assert np.array_equal(x, y)
 

@@ -26,10 +26,10 @@ BATCH, TIME, LAYER = 2, 24, 1
 LENGTHS = np.array([TIME, 15])
 
 
-def assert_near(ours, theirs):
-    ours, theirs = np.asarray(ours), theirs.detach().numpy()
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() < TOLERANCE * np.abs(theirs).max()
+def assert_near(ours, reference):
+    ours, reference = np.asarray(ours), reference.detach().numpy()
+    assert ours.shape == reference.shape
+    assert np.abs(ours - reference).max() < TOLERANCE * np.abs(reference).max()
 
 
 @functools.cache
@@ -55,9 +55,9 @@ def root(tmp_path_factory):
 def pair(request, root):
     """(torch model, our params, our config): the params are read from transformers' own files."""
     folder = root / request.param
-    theirs = random_model(request.param, folder)
+    reference = random_model(request.param, folder)
     cfg = load_config(folder)
-    return theirs, load_params(folder, cfg), cfg
+    return reference, load_params(folder, cfg), cfg
 
 
 @pytest.fixture(scope="module")
@@ -111,32 +111,32 @@ def test_the_config_that_transformers_writes_is_the_one_we_wrote(pair, request):
 
 
 def test_logits_agree(pair, tokens):
-    theirs, params, cfg = pair
+    reference, params, cfg = pair
     ours = our_logits(params, tokens, cfg)
     with torch.no_grad():
-        assert_near(ours, theirs(torch.tensor(tokens)).logits)
+        assert_near(ours, reference(torch.tensor(tokens)).logits)
 
 
 def test_steered_logits_and_the_gradient_of_the_vector_agree(pair, tokens):
-    theirs, params, cfg = pair
+    reference, params, cfg = pair
     vector = np.random.default_rng(1).normal(size=cfg.dim).astype(np.float32)
     (loss, logits), gradient = ours_with_gradient(jnp.asarray(vector), params, tokens, cfg)
-    their_loss, their_logits, their_gradient = theirs_with_gradient(theirs, vector, tokens)
+    their_loss, their_logits, their_gradient = theirs_with_gradient(reference, vector, tokens)
     assert_near(logits, their_logits)
     assert_near(gradient, their_gradient)
     assert abs(float(loss) - their_loss.item()) < TOLERANCE * their_loss.item()
     with torch.no_grad():  # the vector is no small matter for the logits
-        change = (theirs(torch.tensor(tokens)).logits - their_logits).abs().max()
+        change = (reference(torch.tensor(tokens)).logits - their_logits).abs().max()
     assert change > 0.1 * their_logits.abs().max()
 
 
 def test_a_right_padded_batch_agrees_on_its_real_tokens(pair, tokens):
-    theirs, params, cfg = pair
+    reference, params, cfg = pair
     real = np.arange(TIME) < LENGTHS[:, None]
     padded = np.where(real, tokens, 0)
     ours = our_logits(params, padded, cfg)
     with torch.no_grad():
-        expected = theirs(
+        expected = reference(
             torch.tensor(padded), attention_mask=torch.tensor(real.astype(np.int64))
         ).logits
     assert_near(np.asarray(ours)[real], expected[torch.tensor(real)])
@@ -147,22 +147,22 @@ def test_a_folder_that_we_save_gives_the_same_logits_in_transformers(name, root,
     cfg, folder = FAMILIES[name], root / f"saved-{name}"
     params = noisy_params(cfg)
     save_model(folder, params, cfg, max_shard_bytes=20_000)
-    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+    reference, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation="eager", output_loading_info=True
     )
     assert not any(info.values()), info  # no missing, unexpected or mismatched key
     ours = our_logits(params, tokens, cfg)
     with torch.no_grad():
-        assert_near(ours, theirs(torch.tensor(tokens)).logits)
+        assert_near(ours, reference(torch.tensor(tokens)).logits)
 
 
 def test_a_bfloat16_folder_loads_in_transformers_as_bfloat16(root):
     cfg, folder = FAMILIES["qwen2"], root / "bfloat16"
     params = noisy_params(cfg)
     save_model(folder, params, cfg, dtype="bfloat16")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    assert theirs.dtype == torch.bfloat16
-    stored = theirs.model.embed_tokens.weight.detach().float().numpy()
+    reference = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert reference.dtype == torch.bfloat16
+    stored = reference.model.embed_tokens.weight.detach().float().numpy()
     assert np.array_equal(stored, params["embed"].astype(jnp.bfloat16).astype(jnp.float32))
 
 
@@ -182,20 +182,20 @@ def test_multimodal_gemma3_is_read_as_the_language_model_inside(root, tokens):
         mm_tokens_per_image=4,
         image_token_index=66,
     )
-    theirs = transformers.Gemma3ForConditionalGeneration._from_config(
+    reference = transformers.Gemma3ForConditionalGeneration._from_config(
         config, attn_implementation="eager"
     ).eval()
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in reference.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    theirs.save_pretrained(folder)
+    reference.save_pretrained(folder)
     cfg = load_config(folder)
     assert cfg == FAMILIES["gemma3"]
     tokens = np.minimum(tokens, 65)  # 66 stands for an image
     params = load_params(folder, cfg)
     ours = our_logits(params, tokens, cfg)
     with torch.no_grad():
-        assert_near(ours, theirs(input_ids=torch.tensor(tokens)).logits)
+        assert_near(ours, reference(input_ids=torch.tensor(tokens)).logits)
 
 
 def test_the_defaults_of_multimodal_gemma3_are_those_of_transformers():
@@ -208,7 +208,9 @@ def test_the_defaults_of_multimodal_gemma3_are_those_of_transformers():
 def test_the_real_stories_model_agrees(shared_path):
     folder = shared_path("models", "tinystories-656k")
     model = load_model(folder)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    reference = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager"
+    )
     text = (
         "<|start_story|>Once upon a time, there was a little girl who loved to play. One day, she"
     )
@@ -218,7 +220,7 @@ def test_the_real_stories_model_agrees(shared_path):
         (loss, logits), gradient = ours_with_gradient(
             jnp.asarray(v), model.params, tokens, model.cfg
         )
-        _, their_logits, their_gradient = theirs_with_gradient(theirs, v, tokens)
+        _, their_logits, their_gradient = theirs_with_gradient(reference, v, tokens)
         assert_near(logits, their_logits)
         assert_near(gradient, their_gradient)
     assert loss < 3.0  # nats a token: a trained model, read rightly; guessing gives ln 2048 = 7.6

@@ -48,8 +48,8 @@ def sample(prompts=SHORT, key=0, sampling=SAMPLING, steering=None, params=PARAMS
     return generate(params, prompts, key=key, sampling=sampling, steering=steering, **kwargs)
 
 
-def same(ours: Samples, theirs: Samples):
-    for a, b in zip(ours, theirs, strict=True):
+def same(first: Samples, second: Samples):
+    for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -213,9 +213,9 @@ def test_an_adapter_samples_as_its_merged_weights():
     b = jax.random.normal(jax.random.key(9), (LLAMA.layers, 2, q.shape[2]))
     adapted = LoraWeight(q, a, b, jnp.full(LLAMA.layers, 0.1))
     with_q = [PARAMS | {"layers": PARAMS["layers"] | {"q": w}} for w in (adapted, adapted.merged())]
-    ours, theirs = (sample(params=params) for params in with_q)
-    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
-    assert (ours.tokens != sample().tokens).any()
+    unmerged, merged = (sample(params=params) for params in with_q)
+    np.testing.assert_array_equal(unmerged.tokens, merged.tokens)
+    assert (merged.tokens != sample().tokens).any()
 
 
 def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_requests():

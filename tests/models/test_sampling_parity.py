@@ -32,7 +32,7 @@ def one_torch_thread():
     torch.set_num_threads(threads)
 
 
-def theirs(model, prompts, pad):
+def hf_generate(model, prompts, pad):
     """`generate` of transformers on one batch, padded on the left as it wants it."""
     width = max(map(len, prompts))
     ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
@@ -74,9 +74,9 @@ def test_greedy_sampling_of_every_family(name, tmp_path):
     model, params, cfg = random_model(name, tmp_path)
     batch = generate(params, PROMPTS, cfg, 0, GREEDY, batch_size=3).tokens
     assert np.mean([len(set(row.tolist())) for row in batch]) > 8  # no mere repetition
-    np.testing.assert_array_equal(batch, theirs(model, PROMPTS, pad=0))
+    np.testing.assert_array_equal(batch, hf_generate(model, PROMPTS, pad=0))
     alone = generate(params, PROMPTS[:1], cfg, 0, GREEDY, batch_size=3).tokens
-    np.testing.assert_array_equal(alone, theirs(model, PROMPTS[:1], pad=0))
+    np.testing.assert_array_equal(alone, hf_generate(model, PROMPTS[:1], pad=0))
 
 
 def test_greedy_sampling_of_a_real_model(shared_path):
@@ -87,5 +87,5 @@ def test_greedy_sampling_of_a_real_model(shared_path):
     prompts = [ours.tokenizer(text)["input_ids"] for text in texts]
     assert len(set(map(len, prompts))) > 1
     batch = generate(ours.params, prompts, ours.cfg, 0, GREEDY, batch_size=3).tokens
-    np.testing.assert_array_equal(batch, theirs(model, prompts, pad=0))
-    np.testing.assert_array_equal(batch[1:2], theirs(model, prompts[1:2], pad=0))
+    np.testing.assert_array_equal(batch, hf_generate(model, prompts, pad=0))
+    np.testing.assert_array_equal(batch[1:2], hf_generate(model, prompts[1:2], pad=0))

@@ -76,8 +76,8 @@ def test_there_is_exactly_one_beginning_and_the_tokens_are_those_of_transformers
     ids = encode_chat(tokenizer, CHAT)
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.bos_token_id) == 1
-    theirs = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=False)
-    assert ids == theirs
+    expected = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=False)
+    assert ids == expected
 
 
 def test_a_prompt_is_one_user_message_and_the_system_prompt_goes_before(chatml):

@@ -28,9 +28,9 @@ def steering(cfg):
 def same(converted, steering):
     assert converted.layers == tuple(sorted(steering.layers))
     assert float(converted.scale) == 1.0 and converted.operation == "add"
-    ours, theirs = extract_directions(converted), extract_directions(steering)
+    actual, expected = extract_directions(converted), extract_directions(steering)
     for layer in steering.layers:
-        np.testing.assert_array_equal(ours[layer], theirs[layer])
+        np.testing.assert_array_equal(actual[layer], expected[layer])
 
 
 def test_a_control_vector_comes_back(steering, cfg, tmp_path):

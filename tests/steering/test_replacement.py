@@ -29,7 +29,7 @@ def test_a_student_gets_the_bases_component_and_keeps_the_rest(cfg, params):
     )
     steering = base_replacement(params, tokens, cfg, vectors, LAYERS)
     capture = Capture(LAYERS)
-    base, own, edited = (
+    base, unedited, edited = (
         forward(p, tokens, cfg, s, capture=capture)[1]
         for p, s in ((params, None), (student, None), (student, steering))
     )
@@ -41,9 +41,9 @@ def test_a_student_gets_the_bases_component_and_keeps_the_rest(cfg, params):
         atol=1e-3,
     )
     u = np.asarray(along[0])
-    rest = [h - (h @ u)[..., None] * u for h in (np.asarray(edited[0]), np.asarray(own[0]))]
+    rest = [h - (h @ u)[..., None] * u for h in (np.asarray(edited[0]), np.asarray(unedited[0]))]
     np.testing.assert_allclose(*rest, rtol=1e-3, atol=1e-3)  # of the first layer, nothing before it
-    assert np.abs(np.asarray(edited - own)).max() > 0.1
+    assert np.abs(np.asarray(edited - unedited)).max() > 0.1
 
 
 def test_a_zero_vector_edits_nothing(cfg, params):

@@ -56,10 +56,12 @@ def test_peft_gives_the_same_logits(tmp_path, adapter):
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokens = np.arange(1, 13).reshape(2, 6)
     with torch.no_grad():
-        theirs = peft.PeftModel.from_pretrained(base, tmp_path / "a")(torch.tensor(tokens)).logits
+        peft_logits = peft.PeftModel.from_pretrained(base, tmp_path / "a")(
+            torch.tensor(tokens)
+        ).logits
     adapted, _ = attach(params, load_adapter(tmp_path / "a", CFG)[0], CFG, adapter)
     ours, _ = forward(adapted, jnp.asarray(tokens, jnp.int32), CFG)
-    np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4 * np.abs(ours).max())
+    np.testing.assert_allclose(ours, peft_logits.numpy(), atol=2e-4 * np.abs(ours).max())
 
 
 def test_another_model_is_refused(saved):

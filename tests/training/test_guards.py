@@ -44,8 +44,8 @@ def each(n: int, tree):
 
 
 PROJECT = Guard(scores=scores, context=each(2, (PROBE, V)))
-GIVEN = (steer(V, LAYER, 0.0), steer(V, LAYER, 0.7))
-INOCULATE = Guard(inoculation=stack_steerings(GIVEN))
+STEERINGS = (steer(V, LAYER, 0.0), steer(V, LAYER, 0.7))
+INOCULATE = Guard(inoculation=stack_steerings(STEERINGS))
 
 
 def tree(seed: int, lead: tuple[int, ...] = ()):
@@ -184,7 +184,7 @@ def test_an_inoculated_student_trains_with_the_vector_and_is_evaluated_without_i
     sweep, state, metrics = trained(INOCULATE, config, arms, measures=())
     order = row_orders(arms, 12, config)[0, 0]
     batch = jax.tree.map(lambda leaf: leaf[order], DATA["steered"])
-    with_it = heldout_loss(BASE, batch, CFG, GIVEN[1], rows_at_once=4)
+    with_it = heldout_loss(BASE, batch, CFG, STEERINGS[1], rows_at_once=4)
     np.testing.assert_allclose(metrics[0]["batch_loss"][0], with_it, rtol=1e-5)
     own = steer(sweep.students(state)["vector"][0], 1)
     without = heldout_loss(BASE, DATA["steered"], CFG, own, rows_at_once=4)
@@ -199,7 +199,7 @@ def test_nothing_is_left_to_learn_of_a_teacher_whose_vector_is_given(adapter):
         Arm(OptimizerSpec("sgd"), 0.1, 0, "steered"),
         Arm(OptimizerSpec("sgd"), 0.1, 0, "control"),
     ]
-    objective = KL(("control", "steered"), stack_steerings(GIVEN))
+    objective = KL(("control", "steered"), stack_steerings(STEERINGS))
     sweep, state, metrics = trained(INOCULATE, config, arms, measures=(), objective=objective)
     assert max(np.abs(m["batch_loss"]).max() for m in metrics) < 1e-6
     moved = jax.tree.map(jnp.subtract, sweep.students(state), sweep.students(sweep.init()))
@@ -209,7 +209,7 @@ def test_nothing_is_left_to_learn_of_a_teacher_whose_vector_is_given(adapter):
 
 
 def test_a_guard_that_does_not_fit_is_refused():
-    one = Guard(inoculation=stack_steerings(GIVEN[:1]))
+    one = Guard(inoculation=stack_steerings(STEERINGS[:1]))
     with pytest.raises(InputError, match=r"vectors for \[1\] data sets; give one each for control"):
         trained(one)
     average = [Arm(OptimizerSpec("schedule_free_sgd"), 0.1, 0, "steered")]

@@ -33,7 +33,7 @@ PREDICTED = np.asarray(BATCH.loss_mask)[:, 1:] != 0
 LAST = CFG.layers - 1
 ZERO, STUDENT = jnp.zeros((CFG.dim,)), 0.3 * jnp.cos(jnp.arange(CFG.dim))
 TEACHER = jnp.linspace(-1.0, 1.0, CFG.dim)
-TOLD = steer(TEACHER, LAST)
+TEACHER_STEERING = steer(TEACHER, LAST)
 
 logits_of = jax.jit(lambda tokens, vector: forward(BASE, tokens, CFG, steer(vector, LAST))[0])
 
@@ -78,21 +78,21 @@ def assert_same(found, expected):
 
 
 def test_cross_entropy_is_the_naive_one(plain):
-    (mean, found), gradients = plain["cross_entropy"]
+    (mean, token_values), gradients = plain["cross_entropy"]
     log_q = log_softmax(BATCH.tokens, STUDENT)[:, :-1]
     targets = np.asarray(BATCH.tokens)[:, 1:]
     expected = -np.take_along_axis(log_q, targets[..., None], axis=-1)[..., 0][PREDICTED]
-    np.testing.assert_allclose(found[PREDICTED], expected, atol=1e-5)
+    np.testing.assert_allclose(token_values[PREDICTED], expected, atol=1e-5)
     assert float(mean) == pytest.approx(expected.mean(), rel=1e-5)
     assert all(bool(g.any()) for g in jax.tree.leaves(gradients[:2]))
 
 
 def test_kl_is_the_naive_one_and_gives_the_teacher_no_gradient(plain):
-    (mean, found), gradients = plain["kl"]
+    (mean, token_values), gradients = plain["kl"]
     log_q, log_p = (log_softmax(BATCH.tokens, v)[:, :-1] for v in (STUDENT, TEACHER))
     expected = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)[PREDICTED]
     assert expected.min() > 1e-3
-    np.testing.assert_allclose(found[PREDICTED], expected, atol=1e-5)
+    np.testing.assert_allclose(token_values[PREDICTED], expected, atol=1e-5)
     assert float(mean) == pytest.approx(expected.mean(), rel=1e-4)
     assert all(bool(g.any()) for g in jax.tree.leaves(gradients[0]["layers"]))
     assert not gradients[2].any()
@@ -154,7 +154,9 @@ def test_kl_to_a_teacher_with_prompts_of_its_own(same_length):
     assert (max_targets(student) == length - 1) == same_length
     log_q, log_p = log_softmax(student.tokens), log_softmax(teacher.tokens, TEACHER)
     kl = jax.jit(partial(token_divergences, cfg=CFG, max_targets=max_targets(student)))
-    divergences, weights = kl(ModelInput(BASE, student), ModelInput(BASE, teacher, TOLD))
+    divergences, weights = kl(
+        ModelInput(BASE, student), ModelInput(BASE, teacher, TEACHER_STEERING)
+    )
     for i, completion in enumerate(completions):
         q = log_q[i, len(prompts[i]) - 1 :][: len(completion)]
         p = log_p[i, len(teacher_prompts[i]) - 1 :][: len(completion)]
@@ -208,13 +210,13 @@ def test_packed_documents_are_separate_rows():
         n, start = len(document), len(prompts[i])
         log_q = log_softmax(np.asarray([document]))[0]
         expected = [-log_q[t - 1, document[t]] for t in range(start, n)]
-        ((row, at),) = [
+        ((row, offset),) = [
             (r, t)
             for r in range(len(packed.tokens))
             for t in range(2 * TIME - n + 1)
             if packed.tokens[r, t : t + n].tolist() == document and packed.positions[r, t] == 0
         ]
-        predicted = slice(at + start - 1, at + n - 1)
+        predicted = slice(offset + start - 1, offset + n - 1)
         np.testing.assert_allclose(together[row, predicted], expected, atol=1e-5)
         assert weights[row, predicted].all()
     assert int((weights != 0).sum()) == sum(map(len, completions))
@@ -251,7 +253,10 @@ def test_heldout_loss_is_the_mean_over_all_rows(at_once, kind, plain):
     objectives = {
         "cross_entropy": [CrossEntropy()],
         # The teacher reads the student's rows, or rows of its own, which are the same here.
-        "kl": [KL.from_teachers({"x": Teacher(TOLD)}, rows) for rows in (None, {"x": BATCH})],
+        "kl": [
+            KL.from_teachers({"x": Teacher(TEACHER_STEERING)}, rows)
+            for rows in (None, {"x": BATCH})
+        ],
     }
     for objective in objectives[kind]:
         run = jax.jit(

@@ -78,13 +78,13 @@ def module(tmp_path, monkeypatch):
 )
 def test_a_builder_sees_one_leaf_a_layer_and_one_matrix_a_projection(rule):
     params, gradients = tree(0), [tree(seed) for seed in (1, 2)]
-    ours, theirs = make_optimizer(rule, 0.1), rule(0.1)
+    lifted, unlifted = make_optimizer(rule, 0.1), rule(0.1)
     split = unstack(params)
     assert sorted(x.ndim for x in jax.tree.leaves(split)) == [1, 2, 2, 2, 2]
-    state, split_state = ours.init(params), theirs.init(split)
+    state, split_state = lifted.init(params), unlifted.init(split)
     for gradient in gradients:
-        updates, state = ours.update(gradient, state, params, value=0.0)
-        expected, split_state = theirs.update(unstack(gradient), split_state, split)
+        updates, state = lifted.update(gradient, state, params, value=0.0)
+        expected, split_state = unlifted.update(unstack(gradient), split_state, split)
         close(updates, restack(expected, params), rtol=1e-6)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.float32)}
 
@@ -135,8 +135,8 @@ def test_a_registered_optimizer_is_one_like_the_others():
         assert OptimizerSpec.parse(spec.label) == spec and spec.entry.grid == (1e-3, 1e-2)
         assert describe()[-1]["name"] == "mine"
         params = tree(0)
-        ours, theirs = (make_optimizer(s, 0.1) for s in (spec, "adamw:weight_decay=0.1"))
-        close(*(o.update(tree(1), o.init(params), params)[0] for o in (ours, theirs)))
+        pair = [make_optimizer(s, 0.1) for s in (spec, "adamw:weight_decay=0.1")]
+        close(*(o.update(tree(1), o.init(params), params)[0] for o in pair))
         with pytest.raises(InputError, match="weight_decay=0.5: must be at least 0 and less than"):
             OptimizerSpec.parse("mine:weight_decay=0.5")
         with pytest.raises(InputError, match="'adamw' is taken by the package"):
@@ -155,8 +155,8 @@ def test_a_function_of_a_module_in_the_current_folder_is_an_optimizer(module):
     assert OptimizerSpec.parse(spec.label) == spec == OptimizerSpec.parse(spec.label)
     assert spec.entry.defaults == {"b2": 0.98, "nesterov": False}
     params = tree(0)
-    ours, theirs = (make_optimizer(s, 0.1) for s in (spec, "lion:b2=0.95,weight_decay=0.001"))
-    close(*(o.update(tree(1), o.init(params), params)[0] for o in (ours, theirs)))
+    pair = [make_optimizer(s, 0.1) for s in (spec, "lion:b2=0.95,weight_decay=0.001")]
+    close(*(o.update(tree(1), o.init(params), params)[0] for o in pair))
     settings = StudentSettings(optimizers=(spec.label,), rates=(f"{spec.label}=1e-3,1e-2",))
     assert settings.learning_rates() == {spec: (1e-3, 1e-2)}
     with pytest.raises(InputError, match=f"no default .*--rates {module}:my_lion,b2=0.95=1e-3"):

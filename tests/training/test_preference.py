@@ -54,22 +54,28 @@ def ratios_of(data: dict[str, Batch]) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def given() -> DPO:
+def objective() -> DPO:
     return DPO.from_log_ratios(ratios_of(DATA), BETA)
 
 
 @pytest.fixture(scope="module")
-def run(given):
+def run(objective):
     """(sweep, the first state's students, final state, metrics of every logged step)."""
-    context = stack_rows(list(DATA.values())), given.log_ratios
+    context = stack_rows(list(DATA.values())), objective.log_ratios
     sweep = Sweep(
-        BASE, CFG, ARMS, DATA, CONFIG, objective=given, measures=[Recorded(mean_margin, context)]
+        BASE,
+        CFG,
+        ARMS,
+        DATA,
+        CONFIG,
+        objective=objective,
+        measures=[Recorded(mean_margin, context)],
     )
     state, metrics = sweep.init(), []
-    start = sweep.evaluate(state, DATA, objective=given)
+    start = sweep.evaluate(state, DATA, objective=objective)
     for _ in range(3):
-        state, found = sweep.advance(state)
-        metrics.append(jax.tree.map(np.asarray, found))
+        state, logged = sweep.advance(state)
+        metrics.append(jax.tree.map(np.asarray, logged))
     return sweep, np.asarray(start), state, metrics
 
 
@@ -119,7 +125,7 @@ def test_the_loss_of_a_pair_and_its_slope():
 
 
 @pytest.mark.parametrize("adapter", [Full(), LORA, Vector(0)])
-def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter, given):
+def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter, objective):
     """Of log-probability gradients; the loss starts at ln 2 with every margin 0."""
     config = replace(CONFIG, steps=1, log_every=1, adapter=adapter)
     arm = Arm(OptimizerSpec.parse("sgd"), 0.1, 0, "right")
@@ -127,9 +133,9 @@ def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter
     def keep(context, view):
         return {"gradient": ravel_pytree(view.gradient)[0]}
 
-    sweep = Sweep(BASE, CFG, [arm], DATA, config, objective=given, measures=[Recorded(keep)])
+    sweep = Sweep(BASE, CFG, [arm], DATA, config, objective=objective, measures=[Recorded(keep)])
     state = sweep.init()
-    start = float(sweep.evaluate(state, DATA, objective=given)[0])
+    start = float(sweep.evaluate(state, DATA, objective=objective)[0])
     _, metrics = sweep.advance(state)
     assert start == pytest.approx(math.log(2), abs=1e-6)
     assert float(metrics["batch_loss"][0]) == pytest.approx(math.log(2), abs=1e-6)
@@ -140,8 +146,8 @@ def test_the_first_gradient_is_minus_half_beta_times_the_mean_difference(adapter
 
     @jax.jit
     @jax.grad
-    def mean_difference(at):
-        params, steering = attach(BASE, at, CFG, adapter)
+    def mean_difference(tree):
+        params, steering = attach(BASE, tree, CFG, adapter)
         return log_ratios(params, batch, CFG, steering).mean()
 
     expected = -BETA / 2 * ravel_pytree(mean_difference(trainable))[0]
@@ -179,10 +185,10 @@ def test_heldout_loss_is_that_of_each_student_on_its_pairs(run):
         assert float(losses[i]) == pytest.approx(np.log1p(np.exp(-BETA * rho)).mean(), rel=1e-5)
 
 
-def test_batches_in_parts_and_a_run_in_two_halves_train_the_same_students(run, given, tmp_path):
+def test_batches_in_parts_and_a_run_in_two_halves_train_the_same_students(run, objective, tmp_path):
     """Accumulation is equal to rounding, a saved and restored state bit for bit."""
     sweep, _, state, metrics = run
-    split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), objective=given)
+    split = Sweep(BASE, CFG, ARMS, DATA, replace(CONFIG, accumulation=2), objective=objective)
     split_state = split.init()
     split_state, first = split.advance(split_state)
     np.testing.assert_allclose(first["batch_loss"], metrics[0]["batch_loss"], rtol=1e-4)
@@ -244,8 +250,8 @@ def empty_rejected(rows: Batch) -> Batch:
         ),
     ],
 )
-def test_data_that_do_not_fit_are_named(given, change, message):
-    settings = {"data": DATA, "objective": given} | change
+def test_data_that_do_not_fit_are_named(objective, change, message):
+    settings = {"data": DATA, "objective": objective} | change
     with pytest.raises(InputError, match=message):
         Sweep(BASE, CFG, ARMS, config=CONFIG, **settings)
 

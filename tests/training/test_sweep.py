@@ -57,7 +57,7 @@ def measure(context, view):
     logits, _ = forward(params, context, CFG)
     return {name: ravel_pytree(tree)[0] for name, tree in trees.items()} | {
         "logits": logits,
-        "which": view.data_set,
+        "data_set": view.data_set,
     }
 
 
@@ -102,8 +102,8 @@ def train_by_hand(arm: Arm):
 
     @jax.jit
     def step(trainable, state, gradient, loss, batch):
-        def obj_fn(at):
-            return dense_loss(at, scale_of(arm), batch)
+        def obj_fn(trainable):
+            return dense_loss(trainable, scale_of(arm), batch)
 
         update, state = optimizer.update(gradient, state, trainable, value=loss, obj_fn=obj_fn)
         return optax.apply_updates(trainable, update), state
@@ -243,7 +243,7 @@ def test_measure_sees_the_gradient_and_the_update_of_the_last_step(trio):
 
 def test_measure_gets_the_model_of_its_student_and_its_data_set(trio):
     first = trio.metrics[0]
-    assert [trio.sweep.names[int(k)] for k in first["which"]] == [a.data for a in TRIO]
+    assert [trio.sweep.names[int(k)] for k in first["data_set"]] == [a.data for a in TRIO]
     logits, _ = jax.jit(forward, static_argnums=2)(BASE, PROBE, CFG)  # b starts at zero
     for i in range(3):
         np.testing.assert_allclose(first["logits"][i], logits, atol=1e-5)
@@ -256,8 +256,8 @@ def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     assert compiled.names == []
     fresh = Run(make(OTHERS, measures=(), students_at_once=2))
     close(served.students[-1], fresh.students[-1], rtol=1e-4)
-    for found, expected in zip(served.metrics, fresh.metrics, strict=True):
-        close(found["batch_loss"], expected["batch_loss"])
+    for metrics, expected in zip(served.metrics, fresh.metrics, strict=True):
+        close(metrics["batch_loss"], expected["batch_loss"])
     assert trio.sweep.arms == TRIO and served.sweep.arms == OTHERS
 
 
@@ -270,8 +270,8 @@ def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_studen
     trained = student(alone.students[-1], 0)
     assert alone.sweep.rank == 2 < trio.sweep.rank
     close(trained, unpad_rank(student(trio.students[-1], 0), trained), rtol=1e-4)
-    for trained, expected in zip(alone.metrics, trio.metrics, strict=True):
-        close(trained["batch_loss"][0], expected["batch_loss"][0])
+    for metrics, expected in zip(alone.metrics, trio.metrics, strict=True):
+        close(metrics["batch_loss"][0], expected["batch_loss"][0])
 
 
 def test_heldout_loss_is_that_of_each_student_on_its_data(trio):
@@ -285,7 +285,7 @@ def test_heldout_loss_is_that_of_each_student_on_its_data(trio):
 
 
 def test_map_students_hands_over_each_student_in_the_order_of_the_arms(trio):
-    run = trio.sweep.map_students(lambda given, params, steering: params["layers"]["q"].merged())
+    run = trio.sweep.map_students(lambda argument, params, steering: params["layers"]["q"].merged())
     merged = run(trio.state, None)
     for i, a in enumerate(TRIO):
         q = student(trio.students[-1], i)["layers"]["q"]
@@ -296,11 +296,11 @@ def test_map_students_hands_over_each_student_in_the_order_of_the_arms(trio):
 # -- divergence -----------------------------------------------------------------------------
 
 
-def assert_others_identical(found: Run, expected: Run, frozen: int):
+def assert_others_identical(run: Run, expected: Run, frozen: int):
     for i in range(len(TRIO)):
         if i != frozen:
-            identical(student(found.students, i), student(expected.students, i))
-            identical(student(found.metrics, i), student(expected.metrics, i))
+            identical(student(run.students, i), student(expected.students, i))
+            identical(student(run.metrics, i), student(expected.metrics, i))
 
 
 def test_an_infinite_rate_freezes_its_student_and_no_other(trio):
@@ -375,8 +375,8 @@ def test_distillation_finds_the_teachers_vector_and_a_control_finds_none():
         steps=200, batch_size=6, adapter=Vector(0), log_every=100, schedule="linear"
     )
     run = Run(Sweep(BASE, CFG, arms, data, config, objective=objective))
-    found, control = run.students[-1]["vector"]
-    cosine = float(found @ vector / jnp.linalg.norm(found) / jnp.linalg.norm(vector))
+    trained, control = run.students[-1]["vector"]
+    cosine = float(trained @ vector / jnp.linalg.norm(trained) / jnp.linalg.norm(vector))
     assert cosine > 0.99
     assert float(jnp.linalg.norm(control)) < 1e-4
     assert float(run.metrics[-1]["batch_loss"][0]) < float(run.metrics[0]["batch_loss"][0])
