@@ -28,7 +28,7 @@ from subliminal_jax.data.teachers import (
 from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.steering.activations import prompt_activations
+from subliminal_jax.steering.activations import mean_activations
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests import number_model
 
@@ -83,8 +83,8 @@ def test_vectors_are_taken_at_the_end_of_the_prompts_that_are_named(model):
         [encode_chat(model.tokenizer, q, system_prompt=s) for q in asked]
         for s in (world.trait_system_prompt("owl"), None)
     )
-    h = [prompt_activations(model.params, model.cfg, p, [LAYER]) for p in (told, plain)]
-    expected = (h[0] - h[1]).mean(axis=0)[0]
+    h = [mean_activations(model.params, model.cfg, p, [LAYER])[0] for p in (told, plain)]
+    expected = h[0] - h[1]
     got = vector_of(trait_teacher(model, LAYER, "owl", extraction="favorites"))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
     assert not np.allclose(got, both[1])
