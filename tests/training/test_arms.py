@@ -63,7 +63,7 @@ def test_an_arm_of_few_rows_sees_them_alone_and_those_of_more_rows_hold_them():
     np.testing.assert_array_equal(counts[counts > 0], [6] * 6)  # 36 draws in six whole passes
     other = row_orders((replace(arms[6], seed=6),), 20, config)
     assert set(other.ravel().tolist()) != sets[6]
-    for n, message in ((0, "0 rows"), (21, "21 rows does not fit data of 20")):
+    for n, message in ((0, "rows=0"), (21, "21 rows does not fit data of 20")):
         with pytest.raises(InputError, match=message):
             row_orders((replace(arms[6], rows=n),), 20, config)
 
