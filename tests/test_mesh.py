@@ -224,7 +224,7 @@ def test_without_a_mesh_nothing_is_touched():
     [
         (2, 1, "2 x 1 needs 2 devices; JAX sees 1"),
         (None, 2, "1 devices cannot be divided by model=2"),
-        (1, 0, "1 x 0 devices is none"),
+        (1, 0, "1 x 0 devices is not valid"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(data, model, message):
@@ -242,7 +242,7 @@ def test_flags_ask_for_devices_and_are_no_part_of_a_runs_configuration(tmp_path)
 
 
 def test_processes_that_cannot_meet_are_refused():
-    with pytest.raises(InputError, match="needs the number of processes and which one this is"):
+    with pytest.raises(InputError, match="needs the number of processes and the id of this one"):
         processes.connect("localhost:1234")
     with pytest.raises(InputError, match="did not meet at auto"):
         processes.connect("auto")  # JAX runs already, and this is no cluster
