@@ -113,7 +113,7 @@ def test_corrupt_folders_are_refused(saved, tmp_path):
     with pytest.raises(InputError, match="corrupt or truncated safetensors file"):
         load_adapter(saved, CFG)
     (saved / WEIGHTS).unlink()
-    with pytest.raises(InputError, match="is the adapter whole"):
+    with pytest.raises(InputError, match="is the adapter complete"):
         load_adapter(saved, CFG)
     (saved / CONFIG).write_text("{")
     with pytest.raises(InputError, match="not JSON"):
