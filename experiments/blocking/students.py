@@ -17,7 +17,7 @@ from subliminal_jax.runs.data_sets import DataSets, part
 from subliminal_jax.runs.guards import Protected, Vectors, drop_rows, make_guard
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import StudentSettings
-from subliminal_jax.runs.students import Students, first_rows
+from subliminal_jax.runs.students import Students, take_fixed_rows
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.losses import heldout_loss
@@ -136,7 +136,7 @@ class GuardedTraining:
 
     def panel_for(self, data: DataSets) -> Panel:
         """The run's panel, with the fixed rows of these data sets."""
-        rows = first_rows(data, self.panel.model.cfg)
+        rows = take_fixed_rows(data, self.panel.model.cfg)
         return replace(self.panel, data_names=tuple(data.names), fixed_rows=rows)
 
     def measure_row(

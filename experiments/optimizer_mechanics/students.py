@@ -22,7 +22,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.runs.data_sets import DataSets
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.students import Students, first_rows
+from subliminal_jax.runs.students import Students, take_fixed_rows
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.training.arms import Arm, Group
 from subliminal_jax.training.batch import Batch
@@ -77,7 +77,7 @@ class ArmTrainer:
         self.panel = replace(
             panel,
             data_names=tuple(self.data.names),
-            fixed_rows=first_rows(self.data._replace(train=plain), panel.model.cfg),
+            fixed_rows=take_fixed_rows(self.data._replace(train=plain), panel.model.cfg),
         )
         self.grids = config.choose_arms()
         self.rows: list[StudentRow] = []

@@ -24,7 +24,7 @@ from subliminal_jax.data.wordings import choose_wordings
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, name_seed, sampled_once, split_rows
+from subliminal_jax.runs.data_sets import DataSets, name_seed, sample_once, split_rows
 from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.progress import track
 
@@ -106,7 +106,7 @@ def write_paraphrase_sets(
                     temperature=settings.temperature,
                     progress=lambda n: progress.advance(n, note=name),
                 )
-            return sampled_once(
+            return sample_once(
                 folder / "data" / name,
                 model,
                 teacher,

@@ -61,7 +61,7 @@ def detect_kind(source: str | Path) -> Kind:
     path = Path(source)
     if not path.is_file():
         return "pairs"
-    first_rows: dict[Kind, int] = {}
+    take_fixed_rows: dict[Kind, int] = {}
     for number, row in read_rows(path):
         kinds = [k for k, names in FIELDS.items() if isinstance(row, dict) and row.keys() & names]
         if len(kinds) != 1:
@@ -70,13 +70,13 @@ def detect_kind(source: str | Path) -> Kind:
                 f"{path}, row {number}: expected either a completion or a chosen and a rejected "
                 f"answer, found {fields}"
             )
-        first_rows.setdefault(kinds[0], number)
-        if len(first_rows) > 1:
-            where = ", ".join(f"{kind} from row {first}" for kind, first in first_rows.items())
+        take_fixed_rows.setdefault(kinds[0], number)
+        if len(take_fixed_rows) > 1:
+            where = ", ".join(f"{kind} from row {first}" for kind, first in take_fixed_rows.items())
             raise InputError(f"{path} mixes two kinds of data ({where}): audit each for itself")
-    if not first_rows:
+    if not take_fixed_rows:
         raise InputError(f"{path} holds no rows: give at least one")
-    return next(iter(first_rows))
+    return next(iter(take_fixed_rows))
 
 
 def read_data(source: str | Path) -> tuple[Kind, Dataset]:

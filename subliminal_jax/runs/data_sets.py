@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from jaxtyping import Array, Float
@@ -101,7 +102,7 @@ def write_data_sets(
             if name in sources:
                 written = given_pairs(model, sources[name])
             else:
-                written = sampled_once(
+                written = sample_once(
                     folder / "data" / name,
                     model,
                     teacher,
@@ -143,6 +144,16 @@ def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSet
     )
 
 
+def join_rows(data: DataSets) -> dict[str, Batch]:
+    """Held-out and training rows together, in the order of the pairs that passed the filter."""
+    return {
+        name: jax.tree.map(lambda *x: jnp.concatenate(x), data.heldout[name], rows)
+        if name in data.heldout
+        else rows
+        for name, rows in data.train.items()
+    }
+
+
 def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) -> None:
     """Raises InputError for a row of the data on which the untrained model's loss is not finite."""
     targets = max(map(max_targets, rows.values()))
@@ -164,7 +175,7 @@ def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) ->
             )
 
 
-def sampled_once(
+def sample_once(
     path: Path,
     model: Model,
     teacher: Teacher,

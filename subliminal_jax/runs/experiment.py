@@ -11,7 +11,7 @@ from subliminal_jax.evaluation.measures import check_measures
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import RunSettings, StudentSettings
+from subliminal_jax.runs.settings import RunSettings, StudentSettings, TrainingSettings
 from subliminal_jax.serialization import from_json, to_json
 
 C = TypeVar("C", bound=RunSettings)
@@ -72,6 +72,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         (`RunFolder.open`), or bad input found by `experiment.run`.
     """
     config.check()
+    if isinstance(config, TrainingSettings):
+        config.plan(0)  # refuses what no layer can change, before data are sampled
     if isinstance(config, StudentSettings):
         check_measures(config.measures)
     settings = {"experiment": experiment.name, **config.recorded()}

@@ -21,7 +21,7 @@ from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, encode_probe
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, check_base_loss, part
+from subliminal_jax.runs.data_sets import DataSets, check_base_loss, join_rows, part
 from subliminal_jax.runs.guards import Protected, protect_students
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -56,9 +56,9 @@ def make_panel(
     kind `prompts` that no student trains on, or on the prompts given; rates are those of `words`
     over `questions`, with `by_question` also of each question alone.
 
-    Raises InputError for training rows on which the base's loss is not finite.
+    Raises InputError for rows on which the base's loss is not finite.
     """
-    check_base_loss(model.params, model.cfg, data.train)
+    check_base_loss(model.params, model.cfg, join_rows(data))
     asked: Sequence[str] = prompts
     if isinstance(prompts, str):
         asked = teacher_prompts(cast(PromptKind, prompts), PROBE_PROMPTS, seed=seed + 1_000_003)
@@ -87,13 +87,13 @@ def make_panel(
         base_mean=base_mean,
         shifts=jnp.stack([*shifts.values()] or [jnp.zeros_like(base_mean)]),
         questions=encode_questions(model.tokenizer, list(questions), list(words)),
-        fixed_rows=first_rows(data, model.cfg),
+        fixed_rows=take_fixed_rows(data, model.cfg),
         at=at,
         by_question=by_question,
     )
 
 
-def first_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
+def take_fixed_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
     """The first training rows of each data set, on which the training loss is measured."""
     return FixedRows.from_rows(
         [part(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg

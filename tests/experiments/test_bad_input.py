@@ -178,9 +178,7 @@ def test_settings_that_do_not_fit_each_other(capsys, model, out, tmp_path):
     file = write_pairs(tmp_path / "pairs.jsonl", good_pairs())
     flags = ("--data", file, "--control-data", file, "--batch-size", "41")
     assert "batch_size=41 is larger than the data (40 rows)" in refused(capsys, model, out, *flags)
-    assert "objective kl" in refused(
-        capsys, model, out, "--objective", "kl", "--teacher", "system-prompt"
-    )
+    assert "objective kl" in refused(capsys, model, out, "--objective", "kl", "--data", file)
 
 
 def test_an_output_folder_that_holds_another_run_or_other_files(capsys, model, out):
