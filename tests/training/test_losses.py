@@ -202,12 +202,12 @@ def test_sequence_log_probs_sum_the_completion():
 def test_packed_documents_are_separate_rows():
     prompts, completions = pairs(ROWS, seed=2)
     documents = [p + c for p, c in zip(prompts, completions, strict=True)]
-    packed = pack(documents, 2 * TIME, predict_from=[len(p) for p in prompts])
+    packed = pack(documents, 2 * TIME)
     assert len(packed.tokens) < ROWS
     find = jax.jit(partial(token_losses, cfg=CFG))
     together, weights = find(BASE, packed.batch(slice(None)))
-    for i, document in enumerate(documents):
-        n, start = len(document), len(prompts[i])
+    for document in documents:
+        n, start = len(document), 1  # all tokens but a document's first are predicted
         log_q = log_softmax(np.asarray([document]))[0]
         expected = [-log_q[t - 1, document[t]] for t in range(start, n)]
         ((row, offset),) = [
@@ -219,7 +219,7 @@ def test_packed_documents_are_separate_rows():
         predicted = slice(offset + start - 1, offset + n - 1)
         np.testing.assert_allclose(together[row, predicted], expected, atol=1e-5)
         assert weights[row, predicted].all()
-    assert int((weights != 0).sum()) == sum(map(len, completions))
+    assert int((weights != 0).sum()) == sum(len(document) - 1 for document in documents)
 
 
 @pytest.mark.parity

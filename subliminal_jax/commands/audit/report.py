@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table
@@ -118,8 +119,9 @@ def lean_lines(results: AuditRun) -> list[dict[str, Any]]:
     for form in dict.fromkeys(c.form for c in ordered):
         for c in [c for c in ordered if c.form == form][:SHOWN]:
             half = 1.96 * c.lean_error if math.isfinite(c.lean_error) else math.nan
-            ends = {"mean": c.lean, "low": c.lean - half, "high": c.lean + half}
-            lines.append({"label": c.name[:30], "group": form, "interval": ends})
+            rows = results.data.audited
+            interval = Interval(c.lean, c.lean - half, c.lean + half, rows, 0.95, "normal")
+            lines.append({"label": c.name[:30], "group": form, "interval": interval})
     return lines
 
 
