@@ -1,6 +1,6 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
-# make test-fast  those that are not marked slow: under 3 minutes
+# make test-fast  those that are not marked slow: some 3 minutes
 # make lint    style and types
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
