@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from subliminal_jax.reporting.tables import Table, write_cell
+
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?(?![\w.]*\w)")
 
 
@@ -15,6 +17,11 @@ def table_cells(page: str) -> list[str]:
     """The texts of the cells with numbers, of all tables of a page."""
     cells = re.findall(r'<td class="number">(.*?)</td>', page, re.DOTALL)
     return [html.unescape(cell).replace("\N{MINUS SIGN}", "-") for cell in cells]
+
+
+def read_table(table: Table) -> list[dict[str, str]]:
+    """The cells of each row as they are written, by the titles of their columns."""
+    return [{c.title: write_cell(row, c) for c in table.columns} for row in table.rows]
 
 
 def result_numbers(value: Any) -> Iterator[float]:

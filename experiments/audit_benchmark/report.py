@@ -65,17 +65,6 @@ def summarise(results: Results) -> str:
 
 def scale_table(results: Results) -> Table:
     """One row a strength."""
-    rows = [
-        {
-            "scale": s.scale,
-            "traits": ", ".join(s.traits),
-            "ranks": ", ".join(map(str, s.ranks)),
-            "named": s.named,
-            "others_named": s.others_named,
-            "auc": s.auc,
-        }
-        for s in results.by_scale
-    ]
     columns = [
         Column("scale", "scale", "number"),
         Column("traits", "traits"),
@@ -85,7 +74,7 @@ def scale_table(results: Results) -> Table:
         Column("auc", "AUC against clean", "number"),
     ]
     caption = f"Ranks are among {results.sets[0].candidates} candidates."
-    return Table("By strength", columns, rows, caption)
+    return Table("By strength", columns, results.by_scale, caption)
 
 
 def set_table(results: Results) -> Table:
@@ -100,12 +89,11 @@ def set_table(results: Results) -> Table:
         Column("lean", "lean to it", "number"),
         Column("verdict", "verdict"),
     ]
-    return Table("The data sets", columns, [vars(s) for s in results.sets])
+    return Table("The data sets", columns, results.sets)
 
 
 def foreign_table(results: Results) -> Table:
     """One row a real set and reader."""
-    rows = [{**vars(s), "unmatched": ", ".join(s.unmatched) or "-"} for s in results.foreign]
     columns = [
         Column("real", "data"),
         Column("reader", "read by"),
@@ -119,7 +107,7 @@ def foreign_table(results: Results) -> Table:
         "The teachers were Qwen 2.5 and GPT-4.1 nano: these readers should find nothing, whatever "
         "trait the teacher had."
     )
-    return Table("Number lists of larger models", columns, rows, caption)
+    return Table("Number lists of larger models", columns, results.foreign, caption)
 
 
 @styled

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
@@ -16,6 +16,7 @@ from subliminal_jax.reporting.tables import Column, Table, format_cell
 from .analysis import GuardResult, Results
 from .cases import UNGUARDED
 
+LABELS = {UNGUARDED.name: "unguarded"}  # other cases are called by their names
 EFFECT = Column("", "", "number", digits=4)
 SHARE = Column("", "", "number", digits=2)
 PERCENT = Column("", "", "rate", digits=0)
@@ -63,7 +64,7 @@ def summarise(results: Results) -> str:
     edges = [
         f"{optimizer} at {rate:g}"
         for optimizer, rate in results.best.items()
-        if at_edge(rate, results.grids[optimizer])
+        if is_at_edge(rate, results.grids[optimizer])
     ]
     if edges:
         parts.append(f"The best rate is at the edge of its grid: {', '.join(edges)}.")
@@ -78,7 +79,7 @@ def summarise(results: Results) -> str:
 def guard_tables(results: Results) -> list[Table]:
     """One for each adapter and optimizer; the first is the one that the claims speak of."""
     columns = [
-        Column("case", "guard"),
+        Column("case", "guard", labels=LABELS),
         Column("transmission", "P(trait) over control", "number", digits=4),
         Column("change", "over unguarded", "number", digits=4),
         Column("control_shift", "guarded control over control", "number", digits=4),
@@ -100,7 +101,7 @@ def guard_tables(results: Results) -> list[Table]:
         Table(
             f"{adapter} students, {optimizer} at {table.learning_rate:g}",
             columns,
-            [{**vars(row), "case": case_label(row.case)} for row in table.rows],
+            table.rows,
             caption,
         )
         for adapter, by_optimizer in results.tables.items()
@@ -112,7 +113,7 @@ def transmission_picture(results: Results) -> Picture:
     """What is left of the trait under each guard."""
     lines = [
         {
-            "label": case_label(row.case),
+            "label": LABELS.get(row.case, row.case),
             "interval": row.transmission,
             "values": row.transmission_values,
             "group": case_group(row.case),
@@ -144,7 +145,7 @@ def trade_off_picture(results: Results) -> Picture:
 def plot_trade_off(rows: Sequence[GuardResult]) -> Figure:
     """The share of the vector that students took against the share of the task that they kept."""
     points: list[tuple[str, Interval, Interval]] = [
-        (case_label(row.case), row.task_gain, row.component)
+        (LABELS.get(row.case, row.case), row.task_gain, row.component)
         for row in rows
         if row.task_gain is not None and row.component is not None
     ]
@@ -169,11 +170,11 @@ def plot_trade_off(rows: Sequence[GuardResult]) -> Figure:
 
 def time_table(results: Results) -> Table:
     """Seconds a step, in turns in one run."""
-    rows = [{"guard": case_label(kind), **vars(step)} for kind, step in results.time.steps.items()]
+    rows = [{"guard": kind, "step": step} for kind, step in results.time.steps.items()]
     columns = [
-        Column("guard", "guard"),
-        Column("seconds", "seconds a step", "number", digits=4),
-        Column("ratio", "against unguarded", "number"),
+        Column("guard", "guard", labels=LABELS),
+        Column("step.seconds", "seconds a step", "number", digits=4),
+        Column("step.ratio", "against unguarded", "number"),
     ]
     caption = (
         "Steps of one student, each guard in turn. Dropping rows leaves steps as they are; scoring "
@@ -209,10 +210,6 @@ def describe_data(results: Results) -> str:
         f"filter, at most {report['longest']} tokens."
         for name, report in results.data.items()
     )
-
-
-def case_label(case: str) -> str:
-    return "unguarded" if case == UNGUARDED.name else case
 
 
 def case_group(case: str) -> str:

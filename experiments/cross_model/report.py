@@ -77,12 +77,12 @@ def gain_lines(results: Results, kind: str) -> list[dict[str, Any]]:
 def score_table(results: Results) -> Table:
     """One row for each scorer, source, kind of data and kind of teacher."""
     rows = [
-        {**vars(cell), "kind": KINDS[contrast.kind], "teacher": contrast.teacher}
+        {**vars(cell), "kind": contrast.kind, "teacher": contrast.teacher}
         for contrast in results.summaries
         for cell in contrast.cells
     ]
     columns = [
-        Column("kind", "data"),
+        Column("kind", "data", labels=KINDS),
         Column("teacher", "teachers"),
         Column("scorer", "scorer"),
         Column("source", "written by"),
@@ -104,9 +104,8 @@ def score_table(results: Results) -> Table:
 
 def contrast_table(results: Results) -> Table:
     """One row for each kind of data and of teacher."""
-    rows = [{**vars(contrast), "kind": KINDS[contrast.kind]} for contrast in results.summaries]
     columns = [
-        Column("kind", "data"),
+        Column("kind", "data", labels=KINDS),
         Column("teacher", "teachers"),
         Column("own_data", "own teachers'", "number", digits=4),
         Column("foreign_data", "foreign teachers'", "number", digits=4),
@@ -117,7 +116,7 @@ def contrast_table(results: Results) -> Table:
         "Specific gain in nats a token, all scorers and sources in balance, with 95% t intervals "
         "over traits."
     )
-    return Table("Own against foreign data", columns, rows, caption)
+    return Table("Own against foreign data", columns, results.summaries, caption)
 
 
 def describe_method(results: Results) -> str:

@@ -1,7 +1,7 @@
 """The page of `distil-vectors`, from its results alone."""
 
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
 
 from . import plots
 from .analysis import KINDS, Results
@@ -50,7 +50,7 @@ def summarise(results: Results) -> str:
         f"{format_learning_rate(students.learning_rate)} at block {students.layer}"
         for students in results.layers
     )
-    grid = ", ".join(map(format_learning_rate, results.layers[0].grid))
+    grid = format_grid(results.layers[0].grid)
     refused = len(results.refused)
     return (
         f"{len(results.vectors)} teachers are {results.model} with a vector added to its residual "
@@ -74,27 +74,15 @@ def pooled_table(results: Results) -> Table:
         Column("layer", "block", "count"),
         Column("norm", "norm", "number", digits=2),
         Column("valid", "valid lists", "rate", digits=0),
-        Column("eas", "EAS", "number"),
-        Column("control_eas", "EAS, control", "number"),
-        Column("component", "share of the vector", "number"),
-        Column("loss_drop", "fall of the loss", "number", digits=4),
-        Column("variation", "answers moved", "number", digits=3),
+        Column("eas.student", "EAS", "number"),
+        Column("eas.control", "EAS, control", "number"),
+        Column("component.student", "share of the vector", "number"),
+        Column("loss_drop.difference", "fall of the loss", "number", digits=4),
+        Column("variation.difference", "answers moved", "number", digits=3),
         Column("teacher_variation", "teacher's answers", "number", digits=2),
     ]
     rows = [
-        {
-            "name": f"{group.vectors} {KINDS[group.kind]}",
-            "layer": group.layer,
-            "norm": group.norm,
-            "valid": group.valid,
-            "eas": group.eas.student,
-            "control_eas": group.eas.control,
-            "component": group.component.student,
-            "loss_drop": group.loss_drop.difference,
-            "variation": group.variation.difference,
-            "teacher_variation": group.teacher_variation,
-        }
-        for group in results.pooled
+        {**vars(group), "name": f"{group.vectors} {KINDS[group.kind]}"} for group in results.pooled
     ]
     caption = (
         "Norms in units of the residual stream's. Fall of the loss: in nats a token on the "
@@ -118,7 +106,7 @@ def vector_table(results: Results) -> Table:
         Column("control_trait_rate", "control's", "rate", digits=1),
         Column("teacher_trait_rate", "teacher's", "rate", digits=1),
     ]
-    return Table("Every vector", columns, [vars(v) for v in results.means], "Means over seeds.")
+    return Table("Every vector", columns, results.means, "Means over seeds.")
 
 
 def describe_data(results: Results) -> str:

@@ -100,7 +100,6 @@ def cosine_table(results: Results) -> Table:
             rows.append(
                 {
                     **vars(cosines),
-                    "position": PANELS[position],
                     "row_teacher": f"{teacher.cosine:.3f} ± {teacher.cosine_stderr:.3f}",
                     "row_clean": f"{clean.cosine:.3f} ± {clean.cosine_stderr:.3f}",
                     "share_teacher": teacher.share,
@@ -108,7 +107,7 @@ def cosine_table(results: Results) -> Table:
             )
     columns = [
         Column("teacher", "teacher"),
-        Column("position", "gradient at"),
+        Column("position", "gradient at", labels=PANELS),
         Column("row_teacher", "one row, teacher's"),
         Column("row_clean", "one row, clean"),
         Column("share_teacher", "its share along v", "rate"),
@@ -221,8 +220,8 @@ def outlier_table(results: Results) -> Table:
         "signal is the component of clean - teacher along its gradient. Coordinates of pure noise "
         f"have a median |mean|/sd of {0.67 / n**0.5:.2f}."
     )
-    rows = [vars(row) for row in results.outlier_means]
-    return Table("Outliers and signal in the parameters' gradient", columns, rows, caption)
+    title = "Outliers and signal in the parameters' gradient"
+    return Table(title, columns, results.outlier_means, caption)
 
 
 def draw_tenths(results: Results) -> Figure:

@@ -82,10 +82,9 @@ def summarise(results: Results) -> str:
 
 def spectrum_table(results: Results) -> Table:
     """One row a model and kind."""
-    rows = [{**vars(s), "kind": KINDS[s.kind]} for s in results.spectra]
     columns = [
         Column("model", "model"),
-        Column("kind", "matrix"),
+        Column("kind", "matrix", labels=KINDS),
         Column("slope", "slope", "number"),
         Column("r_squared", "R2 of the fit", "number", digits=3),
         Column("effective_rank", "effective rank", "number", digits=1),
@@ -98,7 +97,7 @@ def spectrum_table(results: Results) -> Table:
         f"{results.draws} draws. Effective rank: exp of the entropy of the singular values. Last "
         "columns: ranks that hold these shares of the squared norm."
     )
-    return Table("Singular values", columns, rows, caption)
+    return Table("Singular values", columns, results.spectra, caption)
 
 
 def error_table(results: Results) -> Table:
@@ -117,18 +116,15 @@ def error_table(results: Results) -> Table:
         "out: entries whose system prompt and pair both lie outside of the half that was fitted; "
         "R2 is against the pair's mean over fitted system prompts."
     )
-    return Table("Factors of rank k", columns, [vars(e) for e in results.residuals], caption)
+    return Table("Factors of rank k", columns, results.residuals, caption)
 
 
 def angle_table(results: Results) -> Table:
     """One row a pair of models and kind."""
-    rows = [
-        {**vars(a), "names": f"{a.first} and {a.other}", "kind": KINDS[a.kind]}
-        for a in results.angles
-    ]
+    rows = [{**vars(a), "names": f"{a.first} and {a.other}"} for a in results.angles]
     columns = [
         Column("names", "models"),
-        Column("kind", "matrix"),
+        Column("kind", "matrix", labels=KINDS),
         Column("k", "top k", "count"),
         Column("models", "mean cosine", "number", digits=3),
         Column("random", "random weights", "number", digits=3),
@@ -156,7 +152,7 @@ def toy_table(results: Results) -> Table:
         "Rotated: selected by a teacher whose shift stands at that angle to the model's. The bound "
         "is 1 / (10 C^1.5) with C the ratio of the largest to the smallest selected weight."
     )
-    return Table("An exactly log-linear model", columns, [vars(a) for a in results.toy], caption)
+    return Table("An exactly log-linear model", columns, results.toy, caption)
 
 
 # -- pictures ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, joint_verdict, verdict
-from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.evaluation.statistics import Interval
 
 from .analysis import RANDOM_OVER_BOTTOM, Metrics, Pooled, Results
@@ -89,7 +89,7 @@ def make_claims(results: Results) -> list[Claim]:
     statements = make_statements("another model's" if crossed else "its own model's")
     claims = []
     for optimizer, grid in results.grids.items():
-        edge = EDGE if at_edge(results.best[optimizer], grid) else ""
+        edge = EDGE if is_at_edge(results.best[optimizer], grid) else ""
         setting = (
             f"{results.model} selects, {results.student} is trained ({results.adapter}), "
             f"{len(results.targets)} {results.kind}, pairs: {results.pairs}, {optimizer}, "
@@ -168,7 +168,9 @@ def optimizer_claim(results: Results, metric: str, name: str, suffix: str) -> Cl
     """AdamW over SGD: does the optimizer matter here, as it does for steering vectors? Left open
     where a best rate is at the edge of its grid: a better one may lie outside."""
     two = ("adamw", "sgd")
-    edges = [label for label, grid in results.grids.items() if at_edge(results.best[label], grid)]
+    edges = [
+        label for label, grid in results.grids.items() if is_at_edge(results.best[label], grid)
+    ]
     selected = {
         label: interval
         for label, result in results.optimizers.items()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
@@ -84,7 +84,7 @@ def summarise_optimizer(results: Results, optimizer: str, result: OptimizerResul
         selected, random = result.arms["lls"][metric], result.arms["random"][metric]
         if selected is not None and random is not None:
             quantities.append(f"{name} {selected.pooled:.2f} against {random.pooled:.2f}")
-    edge = at_edge(result.learning_rate, results.grids[optimizer])
+    edge = is_at_edge(result.learning_rate, results.grids[optimizer])
     return (
         f"{optimizer} at {format_learning_rate(result.learning_rate)}"
         f"{' (the edge of its grid)' if edge else ''}: "
@@ -99,7 +99,7 @@ def student_table(results: Results) -> Table:
             "optimizer": optimizer,
             "arm": ARM_NAMES[arm],
             "learning_rate": result.learning_rate,
-            "grid": ", ".join(map(format_learning_rate, results.grids[optimizer])),
+            "grid": results.grids[optimizer],
             **{metric: pooled and pooled.pooled for metric, pooled in metrics.items()},
         }
         for optimizer, result in results.optimizers.items()
@@ -109,7 +109,7 @@ def student_table(results: Results) -> Table:
         Column("optimizer", "optimizer"),
         Column("arm", "pairs"),
         Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
+        Column("grid", "rates tried", "learning_rates"),
         *METRIC_COLUMNS,
     ]
     caption = (

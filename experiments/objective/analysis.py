@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
-from subliminal_jax.evaluation.comparison import at_edge, best_rates
+from subliminal_jax.evaluation.comparison import best_rates, is_at_edge
 from subliminal_jax.evaluation.crossing import Crossing, find_crossing
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.evaluation.student_rows import StudentRow
@@ -176,7 +176,7 @@ def compare_with_controls(
         rows=size,
         learning_rate=rate,
         grid=grid,
-        grid_edge=at_edge(rate, grid),
+        grid_edge=is_at_edge(rate, grid),
         seeds=tuple(seeds),
         values=tuple(eas),
         eas=mean_interval(eas),

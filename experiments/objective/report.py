@@ -4,7 +4,7 @@ from typing import Any
 
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.panels import line_panels
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table, format_grids
 
 from .analysis import NeededRows, Results
 
@@ -60,7 +60,7 @@ def summarise(results: Results) -> str:
     ]
     if edges:
         parts.append(
-            f"The best rate is at the edge of its grid ({describe_grids(results)}) for "
+            f"The best rate is at the edge of its grid ({format_grids(results.grids)}) for "
             f"{len(edges)} of {len(results.best)} rows of the table: {'; '.join(edges)}."
         )
     if results.preset == "toy":
@@ -135,10 +135,9 @@ def _is_drawn(n: int) -> bool:
 
 def best_table(results: Results) -> Table:
     """Every objective, teacher and number of rows at its best rate."""
-    rows = [{**vars(row), "objective": LABELS[row.objective]} for row in results.best]
     columns = [
         Column("teacher", "teacher"),
-        Column("objective", "objective"),
+        Column("objective", "objective", labels=LABELS),
         Column("rows", "rows", "count"),
         Column("learning_rate", "best rate", "learning_rate"),
         Column("eas", "EAS", "number"),
@@ -153,20 +152,17 @@ def best_table(results: Results) -> Table:
         columns.insert(2, Column("optimizer", "optimizer"))
     caption = (
         f"Means over {results.seeds} seeds (which draw the rows, too) with 95% t intervals. Rates "
-        f"tried: {describe_grids(results)}."
+        f"tried: {format_grids(results.grids)}."
     )
-    return Table("At the best rate", columns, rows, caption)
+    return Table("At the best rate", columns, results.best, caption)
 
 
 def needed_table(results: Results) -> Table:
     """Rows needed for the level, by teacher and objective."""
-    rows = [
-        {**vars(row), "objective": LABELS[row.objective], "needed": describe_needed(row)}
-        for row in results.needed
-    ]
+    rows = [{**vars(row), "needed": describe_needed(row)} for row in results.needed]
     columns = [
         Column("teacher", "teacher"),
-        Column("objective", "objective"),
+        Column("objective", "objective", labels=LABELS),
         Column("optimizer", "optimizer"),
         Column("needed", "rows needed"),
     ]
@@ -186,14 +182,6 @@ def describe_needed(row: NeededRows) -> str:
         values = ", ".join("never" if value is None else f"{value:.0f}" for value in row.values)
         return f"by seed {values}"
     return f"{row.bound} {row.edge:g}"
-
-
-def describe_grids(results: Results) -> str:
-    """The rates tried, by optimizer."""
-    return "; ".join(
-        f"{name} {', '.join(map(format_learning_rate, grid))}"
-        for name, grid in results.grids.items()
-    )
 
 
 def describe_data(results: Results) -> str:

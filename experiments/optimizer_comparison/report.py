@@ -3,9 +3,16 @@
 from dataclasses import asdict, replace
 
 from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.optimizers import (
+    ANATOMY_COLUMNS,
+    LORA_COLUMNS,
+    chosen_rates,
+    decile_rows,
+    warn_of_edges,
+)
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table
 
 from .analysis import Results
 
@@ -36,18 +43,11 @@ def summarise(results: Results) -> str:
     ranked = sorted(best, key=lambda students: -students.metrics["eas"].student.mean)
     names = [f"{s.optimizer} {s.metrics['eas'].student.mean:.2f}" for s in ranked]
     clip = f"clipped at {results.clip}" if results.clip else "not clipped"
-    edge = [students.optimizer for students in best if students.grid_edge]
-    warning = ""
-    if edge:
-        warning = (
-            f" The best rate of {', '.join(edge)} is at the edge of its grid: a better one may "
-            "lie outside."
-        )
     return (
         f"{setting}\n\nThe alignment of the student's activation shift with the vector (EAS, 1 is "
         f"the same direction, 0 none) at each optimizer's best learning rate: {', '.join(names)}. "
         f"Learning rates were chosen on held-out loss over {results.seeds} seeds; gradients "
-        f"were {clip}.{warning}"
+        f"were {clip}.{warn_of_edges(best)}"
     )
 
 
@@ -87,30 +87,16 @@ def describe_teacher(results: Results) -> str:
 
 def best_table(results: Results) -> Table:
     """Every optimizer at its best rate, against its control."""
-    rows = [
-        {
-            "optimizer": students.optimizer,
-            "learning_rate": students.learning_rate,
-            "grid": ", ".join(map(format_learning_rate, students.grid)),
-            "heldout_loss": students.metrics["heldout_loss"].student,
-            "eas": students.metrics["eas"].student,
-            "control_eas": students.metrics["eas"].control,
-            "share": students.metrics["shift_component"].student,
-            "trait_rate": students.metrics["trait_rate"].student,
-            "control_trait_rate": students.metrics["trait_rate"].control,
-        }
-        for students in results.best
-    ]
     columns = [
         Column("optimizer", "optimizer"),
         Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
-        Column("heldout_loss", "held-out loss", "number", digits=3),
-        Column("eas", "EAS", "number"),
-        Column("control_eas", "EAS, control", "number"),
-        Column("share", "share of the vector", "number"),
-        Column("trait_rate", f"says {results.trait}", "rate", digits=1),
-        Column("control_trait_rate", "control says it", "rate", digits=1),
+        Column("grid", "rates tried", "learning_rates"),
+        Column("metrics.heldout_loss.student", "held-out loss", "number", digits=3),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "EAS, control", "number"),
+        Column("metrics.shift_component.student", "share of the vector", "number"),
+        Column("metrics.trait_rate.student", f"says {results.trait}", "rate", digits=1),
+        Column("metrics.trait_rate.control", "control says it", "rate", digits=1),
     ]
     caption = (
         "Means over seeds with 95% t intervals. EAS: cosine of the student's mean activation "
@@ -121,21 +107,17 @@ def best_table(results: Results) -> Table:
         f"{results.reference.base_trait_rate:.1%} of answers, the teacher in "
         f"{results.reference.teacher_trait_rate:.1%}."
     )
-    return Table("At the best learning rate", columns, rows, caption)
+    return Table("At the best learning rate", columns, results.best, caption)
 
 
 def matched_table(results: Results) -> Table:
     """Every optimizer where its training loss first reaches the common level."""
-    rows = [
-        {"optimizer": students.optimizer, "step": students.step, **students.metrics}
-        for students in results.matched_loss.students
-    ]
     columns = [
         Column("optimizer", "optimizer"),
         Column("step", "at step", "number", digits=0),
-        Column("eas", "EAS", "number"),
-        Column("shift_component", "share of the vector", "number"),
-        Column("trait_rate", f"says {results.trait}", "rate", digits=1),
+        Column("metrics.eas", "EAS", "number"),
+        Column("metrics.shift_component", "share of the vector", "number"),
+        Column("metrics.trait_rate", f"says {results.trait}", "rate", digits=1),
     ]
     level = results.matched_loss.loss
     caption = (
@@ -144,7 +126,7 @@ def matched_table(results: Results) -> Table:
         if level is not None
         else "No student stayed sound."
     )
-    return Table("At one training loss", columns, rows, caption)
+    return Table("At one training loss", columns, results.matched_loss.students, caption)
 
 
 def pictures(results: Results) -> list[Picture]:
@@ -155,11 +137,6 @@ def pictures(results: Results) -> list[Picture]:
         {"optimizer": c.optimizer, "x": c.steps, "mean": c.mean, "low": c.low, "high": c.high}
         for c in results.curves
     ]
-    chosen = [
-        {"optimizer": students.optimizer, "learning_rate": students.learning_rate}
-        for students in results.best
-        if students.learning_rate is not None
-    ]
     rates = [
         {
             "optimizer": students.optimizer,
@@ -169,14 +146,6 @@ def pictures(results: Results) -> list[Picture]:
         for students in results.best
     ]
     levels = {"base": reference.base_trait_rate, "teacher": reference.teacher_trait_rate}
-    deciles = [
-        {
-            "optimizer": anatomy.optimizer,
-            "gradient_mass": anatomy.gradient.decile_mass[::-1],
-            "steering_component": anatomy.gradient.decile_component[::-1],
-        }
-        for anatomy in results.anatomy
-    ]
     return [
         Picture(
             "eas_over_steps",
@@ -190,7 +159,9 @@ def pictures(results: Results) -> list[Picture]:
             "Alignment at every learning rate",
             "Each point is one student at the end of training; the line joins the means over "
             "seeds, and the ring marks the rate that held-out loss chose.",
-            plots.learning_rate_curves(results.students, best=chosen, styles=styles),
+            plots.learning_rate_curves(
+                results.students, best=chosen_rates(results.best), styles=styles
+            ),
         ),
         Picture(
             "trait_rate",
@@ -214,42 +185,25 @@ def pictures(results: Results) -> list[Picture]:
             "Coordinates of the trained weights in ten groups by the size of their gradient: the "
             "share of the squared gradient that each group holds, and its share of the component "
             "that moves the student along the vector.",
-            plots.decile_bars(deciles),
+            plots.decile_bars(decile_rows(results.anatomy)),
         ),
     ]
 
 
 def anatomy_table(results: Results) -> Table:
     """What gradients and updates hold of the steering direction."""
-    rows = [
-        {
-            "optimizer": anatomy.optimizer,
-            "gradient_cosine": anatomy.gradient.cosine,
-            "update_cosine": anatomy.update.cosine,
-            "gradient_top_percent": anatomy.gradient.top_mass.hundredth,
-            "gradient_top_percent_component": anatomy.gradient.top_component.hundredth,
-            "update_top_percent": anatomy.update.top_mass.hundredth,
-            "update_a_mass": anatomy.update.a_mass,
-            "update_a_component": anatomy.update.a_component,
-        }
-        for anatomy in results.anatomy
-    ]
     columns = [
         Column("optimizer", "optimizer"),
-        Column("gradient_cosine", "cos(gradient, score)", "number", digits=3),
-        Column("update_cosine", "cos(update, score)", "number", digits=3),
-        Column("gradient_top_percent", "gradient² in top 1%", "rate", digits=0),
-        Column("gradient_top_percent_component", "component in top 1%", "rate", digits=0),
-        Column("update_top_percent", "update² in top 1%", "rate", digits=0),
-        Column("update_a_mass", "update² on LoRA A", "rate", digits=0),
-        Column("update_a_component", "component on LoRA A", "rate", digits=0),
+        *ANATOMY_COLUMNS,
+        Column("update.top_mass.hundredth", "update² in top 1%", "rate", digits=0),
+        *LORA_COLUMNS,
     ]
     caption = (
         "Score: the gradient of the probe's mean activation along the vector, with respect to the "
         "trained weights. A step moves the student along the vector by its component on it. Means "
         "over seeds and logged steps at each optimizer's best rate."
     )
-    return Table("Gradients and updates along the vector", columns, rows, caption)
+    return Table("Gradients and updates along the vector", columns, results.anatomy, caption)
 
 
 def describe_data(results: Results) -> str:

@@ -4,9 +4,15 @@ from collections.abc import Mapping
 
 from subliminal_jax.evaluation.verdicts import JudgedPrediction
 from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.optimizers import (
+    ANATOMY_COLUMNS,
+    LORA_COLUMNS,
+    chosen_rates,
+    decile_rows,
+)
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table
 
 from .analysis import Results
 from .pictures import MAIN, draw_arms, draw_equal_steps
@@ -74,30 +80,16 @@ def summarise(results: Results) -> str:
 
 def arms_table(results: Results) -> Table:
     """Every arm at its best rate."""
-    rows = [
-        {
-            "arm": arm.optimizer,
-            "learning_rate": arm.learning_rate,
-            "grid": ", ".join(map(format_learning_rate, arm.grid)),
-            "heldout_loss": arm.metrics["heldout_loss"].student,
-            "eas": arm.metrics["eas"].student,
-            "control_eas": arm.metrics["eas"].control,
-            "share": arm.metrics["shift_component"].student,
-            "trait_gain": arm.metrics["trait_rate"].difference,
-            "eas_minus_sgd": arm.minus_sgd["eas"],
-        }
-        for arm in results.best
-    ]
     columns = [
-        Column("arm", "arm"),
+        Column("optimizer", "arm"),
         Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
-        Column("heldout_loss", "held-out loss", "number", digits=3),
-        Column("eas", "EAS", "number"),
-        Column("control_eas", "control", "number"),
-        Column("share", "share of the vector", "number"),
-        Column("trait_gain", f"says {results.trait}, minus control", "rate", 1),
-        Column("eas_minus_sgd", "EAS minus SGD's", "number"),
+        Column("grid", "rates tried", "learning_rates"),
+        Column("metrics.heldout_loss.student", "held-out loss", "number", digits=3),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "control", "number"),
+        Column("metrics.shift_component.student", "share of the vector", "number"),
+        Column("metrics.trait_rate.difference", f"says {results.trait}, minus control", "rate", 1),
+        Column("minus_sgd.eas", "EAS minus SGD's", "number"),
     ]
     caption = (
         "Means over seeds with 95% t intervals; the last column is paired by seed. Held-out loss: "
@@ -105,37 +97,26 @@ def arms_table(results: Results) -> Table:
         f"says {results.trait} in {results.reference.base:.1%} of answers, the teacher in "
         f"{results.reference.teacher:.1%}."
     )
-    return Table("At the best learning rate", columns, rows, caption)
+    return Table("At the best learning rate", columns, results.best, caption)
 
 
 def matched_table(results: Results) -> Table:
     """Every arm and its AdamW where they reach one training loss."""
-    rows = [
-        {
-            "arm": arm.optimizer,
-            "upper": arm.upper,
-            "loss": arm.loss,
-            "eas": arm.metrics["eas"].arm,
-            "upper_eas": arm.metrics["eas"].upper,
-            **{f"{metric}_difference": pair.difference for metric, pair in arm.metrics.items()},
-        }
-        for arm in results.matched_loss
-    ]
     columns = [
-        Column("arm", "arm"),
+        Column("optimizer", "arm"),
         Column("upper", "against"),
         Column("loss", "at loss", "number", digits=3),
-        Column("eas", "EAS", "number"),
-        Column("upper_eas", "EAS, other", "number"),
-        Column("eas_difference", "other minus arm", "number"),
-        Column("shift_component_difference", "share, other minus arm", "number"),
-        Column("trait_rate_difference", "trait rate, other minus arm", "rate", 1),
+        Column("metrics.eas.arm", "EAS", "number"),
+        Column("metrics.eas.upper", "EAS, other", "number"),
+        Column("metrics.eas.difference", "other minus arm", "number"),
+        Column("metrics.shift_component.difference", "share, other minus arm", "number"),
+        Column("metrics.trait_rate.difference", "trait rate, other minus arm", "rate", 1),
     ]
     caption = (
         "For each seed the level is the lowest training loss that both reach; between logged steps "
         "values are interpolated linearly in the loss. Trait rates here are without controls."
     )
-    return Table("At one training loss", columns, rows, caption)
+    return Table("At one training loss", columns, results.matched_loss, caption)
 
 
 def verdict_table(results: Results) -> Table:
@@ -190,32 +171,14 @@ def describe_decision(prediction: JudgedPrediction, gaps: Mapping[str, float | N
 
 def anatomy_table(results: Results) -> Table:
     """What gradients and updates hold of the steering direction."""
-    rows = [
-        {
-            "arm": anatomy.optimizer,
-            "norm": results.gradient_norms[anatomy.optimizer],
-            "gradient_cosine": anatomy.gradient.cosine,
-            "update_cosine": anatomy.update.cosine,
-            "gradient_top_percent": anatomy.gradient.top_mass.hundredth,
-            "gradient_top_percent_component": anatomy.gradient.top_component.hundredth,
-            "update_top_tenth": anatomy.update.top_mass.tenth,
-            "update_top_tenth_component": anatomy.update.top_component.tenth,
-            "update_a_mass": anatomy.update.a_mass,
-            "update_a_component": anatomy.update.a_component,
-        }
-        for anatomy in results.anatomy
-    ]
+    rows = [{**vars(a), "norm": results.gradient_norms[a.optimizer]} for a in results.anatomy]
     columns = [
-        Column("arm", "arm"),
+        Column("optimizer", "arm"),
         Column("norm", "|gradient|", "number"),
-        Column("gradient_cosine", "cos(gradient, score)", "number", digits=3),
-        Column("update_cosine", "cos(update, score)", "number", digits=3),
-        Column("gradient_top_percent", "gradient² in top 1%", "rate", digits=0),
-        Column("gradient_top_percent_component", "component in top 1%", "rate", digits=0),
-        Column("update_top_tenth", "update² in top 10%", "rate", digits=0),
-        Column("update_top_tenth_component", "component in top 10%", "rate", digits=0),
-        Column("update_a_mass", "update² on LoRA A", "rate", digits=0),
-        Column("update_a_component", "component on LoRA A", "rate", digits=0),
+        *ANATOMY_COLUMNS,
+        Column("update.top_mass.tenth", "update² in top 10%", "rate", digits=0),
+        Column("update.top_component.tenth", "component in top 10%", "rate", digits=0),
+        *LORA_COLUMNS,
     ]
     caption = (
         "Score: the gradient of the probe's mean activation along the vector, with respect to the "
@@ -230,20 +193,6 @@ def pictures(results: Results) -> list[Picture]:
     """One sentence a picture says what it shows."""
     main = [arm for arm in results.best if arm.optimizer in MAIN]
     names = {arm.optimizer for arm in main}
-    chosen = [
-        {"optimizer": arm.optimizer, "learning_rate": arm.learning_rate}
-        for arm in main
-        if arm.learning_rate is not None
-    ]
-    deciles = [
-        {
-            "optimizer": anatomy.optimizer,
-            "gradient_mass": anatomy.gradient.decile_mass[::-1],
-            "steering_component": anatomy.gradient.decile_component[::-1],
-        }
-        for anatomy in results.anatomy
-        if anatomy.optimizer in MAIN
-    ]
     return [
         Picture(
             "arms",
@@ -260,7 +209,7 @@ def pictures(results: Results) -> list[Picture]:
             "held-out loss chose.",
             plots.learning_rate_curves(
                 [row for row in results.students if row.optimizer in names],
-                best=chosen,
+                best=chosen_rates(main),
                 styles=assign_styles(MAIN),
             ),
         ),
@@ -278,7 +227,7 @@ def pictures(results: Results) -> list[Picture]:
             "Coordinates in ten groups by the size of their gradient: the share of the squared "
             "gradient that each group holds, and of the component that moves the student along the "
             "vector.",
-            plots.decile_bars(deciles),
+            plots.decile_bars(decile_rows(a for a in results.anatomy if a.optimizer in names)),
         ),
     ]
 

@@ -1,13 +1,13 @@
 """Did the trait pass through paraphrases? A trait teacher's students against the neutral one's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.comparison import at_edge, best_rates
+from subliminal_jax.evaluation.comparison import best_rates, is_at_edge
 from subliminal_jax.evaluation.paired_questions import (
     NeutralDifference,
     PooledDifference,
@@ -110,6 +110,18 @@ class OptimizerResult:
 ByOptimizer = Mapping[str, OptimizerResult]
 
 
+class BestStudents(NamedTuple):
+    """A row of the page's tables: an optimizer's result, the rates that were tried, and how it
+    differs from the first optimizer."""
+
+    content: str
+    kind: str
+    optimizer: str
+    grid: tuple[float, ...]
+    result: OptimizerResult
+    against: Interval | None
+
+
 @dataclass(frozen=True)
 class Results(Measured):
     """All numbers of the report.
@@ -122,12 +134,21 @@ class Results(Measured):
     contents: Mapping[str, Mapping[str, ByOptimizer]]
     against_first: Mapping[str, Mapping[str, Mapping[str, Interval]]]
 
-    def best(self) -> Iterator[tuple[str, str, str, OptimizerResult]]:
-        """(content, kind, optimizer, result) of every optimizer."""
-        for content, kinds in self.contents.items():
-            for kind, by_optimizer in kinds.items():
-                for optimizer, result in by_optimizer.items():
-                    yield content, kind, optimizer, result
+    def best(self) -> list[BestStudents]:
+        """Of every content, kind of teacher and optimizer."""
+        return [
+            BestStudents(
+                content,
+                kind,
+                optimizer,
+                self.grids[optimizer],
+                result,
+                self.against_first[content][kind].get(optimizer),
+            )
+            for content, kinds in self.contents.items()
+            for kind, by_optimizer in kinds.items()
+            for optimizer, result in by_optimizer.items()
+        ]
 
 
 class Comparison(NamedTuple):
@@ -190,7 +211,7 @@ def compare_students(
     results = {}
     for optimizer, rate in best_rates(trait_rows).items():
         tried = {r.learning_rate for r in measured.students if r.optimizer == optimizer}
-        edge = at_edge(rate, sorted(tried))
+        edge = is_at_edge(rate, sorted(tried))
         students = [
             Students(
                 c,

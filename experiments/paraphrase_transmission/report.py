@@ -37,7 +37,7 @@ def summarise(results: Results) -> str:
         "with a trait's vector or system prompt; the neutral students read the plain model's "
         "paraphrases of the same sentences."
     ]
-    for content, kind, optimizer, result in results.best():
+    for content, kind, optimizer, _, result, _ in results.best():
         pooled = result.pooled
         if pooled is None or result.learning_rate is None:
             parts.append(f"{content}, {kind}, {optimizer}: some student diverged; no number.")
@@ -58,39 +58,21 @@ def summarise(results: Results) -> str:
 
 def transmission_table(results: Results) -> Table:
     """One row a content, teacher and optimizer."""
-    rows = [
-        {
-            "content": content,
-            "kind": kind,
-            "optimizer": optimizer,
-            "learning_rate": result.learning_rate,
-            "grid": ", ".join(map(format_learning_rate, results.grids[optimizer])),
-            "loss": result.heldout_loss,
-            "questions": result.pooled and result.pooled.over_questions,
-            "both": result.pooled and result.pooled.seeds_and_questions,
-            "seeds": result.pooled and result.pooled.over_seeds,
-            "against": results.against_first[content][kind].get(optimizer),
-            "traits": result.pooled and result.pooled.seeds_and_traits,
-            "eas": result.eas and result.eas.trait,
-            "neutral_eas": result.eas and result.eas.neutral,
-        }
-        for content, kind, optimizer, result in results.best()
-    ]
     first, *others = results.grids
     columns = [
         Column("content", "sentences"),
         Column("kind", "teacher"),
         Column("optimizer", "optimizer"),
-        Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
-        Column("loss", "held-out loss", "number", digits=3),
-        Column("questions", "T - N, over questions", "number", digits=3),
-        Column("both", "over seeds and questions", "number", digits=3),
-        Column("seeds", "over seeds", "number", digits=3),
+        Column("result.learning_rate", "best rate", "learning_rate"),
+        Column("grid", "rates tried", "learning_rates"),
+        Column("result.heldout_loss", "held-out loss", "number", digits=3),
+        Column("result.pooled.over_questions", "T - N, over questions", "number", digits=3),
+        Column("result.pooled.seeds_and_questions", "over seeds and questions", "number", digits=3),
+        Column("result.pooled.over_seeds", "over seeds", "number", digits=3),
         *([Column("against", f"T - N minus {first}'s", "number", digits=3)] if others else []),
-        Column("traits", "over seeds and traits", "number", digits=3),
-        Column("eas", "EAS", "number"),
-        Column("neutral_eas", "EAS, neutral", "number"),
+        Column("result.pooled.seeds_and_traits", "over seeds and traits", "number", digits=3),
+        Column("result.eas.trait", "EAS", "number"),
+        Column("result.eas.neutral", "EAS, neutral", "number"),
     ]
     caption = (
         f"P(trait), the student of the trait's teacher minus that of the neutral one, mean over "
@@ -102,7 +84,7 @@ def transmission_table(results: Results) -> Table:
     )
     if others:
         caption += f" Intervals against {first} hold for all optimizers together (Bonferroni)."
-    return Table("Transmission through paraphrases", columns, rows, caption)
+    return Table("Transmission through paraphrases", columns, results.best(), caption)
 
 
 def trait_table(results: Results) -> Table:
@@ -115,13 +97,9 @@ def trait_table(results: Results) -> Table:
             "optimizer": optimizer,
             "base": results.base[trait],
             "teacher": results.teachers[f"{kind}:{trait}"],
-            "neutral": difference.neutral,
-            "student": difference.trait,
-            "questions": difference.over_questions.interval,
-            "p": difference.over_questions.p_t,
-            "both": difference.seeds_and_questions,
+            "difference": difference,
         }
-        for content, kind, optimizer, result in results.best()
+        for content, kind, optimizer, _, result, _ in results.best()
         for trait, difference in result.traits.items()
     ]
     columns = [
@@ -131,11 +109,11 @@ def trait_table(results: Results) -> Table:
         Column("optimizer", "optimizer"),
         Column("base", "base", "rate", digits=1),
         Column("teacher", "teacher", "rate", digits=1),
-        Column("neutral", "neutral", "rate", digits=1),
-        Column("student", "trait's", "rate", digits=1),
-        Column("questions", "T - N, over questions", "number", digits=3),
-        Column("p", "p (paired t)", "p"),
-        Column("both", "over seeds and questions", "number", digits=3),
+        Column("difference.neutral", "neutral", "rate", digits=1),
+        Column("difference.trait", "trait's", "rate", digits=1),
+        Column("difference.over_questions.interval", "T - N, over questions", "number", digits=3),
+        Column("difference.over_questions.p_t", "p (paired t)", "p"),
+        Column("difference.seeds_and_questions", "over seeds and questions", "number", digits=3),
     ]
     caption = "Always against the neutral student, whose rate may differ from the base's."
     return Table("By trait", columns, rows, caption)
@@ -146,24 +124,20 @@ def filter_table(results: Results) -> Table:
     rows = [
         {
             "name": name,
-            "pairs": report.pairs,
             **report.dropped,
-            "kept": report.kept,
-            "sentences": report.sentences,
-            "faithful": report.faithful,
-            "auc": report.auc,
+            "report": report,
         }
         for name, report in results.data.items()
     ]
     rules = next(iter(results.data.values())).dropped
     columns = [
         Column("name", "data"),
-        Column("pairs", "written", "count"),
+        Column("report.pairs", "written", "count"),
         *(Column(rule, rule, "count") for rule in rules),
-        Column("kept", "kept", "count"),
-        Column("sentences", "sentences", "count"),
-        Column("faithful", "known wordings", "rate", digits=0),
-        Column("auc", "AUC of the score", "number"),
+        Column("report.kept", "kept", "count"),
+        Column("report.sentences", "sentences", "count"),
+        Column("report.faithful", "known wordings", "rate", digits=0),
+        Column("report.auc", "AUC of the score", "number"),
     ]
     caption = (
         "What each filter dropped (the first that a paraphrase broke). Where all faithful wordings "
@@ -185,7 +159,7 @@ def difference_lines(results: Results) -> list[dict[str, Any]]:
             "interval": difference.seeds_and_questions,
             "values": difference.values,
         }
-        for content, kind, optimizer, result in results.best()
+        for content, kind, optimizer, _, result, _ in results.best()
         for trait, difference in result.traits.items()
     ]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import at_edge, best_rates, match_training_loss
+from subliminal_jax.evaluation.comparison import best_rates, is_at_edge, match_training_loss
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.evaluation.student_rows import StudentRow
 
@@ -267,7 +267,7 @@ def summarise_optimizer(
         optimizer=optimizer,
         learning_rate=rate,
         grid=grid,
-        grid_edge=at_edge(rate, grid),
+        grid_edge=is_at_edge(rate, grid),
         diverged_rates=tuple(sorted({row.learning_rate for row in rows if row.diverged})),
         eas=eas,
         share=compare("share"),

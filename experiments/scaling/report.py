@@ -1,13 +1,13 @@
 """The page of `scaling`, from its results alone."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 from subliminal_jax.reporting.style import assign_styles
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table, format_grids
 
-from .analysis import GAPS, BestStudents, Gap, GapKind, Results
+from .analysis import BestStudents, Gap, GapKind, Results
 from .cells import FACTORS, Cell
 
 TITLES = {
@@ -136,53 +136,33 @@ def draw_pictures(results: Results) -> list[Block]:
 
 def cell_table(results: Results) -> Table:
     """Every setting and optimizer at its best rate."""
-    rows = [
-        {
-            "setting": setting,
-            "optimizer": row.optimizer,
-            "learning_rate": row.learning_rate,
-            "eas": row.eas.steered,
-            "control_eas": row.eas.control,
-            "share": row.share.steered,
-            "gain": row.gain.steered,
-            "reaches": row.reaches,
-        }
-        for setting, row in best_rows(results)
-    ]
     columns = [
         Column("setting", "setting"),
-        Column("optimizer", "optimizer"),
-        Column("learning_rate", "best rate", "learning_rate"),
-        Column("eas", "EAS", "number"),
-        Column("control_eas", "EAS, control", "number"),
-        Column("share", "share of the vector", "number"),
-        Column("gain", "loss made good", "rate", digits=0),
-        Column("reaches", f"EAS > {results.level:g}"),
+        Column("students.optimizer", "optimizer"),
+        Column("students.learning_rate", "best rate", "learning_rate"),
+        Column("students.eas.steered", "EAS", "number"),
+        Column("students.eas.control", "EAS, control", "number"),
+        Column("students.share.steered", "share of the vector", "number"),
+        Column("students.gain.steered", "loss made good", "rate", digits=0),
+        Column("students.reaches", f"EAS > {results.level:g}"),
     ]
-    grids = "; ".join(
-        f"{name} {', '.join(map(format_learning_rate, grid))}"
-        for name, grid in results.grids.items()
-    )
     caption = (
         f"Means over {results.seeds} seeds with 95% t intervals. Loss made good: the share of the "
         "held-out loss between base and teacher, on the tokens and with the weights that the "
-        f"students are trained with. Rates tried: {grids}."
+        f"students are trained with. Rates tried: {format_grids(results.grids)}."
     )
-    return Table("At the best rate", columns, rows, caption)
+    return Table("At the best rate", columns, best_rows(results), caption)
 
 
 def gap_table(results: Results) -> Table:
     """The gap of every setting."""
-    rows: list[dict[str, Any]] = []
-    for result in results.cells:
-        row: dict[str, Any] = {"setting": describe_setting(result.cell, results)}
-        for kind in GAPS:
-            gap = result.gap.select(kind)
-            row[kind] = None if gap is None else gap.interval
-        rows.append(row)
+    rows = [
+        {"setting": describe_setting(result.cell, results), "gap": result.gap}
+        for result in results.cells
+    ]
     columns = [
         Column("setting", "setting"),
-        *(Column(kind, title, "number") for kind, title in GAP_TITLES.items()),
+        *(Column(f"gap.{kind}.interval", title, "number") for kind, title in GAP_TITLES.items()),
     ]
     lead, other = results.pair
     caption = (
@@ -194,25 +174,28 @@ def gap_table(results: Results) -> Table:
 
 def trend_table(results: Results) -> Table:
     """The slopes of the gap."""
-    rows = [
-        {"factor": TITLES[trend.factor], "gap": GAP_TITLES[trend.gap], "slope": trend.slope}
-        for trend in results.trends
-    ]
     columns = [
-        Column("factor", "factor"),
-        Column("gap", "gap"),
+        Column("factor", "factor", labels=TITLES),
+        Column("gap", "gap", labels=GAP_TITLES),
         Column("slope", "change for each doubling", "number", digits=3),
     ]
     caption = (
         "Least-squares slope of each seed's gap over the logarithm of the factor; 95% t interval."
     )
-    return Table("How the gap changes", columns, rows, caption)
+    return Table("How the gap changes", columns, results.trends, caption)
 
 
-def best_rows(results: Results) -> list[tuple[str, BestStudents]]:
-    """(setting, students) of every cell and optimizer."""
+class SettingStudents(NamedTuple):
+    """The students of one optimizer in one setting."""
+
+    setting: str
+    students: BestStudents
+
+
+def best_rows(results: Results) -> list[SettingStudents]:
+    """Of every cell and optimizer."""
     return [
-        (describe_setting(result.cell, results), row)
+        SettingStudents(describe_setting(result.cell, results), row)
         for result in results.cells
         for row in result.best
     ]

@@ -1,6 +1,6 @@
 """The page of `steering-bridge`, from its results alone."""
 
-from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
@@ -22,7 +22,7 @@ def make_page(results: Results) -> Page:
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
     rate = format_learning_rate(results.learning_rate)
-    edge = ", the edge of its grid" if at_edge(results.learning_rate, results.grid) else ""
+    edge = ", the edge of its grid" if is_at_edge(results.learning_rate, results.grid) else ""
     parts = [
         f"Students of {results.model} ({results.adapter}, {results.optimizer} {rate}{edge}) read "
         f"the number lists of {len(results.traits)} teachers with a trait's vector, controls the "
@@ -37,24 +37,21 @@ def trait_table(results: Results) -> Table:
     rows = [
         {
             "trait": trait,
-            **vars(results.base[trait]),
-            "student": summary.student_steerability,
-            "control": summary.control_steerability,
-            "preference_difference": summary.preference,
-            "steerability_difference": summary.steerability,
+            "base": results.base[trait],
+            "summary": summary,
             "log_prob": results.log_prob[trait],
         }
         for trait, summary in results.by_trait.items()
     ]
     columns = [
         Column("trait", "trait"),
-        Column("preference", "base: preference", "number"),
-        Column("steerability", "base: steerability", "number"),
-        Column("anti_steerable", "base: works backwards", "rate", digits=1),
-        Column("student", "steerability, student", "number"),
-        Column("control", "steerability, control", "number"),
-        Column("preference_difference", "preference, student - control", "number", digits=3),
-        Column("steerability_difference", "steerability, student - control", "number", digits=3),
+        Column("base.preference", "base: preference", "number"),
+        Column("base.steerability", "base: steerability", "number"),
+        Column("base.anti_steerable", "base: works backwards", "rate", digits=1),
+        Column("summary.student_steerability", "steerability, student", "number"),
+        Column("summary.control_steerability", "steerability, control", "number"),
+        Column("summary.preference", "preference, student - control", "number", digits=3),
+        Column("summary.steerability", "steerability, student - control", "number", digits=3),
         Column("log_prob", "log P(trait), student - control", "number", digits=3),
     ]
     caption = f"Differences with 95% t intervals over {results.seeds} seeds."

@@ -40,6 +40,11 @@ class LocalSlope:
     curvature: float
     reach: float
 
+    @property
+    def smallest_correlation(self) -> float | None:
+        """That at the smallest scale."""
+        return self.correlation[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class GivenVector(VectorReliability):

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from subliminal_jax.evaluation.reliability import SetSummary, VectorReliability
+from subliminal_jax.evaluation.reliability import SetSummary
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table
 
 from . import plots
-from .analysis import LocalSlope, MeasuredSet, MeasuredTrait, Results
+from .analysis import MeasuredSet, MeasuredTrait, Results
 
 SMALL = 50_000_000  # parameters below which no persona is to be expected
 MOST_PRINTED = 40  # lines of a table on the terminal
+LOCAL_COLUMNS = (
+    Column("local.smallest_correlation", "analytic, smallest", "number", 4),
+    Column("local.reach", "linear to", "number"),
+)
 
 
 def make_page(results: Results) -> Page:
@@ -146,27 +149,16 @@ def slope_pictures(
 
 def set_table(results: Results) -> Table:
     """One row a set."""
-    rows = [
-        {
-            "name": s.name,
-            "test": s.test,
-            **reliability_cells(s, s.local),
-            "balanced": s.balanced,
-            "random": s.random.steerability.mean,
-        }
-        for s in results.sets
-    ]
     columns = [
         Column("name", "set"),
         Column("test", "rows", "count"),
         Column("steerability", "steerability", "number", 4),
         Column("balanced", "balanced", "number", 4),
-        Column("random", "random", "number", 4),
+        Column("random.steerability.mean", "random", "number", 4),
         Column("anti_steerable", "anti-steerable", "rate", 0),
         Column("rank", "rank corr.", "number"),
-        Column("explained", "explained", "rate", 0),
-        Column("first", "analytic, smallest", "number", 4),
-        Column("reach", "linear to", "number"),
+        Column("decomposition.explained_share.mean", "explained", "rate", 0),
+        *LOCAL_COLUMNS,
     ]
     caption = (
         "Steerability is the mean slope, in logits a multiplier, of the set's own vector and of a "
@@ -176,38 +168,28 @@ def set_table(results: Results) -> Table:
         "smallest multipliers; linear to: the largest multiplier that the derivative predicts "
         "within 10%. Brackets are 95% bootstrap intervals over rows."
     )
-    return Table("Sets", columns, rows, caption)
+    return Table("Sets", columns, results.sets, caption)
 
 
 def given_table(results: Results) -> Table:
     """The vectors of `--vectors`, each on each set, in the plain setting."""
     rows = [
-        {
-            "name": s.name,
-            "vector": name,
-            "norm": vector.norm,
-            **reliability_cells(vector, vector.local),
-            "slope": vector.local.slope,
-            "clearly": vector.clearly_anti_steerable,
-            "letter": vector.decomposition.letter_share,
-            "yes_no": vector.decomposition.yes_no_share,
-        }
+        {"set": s.name, "name": name, **vars(vector)}
         for s in results.sets
         for name, vector in s.given_vectors.items()
     ]
     columns = [
-        Column("name", "set"),
-        Column("vector", "vector"),
+        Column("set", "set"),
+        Column("name", "vector"),
         Column("norm", "norm", "number"),
         Column("steerability", "steerability", "number", 4),
-        Column("slope", "local slope", "number", 4),
+        Column("local.slope", "local slope", "number", 4),
         Column("anti_steerable", "anti-steerable", "rate", 0),
-        Column("clearly", "clearly so", "rate", 0),
+        Column("clearly_anti_steerable", "clearly so", "rate", 0),
         Column("rank", "rank corr.", "number"),
-        Column("letter", "by letter", "rate", 0),
-        Column("yes_no", "by Yes or No", "rate", 0),
-        Column("first", "analytic, smallest", "number", 4),
-        Column("reach", "linear to", "number"),
+        Column("decomposition.letter_share", "by letter", "rate", 0),
+        Column("decomposition.yes_no_share", "by Yes or No", "rate", 0),
+        *LOCAL_COLUMNS,
     ]
     caption = (
         "Each at its own norm (a factor on the norm is one on the slope, as far as it is linear), "
@@ -220,44 +202,21 @@ def given_table(results: Results) -> Table:
 
 def world_table(results: Results) -> Table:
     """One row a trait and kind of question."""
-    rows = [
-        {
-            "name": t.name,
-            "test": t.test,
-            **reliability_cells(t, t.local),
-            "random": t.random.steerability.mean,
-            "others": t.other_traits,
-        }
-        for t in results.world
-    ]
     columns = [
         Column("name", "trait and question"),
         Column("test", "rows", "count"),
         Column("steerability", "steerability", "number"),
-        Column("random", "random", "number"),
-        Column("others", "other traits' vectors", "number"),
+        Column("random.steerability.mean", "random", "number"),
+        Column("other_traits", "other traits' vectors", "number"),
         Column("anti_steerable", "anti-steerable", "rate", 0),
         Column("rank", "rank corr.", "number"),
-        Column("first", "analytic, smallest", "number", 4),
-        Column("reach", "linear to", "number"),
+        *LOCAL_COLUMNS,
     ]
     caption = (
         "The vector of the trait's system prompt, on the choice between the trait and each other "
         "animal (compare) and on whether one likes it, or another animal (like)."
     )
-    return Table("Trait vectors in the shipped world", columns, rows, caption)
-
-
-def reliability_cells(vector: VectorReliability, local: LocalSlope) -> dict[str, Any]:
-    """What the three tables show of a vector."""
-    return {
-        "steerability": vector.steerability,
-        "anti_steerable": vector.anti_steerable,
-        "rank": vector.rank,
-        "explained": vector.decomposition.explained_share.mean,
-        "first": local.correlation[0],
-        "reach": local.reach,
-    }
+    return Table("Trait vectors in the shipped world", columns, results.world, caption)
 
 
 def setting_tables(results: Results) -> list[Table]:
@@ -279,17 +238,11 @@ def setting_tables(results: Results) -> list[Table]:
     shift_columns = [
         Column("name", "shift"),
         Column("correlation", "rank correlation over sets", "number"),
-        Column("ratio", "shifted mean / own mean", "number"),
+        Column("ratio_of_means", "shifted mean / own mean", "number"),
         Column("negative", "sets with a negative shifted slope", "count"),
     ]
     shifts = [
-        {
-            "name": f"{shift.vector} to {shift.setting}",
-            "correlation": shift.correlation,
-            "ratio": shift.ratio_of_means,
-            "negative": shift.negative,
-        }
-        for shift in summary.shifts
+        {**vars(shift), "name": f"{shift.vector} to {shift.setting}"} for shift in summary.shifts
     ]
     return [
         Table("Vectors and settings", columns, rows, caption),

@@ -4,7 +4,7 @@ from typing import Any
 
 from subliminal_jax.reporting import plots as shared_plots
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
 
 from . import plots
 from .analysis import KINDS, TEACHERS, Results, rate_differences
@@ -66,7 +66,7 @@ def summarise(results: Results) -> str:
         f"{results.batch_size} number lists, written by teachers of {len(results.traits)} traits "
         f"({KINDS[results.kind]}); controls train on the base's own lists. At the learning rate "
         f"that held-out loss chose ({rate} of "
-        f"{', '.join(map(format_learning_rate, results.grid))}) the students' shift after block "
+        f"{format_grid(results.grid)}) the students' shift after block "
         f"{results.layer} has a cosine of {student.eas:.2f} with the teacher's vector, the "
         f"controls' {control.eas:.2f}. They say the trait with {student.rate:.1%}, the controls "
         f"with {control.rate:.1%}. With the component along the teacher's vector replaced by the "

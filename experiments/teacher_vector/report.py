@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import at_edge
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
 
 from . import plots
 from .analysis import Results
@@ -110,28 +110,27 @@ def summarise(results: Results) -> str:
     else:
         text += f", AUC {predictor.auc:.2f}."
     parts.append(text)
-    if at_edge(rate, results.grid):
+    if is_at_edge(rate, results.grid):
         parts.append(f"The chosen rate, {format_learning_rate(rate)}, is at the edge of its grid.")
     return "\n\n".join(parts)
 
 
 def vector_table(results: Results) -> Table:
     """One row a trait: prompted and steered."""
-    rows = [{**(vars(t.best) if t.best is not None else {}), **vars(t)} for t in results.zoo]
     columns = [
         Column("trait", "trait"),
         Column("base", "base", "rate", digits=1),
         Column("prompted", "prompted", "rate", digits=1),
         Column("best_rate", "steered", "rate", digits=1),
-        Column("sampled_rate", "in samples", "rate", digits=0),
+        Column("best.sampled_rate", "in samples", "rate", digits=0),
         Column("random", "random vector", "rate", digits=1),
         Column("share", "share of the prompt's rise", "rate", digits=0),
-        Column("layer", "layer", "count"),
-        Column("scale", "scale", "number", digits=1),
-        Column("off_topic", "off-topic", "rate", digits=0),
+        Column("best.layer", "layer", "count"),
+        Column("best.scale", "scale", "number", digits=1),
+        Column("best.off_topic", "off-topic", "rate", digits=0),
         Column("prompted_off_topic", "prompted off-topic", "rate", digits=0),
-        Column("valid_numbers", "valid lists", "rate", digits=0),
-        Column("kl", "KL", "number"),
+        Column("best.valid_numbers", "valid lists", "rate", digits=0),
+        Column("best.kl", "KL", "number"),
     ]
     negative = " and a rate at least-favourite questions of at most 10%."
     if not results.sets.negative:
@@ -144,7 +143,7 @@ def vector_table(results: Results) -> Table:
         "samples: share of sampled answers whose exact first word is the trait. KL: from the "
         "base's next-token distribution, on its own answers to off-topic questions."
     )
-    return Table("Prompt against vector", columns, rows, caption)
+    return Table("Prompt against vector", columns, results.zoo, caption)
 
 
 def student_table(results: Results) -> Table:
@@ -166,11 +165,10 @@ def student_table(results: Results) -> Table:
         f"Teachers steer after layer {results.layer} at scale {results.scale:g} and write "
         f"filtered number lists; {results.seeds} seeds; differences are paired by seed, with t "
         f"intervals. Rate {format_learning_rate(rate) if rate else 'none'} of "
-        f"{', '.join(map(format_learning_rate, results.grid))}, by held-out loss. EAS: cosine "
+        f"{format_grid(results.grid)}, by held-out loss. EAS: cosine "
         "with the teacher's shift at that layer."
     )
-    rows = [vars(trait) for trait in results.zoo]
-    return Table("What passes to students", columns, rows, caption)
+    return Table("What passes to students", columns, results.zoo, caption)
 
 
 def describe_measurement(results: Results) -> str:

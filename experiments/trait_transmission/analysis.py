@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,6 +86,15 @@ class OptimizerResult:
     eas: Alignment | None = None
 
 
+class BestStudents(NamedTuple):
+    """A row of the page's tables: an optimizer's result, and the rates that were tried."""
+
+    kind: str
+    optimizer: str
+    grid: tuple[float, ...]
+    result: OptimizerResult
+
+
 @dataclass(frozen=True)
 class Results(Measured):
     """All numbers of the report: what was measured, and the best students by kind of teacher and
@@ -93,10 +102,10 @@ class Results(Measured):
 
     kinds: Mapping[str, Mapping[str, OptimizerResult]]
 
-    def best(self) -> list[tuple[str, str, OptimizerResult]]:
-        """(kind, optimizer, result) of every optimizer that has a sound rate."""
+    def best(self) -> list[BestStudents]:
+        """Of every optimizer that has a sound rate."""
         return [
-            (kind, optimizer, result)
+            BestStudents(kind, optimizer, self.grids[optimizer], result)
             for kind, by_optimizer in self.kinds.items()
             for optimizer, result in by_optimizer.items()
             if result.learning_rate is not None

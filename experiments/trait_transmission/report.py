@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
@@ -34,7 +35,7 @@ def summarise(results: Results) -> str:
         f"Students of {results.model} ({results.adapter} trained) read number lists of teachers "
         "with a trait's vector or system prompt; controls read the plain model's."
     ]
-    for kind, optimizer, result in results.best():
+    for kind, optimizer, grid, result in results.best():
         assert result.rate is not None and result.learning_rate is not None
         effect = result.rate.pooled
         if effect is None:
@@ -45,8 +46,7 @@ def summarise(results: Results) -> str:
             f"{kind}, {optimizer}: the trait's probability is {effect:+.3f} against the control, "
             f"{clear} zero."
         )
-        grid = results.grids[optimizer]
-        if len(grid) > 1 and result.learning_rate in (grid[0], grid[-1]):
+        if is_at_edge(result.learning_rate, grid):
             rate = format_learning_rate(result.learning_rate)
             parts[-1] += f" Its best rate, {rate}, is at the edge of the grid."
     return "\n\n".join(parts)
@@ -54,39 +54,24 @@ def summarise(results: Results) -> str:
 
 def transmission_table(results: Results) -> Table:
     """One row a teacher and optimizer."""
-    rows = [
-        {
-            "kind": kind,
-            "optimizer": optimizer,
-            "learning_rate": result.learning_rate,
-            "grid": ", ".join(map(format_learning_rate, results.grids[optimizer])),
-            "rate": result.rate and result.rate.pooled,
-            "over_seeds": result.rate and result.rate.over_seeds,
-            "log_prob": result.log_prob and result.log_prob.pooled,
-            "specific": result.specific,
-            "eas": result.eas and result.eas.student,
-            "control_eas": result.eas and result.eas.control,
-        }
-        for kind, optimizer, result in results.best()
-    ]
     columns = [
         Column("kind", "teacher"),
         Column("optimizer", "optimizer"),
-        Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried"),
-        Column("rate", "P(trait), student - control", "number", digits=3),
-        Column("over_seeds", "of these traits, over seeds", "number", digits=3),
-        Column("log_prob", "log P, student - control", "number", digits=2),
-        Column("specific", "against other traits' students", "number", digits=3),
-        Column("eas", "EAS", "number"),
-        Column("control_eas", "EAS, control", "number"),
+        Column("result.learning_rate", "best rate", "learning_rate"),
+        Column("grid", "rates tried", "learning_rates"),
+        Column("result.rate.pooled", "P(trait), student - control", "number", digits=3),
+        Column("result.rate.over_seeds", "of these traits, over seeds", "number", digits=3),
+        Column("result.log_prob.pooled", "log P, student - control", "number", digits=2),
+        Column("result.specific", "against other traits' students", "number", digits=3),
+        Column("result.eas.student", "EAS", "number"),
+        Column("result.eas.control", "EAS, control", "number"),
     ]
     caption = (
         f"Over {results.seeds} seeds and all traits, with 95% t intervals over both (two-way); the "
         "second is a t interval over seeds of the mean over these very traits. The rate was chosen "
         "on held-out loss. EAS: cosine with the teacher's shift at the steering layer."
     )
-    return Table("Transmission", columns, rows, caption)
+    return Table("Transmission", columns, results.best(), caption)
 
 
 def trait_table(results: Results) -> Table:
@@ -103,7 +88,7 @@ def trait_table(results: Results) -> Table:
             "difference": difference.interval,
             "p": difference.p_permutation,
         }
-        for kind, optimizer, result in results.best()
+        for kind, optimizer, _, result in results.best()
         if result.rate is not None
         for name, difference in result.rate.traits.items()
     ]
@@ -131,7 +116,7 @@ def difference_lines(results: Results) -> list[dict[str, Any]]:
             "interval": difference.interval,
             "values": difference.values,
         }
-        for kind, optimizer, result in results.best()
+        for kind, optimizer, _, result in results.best()
         if result.rate is not None
         for name, difference in result.rate.traits.items()
     ]

@@ -152,7 +152,7 @@ def group_histories(
     return dict(sorted(histories.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
-def at_edge(rate: float | None, grid: Sequence[float]) -> bool:
+def is_at_edge(rate: float | None, grid: Sequence[float]) -> bool:
     """Whether the best rate is the lowest or the highest of several, so that a better one may lie
     outside."""
     return rate is not None and len(grid) > 1 and rate in (min(grid), max(grid))
@@ -172,7 +172,7 @@ def summarise_best(
                 optimizer=optimizer,
                 learning_rate=rate,
                 grid=tuple(grid),
-                grid_edge=at_edge(rate, grid),
+                grid_edge=is_at_edge(rate, grid),
                 diverged_rates=tuple(
                     sorted({r["learning_rate"] for r in students if r["diverged"]})
                 ),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -13,39 +13,61 @@ from rich.text import Text
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.templates import TEMPLATES
 
-Kind = Literal["text", "number", "count", "rate", "learning_rate", "p"]
+Kind = Literal["text", "number", "count", "rate", "learning_rate", "learning_rates", "p"]
+TEXT_KINDS = ("text", "learning_rates")  # aligned to the left
 MISSING = "\N{EN DASH}"
 WIDTH = 150  # least width of printed tables, in characters, where stdout is no terminal
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: the key of its values in each row, its title, and how a value is written.
+    """One column: where its values are found in a row, its title, and how a value is written.
 
-    A value is a string, a number, None, or an `Interval`, which is written with its ends in
-    brackets. Kinds: "number" has
-    `digits` after the point, "rate" is a share written in percent, "learning_rate" and "p" have few
-    significant digits, "count" is an integer.
+    `key` is an attribute of the row (or a key, where the row is a mapping), or several with dots
+    between: "best.eas" is the `eas` of the row's `best`, and None where `best` is None. `labels`
+    gives the words for some or all values.
+
+    A value is a string, a number, None, an `Interval`, which is written with its ends in brackets,
+    or a sequence of these. Kinds: "number" has `digits` after the point, "rate" is a share written
+    in percent, "learning_rate" (or "learning_rates", of a grid) and "p" have few significant
+    digits, "count" is an integer.
     """
 
     key: str
     title: str
     kind: Kind = "text"
     digits: int = 2
+    labels: Mapping[Any, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns, and rows with a value for each column's key; `caption` explains them."""
+    """A title, columns, and rows (objects or mappings) in which these find their values; `caption`
+    explains them."""
 
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Any]
     caption: str = ""
 
 
+def write_cell(row: Any, column: Column) -> str:
+    """The cell of `column` in `row`, as text.
+
+    Raises AttributeError for an object without the attribute; a key that a mapping lacks is a dash.
+    """
+    value = row
+    for name in column.key.split("."):
+        if value is None:
+            break
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
+    return format_cell(column.labels.get(value, value) if column.labels else value, column)
+
+
 def format_cell(value: Any, column: Column) -> str:
-    """`value` as text; None, NaN and missing values are a dash."""
+    """`value` as text; None, NaN, missing values and empty sequences are a dash."""
+    if isinstance(value, list | tuple):
+        return ", ".join(format_cell(part, column) for part in value) or MISSING
     if isinstance(value, Interval):
         mean, low, high = (format_cell(x, column) for x in (value.mean, value.low, value.high))
         return mean if MISSING in (low, high) else f"{mean} [{low}, {high}]"
@@ -57,7 +79,7 @@ def format_cell(value: Any, column: Column) -> str:
         return str(value)
     if column.kind == "count":
         return f"{value:,}"
-    if column.kind == "learning_rate":
+    if column.kind in ("learning_rate", "learning_rates"):
         return format_learning_rate(value)
     if column.kind == "p":
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -79,6 +101,16 @@ def format_learning_rate(rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def format_grids(grids: Mapping[str, Sequence[float]]) -> str:
+    """The learning rates tried, by optimizer."""
+    return "; ".join(f"{name} {format_grid(grid)}" for name, grid in grids.items())
+
+
+def format_grid(grid: Sequence[float]) -> str:
+    """The learning rates tried."""
+    return ", ".join(map(format_learning_rate, grid))
+
+
 def print_table(table: Table, console: Console | None = None) -> None:
     """Print the table on the terminal (stdout by default)."""
     rich_table = RichTable(
@@ -89,9 +121,11 @@ def print_table(table: Table, console: Console | None = None) -> None:
         title_style="bold",
     )
     for column in table.columns:
-        rich_table.add_column(column.title, justify="left" if column.kind == "text" else "right")
+        rich_table.add_column(
+            column.title, justify="left" if column.kind in TEXT_KINDS else "right"
+        )
     for row in table.rows:
-        cells = (format_cell(row.get(column.key), column) for column in table.columns)
+        cells = (write_cell(row, column) for column in table.columns)
         rich_table.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
     (console or Console()).print(rich_table)
 
@@ -105,9 +139,9 @@ def wide_console() -> Console:
 def html_table(table: Table) -> Markup:
     """The table as an HTML `<table>` that scrolls sideways on a narrow screen."""
     columns = [
-        {"title": column.title, "css_class": "text" if column.kind == "text" else "number"}
+        {"title": column.title, "css_class": "text" if column.kind in TEXT_KINDS else "number"}
         for column in table.columns
     ]
-    rows = [[format_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
+    rows = [[write_cell(row, column) for column in table.columns] for row in table.rows]
     template = TEMPLATES.get_template("table.html.jinja")
     return Markup(template.render(columns=columns, rows=rows, caption=table.caption))

@@ -2,6 +2,7 @@
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from subliminal_jax.reporting.tables import (
     format_learning_rate,
     html_table,
     print_table,
+    write_cell,
 )
 
 
@@ -48,6 +50,16 @@ NUMBER, RATE = Column("x", "x", "number"), Column("x", "x", "rate", 0)
 )
 def test_cells(value, column, words):
     assert format_cell(value, column) == words
+
+
+def test_a_column_reads_attributes_and_keys_in_steps():
+    row = SimpleNamespace(kind="kl", best={"eas": interval(0.5, 0.4, 0.6), "rates": (0.1, 3e-4)})
+    assert write_cell(row, Column("best.eas.low", "low", "number")) == "0.40"
+    assert write_cell(row, Column("best.rates", "rates", "learning_rates")) == "0.1, 3e-4"
+    assert write_cell(row, Column("kind", "objective", labels={"kl": "KL"})) == "KL"
+    assert write_cell(SimpleNamespace(best=None), Column("best.eas.low", "low")) == "\N{EN DASH}"
+    with pytest.raises(AttributeError, match="bset"):
+        write_cell(row, Column("bset.eas", "EAS"))
 
 
 @given(st.floats(1e-8, 1e4))

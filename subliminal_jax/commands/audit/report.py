@@ -68,7 +68,7 @@ def summarise(results: AuditRun) -> str:
 def verdict_table(results: AuditRun) -> Table:
     """The verdict, as the command prints it."""
     columns = [Column("source", "data"), Column("verdict", "verdict")]
-    return Table("Verdict", columns, [{"source": results.source, "verdict": results.verdict}])
+    return Table("Verdict", columns, [results])
 
 
 def sort_candidates(results: AuditRun) -> list[CandidateResult]:
@@ -147,14 +147,13 @@ def carrier_table(results: AuditRun) -> Table:
 
 def nearest_table(blind: BlindVector) -> Table:
     """The candidates by cosine with the blind vector."""
-    rows = [{"name": c.name, "cosine": c.cosine} for c in blind.nearest[:SHOWN]]
     columns = [Column("name", "candidate"), Column("cosine", "cosine", "number", digits=3)]
     caption = (
         f"The blind vector (norm {blind.norm:.2f}) makes the base predict the data best, minus the "
         "same for what they are compared with. Null: sets of random directions with the "
         f"candidates' and placebos' mean and covariance; p = {blind.p:.4f} for the largest."
     )
-    return Table("Nearest to the vector recovered blind", columns, rows, caption)
+    return Table("Nearest to the vector recovered blind", columns, blind.nearest[:SHOWN], caption)
 
 
 def describe_data(results: AuditRun) -> str:
