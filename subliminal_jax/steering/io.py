@@ -9,13 +9,13 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.steered import Operation, Steering
+from subliminal_jax.tensor_files import read_tensors
 
 FORMAT = "subliminal_jax.steering.1"
 
@@ -91,14 +91,18 @@ def load_steering(
             "unknown", f"read from {path.name}"
         )
     try:
-        stored = tuple(int(layer) for layer in json.loads(fields["layers"]))
+        stored = tuple(json.loads(fields["layers"]))
         scale = float(fields["scale"])
         operation: Any = fields["operation"]
         info = VectorInfo(**{name: fields[name] for name in VectorInfo.__dataclass_fields__})
         vectors = tensors["vectors"]
+        if set(map(type, stored)) != {int} or len(set(stored)) < len(stored):
+            raise ValueError(f"its layers are {fields['layers']}")
+        if set(tensors) != {"vectors"}:
+            raise ValueError(f"its tensors are {sorted(tensors)}")
         if operation not in get_args(Operation) or vectors.shape[:-1] != (len(stored),):
             raise ValueError(f"operation {operation!r}, {vectors.shape} for layers {stored}")
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: corrupt steering file ({error}); save it again") from error
     if model is not None and Path(info.model).name != Path(model).name:
         raise InputError(
@@ -117,14 +121,9 @@ def load_steering(
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        with safe_open(path, framework="flax") as file:  # numpy's has no bfloat16
-            names = list(file.keys())
-            tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
-            return tensors, file.metadata() or {}
+        return read_tensors(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such vector file") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: corrupt or truncated safetensors file ({error})") from error
 
 
 def _read_foreign(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from subliminal_jax.errors import InputError
@@ -18,6 +17,7 @@ from subliminal_jax.files import atomic_path, write_json
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import spec
+from subliminal_jax.tensor_files import read_tensors
 from subliminal_jax.training.adapters import PROJECTIONS, LoRA, Trainable
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -181,9 +181,6 @@ def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
 def _read_weights(folder: Path) -> dict[str, np.ndarray]:
     path = folder / WEIGHTS
     try:
-        with safe_open(path, framework="flax") as file:  # numpy's has no bfloat16
-            return {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
+        return read_tensors(path)[0]
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; is the adapter complete?") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: corrupt or truncated safetensors file ({error})") from error

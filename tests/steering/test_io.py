@@ -15,6 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.io import VectorInfo, load_steering, save_steering
 from subliminal_jax.steering.vectors import random_vector
+from tests.safetensors_bytes import restore_format
 
 INFO = VectorInfo("shipped", "mean difference of 512 prompt pairs, trait owl", "last")
 
@@ -72,7 +73,18 @@ def test_a_truncated_file_is_refused(tmp_path, cfg, steering, part):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("layers", "[0"), ("layers", "[0]"), ("layers", "7"), ("operation", "double"), ("scale", "x")],
+    [
+        ("layers", "[0"),
+        ("layers", "[0]"),
+        ("layers", "7"),
+        ("layers", "[0.5, 2]"),
+        ("layers", "[true, 2]"),
+        ("layers", '["0", 2]'),
+        ("layers", "[2, 2]"),
+        ("layers", "[" * 5000),
+        ("operation", "double"),
+        ("scale", "x"),
+    ],
 )
 def test_corrupt_metadata_is_refused(tmp_path, cfg, steering, field, value):
     path = tmp_path / "v.safetensors"
@@ -118,3 +130,22 @@ def test_metadata_is_readable_by_others(tmp_path, steering):
     assert fields["model"] == "shipped"
     assert fields["origin"].startswith("mean difference")
     assert fields["package_version"]
+
+
+@pytest.mark.parametrize("number_format", ["I8", "U8", "BOOL", "I64", "F64", "F8_E4M3", "C64"])
+def test_numbers_of_other_formats_are_no_vectors(tmp_path, cfg, steering, number_format):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    restore_format(path, "vectors", number_format)
+    with pytest.raises(InputError, match=f"vectors has the number format {number_format}"):
+        load_steering(path, cfg)
+
+
+def test_a_further_tensor_is_refused(tmp_path, cfg, steering):
+    path = tmp_path / "v.safetensors"
+    save_steering(path, steering, INFO)
+    with safe_open(path, "numpy") as file:
+        tensors, metadata = {"vectors": file.get_tensor("vectors")}, file.metadata()
+    save_file({**tensors, "offset": np.ones(12, "f4")}, path, metadata)
+    with pytest.raises(InputError, match=r"corrupt steering file .*'offset', 'vectors'"):
+        load_steering(path, cfg)
