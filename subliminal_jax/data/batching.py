@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.tokenizer import render_chats
 from subliminal_jax.training.batch import Batch
 
 PADDING_POSITION = -1
@@ -35,9 +36,7 @@ def encode_documents(
     documents: Iterable[Sequence[dict[str, str]]], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """Token ids of chat documents, rendered by the tokenizer's chat template."""
-    texts = tokenizer.apply_chat_template(
-        [list(messages) for messages in documents], tokenize=False
-    )
+    texts = render_chats(tokenizer, [*documents], add_generation_prompt=False)
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 

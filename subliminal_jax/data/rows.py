@@ -27,7 +27,8 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
         raise InputError(f"{source} is no file: give a JSONL or JSON file, or a hub name")
     else:
         try:
-            yield from enumerate(load_dataset(str(source), split=split), start=1)
+            data = load_dataset(str(source), split=split, trust_remote_code=False)
+            yield from enumerate(data, start=1)
         except Exception as error:  # the hub's client raises many kinds, all with a telling message
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
