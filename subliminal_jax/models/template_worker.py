@@ -24,10 +24,10 @@ TODAY = datetime(2024, 7, 26)
 
 
 # Modules that jinja2 and str.encode import when they are first used: later no file can be opened.
-_USED_LATER = ("jinja2.constants", "jinja2.debug", "html", "pprint", "textwrap", "unicodedata")
 _ENCODINGS = "ascii cp1252 idna latin_1 punycode raw_unicode_escape unicode_escape utf_8_sig"
 _ENCODINGS += " utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le"
-_USED_LATER += tuple(f"encodings.{name}" for name in _ENCODINGS.split())
+_USED_LATER = ["jinja2.constants", "jinja2.debug", "html", "pprint", "textwrap", "unicodedata"]
+_USED_LATER += [f"encodings.{name}" for name in _ENCODINGS.split()]
 
 
 class Overlong(Exception):

@@ -156,7 +156,7 @@ class TemplateRenderer:
             if "text" in reply:
                 replies.append(reply["text"])
             else:
-                reason = one_line(reply.get("refused", reply.get("error")))
+                reason = one_line(reply["refused" if "refused" in reply else "error"])
                 replies.append(Refusal(reason, by_template="refused" in reply))
         taken = self._receive(process, limits)
         self._is_busy = False

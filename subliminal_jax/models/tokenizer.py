@@ -106,27 +106,31 @@ def render_chats(
         except InputError as error:
             raise InputError(f"{where}{error}") from error
 
-    texts = render(chats)
-    refused = [i for i, text in enumerate(texts) if isinstance(text, Refusal) and text.by_template]
-    folded = {i: folded for i in refused if (folded := _fold_system_prompt(chats[i])) is not None}
-    again = render([*folded.values()])
-    results = {**dict(enumerate(texts)), **dict(zip(folded, again, strict=True))}
-    for i, result in results.items():
+    results = render(chats)
+    refused = [
+        i for i, text in enumerate(results) if isinstance(text, Refusal) and text.by_template
+    ]
+    folded = {i: chat for i in refused if (chat := _fold_system_prompt(chats[i])) is not None}
+    for i, result in zip(folded, render([*folded.values()]), strict=True):
+        results[i] = result
+    texts = []
+    for i, result in enumerate(results):
         if isinstance(result, Refusal):
             roles = ", ".join(str(message.get("role")) for message in folded.get(i, chats[i]))
             verb = "refuses" if result.by_template else "fails on"
             raise InputError(
                 f"{where}the chat template {verb} the roles {one_line(roles)}: {result.reason}"
             )
-    return list(results.values())
+        texts.append(result)
+    return texts
 
 
 def _fold_system_prompt(chat: Sequence[Message]) -> list[Message] | None:
     """The chat with its system prompt in the first user message; None where it has no such two."""
     if [message.get("role") for message in chat[:2]] != ["system", "user"]:
         return None
-    texts = [message.get("content") for message in chat[:2]]
-    if not all(isinstance(text, str) for text in texts):
+    texts = [text for message in chat[:2] if isinstance(text := message.get("content"), str)]
+    if len(texts) < 2:
         return None
     return [{"role": "user", "content": "\n\n".join(texts)}, *chat[2:]]
 
