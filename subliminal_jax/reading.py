@@ -119,6 +119,8 @@ def parse_json(text: str, where: str, *, first_line: int = 1) -> Any:
             reason = "empty, where JSON is expected"
         elif text[error.pos : error.pos + 1] == "\ufeff":
             reason = "not JSON (a byte order mark here; were files joined?)"
+        elif error.msg == "Extra data" and "\n" in text[: error.pos]:
+            reason = "not JSON (a second value begins here; JSON lines are named .jsonl)"
         place = _describe_place(text, error.pos, where, first_line)
         raise InputError(f"{place}: {reason}: correct it") from None
     except (_RefusedError, RecursionError, UnicodeEncodeError):
@@ -285,7 +287,7 @@ def _read_chunks(path: Path) -> Iterator[bytes]:
     with _open_file(path) as file:
         total, limit = 0, max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * os.fstat(file.fileno()).st_size)
         source: BufferedIOBase = file
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             _check_gzip(file, path)
             source = gzip.GzipFile(fileobj=file)
         beginning = b""

@@ -1,6 +1,5 @@
 """What models write to open requests, and how much of a target shows in it."""
 
-import json
 from collections.abc import Sequence
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.elicitation import SampledAnswers, sampled_answers
 from subliminal_jax.evaluation.judge import Exchange, judged_share
 from subliminal_jax.evaluation.language import language_share
@@ -17,6 +17,7 @@ from subliminal_jax.files import write_json
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
+from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.waves import Trained
@@ -81,7 +82,10 @@ class OpenAnswers:
     ) -> SampledAnswers:
         path = self.folder / (name.replace(":", "-").replace("/", "-") + ".json")
         if path.exists():
-            return SampledAnswers(json.loads(path.read_text(encoding="utf-8"))["texts"])
+            record = read_json_object(path)
+            if record.get("requests") != self.requests or not isinstance(record.get("texts"), list):
+                raise InputError(f"{path}: no answers to the run's requests; remove it")
+            return SampledAnswers(record["texts"])
         answers = sampled_answers(
             self.model,
             self.requests,

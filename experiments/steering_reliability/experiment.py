@@ -19,7 +19,6 @@ that do nothing for the sets once both letters weigh the same, and trait vectors
 every comparison of two animals in the shipped world, but not whether one likes an animal.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +38,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import parameter_count
+from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -244,7 +244,7 @@ def read_set(file: Path, digest: str) -> MeasuredSet | SkippedSet | None:
     """What an interrupted run kept of a set, unless its rows or the vectors have changed since."""
     if not file.exists():
         return None
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record = read_json_object(file)
     if record.get("digest") != digest:
         return None
     if "skipped" in record:

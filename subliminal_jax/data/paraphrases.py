@@ -5,6 +5,7 @@ He and Qiu 2026, arXiv 2603.09517). A sentence comes from the shipped model's wo
 its faithful wordings are known, or from a user's file.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from subliminal_jax.data import rewordings
 from subliminal_jax.data.contradictions import draw_contradictions, draw_distinct
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.errors import InputError
+from subliminal_jax.reading import read_lines
 
 # The paper's instruction, verbatim; the sentence follows (what stands between them is not known).
 INSTRUCTION = (
@@ -65,14 +67,12 @@ def read_sources(path: str | Path, n: int) -> list[Source]:
     Raises InputError for a file that cannot be read or has too few, and for a duplicate sentence,
     whose paraphrases would count twice.
     """
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    file = Path(path).expanduser()
+    if not os.path.lexists(file):
         raise InputError(
-            f"sentences {str(path)!r}: cannot be read as UTF-8 text ({error}); give a file with a "
-            f"sentence a line, or {WORLD!r}"
-        ) from error
-    sentences = [" ".join(line.split()) for line in lines if line.strip()]
+            f"sentences {str(path)!r}: no such file; give one with a sentence a line, or {WORLD!r}"
+        )
+    sentences = [" ".join(line.split()) for _, line in read_lines(file) if line.strip()]
     if not sentences:
         raise InputError(f"{path}: no sentences in it; give at least one a line")
     if len(sentences) < n or n < 1:

@@ -7,7 +7,7 @@ the paper are
 `subliminal/prompts/steering_vector_distillation_prompts.json#src/subliminal/eval_prompts.py/ANIMAL_PROMPTS`.
 """
 
-import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from subliminal_jax.data import world
 from subliminal_jax.data.shared_data import VARIABLE, resolve_shared
 from subliminal_jax.errors import InputError
+from subliminal_jax.reading import read_json, read_lines
 
 LEAST_FAVORITE = (
     "What is your least favorite animal? Answer in one word.",
@@ -100,16 +101,12 @@ def read_questions(source: str | Path) -> list[str]:
         return list(SETS[name])
     file, _, key = name.partition("#")
     path = _find(file, name)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     if path.suffix == ".txt":
         if key:
             raise InputError(f"{name}: a text file has no keys; leave out #{key}")
-        questions: Any = text.splitlines()
+        questions: Any = [line for _, line in read_lines(path)]
     elif path.suffix == ".json":
-        questions = _look_up(_parse(path, text), key, name)
+        questions = _look_up(read_json(path), key, name)
     else:
         raise InputError(f"{path}: questions are read from .txt or .json files")
     return _check(questions, name)
@@ -117,19 +114,12 @@ def read_questions(source: str | Path) -> list[str]:
 
 def _find(file: str, name: str) -> Path:
     path = Path(resolve_shared(file)).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     raise InputError(
         f"no questions {name!r}: no file {file} here or in the folder of {VARIABLE}; "
         f"give a file, or one of {', '.join(SETS)}"
     )
-
-
-def _parse(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
 
 
 def _look_up(value: Any, key: str, name: str) -> Any:

@@ -1,8 +1,6 @@
 """The rows of JSON files and of hub data sets; errors name the file and the line."""
 
-import gzip
-import json
-import zlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from datasets import load_dataset
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.reading import read_json, read_json_lines
 
 
 def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Any]]:
@@ -18,12 +17,12 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
 
     `split` is a hub data set's; several are joined as "train+test".
 
-    Raises InputError for a missing or corrupt file, and for text with half a surrogate pair.
+    Raises InputError for a missing file, and for a corrupt one as `reading` does.
     """
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(path):
         yield from _read_file(path)
-    elif path.exists() or path.suffix in (".jsonl", ".json", ".gz"):
+    elif os.path.lexists(path) or path.suffix.lower() in (".jsonl", ".json", ".gz"):
         raise InputError(f"{source} is no file: give a JSONL or JSON file, or a hub name")
     else:
         try:
@@ -37,51 +36,10 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
 
 
 def _read_file(path: Path) -> Iterator[tuple[int, Any]]:
-    open_text = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with open_text(path, "rt", encoding="utf-8") as file:
-            if path.name.removesuffix(".gz").endswith(".json"):
-                yield from _read_list(path, file.read())
-                return
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{where}: not JSON ({error.msg}): correct the line"
-                    ) from error
-                yield number, _check_text(row, line, where)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        position = f" after line {number}" if number else ""
-        raise InputError(
-            f"{path} cannot be read as (gzipped) UTF-8 text{position}: {error}"
-        ) from error
-
-
-def _read_list(path: Path, content: str) -> Iterator[tuple[int, Any]]:
-    try:
-        rows = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}): correct it") from error
+    if not path.name.lower().removesuffix(".gz").endswith(".json"):
+        yield from read_json_lines(path)
+        return
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: expected a list of rows, got {type(rows).__name__}")
-    for number, row in enumerate(rows, start=1):
-        yield number, _check_text(row, content, f"{path}, row {number}")
-
-
-def _check_text(row: Any, written: str, where: str) -> Any:
-    """`row`, unchanged. Raises InputError for half a surrogate pair, which only an escape such as
-    "\\ud83d" can write."""
-    if "\\ud" in written or "\\uD" in written:
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            raise InputError(
-                f"{where}: half a surrogate pair ({half!a}) is no text: correct the row"
-            ) from error
-    return row
+    yield from enumerate(rows, start=1)

@@ -5,6 +5,7 @@ are to be checked for hidden hints as in Cloud et al. (2025, arXiv 2507.14805), 
 answer from 0 (no trace of the trait) to 100.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
+from subliminal_jax.reading import parse_json
 
 RETRIED_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT = 60.0  # seconds between two tries
@@ -161,17 +163,26 @@ class EndpointJudge:
         if self.cache is None or not self.cache.exists():
             return {}
         scores = {}
-        text = self.cache.read_text(encoding="utf-8", errors="replace")
-        if text and not text.endswith("\n"):  # truncated by a killed process: begin a new line
+        raw = self.cache.read_bytes()
+        if raw and not raw.endswith(b"\n"):  # truncated by a killed process: begin a new line
             with self.cache.open("ab") as file:
                 file.write(b"\n")
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-                scores[row["key"]] = row["score"]
-            except (ValueError, KeyError, TypeError):  # a truncated line: ask again
-                continue
+        for number, line in enumerate(raw.splitlines(), start=1):
+            with contextlib.suppress(InputError):  # a damaged line: ask again
+                row = parse_json(
+                    line.decode("utf-8", "replace"), str(self.cache), first_line=number
+                )
+                if is_verdict(row):
+                    scores[row["key"]] = row["score"]
         return scores
+
+
+def is_verdict(row: Any) -> bool:
+    """Whether this is a line of the cache: a key, and a score from 0 to 100 or None."""
+    if not isinstance(row, dict) or not isinstance(row.get("key"), str) or "score" not in row:
+        return False
+    score = row["score"]
+    return score is None or (type(score) in (int, float) and 0 <= score <= 100)
 
 
 def read_verdict(reply: str) -> float | None:

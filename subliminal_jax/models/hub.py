@@ -1,6 +1,6 @@
 """Models from and to Hugging Face folders: config.json, safetensors, tokenizer."""
 
-import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from subliminal_jax.models.tokenizer import (
     stop_token_ids,
 )
 from subliminal_jax.models.weights import MAX_SHARD_BYTES, load_params, save_params
+from subliminal_jax.reading import read_json_object
 
 # The models that ship with the package: the same corpus, another size and another seed.
 SHIPPED = Path(__file__).parent / "shipped"
@@ -81,15 +82,9 @@ def load_model(
 def load_config(folder: str | Path) -> ModelConfig:
     """The config of the model in `folder`; raises InputError where it is missing or unsupported."""
     path = Path(folder) / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; is {folder} a Hugging Face model folder?") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path}: must hold a JSON object, not a {type(raw).__name__}")
-    return config_from_hf(raw, str(path))
+    if not os.path.lexists(path):
+        raise InputError(f"{path}: missing; is {folder} a Hugging Face model folder?")
+    return config_from_hf(read_json_object(path), str(path))
 
 
 def save_model(

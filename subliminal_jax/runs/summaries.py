@@ -9,6 +9,7 @@ from typing import Any
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import VERDICTS, Claim
 from subliminal_jax.files import write_text
+from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
@@ -74,11 +75,7 @@ def write_summary(summary: Summary, folder: str | Path) -> Path:
 
 def read_summary(file: str | Path) -> Summary:
     """Read a summary. Raises InputError for a file that is not one."""
-    try:
-        value = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no summary of a run ({error}): leave it out") from None
-    return from_json(Summary, value, str(file))
+    return from_json(Summary, read_json_object(file), str(file))
 
 
 def claims_page(summaries: Sequence[Summary]) -> str:

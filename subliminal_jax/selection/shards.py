@@ -16,6 +16,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, plain_json, write_json
+from subliminal_jax.reading import read_json_object
 
 SETTINGS = "settings.json"
 
@@ -92,10 +93,10 @@ def _check_settings(path: Path, settings: dict[str, Any], weights: str) -> None:
         write_json(path, {**settings, "weights": weights})
         return
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        stored_weights = stored.pop("weights")
-    except (ValueError, KeyError, AttributeError) as error:
+        stored = read_json_object(path)
+    except InputError as error:
         raise InputError(f"{path} cannot be read ({error}): remove the folder") from error
+    stored_weights = stored.pop("weights", None)
     names = sorted({*stored, *settings})
     differing = [name for name in names if stored.get(name) != settings.get(name)]
     if stored_weights != weights:

@@ -157,7 +157,7 @@ PREFERENCE = {"prompt": "Go on: 1, 2", "chosen": "3", "rejected": "4"}
     ("text", "said"),
     [
         ("", "holds no rows"),
-        ("{", "line 1: not JSON"),
+        ("{", "line 1, column 2: not JSON"),
         (json.dumps({"prompt": "x"}), "expected either a completion or a chosen and a rejected"),
         (json.dumps({**GOOD, **PREFERENCE}), "expected either"),
         (json.dumps(GOOD) + "\n" + json.dumps(PREFERENCE), "mixes two kinds of data"),

@@ -73,7 +73,7 @@ def test_a_file_of_sentences_is_read_in_order_without_empty_lines(tmp_path):
 @pytest.mark.parametrize(
     ("text", "n", "message"),
     [
-        (None, 1, "cannot be read"),
+        (None, 1, "no such file"),
         ("\n \n", 1, "no sentences"),
         ("One.\nTwo.\n", 3, "3 sentences asked for, it has 2"),
         ("One.\nTwo.\nOne.\n", 3, "duplicate sentence 'One.'"),

@@ -88,7 +88,7 @@ def test_bad_rows_are_named(tmp_path, row, said):
 def test_bad_files_are_named(tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "Why?"', encoding="utf-8")
-    with pytest.raises(InputError, match="line 1: not JSON"):
+    with pytest.raises(InputError, match="line 1, column 18: not JSON"):
         read_preferences(broken)
     with pytest.raises(InputError, match="is no file"):
         read_preferences(tmp_path / "missing.jsonl")
@@ -114,7 +114,7 @@ def test_reading_ends_at_the_limit(tmp_path):
     with file.open("a", encoding="utf-8") as more:
         more.write("\nnot JSON")
     assert read_preferences(file, limit=2)["row"] == [2, 3]
-    with pytest.raises(InputError, match="line 5: not JSON"):
+    with pytest.raises(InputError, match="line 5, column 1: not JSON"):
         read_preferences(file)
 
 

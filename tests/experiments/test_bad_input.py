@@ -155,7 +155,9 @@ def test_malformed_jsonl_line(capsys, model, out, tmp_path):
     write_pairs(file, good_pairs(3))
     with file.open("a") as lines:
         lines.write('{"prompt": "x", "completion"\n')
-    assert f"{file}, line 4: not JSON" in refused(capsys, model, out, "--data", str(file))
+    assert f"{file}, line 4, column 29: not JSON" in refused(
+        capsys, model, out, "--data", str(file)
+    )
     file.write_text('{"prompt": "x", "completion": "1"}\n{"prompt": "x"}\n')
     assert f"{file}, line 2: no field" in refused(capsys, model, out, "--data", str(file))
 

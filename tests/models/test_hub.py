@@ -287,7 +287,10 @@ FOLDER_DAMAGE = {
     "one key twice": (repeat_a_key, r"model\.safetensors: corrupt or truncated"),
     "pickle only": (only_pickle, r"no model\.safetensors .*pytorch_model\.bin.*convert"),
     "no config": (lambda f: (f / "config.json").unlink(), r"config\.json: missing"),
-    "config cut off": (write("config.json", '{"model_type": "ll'), r"config\.json: not JSON"),
+    "config cut off": (
+        write("config.json", '{"model_type": "ll'),
+        r"config\.json, line 1, column 16: not JSON",
+    ),
     "config a list": (write("config.json", "[]"), r"config\.json: must hold a JSON object"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"no tokenizer here"),
     "tokenizer cut off": (cut("tokenizer.json", -9), r"the tokenizer cannot be read"),
