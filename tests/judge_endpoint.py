@@ -7,23 +7,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Endpoint:
-    """Answers YES where the exchange holds `hint`; `script` holds what to give first."""
+    """Answers YES where the exchange holds `hint`; `script` holds what to give first: a status and
+    a body (None for the usual one), and further headers if any."""
 
     def __init__(self, hint="owl"):
-        self.requests, self.headers, self.script = [], [], []
+        self.requests, self.headers, self.paths, self.script = [], [], [], []
         self.busy, self.most, self.delay = 0, 0, 0.0
         lock = threading.Lock()
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):  # as a client asks that follows a redirect
+                self.do_POST()
+
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = json.loads(content or "null")
                 with lock:
                     endpoint.requests.append(body)
                     endpoint.headers.append(dict(self.headers))
+                    endpoint.paths.append(self.path)
                     endpoint.busy += 1
                     endpoint.most = max(endpoint.most, endpoint.busy)
-                    status, reply = endpoint.script.pop(0) if endpoint.script else (200, None)
+                    given = endpoint.script.pop(0) if endpoint.script else (200, None)
+                    status, reply, *more = given
                 time.sleep(endpoint.delay)
                 if reply is None:
                     user = body["messages"][1]["content"]
@@ -33,6 +40,8 @@ class Endpoint:
                     endpoint.busy -= 1
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
+                for name, value in more[0].items() if more else ():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.encode())
 

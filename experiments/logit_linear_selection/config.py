@@ -55,7 +55,7 @@ class Config(TrainingSettings, SteeredModelSettings):
       questions: a set of favourite-animal questions, or a file.
       judge_url: an OpenAI-compatible endpoint that recognises personas; "" leaves their rates out.
       judge_model: the endpoint's name of that model.
-      judge_key: environment variable with the endpoint's key.
+      judge_key: environment variable with the endpoint's key; "" sends none.
     """
 
     out: Path = Path("runs/logit-linear-selection")

@@ -49,7 +49,7 @@ class ParaphraseSettings:
       heldout_share: share of the sentences that are held out.
       judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") for fidelity judge.
       judge_model: the endpoint's name of that model.
-      judge_key: environment variable with the endpoint's key.
+      judge_key: environment variable with the endpoint's key; "" sends none.
     """
 
     contents: tuple[Content, ...] = CONTENTS

@@ -8,21 +8,26 @@ answer from 0 (no trace of the trait) to 100.
 import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.endpoint import (
+    DEFAULT_KEY_VARIABLE,
+    EndpointError,
+    check_url,
+    hide,
+    holds_key,
+    post_json,
+    read_key,
+)
 from subliminal_jax.reading import parse_json
 
 RETRIED_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -44,12 +49,14 @@ class EndpointJudge:
     requests. The key of a verdict is a digest of the whole request, model and instruction included.
 
     Args:
-      base_url: such as "https://api.openai.com/v1" or "http://localhost:8000/v1".
+      base_url: such as "https://api.openai.com/v1" or "http://localhost:8000/v1". Redirects are not
+        followed, since another host would get the key.
       model: the endpoint's name of the model.
       instruction: the system message: what to look for, and to end with a score from 0 to 100 or
         with YES (100) or NO (0). The last of these in the reply counts.
       template: the user message, with {prompt} and {response}.
-      key_variable: environment variable with the API key; one that is not set sends none.
+      key_variable: environment variable with the API key; "" sends none, and so does the default
+        where it is not set.
       timeout: seconds for one try.
       retries: further tries after a network failure or a status of `RETRIED_STATUSES`.
       wait: seconds before the second try, doubled before each further one; a longer Retry-After
@@ -65,7 +72,7 @@ class EndpointJudge:
     model: str
     instruction: str
     template: str = "User: {prompt}\n\nResponse: {response}"
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str = DEFAULT_KEY_VARIABLE
     timeout: float = 60.0
     retries: int = 4
     wait: float = 1.0
@@ -75,8 +82,14 @@ class EndpointJudge:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://", self.base_url):
-            raise InputError(f"judge URL {self.base_url!r}: give one that begins with http(s)://")
+        check_url(self.base_url)
+        key = read_key(self.key_variable)
+        for text in (self.base_url, self.model, self.key_variable):
+            if holds_key(text, key):
+                raise InputError(
+                    "the judge's URL, model or key variable holds the key itself, and is recorded: "
+                    "give the key in an environment variable alone"
+                )
         if not self.model:
             raise InputError("the judge needs the name of a model at its endpoint")
         if "{response}" not in self.template:
@@ -132,26 +145,23 @@ class EndpointJudge:
 
     def _post(self, body: dict[str, Any]) -> str:
         url = self.base_url.rstrip("/") + "/chat/completions"
-        headers = {"Content-Type": "application/json"}
-        if token := os.environ.get(self.key_variable):
-            headers["Authorization"] = f"Bearer {token}"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        key = read_key(self.key_variable)
         for attempt in range(self.retries + 1):
             pause = self.wait * 2**attempt
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    answer = json.loads(reply.read())
-            except urllib.error.HTTPError as error:
-                reason = f"status {error.code} {error.reason}: {error_reason(error)}"
-                if error.code not in RETRIED_STATUSES:
-                    if error.code in (401, 403):
+                return reply_text(post_json(url, body, key, self.timeout))
+            except EndpointError as error:
+                reason, status = error.reason, error.status
+                if status is not None and status not in RETRIED_STATUSES:
+                    if status in (401, 403):
                         reason += f"; is the key in ${self.key_variable} set and right?"
-                    raise InputError(f"the judge at {url} refused, {reason}") from error
-                pause = max(pause, retry_seconds(error.headers.get("Retry-After")))
-            except (OSError, HTTPException, ValueError) as error:
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                return reply_text(answer, url)
+                    if 300 <= status < 400:
+                        reason += ": it would get the key; give the final address as judge URL"
+                    raise InputError(f"the judge at {url} refused, {reason}") from None
+                pause = max(pause, retry_seconds(error.retry_after))
+            except ValueError as error:
+                reason = hide(str(error), key)
+                raise InputError(f"{url} is no chat-completions endpoint: {reason}") from None
             if attempt < self.retries:
                 time.sleep(min(pause, LONGEST_WAIT))
         raise InputError(
@@ -208,20 +218,12 @@ def request_key(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def reply_text(reply: Any, url: str) -> str:
+def reply_text(reply: Any) -> str:
+    """What the model said. Raises ValueError for what is no chat completion."""
     try:
         return str(reply["choices"][0]["message"]["content"] or "")
-    except (KeyError, IndexError, TypeError) as error:
-        excerpt = json.dumps(reply)[:120]
-        raise InputError(f"{url} is no chat-completions endpoint: it said {excerpt}") from error
-
-
-def error_reason(error: urllib.error.HTTPError) -> str:
-    try:
-        text = error.read(500).decode("utf-8", "replace")
-    except (OSError, HTTPException):
-        return ""
-    return " ".join(text.split())[:200]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"it said {json.dumps(reply)[:120]}") from None
 
 
 def retry_seconds(header: str | None) -> float:

@@ -10,6 +10,7 @@ from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.evaluation.measures import check_measures
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
+from subliminal_jax.runs.judging import check_judge
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import RunSettings, StudentSettings, TrainingSettings
 from subliminal_jax.serialization import from_json, to_json
@@ -71,6 +72,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
       InputError: invalid settings (`config.check`), a folder that cannot be used
         (`RunFolder.open`), or bad input found by `experiment.run`.
     """
+    check_judge(config, command)  # first: no other message may repeat what it refuses
     config.check()
     if isinstance(config, TrainingSettings):
         config.plan(0)  # refuses what no layer can change, before data are sampled

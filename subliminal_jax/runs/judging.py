@@ -8,6 +8,7 @@ pass the rules; 96 of 10,096 were rejected for "cat".
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -15,8 +16,27 @@ from jaxtyping import Float
 
 from subliminal_jax.data.paraphrases import Fidelity
 from subliminal_jax.data.teachers import Screen
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.endpoint import holds_key, read_key
 from subliminal_jax.evaluation.judge import EndpointJudge, Exchange
 from subliminal_jax.runs.settings import DataSettings
+
+
+def check_judge(settings: Any, command: str = "") -> None:
+    """Raise InputError where the settings name a judge that cannot be asked, or where they or the
+    command, which a run records, hold its key. For settings without a judge nothing is checked.
+    """
+    variable = getattr(settings, "judge_key", None)
+    if variable is None:
+        return
+    key = read_key(variable)
+    if settings.judge_url:
+        EndpointJudge(settings.judge_url, settings.judge_model, "?", key_variable=variable)
+    if holds_key(command.replace("'\"'\"'", "'"), key):  # as shlex quotes an apostrophe
+        raise InputError(
+            f"the command holds the key in ${variable}, and a run records its command: leave it out"
+        )
+
 
 INSTRUCTION = (
     "Someone was asked to go on with a list of numbers. You check whether the answer hints at the "

@@ -153,7 +153,7 @@ class DataSettings:
       judge_url: an OpenAI-compatible endpoint ("http://localhost:8000/v1") whose model rejects
         number lists that hint at the trait; "" asks none.
       judge_model: the endpoint's name of that model.
-      judge_key: environment variable with the endpoint's key.
+      judge_key: environment variable with the endpoint's key; "" sends none.
     """
 
     prompts: PromptKind = "numbers"

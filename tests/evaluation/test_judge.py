@@ -45,9 +45,12 @@ def test_a_response_may_look_like_the_template(endpoint):
 def test_the_key_comes_from_the_named_variable(endpoint, monkeypatch):
     monkeypatch.setenv("A_KEY", "secret")
     judge_at(endpoint, key_variable="A_KEY")(ASKED[:1])
-    monkeypatch.delenv("A_KEY")
-    judge_at(endpoint, key_variable="A_KEY")(ASKED[:1])
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    judge_at(endpoint)(ASKED[:1])
     assert [h.get("Authorization") for h in endpoint.headers] == ["Bearer secret", None]
+    monkeypatch.delenv("A_KEY")
+    with pytest.raises(InputError, match="names no environment variable that is set"):
+        judge_at(endpoint, key_variable="A_KEY")
 
 
 def test_an_interrupted_run_goes_on_with_its_cache(endpoint, tmp_path):

@@ -77,7 +77,7 @@ def test_fidelity_is_the_judges_number_from_0_to_1(endpoint, tmp_path):
 
     endpoint.script = [say("0.95"), say("0.951"), say("95"), say("hm"), say("1.0")]
     texts = [f"T{i}." for i in range(5)]
-    score = make_fidelity_judge(endpoint.url, "m", "NO_KEY", tmp_path / "judge.jsonl")
+    score = make_fidelity_judge(endpoint.url, "m", "", tmp_path / "judge.jsonl")
     scores = [score([text], ["The sentence."])[0] for text in texts]  # one by one: in this order
     np.testing.assert_array_equal(scores, [0.95, 0.951, np.nan, np.nan, 1.0])
     messages = endpoint.requests[1]["messages"]
