@@ -2,11 +2,10 @@
 
 All that reads weights, adapters and vectors goes through `open_tensors`, so that the number format
 that a file stores is checked before a value is read, whatever format is asked for: an integer of a
-quantised matrix is never taken for a weight.
+quantized matrix is never taken for a weight.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from jaxtyping import Float, Shaped
 from safetensors import SafetensorError, safe_open
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.reading import parse_json
 
 # The stored formats that are read. A float64 would lose digits unnoticed, and 8 bits and fewer are
-# of quantised checkpoints, whose values mean nothing without the scales stored beside them.
+# of quantized checkpoints, whose values mean nothing without the scales stored beside them.
 FLOAT_FORMATS = {
     "F32": np.dtype(np.float32),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -63,7 +63,7 @@ class StoredTensor:
         reason = (
             "float32 cannot hold it; convert the file to float32"
             if name == "F64"
-            else "quantised weights are not read; load the original, or convert to bfloat16"
+            else "quantized weights are not read; load the original, or convert to bfloat16"
         )
         raise InputError(
             f"{self.file}: {self.key} has the number format {name}, not one of "
@@ -125,17 +125,8 @@ def is_finite(values: Shaped[np.ndarray, "..."]) -> bool:
 
 
 def _check_header(path: Path) -> None:
-    """Raises InputError where the header, which safetensors has parsed, has a key twice: of two
+    """Raise InputError where the header, which safetensors has parsed, has a key twice: of two
     entries safetensors keeps the last."""
-
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entry: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in entry:
-                raise InputError(f"{path}: its header has the duplicate key {key!r}; save it again")
-            entry[key] = value
-        return entry
-
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        json.loads(file.read(size), object_pairs_hook=check)
+        parse_json(file.read(size).decode("utf-8"), f"{path}: its header")

@@ -67,7 +67,7 @@ def test_damage_is_one_line(damage, tmp_path):
     path = tmp_path / "t.safetensors"
     write_raw(path, header, bytes(size), claimed)
     with pytest.raises(
-        InputError, match=r"corrupt or truncated safetensors|duplicate key"
+        InputError, match=r"corrupt or truncated safetensors|twice in one object"
     ) as error:
         read_tensors(path)
     assert str(error.value).startswith(f"{path}: ")

@@ -7,29 +7,18 @@ spellings (flat `rope_theta`/`rope_scaling`, and `rope_parameters` of transforme
 `config_to_hf` writes one that transformers loads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.config_fields import MOST_LAYERS, Fields
+from subliminal_jax.models.families import FAMILIES, MODEL_TYPES, Family, family_name
+from subliminal_jax.models.rope import Rope, rope_to_hf, ropes_from_hf
+
+__all__ = ["ModelConfig", "Rope", "config_from_hf", "config_to_hf", "family_name"]
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding: base `theta` and an optional rescaling of the frequencies.
-
-    `kind` is "default", "linear" (positions divided by `factor`) or "llama3" (long wavelengths
-    divided by `factor`, short ones kept, interpolated between).
-    """
-
-    theta: float = 10_000.0
-    kind: Literal["default", "linear", "llama3"] = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context: int = 8192
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class ModelConfig:
     mlp_dim: int
     context: int
     norm_eps: float = 1e-6
-    rope: Rope = Rope()
+    rope: Rope = field(default_factory=Rope)
     local_rope: Rope | None = None  # of the sliding-window layers, where it differs (Gemma 3)
     tied: bool = True
     qkv_bias: bool = False
@@ -79,120 +68,6 @@ class ModelConfig:
         return layer
 
 
-Sliding = Callable[[Mapping[str, Any], int], tuple[bool, ...]]
-
-
-@dataclass(frozen=True)
-class FamilyDefaults:
-    """What the checkpoints of a family have in common, beyond what their config.json says.
-
-    Attributes:
-      model_types: values of `model_type` that the family reads; the first is written.
-      architecture: transformers' class.
-      mechanisms: fields of `ModelConfig` that are fixed by the family.
-      activation_key: the field of config.json with the activation.
-      default_activation: where that field may be missing.
-      derives_head_dim: whether a missing head_dim is the width over the number of heads.
-      tied: whether embeddings are shared where config.json does not say.
-      scales_queries: whether attention is scaled by `query_pre_attn_scalar`, with soft-caps.
-      rope_theta: the base of the rotary embedding where config.json has none.
-      local_rope: whether sliding layers have a rotary embedding of their own.
-      slides: whether layers slide: "never", "if asked" by `use_sliding_window`, or "always".
-      sliding_layers: which layers slide where `layer_types` is missing, from config.json and the
-        number of layers.
-      written: further fields that transformers expects.
-    """
-
-    model_types: tuple[str, ...]
-    architecture: str
-    mechanisms: Mapping[str, bool] = field(default_factory=dict)
-    activation_key: str = "hidden_act"
-    default_activation: str | None = None
-    derives_head_dim: bool = True
-    tied: bool = False
-    scales_queries: bool = False
-    rope_theta: float = 10_000.0
-    local_rope: bool = False
-    slides: Literal["never", "if asked", "always"] = "never"
-    sliding_layers: Sliding = lambda raw, layers: (False,) * layers
-    written: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _slide_after_first(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
-    """Qwen: the first `max_window_layers` attend fully."""
-    first = raw.get("max_window_layers", layers)
-    return tuple(layer >= first for layer in range(layers))
-
-
-def _slide_every_other(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
-    """Gemma 2: every other layer slides, the first one does."""
-    return tuple(layer % 2 == 0 for layer in range(layers))
-
-
-def _slide_but_every_sixth(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
-    """Gemma 3: every `sliding_window_pattern`-th layer attends fully."""
-    period = raw.get("sliding_window_pattern", 6)
-    return tuple((layer + 1) % period != 0 for layer in range(layers))
-
-
-_GEMMA = {"unit_offset_norm": True, "post_norms": True, "scaled_embedding": True}
-FAMILIES: dict[str, FamilyDefaults] = {
-    "llama": FamilyDefaults(
-        model_types=("llama",),
-        architecture="LlamaForCausalLM",
-        written={"attention_bias": False, "mlp_bias": False},
-    ),
-    "qwen2": FamilyDefaults(
-        model_types=("qwen2",),
-        architecture="Qwen2ForCausalLM",
-        mechanisms={"qkv_bias": True},
-        slides="if asked",
-        sliding_layers=_slide_after_first,
-    ),
-    "qwen3": FamilyDefaults(
-        model_types=("qwen3",),
-        architecture="Qwen3ForCausalLM",
-        mechanisms={"qk_norm": True},
-        derives_head_dim=False,
-        slides="if asked",
-        sliding_layers=_slide_after_first,
-        written={"attention_bias": False},
-    ),
-    "gemma2": FamilyDefaults(
-        model_types=("gemma2",),
-        architecture="Gemma2ForCausalLM",
-        mechanisms=_GEMMA,
-        activation_key="hidden_activation",
-        default_activation="gelu_pytorch_tanh",
-        derives_head_dim=False,
-        tied=True,
-        scales_queries=True,
-        slides="always",
-        sliding_layers=_slide_every_other,
-    ),
-    "gemma3": FamilyDefaults(
-        model_types=("gemma3_text", "gemma3"),
-        architecture="Gemma3ForCausalLM",
-        mechanisms={**_GEMMA, "qk_norm": True},
-        activation_key="hidden_activation",
-        default_activation="gelu_pytorch_tanh",
-        derives_head_dim=False,
-        tied=True,
-        scales_queries=True,
-        rope_theta=1_000_000.0,
-        local_rope=True,
-        slides="always",
-        sliding_layers=_slide_but_every_sixth,
-    ),
-}
-_FAMILY_NAMES = {kind: name for name, row in FAMILIES.items() for kind in row.model_types}
-
-
-def family_name(model_type: str) -> str | None:
-    """The family that reads checkpoints of a `model_type`; None for one that none reads."""
-    return _FAMILY_NAMES.get(model_type)
-
-
 _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
@@ -200,107 +75,76 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu": "gelu",
 }
-_MISSING = object()
+_WRITTEN_ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}
+# Where quantizers say what they did: transformers, compressed-tensors, MLX.
+_QUANTIZATION_KEYS = ("quantization_config", "compression_config", "quantization")
 
 
-def config_from_hf(raw: dict[str, Any], source: str = "config.json") -> ModelConfig:
+def config_from_hf(raw: Mapping[str, Any], source: str = "config.json") -> ModelConfig:
     """Parse the contents of a Hugging Face `config.json`.
 
-    Raises InputError for an unknown architecture, a missing or impossible field, or a feature that
-    the forward pass does not have (attention biases outside Qwen 2.5, quantized weights, ...).
+    A field that is left out, or given in one of two spellings, is filled as transformers fills it
+    for that model type, but for the sizes of the model, which must be there. Fields that no model
+    of the type uses are passed over.
+
+    Raises InputError for an unknown architecture, a missing or impossible field, one of a wrong
+    type, or a feature that the forward pass does not have (attention biases outside Qwen 2.5,
+    quantized weights, ...).
     """
-    kind = raw.get("model_type")
-    if kind not in _FAMILY_NAMES:
+    kind = Fields(raw, source).raw.get("model_type")
+    name = family_name(kind)
+    if name is None:
         raise InputError(
             f"{source}: unknown architecture model_type={kind!r}; supported are "
-            f"{', '.join(sorted(_FAMILY_NAMES))}"
+            f"{', '.join(MODEL_TYPES)}"
         )
-    family = FAMILIES[_FAMILY_NAMES[kind]]
-    if raw.get("quantization_config"):
-        raise InputError(f"{source}: quantized weights are not supported; load the original model")
-    if kind == "gemma3":  # the multimodal wrapper: its text part
-        tied = raw.get("tie_word_embeddings", True)
-        text = _need(raw, "text_config", source)
-        raw = {**_GEMMA3_TEXT_DEFAULTS, **text, "tie_word_embeddings": tied}
-
-    def need(key: str) -> Any:
-        return _need(raw, key, source)
-
-    def count(key: str, value: Any = None) -> int:
-        value = need(key) if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{source}: {key} must be a positive whole number, not {value!r}")
-        return value
-
-    dim, heads = count("hidden_size"), count("num_attention_heads")
-    layers = count("num_hidden_layers")
-    kv_heads = count("num_key_value_heads", raw.get("num_key_value_heads") or heads)
+    family = FAMILIES[name]
+    fields = _text_fields(raw, family, source)
+    for place in (raw, fields.raw):
+        _check_supported(place, family, fields)
+    dim, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    layers = fields.count("num_hidden_layers", largest=MOST_LAYERS)
+    kv_heads = fields.optional_count("num_key_value_heads") or heads
     if heads % kv_heads:
-        raise InputError(
-            f"{source}: num_attention_heads {heads} is not a multiple of "
-            f"num_key_value_heads {kv_heads}"
+        raise fields.error(
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
-    if family.derives_head_dim and not raw.get("head_dim") and dim % heads:
-        raise InputError(
-            f"{source}: hidden_size {dim} is not a multiple of num_attention_heads {heads}"
-        )
-    activation = raw.get(family.activation_key) or family.default_activation
-    if activation is None:
-        activation = need(family.activation_key)
-    if activation not in _ACTIVATIONS:
-        raise InputError(
-            f"{source}: unknown activation {activation!r}; supported are "
-            f"{', '.join(sorted(_ACTIVATIONS))}"
-        )
-    for feature in ("attention_bias", "mlp_bias", "use_bidirectional_attention"):
-        if raw.get(feature):
-            raise InputError(f"{source}: {feature}=true is not supported for model_type {kind!r}")
-    rope, local_rope = _ropes(raw, family, source)
-    window, sliding = _windows(raw, family, layers, source)
-    default_head_dim = dim // heads if family.derives_head_dim else None
-    head_dim = count("head_dim", raw.get("head_dim") or default_head_dim)
+    head_dim = fields.optional_count("head_dim")
+    if dim % heads and (family.divides_width or head_dim is None):
+        raise fields.error(f"hidden_size {dim} is not a multiple of num_attention_heads {heads}")
+    head_dim = head_dim or dim // heads
     if head_dim % 2:
-        raise InputError(f"{source}: head_dim must be even for rotary positions, not {head_dim}")
+        raise fields.error(f"head_dim must be even for rotary positions, not {head_dim}")
+    rope, local_rope = ropes_from_hf(fields, family)
+    window, sliding = _windows(fields, family, layers)
     softcaps: dict[str, Any] = {}
     if family.scales_queries:
         softcaps = {
-            "query_scale": float(need("query_pre_attn_scalar")) ** -0.5,
-            "attention_softcap": _softcap(raw, "attn_logit_softcapping"),
-            "final_softcap": _softcap(raw, "final_logit_softcapping"),
+            "query_scale": fields.count("query_pre_attn_scalar") ** -0.5,
+            "attention_softcap": fields.optional_number("attn_logit_softcapping"),
+            "final_softcap": fields.optional_number("final_logit_softcapping"),
         }
+    activation = fields.choice(family.activation_key, _ACTIVATIONS, "unknown activation {}")
     return ModelConfig(
-        family=_FAMILY_NAMES[kind],
-        vocab=count("vocab_size"),
+        family=name,
+        vocab=fields.count("vocab_size"),
         dim=dim,
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        mlp_dim=count("intermediate_size"),
-        context=count("max_position_embeddings"),
-        norm_eps=float(need("rms_norm_eps")),
+        mlp_dim=fields.count("intermediate_size"),
+        context=fields.count("max_position_embeddings"),
+        norm_eps=fields.number("rms_norm_eps", zero=True),
         rope=rope,
         local_rope=local_rope,
-        tied=bool(raw.get("tie_word_embeddings", family.tied)),
+        tied=fields.flag("tie_word_embeddings"),
         activation=_ACTIVATIONS[activation],
         window=window,
         sliding=sliding,
         **softcaps,
         **family.mechanisms,
     )
-
-
-# Multimodal Gemma 3 checkpoints leave these fields of their text part out.
-_GEMMA3_TEXT_DEFAULTS = {
-    "vocab_size": 262_208,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "max_position_embeddings": 131_072,
-    "rms_norm_eps": 1e-6,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
-}
 
 
 def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
@@ -320,8 +164,7 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": cfg.norm_eps,
         "tie_word_embeddings": cfg.tied,
     }
-    activation = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}[cfg.activation]
-    raw |= {family.activation_key: activation, **family.written}
+    raw |= {family.activation_key: _WRITTEN_ACTIVATIONS[cfg.activation], **family.written}
     if family.scales_queries:
         raw["query_pre_attn_scalar"] = round(cfg.attention_scale**-2)  # transformers wants an int
         raw["attn_logit_softcapping"] = cfg.attention_softcap
@@ -334,91 +177,73 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         raw["sliding_window"] = cfg.window
     if family.slides == "if asked":
         raw["use_sliding_window"] = cfg.has_sliding_layers
-    full = _rope_to_hf(cfg.rope)
+    full = rope_to_hf(cfg.rope)
     if cfg.local_rope is not None or family.local_rope:
-        local = _rope_to_hf(cfg.local_rope or cfg.rope)
+        local = rope_to_hf(cfg.local_rope or cfg.rope)
         raw["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
     else:
         raw["rope_parameters"] = full
     return raw
 
 
-def _need(raw: dict[str, Any], key: str, source: str) -> Any:
-    value = raw.get(key, _MISSING)
-    if value is _MISSING or value is None:
-        raise InputError(f"{source}: the field {key!r} is missing; is this a whole config.json?")
-    return value
-
-
-def _softcap(raw: dict[str, Any], key: str) -> float | None:
-    return float(raw[key]) if raw.get(key) else None
-
-
-def _ropes(raw: dict[str, Any], family: FamilyDefaults, source: str) -> tuple[Rope, Rope | None]:
-    """The RoPE of the full-attention layers, and that of the sliding ones where it differs."""
-    context = raw.get("max_position_embeddings", 8192)
-    theta = raw.get("rope_theta") or family.rope_theta
-    local_theta = raw.get("rope_local_base_freq") or 10_000.0
-    entry = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if "full_attention" not in entry and "sliding_attention" not in entry:
-        full = _rope(entry, theta, context, source)
-        return full, Rope(theta=float(local_theta)) if family.local_rope else None
-    # One entry a layer type (Gemma 3 in transformers 5).
-    full = _rope(entry.get("full_attention") or {}, theta, context, source)
-    theta = local_theta if family.local_rope else theta
-    local = _rope(entry.get("sliding_attention") or {}, theta, context, source)
-    return full, local if family.local_rope or local != full else None
-
-
-def _rope(entry: dict[str, Any], theta: float, context: int, source: str) -> Rope:
-    """One RoPE entry; `theta` is the base where the entry has none of its own."""
-    theta = float(entry.get("rope_theta") or theta)
-    kind = entry.get("rope_type", entry.get("type", "default"))
-    if kind == "default":
-        return Rope(theta=theta)
-    if kind == "linear":
-        return Rope(theta=theta, kind="linear", factor=float(_need(entry, "factor", source)))
-    if kind == "llama3":
-        return Rope(
-            theta=theta,
-            kind="llama3",
-            factor=float(_need(entry, "factor", source)),
-            low_freq_factor=float(_need(entry, "low_freq_factor", source)),
-            high_freq_factor=float(_need(entry, "high_freq_factor", source)),
-            original_context=int(entry.get("original_max_position_embeddings") or context),
+def _text_fields(raw: Mapping[str, Any], family: Family, source: str) -> Fields:
+    """The fields of the language model: of a multimodal config.json those of its text part, which
+    leaves out the sizes that are the defaults of its type."""
+    if raw["model_type"] == family.model_types[0]:
+        return Fields(raw, source, family.defaults, family.nullable)
+    outer = Fields(raw, source, {"tie_word_embeddings": True})
+    text = Fields(outer.get("text_config"), f"{source}: text_config").raw
+    kind, tied = text.get("model_type", family.model_types[0]), outer.flag("tie_word_embeddings")
+    if kind != family.model_types[0]:
+        raise outer.error(f"text_config is of model_type {kind!r}, not {family.model_types[0]!r}")
+    if text.get("tie_word_embeddings", tied) is not tied:
+        raise outer.error(
+            "tie_word_embeddings differs between the model and its text_config; make them alike"
         )
-    raise InputError(
-        f"{source}: RoPE scaling {kind!r} is not supported; supported are default, linear, llama3"
-    )
+    defaults = {**family.defaults, **family.sizes}
+    return Fields({**text, "tie_word_embeddings": tied}, source, defaults, family.nullable)
 
 
-def _rope_to_hf(rope: Rope) -> dict[str, Any]:
-    entry: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
-    if rope.kind != "default":
-        entry["factor"] = rope.factor
-    if rope.kind == "llama3":
-        entry["low_freq_factor"] = rope.low_freq_factor
-        entry["high_freq_factor"] = rope.high_freq_factor
-        entry["original_max_position_embeddings"] = rope.original_context
-    return entry
+def _check_supported(raw: Mapping[str, Any], family: Family, fields: Fields) -> None:
+    """Raise InputError for what changes the forward pass and is not there."""
+    for key in _QUANTIZATION_KEYS:
+        if raw.get(key) is not None:
+            method = raw[key].get("quant_method") if isinstance(raw[key], Mapping) else None
+            raise fields.error(
+                f"{key} says that these are quantized weights{f' ({method})' if method else ''}, "
+                "which are not supported; load the original model"
+            )
+    for key in family.refused:
+        if fields.get(key) is not None and fields.flag(key):
+            raise fields.error(
+                f"{key}=true is not supported for model_type {family.model_types[0]!r}"
+            )
+    if raw.get("is_causal", True) is not True:
+        raise fields.error("is_causal must be true: only causal attention is supported")
+    if raw.get("per_layer_config"):
+        raise fields.error("per_layer_config is not supported: all layers must be alike")
 
 
-def _windows(
-    raw: dict[str, Any], family: FamilyDefaults, layers: int, source: str
-) -> tuple[int | None, tuple[bool, ...]]:
+def _windows(fields: Fields, family: Family, layers: int) -> tuple[int | None, tuple[bool, ...]]:
     """The sliding window and one flag a layer; (None, ()) where no layer slides."""
-    window = raw.get("sliding_window")
-    slides = family.slides == "always" or bool(raw.get("use_sliding_window", False))
-    if family.slides == "never" or not slides or window is None:
+    if family.slides == "never":
         return None, ()
-    types = raw.get("layer_types")
-    if types is not None:
-        if len(types) != layers:
-            raise InputError(f"{source}: layer_types has {len(types)} entries for {layers} layers")
-        unknown = set(types) - {"sliding_attention", "full_attention"}
-        if unknown:
-            raise InputError(f"{source}: layer type {min(unknown)!r} is not supported")
-        sliding = tuple(kind == "sliding_attention" for kind in types)
+    asked = family.slides == "always" or fields.flag("use_sliding_window")
+    window, types = fields.optional_count("sliding_window"), fields.get("layer_types")
+    by_default = family.sliding_layers(fields, layers)
+    if types is None:
+        sliding = by_default if family.slides == "always" or (asked and window) else ()
     else:
-        sliding = family.sliding_layers(raw, layers)
-    return (int(window), sliding) if any(sliding) else (None, ())
+        if not isinstance(types, list) or len(types) != layers:
+            shown = f"{len(types)} entries" if isinstance(types, list) else "no list"
+            raise fields.error(f"layer_types has {shown} for {layers} layers")
+        for kind in types:
+            if kind not in ("sliding_attention", "full_attention"):
+                raise fields.error(f"layer type {kind!r} is not supported")
+        sliding = tuple(kind == "sliding_attention" for kind in types)
+    if not any(sliding):
+        return None, ()
+    if window is None or not asked:
+        reason = "sliding_window is null" if asked else "use_sliding_window is false"
+        raise fields.error(f"some layers are of the type sliding_attention, but {reason}")
+    return window, sliding

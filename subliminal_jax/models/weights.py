@@ -5,7 +5,6 @@ and each leaf is filled.
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +21,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
+from subliminal_jax.reading import read_json_object
 from subliminal_jax.tensor_files import FLOAT_FORMATS, Index, StoredTensor, is_finite, open_tensors
 
 SINGLE = "model.safetensors"
@@ -49,7 +49,7 @@ def load_params(
     also after conversion to `dtype`: one pass over the bits, about a tenth of the time of loading.
     Raises InputError, naming the file and key, for a missing or corrupt file, an unknown, missing
     or duplicate key, a wrong shape, a number format other than float32, bfloat16, float16 (so for
-    quantised weights, and for float64, which float32 cannot hold), and values that are not finite.
+    quantized weights, and for float64, which float32 cannot hold), and values that are not finite.
     """
     target_dtype = None if dtype is None else _parse_dtype(dtype)
     with contextlib.ExitStack() as stack:
@@ -202,16 +202,14 @@ def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
             f"{folder}: no {SINGLE} and no {INDEX}; pickled weights (pytorch_model.bin) are not "
             "read, so convert them to safetensors"
         )
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: not a safetensors index ({error!r})") from error
-    for name in names:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: not a safetensors index: it has no weight_map")
+    for name in weight_map.values():
         # Files of the folder alone, which may be symbolic links, as they are in the hub's cache.
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or "\0" in name:
             raise InputError(f"{index}: lists {name!r}, which is not the name of a file beside it")
-    files: dict[Path, set[str] | None] = {folder / name: set() for name in names}
+    files: dict[Path, set[str] | None] = {folder / name: set() for name in weight_map.values()}
     for key, name in weight_map.items():
         keys = files[folder / name]
         assert keys is not None

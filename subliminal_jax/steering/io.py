@@ -15,6 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.steered import Operation, Steering
+from subliminal_jax.reading import parse_json
 from subliminal_jax.tensor_files import read_tensors
 
 FORMAT = "subliminal_jax.steering.1"
@@ -91,7 +92,7 @@ def load_steering(
             "unknown", f"read from {path.name}"
         )
     try:
-        stored = tuple(json.loads(fields["layers"]))
+        stored = tuple(parse_json(fields["layers"], "layers"))
         scale = float(fields["scale"])
         operation: Any = fields["operation"]
         info = VectorInfo(**{name: fields[name] for name in VectorInfo.__dataclass_fields__})
@@ -102,7 +103,7 @@ def load_steering(
             raise ValueError(f"its tensors are {sorted(tensors)}")
         if operation not in get_args(Operation) or vectors.shape[:-1] != (len(stored),):
             raise ValueError(f"operation {operation!r}, {vectors.shape} for layers {stored}")
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: corrupt steering file ({error}); save it again") from error
     if model is not None and Path(info.model).name != Path(model).name:
         raise InputError(

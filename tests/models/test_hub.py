@@ -335,7 +335,7 @@ SHARD_DAMAGE = {
         r"is not in the file but listed for it",
     ),
     "key unlisted": (drop_from_index, r"model\.norm\.weight is in the file but not listed"),
-    "index cut off": (cut(INDEX, -9), r"index\.json: not a safetensors index"),
+    "index cut off": (cut(INDEX, -9), r"index\.json, line \d+, column \d+: not JSON"),
     "index without a map": (write(INDEX, "{}"), r"index\.json: not a safetensors index"),
 }
 
