@@ -65,22 +65,29 @@ def list_arms(batch_sizes: Sequence[int]) -> tuple[ArmPlan, ...]:
         ArmPlan("frozen-map", maps, "frozen_map", 8e-3, MAPS),
         ArmPlan("frozen-map-eps-outside", maps, "frozen_map:eps_in_root=false", 8e-3, MAPS),
         ArmPlan("frozen-map-momentum", maps, "frozen_map:b1=0.9", 8e-3, MAPS),
-        ArmPlan("frozen-map-flat-rest", maps, "frozen_map:flat_rest=true", 2.5e-3, MAPS),
+        ArmPlan(
+            "frozen-map-flat-rest", maps, "frozen_map:flat_rest=true,live_mean=true", 2.5e-3, MAPS
+        ),
         ArmPlan(
             "frozen-map-zero-bottom",
             maps,
-            "frozen_map:flat_rest=true,zero_bottom=true",
+            "frozen_map:flat_rest=true,zero_bottom=true,live_mean=true",
             2.5e-3,
             MAPS,
         ),
         ArmPlan(
             "frozen-map-two-levels",
             maps,
-            "frozen_map:flat_rest=true,flat_bottom=true,b1=0.9",
+            "frozen_map:flat_rest=true,flat_bottom=true,live_mean=true,b1=0.9",
             4e-3,
             MAPS,
         ),
-        ArmPlan("living-map-two-levels", maps, "living_map:flat_rest=true,flat_bottom=true", 3e-3),
+        ArmPlan(
+            "living-map-two-levels",
+            maps,
+            "living_map:flat_rest=true,flat_bottom=true,live_mean=true",
+            3e-3,
+        ),
         ArmPlan("sgd-masked-0.1%", outliers, "sgd_top_masked:share=0.001", 0.3),
         ArmPlan("sgd-masked-1%", outliers, "sgd_top_masked:share=0.01", 0.4),
         ArmPlan("sgd-masked-10%", outliers, "sgd_top_masked:share=0.1", 1.6),

@@ -16,8 +16,13 @@ from subliminal_jax.training.optimizers import (
 )
 
 NAMES = sorted(OPTIMIZERS)
-# The step of these grows from a millionth of the parameters: too small to tell right from wrong.
-LARGER_START = {"prodigy": "prodigy:estim_lr0=0.01", "dog": "dog:reps_rel=0.1"}
+# Settings under which right can be told from wrong: the steps of prodigy and dog grow from a
+# millionth of the parameters, and sophia divides roundings of its momentum by 0.01 of the Hessian.
+TESTABLE = {
+    "prodigy": "prodigy:estim_lr0=0.01",
+    "dog": "dog:reps_rel=0.1",
+    "sophia": "sophia:gamma=1",
+}
 L, STEPS = 3, 4
 
 
@@ -49,17 +54,19 @@ def noise(seed, scale=0.3):
     return treedef.unflatten(drawn)
 
 
-def objective(params):
+def objective(params, coupling=0.02):
     """A quadratic whose Hessian couples the coordinates of a leaf; its minimum is off 0."""
     total = 0.0
     for i, x in enumerate(jax.tree.leaves(params)):
         curvature = 0.3 + jnp.linspace(0, 1, x.size).reshape(x.shape)
         error = x - 0.1 * jnp.cos(i + jnp.arange(x.size)).reshape(x.shape)
-        total += 0.5 * jnp.sum(curvature * error**2) + 0.02 * jnp.sum(error) ** 2
+        total += 0.5 * jnp.sum(curvature * error**2) + coupling * jnp.sum(error) ** 2
     return total
 
 
 gradient = jax.jit(jax.grad(objective))
+# For sophia: its random signs are other ones in another tree, but on a diagonal they do not matter.
+uncoupled = functools.partial(objective, coupling=0.0)
 
 
 def unstacked(params):
@@ -82,7 +89,7 @@ def step(name):
 
     def run(params, state, grads, rate):
         optimizer = make_optimizer(OptimizerSpec.parse(name), rate, total_steps=10)
-        extra = {"value": 0.0, "grad": grads, "key": jax.random.key(0), "obj_fn": objective}
+        extra = {"value": 0.0, "grad": grads, "key": jax.random.key(0), "obj_fn": uncoupled}
         updates, state = optimizer.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
@@ -121,11 +128,11 @@ def assert_close(actual, expected, start, rtol=1e-5):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_stacked_equals_unstacked(name):
-    name, rate = LARGER_START.get(name, name), middle(name)
+    name, rate = TESTABLE.get(name, name), middle(name)
 
     def run(split, state, grads):
         optimizer = make_optimizer(OptimizerSpec.parse(name), rate, total_steps=10)
-        obj_fn = lambda s: objective(restacked(s))  # noqa: E731
+        obj_fn = lambda s: uncoupled(restacked(s))  # noqa: E731
         updates, state = optimizer.update(grads, state, split, obj_fn=obj_fn)
         return optax.apply_updates(split, updates), state
 
@@ -148,12 +155,10 @@ OPTAX = {
         lr, min_dim_size_to_factor=2
     ),
     "lamb:min_rms=0": optax.lamb,
-    "lars:min_rms=0": optax.lars,
     "fromage:min_rms=0": lambda lr: optax.fromage(lr, min_norm=0.0),
     "novograd": optax.novograd,
     "sm3:eps=1e-8": optax.sm3,
-    "muon": lambda lr: optax.contrib.muon(lr, consistent_rms=0.2),
-    "muon:consistent_rms=0": optax.contrib.muon,
+    "muon:optax_form=true": lambda lr: optax.contrib.muon(lr, consistent_rms=0.2),
 }
 
 
@@ -223,7 +228,7 @@ def test_zero_parameters_and_gradients_stay_finite(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_students_mapped_over_rates_equal_each_alone_with_and_without_schedule(name):
     """Under vmap, a traced rate and a schedule that closes over it, against plain rates."""
-    rates, name = OPTIMIZERS[name].grid[1:4], LARGER_START.get(name, name)
+    rates, name = OPTIMIZERS[name].grid[1:4], TESTABLE.get(name, name)
     grads, factors = [noise(t) for t in range(3)], np.array([0.5, 1.0, 0.25], np.float32)
 
     def student(rate):
@@ -232,7 +237,7 @@ def test_students_mapped_over_rates_equal_each_alone_with_and_without_schedule(n
             optimizer = make_optimizer(OptimizerSpec.parse(name), rate_or_schedule, total_steps=10)
             params, state = tree(), optimizer.init(tree())
             for g in grads:
-                updates, state = optimizer.update(g, state, params, obj_fn=objective)
+                updates, state = optimizer.update(g, state, params, obj_fn=uncoupled)
                 params = optax.apply_updates(params, updates)
             ends.append(params)
         return ends
@@ -274,70 +279,6 @@ def test_states_survive_a_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, states)
 
 
-CLOSED_FORMS = {
-    "sgd": lambda g0, g1: (g0, g1),
-    "momentum": lambda g0, g1: (g0, g1 + 0.9 * g0),
-    "nesterov": lambda g0, g1: (g0 + 0.9 * g0, g1 + 0.9 * (g1 + 0.9 * g0)),
-    "sign_sgd": lambda g0, g1: (np.sign(g0), np.sign(g1)),
-    "signum": lambda g0, g1: (np.sign(g0), np.sign(0.9 * g0 + g1)),
-    "lion": lambda g0, g1: (np.sign(g0), np.sign(0.9 * 0.01 * g0 + 0.1 * g1)),
-    "normalized_sgd": lambda g0, g1: (
-        g0 / float(optax.tree.norm(noise(0))),
-        g1 / float(optax.tree.norm(noise(1))),
-    ),
-    "rmsprop:eps=1e-30": lambda g0, g1: (
-        g0 / np.sqrt(0.1 * g0**2),
-        g1 / np.sqrt(0.09 * g0**2 + 0.1 * g1**2),
-    ),
-    "adagrad:eps=1e-30": lambda g0, g1: (np.sign(g0), g1 / np.sqrt(g0**2 + g1**2)),
-}
-
-
-@pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_closed_forms(name):
-    optimizer = make_optimizer(OptimizerSpec.parse(name), 0.5)
-    state, seen = optimizer.init(tree()), []
-    for t in range(2):
-        updates, state = optimizer.update(noise(t), state, tree())
-        seen.append(updates)
-    for g0, g1, *got in zip(*map(jax.tree.leaves, (noise(0), noise(1), *seen)), strict=True):
-        for u, expected in zip(
-            got, CLOSED_FORMS[name](np.asarray(g0), np.asarray(g1)), strict=True
-        ):
-            np.testing.assert_allclose(u, -0.5 * expected, rtol=1e-5, atol=1e-7)
-
-
-def test_normalised_per_tensor_has_unit_length_in_every_layer():
-    optimizer = make_optimizer(OptimizerSpec("normalized_sgd_per_tensor"), 2.0)
-    updates, _ = optimizer.update(noise(0), optimizer.init(tree()), tree())
-    for u, g in zip(*map(jax.tree.leaves, map(unstacked, (updates, noise(0)))), strict=True):
-        np.testing.assert_allclose(u, -2.0 * g / np.linalg.norm(g), rtol=1e-5)
-
-
-def test_schedule_free_sgd_is_the_papers_recursion():
-    """arXiv:2405.15682, eq. 3 to 5, in numpy: y is trained, the mean x of the z's evaluated."""
-    rates, b1 = [0.05, 0.2, 0.1, 0.2, 0.2], 0.8
-    schedule = lambda count: jnp.asarray(rates)[count]  # noqa: E731
-    optimizer = make_optimizer(OptimizerSpec.parse(f"schedule_free_sgd:b1={b1}"), schedule)
-    y = {"vector": jnp.asarray([1.0, -2.0, 0.5])}
-    state = optimizer.init(y)
-    z = x = np.asarray(y["vector"], np.float64)
-    weights = 0.0
-    for t, rate in enumerate(rates):
-        point = (1 - b1) * z + b1 * x
-        np.testing.assert_allclose(y["vector"], point, rtol=1e-5)
-        z = z - rate * np.array([1.0, 2.0, 3.0]) * point
-        weight = max(rates[: t + 1]) ** 2
-        weights += weight
-        x = (1 - weight / weights) * x + weight / weights * z
-        grads = {"vector": jnp.asarray([1.0, 2.0, 3.0]) * y["vector"]}
-        updates, state = optimizer.update(grads, state, y)
-        y = optax.apply_updates(y, updates)
-    evaluated = optimizer.eval_params(y, state)
-    np.testing.assert_allclose(evaluated["vector"], x, rtol=1e-5)
-    assert float(jnp.abs(evaluated["vector"] - y["vector"]).min()) > 1e-3
-
-
 def test_muon_orthogonalises_each_projection_of_each_layer_and_nothing_else():
     rate = 0.5
     optimizer = make_optimizer(OptimizerSpec("muon"), rate)
@@ -375,23 +316,23 @@ def test_sophia_asks_for_the_loss_and_finds_a_diagonal_hessian_exactly():
     curvature = 1.0 + jnp.arange(24.0).reshape(2, 3, 4)
     obj_fn = lambda p: 0.5 * jnp.sum(curvature * p["layers"]["q"] ** 2)  # noqa: E731
     _, state = optimizer.update(params, optimizer.init(params), params, obj_fn=obj_fn)
-    np.testing.assert_allclose(state[0].nu["layers"]["q"], 0.01 * curvature, rtol=1e-5)
+    np.testing.assert_allclose(state[0].hessian["layers"]["q"], 0.01 * curvature, rtol=1e-5)
     with pytest.raises(TypeError, match="obj_fn"):
         optimizer.update(params, optimizer.init(params), params)
 
 
 def test_ademamix_warms_up_over_the_given_steps():
-    """With alpha at 0 the first step is Adam's; after total_steps nothing warms up any more."""
+    """The weight of the slow momentum rises to its value at total_steps, and stays there."""
     params, grads = {"vector": jnp.ones(4)}, {"vector": jnp.arange(1.0, 5.0)}
-    adam = make_optimizer(OptimizerSpec("adam"), 0.1)
     warm = make_optimizer(OptimizerSpec("ademamix"), 0.1, total_steps=3)
     cold = make_optimizer(OptimizerSpec("ademamix"), 0.1)
-    first, state = warm.update(grads, warm.init(params), params)
-    expected, _ = adam.update(grads, adam.init(params), params)
-    np.testing.assert_allclose(first["vector"], expected["vector"], rtol=1e-6)
-    assert math.isclose(float(state[0].m2["vector"][0]), 0.1, rel_tol=1e-5)  # b3 begins at b1
-    for _ in range(2):
-        _, state = warm.update(grads, state, params)
-    after, _ = warm.update(grads, state, params)
-    constant, _ = cold.update(grads, state, params)
-    np.testing.assert_allclose(after["vector"], constant["vector"], rtol=1e-5)
+    _, state = warm.update(grads, warm.init(params), params)
+    b1, b3 = math.log(0.9), math.log(0.9999)
+    third = math.exp(b1 * b3 / (2 / 3 * b3 + 1 / 3 * b1))
+    np.testing.assert_allclose(state[0].m2["vector"][0], 1 - third, rtol=1e-3)
+    _, state = warm.update(grads, state, params)
+    for _ in range(2):  # the third step and one beyond
+        after, next_state = warm.update(grads, state, params)
+        constant, _ = cold.update(grads, state, params)
+        np.testing.assert_allclose(after["vector"], constant["vector"], rtol=1e-5)
+        state = next_state

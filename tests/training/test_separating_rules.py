@@ -81,33 +81,40 @@ def test_the_frozen_map_scales_by_the_given_moment(in_root, eps):
         np.testing.assert_allclose(u, -s * flat(tree(t + 1)), rtol=1e-5)
 
 
-def test_levels_of_a_map():
+def test_the_plain_map_without_a_level_below_its_bottom():
     moment = jax.tree.map(jnp.square, tree(5))
-    s = 1 / np.sqrt(flat(moment) + 1e-8)
-    low = flat(largest(moment, 0.1))
+    s, low = 1 / np.sqrt(flat(moment) + 1e-8), flat(largest(moment, 0.1))
     assert s[low].max() < s[~low].min()
+    zero = scales(
+        moment,
+        eps=1e-8,
+        eps_in_root=True,
+        bottom=0.1,
+        flat_rest=False,
+        flat_bottom=False,
+        zero_bottom=True,
+        live_mean=False,
+    )
+    np.testing.assert_allclose(flat(zero), np.where(low, 0, s), rtol=1e-5)
 
-    def mean(x):
-        return np.exp(np.log(x).mean())
 
-    kw = {"eps": 1e-8, "eps_in_root": True, "bottom": 0.1}
-    flags = {"flat_rest": True, "flat_bottom": False, "zero_bottom": False}
-    kept = flat(scales(moment, **kw, **flags))
-    np.testing.assert_allclose(kept, np.where(low, s, mean(s[~low])), rtol=1e-5)
-    two = flat(scales(moment, **kw, **{**flags, "flat_bottom": True}))
-    np.testing.assert_allclose(two, np.where(low, mean(s[low]), mean(s[~low])), rtol=1e-5)
-    zero = flat(scales(moment, **kw, **{**flags, "zero_bottom": True, "flat_rest": False}))
-    np.testing.assert_allclose(zero, np.where(low, 0, s), rtol=1e-5)
-
-
-def test_levels_do_not_count_coordinates_without_a_gradient():
+@pytest.mark.parametrize("live_mean", [False, True])
+def test_the_level_of_a_map_counts_coordinates_without_a_gradient_unless_told(live_mean):
     moment = tree(5)
     for factors in moment["layers"].values():  # as at LoRA's first step
         factors["a"], factors["b"] = 0 * factors["a"], factors["b"] ** 2
-    kw = {"eps": 1e-8, "eps_in_root": False, "bottom": 0.0, "flat_bottom": False}
-    level = scales(moment, **kw, flat_rest=True, zero_bottom=False)
-    b = [v["b"] for v in moment["layers"].values()]
-    expected = np.exp(np.mean(-0.5 * np.log(np.concatenate([np.ravel(x) for x in b]))))
+    level = scales(
+        moment,
+        eps=1e-8,
+        eps_in_root=False,
+        bottom=0.0,
+        flat_rest=True,
+        flat_bottom=False,
+        zero_bottom=False,
+        live_mean=live_mean,
+    )
+    logs = -np.log(np.sqrt(np.maximum(flat(moment), 0)) + 1e-8)
+    expected = np.exp(logs[flat(moment) > 0].mean() if live_mean else logs.mean())
     np.testing.assert_allclose(flat(level), expected, rtol=1e-4)
 
 

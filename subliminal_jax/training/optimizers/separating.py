@@ -84,13 +84,15 @@ def scales(
     flat_rest: bool,
     flat_bottom: bool,
     zero_bottom: bool,
+    live_mean: bool,
 ) -> PyTree:
     """The scale that a second moment gives each coordinate: 1/sqrt(v + eps), or 1/(sqrt(v) + eps).
 
     The bottom of the scales are the `bottom` share of the coordinates with the largest v. With
-    `flat_rest` all others get the geometric mean of their scales, with `flat_bottom` so does the
-    bottom; `zero_bottom` sets the bottom to 0. (Blank et al. 2026, "bottom 10% of scales".) Means
-    are over coordinates that had a gradient: LoRA's a has none at first, and its scale is 1/eps.
+    `flat_rest` all others get the geometric mean of all scales, as in the code of Blank et al. 2026
+    ("bottom 10% of scales"); with `live_mean` it is that of the others that had a gradient (a
+    coordinate of LoRA's a that had none has the scale 1/eps). With `flat_bottom` the bottom gets
+    the geometric mean of its own; `zero_bottom` sets it to 0.
     """
 
     def scale(x: Array) -> Array:
@@ -100,9 +102,8 @@ def scales(
     if not (flat_rest or flat_bottom or zero_bottom):
         return s
     low = largest(v, bottom)
-    rest = jax.tree.map(jnp.logical_not, low)
-    live = jax.tree.map(lambda x, r: r & (x > 0), v, rest)
-    low_scale, rest_scale = _geometric_mean(s, low), _geometric_mean(s, live)
+    chosen = jax.tree.map(lambda x, is_low: ~is_low & (x > 0) | (not live_mean), v, low)
+    low_scale, rest_scale = _geometric_mean(s, low), _geometric_mean(s, chosen)
 
     def level(x: Array, is_low: Array) -> Array:
         at_bottom = jnp.zeros_like(x) if zero_bottom else low_scale if flat_bottom else x
@@ -169,34 +170,39 @@ def _scale_by_map(b1: float, b2: float | None, **shape: Any) -> optax.GradientTr
 
 
 class FrozenPart(NamedTuple):
-    """The second moment that says which coordinates are frozen, and the state of the rule."""
+    """Steps taken, the second moment that says which coordinates are meant, the rule's state."""
 
+    steps: Array
     moment: PyTree
     rule: PyTree
 
 
 def adamw_masked(
-    learning_rate: LearningRate, *, share: float, zeroed: bool, **adam: Any
+    learning_rate: LearningRate, *, share: float, frozen: bool, zeroed: bool, **adam: Any
 ) -> optax.GradientTransformation:
-    """AdamW that never moves the `share` of coordinates with the largest second moment.
+    """AdamW that treats apart the `share` of coordinates with the largest second moment.
 
     The state's `moment` says which; it starts at 1, where no coordinate is larger than another and
-    all move: replace it by another run's. With `zeroed` these coordinates are set to zero at
-    the first step and stay there, else they stay where they are.
+    none is meant: replace it by another run's. They do not move where `frozen`. With `zeroed` the
+    first step sets them to zero; in the code of Blank et al. 2026 such coordinates train on, which
+    is `zeroed` without `frozen`.
     """
     rule = optax.adamw(learning_rate, **adam)
 
     def init(params: PyTree) -> FrozenPart:
-        return FrozenPart(optax.tree.ones_like(params), rule.init(params))
+        steps = jnp.zeros((), jnp.int32)
+        return FrozenPart(steps, optax.tree.ones_like(params), rule.init(params))
 
     def update(g: PyTree, state: FrozenPart, params: PyTree = None) -> tuple[PyTree, FrozenPart]:
         u, inner = rule.update(g, state.rule, params)
 
-        def freeze(x: Array, p: Array, is_frozen: Array) -> Array:
-            return jnp.where(is_frozen, -p if zeroed else 0.0, x)
+        def treat(x: Array, p: Array, is_meant: Array) -> Array:
+            step = jnp.zeros_like(x) if frozen else x
+            start = jnp.where(zeroed & (state.steps == 0), -p, 0.0)
+            return jnp.where(is_meant, start + step, x)
 
-        u = jax.tree.map(freeze, u, params, largest(state.moment, share))
-        return u, FrozenPart(state.moment, inner)
+        u = jax.tree.map(treat, u, params, largest(state.moment, share))
+        return u, FrozenPart(state.steps + 1, state.moment, inner)
 
     return optax.GradientTransformation(init, update)
 

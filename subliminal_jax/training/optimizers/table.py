@@ -20,9 +20,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
-from jaxtyping import PyTree
 
-from subliminal_jax.training.optimizers import rules, separating
+from subliminal_jax.training.optimizers import (
+    adam_like,
+    muon,
+    prodigy,
+    rules,
+    schedule_free,
+    separating,
+    sophia,
+)
 from subliminal_jax.training.optimizers.entries import (
     Entry,
     Hyper,
@@ -33,10 +40,6 @@ from subliminal_jax.training.optimizers.entries import (
 from subliminal_jax.training.optimizers.stacking import per_layer
 
 Hypers = Mapping[str, Hyper | HyperValue]
-
-
-def _averaged_point(params: PyTree, state: PyTree) -> PyTree:
-    return optax.contrib.schedule_free_eval_params(state, params)
 
 
 def _then_rate(rule: Callable[..., optax.GradientTransformation], lift: bool = False) -> Any:
@@ -80,11 +83,14 @@ FLOOR = (
 
 _ADAM: Hypers = {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-8)}
 _DECAY: Hypers = {"weight_decay": 0.0}
+# optax's form of a rule whose paper or authors' code has another.
+_OPTAX_FORM: Hypers = {"optax_form": False}
 _MAP: Hypers = {
     "bottom": share(0.1),
     "flat_rest": False,
     "flat_bottom": False,
     "zero_bottom": False,
+    "live_mean": False,
 }
 _ROTATION: Hypers = {"seed": 0, "per_layer": False, "mlp_only": False}
 BLANK, FENG = "Blank et al. 2026, arXiv:2606.00995", "Feng 2026, blank_sgd_repro"
@@ -165,12 +171,14 @@ TABLE: dict[str, Entry] = {
         note="accumulator from 0 (the paper) rather than 0.1; eps is under the root",
     ),
     "adadelta": Entry(
-        optax.adadelta,
+        adam_like.adadelta,
         "Zeiler 2012, arXiv:1212.5701",
         "elementwise",
         MULTIPLIER,
         _half_decades(1e-1, 5),
-        {"rho": share(0.9), "eps": positive(1e-6), **_DECAY},
+        {"rho": share(0.9), "eps": positive(1e-6), "eps_gradient": positive(1e-16), **_DECAY},
+        note="eps_gradient, 1e-16 rather than 1e-6, is the epsilon of the gradients alone: the "
+        "paper's one epsilon makes the rule SGD where gradients are below 1e-3",
     ),
     "adam": Entry(
         optax.adam,
@@ -192,20 +200,21 @@ TABLE: dict[str, Entry] = {
         optax.nadamw, "Dozat 2016", "elementwise", COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY}
     ),
     "radam": Entry(
-        optax.radam,
+        adam_like.radam,
         "Liu et al. 2019, arXiv:1908.03265",
         "elementwise",
         COORDINATE + "; smaller at first, and the first 5 steps are in units of the gradient",
         _half_decades(3e-4, 5),
-        {**_ADAM, "threshold": 5.0},
+        {**_ADAM, "threshold": Hyper(5.0, least=4.0)},
     ),
     "amsgrad": Entry(
-        optax.amsgrad,
+        adam_like.amsgrad,
         "Reddi et al. 2018, arXiv:1904.09237",
         "elementwise",
-        COORDINATE,
+        COORDINATE + "; up to (1-b1)/sqrt(1-b2) times larger at first",
         ADAM_GRID,
-        _ADAM,
+        {**_ADAM, **_OPTAX_FORM},
+        note="moments not corrected for their start (the paper); optax_form corrects both",
     ),
     "adamax": Entry(
         optax.adamax,
@@ -224,16 +233,17 @@ TABLE: dict[str, Entry] = {
         {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-16), "eps_root": 1e-16},
     ),
     "yogi": Entry(
-        _then_rate(optax.scale_by_yogi),
+        adam_like.yogi,
         "Zaheer et al. 2018",
         "elementwise",
-        COORDINATE,
+        COORDINATE + "; up to (1-b1)/sqrt(1-b2) times larger at first",
         ADAM_GRID,
-        {**_ADAM, "initial_accumulator_value": 0.0},
-        note="moments from 0 and eps 1e-8 rather than 1e-6 and 1e-3",
+        {**_ADAM, "initial_accumulator_value": 0.0, **_OPTAX_FORM},
+        note="second moment from 0 and eps 1e-8 rather than 1e-6 and 1e-3; moments not corrected "
+        "for their start (the paper), optax_form corrects both",
     ),
     "adan": Entry(
-        optax.adan,
+        adam_like.adan,
         "Xie et al. 2022, arXiv:2208.06677",
         "elementwise",
         COORDINATE,
@@ -243,10 +253,11 @@ TABLE: dict[str, Entry] = {
             "b2": share(0.92),
             "b3": share(0.99),
             "eps": positive(1e-8),
-            "eps_root": 0.0,
             **_DECAY,
+            **_OPTAX_FORM,
         },
-        note="eps_root 0 rather than 1e-8; b1, b2, b3 are one minus the paper's",
+        note="b1, b2, b3 are one minus the paper's; a difference of gradients counts b2 times (the "
+        "authors' code), with optax_form 1 - b2 times",
     ),
     "lion": Entry(
         optax.lion,
@@ -301,10 +312,11 @@ TABLE: dict[str, Entry] = {
         _then_rate(optax.scale_by_sm3, lift=True),
         "Anil et al. 2019, arXiv:1901.11150",
         "per_leaf",
-        "size of a coordinate's first step; falls as 1/sqrt(steps)",
+        "size of a coordinate's step before momentum where its gradient is the largest of its row "
+        "and column, at first; falls as 1/sqrt(steps)",
         _half_decades(3e-4, 5),
         {"b1": share(0.9), "eps": positive(1e-16)},
-        note="eps 1e-16 under the root rather than 1e-8",
+        note="SM3-II with momentum; eps 1e-16 under the root rather than 1e-8",
     ),
     "fromage": Entry(
         rules.fromage,
@@ -316,7 +328,7 @@ TABLE: dict[str, Entry] = {
         note=FLOOR,
     ),
     "muon": Entry(
-        rules.muon,
+        muon.muon,
         "Jordan 2024; Liu et al. 2025, arXiv:2502.16982",
         "per_leaf",
         "1/consistent_rms times the root mean square of a matrix's step",
@@ -329,11 +341,13 @@ TABLE: dict[str, Entry] = {
             "adam_b1": share(0.9),
             "adam_b2": share(0.999),
             "eps": positive(1e-8),
+            **_OPTAX_FORM,
         },
-        note="embedding, unembedding, norm gains, biases and a trained vector go to its AdamW",
+        note="embedding, unembedding, norm gains, biases and a trained vector go to its AdamW; "
+        "optax_form corrects the momentum for its start and has NAdamW there",
     ),
     "sophia": Entry(
-        rules.sophia,
+        sophia.sophia,
         "Liu et al. 2023, arXiv:2305.14342",
         "elementwise",
         "largest size of a coordinate's step",
@@ -347,13 +361,14 @@ TABLE: dict[str, Entry] = {
             "update_interval": positive(10),
             **_DECAY,
             "seed": 0,
+            **_OPTAX_FORM,
         },
         needs=frozenset({"obj_fn"}),
         note="Hutchinson's estimate from obj_fn (params -> this step's loss); mapped over "
         "students it is computed every step and used every update_interval",
     ),
     "prodigy": Entry(
-        rules.prodigy,
+        prodigy.prodigy,
         "Mishchenko and Defazio 2023, arXiv:2306.06101",
         "global",
         MULTIPLIER,
@@ -364,7 +379,9 @@ TABLE: dict[str, Entry] = {
             "estim_lr_coef": 1.0,
             **_DECAY,
             "safeguard_warmup": False,
+            "bias_correction": False,
         },
+        note="the authors' code; with bias_correction, optax's",
     ),
     "dog": Entry(
         rules.dog,
@@ -376,22 +393,28 @@ TABLE: dict[str, Entry] = {
         note="without the iterate averaging that the paper advises for evaluation",
     ),
     "schedule_free_sgd": Entry(
-        rules.schedule_free_sgd,
+        schedule_free.schedule_free_sgd,
         "Defazio et al. 2024, arXiv:2405.15682",
         "elementwise",
         GRADIENT + "; to be held constant after warm-up",
         _half_decades(1e-2, 7),
         {"b1": Hyper(0.9, above=0, below=1), **_DECAY, "weight_lr_power": 2.0},
-        eval_params=_averaged_point,
+        eval_params=schedule_free.averaged_point,
     ),
     "schedule_free_adamw": Entry(
-        rules.schedule_free_adamw,
+        schedule_free.schedule_free_adamw,
         "Defazio et al. 2024, arXiv:2405.15682",
         "elementwise",
         COORDINATE + "; to be held constant after warm-up",
         _half_decades(3e-4, 5),
-        {**_ADAM, "b1": Hyper(0.9, above=0, below=1), **_DECAY, "weight_lr_power": 2.0},
-        eval_params=_averaged_point,
+        {
+            **_ADAM,
+            "b1": Hyper(0.9, above=0, below=1),
+            **_DECAY,
+            "weight_lr_power": 2.0,
+            **_OPTAX_FORM,
+        },
+        eval_params=schedule_free.averaged_point,
     ),
     "adopt": Entry(
         optax.contrib.adopt,
@@ -489,7 +512,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        {**_ADAM, **_DECAY, "share": share(0.1), "zeroed": False},
+        {**_ADAM, **_DECAY, "share": share(0.1), "frozen": True, "zeroed": False},
         note=GIVEN,
     ),
     "frozen_map": Entry(
