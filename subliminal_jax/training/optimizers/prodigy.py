@@ -46,9 +46,10 @@ def prodigy(
     b3 = b2**0.5
 
     def init(params: PyTree) -> ProdigyState:
-        zeros = [optax.tree.zeros_like(params) for _ in range(3)]
-        scalars = [jnp.asarray(x, jnp.float32) for x in (estim_lr0, 0.0)]
-        return ProdigyState(jnp.zeros((), jnp.int32), *scalars, *zeros, params)
+        sums, mean, square = (optax.tree.zeros_like(params) for _ in range(3))
+        distance, numerator = (jnp.asarray(x, jnp.float32) for x in (estim_lr0, 0.0))
+        steps = jnp.zeros((), jnp.int32)
+        return ProdigyState(steps, distance, numerator, sums, mean, square, params)
 
     def update(
         g: PyTree, state: ProdigyState, params: PyTree = None

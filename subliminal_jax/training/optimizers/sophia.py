@@ -86,8 +86,8 @@ def sophia(
         )
 
     def init(params: PyTree) -> SophiaState:
-        zeros = [optax.tree.zeros_like(params) for _ in range(2)]
-        return SophiaState(jnp.zeros((), jnp.int32), *zeros, estimator.init(params))
+        mean, hessian = (optax.tree.zeros_like(params) for _ in range(2))
+        return SophiaState(jnp.zeros((), jnp.int32), mean, hessian, estimator.init(params))
 
     def update(
         g: PyTree, state: SophiaState, params: PyTree = None, **extra: object
