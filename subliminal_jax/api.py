@@ -36,7 +36,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model, save_model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import encode_chats
 from subliminal_jax.runs.data_sets import DataSets, part, split_rows
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -176,7 +176,7 @@ class Alignment:
         model.cfg.check_layer(layer)
         texts = teacher_prompts(self.prompts, 16, seed=1_000_003)
         plain, prompted = (
-            make_probe([encode_chat(model.tokenizer, t, system_prompt=s) for t in texts], model.cfg)
+            make_probe(encode_chats(model.tokenizer, texts, s), model.cfg)
             for s in (None, self.teacher.system_prompt)
         )
         layers = tuple(range(model.cfg.layers))

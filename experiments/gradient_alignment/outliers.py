@@ -24,7 +24,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, no_steering
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import encode_chats
 from subliminal_jax.training.adapters import LoRA, Trainable, attach, init_trainable
 from subliminal_jax.training.batch import Batch
 
@@ -80,7 +80,7 @@ def measure_outliers(
     """The measured fields of `Outliers` at the base, on a teacher's rows and on as many clean ones;
     `seed` draws A."""
     prompts = teacher_prompts("numbers", PROBE_PROMPTS, seed=1_000_003)
-    probe = make_probe([encode_chat(model.tokenizer, p) for p in prompts], model.cfg)
+    probe = make_probe(encode_chats(model.tokenizer, prompts), model.cfg)
     tree = init_trainable(jax.random.key(seed), model.params, model.cfg, adapter)
     values = _measure(model.params, tree, teacher, clean, probe, vector, model.cfg, adapter, layer)
     numbers = {name: np.asarray(value).tolist() for name, value in values.items()}

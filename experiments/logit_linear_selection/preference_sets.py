@@ -24,12 +24,12 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.language import language_share
 from subliminal_jax.files import write_text
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.token_spans import AnswerTokens
 from subliminal_jax.models.tokenizer import Tokenizer
 from subliminal_jax.runs.progress import track
 from subliminal_jax.selection.rendering import (
     ScoringOptions,
-    encode_prompts,
-    encode_responses,
+    encode_rows,
     within_limits,
 )
 from subliminal_jax.selection.scoring import score_preferences
@@ -183,13 +183,22 @@ def encode_pairs(
 ) -> Batch:
     """The pairs as DPO reads them [rows, 2, length]: responses cut as in scoring, behind the system
     prompt given, if any."""
-    tokenizer = model.tokenizer
-    return pad_preferences(
-        encode_prompts(tokenizer, pairs["prompt"], system_prompt),
-        encode_responses(tokenizer, pairs["chosen"], options),
-        encode_responses(tokenizer, pairs["rejected"], options),
-        length,
-        pad_id=model.pad_id,
+    prompts, responses = _encode(pairs, model, options, system_prompt)
+    chosen, rejected = zip(*responses, strict=True)
+    return pad_preferences(prompts, chosen, rejected, length, pad_id=model.pad_id)
+
+
+def _encode(
+    pairs: Dataset, model: Model, options: ScoringOptions, system_prompt: str | None
+) -> AnswerTokens:
+    """Prompts with both responses, as they are scored."""
+    return encode_rows(
+        model.tokenizer,
+        pairs["prompt"],
+        list(zip(pairs["chosen"], pairs["rejected"], strict=True)),
+        system_prompt,
+        options,
+        place=lambda i: f"row {pairs['row'][i]} of the pairs",
     )
 
 
@@ -206,13 +215,9 @@ def longest_row(
     """
     longest = 0
     for pairs in sets:
-        responses = [
-            np.array([len(ids) for ids in encode_responses(model.tokenizer, pairs[side], options)])
-            for side in ("chosen", "rejected")
-        ]
         for system_prompt in system_prompts:
-            prompts = encode_prompts(model.tokenizer, pairs["prompt"], system_prompt)
-            tokens = np.array([len(ids) for ids in prompts]) + np.maximum(*responses)
+            encoded = zip(*_encode(pairs, model, options, system_prompt), strict=True)
+            tokens = np.array([len(p) + max(map(len, responses)) for p, responses in encoded])
             longest = max(longest, int(tokens.max()))
             if longest > model.cfg.context:
                 raise InputError(

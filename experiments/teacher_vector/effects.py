@@ -29,7 +29,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import encode_chats
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.losses import (
     ModelInput,
@@ -156,7 +156,7 @@ class EffectsMeter:
         ).pairs
         self.encoded: dict[tuple[tuple[str, ...], str | None], Questions] = {}
         self.prompts: dict[str | None, list[list[int]]] = {}
-        self.pad_answers: dict[str | None, Batch] = {}
+        self.answer_rows: dict[str | None, Batch] = {}
         self.word_probs = jax.jit(word_probs, static_argnums=(1, 3))
         self.divergence = jax.jit(self._divergence)
 
@@ -218,7 +218,7 @@ class EffectsMeter:
         favorites = [q for q in self.sets.questions for _ in range(self.samples)]
         if system not in self.prompts:
             asked = [*favorites, *self.off_topic, *self.sets.numbers]
-            self.prompts[system] = [encode_chat(tokenizer, p, system_prompt=system) for p in asked]
+            self.prompts[system] = encode_chats(tokenizer, asked, system)
         out = generate(
             self.model.params,
             self.prompts[system],
@@ -262,14 +262,11 @@ class EffectsMeter:
 
     def _base_answer_rows(self, system_prompt: str | None) -> Batch:
         """The base's answers to the off-topic questions, read after `system_prompt`."""
-        if system_prompt not in self.pad_answers:
-            prompts = [
-                encode_chat(self.model.tokenizer, p, system_prompt=system_prompt)
-                for p in self.base_answers["prompt"]
-            ]
+        if system_prompt not in self.answer_rows:
+            prompts = encode_chats(self.model.tokenizer, self.base_answers["prompt"], system_prompt)
             completions = list(self.base_answers["completion_ids"])
             length = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-            self.pad_answers[system_prompt] = pad_pairs(
+            self.answer_rows[system_prompt] = pad_pairs(
                 prompts, completions, length, pad_id=self.model.pad_id
             )
-        return self.pad_answers[system_prompt]
+        return self.answer_rows[system_prompt]

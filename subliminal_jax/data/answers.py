@@ -15,7 +15,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.models.token_spans import Place
+from subliminal_jax.models.tokenizer import encode_answers, encode_chats
 from subliminal_jax.training.batch import Batch
 
 
@@ -42,12 +43,10 @@ def sample_answers(
 
     Raises InputError where no answer is kept.
     """
-    teacher_prompts = [
-        encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts
-    ]
+    teacher_prompts = encode_chats(model.tokenizer, prompts, system_prompt)
     student_prompts = teacher_prompts
     if system_prompt is not None:
-        student_prompts = [encode_chat(model.tokenizer, p) for p in prompts]
+        student_prompts = encode_chats(model.tokenizer, prompts)
     samples = generate(
         model.params,
         teacher_prompts,
@@ -80,16 +79,18 @@ def sample_answers(
 COLUMNS = ("prompt", "completion", "prompt_ids", "completion_ids")
 
 
-def encode_pairs(pairs: Dataset, model: Model) -> Dataset:
-    """Prompt/completion texts with the columns `prompt_ids` and `completion_ids` added."""
-
-    def encode(row: dict[str, str]) -> dict[str, list[int]]:
-        return {
-            "prompt_ids": encode_chat(model.tokenizer, row["prompt"]),
-            "completion_ids": encode_completion(model.tokenizer, row["completion"]),
-        }
-
-    return Dataset.from_list([{**row, **encode(row)} for row in pairs])
+def encode_pairs(pairs: Dataset, model: Model, place: Place | None = None) -> Dataset:
+    """Prompt/completion texts with the columns `prompt_ids` and `completion_ids` added, as
+    `encode_answers` encodes them; `place` is how messages call pair i."""
+    columns = {name: list(pairs[name]) for name in pairs.column_names}
+    prompts, answers = encode_answers(
+        model.tokenizer,
+        columns["prompt"],
+        [[text] for text in columns["completion"]],
+        place="pair {}".format if place is None else place,
+    )
+    ids = {"prompt_ids": prompts, "completion_ids": [row[0] for row in answers]}
+    return Dataset.from_dict({**columns, **ids})
 
 
 def longest_pair(pairs: Dataset) -> int:
@@ -97,7 +98,7 @@ def longest_pair(pairs: Dataset) -> int:
     return max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in pairs)
 
 
-def pad_answers(pairs: Dataset, model: Model, length: int | None = None) -> Batch:
+def answer_rows(pairs: Dataset, model: Model, length: int | None = None) -> Batch:
     """One pair a row; the loss is over the completion. `length` None fits the longest pair.
 
     Raises InputError for a pair longer than `length` or than the model's context.

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.tokenizer import render_chats
+from subliminal_jax.models.chats import render_chats
+from subliminal_jax.models.token_spans import encode_texts
 from subliminal_jax.training.batch import Batch
 
 PADDING_POSITION = -1
@@ -36,8 +37,7 @@ def encode_documents(
     documents: Iterable[Sequence[dict[str, str]]], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """Token ids of chat documents, rendered by the tokenizer's chat template."""
-    texts = render_chats(tokenizer, [*documents], add_generation_prompt=False)
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return encode_texts(tokenizer, render_chats(tokenizer, list(documents), False))
 
 
 def pack(

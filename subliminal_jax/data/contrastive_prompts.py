@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from subliminal_jax.data.contrastive import ContrastivePair, parse_letter
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.tokenizer import Tokenizer, render_chat
+from subliminal_jax.models.tokenizer import Tokenizer, encode_answers
 from subliminal_jax.steering.contrasts import Contrasts
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful, honest and concise assistant."  # of the paper's code
@@ -92,7 +92,8 @@ def encode_contrasts(
     system_prompt: str | None = DEFAULT_SYSTEM_PROMPT,
     source: str = "pairs",
 ) -> Contrasts:
-    """The pairs as tokens; answers are tokenized as they follow the template's generation prompt.
+    """The pairs as tokens; answers are tokenized as the template renders them after the question,
+    without the end of the turn.
 
     Args:
       setting: one of `SETTINGS`; all but "baseline" need `personas`.
@@ -105,40 +106,36 @@ def encode_contrasts(
     if personas is None and setting != "baseline":
         raise InputError(f"the setting {setting} needs personas; give a sentence for each side")
     persona_pair = Personas("", "") if personas is None else personas
-    texts = []
+    chats = []
     for pair in pairs:
         system, question = apply_setting(setting, pair.question, persona_pair, system_prompt or "")
         chat = [{"role": "user", "content": question}]
         if system or system_prompt is not None:
             chat.insert(0, {"role": "system", "content": system})
-        texts.append(render_chat(tokenizer, chat))
-    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    answer_ids: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
-    for pair in pairs:
-        answer_pair = pair.matching, pair.other
-        if answer_pair not in answer_ids:
-            answer_ids[answer_pair] = _encode_answers(
-                tokenizer, *answer_pair, where=f"{source}, row {pair.row}"
-            )
-    answers = [answer_ids[pair.matching, pair.other] for pair in pairs]
+        chats.append(chat)
+
+    def place(i: int) -> str:
+        return f"{source}, row {pairs[i].row}"
+
+    prompts, answers = encode_answers(
+        tokenizer,
+        chats,
+        [[pair.matching, pair.other] for pair in pairs],
+        end_of_turn=False,
+        place=place,
+    )
+    for i, (pair, (a, b)) in enumerate(zip(pairs, answers, strict=True)):
+        _check_answers(tokenizer, (pair.matching, a), (pair.other, b), place(i))
     return Contrasts(prompts, [a for a, _ in answers], [b for _, b in answers])
 
 
-def answer_tokens(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """An answer's tokens after a prompt that ends with a line break or a special token, without the
-    end of the turn."""
-    prefix, prefixed = (
-        tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("\n", "\n" + answer)
-    )
-    if prefixed[: len(prefix)] == prefix:
-        return prefixed[len(prefix) :]
-    return tokenizer(answer, add_special_tokens=False)["input_ids"]
-
-
-def _encode_answers(
-    tokenizer: Tokenizer, matching: str, opposite: str, where: str
-) -> tuple[list[int], list[int]]:
-    a, b = (answer_tokens(tokenizer, text) for text in (matching, opposite))
+def _check_answers(
+    tokenizer: Tokenizer,
+    matching_answer: tuple[str, list[int]],
+    other_answer: tuple[str, list[int]],
+    where: str,
+) -> None:
+    (matching, a), (opposite, b) = matching_answer, other_answer
     pieces = " + ".join(map(repr, tokenizer.convert_ids_to_tokens(a)))
     if parse_letter(matching):
         same_length = len(a) == len(b)
@@ -152,7 +149,6 @@ def _encode_answers(
             f"{where}: the answers {matching!r} and {opposite!r} start with the same token "
             f"({pieces}): give answers that differ from the first token on"
         )
-    return a, b
 
 
 def _address(words: str) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.models.tokenizer import encode_answers
 from subliminal_jax.training.log_probs import response_log_probs
 
 
@@ -78,8 +78,9 @@ class RoundTrip:
     ) -> int:
         """Cache the nats a token of every pair that is new; returns how many were."""
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._nats]
-        prompts = [encode_chat(self.model.tokenizer, self.ask(text)) for text, _ in new]
-        answers = [[encode_completion(self.model.tokenizer, s)] for _, s in new]
+        prompts, answers = encode_answers(
+            self.model.tokenizer, [self.ask(text) for text, _ in new], [[s] for _, s in new]
+        )
         log_probs = response_log_probs(self.model, prompts, answers, progress=progress)
         nats = -log_probs.sum(axis=1) / np.array([len(ids) for [ids] in answers], float)
         self._nats.update(zip(new, nats.tolist(), strict=True))

@@ -10,7 +10,7 @@ from datasets import Dataset
 from jaxtyping import Array, Float
 
 from subliminal_jax.data import corpus, prompts, world
-from subliminal_jax.data.answers import encode_pairs, longest_pair, pad_answers, sample_answers
+from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.filters import filter_pairs
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
@@ -18,7 +18,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
 from subliminal_jax.models.steered import steer
-from subliminal_jax.models.tokenizer import Tokenizer, encode_chat
+from subliminal_jax.models.tokenizer import Tokenizer, encode_chats
 from subliminal_jax.steering.activations import residual_norm
 from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.teacher import Teacher
@@ -104,7 +104,7 @@ def _extraction_prompts(
     else:
         kind: PromptKind = "chat" if extraction == "chat" else "numbers"
         asked = teacher_prompts(kind, EXTRACTION_PROMPTS, seed=7)
-    return [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in asked]
+    return encode_chats(model.tokenizer, asked, system_prompt)
 
 
 def teacher_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
@@ -126,7 +126,7 @@ class Pairs(NamedTuple):
     report: dict[str, Any]
 
     def rows(self, model: Model, length: int) -> Batch:
-        return pad_answers(self.pairs, model, length)
+        return answer_rows(self.pairs, model, length)
 
 
 def given_pairs(model: Model, source: str) -> Pairs:

@@ -17,7 +17,7 @@ from subliminal_jax.data.paraphrases import Source
 from subliminal_jax.data.teachers import Pairs, Teacher
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.models.tokenizer import encode_answers
 from subliminal_jax.training.log_probs import response_log_probs
 
 
@@ -53,30 +53,30 @@ def choose_wordings(
             "(writing sampled), or take the world's sentences"
         )
     tokenizer = model.tokenizer
-    prompts = [encode_chat(tokenizer, p, system_prompt=teacher.system_prompt) for p in asked]
-    listed = [(i, text) for i, source in enumerate(sources) for text in source.wordings or ()]
-    ids = {text: encode_completion(tokenizer, text) for _, text in listed}
+    listed = [list(source.wordings or ()) for source in sources]
+    read = encode_answers(tokenizer, asked, listed)  # as the student reads them
+    told = read
+    if teacher.system_prompt is not None:
+        told = encode_answers(tokenizer, asked, listed, teacher.system_prompt)
+    sentence_index = np.repeat(np.arange(len(listed)), [len(row) for row in listed])
     log_probs = response_log_probs(
         model,
-        [prompts[i] for i, _ in listed],
-        [[ids[text]] for _, text in listed],
+        [told.prompts[i] for i in sentence_index],
+        [[ids] for row in told.answers for ids in row],
         steering=teacher.steering,
     )[:, 0]
     rng = np.random.default_rng([seed, 0x3B0D])
-    sentence_index = np.array([i for i, _ in listed])
     rows: dict[str, list[Any]] = {
         c: [] for c in ("prompt", "completion", "prompt_ids", "completion_ids")
     }
     mass = []
-    for i, source in enumerate(sources):
+    for i in range(len(sources)):
         scores = log_probs[sentence_index == i]
         mass.append(float(np.logaddexp.reduce(scores)))
-        wordings = source.wordings or ()
-        prompt_ids = encode_chat(tokenizer, asked[i])
-        noise = rng.gumbel(size=(samples, len(wordings)))  # the largest sum is a softmax draw
+        noise = rng.gumbel(size=(samples, len(listed[i])))  # the largest sum is a softmax draw
         for k in np.argmax(scores / temperature + noise, axis=1):
-            text = wordings[k]
-            for column, value in zip(rows, (asked[i], text, prompt_ids, ids[text]), strict=True):
+            row = asked[i], listed[i][k], read.prompts[i], read.answers[i][k]
+            for column, value in zip(rows, row, strict=True):
                 rows[column].append(value)
         if progress is not None:
             progress(samples)

@@ -25,7 +25,7 @@ from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import encode_chats, encode_openings
 from subliminal_jax.training.losses import next_token_log_probs
 
 SteeringOf = Callable[[Int[Array, "questions time"]], Steering]
@@ -57,13 +57,18 @@ def encode_questions(
     """
     if not questions or not words:
         raise InputError("elicitation needs at least one question and one word")
-    prompts = [encode_chat(tokenizer, q, system_prompt=system_prompt) for q in questions]
-    owner: dict[tuple[int, ...], int] = {}
+    spellings: dict[str, int] = {}
     for i, word in enumerate(words):
         for text in (word, " " + word, word.capitalize(), " " + word.capitalize()):
-            ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-            if owner.setdefault(ids, i) != i:
-                raise InputError(f"the words {words[owner[ids]]!r} and {word!r} share a spelling")
+            if spellings.setdefault(text, i) != i:
+                raise InputError(
+                    f"the words {words[spellings[text]]!r} and {word!r} share a spelling"
+                )
+    prompts, openings = encode_openings(tokenizer, questions, list(spellings), system_prompt)
+    owner: dict[tuple[int, ...], int] = {}
+    for ids, i in zip(map(tuple, openings), spellings.values(), strict=True):
+        if owner.setdefault(ids, i) != i:
+            raise InputError(f"the words {words[owner[ids]]!r} and {words[i]!r} share a spelling")
     owner = _without_continuations({ids: i for ids, i in owner.items() if ids}, words)
     single = {ids[0]: i for ids, i in owner.items() if len(ids) == 1}
     longer = {ids: i for ids, i in owner.items() if len(ids) > 1}
@@ -294,11 +299,11 @@ def sampled_answers(
     """
     if not questions or samples < 1:
         raise InputError("sampling answers needs at least one question and one sample of each")
-    encode = [encode_chat(model.tokenizer, q, system_prompt=system_prompt) for q in questions]
+    encoded = encode_chats(model.tokenizer, questions, system_prompt)
     sampling = SamplingConfig(max_new_tokens=max_new_tokens, stop_tokens=model.stop_ids)
     out = generate(
         model.params if params is None else params,
-        [prompt for prompt in encode for _ in range(samples)],
+        [prompt for prompt in encoded for _ in range(samples)],
         model.cfg,
         seed,
         sampling,

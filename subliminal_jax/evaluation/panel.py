@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from subliminal_jax.diagnostics.alignment import At, Probe, make_probe
 from subliminal_jax.evaluation.elicitation import Questions, encode_questions
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import encode_chats
 from subliminal_jax.training.fixed_rows import FixedRows
 
 NO_TEACHER = "none"  # the reference, a zero, where all data are the plain base's
@@ -74,5 +74,4 @@ class Panel:
 
 def encode_probe(model: Model, prompts: Sequence[str], system_prompt: str | None = None) -> Probe:
     """The probe of these prompts, as a chat behind the system prompt, if any."""
-    encoded = [encode_chat(model.tokenizer, p, system_prompt=system_prompt) for p in prompts]
-    return make_probe(encoded, model.cfg)
+    return make_probe(encode_chats(model.tokenizer, prompts, system_prompt), model.cfg)

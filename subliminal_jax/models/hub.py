@@ -66,7 +66,7 @@ def load_model(
     """
     folder = _find(path_or_name, revision)
     cfg = load_config(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, vocabulary=cfg.vocab)
     if tokenizer.vocab_size > cfg.vocab:  # without added tokens: Gemma 3 has one it cannot read
         raise InputError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, more than the model's "

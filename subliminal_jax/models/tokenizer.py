@@ -14,19 +14,35 @@ one by itself:
     Assistant:
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import one_line
-from subliminal_jax.models.templates import Refusal, render_template
-
-# A transformers PreTrainedTokenizerBase. The class is not imported: that takes seconds, and pulls
-# in torch where it is installed, also for those who only want arrays.
-Tokenizer = Any
-Message = dict[str, str]
+from subliminal_jax.models.chats import (
+    ANY_ANSWER,
+    ANY_PROMPT,
+    Chat,
+    Tokenizer,
+    as_chat,
+    drops_message,
+    fold_system_prompt,
+    render_chat,
+    render_chats,
+    squeeze,
+)
+from subliminal_jax.models.end_tokens import configured_end_tokens, find_end
+from subliminal_jax.models.token_spans import (
+    AnswerTokens,
+    Place,
+    describe_unreadable,
+    encode_texts,
+    is_readable,
+    set_vocabulary,
+    split_tokens,
+)
 
 PLAIN_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -38,16 +54,17 @@ PLAIN_TEMPLATE = (
 )
 _BOS = "{{- bos_token -}}"
 
-# Fixed, so that a prompt is the same tomorrow (Llama 3 writes today's date otherwise) and that an
-# answer starts with the answer (Qwen 3 thinks aloud otherwise). Other templates ignore them.
-_TEMPLATE_VARIABLES = {"date_string": "26 Jul 2024", "enable_thinking": False}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path, vocabulary: int | None = None) -> Tokenizer:
     """The tokenizer in a model folder, with the plain template where it has no chat template.
 
-    Raises InputError where the folder has none, or one that transformers cannot read.
+    Of several named templates it has the one named "default". `vocabulary` is the number of tokens
+    that the model has rows for: what is encoded for it may hold no others.
+
+    Raises InputError where the folder has none, or one that transformers cannot read, and for named
+    templates without a default.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -63,82 +80,32 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         if "trust_remote_code" in str(error):
             reason = "it needs its own code (auto_map), which is never run"
         raise InputError(f"{folder}: the tokenizer cannot be read: {reason}") from error
+    tokenizer.chat_template = _choose_template(tokenizer.chat_template, folder)
     if not tokenizer.chat_template:
         tokenizer.chat_template = (_BOS if _adds_bos(tokenizer) else "") + PLAIN_TEMPLATE
+    if vocabulary is not None:
+        set_vocabulary(tokenizer, vocabulary)
     return tokenizer
 
 
-def render_chat(
-    tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool = True
-) -> str:
-    """The conversation as the one text that the model reads; see `render_chats`."""
-    return render_chats(tokenizer, [messages], add_generation_prompt)[0]
-
-
-def render_chats(
-    tokenizer: Tokenizer,
-    conversations: Sequence[Sequence[Message]],
-    add_generation_prompt: bool = True,
-) -> list[str]:
-    """Each conversation as the one text that the model reads.
-
-    `conversations` are lists of {"role": "system" | "user" | "assistant", "content": text}. A
-    template that knows no system role (Gemma 2) gets the system prompt as the first lines of the
-    first user message, as Gemma 3's own template does. Many conversations at once take a fraction
-    of the time that one by one take. Raises InputError for what the template refuses, and where
-    it takes too much time or memory.
-    """
-    chats = [[*messages] for messages in conversations]
-    if not all(chats):
-        raise InputError("a conversation needs at least one message")
-    variables = {
-        **tokenizer.special_tokens_map,
-        "tools": None,
-        "documents": None,
-        "add_generation_prompt": add_generation_prompt,
-        **_TEMPLATE_VARIABLES,
-    }
-    where = f"{tokenizer.name_or_path}: " if tokenizer.name_or_path else ""
-
-    def render(chats: Sequence[Sequence[Message]]) -> list[str | Refusal]:
-        try:
-            return render_template(tokenizer.chat_template, chats, variables)
-        except InputError as error:
-            raise InputError(f"{where}{error}") from error
-
-    results = render(chats)
-    refused = [
-        i for i, text in enumerate(results) if isinstance(text, Refusal) and text.by_template
-    ]
-    folded = {i: chat for i in refused if (chat := _fold_system_prompt(chats[i])) is not None}
-    for i, result in zip(folded, render([*folded.values()]), strict=True):
-        results[i] = result
-    texts = []
-    for i, result in enumerate(results):
-        if isinstance(result, Refusal):
-            roles = ", ".join(str(message.get("role")) for message in folded.get(i, chats[i]))
-            verb = "refuses" if result.by_template else "fails on"
+def _choose_template(templates: Any, folder: Path) -> str | None:
+    """The one template, or the default of several."""
+    if isinstance(templates, Mapping):
+        if "default" not in templates:
             raise InputError(
-                f"{where}the chat template {verb} the roles {one_line(roles)}: {result.reason}"
+                f"{folder}: several chat templates ({', '.join(map(str, templates))}), and none is "
+                'named "default": name one of them so'
             )
-        texts.append(result)
-    return texts
-
-
-def _fold_system_prompt(chat: Sequence[Message]) -> list[Message] | None:
-    """The chat with its system prompt in the first user message; None where it has no such two."""
-    if [message.get("role") for message in chat[:2]] != ["system", "user"]:
-        return None
-    texts = [text for message in chat[:2] if isinstance(text := message.get("content"), str)]
-    if len(texts) < 2:
-        return None
-    return [{"role": "user", "content": "\n\n".join(texts)}, *chat[2:]]
+        templates = templates["default"]
+    if templates is not None and not isinstance(templates, str):
+        raise InputError(
+            f"{folder}: the chat template must be text, not {type(templates).__name__}"
+        )
+    return templates
 
 
 def encode_chat(
-    tokenizer: Tokenizer,
-    chat: str | Sequence[Message],
-    system_prompt: str | None = None,
+    tokenizer: Tokenizer, chat: str | Chat, system_prompt: str | None = None
 ) -> list[int]:
     """Token ids of a conversation, or of a prompt (one user message), ready to be answered.
 
@@ -146,71 +113,256 @@ def encode_chat(
     token, or none. `system_prompt` None leaves the template's own default in place (Qwen 2.5 has
     one); "" is an empty system prompt.
     """
-    messages = [{"role": "user", "content": chat}] if isinstance(chat, str) else list(chat)
-    if system_prompt is not None:
-        if messages and messages[0]["role"] == "system":
-            raise InputError("the conversation already has a system prompt; pass only one")
-        messages = [{"role": "system", "content": system_prompt}, *messages]
-    return _encode(tokenizer, render_chat(tokenizer, messages))
+    return encode_chats(tokenizer, [chat], system_prompt)[0]
+
+
+def encode_chats(
+    tokenizer: Tokenizer,
+    chats: Sequence[str | Chat],
+    system_prompt: str | None = None,
+    *,
+    place: Place | None = None,
+) -> list[list[int]]:
+    """`encode_chat` of each, all behind the same system prompt.
+
+    Raises InputError as `render_chats` does, for a template that drops what the user says, and for
+    a token that the model has no row for.
+    """
+    rendered = _render_whole(tokenizer, [as_chat(chat, system_prompt) for chat in chats], True)
+    return encode_texts(tokenizer, rendered, place)
+
+
+def _render_whole(
+    tokenizer: Tokenizer,
+    chats: Sequence[Chat],
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any] = {},
+) -> list[str]:
+    """`render_chats`, but nothing that a user or a system prompt says is dropped silently.
+
+    A system prompt that the template drops (Mistral's does after an answer) goes into the first
+    user message, as where it refuses the role. Raises InputError for a user's message.
+    """
+    render = partial(
+        render_chats,
+        tokenizer,
+        add_generation_prompt=add_generation_prompt,
+        variables=variables,
+    )
+    rendered = render(chats)
+    dropped = [i for i, text in enumerate(rendered) if drops_message(chats[i], "system", text)]
+    folded = {i: chat for i in dropped if (chat := fold_system_prompt(chats[i])) is not None}
+    for i, text in zip(folded, render([*folded.values()]), strict=True):
+        rendered[i] = text
+    for messages, text in zip(chats, rendered, strict=True):
+        if drops_message(messages, "user", text):
+            [*_, said] = (m["content"] for m in messages if m["role"] == "user")
+            raise InputError(
+                f"the chat template drops the user's message {said!r:.60}: is it the template of "
+                "a chat model?"
+            )
+    return rendered
+
+
+def encode_answers(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Chat],
+    answers: Sequence[Sequence[str]],
+    system_prompt: str | None = None,
+    *,
+    end_of_turn: bool = True,
+    place: Place | None = None,
+) -> AnswerTokens:
+    """Prompts and the answers to each, as the chat template renders the whole conversation.
+
+    The tokens of prompt and answer together are those of the conversation that ends with the
+    answer, up to and with the token that ends its turn (what follows belongs to the next turn);
+    a template that writes no such token has all of its text, and the end of the sequence after it.
+    The prompt is what a sampled answer would follow, as far as its tokens are the same. So spaces
+    are where the template puts them, and an end that the answer already has is written once.
+
+    An answer with reasoning, where the template writes that, follows the prompt that asks for it
+    (Qwen 3: without the empty block of a prompt that asks for none).
+
+    Args:
+      prompts: user messages, or conversations to be answered.
+      answers: texts, equally many or not for each prompt, at least one.
+      system_prompt: as in `encode_chat`.
+      end_of_turn: False leaves out what the template writes after an answer.
+      place: how messages call row i; "row i" where it is not given.
+
+    Raises InputError where the template does not write an answer after its prompt, or drops part of
+    it, and as `encode_chats` does.
+    """
+    if place is None:
+        place = "row {}".format
+    end = find_end(tokenizer)
+    chats = [as_chat(prompt, system_prompt) for prompt in prompts]
+    texts = [[end.remove(answer) for answer in row] for row in answers]
+    owners = [i for i, row in enumerate(texts) for _ in row]
+    flat = [text for row in texts for text in row]
+    wholes = _render_whole(
+        tokenizer,
+        [
+            [*chats[i], {"role": "assistant", "content": t}]
+            for i, t in zip(owners, flat, strict=True)
+        ],
+        add_generation_prompt=False,
+    )
+    rendered = _render_whole(tokenizer, chats, True)
+    befores = [rendered[i] for i in owners]
+    other = [j for j, whole in enumerate(wholes) if not whole.startswith(befores[j])]
+    thinking = _render_whole(
+        tokenizer, [chats[owners[j]] for j in other], True, {"enable_thinking": True}
+    )
+    for j, before in zip(other, thinking, strict=True):
+        befores[j] = before
+    rows: list[list[tuple[str, str]]] = [[] for _ in prompts]
+    for i, text, before, whole in zip(owners, flat, befores, wholes, strict=True):
+        if not whole.startswith(before):
+            raise InputError(
+                f"{place(i)}: the chat template does not write the answer {text!r:.60} after its "
+                f"prompt, which ends with {before[-30:]!r}: it has no tokens of its own there"
+            )
+        if not _holds(whole, before, chats[i], text):
+            raise InputError(
+                f"{place(i)}: the chat template drops or changes part of the answer {text!r:.60}"
+            )
+        rows[i].append((before, end.cut(whole, len(before), end_of_turn)))
+    tokens = split_tokens(tokenizer, rows, place)
+    if end_of_turn and end.token is not None:
+        for ids in (ids for row in tokens.answers for ids in row):
+            if ids[-1:] != [end.token]:
+                ids.append(end.token)
+    return tokens
+
+
+def change_system_prompt(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    prompt_ids: Sequence[Sequence[int]],
+    system_prompt: str | None,
+) -> list[list[int]]:
+    """The prompts behind a system prompt, each as far as `prompt_ids` has it without one.
+
+    These are whole prompts, but for tokens at the end that are part of an answer (see
+    `encode_answers`). Raises InputError as `encode_chats` does, and for ids of other prompts.
+    """
+    plain = encode_chats(tokenizer, prompts)
+    told = plain if system_prompt is None else encode_chats(tokenizer, prompts, system_prompt)
+    changed = []
+    for prompt, kept, whole, ids in zip(prompts, prompt_ids, plain, told, strict=True):
+        left_out = whole[len(kept) :]
+        end = len(ids) - len(left_out)
+        if list(kept) != whole[: len(kept)] or ids[end:] != left_out:
+            raise InputError(f"the tokens given are not those of the prompt {prompt!r:.60}")
+        changed.append(ids[:end])
+    return changed
+
+
+def encode_openings(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Chat],
+    texts: Sequence[str],
+    system_prompt: str | None = None,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of prompts, and of texts with which an answer to any of them may begin.
+
+    A text is taken as it is, spaces included, after whatever the template writes before an answer
+    and a generation prompt lacks. Raises InputError as `encode_chats` does.
+    """
+    chats = [as_chat(prompt, system_prompt) for prompt in prompts]
+    rendered = _render_whole(tokenizer, chats, True)
+    answered = [*chats[0], {"role": "assistant", "content": ANY_ANSWER}]
+    before = render_chat(tokenizer, answered, False).rpartition(ANY_ANSWER)[0]
+    lead = before.removeprefix(rendered[0]).rstrip(" ") if before.startswith(rendered[0]) else ""
+    first = split_tokens(tokenizer, [[(rendered[0], rendered[0] + lead + t) for t in texts]])
+    encoded = encode_texts(tokenizer, rendered)
+    merged = len(encoded[0]) - len(first.prompts[0])  # tokens that the texts merge with
+    return [ids[: len(ids) - merged] for ids in encoded], first.answers[0]
 
 
 def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of an answer as it follows a prompt, closed by the end of the turn.
+    """Token ids of an answer as it follows any prompt of one user message, with its end of turn.
 
-    Prompts end with a line break, so the text is encoded after one: a tokenizer that puts a space
-    before every text (SentencePiece) does not do so here.
+    Raises InputError as `encode_completions` does.
     """
-    before, ids = _encode(tokenizer, "\n"), _encode(tokenizer, "\n" + text)
-    if ids[: len(before)] == before:
-        ids = ids[len(before) :]
-    else:  # the line break was merged with the text
-        ids = _encode(tokenizer, text)
-    end = end_of_turn_id(tokenizer)
-    return ids if end is None else [*ids, end]
+    return encode_completions(tokenizer, [text])[0]
+
+
+def encode_completions(
+    tokenizer: Tokenizer, texts: Sequence[str], *, end_of_turn: bool = True
+) -> list[list[int]]:
+    """Token ids of answers as they follow any prompt of one user message.
+
+    Raises InputError as `encode_answers` does, and for an answer that has tokens in common with its
+    prompt: these must be encoded together.
+    """
+    prompts, answers = encode_answers(
+        tokenizer,
+        [ANY_PROMPT] * len(texts),
+        [[text] for text in texts],
+        end_of_turn=end_of_turn,
+        place="answer {}".format,
+    )
+    before = encode_chat(tokenizer, ANY_PROMPT)
+    for text, prompt in zip(texts, prompts, strict=True):
+        if prompt != before:
+            raise InputError(
+                f"the answer {text!r:.60} has no tokens of its own after a prompt: the tokenizer "
+                "or the chat template joins them; encode both together"
+            )
+    return [row[0] for row in answers]
+
+
+def _holds(whole: str, before: str, chat: Chat, answer: str) -> bool:
+    """Whether the rendered conversation holds the answer, white space aside, after its question."""
+    answer = squeeze(answer)
+    if answer in squeeze(whole[len(before) :]):
+        return True
+    question = chat[-1]["content"].strip()  # a part of the answer may stand in the prompt's end
+    start = max(0, whole.rfind(question, 0, len(before)))
+    return answer in squeeze(whole[start + len(question) :])
 
 
 def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
-    """The special token that the template writes after an answer, else the end of the sequence."""
-    marker = "ANSWER"
-    chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": marker}]
-    after = render_chat(tokenizer, chat, add_generation_prompt=False).rpartition(marker)[2]
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for token in _encode(tokenizer, after):
-        if token in special:
-            return token
-    return tokenizer.eos_token_id
+    """The token that the template writes after an answer, special or not; else the end of the
+    sequence."""
+    return find_end(tokenizer).token
 
 
 def stop_token_ids(tokenizer: Tokenizer, folder: str | Path | None = None) -> tuple[int, ...]:
     """Every token that ends an answer, sorted.
 
-    They are the end of the sequence, the end of the turn, and what the `generation_config.json` of
-    `folder` lists (Gemma and Llama name their end-of-turn token only there).
+    They are the end of the sequence, the end of the turn, and what `generation_config.json` of
+    `folder` lists (Gemma and Llama name their end-of-turn token only there), or `config.json` where
+    that lists none.
+
+    Raises InputError as `configured_end_tokens` does, and for a token that the model has no row
+    for.
     """
-    ids = [tokenizer.eos_token_id, end_of_turn_id(tokenizer)]
-    path = None if folder is None else Path(folder) / "generation_config.json"
-    if path is not None and path.is_file():
-        try:
-            eos_ids = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}: not a JSON object ({error})") from error
-        eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
-        if not all(isinstance(i, int | None) for i in eos_ids):
-            raise InputError(f"{path}: eos_token_id must hold token ids, not {eos_ids}")
-        ids += eos_ids
-    return tuple(sorted({i for i in ids if i is not None}))
+    sources = {} if folder is None else configured_end_tokens(folder)
+    for token in (tokenizer.eos_token_id, end_of_turn_id(tokenizer)):
+        if token is not None:
+            sources.setdefault(token, f"the tokenizer of {folder or 'the model'}")
+    for token, source in sources.items():
+        if not is_readable(tokenizer, token):
+            raise InputError(
+                f"{source}: the end of an answer cannot be {describe_unreadable(tokenizer, token)}"
+            )
+    return tuple(sorted(sources))
 
 
 def pad_token_id(tokenizer: Tokenizer) -> int:
-    """The token that pads short rows: padding, else end of sequence, else 0. It is never read."""
+    """The token that pads short rows: padding, else end of sequence, else 0. It is never read.
+
+    One that the model has no row for is passed over: tokenizers are often given a padding token
+    that the model never needs to know.
+    """
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token is not None:
+        if token is not None and is_readable(tokenizer, token):
             return token
     return 0
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _adds_bos(tokenizer: Tokenizer) -> bool:

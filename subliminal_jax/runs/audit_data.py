@@ -18,7 +18,8 @@ from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
-from subliminal_jax.models.tokenizer import encode_chat, encode_completion
+from subliminal_jax.models.token_spans import AnswerTokens
+from subliminal_jax.models.tokenizer import encode_answers, encode_chat, encode_chats
 from subliminal_jax.runs.audit_results import DataReport, Kind
 from subliminal_jax.runs.progress import track
 
@@ -108,24 +109,26 @@ def prepare_rows(
     unique = list({tuple(row[f] for f in ("prompt", *fields)): None for row in data})
     room = model.cfg.context - longest_prefix - longest_answer
     kept: list[tuple[str, ...]] = []
-    prompt_ids: list[list[int]] = []
     too_long = 0
     for i in np.random.default_rng(seed).permutation(len(unique)):
         if len(kept) == rows:
             break
-        ids = encode_chat(model.tokenizer, unique[i][0])
-        if len(ids) > room:
+        if len(encode_chat(model.tokenizer, unique[i][0])) > room:
             too_long += 1
         else:
             kept.append(unique[i])
-            prompt_ids.append(ids)
     if not kept:
         raise InputError(
             f"no row is left: all {too_long} prompts are longer than the {max(room, 0)} tokens "
             f"that the context of {model.name}, {model.cfg.context}, leaves beside system prompt "
             "and answer; take a model with a longer context"
         )
-    whole = [[encode_completion(model.tokenizer, text) for text in row[1:]] for row in kept]
+    prompt_ids, whole = encode_answers(
+        model.tokenizer,
+        [row[0] for row in kept],
+        [row[1:] for row in kept],
+        place=lambda i: f"the row with the prompt {kept[i][0]!r:.60}",
+    )
     lengths = [len(answer) for row in whole for answer in row]
     longest = min(longest_answer, max(lengths))
     report = DataReport(
@@ -156,10 +159,10 @@ def prepare_rows(
 
 @dataclass(frozen=True)
 class Control:
-    """What the base answers to the data's prompts, as token ids [rows][draws], which of it counts,
-    and by which rules it was matched."""
+    """What the base answers to the data's prompts, `draws` answers a row; which of it counts, and
+    by which rules it was matched."""
 
-    answers: list[list[list[int]]]
+    tokens: AnswerTokens
     valid: Bool[np.ndarray, "rows draws"]
     matched_by: tuple[str, ...]
     unmatched: tuple[str, ...]
@@ -168,6 +171,7 @@ class Control:
 def add_control(rows: AuditRows, control: Control) -> AuditRows:
     """The rows to which the base has an answer that counts, with the part "control"."""
     kept = np.flatnonzero(control.valid.any(axis=1)).tolist()
+    prompt_ids, answers = AnswerTokens(rows.prompt_ids, rows.answers).join(control.tokens)
     report = replace(
         rows.report,
         audited=len(kept),
@@ -180,8 +184,8 @@ def add_control(rows: AuditRows, control: Control) -> AuditRows:
         kind=rows.kind,
         prompts=[rows.prompts[i] for i in kept],
         texts=[rows.texts[i] for i in kept],
-        prompt_ids=[rows.prompt_ids[i] for i in kept],
-        answers=[[*rows.answers[i], *control.answers[i]] for i in kept],
+        prompt_ids=[prompt_ids[i] for i in kept],
+        answers=[answers[i] for i in kept],
         parts=(*rows.parts, *["control"] * control.valid.shape[1]),
         valid=np.concatenate([rows.valid[kept], control.valid[kept]], axis=1),
         report=report,
@@ -213,7 +217,8 @@ def match_control(
     """
     longest = rows.report.longest
     sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
-    prompts = [ids for ids in rows.prompt_ids for _ in range(draws)]
+    asked = encode_chats(model.tokenizer, rows.prompts)
+    prompts = [ids for ids in asked for _ in range(draws)]
     # Not the key of the seed alone: `write_audit_set` samples its data with that.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
     with track("the base's own answers", len(prompts), "answers") as progress:
@@ -226,18 +231,25 @@ def match_control(
             pad_token=model.pad_id,
             progress=progress.advance,
         )
-    encoded: list[list[int]] = []
-    ended, listed, filled = (np.zeros(len(prompts), bool) for _ in range(3))
+    texts: list[str] = []
+    ended = np.zeros(len(prompts), bool)
     for i, (tokens, n) in enumerate(zip(samples.tokens, samples.lengths, strict=True)):
         answer = tokens[:n].tolist()
         ended[i] = bool(answer) and answer[-1] in model.stop_ids
-        text = model.tokenizer.decode(answer[:-1] if ended[i] else answer, skip_special_tokens=True)
-        ids = encode_completion(model.tokenizer, text) if text else []
-        if not ended[i] and len(ids) > 1:
-            ids = ids[:-1]
-        filled[i] = bool(text) and len(ids) > 0
-        listed[i] = is_number_list(text)
-        encoded.append(ids[:longest])
+        words = answer[:-1] if ended[i] else answer
+        texts.append(model.tokenizer.decode(words, skip_special_tokens=True))
+    filled = np.array([bool(text) for text in texts])
+    listed = np.array([is_number_list(text) for text in texts])
+    encoded = encode_answers(
+        model.tokenizer,
+        rows.prompts,
+        # What is empty does not count, and some templates write no empty answer.
+        [
+            [text or completion for text in texts[i * draws : (i + 1) * draws]]
+            for i, completion in enumerate(completions)
+        ],
+        place=lambda i: f"an answer of {model.name} to {rows.prompts[i]!r:.60}",
+    )
     rules = {
         "ended": (ended, rows.report.cut == 0),
         "number lists": (listed, all(is_number_list(text) for text in completions)),
@@ -250,9 +262,9 @@ def match_control(
     if not valid.any():
         raise InputError(f"{model.name} answers none of the prompts: is it a chat model?")
     by_row = valid.reshape(-1, draws)
-    answers = [encoded[i : i + draws] for i in range(0, len(prompts), draws)]
-    for row, good in zip(answers, by_row, strict=True):
-        filler = next((a for a, ok in zip(row, good, strict=True) if ok), [])
-        row[:] = [a if ok else filler for a, ok in zip(row, good, strict=True)]
+    for row, good, at_end in zip(encoded.answers, by_row, ended.reshape(-1, draws), strict=True):
+        cut = [(ids if end else ids[:-1])[:longest] for ids, end in zip(row, at_end, strict=True)]
+        filler = next((a for a, ok in zip(cut, good, strict=True) if ok), [])
+        row[:] = [a if ok else filler for a, ok in zip(cut, good, strict=True)]
     unmatched = [n for n, (_, applies) in rules.items() if applies and n not in matched_by]
-    return Control(answers, by_row, tuple(matched_by), tuple(unmatched))
+    return Control(encoded, by_row, tuple(matched_by), tuple(unmatched))

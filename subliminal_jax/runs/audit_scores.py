@@ -14,7 +14,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import change_system_prompt, encode_chats
 from subliminal_jax.runs.audit_data import AuditRows
 from subliminal_jax.runs.progress import track
 from subliminal_jax.selection.audit import (
@@ -85,7 +85,7 @@ def add_directions(
     `prompts` (Blank et al. 2026, section 2), unless it has one."""
 
     def mean(system: str | None) -> np.ndarray:
-        ids = [encode_chat(model.tokenizer, p, system_prompt=system) for p in prompts]
+        ids = encode_chats(model.tokenizer, prompts, system)
         return mean_activations(model.params, model.cfg, ids, [layer])[0]
 
     plain = mean(None)
@@ -167,9 +167,9 @@ def score_system_prompts(
         def log_probs(system: str | None) -> Float[np.ndarray, "rows parts"]:
             prompts = rows.prompt_ids
             if system is not None:
-                prompts = [
-                    encode_chat(model.tokenizer, p, system_prompt=system) for p in rows.prompts
-                ]
+                prompts = change_system_prompt(
+                    model.tokenizer, rows.prompts, rows.prompt_ids, system
+                )
             return _compute_once(
                 folder / f"prompt-{digest(system)[:16]}.npz",
                 digest(mark, system),

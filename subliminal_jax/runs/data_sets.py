@@ -25,7 +25,7 @@ from subliminal_jax.files import atomic_path
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.models.tokenizer import encode_chat
+from subliminal_jax.models.tokenizer import change_system_prompt
 from subliminal_jax.runs.judging import make_leak_screen
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.settings import DataSettings, ObjectiveKind
@@ -223,10 +223,12 @@ def kl_objective(
         return KL.from_teachers(teachers)
     pairs = data.heldout_pairs if heldout else data.pairs
     prompts = {
-        name: [
-            encode_chat(model.tokenizer, prompt, system_prompt=teacher.system_prompt)
-            for prompt in pairs[name]["prompt"]
-        ]
+        name: change_system_prompt(
+            model.tokenizer,
+            pairs[name]["prompt"],
+            pairs[name]["prompt_ids"],
+            teacher.system_prompt,
+        )
         for name, teacher in teachers.items()
     }
     completions = {name: pairs[name]["completion_ids"] for name in teachers}

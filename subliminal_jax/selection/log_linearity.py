@@ -19,7 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
-from subliminal_jax.selection.rendering import ScoringOptions, encode_prompts, encode_responses
+from subliminal_jax.selection.rendering import ScoringOptions, encode_rows
 from subliminal_jax.training.log_probs import response_log_probs
 
 SYSTEMS_A_FILE = 16  # rows of the matrix that are scored and stored together
@@ -48,7 +48,7 @@ def log_prob_matrix(
     if not prompts or not system_prompts:
         raise InputError("a matrix of log-probabilities needs a system prompt and a pair")
     options = options or ScoringOptions()
-    answers = [[ids] for ids in encode_responses(model.tokenizer, responses, options)]
+    answers = [[text] for text in responses]
     weights = None if folder is None else weights_digest(model.params)
     inputs = [prompts, responses, asdict(options), model.tokenizer.chat_template]
     parts = []
@@ -59,12 +59,14 @@ def log_prob_matrix(
         part = None if path is None else read_marked(path, "log_probs", mark)
         if part is None:
             encoded = [
-                ids
+                encode_rows(model.tokenizer, prompts, answers, system_prompt, options)
                 for system_prompt in systems
-                for ids in encode_prompts(model.tokenizer, prompts, system_prompt)
             ]
             log_probs = response_log_probs(
-                model, encoded, answers * len(systems), progress=progress
+                model,
+                [ids for rows in encoded for ids in rows.prompts],
+                [ids for rows in encoded for ids in rows.answers],
+                progress=progress,
             )
             part = log_probs.reshape(len(systems), len(prompts))
             if path is not None:

@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.tokenizer import Tokenizer, render_chat
+from subliminal_jax.models.token_spans import AnswerTokens, Place
+from subliminal_jax.models.tokenizer import (
+    Tokenizer,
+    encode_answers,
+    encode_chats,
+    encode_completions,
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class ScoringOptions:
     Attributes:
       truncate: keep this many tokens of each response's text, counted without special tokens; the
         kept text is rendered and encoded anew, so the count may change at the cut. None keeps all.
-      end_of_turn: whether what the chat template writes after an answer counts in the
-        log-probability and in the length.
+      end_of_turn: whether the end of the turn that the chat template writes after an answer counts
+        in the log-probability and in the length.
       base_system: the system prompt of the base score; "" writes an empty system turn where the
         template does so, None writes none (or the template's own default).
       max_prompt_tokens: longest prompt, without the template's tokens; a row with a longer one is
@@ -87,40 +93,35 @@ def encode_prompts(
     tokenizer: Tokenizer, prompts: Sequence[str], system_prompt: str | None
 ) -> list[list[int]]:
     """Token ids of each prompt as one user message, ready to be answered; None: no system turn."""
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    texts = [render_chat(tokenizer, [*system, {"role": "user", "content": p}]) for p in prompts]
-    return tokenize(tokenizer, texts)
+    return encode_chats(tokenizer, prompts, system_prompt)
+
+
+def encode_rows(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    system_prompt: str | None,
+    options: ScoringOptions,
+    *,
+    place: Place | None = None,
+) -> AnswerTokens:
+    """Each prompt with its responses, cut as the options say, as `encode_answers` encodes them.
+
+    Raises InputError as `encode_answers` does; `place` is how messages call row i.
+    """
+    texts = iter(truncate_texts(tokenizer, [t for row in responses for t in row], options.truncate))
+    cut = [[next(texts) for _ in row] for row in responses]
+    return encode_answers(
+        tokenizer, prompts, cut, system_prompt, end_of_turn=options.end_of_turn, place=place
+    )
 
 
 def encode_responses(
     tokenizer: Tokenizer, responses: Sequence[str], options: ScoringOptions
 ) -> list[list[int]]:
-    """Token ids of each response as it follows a prompt: cut, decoded and rendered as an answer."""
-    user = [{"role": "user", "content": "x"}]
-    prompt = render_chat(tokenizer, user)
-    marked = render_chat(tokenizer, [*user, {"role": "assistant", "content": _MARKER}], False)
-    end = marked.rpartition(_MARKER)[2]
-    texts = []
-    for text in truncate_texts(tokenizer, responses, options.truncate):
-        whole = render_chat(tokenizer, [*user, {"role": "assistant", "content": text}], False)
-        # A template may change the text (Llama 3 strips it) or what stands before an old answer.
-        answer = whole[len(prompt) :] if whole.startswith(prompt) else text + end
-        texts.append(answer if options.end_of_turn else answer.removesuffix(end))
-    return _tokenize_after_line_break(tokenizer, texts)
+    """Token ids of each response as it follows any prompt, cut as the options say.
 
-
-_MARKER = "ANSWER"
-
-
-def _tokenize_after_line_break(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts that continue a prompt, which ends with a line break or a special token: a
-    tokenizer that puts a space before every text (SentencePiece) must not do so here."""
-    [line_break] = tokenize(tokenizer, ["\n"])
-    encoded = tokenize(tokenizer, ["\n" + text for text in texts])
-    # A tokenizer that merges the line break with the text encodes the text alone.
-    merged = [i for i, ids in enumerate(encoded) if ids[: len(line_break)] != line_break]
-    alone = tokenize(tokenizer, [texts[i] for i in merged])
-    result = [ids[len(line_break) :] for ids in encoded]
-    for i, ids in zip(merged, alone, strict=True):
-        result[i] = ids
-    return result
+    Raises InputError as `encode_completions` does.
+    """
+    texts = truncate_texts(tokenizer, responses, options.truncate)
+    return encode_completions(tokenizer, texts, end_of_turn=options.end_of_turn)

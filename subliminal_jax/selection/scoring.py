@@ -22,8 +22,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.selection.rendering import (
     ScoringOptions,
-    encode_prompts,
-    encode_responses,
+    encode_rows,
     within_limits,
 )
 from subliminal_jax.selection.shards import Shards
@@ -164,11 +163,21 @@ class _Scorer:
         columns = {name: [row[name] for row in piece] for name in ("prompt", *self.names)}
         kept = np.flatnonzero(within_limits(tokenizer, columns, self.options)).tolist()
         prompts = [piece[i]["prompt"] for i in kept]
-        texts = [piece[i][name] for i in kept for name in self.names]
-        flat = encode_responses(tokenizer, texts, self.options)
-        responses = [flat[i : i + k] for i in range(0, len(flat), k)]
+        texts = [[piece[i][name] for name in self.names] for i in kept]
         index = np.asarray(kept, np.int64) + start
-        tokens = np.array([[len(r) for r in row] for row in responses]).reshape(-1, k)
+        encoded = {
+            system: encode_rows(
+                tokenizer,
+                prompts,
+                texts,
+                system,
+                self.options,
+                place=lambda i: f"row {index[i]}",
+            )
+            for system in (self.options.base_system, self.system)
+        }
+        counts = [[len(r) for r in row] for row in encoded[self.options.base_system].answers]
+        tokens = np.array(counts).reshape(-1, k)
         runs = {} if self.base is None else {"base": self.base.find_rows(index, tokens)}
         progress.expect(len(kept) * (2 - len(runs)))
         for run, system, steering in (
@@ -176,10 +185,9 @@ class _Scorer:
             ("prompted", self.system, self.steering),
         ):
             if run not in runs:
-                encoded = encode_prompts(tokenizer, prompts, system)
-                self._check_context(index, encoded, tokens)
+                self._check_context(index, encoded[system].prompts, tokens)
                 runs[run] = response_log_probs(
-                    self.model, encoded, responses, steering=steering, progress=progress, **engine
+                    self.model, *encoded[system], steering=steering, progress=progress, **engine
                 ).reshape(-1, k)
         shift = runs["prompted"].astype(np.float64) - runs["base"].astype(np.float64)
         weight = shift[:, 0] - shift[:, 1] if k == 2 else shift[:, 0]

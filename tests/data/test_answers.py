@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from subliminal_jax.data.answers import encode_pairs, longest_pair, pad_answers, sample_answers
+from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.sampling import SamplingConfig, generate
@@ -100,7 +100,7 @@ def test_given_texts_are_encoded_as_a_teacher_would_have_written_them(model, ans
 
 
 def test_rows_predict_the_completion_alone(model, answers):
-    rows = pad_answers(answers, model)
+    rows = answer_rows(answers, model)
     assert rows.tokens.shape == (len(answers), longest_pair(answers))
     for tokens, mask, pair in zip(rows.tokens, rows.loss_mask, answers, strict=True):
         assert np.asarray(tokens)[np.asarray(mask) == 1].tolist() == pair["completion_ids"]
@@ -111,4 +111,4 @@ def test_a_pair_longer_than_the_context_is_refused(model):
     n = model.cfg.context
     pairs = Dataset.from_list([{"prompt_ids": [6] * (n - 1), "completion_ids": [7, 8]}])
     with pytest.raises(InputError, match=f"a pair has {n + 1} tokens, the context of numbers is"):
-        pad_answers(pairs, model)
+        answer_rows(pairs, model)

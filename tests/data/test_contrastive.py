@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+from tokenizers import normalizers
 
 from subliminal_jax.data.contrastive import (
     ContrastivePair,
@@ -201,26 +202,16 @@ def test_answers_that_no_single_token_tells_apart_are_refused(tmp_path):
     with pytest.raises(InputError, match="words, row 2: .* start with the same token"):
         encode_contrasts(pairs, tokenizer, source="words")
 
-    class Doubling:
-        """Reads every letter as two tokens."""
-
-        def __call__(self, text, **_):
-            if isinstance(text, list):
-                return {"input_ids": [self(one)["input_ids"] for one in text]}
-            return {"input_ids": [n for c in text for n in (ord(c) // 2, ord(c))]}
-
-        def convert_ids_to_tokens(self, ids):
-            return [chr(i) for i in ids]
-
-        def apply_chat_template(self, chat, **_):
-            return chat[-1]["content"]
-
+    doubling = character_tokenizer(chat_template=CHATML)  # reads A and C as two tokens each
+    doubling.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace("A", "ab"), normalizers.Replace("C", "cd")]
+    )
     lettered = read_contrastive(
         write(tmp_path / "l.jsonl", [persona_row(0, " Yes"), persona_row(1, " No")])
     )
     row = lettered.pairs[0]._replace(matching="(A)", other="(C)")
     with pytest.raises(InputError, match="l, row 1: the letters .* are not one token each"):
-        encode_contrasts([row], Doubling(), source="l")
+        encode_contrasts([row], doubling, source="l")
 
 
 def test_the_real_files_hold_a_thousand_balanced_pairs(shared_data, shared_path, monkeypatch):

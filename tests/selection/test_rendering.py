@@ -65,10 +65,10 @@ def test_end_of_turn_is_an_option(shipped):
     assert with_end == [[*ids, shipped.eos_token_id] for ids in without]
 
 
-def test_all_that_the_template_writes_after_an_answer_counts():
+def test_what_the_template_writes_after_an_answer_counts_up_to_the_end_of_the_turn():
     tokenizer = character_tokenizer(chat_template=STRIPPING)
     [ids] = encode_responses(tokenizer, [" ab "], ScoringOptions())
-    assert tokenizer.decode(ids) == "ab<end>\n"
+    assert tokenizer.decode(ids) == "ab<end>"
     [ids] = encode_responses(tokenizer, [" ab "], ScoringOptions(end_of_turn=False))
     assert tokenizer.decode(ids) == "ab"
     # " abc" is cut after " ab", and the template strips what is left.
