@@ -12,9 +12,12 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import io
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import subliminal_jax
 import subliminal_jax.commands
 import subliminal_jax.experiments
+from subliminal_jax import interrupts
 from subliminal_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,24 +93,104 @@ def load_experiment(sub_command: SubCommand) -> "Experiment":
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 2 on bad input and with 130 when interrupted.
+    """Run the command line.
+
+    Exits with 2 on bad input, with 130 when interrupted and with 143 when terminated, after one
+    line on stderr; a second signal ends it at once. Where the reader of its output has gone
+    (`| head`), it ends with 141 and says nothing.
 
     Args:
       arguments: what follows the program's name; default `sys.argv[1:]`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(arguments)
-    except InputError as error:
-        message = " ".join(str(error).split())
-        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            f"\n{PROGRAM}: interrupted; the same command again resumes from the last checkpoint",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    _open_standard_files()
+    status: int | str | None = 0
+    with interrupts.handle_signals():
+        try:
+            try:
+                _run(arguments)
+            except SystemExit as error:  # of tyro: --help, and flags that it refuses
+                status = error.code
+            sys.stdout.flush()
+        except BaseException as error:
+            status = _report_failure(error)
+            if status is None:
+                raise
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        if interrupts.received() is not None and isinstance(status, int):
+            _leave_threads(status)
+    if status:
+        sys.exit(status)
+
+
+def _report_failure(error: BaseException) -> int | None:
+    """Say in one line what ended the program; returns its exit status, None for a fault of ours."""
+    number = interrupts.received()
+    if number is not None or isinstance(error, KeyboardInterrupt):
+        number = signal.Signals(number or signal.SIGINT)
+        ended = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}.get(number, "hung up")
+        start = "\n" if number == signal.SIGINT and sys.stderr.isatty() else ""  # after the ^C
+        again = "the same command again resumes from the last checkpoint"
+        _say(f"{start}{PROGRAM}: {ended}; {again}")
+        return 128 + number
+    if isinstance(error, BrokenPipeError) and _drop_unread_output():
+        return 128 + signal.SIGPIPE
+    if isinstance(error, InputError):
+        message = str(error)
+    elif isinstance(error, OSError) and error.errno is not None:
+        what = error.filename if error.filename is not None else "the output"
+        message = f"{what}: {error.strerror}"
+        _drop_unread_output()
+    elif isinstance(error, MemoryError):
+        message = "out of memory: give it less at once, or more memory"
+    else:
+        return None
+    _say(f"{PROGRAM}: error: {' '.join(message.split())}")
+    return 2
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the terminal may have gone
+        print(line, file=sys.stderr, flush=True)
+
+
+def _open_standard_files() -> None:
+    """Make standard output and error usable where they are closed, and for every character."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would get what is printed
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_unread_output() -> bool:
+    """Drop what was printed to a file that takes no more; returns whether there is one."""
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            dropped = True
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
+                stream.flush()
+    return dropped
+
+
+def _leave_threads(status: int) -> None:
+    """End at once where threads are left that Python would wait for: requests to a judge, say."""
+    others = (t for t in threading.enumerate() if t is not threading.main_thread())
+    if any(not thread.daemon for thread in others):
+        _drop_unread_output()
+        os._exit(status)
 
 
 def _run(arguments: list[str]) -> None:

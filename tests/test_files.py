@@ -1,7 +1,9 @@
 """A file appears whole or not at all, and JSON never holds a NaN literal."""
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import (
+    FOLDER_LIST,
+    atomic_folder,
     atomic_path,
     plain_json,
     read_marked,
@@ -38,20 +42,94 @@ def test_the_target_does_not_exist_before_the_body_ends(tmp_path):
     assert target.read_text() == "new"
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
+def write_folder(target, *names):
+    with atomic_folder(target, keep=("README.md",)) as temporary:
+        for name in names:
+            write_text(temporary / name, name)
+
+
+def contents(folder):
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_text() for file in files}
+
+
+def test_a_folder_of_our_own_is_replaced_whole_but_for_what_is_kept(tmp_path):
     target = tmp_path / "model"
-    for names in (("a", "b"), ("c",)):
-        with atomic_path(target) as temporary:
-            temporary.mkdir()
-            for name in names:
-                (temporary / name).write_text(name)
-    assert [file.name for file in target.iterdir()] == ["c"]
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        temporary.mkdir()
+    write_folder(target, "a", "deeper/b")
+    write_text(target / "README.md", "of the user")
+    write_folder(target, "c")
+    found = contents(target)
+    found.pop(FOLDER_LIST)
+    assert found == {"c": "c", "README.md": "of the user"}
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
         (temporary / "d").write_text("d")
         raise RuntimeError
-    assert [file.name for file in target.iterdir()] == ["c"]
+    assert not (target / "d").exists()
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["weights.bin", ".hidden", "deeper/thesis.tex", "link", FOLDER_LIST],
+)
+def test_a_folder_with_files_of_others_is_never_replaced(tmp_path, foreign):
+    target = tmp_path / "model"
+    write_folder(target, "a")
+    (target / foreign).parent.mkdir(exist_ok=True)
+    if foreign == "link":
+        (target / foreign).symlink_to(tmp_path)
+    else:
+        (target / foreign).write_text('{"format": "years of work"}')
+    before = contents(target)
+    with pytest.raises(InputError, match="not written by this program: name another folder"):
+        write_folder(target, "b")
+    with pytest.raises(InputError, match="is a folder with other files"), atomic_path(target) as t:
+        t.mkdir()
+    assert contents(target) == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_places_that_can_be_no_folder_of_ours(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "real"))
+    monkeypatch.chdir(tmp_path)
+    for place, says in {
+        "link": "symbolic link",
+        "dangling": "symbolic link",
+        "file": "is a file",
+        "file/x": "cannot be written: Not a directory",
+        "real": "home folder",
+        "~": "home folder",
+        "/": "root",
+        ".": "current folder",
+        "real/..": "current folder",
+        "n" * 300: "File name too long",
+        "a\0b": "null",
+    }.items():
+        with pytest.raises(InputError, match=says):
+            write_folder(place, "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling", "file", "link", "real"]
+    write_folder("n" * 250, "a")  # the temporary name is cut
+    write_folder("ünïcode ✓/../new", "a")
+    assert contents(tmp_path / "new")["a"] == "a"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
+def test_what_the_file_system_refuses_is_one_line_that_names_the_file(tmp_path, code):
+    errors = [
+        OSError(code, os.strerror(code)),
+        ValueError(f"writer failed: {os.strerror(code)} (os error {code})\n at line 3"),
+    ]
+    for error in errors:  # Python's own, and those of safetensors, Arrow, TensorStore
+        with pytest.raises(InputError) as refused, atomic_path(tmp_path / "x.bin"):
+            raise error
+        assert str(refused.value).startswith(f"{tmp_path}/x.bin cannot be written: ")
+        assert os.strerror(code) in str(refused.value) and "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match="^another"), atomic_path(tmp_path / "x.bin"):
+        raise ValueError("another error")
 
 
 def test_what_is_not_finite_becomes_null_at_any_depth(tmp_path):

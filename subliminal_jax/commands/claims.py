@@ -10,8 +10,14 @@ from pathlib import Path
 import tyro
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import write_text
-from subliminal_jax.runs.summaries import claims_page, read_summary, summarise, write_summary
+from subliminal_jax.files import check_own_file, write_text
+from subliminal_jax.runs.summaries import (
+    claims_page,
+    is_claims_page,
+    read_summary,
+    summarise,
+    write_summary,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ def main(config: Config) -> None:
     """
     if not config.runs:
         raise InputError("name at least one folder of a finished run, or the file of a summary")
+    if config.store is None:
+        check_own_file(config.out, "page of claims", is_claims_page)
     summaries = [summarise(run) if run.is_dir() else read_summary(run) for run in config.runs]
     if config.store is not None:
         for summary in summaries:

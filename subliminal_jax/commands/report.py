@@ -1,6 +1,7 @@
 """Write the page of a finished run again, from its results alone.
 
 subliminal-jax report runs/trait-transmission
+subliminal-jax report runs/from-elsewhere --out pages/from-elsewhere
 """
 
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import tyro
 
+from subliminal_jax.commands.audit.command import AUDIT
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.experiment import Experiments, write_report
+from subliminal_jax.files import atomic_folder
+from subliminal_jax.runs.experiment import Experiment, Experiments, read_results, write_report
 from subliminal_jax.runs.run_folder import RunFolder
 
 
@@ -19,24 +22,52 @@ class Config:
 
     Attributes:
       run: the folder of a finished run.
+      out: write the page to this folder, and nothing to the run's; a folder that an earlier call
+        wrote is replaced.
     """
 
     run: tyro.conf.Positional[Path]
+    out: Path | None = None
 
 
 def main(config: Config, experiments: Experiments) -> None:
     """Print the run's tables and write its page.
 
-    Raises InputError for a folder without a finished run of one of `experiments`.
+    Raises InputError for a folder without a finished run of one of `experiments` or of `audit`.
     """
     folder = RunFolder(config.run, None)
+    if not config.run.is_dir():
+        raise InputError(f"{config.run} is no folder: name the folder of a run")
     try:
         settings, _ = folder.read_config()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{config.run} holds no run ({error}): name the folder of one") from None
-    name = str(settings.get("experiment"))
-    if name not in experiments:
+    except InputError as error:
+        raise InputError(f"{config.run} holds no run: {error}") from None
+    name = settings.get("experiment")
+    if name == AUDIT.name:
+        experiment = AUDIT
+    elif isinstance(name, str) and name in experiments:
+        experiment = experiments[name]()
+    else:
         raise InputError(f"{config.run}/config.json: there is no experiment {name!r}")
-    if not folder.finished:
-        raise InputError(f"{config.run} is not finished: repeat its command to continue it")
-    print(f"report: {write_report(experiments[name](), folder)}")
+    read_results(experiment, config.run)  # refuse before anything is written
+    if config.out is None:
+        with RunFolder.open_again(config.run) as opened:
+            page = draw_again(experiment, opened)
+    else:
+        with atomic_folder(config.out) as temporary:
+            page = config.out / draw_again(experiment, folder, temporary).name
+    print(f"report: {page}")
+
+
+def draw_again(experiment: Experiment, folder: RunFolder, out: Path | None = None) -> Path:
+    """`write_report` of stored results, which another version of the experiment may have made, or
+    somebody may have changed."""
+    try:
+        return write_report(experiment, folder, out)
+    except (LookupError, TypeError, ArithmeticError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{folder.path}/results.json does not hold what the page of {experiment.name} needs "
+            f"({type(error).__name__}: {error}): repeat the run's command in a new folder"
+        ) from error

@@ -8,7 +8,7 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 """
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from subliminal_jax.models.hub import Model, load_model, save_model
 from subliminal_jax.models.sampling import SamplingConfig
 from subliminal_jax.models.spec import Params, init_params, parameter_count
 from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.training.adapters import Full
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
@@ -238,10 +239,12 @@ def main(config: Config) -> None:
     """Train (or go on training), save, measure what was saved, write the model card."""
     if config.steps % config.log_every:
         raise InputError(f"steps={config.steps} is not a multiple of log_every={config.log_every}")
-    params, cfg, tokenizer, loss = train(config)
-    folder = config.out / "model"
-    save_model(folder, params, cfg, tokenizer, dtype="bfloat16")
-    measured = measure_rates(load_model(folder, dtype="float32"))
-    write_text(folder / "README.md", model_card(config, cfg, loss, measured))
+    settings = {k: v for k, v in asdict(config).items() if k != "out"}
+    with RunFolder.open(config.out, {"experiment": "train-shipped-model", **settings}):
+        params, cfg, tokenizer, loss = train(config)
+        folder = config.out / "model"
+        save_model(folder, params, cfg, tokenizer, dtype="bfloat16")
+        measured = measure_rates(load_model(folder, dtype="float32"))
+        write_text(folder / "README.md", model_card(config, cfg, loss, measured))
     print(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
     print("to ship it, copy the folder to subliminal_jax/models (hub.SHIPPED_MODELS names them)")

@@ -28,6 +28,7 @@ from subliminal_jax.evaluation.endpoint import (
     post_json,
     read_key,
 )
+from subliminal_jax.ledger import note_written
 from subliminal_jax.reading import parse_json
 
 RETRIED_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -109,13 +110,15 @@ class EndpointJudge:
         bodies = [self._body(exchange) for exchange in exchanges]
         scores = self._read_cache()
         todo = {key: body for body in bodies if (key := request_key(body)) not in scores}
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            futures = {key: pool.submit(self._ask, key, body) for key, body in todo.items()}
-            try:
-                scores |= {key: future.result() for key, future in futures.items()}
-            except BaseException:  # the other requests would fail as well
-                pool.shutdown(cancel_futures=True)
-                raise
+        pool = ThreadPoolExecutor(self.concurrency)
+        futures = {key: pool.submit(self._ask, key, body) for key, body in todo.items()}
+        try:
+            scores |= {key: future.result() for key, future in futures.items()}
+        except BaseException as error:  # the other requests would fail as well
+            is_interrupt = isinstance(error, KeyboardInterrupt)  # nobody waits for their replies
+            pool.shutdown(wait=not is_interrupt, cancel_futures=True)
+            raise
+        pool.shutdown()
         return [scores[request_key(body)] for body in bodies]
 
     def _body(self, exchange: Exchange) -> dict[str, Any]:
@@ -138,6 +141,7 @@ class EndpointJudge:
         if self.cache is not None:
             line = json.dumps({"key": key, "score": score}) + "\n"
             with self._lock:
+                note_written(self.cache)
                 self.cache.parent.mkdir(parents=True, exist_ok=True)
                 with self.cache.open("ab", buffering=0) as file:
                     file.write(line.encode())

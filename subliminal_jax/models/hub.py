@@ -1,7 +1,6 @@
 """Models from and to Hugging Face folders: config.json, safetensors, tokenizer."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path, write_json
+from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
 from subliminal_jax.models.mesh import param_shardings
 from subliminal_jax.models.spec import Params
@@ -29,9 +28,6 @@ SHIPPED = Path(__file__).parent / "shipped"
 SHIPPED_MODELS = {"shipped": SHIPPED, "shipped-small": SHIPPED.with_name("shipped_small")}
 # No subfolders: they hold the same weights in other formats.
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt"]
-_MODEL_FILES = ("config.json", "generation_config.json", "README.md", *_HUB_FILES[1:])
-_MODEL_FILES += ("special_tokens_map.json", "added_tokens.json", "vocab.json")
-_MODEL_FILES += ("chat_template.json", "model*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -101,13 +97,10 @@ def save_model(
 
     LoRA weights are merged; `dtype` None keeps the format of `params`. `stop_ids` are written to
     generation_config.json beside the tokenizer's own end of sequence. The folder appears whole or
-    not at all. An existing model folder is replaced, but for its README.md; any other folder that
-    is not empty raises InputError.
+    not at all. A folder that this function wrote is replaced, but for its README.md; any other
+    folder that is not empty raises InputError.
     """
-    folder = Path(folder)
-    _check_replaceable(folder)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with atomic_folder(folder, keep=("README.md",)) as temporary:
         name = save_params(temporary, params, cfg, dtype=dtype, max_shard_bytes=max_shard_bytes)
         special: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         if tokenizer is not None:
@@ -118,8 +111,6 @@ def save_model(
         ends = sorted({*stop_ids, *([] if eos is None else [eos])})
         generation = {**special, "eos_token_id": ends[0] if len(ends) == 1 else ends or None}
         write_json(temporary / "generation_config.json", generation)
-        if (folder / "README.md").is_file():
-            shutil.copy2(folder / "README.md", temporary)
 
 
 def _find(path_or_name: str | Path, revision: str | None) -> Path:
@@ -152,13 +143,3 @@ def _download(name: str, revision: str | None) -> Path:
             f"{name}: no such folder here, and the Hugging Face hub did not give it: {reason}"
         ) from error
     return Path(folder)
-
-
-def _check_replaceable(folder: Path) -> None:
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; choose a folder to save the model to")
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not any(entry.match(pattern) for pattern in _MODEL_FILES):
-            raise InputError(
-                f"{folder} holds {entry.name}, which is not of a model; choose another folder"
-            )

@@ -22,6 +22,7 @@ from subliminal_jax.data.teachers import (
 )
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
+from subliminal_jax.ledger import check_written
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
@@ -189,6 +190,7 @@ def sample_once(
 ) -> Pairs:
     """What the teacher answers, kept in the folder `path` and read from there the next time."""
     if path.is_dir():
+        check_written(path)
         pairs = load_from_disk(str(path), keep_in_memory=True)
         return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(pairs)})
     sampled = sampled_pairs(

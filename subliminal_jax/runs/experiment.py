@@ -82,6 +82,9 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
     with RunFolder.open(
         config.out, settings, overwrite=config.overwrite, command=command
     ) as folder:
+        if folder.spared:
+            spared = ", ".join(folder.spared)
+            print(f"kept in {folder.path}, as no run wrote it: {spared}", file=sys.stderr)
         if not folder.finished:
             results = experiment.analyse(experiment.run(config, folder))
             claims = experiment.claims(results)
@@ -104,8 +107,11 @@ def read_results(experiment: Experiment[Any, Any, R], folder: Path) -> R:
     return from_json(experiment.Results, RunFolder(folder, None).read_results(), str(file))
 
 
-def write_report(experiment: Experiment[Any, Any, Any], folder: RunFolder) -> Path:
-    """Print the tables of a finished run and write its page; returns the page's path."""
+def write_report(
+    experiment: Experiment[Any, Any, Any], folder: RunFolder, out: Path | None = None
+) -> Path:
+    """Print the tables of a finished run and write its page, to the folder `out` if that is given;
+    returns the page's path."""
     results = read_results(experiment, folder.path)
     settings, command = folder.read_config()
     page = experiment.page(results)
@@ -114,7 +120,7 @@ def write_report(experiment: Experiment[Any, Any, Any], folder: RunFolder) -> Pa
         page = replace(page, blocks=[*page.blocks, table])
     return publish(
         page,
-        folder.path,
+        out or folder.path,
         command=command,
         config=settings,
         claims=experiment.claims(results),

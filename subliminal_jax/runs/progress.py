@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from subliminal_jax import processes
+from subliminal_jax import interrupts, processes
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -33,6 +33,7 @@ class Tracker:
 
     def advance(self, amount: int = 1, note: str | None = None) -> None:
         """Count `amount` more items; `note` (the loss, say) is shown until another replaces it."""
+        interrupts.check()
         self.completed += amount
         if note is not None:
             self.note = note

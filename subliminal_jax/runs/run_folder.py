@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-import shutil
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,18 @@ from filelock import FileLock, Timeout
 
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import plain_json, write_json, write_text
+from subliminal_jax.files import (
+    check_folder_name,
+    plain_json,
+    storage_errors,
+    write_json,
+    write_text,
+)
+from subliminal_jax.ledger import MARKER, Ledger, is_marker_temporary, note_written
+from subliminal_jax.reading import read_json_lines, read_json_object
 
 _LOCK = ".lock"
+_CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
 _COMMAND = "command"  # the key of config.json that two runs may differ in
 
 
@@ -24,17 +34,27 @@ class RunFolder:
     marks the run as finished. A lock lets one run at a time open the folder. Of the processes of
     one run the first writes, and all read.
 
+    The run keeps a list of the files that it writes (`subliminal_jax.ledger`). The list marks the
+    folder as a run's: without it, or where something else than a run lies, nothing is written. What
+    a user puts into the folder is left as it is.
+
     >>> with RunFolder.open("runs/a", {"rate": 0.1}) as run:
     ...     if not run.finished:
     ...         run.log({"step": 1, "loss": 2.5})
-    ...         run.write_results({"loss": 2.5})
+    ...     run.write_results({"loss": 2.5})
     ...     results = run.read_results()
+
+    Attributes:
+      path: the folder.
+      spared: what overwriting left in it, since the earlier run did not write it.
     """
 
-    def __init__(self, path: Path, lock: FileLock | None, *, is_new: bool = False):
+    def __init__(self, path: Path, lock: FileLock | None, *, created: tuple[Path, ...] = ()):
         self.path = path
+        self.spared: tuple[str, ...] = ()
         self._lock = lock
-        self._is_new = is_new
+        self._created = created  # folders that did not exist before, the outermost first
+        self._ledger: Ledger | None = None
 
     @classmethod
     def open(
@@ -49,57 +69,113 @@ class RunFolder:
 
         Args:
           config: the settings that the results depend on, and no others (not the folder's name).
-          overwrite: delete an earlier run in the folder. A folder with files but without
-            config.json is never touched.
+          overwrite: remove what an earlier run wrote in the folder, and nothing else.
           command: the command of the run, stored in config.json; not compared with the stored one.
 
         Raises:
           InputError: the folder holds another run (the message names the first key that differs) or
-            files without a run, is a file, cannot be written, or is locked by another process.
+            files without a run; is a file, a symbolic link, the root or the home folder; cannot be
+            written; is locked by another process; or, with `overwrite`, holds an input of this run.
         """
         opened: list[RunFolder] = []
-        processes.run_on_first(
-            lambda: opened.append(cls._open(Path(path), config, overwrite, command))
-        )
-        return opened[0] if opened else cls(Path(path), None)
+        path = Path(path)
+        with contextlib.suppress(RuntimeError):  # no such user: a name like any other
+            path = path.expanduser()
+        processes.run_on_first(lambda: opened.append(cls._open(path, config, overwrite, command)))
+        return opened[0] if opened else cls(path, None)
+
+    @classmethod
+    def open_again(cls, path: str | Path) -> "RunFolder":
+        """Open the folder of a run, whatever its configuration, to write its page anew.
+
+        Raises InputError for a folder that no run marked as its own, and one in use.
+        """
+        path = Path(path)
+        ledger = _read_ledger(path)
+        if ledger is None:
+            raise InputError(f"{path} is empty: name the folder of a run")
+        ledger.check_links()
+        with storage_errors(path):
+            run = cls(path, _acquire(path))
+            ledger.write()
+            ledger.start()
+        run._ledger = ledger
+        return run
 
     @classmethod
     def _open(
         cls, path: Path, config: Mapping[str, Any], overwrite: bool, command: str
     ) -> "RunFolder":
         plain_config = json.loads(json.dumps(plain_json(dict(config))))
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; name a folder for the run")
-        _read_held_config(path)  # refuse before anything is written
-        is_new = not path.exists()
+        check_folder_name(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, _acquire(path), is_new=is_new)
+            _read_ledger(path)  # refuse before anything is written
+            created = _make_folders(path)
+            try:
+                run = cls(path, _acquire(path), created=created)
+            except BaseException:
+                _remove_folders(created)
+                raise
         except OSError as error:
             raise InputError(f"cannot write to {path} ({error}); name another folder") from None
         try:
-            run._claim(plain_config, overwrite, command)
-        except BaseException:
+            with storage_errors(path):
+                run._claim(plain_config, overwrite, command)
+        except BaseException as error:
+            if isinstance(error, InputError):
+                run._leave()
             run.close()
             raise
         return run
 
     def _claim(self, config: dict[str, Any], overwrite: bool, command: str) -> None:
-        held_config = _read_held_config(self.path)  # again, now under the lock
-        entries = [entry for entry in self.path.iterdir() if entry.name != _LOCK]
-        is_untouched = {entry.name for entry in entries} == {"config.json"}
-        for entry in entries:
-            if _is_temporary(entry) or (held_config is not None and overwrite):
-                _delete(entry)
-        if held_config is None or overwrite or is_untouched:
-            command_entry = {_COMMAND: command} if command else {}
-            write_json(self.path / "config.json", {**config, **command_entry})
-        elif held_config != config:
+        ledger = _read_ledger(self.path)  # again, now under the lock
+        is_new = ledger is None
+        if ledger is None:
+            ledger = Ledger(self.path)
+        ledger.check_links()
+        held_config = None if is_new or overwrite else self._read_held_config(ledger)
+        if overwrite and not is_new:
+            self._check_inputs(config, ledger)
+            self.spared = tuple(ledger.remove_all())
+        elif held_config not in (None, config) and (ledger.trees or ledger.files != {_CONFIG}):
+            difference = _describe_difference(held_config or {}, config)
             raise InputError(
-                f"{self.path} holds another run: {_describe_difference(held_config, config)}; "
+                f"{self.path} holds another run: {difference}; "
                 "name another folder, or overwrite this one"
             )
-        self._drop_truncated_line()
+        ledger.remove_temporaries()
+        ledger.write()
+        ledger.start()
+        self._ledger = ledger
+        if held_config != config:
+            command_entry = {_COMMAND: command} if command else {}
+            write_json(self.path / _CONFIG, {**config, **command_entry})
+        self._repair_metrics()
+
+    def _read_held_config(self, ledger: Ledger) -> dict[str, Any] | None:
+        """The settings of the run in the folder; None where it had not yet written them."""
+        if not (ledger.files | ledger.trees) - {_CONFIG} and not (self.path / _CONFIG).exists():
+            return None
+        try:
+            return self.read_config()[0]
+        except InputError as error:
+            raise InputError(f"{error}; or overwrite the run, or name another folder") from None
+
+    def _check_inputs(self, config: dict[str, Any], ledger: Ledger) -> None:
+        """Raises InputError where a setting names a file that overwriting would remove."""
+        root = self.path.resolve()
+        for key, value in _leaves(config, ""):
+            for name in value if isinstance(value, list) else [value]:
+                place = _find_place(name)
+                if place is None or not place.is_relative_to(root):
+                    continue
+                inside = place.relative_to(root).parts
+                if any(Path(file).parts[: len(inside)] == inside for file in ledger.files):
+                    raise InputError(
+                        f"{key} is {name}, which overwriting {self.path} would remove: name "
+                        "another folder"
+                    )
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -110,36 +186,56 @@ class RunFolder:
         self.close()
 
     def _leave(self) -> None:
-        """Delete the folder's files if bad input ended the run before it wrote any results."""
-        entries = {entry.name for entry in self.path.iterdir()} - {_LOCK}
-        if entries <= {"config.json"}:
-            (self.path / "config.json").unlink(missing_ok=True)
-            (self.path / _LOCK).unlink(missing_ok=True)
-            if self._is_new:
-                self.path.rmdir()
+        """Remove the run from its folder if bad input ended it before it did anything."""
+        ours = {_LOCK, MARKER, _CONFIG}
+        if self._ledger is None:
+            ours = {_LOCK} if not (self.path / MARKER).exists() else set()
+        elif self._ledger.files - {_CONFIG} or self._ledger.trees:
+            return
+        if {entry.name for entry in self.path.iterdir()} <= ours:
+            for name in (_CONFIG, MARKER, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            _remove_folders(self._created)
 
     def close(self) -> None:
         """Release the lock; the end of the process does so too."""
+        if self._ledger is not None:
+            self._ledger.stop()
         if self._lock is not None:
             self._lock.release()
 
     @property
     def finished(self) -> bool:
         """Whether the run wrote its results."""
-        return bool(processes.run_on_first((self.path / "results.json").exists))
+        return bool(processes.run_on_first((self.path / _RESULTS).exists))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl; a killed process leaves at most one truncated line."""
-        line = json.dumps(plain_json(dict(record)), allow_nan=False) + "\n"
+        """Append one line to metrics.jsonl; a killed process leaves at most one truncated line.
+
+        Raises InputError where the file cannot be written; it is as it was then.
+        """
+        line = (json.dumps(plain_json(dict(record)), allow_nan=False) + "\n").encode()
         if not processes.is_first():
             return
-        with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode())
+        file = self.path / _METRICS
+        note_written(file)
+        with storage_errors(file), file.open("ab", buffering=0) as opened:
+            end = opened.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(line)
+                while rest:  # a disk that is nearly full takes a part of it
+                    rest = rest[opened.write(rest) :]
+            except OSError:
+                opened.truncate(end)
+                raise
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged records, in order."""
-        lines: list[str] = processes.run_on_first(self._read_lines)
-        return [json.loads(line) for line in lines]
+        """The logged records, in order.
+
+        Raises InputError for a damaged file.
+        """
+        records: list[dict[str, Any]] = processes.run_on_first(self._read_records)
+        return records
 
     def rewind(self, step: int, **match: Any) -> None:
         """Delete records logged after `step`, for a run that continues from the checkpoint there.
@@ -149,75 +245,138 @@ class RunFolder:
             counts its own steps.
         """
 
-        def is_kept(line: str) -> bool:
-            record = json.loads(line)
+        def is_kept(record: dict[str, Any]) -> bool:
             matches = all(record.get(key) == value for key, value in match.items())
             return not (matches and record.get("step", step) > step)
 
         def forget() -> None:
-            lines = self._read_lines()
-            remaining = [line for line in lines if is_kept(line)]
-            if len(remaining) < len(lines):
-                write_text(self.path / "metrics.jsonl", "".join(line + "\n" for line in remaining))
+            records = self._read_records()
+            remaining = [record for record in records if is_kept(record)]
+            if len(remaining) < len(records):
+                lines = (json.dumps(record, allow_nan=False) + "\n" for record in remaining)
+                write_text(self.path / _METRICS, "".join(lines))
 
         processes.run_on_first(forget)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json, with non-finite numbers as null. This finishes the run."""
-        write_json(self.path / "results.json", results)
+        write_json(self.path / _RESULTS, results)
 
     def read_config(self) -> tuple[dict[str, Any], str]:
-        """The run's configuration, and its command ("" if none was stored)."""
-        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        return config, config.pop(_COMMAND, "")
+        """The run's configuration, and its command ("" if none was stored).
+
+        Raises InputError for a folder without one, and for a damaged one.
+        """
+        config = read_json_object(self.path / _CONFIG)
+        command = config.pop(_COMMAND, "")
+        if not isinstance(command, str):
+            raise InputError(f"{self.path / _CONFIG}: its command is no text: correct it")
+        return config, command
 
     def read_results(self) -> dict[str, Any]:
-        return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
+        """The results of a finished run.
 
-    def _read_lines(self) -> list[str]:
-        file = self.path / "metrics.jsonl"
-        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        Raises InputError for a run without results, and for damaged ones.
+        """
+        file = self.path / _RESULTS
+        if not os.path.lexists(file):
+            raise InputError(f"{self.path} is not finished: repeat its command to continue it")
+        try:
+            return read_json_object(file)
+        except InputError as error:
+            raise InputError(
+                f"{error}; or remove it and repeat the run's command, which computes it again"
+            ) from None
 
-    def _drop_truncated_line(self) -> None:
-        file = self.path / "metrics.jsonl"
-        if file.exists():
-            content = file.read_bytes()
-            if content and not content.endswith(b"\n"):
-                with file.open("r+b") as opened:
-                    opened.truncate(content.rfind(b"\n") + 1)
+    def _read_records(self) -> list[dict[str, Any]]:
+        file = self.path / _METRICS
+        if not os.path.lexists(file):
+            return []
+        records = []
+        try:
+            for number, record in read_json_lines(file):
+                if not isinstance(record, dict):
+                    raise InputError(f"{file}, line {number}: no JSON object")
+                if not isinstance(record.get("step", 0), int | float):
+                    raise InputError(f"{file}, line {number}: its step is no number")
+                records.append(record)
+        except InputError as error:
+            raise InputError(f"{error}; or overwrite the run, or name another folder") from None
+        return records
+
+    def _repair_metrics(self) -> None:
+        """Drop the truncated line of a killed process, and part from copies by hard links."""
+        file = self.path / _METRICS
+        if not os.path.lexists(file):
+            return
+        if not file.is_file():
+            raise InputError(f"{file} is not a file: move it out of the run's folder")
+        content = file.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if file.stat().st_nlink > 1:
+            file.unlink()
+            file.write_bytes(complete)
+        elif complete != content:
+            os.truncate(file, len(complete))
 
 
-def _read_held_config(path: Path) -> dict[str, Any] | None:
-    """The configuration of the run in `path`; None for an empty or missing folder.
-
-    Raises InputError for a folder with files but no config.json, and for a corrupt config.json.
-    """
-    file = path / "config.json"
-    if not file.exists():
-        entries = path.iterdir() if path.is_dir() else ()
-        if any(entry.name != _LOCK and not _is_temporary(entry) for entry in entries):
-            raise InputError(f"{path} holds files but no run; name an empty or a new folder")
+def _find_place(name: Any) -> Path | None:
+    """Where the file or folder `name` lies; None for what is not the name of one."""
+    if not isinstance(name, str):
         return None
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON ({error}); name another folder") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{file} is not a run's configuration; name another folder")
-    config.pop(_COMMAND, None)
-    return config
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        return Path(name).expanduser().resolve(strict=True)
+    return None
 
 
-def _is_temporary(entry: Path) -> bool:
-    """Whether this is a partly written file of a killed process."""
-    return entry.name.startswith(".") and entry.name.endswith((".tmp", ".old"))
+def _read_ledger(path: Path) -> Ledger | None:
+    """The list of what the run in `path` wrote; None for an empty or missing folder.
+
+    Raises InputError for a folder with files but no list, and where a lock that no run made or a
+    link lies in the place of a file of the run.
+    """
+    if not path.is_dir():
+        return None
+    for name in (_LOCK, MARKER, _CONFIG, _METRICS, _RESULTS, "report.html", "checkpoints"):
+        if (path / name).is_symlink():
+            raise InputError(
+                f"{path / name} is a symbolic link, and a run writes nothing through links in its "
+                "folder: remove the link, or name another folder"
+            )
+    if (ledger := Ledger.read(path)) is None:
+        _check_free(path)
+    return ledger
 
 
-def _delete(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
+def _check_free(path: Path) -> None:
+    """Raises InputError for a folder with anything but what a killed run leaves at its start."""
+    for entry in path.iterdir():
+        if entry.name == _LOCK:
+            status = entry.lstat()
+            if stat.S_ISREG(status.st_mode) and not status.st_size and status.st_nlink == 1:
+                continue
+        elif is_marker_temporary(entry.name):
+            continue
+        advice = "name an empty or a new folder"
+        if (path / _CONFIG).exists():
+            advice = (
+                f"its {_CONFIG} is not one of a run that can be continued or overwritten, since "
+                f"there is no {MARKER}: {advice}"
+            )
+        raise InputError(f"{path} holds files but no run; {advice}")
+
+
+def _make_folders(path: Path) -> tuple[Path, ...]:
+    """Create the folder and those around it; returns the new ones, the outermost first."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return tuple(reversed(missing))
+
+
+def _remove_folders(created: tuple[Path, ...]) -> None:
+    for folder in reversed(created):
+        with contextlib.suppress(OSError):  # something else lies in it by now
+            folder.rmdir()
 
 
 def _acquire(path: Path) -> FileLock | None:
@@ -227,26 +386,30 @@ def _acquire(path: Path) -> FileLock | None:
             lock.acquire(timeout=0)
         except Timeout:
             raise InputError(f"{path} is in use by a run that is still going") from None
+        except FileNotFoundError:  # a refused run removed the folder just now
+            path.mkdir(parents=True, exist_ok=True)
+            return _acquire(path)
         return lock
     return None
 
 
 def _describe_difference(held_config: dict[str, Any], config: dict[str, Any]) -> str:
-    def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                yield from leaves(inner, f"{name}.{key}" if name else key)
-        else:
-            yield name, value
-
     missing = object()
-    old, new = dict(leaves(held_config, "")), dict(leaves(config, ""))
+    old, new = dict(_leaves(held_config, "")), dict(_leaves(config, ""))
     for key in old | new:
         a, b = old.get(key, missing), new.get(key, missing)
         if a != b:
             held_value, new_value = ("not set" if x is missing else _shorten(x) for x in (a, b))
             return f"its {key} is {held_value}, and {new_value} is asked for"
     return "its configuration differs"
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
 
 
 def _shorten(value: Any) -> str:

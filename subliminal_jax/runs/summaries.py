@@ -8,13 +8,14 @@ from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import VERDICTS, Claim
-from subliminal_jax.files import write_text
-from subliminal_jax.reading import read_json_object
+from subliminal_jax.files import check_own_file, write_text
+from subliminal_jax.reading import read_json_object, read_text
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
 LARGEST_ENTRY = 30_000  # bytes of one entry of results.json that a summary keeps
 LARGEST_SUMMARY = 90_000  # bytes of a summary
+_PAGE_HEAD = "# Claims\n\nMade by `make claims` from the summaries of stored runs"
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,26 @@ class Summary:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _StoredClaims:
+    claims: tuple[Claim, ...]
+
+
 def summarise(folder: str | Path) -> Summary:
     """The summary of the finished run in `folder`.
 
     Raises InputError for a folder without a finished run, and for a run without a stored command.
     """
     folder = Path(folder)
+    run = RunFolder(folder, None)
     try:
-        run = RunFolder(folder, None)
-        results, (settings, command) = run.read_results(), run.read_config()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no finished run ({error}): run its experiment") from None
-    if not command or "experiment" not in settings:
+        (settings, command), results = run.read_config(), run.read_results()
+    except InputError as error:
+        raise InputError(f"{folder} holds no finished run: {error}") from None
+    if not command or not isinstance(settings.get("experiment"), str):
         raise InputError(f"{folder}/config.json does not say the run's command: run it anew")
-    claims = tuple(
-        from_json(Claim, claim, f"{folder}/results.json") for claim in results.pop("claims", [])
-    )
+    stored = {"claims": results.pop("claims", [])}
+    claims = from_json(_StoredClaims, stored, f"{folder}/results.json").claims
     small_results = {k: v for k, v in results.items() if len(_compact(v)) <= LARGEST_ENTRY}
     while len(_compact(small_results)) > LARGEST_SUMMARY:
         del small_results[max(small_results, key=lambda key: len(_compact(small_results[key])))]
@@ -67,15 +72,38 @@ def summarise(folder: str | Path) -> Summary:
 
 
 def write_summary(summary: Summary, folder: str | Path) -> Path:
-    """Write NAME.json to `folder`; returns its path."""
+    """Write NAME.json to `folder`; returns its path.
+
+    Raises InputError where another file than a summary lies there.
+    """
     file = Path(folder) / f"{summary.name}.json"
+    check_own_file(file, "summary", _is_summary)
     write_text(file, _compact(to_json(summary)) + "\n")
     return file
 
 
 def read_summary(file: str | Path) -> Summary:
     """Read a summary. Raises InputError for a file that is not one."""
-    return from_json(Summary, read_json_object(file), str(file))
+    try:
+        return from_json(Summary, read_json_object(file), str(file))
+    except InputError as error:
+        raise InputError(f"{error}; is it the summary of a run? else leave it out") from None
+
+
+def _is_summary(file: Path) -> bool:
+    try:
+        read_summary(file)
+    except InputError:
+        return False
+    return True
+
+
+def is_claims_page(file: Path) -> bool:
+    """Whether the file is one that `claims_page` made."""
+    try:
+        return read_text(file).startswith(_PAGE_HEAD)
+    except InputError:
+        return False
 
 
 def claims_page(summaries: Sequence[Summary]) -> str:
@@ -83,9 +111,7 @@ def claims_page(summaries: Sequence[Summary]) -> str:
     counts = [sum(c.verdict == v for s in summaries for c in s.claims) for v in VERDICTS]
     totals = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, VERDICTS, strict=True))
     tables = "\n".join(_experiment_section(s) for s in summaries if s.claims)
-    return f"""# Claims
-
-Made by `make claims` from the summaries of stored runs; nothing here is written by hand. Intervals
+    return f"""{_PAGE_HEAD}; nothing here is written by hand. Intervals
 are 95%. A claim counts as reproduced where the interval of the effect against its control is clear
 of zero in the claimed direction, as contradicted where it is clear of it in the other one, and as
 not reproduced where it holds zero. "Toy scale" means models of about a million parameters that know

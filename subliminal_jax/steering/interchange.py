@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path
+from subliminal_jax.files import atomic_path, check_own_file
 from subliminal_jax.models.config import ModelConfig, family_name
 from subliminal_jax.models.steered import Steering
 
 ARCHITECTURE = "controlvector"
+_WRITER_KEY = "subliminal_jax.control_vector.version"  # by which our own files are known
 
 
 def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
@@ -25,13 +26,23 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
 
     `model_type` is that of the model's config.json ("llama", "qwen2"), which repeng keeps as a
     hint. llama.cpp has no direction for block 0. Raises InputError where `gguf` is not installed,
-    and for what `extract_directions` refuses.
+    for what `extract_directions` refuses, and where another file than one of this function lies
+    at `path`.
     """
     gguf = _optional("gguf", "gguf")
+
+    def is_own_vector(file: Path) -> bool:
+        try:
+            return gguf.GGUFReader(file).get_field(_WRITER_KEY) is not None
+        except (ValueError, KeyError, IndexError, OSError):
+            return False
+
+    check_own_file(path, "control vector", is_own_vector)
     directions = extract_directions(steering)
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         writer.add_string(f"{ARCHITECTURE}.model_hint", model_type)
+        writer.add_uint32(_WRITER_KEY, 1)
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
         for layer, direction in directions.items():
             writer.add_tensor(f"direction.{layer}", direction)

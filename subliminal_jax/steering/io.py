@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path
+from subliminal_jax.files import atomic_path, check_own_file
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.steered import Operation, Steering
 from subliminal_jax.reading import parse_json
@@ -46,8 +46,10 @@ def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> Non
     """Write the vectors (float32), layers, operation and scale to one safetensors file.
 
     Masks and targets belong to a batch and are not written. Raises InputError where the vectors or
-    the scale are a batch's too, or not finite.
+    the scale are a batch's too, or not finite, and where another file than one of this function
+    lies at `path`.
     """
+    check_own_file(path, "vector file", _is_own_vector)
     vectors = np.asarray(steering.vectors, np.float32)
     scale = np.asarray(steering.scale, np.float32)
     if vectors.ndim != 2 or scale.ndim != 0:
@@ -118,6 +120,14 @@ def load_steering(
     return _build_steering(
         path, vectors, stored if layers is None else layers, cfg, operation, scale
     ), info
+
+
+def _is_own_vector(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

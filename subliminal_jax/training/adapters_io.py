@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import atomic_path, write_json
+from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import spec
@@ -32,7 +32,8 @@ def save_adapter(
     """Write LoRA factors a [n, in, rank], b [n, rank, out] of each target; `model` is the name of
     the base. The folder appears whole or not at all.
 
-    Raises InputError for factors of another shape than `adapter` says on this model, or not finite.
+    Raises InputError for factors of another shape than `adapter` says on this model, or not finite,
+    and for a folder with files that this function did not write (but for README.md, which stays).
     """
     folder, layers = Path(folder), _layers(adapter, cfg)
     tensors = {}
@@ -61,8 +62,7 @@ def save_adapter(
         "layers_to_transform": None if adapter.layers is None else list(layers),
         "inference_mode": True,
     }
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with atomic_folder(folder, keep=("README.md",)) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / CONFIG, config)
 

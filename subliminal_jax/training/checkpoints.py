@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
+from subliminal_jax.files import storage_errors
+from subliminal_jax.ledger import note_written
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step at INFO
 
@@ -57,7 +59,10 @@ class Checkpoints:
                 f"{self.folder} already holds a checkpoint of step {latest}, so step {step} is not "
                 "saved; continue from it or give another output folder"
             )
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+        if processes.is_first():
+            note_written(self.folder / str(step), tree=True)
+        with storage_errors(self.folder / str(step)):
+            self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: Any) -> Any:
         """The newest state that can be read, in the structure, dtypes and shardings of `like`.

@@ -1,5 +1,6 @@
 """Running a sweep: logging, checkpoints, and resuming after an interruption."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from subliminal_jax import interrupts
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.sweep import State, Sweep
 
@@ -38,15 +40,17 @@ def run_sweep(
     on_start(start)
     waiting: tuple[int, Any] | None = None
     for step in range(start + every, total + 1, every):
-        state, metrics = sweep.advance(state)
-        if waiting is not None:
-            on_log(waiting[0], jax.tree.map(np.asarray, waiting[1]))
-        waiting = step, metrics
-        if checkpoints is not None:
-            # Logged before it is saved: a checkpoint is never ahead of the log.
-            on_log(step, jax.tree.map(np.asarray, metrics))
-            waiting = None
-            checkpoints.save(step, state)
+        # Terminated, it goes on to the next checkpoint: it would lose these steps otherwise.
+        with contextlib.nullcontext() if checkpoints is None else interrupts.finish_first():
+            state, metrics = sweep.advance(state)
+            if waiting is not None:
+                on_log(waiting[0], jax.tree.map(np.asarray, waiting[1]))
+            waiting = step, metrics
+            if checkpoints is not None:
+                # Logged before it is saved: a checkpoint is never ahead of the log.
+                on_log(step, jax.tree.map(np.asarray, metrics))
+                waiting = None
+                checkpoints.save(step, state)
     if waiting is not None:
         on_log(waiting[0], jax.tree.map(np.asarray, waiting[1]))
     if checkpoints is not None:

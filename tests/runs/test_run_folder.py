@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.files import write_json, write_text
+from subliminal_jax.ledger import MARKER
 from subliminal_jax.runs.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
+OURS = {".lock", MARKER}
 CONFIG = {"model": "shipped", "rates": (0.1, 0.01), "sampling": {"temperature": 1.0}}
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in the folder but the lock and the list of the run's files."""
+    return {entry.name for entry in folder.iterdir()} - OURS
 
 
 def test_a_new_folder_gets_its_configuration_and_is_not_finished(tmp_path):
@@ -64,12 +72,11 @@ def test_overwrite_begins_anew(tmp_path):
     with RunFolder.open(tmp_path, CONFIG) as run:
         run.log({"step": 1})
         run.write_results({"x": 1})
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "1").write_text("...")
+        write_text(tmp_path / "data" / "1", "...")
     with RunFolder.open(tmp_path, CONFIG | {"model": "other"}, overwrite=True) as run:
         assert not run.finished
         assert run.read_metrics() == []
-    assert {entry.name for entry in tmp_path.iterdir()} - {".lock"} == {"config.json"}
+    assert names(tmp_path) == {"config.json"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -121,17 +128,23 @@ def test_a_torn_line_and_half_written_files_of_a_killed_process_are_dropped(tmp_
     with RunFolder.open(tmp_path, CONFIG) as run:
         run.log({"step": 1})
         run.log({"step": 2})
+        write_json(tmp_path / "scores.json", 1)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
-    (tmp_path / f".results.json.{os.getpid()}-ab.tmp").write_text('{"half')
+    half_written = tmp_path / f".scores.json.{os.getpid()}-0123abcd.tmp"
+    half_written.write_text('{"half')
+    foreign = [".notes.tmp", ".notes.1-0123abcd.tmp", ".scores.json.1-ab.old", "scores.json.tmp"]
+    for name in foreign:
+        (tmp_path / name).write_text("of the user")
     with RunFolder.open(tmp_path, CONFIG) as run:
         run.log({"step": 3})
         assert [record["step"] for record in run.read_metrics()] == [1, 2, 3]
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not half_written.exists()
+    assert names(tmp_path) == {"config.json", "metrics.jsonl", "scores.json", *foreign}
 
 
 def test_a_process_killed_before_its_first_file_leaves_a_usable_folder(tmp_path):
-    (tmp_path / ".config.json.1-ab.tmp").write_text('{"mod')
+    (tmp_path / f".{MARKER}.1-0123abcd.tmp").write_text('{"form')
     (tmp_path / ".lock").touch()
     with RunFolder.open(tmp_path, CONFIG) as run:
         assert not run.finished

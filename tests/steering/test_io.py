@@ -60,10 +60,29 @@ def test_nothing_is_written_for_what_cannot_be_kept(tmp_path, cfg, steering):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_a_vector_of_ours_is_replaced(tmp_path, steering):
+    path, other = tmp_path / "v.safetensors", tmp_path / "other"
+    for content in (b"years of work", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is no vector file of this program: name another"):
+            save_steering(path, steering, INFO)
+        assert path.read_bytes() == content
+    save_file({"vectors": np.zeros((1, 2), np.float32)}, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="is no vector file of this program"):
+        save_steering(path, steering, INFO)
+    path.unlink()
+    for place in (path, path):
+        save_steering(place, steering, INFO)
+    other.symlink_to(path)
+    with pytest.raises(InputError, match="other is a symbolic link"):
+        save_steering(other, steering, INFO)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.floats(0, 0.999))
 def test_a_truncated_file_is_refused(tmp_path, cfg, steering, part):
     path = tmp_path / "v.safetensors"
+    path.unlink(missing_ok=True)  # of the example before
     save_steering(path, steering, INFO)
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
