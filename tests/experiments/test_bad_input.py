@@ -9,6 +9,7 @@ import pytest
 from safetensors.flax import load_file, save_file
 
 from subliminal_jax.cli import main
+from subliminal_jax.runs.run_folder import RunFolder
 from tests import number_model
 from tests.experiments.main_job import arguments
 
@@ -188,6 +189,9 @@ def test_an_output_folder_that_holds_another_run_or_other_files(capsys, model, o
     (out / "notes.txt").write_text("mine")
     assert "holds files but no run" in refused(capsys, model, out)
     (out / "notes.txt").unlink()
-    (out / "config.json").write_text('{"model": "other"}')
-    (out / "metrics.jsonl").write_text('{"step": 1}\n')
+    (out / "config.json").write_text('{"model": "other"}')  # a model's folder, say
+    assert "holds files but no run" in refused(capsys, model, out, "--overwrite")
+    (out / "config.json").unlink()
+    with RunFolder.open(out, {"model": "other"}) as folder:
+        folder.log({"step": 1})
     assert 'its model is "other"' in refused(capsys, model, out)
