@@ -124,9 +124,8 @@ def load_steering(
 
 def _is_own_vector(path: Path) -> bool:
     try:
-        with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
+        return _read(path)[1].get("format") == FORMAT
+    except InputError:
         return False
 
 
