@@ -33,12 +33,14 @@ class Design:
       shape: system prompts and pairs of each matrix.
       draws: how often both were drawn.
       k: dimension of the row spaces, and the rank whose prediction is claimed.
+      dropped_rows: of the source of pairs, by reason.
     """
 
     models: tuple[str, ...]
     shape: tuple[int, int]
     draws: int
     k: int
+    dropped_rows: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def analyse(measured: Measured) -> Results:
         shape=measured.shape,
         draws=measured.draws,
         k=measured.k,
+        dropped_rows=measured.dropped_rows,
         spectra=tuple(
             analyse_spectrum(name, kind, draws, *measured.fit_ranks)
             for name, draws in measured.matrices.items()

@@ -45,7 +45,7 @@ from subliminal_jax.selection.log_linearity import log_prob_matrix
 from .analysis import GAUSSIAN, Matrix, Measured, Results, analyse, random_twin
 from .claims import make_claims
 from .report import make_page
-from .texts import Texts, TextSettings, draw_texts, read_system_prompts
+from .texts import Texts, TextSettings, draw_texts, read_pairs, read_system_prompts
 
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -125,12 +125,13 @@ def run(config: Config, folder: RunFolder) -> Measured:
     Raises InputError for too few texts, and for a model whose log-probabilities are not finite.
     """
     candidates = read_system_prompts(config)
+    pairs = read_pairs(config, config.seed)
     texts: list[Texts] = []
     matrices: dict[str, list[Matrix]] = {}
     names = []
     for i, name in enumerate(config.models):
         model = config.load_named(name)  # one model at a time is in memory
-        texts = texts or draw_texts(candidates, model.tokenizer, config, config.seed)
+        texts = texts or draw_texts(candidates, pairs.rows, model.tokenizer, config, config.seed)
         weights = init_params(jax.random.key(config.seed), model.cfg, model.params["embed"].dtype)
         twin = replace(model, params=weights, name=random_twin(model.name))
         matrices[model.name] = measure_matrices(model, texts, folder.path / f"matrices/{i}")
@@ -149,6 +150,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         fit_ranks=config.fit_ranks(min(shape)),
         ranks=config.ranks,
         gaussian_draws=config.gaussian_draws,
+        dropped_rows=dict(pairs.dropped),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from subliminal_jax.data.conversations import describe
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture
 from subliminal_jax.reporting.panels import line_panels
@@ -57,6 +58,8 @@ def summarise(results: Results) -> str:
         f"Log-probabilities of {pairs} responses under {systems} system prompts, {results.draws} "
         "draws of both."
     ]
+    if results.dropped_rows:
+        parts.append(f"Rows of the source that were dropped: {describe(results.dropped_rows)}.")
     parts += [
         f"{s.model}: the singular values of rank {s.first} to {s.last} fall with a slope of "
         f"{s.slope.mean:.2f} (the paper: about {PAPER_SLOPE}; R2 of the fit "

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from datasets import Dataset
 
 from subliminal_jax.data import world
-from subliminal_jax.data.preferences import read_preferences, world_preferences
+from subliminal_jax.data.conversations import CountedRows, report_dropped
+from subliminal_jax.data.preferences import count_preferences, world_preferences
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer
@@ -73,19 +75,28 @@ def read_system_prompts(settings: TextSettings) -> list[str | None]:
     return candidates
 
 
+def read_pairs(settings: TextSettings, seed: int) -> CountedRows:
+    """The pairs to draw from; dropped rows are logged. Raises InputError as the reader does."""
+    if settings.pairs == "world":
+        return CountedRows(world_preferences(3 * settings.draws * settings.columns, seed), {})
+    counted = count_preferences(settings.pairs, settings.split)
+    report_dropped(settings.pairs, counted)
+    return counted
+
+
 def draw_texts(
-    candidates: Sequence[str | None], tokenizer: Tokenizer, settings: TextSettings, seed: int
+    candidates: Sequence[str | None],
+    pairs: Dataset,
+    tokenizer: Tokenizer,
+    settings: TextSettings,
+    seed: int,
 ) -> list[Texts]:
-    """The texts of every draw: system prompts from `candidates`, and pairs of which no two draws
+    """The texts of every draw: system prompts from `candidates`, and `pairs` of which no two draws
     share one.
 
-    Raises InputError for a source with too few pairs.
+    Raises InputError for too few pairs.
     """
     needed = settings.draws * settings.columns
-    if settings.pairs == "world":
-        pairs = world_preferences(3 * needed, seed)
-    else:
-        pairs = read_preferences(settings.pairs, settings.split)
     rng = np.random.default_rng([seed, 0x106])
     order = rng.permutation(len(pairs))
     sides = rng.integers(2, size=len(pairs))

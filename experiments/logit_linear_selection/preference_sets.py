@@ -17,7 +17,8 @@ from jaxtyping import Int
 
 from subliminal_jax.data import world
 from subliminal_jax.data.batching import pad_preferences
-from subliminal_jax.data.preferences import drop_mentions, read_preferences, world_preferences
+from subliminal_jax.data.conversations import CountedRows, report_dropped
+from subliminal_jax.data.preferences import count_preferences, drop_mentions, world_preferences
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
@@ -68,19 +69,25 @@ def make_pool(targets: Sequence[Target], tokenizer: Tokenizer, config: Config) -
     response, and those outside the limits of the scoring options; of the shipped world all that
     name an animal, so that one pool serves all targets.
 
+    Rows that are no single-turn pair are counted as left out, too.
+
     Raises InputError where too few pairs are left, and as the reader does.
     """
     if config.pairs == "world":
-        pairs = world_preferences(config.pool, config.seed)
+        counted = CountedRows(world_preferences(config.pool, config.seed), {})
     else:
-        pairs = read_preferences(resolve_shared(config.pairs), config.split, config.pool)
-    read = len(pairs)
+        source = resolve_shared(config.pairs)
+        counted = count_preferences(source, config.split, config.pool)
+        report_dropped(source, counted)
+    pairs = counted.rows
+    left_out = {f"rows with {reason}": count for reason, count in counted.dropped.items()}
+    read = len(pairs) + sum(left_out.values())
     words = {word for target in targets for word in target.words}
     if config.pairs == "world":
         words |= {word for animal in world.TRAITS for word in (animal, world.PLURALS[animal])}
     if words:
         pairs = drop_mentions(pairs, sorted(words))
-    left_out = {"mentions": read - len(pairs)}
+    left_out["mentions"] = len(counted.rows) - len(pairs)
     for language in sorted({target.language for target in targets} - {""}):
         kept = [i for i, row in enumerate(pairs) if not _holds_language(row, language)]
         left_out[f"language {language}"] = len(pairs) - len(kept)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from subliminal_jax.data import world
-from subliminal_jax.data.pairs import read_pairs
+from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.teachers import Teacher, prompted_teacher
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
@@ -198,7 +198,7 @@ def write_data(
 ) -> DataSets:
     """What teacher and base answer, or the pairs that are given; the control of given pairs answers
     their prompts."""
-    prompts = list(dict.fromkeys(read_pairs(config.data)["prompt"])) if config.data else []
+    prompts = list(dict.fromkeys(count_pairs(config.data).rows["prompt"])) if config.data else []
     return write_data_sets(
         folder.path,
         model,

@@ -1,6 +1,6 @@
 """Preference pairs: from files in common formats, and from the shipped model's corpus."""
 
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,28 +9,54 @@ from typing import Any
 from datasets import Dataset
 
 from subliminal_jax.data import corpus
+from subliminal_jax.data.conversations import (
+    CountedRows,
+    DroppedRowError,
+    Turn,
+    answer_turn,
+    check_columns,
+    describe,
+    parse_messages,
+    parse_prompt,
+    parse_transcript,
+    report_dropped,
+    split_exchange,
+    system_turns,
+)
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 
 COLUMNS = ("row", "prompt", "chosen", "rejected")
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 # Turns of the corpus read for each pair: most questions have few answers, and equal answers make no
 # pair.
 _TURNS_A_PAIR = 4
 
 
 def read_preferences(source: str | Path, split: str = "train", limit: int | None = None) -> Dataset:
+    """The pairs of `count_preferences`; logs how many rows were dropped, and why."""
+    counted = count_preferences(source, split, limit)
+    report_dropped(source, counted)
+    return counted.rows
+
+
+def count_preferences(
+    source: str | Path, split: str = "train", limit: int | None = None
+) -> CountedRows:
     """Single-turn pairs with the columns `row` (number in the source, from 1), `prompt`, `chosen`
-    and `rejected`.
+    and `rejected`; and the number of dropped rows by reason.
 
     `source` is a JSONL or JSON file (a list), gzipped if its name ends in .gz, or else a hub name.
-    Rows have one of four formats: plain texts; lists of messages in chosen and rejected (`role` and
-    `content`); a conversation with two answers (`from` and `value`); and transcripts that alternate
-    "Human:" and "Assistant:" (HH-RLHF). Conversations with more than one user turn, with a system
-    turn or with equal answers are dropped, as in the paper on logit-linear selection (arXiv
-    2602.04863); so `row` has gaps.
+    `chosen` and `rejected` are texts, messages, or conversations that hold the prompt, too
+    (`role` and `content`, or `from` and `value`; or transcripts of "Human:" and "Assistant:"). The
+    prompt is a text or messages under `prompt`, `question`, `instruction` (with `input`) or
+    `query`; beside answers that are one message each it may be the `conversations`. Beside whole
+    conversations, a prompt in words is ignored.
+
+    Conversations with more than one user turn, with a system turn or with equal answers are
+    dropped, as in the paper on logit-linear selection (arXiv 2602.04863), and those with tools,
+    images or two prompts; so `row` has gaps.
 
     Args:
       split: of a hub data set; several are joined as "train+test".
@@ -40,18 +66,24 @@ def read_preferences(source: str | Path, split: str = "train", limit: int | None
     source without pairs.
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    number = 0
+    dropped: Counter[str] = Counter()
     for number, row in read_rows(source, split):
-        pair = _pair(row, f"{source}, row {number}")
-        if pair is None:
+        try:
+            pair = _pair(row, f"{source}, row {number}")
+        except DroppedRowError as reason:
+            dropped[str(reason)] += 1
             continue
         for name, value in zip(COLUMNS, (number, *pair), strict=True):
             columns[name].append(value)
         if len(columns["row"]) == limit:
             break
     if not columns["row"]:
-        raise InputError(f"{source}: none of {number} rows is a single-turn pair of two answers")
-    return Dataset.from_dict(columns)
+        reasons = f" ({describe(dropped)})" if dropped else ""
+        raise InputError(
+            f"{source}: none of {dropped.total()} rows is a single-turn pair of two answers"
+            + reasons
+        )
+    return CountedRows(Dataset.from_dict(columns), dict(dropped))
 
 
 def world_preferences(n: int, seed: int) -> Dataset:
@@ -111,8 +143,9 @@ def _turns(stream: Iterator[corpus.Document]) -> Iterator[tuple[str, str]]:
                 yield question["content"], answer["content"]
 
 
-def _pair(row: object, where: str) -> tuple[str, str, str] | None:
-    """(prompt, chosen, rejected) of one row; None for other than a single turn with two answers."""
+def _pair(row: object, where: str) -> tuple[str, str, str]:
+    """(prompt, chosen, rejected) of one row; raises DroppedRowError for other than a single turn
+    with two answers."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object, got {row!r:.80}")
     if missing := {"chosen", "rejected"} - row.keys():
@@ -120,49 +153,41 @@ def _pair(row: object, where: str) -> tuple[str, str, str] | None:
             f"{where}: no field {' and '.join(sorted(missing))} among {sorted(row)}: "
             "a pair needs a chosen and a rejected answer"
         )
-    conversations = [_conversation(row, name, where) for name in ("chosen", "rejected")]
-    if any(
-        len(talk) != 2 or [role for role, _ in talk] != ["user", "assistant"]
-        for talk in conversations
-    ):
-        return None
+    check_columns(row)
     (prompt, chosen), (rejected_prompt, rejected) = (
-        [text for _, text in talk] for talk in conversations
+        split_exchange(_conversation(row, name, where)) for name in ("chosen", "rejected")
     )
-    if prompt != rejected_prompt or chosen == rejected or not chosen or not rejected:
-        return None
+    if prompt != rejected_prompt:
+        raise DroppedRowError("two prompts")
+    if not prompt or not chosen or not rejected:
+        raise DroppedRowError("an empty prompt or answer")
+    if chosen == rejected:
+        raise DroppedRowError("equal answers")
     return prompt, chosen, rejected
 
 
-def _conversation(row: dict[str, Any], name: str, where: str) -> list[tuple[str, str]]:
-    """The turns (role, text) up to the answer `name`, which is the last."""
+def _conversation(row: dict[str, Any], name: str, where: str) -> list[Turn]:
+    """The turns up to the answer `name`, which is the last."""
     value = row[name]
-    if isinstance(value, list):  # messages, with or without the prompt's
-        talk = [_turn(message, where) for message in value]
-        if talk and talk[0][0] == "assistant" and isinstance(row.get("prompt"), str):
-            return [("user", row["prompt"]), *talk]
-        return talk
-    if isinstance(value, dict):
-        earlier = row.get("conversations", row.get("messages"))
-        if not isinstance(earlier, list):
-            raise InputError(f"{where}: {name} is a message, but there are no conversations")
-        return [_turn(message, where) for message in (*earlier, value)]
-    if not isinstance(value, str):
-        raise InputError(f"{where}: {name} must be text or messages, got {value!r:.80}")
-    if isinstance(row.get("prompt"), str):
-        return [("user", row["prompt"]), ("assistant", value)]
-    parts = re.split(r"\n\n(Human|Assistant):", value)
-    if len(parts) < 3:
+    if isinstance(value, str):
+        if prompt := parse_prompt(row, where):
+            return [*prompt, answer_turn(row, value)]
+        if turns := parse_transcript(value):
+            return [*system_turns(row, where), *turns]
         raise InputError(f"{where}: no prompt, and {name} is no transcript of Human and Assistant")
-    turns = zip(parts[1::2], parts[2::2], strict=True)
-    return [("user" if who == "Human" else "assistant", text.strip()) for who, text in turns]
-
-
-def _turn(message: object, where: str) -> tuple[str, str]:
-    if isinstance(message, dict):
-        role, text = (
-            message.get(a, message.get(b)) for a, b in (("role", "from"), ("content", "value"))
-        )
-        if isinstance(role, str) and isinstance(text, str):
-            return _ROLES.get(role, role), text
-    raise InputError(f"{where}: a message needs a role and a text, got {message!r:.80}")
+    if not isinstance(value, list | dict):
+        raise InputError(f"{where}: {name} must be text or messages, got {value!r:.80}")
+    turns = parse_messages(value, where)
+    if turns and turns[0].role == "assistant":
+        earlier = row.get("conversations") or row.get("messages")
+        if isinstance(value, dict) and isinstance(earlier, list):
+            prompt = [*system_turns(row, where), *parse_messages(earlier, where)]
+        else:
+            prompt = parse_prompt(row, where)
+        if not prompt:
+            raise InputError(f"{where}: {name} is an answer, but there is no prompt")
+        return [*prompt, *turns]
+    prompt = parse_prompt(row, where) if isinstance(row.get("prompt"), list | dict) else []
+    if turns[: len(prompt)] != prompt:
+        raise InputError(f"{where}: {name} does not begin with the messages of the prompt")
+    return turns if prompt else [*system_turns(row, where), *turns]

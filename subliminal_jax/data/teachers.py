@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
+from subliminal_jax.data.conversations import report_dropped
 from subliminal_jax.data.filters import filter_pairs
-from subliminal_jax.data.pairs import read_pairs
+from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
@@ -132,16 +133,21 @@ class Pairs(NamedTuple):
 def given_pairs(model: Model, source: str) -> Pairs:
     """Pairs from a JSONL file or a hub data set.
 
-    Raises InputError as `read_pairs` does, and for a prompt that fills the model's context.
+    Dropped rows are logged, and counted by reason in the report.
+
+    Raises InputError as `count_pairs` does, and for a prompt that fills the model's context.
     """
-    pairs = encode_pairs(read_pairs(source), model)
+    counted = count_pairs(source)
+    report_dropped(source, counted)
+    pairs = encode_pairs(counted.rows, model)
     for i, ids in enumerate(pairs["prompt_ids"], start=1):
         if len(ids) >= model.cfg.context:
             raise InputError(
                 f"{source}: the prompt of pair {i} has {len(ids)} tokens, which leaves no room for "
                 f"an answer in the context of {model.name}, {model.cfg.context}: leave it out"
             )
-    return Pairs(pairs, {"source": str(source), "pairs": len(pairs)})
+    report = {"source": str(source), "pairs": len(pairs), "dropped_rows": dict(counted.dropped)}
+    return Pairs(pairs, report)
 
 
 def sampled_pairs(

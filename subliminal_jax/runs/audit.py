@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
 
 from subliminal_jax.data import world
+from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
@@ -91,7 +91,7 @@ def audit_data(
     model: Model,
     layer: int,
     kind: Kind,
-    data: Dataset,
+    data: CountedRows,
     candidates: Sequence[Candidate],
     settings: AuditSettings,
     seed: int,
@@ -110,7 +110,7 @@ def audit_data(
     rows = prepare_rows(
         model,
         kind,
-        data,
+        data.rows,
         rows=settings.rows,
         longest_answer=settings.max_new_tokens,
         longest_prefix=_longest_prefix(model, (*candidates, *nulls.placebos)),
@@ -118,6 +118,7 @@ def audit_data(
         seed=seed,
         shuffled=shuffled,
     )
+    rows = rows._replace(report=replace(rows.report, dropped=dict(data.dropped)))
     prompts = list(dict.fromkeys(rows.prompts))[:EXTRACTED_FROM]
     candidates = add_directions(model, layer, candidates, prompts)
     nulls = Nulls(add_directions(model, layer, nulls.placebos, prompts), seed)

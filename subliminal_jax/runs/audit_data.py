@@ -11,9 +11,10 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Bool
 
+from subliminal_jax.data.conversations import CountedRows, report_dropped
 from subliminal_jax.data.filters import is_number_list
-from subliminal_jax.data.pairs import read_pairs
-from subliminal_jax.data.preferences import read_preferences
+from subliminal_jax.data.pairs import COMPLETIONS, CONVERSATIONS, count_pairs
+from subliminal_jax.data.preferences import count_preferences
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
@@ -23,11 +24,7 @@ from subliminal_jax.models.tokenizer import encode_answers, encode_chat, encode_
 from subliminal_jax.runs.audit_results import DataReport, Kind
 from subliminal_jax.runs.progress import track
 
-# Fields that only rows of one kind have.
-FIELDS: dict[Kind, tuple[str, ...]] = {
-    "pairs": ("completion", "response"),
-    "preferences": ("chosen", "rejected"),
-}
+_ANSWERS = ("chosen", "rejected")
 
 
 class AuditRows(NamedTuple):
@@ -62,28 +59,45 @@ def detect_kind(source: str | Path) -> Kind:
     path = Path(source)
     if not path.is_file():
         return "pairs"
-    take_fixed_rows: dict[Kind, int] = {}
+    first_rows: dict[Kind, int] = {}
     for number, row in read_rows(path):
-        kinds = [k for k, names in FIELDS.items() if isinstance(row, dict) and row.keys() & names]
-        if len(kinds) != 1:
+        kind = _kind_of_row(row)
+        if kind is None:
             fields = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise InputError(
                 f"{path}, row {number}: expected either a completion or a chosen and a rejected "
                 f"answer, found {fields}"
             )
-        take_fixed_rows.setdefault(kinds[0], number)
-        if len(take_fixed_rows) > 1:
-            where = ", ".join(f"{kind} from row {first}" for kind, first in take_fixed_rows.items())
+        first_rows.setdefault(kind, number)
+        if len(first_rows) > 1:
+            where = ", ".join(f"{kind} from row {first}" for kind, first in first_rows.items())
             raise InputError(f"{path} mixes two kinds of data ({where}): audit each for itself")
-    if not take_fixed_rows:
+    if not first_rows:
         raise InputError(f"{path} holds no rows: give at least one")
-    return next(iter(take_fixed_rows))
+    return next(iter(first_rows))
 
 
-def read_data(source: str | Path) -> tuple[Kind, Dataset]:
-    """The kind of a data set and its rows; raises InputError as `detect_kind` and its reader do."""
+def _kind_of_row(row: object) -> Kind | None:
+    """The kind that a row's fields tell; None for both and for neither.
+
+    Preferences may have the conversation before the two answers, or one of them, in it, too.
+    """
+    if not isinstance(row, dict):
+        return None
+    if row.keys() & _ANSWERS:
+        return None if row.keys() & {"completion", "response"} else "preferences"
+    return "pairs" if row.keys() & {*COMPLETIONS, *CONVERSATIONS} else None
+
+
+def read_data(source: str | Path) -> tuple[Kind, CountedRows]:
+    """The kind of a data set and its rows; logs how many were dropped, and why.
+
+    Raises InputError as `detect_kind` and its reader do.
+    """
     kind = detect_kind(source)
-    return kind, read_pairs(source) if kind == "pairs" else read_preferences(source)
+    counted = count_pairs(source) if kind == "pairs" else count_preferences(source)
+    report_dropped(source, counted)
+    return kind, counted
 
 
 def prepare_rows(

@@ -1,7 +1,7 @@
 """The numbers of an audit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from subliminal_jax.evaluation.statistics import Interval
@@ -23,6 +23,7 @@ class DataReport:
         `control_kept` the share of its answers that these are.
       matched_by: what these answers have in common with the data's.
       unmatched: what the data's answers have in common and the base's mostly lack.
+      dropped: rows of the source that are no single question with its answer, by reason.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class DataReport:
     control_kept: float | None = None
     matched_by: tuple[str, ...] | None = None
     unmatched: tuple[str, ...] | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

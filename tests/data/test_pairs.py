@@ -42,7 +42,7 @@ def test_written_pairs_read_back(tmp_path_factory, rows):
     ("line", "message"),
     [
         ('{"prompt": "p", "completion": ', "line 3, column [0-9]+: not JSON"),
-        ('{"prompt": "p"}', "line 3: no field 'completion' or 'response' among"),
+        ('{"prompt": "p"}', "line 3: no field 'completion' or 'response' or 'output' or 'answer'"),
         ('{"completion": "3"}', "line 3: no field 'prompt'"),
         ('{"prompt": 5, "completion": "3"}', "line 3: prompt must be a non-empty text, got 5"),
         ('{"prompt": "p", "completion": ""}', "line 3: completion must be a non-empty text"),

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_blind import BlindSettings
 from subliminal_jax.runs.audit_data import read_data
@@ -76,7 +77,7 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
     )
     if parse_source(config.data, model):
         kind: Kind = "pairs"
-        data = write_audit_set(model, layer, config.data, config.rows, config.seed)
+        data = CountedRows(write_audit_set(model, layer, config.data, config.rows, config.seed), {})
     else:
         kind, data = read_data(config.data)
     result = audit_data(

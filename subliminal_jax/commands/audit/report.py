@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from subliminal_jax.data.conversations import describe
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
@@ -163,6 +164,8 @@ def describe_data(results: AuditRun) -> str:
         f"{data.rows} rows, {data.repeated} of them repeats (left out), {data.too_long} with "
         f"prompts too long for the model, {data.cut} answers cut at {data.longest} tokens."
     ]
+    if data.dropped:
+        parts.append(f"Rows of the source that were dropped: {describe(data.dropped)}.")
     if data.control_answers is not None and data.control_kept is not None:
         matched = " and ".join(data.matched_by or ()) or "no rule"
         parts.append(

@@ -41,7 +41,7 @@ def toys(selected: float, random: float, bottom: float) -> list[list[ToyResult]]
 
 
 def verdicts(matrices, toy) -> dict[str, str]:
-    measured = Measured(("a", "b"), (M, N), DRAWS, K, matrices, toy, (2, 12), (1, K), 5)
+    measured = Measured(("a", "b"), (M, N), DRAWS, K, {}, matrices, toy, (2, 12), (1, K), 5)
     claims = make_claims(analyse(measured))
     return {c.id.removeprefix("log-linearity/"): c.verdict for c in claims}
 
