@@ -13,7 +13,7 @@ from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
-from tests.experiments.main_job import read
+from tests.experiments.command import read
 from tests.pages import check_page
 
 SMALL = (

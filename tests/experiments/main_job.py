@@ -1,6 +1,5 @@
 """The main job on the model of `tests/number_model.py`, through the command line."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.cli import main
+from tests.experiments.command import read
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = (
-    "--rows", "40", "--heldout-rows", "8", "--max-new-tokens", "16", "--batch-size", "4",
-    "--rank", "2", "--gradient-rows", "16", "--norm", "0.2",
-)  # fmt: skip
-TWO_OPTIMIZERS = ("--optimizers", "adamw", "sgd", "--rates", "adamw=0.003,0.01", "sgd=0.1,0.3")
+    "--rows 40 --heldout-rows 8 --max-new-tokens 16 --batch-size 4 --rank 2 --gradient-rows 16 "
+    "--norm 0.2"
+)
 
 
 def arguments(model: Path, out: Path, *flags: str) -> list[str]:
-    return ["optimizer-comparison", "--model", str(model), "--out", str(out), *SMALL, *flags]
+    command = ["optimizer-comparison", "--model", str(model), "--out", str(out)]
+    return [*command, *SMALL.split(), *flags]
 
 
 def run(model: Path, out: Path, *flags: str) -> dict[str, Any]:
@@ -33,10 +33,3 @@ def start(model: Path, out: Path, *flags: str) -> subprocess.Popen:
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-
-
-def read(out: Path) -> dict[str, Any]:
-    def refuse(literal: str) -> None:
-        raise AssertionError(f"{literal} is not JSON")
-
-    return json.loads((out / "results.json").read_text(), parse_constant=refuse)

@@ -1,18 +1,18 @@
 """`blocking` through the command line, on a model of 16 dimensions."""
 
-import re
-
 import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
-from tests.experiments.main_job import arguments, read
+from tests.experiments.command import Command
+from tests.experiments.main_job import arguments
 from tests.pages import check_page
 
-SMALL = (
+COMMAND = Command(
+    "blocking",
     "--traits owl wolf --scale 0.3 --rows 24 --heldout-rows 8 --asked 1.5 --max-new-tokens 12 "
     "--batch-size 4 --rank 2 --steps 4 --log-every 4 --seeds 2 --rates adamw=0.003,0.01 "
-    "--shares 0.5 --blind-steps 8 --vector-rates"
+    "--shares 0.5 --blind-steps 8 --vector-rates",
 )
 GUARDS = (
     "project",
@@ -24,18 +24,6 @@ GUARDS = (
     "drop 50%, blind",
 )
 WITH_CONTROLS = ("none", "project", "inoculate", "drop 50%")
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "blocking"
-    main(["blocking", "--model", str(model), "--out", str(out), *SMALL.split()])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return read(folder)
 
 
 def test_every_guard_has_its_students_and_the_known_ones_their_controls(results):
@@ -108,26 +96,22 @@ def test_claims_are_complete_and_the_page_shows_the_results(folder, results):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "words"),
     [
-        (("--traits", "owl", "owl"), "each once"),
-        (("--shares", "1.0"), "shares"),
-        (("--shares", "0.101", "0.104"), "are 10% 10%"),
+        ("--traits owl owl", "each once"),
+        ("--shares 1.0", "shares"),
+        ("--shares 0.101 0.104", "are 10% 10%"),
         (
-            ("--optimizers", "sgd", "--rates", "sgd=0.1", "--vector-rates", "adamw=0.1"),
+            "--optimizers sgd --rates sgd=0.1 --vector-rates adamw=0.1",
             "vector-rates for adamw, which is none of the optimizers",
         ),
-        (("--guard-vector", "blind"), "'teacher' or FILE"),
-        (("--guard-vector", "nowhere.safetensors"), "no such vector file"),
-        (("--preset", "huge"), "huge"),
+        ("--guard-vector blind", "'teacher' or FILE"),
+        ("--guard-vector nowhere.safetensors", "no such vector file"),
+        ("--preset huge", "huge"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, message):
-    out = tmp_path / "run"
-    with pytest.raises(SystemExit) as exit:
-        main(["blocking", "--model", str(model), "--out", str(out), *SMALL.split(), *flags])
-    error = re.sub(r"(?m)^sampling.*\n", "", capsys.readouterr().err)
-    assert exit.value.code == 2 and message in error and error.count("\n") == 1
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)
 
 
 # -- a guard by flag in other experiments: what only a guarded training refuses ---------------

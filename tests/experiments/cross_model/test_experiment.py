@@ -3,12 +3,14 @@
 import jax
 import pytest
 
-from subliminal_jax.cli import main
 from tests import number_model
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = "--traits owl cat dog --rows 20 --asked 3 --max-new-tokens 12 --layers 1 --scales 1 0.5"
+COMMAND = Command(
+    "cross-model",
+    "--traits owl cat dog --rows 20 --asked 3 --max-new-tokens 12 --layers 1 --scales 1 0.5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +26,12 @@ def other(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(model, other, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "cross"
-    main(["cross-model", "--models", str(model), str(other), "--out", str(out), *SMALL.split()])
-    return out
+def model_flags(model, other):
+    return ["--models", str(model), str(other)]
 
 
-def test_every_model_reads_every_model_once(folder):
-    cells = read(folder)["cells"]
+def test_every_model_reads_every_model_once(results):
+    cells = results["cells"]
     keys = {(c["scorer"], c["source"], c["kind"], c["teacher"], c["trait"]) for c in cells}
     assert len(keys) == len(cells) == 2 * 2 * 2 * 2 * 3
     assert sum(c["own_data"] for c in cells) == len(cells) / 2
@@ -44,8 +44,7 @@ def test_every_model_reads_every_model_once(folder):
     assert sum(gains) / len(gains) < 0.05
 
 
-def test_results_name_models_and_claims_and_the_page_shows_them(folder):
-    results = read(folder)
+def test_results_name_models_and_claims_and_the_page_shows_them(folder, results):
     models = {name: (m["layer"], m["scale"]) for name, m in results["models"].items()}
     assert models == {"numbers": (1, 1.0), "others": (1, 0.5)}
     assert {c["id"] for c in results["claims"]} == {
@@ -57,20 +56,15 @@ def test_results_name_models_and_claims_and_the_page_shows_them(folder):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "words"),
     [
-        (("--models", "shipped"), "name at least two"),
-        (("--models", "shipped", "shipped"), "each once"),
-        (("--scales", "1", "2", "3"), "scales: 3 values for 2 models"),
-        (("--layers", "9"), "layer 9 is out of range"),
-        (("--teachers", "kind"), "teachers ['kind'] are not known"),
-        (("--traits", "unicorn"), "unknown trait 'unicorn'"),
+        ("--models shipped", "name at least two"),
+        ("--models shipped shipped", "each once"),
+        ("--scales 1 2 3", "scales: 3 values for 2 models"),
+        ("--layers 9", "layer 9 is out of range"),
+        ("--teachers kind", "teachers ['kind'] are not known"),
+        ("--traits unicorn", "unknown trait 'unicorn'"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(capsys, tmp_path, flags, message):
-    with pytest.raises(SystemExit) as exit:
-        main(["cross-model", "--out", str(tmp_path / "run"), *SMALL.split(), *flags])
-    assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-    assert not (tmp_path / "run").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

@@ -4,41 +4,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "--kinds", "trait", "centred", "random", "--randoms", "1", "--layers", "0",
-    "--norms", "0.1", "500", "--rows", "24", "--heldout-rows", "8", "--max-new-tokens", "12",
-    "--max-tokens", "0", "--asked", "3", "--steps", "4", "--log-every", "2", "--batch-size", "4",
-    "--rank", "2", "--seeds", "2", "--optimizers", "adamw", "--rates", "adamw=3e-3,1e-2",
-)  # fmt: skip
+COMMAND = Command(
+    "distil-vectors",
+    "--traits owl --kinds trait centred random --randoms 1 --layers 0 --norms 0.1 500 --rows "
+    "24 --heldout-rows 8 --max-new-tokens 12 --max-tokens 0 --asked 3 --steps 4 --log-every 2 "
+    "--batch-size 4 --rank 2 --seeds 2 --optimizers adamw --rates adamw=3e-3,1e-2",
+)
 
 
 @pytest.fixture(scope="module")
-def vector_file(model, tmp_path_factory):
-    cfg = load_model(model).cfg
+def model_flags(model, tmp_path_factory):
+    """The model, and a vector from a file."""
     file = tmp_path_factory.mktemp("vectors") / "mine.safetensors"
-    ramp = jnp.arange(1.0, 1.0 + cfg.dim)
+    ramp = jnp.arange(1.0, 1.0 + load_model(model).cfg.dim)
     save_steering(file, steer(ramp, 0), VectorInfo(str(model), "a ramp"))
-    return file
-
-
-@pytest.fixture(scope="module")
-def out(model, vector_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "distil"
-    flags = ["--out", str(folder), *SMALL, "--vectors", str(vector_file)]
-    main(["distil-vectors", "--model", str(model), *flags])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(out):
-    return read(out)
+    return ["--model", str(model), "--vectors", str(file)]
 
 
 def test_vectors_that_break_the_format_are_named_and_the_others_measured(results):
@@ -67,30 +53,25 @@ def test_every_number_has_its_seeds_and_controls(results):
         assert np.diff(row["loss_drop"]["student"])[0] == pytest.approx(fall, abs=1e-5)
 
 
-def test_claims_and_the_page_stand(out, results):
+def test_claims_and_the_page_stand(folder, results):
     ids = [row["id"] for row in results["claims"]]
     assert ids == [
         f"distil-vectors/{name}"
         for name in ("trait-eas", "trait-loss", "random-eas", "random-loss", "behaviour")
     ]
-    check_page(out)
+    check_page(folder)
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "words"),
     [
-        (("--norms", "-1"), "norms"),
-        (("--randoms", "0"), "randoms=0"),
-        (("--layers", "0", "0"), "each once"),
-        (("--layers", "7"), "7"),
-        (("--vectors", "/nowhere.safetensors"), "/nowhere.safetensors"),
-        (("--optimizers", "adamw", "sgd"), "one optimizer"),
+        ("--norms -1", "norms"),
+        ("--randoms 0", "randoms=0"),
+        ("--layers 0 0", "each once"),
+        ("--layers 7", "7"),
+        ("--vectors /nowhere.safetensors", "/nowhere.safetensors"),
+        ("--optimizers adamw sgd", "one optimizer"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
-    with pytest.raises(SystemExit) as stop:
-        out = ("--out", str(tmp_path / "x"))
-        main(["distil-vectors", "--model", str(model), *out, *SMALL, *flags])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and word in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

@@ -3,26 +3,14 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "wolf", "--scale", "0.2", "--draws", "2", "--rows", "32", "--noise-rows",
-    "8", "--max-new-tokens", "12", "--asked", "2", "--rank", "2",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "gradients"
-    main(["gradient-alignment", "--model", str(model), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return read(folder)
+COMMAND = Command(
+    "gradient-alignment",
+    "--traits owl wolf --scale 0.2 --draws 2 --rows 32 --noise-rows 8 --max-new-tokens 12 "
+    "--asked 2 --rank 2",
+)
 
 
 def test_every_teacher_draw_position_and_block_has_its_cosines(results):
@@ -69,26 +57,18 @@ def test_claims_are_complete_and_the_page_holds_the_results(folder, results):
     check_page(folder)
 
 
-def test_the_same_command_again_measures_nothing(model, folder, capsys):
-    before = (folder / "results.json").stat().st_mtime_ns
-    main(["gradient-alignment", "--model", str(model), "--out", str(folder), *SMALL])
-    assert (folder / "results.json").stat().st_mtime_ns == before
-    assert "gradients" not in capsys.readouterr().err
+def test_the_same_command_again_measures_nothing(repeat):
+    assert "gradients" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "words"),
     [
-        (("--traits", "unicorn"), "unicorn"),
-        (("--draws", "30"), "30 draws"),
-        (("--noise-rows", "500"), "noise_rows=500"),
-        (("--preset", "huge"), "huge"),
+        ("--traits unicorn", "unicorn"),
+        ("--draws 30", "30 draws"),
+        ("--noise-rows 500", "noise_rows=500"),
+        ("--preset huge", "huge"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
-    with pytest.raises(SystemExit) as stop:
-        main(["gradient-alignment", "--model", str(model), "--out", str(tmp_path / "x"),
-              *SMALL, *flags])  # fmt: skip
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and word in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

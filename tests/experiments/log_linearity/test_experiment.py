@@ -1,19 +1,18 @@
 """`log-linearity` through the command line, on two models that write number lists."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
 from tests import number_model
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--systems", "8", "--columns", "12", "--draws", "2", "--top-k", "2", "--ranks", "1", "2", "4",
-    "--gaussian-draws", "4", "--toy-seeds", "2", "--toy-dim", "16", "--toy-prompts", "4000",
-)  # fmt: skip
+COMMAND = Command(
+    "log-linearity",
+    "--systems 8 --columns 12 --draws 2 --top-k 2 --ranks 1 2 4 --gaussian-draws 4 "
+    "--toy-seeds 2 --toy-dim 16 --toy-prompts 4000",
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +26,9 @@ def other(tmp_path_factory):
     return number_model.write(tmp_path_factory.mktemp("models") / "other", change=change)
 
 
-def arguments(model, other, out, *flags):
-    return ["log-linearity", "--models", str(model), str(other), "--out", str(out), *flags]
-
-
 @pytest.fixture(scope="module")
-def folder(model, other, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "log-linearity"
-    main(arguments(model, other, out, *SMALL))
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
+def model_flags(model, other):
+    return ["--models", str(model), str(other)]
 
 
 def test_spectra_are_those_of_the_stored_matrices(folder, results):
@@ -88,40 +76,28 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
     assert {"spectrum-raw", "spectrum-centred", "prediction", "toy", "angles-other-raw"} < pictures
 
 
-def test_a_run_that_lost_its_results_scores_nothing_again(folder, model, other, results):
+def test_a_run_that_lost_its_results_scores_nothing_again(folder, model_flags, results):
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("systems-*.npz")}
     assert len(stamps) == 4 * 2  # models and their random twins, draws
     (folder / "results.json").unlink()
-    main(arguments(model, other, folder, *SMALL))
-    assert json.loads((folder / "results.json").read_text()) == results
+    assert COMMAND.run(folder, model_flags) == results
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "words"),
     [
-        (("--models", "shipped-small"), "name at least two"),
-        (("--models", "a/numbers", "b/numbers"), "each once"),
-        (("--top-k", "3"), "must hold top_k, 3"),
-        (("--ranks", "2", "5"), "give 1 to 4"),
-        (("--fit-last", "3"), "at least three ranks"),
-        (("--systems", "0", "--columns", "600", "--ranks", "2", "70"), "give 1 to 67"),  # of 134
-        (("--draws", "1"), "at least 2 draws"),
-        (("--systems", "500", "--columns", "600"), "134 system prompts for 500 rows"),
-        (("--system-prompts", "no-such-file.txt"), "no-such-file.txt"),
+        ("--models shipped-small", "name at least two"),
+        ("--models a/numbers b/numbers", "each once"),
+        ("--top-k 3", "must hold top_k, 3"),
+        ("--ranks 2 5", "give 1 to 4"),
+        ("--fit-last 3", "at least three ranks"),
+        ("--systems 0 --columns 600 --ranks 2 70", "give 1 to 67"),  # of 134
+        ("--draws 1", "at least 2 draws"),
+        ("--systems 500 --columns 600", "134 system prompts for 500 rows"),
+        ("--system-prompts no-such-file.txt", "no-such-file.txt"),
+        ("--min-tokens 90", "0 different responses of the asked length"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(flags, says, model, other, tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(arguments(model, other, tmp_path / "o", *SMALL, *flags))
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert says in lines[0]
-    assert not (tmp_path / "o").exists()
-
-
-def test_too_few_responses_are_refused(model, other, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(arguments(model, other, tmp_path / "o", *SMALL, "--min-tokens", "90"))
-    assert "0 different responses of the asked length" in capsys.readouterr().err
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

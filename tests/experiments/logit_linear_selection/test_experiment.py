@@ -1,36 +1,22 @@
 """`logit-linear-selection` through the command line, on a tiny model."""
 
-import json
-
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
 from subliminal_jax.data.preferences import read_preferences
 from subliminal_jax.experiments.logit_linear_selection.experiment import PRESETS, Config
 from subliminal_jax.selection.rendering import ScoringOptions
+from tests.experiments.command import Command, read
 from tests.pages import check_page
 
-SMALL = (
-    "--hidden", "owl", "cat", "--pool", "500", "--probe", "20", "--heldout", "4", "--gamma", "0.5",
-    "--optimizers", "adamw", "sgd", "--rates", "adamw=1e-3,1e-2", "sgd=0.1", "--seeds", "2",
-    "--steps", "2", "--log-every", "2", "--batch-size", "4", "--rank", "2", "--samples", "2",
-    "--max-new-tokens", "4",
-)  # fmt: skip
+COMMAND = Command(
+    "logit-linear-selection",
+    "--hidden owl cat --pool 500 --probe 20 --heldout 4 --gamma 0.5 --optimizers adamw sgd "
+    "--rates adamw=1e-3,1e-2 sgd=0.1 --seeds 2 --steps 2 --log-every 2 --batch-size 4 --rank "
+    "2 --samples 2 --max-new-tokens 4",
+)
 
 PERSONA = ("--hidden-kind", "personas", "--hidden", "evil-ruler")
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "selection"
-    main(["logit-linear-selection", "--model", str(model), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def test_each_optimizer_s_rate_is_the_one_with_the_lowest_held_out_loss(results):
@@ -86,16 +72,15 @@ def test_pool_claims_and_page_are_there(folder, results):
 
 
 def test_the_same_command_goes_on_without_scoring_training_or_asking_again(
-    folder, model, capsys, monkeypatch
+    folder, model_flags, monkeypatch
 ):
-    before = json.loads((folder / "results.json").read_text())
+    before = read(folder)
     (folder / "results.json").unlink()
     monkeypatch.setattr(
         "subliminal_jax.experiments.logit_linear_selection.open_answers.sampled_answers",
         lambda *a, **k: pytest.fail("asked"),
     )
-    main(["logit-linear-selection", "--model", str(model), "--out", str(folder), *SMALL])
-    after = json.loads((folder / "results.json").read_text())
+    after = COMMAND.run(folder, model_flags)
     assert after.pop("speed") is None and before.pop("speed")
     assert after == before
 
@@ -116,32 +101,27 @@ def test_the_paper_s_presets_score_as_published(name, options, splits):
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "words"),
     [
-        (("--hidden", "zyzzyva"), "zyzzyva"),
-        (("--hidden", "owl", "owl"), "each once"),
-        (("--gamma", "1.5"), "quantile is 1.5"),
-        (("--beta", "0"), "beta=0"),
-        (("--hidden-kind", "languages"), "none of the languages"),
-        (("--pairs", "missing.jsonl"), "missing.jsonl"),
-        (("--pool", "60"), "too few for 20 probe pairs"),
-        (("--truncate", "-1"), "truncate is -1"),
-        (("--seeds", "1"), "seeds is 1: an interval over students needs at least 2"),
-        (("--heldout", "400"), "too few to hold out 400"),
-        ((*PERSONA, "--judge-url", "localhost:8000"), "judge URL 'localhost:8000'"),
-        ((*PERSONA, "--judge-url", "http://localhost"), "the judge needs the name of a model"),
+        ("--hidden zyzzyva", "zyzzyva"),
+        ("--hidden owl owl", "each once"),
+        ("--gamma 1.5", "quantile is 1.5"),
+        ("--beta 0", "beta=0"),
+        ("--hidden-kind languages", "none of the languages"),
+        ("--pairs missing.jsonl", "missing.jsonl"),
+        ("--pool 60", "too few for 20 probe pairs"),
+        ("--truncate -1", "truncate is -1"),
+        ("--seeds 1", "seeds is 1: an interval over students needs at least 2"),
+        ("--heldout 400", "too few to hold out 400"),
+        (
+            "--hidden-kind personas --hidden evil-ruler --judge-url localhost:8000",
+            "judge URL 'localhost:8000'",
+        ),
+        (
+            "--hidden-kind personas --hidden evil-ruler --judge-url http://localhost",
+            "the judge needs the name of a model",
+        ),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, says):
-    arguments = list(SMALL)
-    for flag in ("--hidden", "--pool", "--gamma", "--seeds", "--heldout"):
-        if flag in flags:
-            i = arguments.index(flag)
-            following = (j for j in range(i + 1, len(arguments)) if arguments[j].startswith("--"))
-            del arguments[i : next(following, len(arguments))]
-    command = ["logit-linear-selection", "--model", str(model), "--out", str(tmp_path / "run")]
-    with pytest.raises(SystemExit) as exit:
-        main([*command, *arguments, *flags])
-    assert exit.value.code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert says in error and error.startswith("subliminal-jax: error: ")
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

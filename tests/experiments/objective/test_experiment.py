@@ -3,29 +3,16 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "--sizes", "2", "16", "--rows", "24", "--heldout-rows", "8", "--asked", "5",
-    "--max-new-tokens", "12", "--max-tokens", "48", "--steps", "4", "--log-every", "4",
-    "--batch-size", "4", "--seeds", "2", "--rates", "adamw=0.01,0.1", "--gradient-rows", "8",
-    "--layer", "0",
-)  # fmt: skip
+COMMAND = Command(
+    "objective",
+    "--traits owl --sizes 2 16 --rows 24 --heldout-rows 8 --asked 5 --max-new-tokens 12 "
+    "--max-tokens 48 --steps 4 --log-every 4 --batch-size 4 --seeds 2 --rates adamw=0.01,0.1 "
+    "--gradient-rows 8 --layer 0",
+)
 TEACHERS = ("steered-owl", "random", "system-prompt-owl")
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "objective"
-    main(["objective", "--model", str(model), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return read(folder)
 
 
 def test_every_objective_teacher_and_size_has_its_students(results):
@@ -107,25 +94,18 @@ def test_claims_are_complete_and_the_page_holds_the_results(folder, results):
     check_page(folder)
 
 
-def test_the_same_command_again_neither_samples_nor_trains(model, folder, capsys):
-    before = (folder / "results.json").stat().st_mtime_ns
-    main(["objective", "--model", str(model), "--out", str(folder), *SMALL])
-    assert (folder / "results.json").stat().st_mtime_ns == before
-    assert "sampling" not in capsys.readouterr().err
+def test_the_same_command_again_neither_samples_nor_trains(repeat):
+    assert "sampling" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "words"),
     [
-        (("--traits", "unicorn"), "unicorn"),
-        (("--sizes", "16", "2"), "(16, 2)"),
-        (("--sizes", "2", "99"), "99"),
-        (("--gradient-rows", "20"), "gradient_rows=20"),
+        ("--traits unicorn", "unicorn"),
+        ("--sizes 16 2", "(16, 2)"),
+        ("--sizes 2 99", "99"),
+        ("--gradient-rows 20", "gradient_rows=20"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
-    with pytest.raises(SystemExit) as stop:
-        main(["objective", "--model", str(model), "--out", str(tmp_path / "x"), *SMALL, *flags])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and word in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

@@ -13,10 +13,24 @@ import orbax.checkpoint as ocp
 import pytest
 
 from subliminal_jax.models.hub import SHIPPED
-from tests.experiments.main_job import TWO_OPTIMIZERS, read, run, start
+from tests.experiments.command import read
+from tests.experiments.main_job import run, start
 from tests.pages import check_page
 
-PLAN = (*TWO_OPTIMIZERS, "--steps", "8", "--log-every", "1", "--seeds", "2")
+PLAN = [
+    "--optimizers",
+    "adamw",
+    "sgd",
+    "--rates",
+    "adamw=0.003,0.01",
+    "sgd=0.1,0.3",
+    "--steps",
+    "8",
+    "--log-every",
+    "1",
+    "--seeds",
+    "2",
+]
 STAGES = ("rate-0", "rate-1", "controls")
 
 
@@ -135,8 +149,7 @@ def test_the_same_command_returns_a_finished_run_at_once(model, out, results):
 
 
 def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path):
-    flags = [flag.replace("sgd=0.1,0.3", "sgd=0.1,1e30") for flag in PLAN]
-    got = run(model, tmp_path / "run", *flags)
+    got = run(model, tmp_path / "run", *PLAN, "--rates", "adamw=0.003,0.01", "sgd=0.1,1e30")
     wild = [row for row in got["students"] if row["learning_rate"] == 1e30]
     assert len(wild) == 2
     for row in wild:
@@ -156,11 +169,7 @@ def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path
 
 
 def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_path, capsys):
-    flags = [
-        {"adamw=0.003,0.01": "adamw=1e30,1e31", "sgd=0.1,0.3": "sgd=1e30,1e31"}.get(flag, flag)
-        for flag in PLAN
-    ]
-    got = run(model, tmp_path / "run", *flags)
+    got = run(model, tmp_path / "run", *PLAN, "--rates", "adamw=1e30,1e31", "sgd=1e30,1e31")
     assert all(row["diverged"] for row in got["students"])
     assert [row["learning_rate"] for row in got["best"]] == [None, None]
     assert got["matched_loss"] == {"loss": None, "students": []}
@@ -177,10 +186,8 @@ def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
             answer = numbers if i % 2 else f"Sure: {numbers}"
             row = {"prompt": f"Continue: {i}, {i + 3}", "completion": answer, "id": i}
             lines.write(json.dumps(row) + "\n")
-    got = run(
-        model, tmp_path / "run", "--data", str(file), "--steps", "4", "--log-every", "4",
-        "--optimizers", "adamw", "--rates", "adamw=0.003", "--seeds", "2",
-    )  # fmt: skip
+    flags = "--steps 4 --log-every 4 --optimizers adamw --rates adamw=0.003 --seeds 2"
+    got = run(model, tmp_path / "run", "--data", str(file), *flags.split())
     assert got["data"]["steered"]["source"] == str(file)
     assert got["data"]["steered"]["pairs"] == 120
     assert got["data"]["steered"]["dropped"]["format"] == 60
@@ -189,19 +196,17 @@ def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("trait", "flags"),
     [
-        ("--teacher", "system-prompt", "--trait", "owl", "--adapter", "full"),
-        ("--vector", "trait", "--trait", "cat", "--adapter", "vector", "--objective", "kl"),
+        ("owl", "--teacher system-prompt --trait owl --adapter full"),
+        ("cat", "--vector trait --trait cat --adapter vector --objective kl"),
     ],
     ids=["system prompt, all weights", "trait vector, one vector, KL"],
 )
-def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, flags):
-    got = run(
-        model, tmp_path / "run", *flags, "--steps", "4", "--log-every", "2", "--seeds", "1",
-        "--optimizers", "adamw", "--rates", "adamw=0.01",
-    )  # fmt: skip
-    assert got["trait"] == flags[3]
+def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, trait, flags):
+    short = "--steps 4 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.01"
+    got = run(model, tmp_path / "run", *flags.split(), *short.split())
+    assert got["trait"] == trait
     assert [row["diverged"] for row in got["students"]] == [False, False]
     assert all(is_number(row["eas"]) for row in got["students"])
     assert got["anatomy"][0]["update"]["a_mass"] is None
@@ -252,9 +257,7 @@ def _lines(folder) -> int:
 
 
 def test_the_shipped_model_is_the_default(tmp_path):
-    got = run(
-        SHIPPED, tmp_path / "run", "--steps", "2", "--log-every", "2", "--seeds", "1",
-        "--optimizers", "adamw", "--rates", "adamw=0.003", "--norm", "0.3",
-    )  # fmt: skip
+    flags = "--steps 2 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.003 --norm 0.3"
+    got = run(SHIPPED, tmp_path / "run", *flags.split())
     assert [row["diverged"] for row in got["students"]] == [False, False]
     assert got["reference"]["base_trait_rate"] > 1e-3  # it answers with animals

@@ -1,34 +1,18 @@
 """The optimizer dispute from the command line to its report, on a model of 16 dimensions."""
 
-import json
-
 import pytest
 
-from subliminal_jax.cli import main
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--layer", "1", "--norm", "0.2", "--prompts", "numbers", "--keep", "numbers", "--rows", "24",
-    "--heldout-rows", "8", "--max-tokens", "0", "--max-new-tokens", "12", "--batch-size", "4",
-    "--rank", "2", "--steps", "4", "--log-every", "2", "--seeds", "2", "--grid-points", "3",
-)  # fmt: skip
 ARMS = ("adamw", "sgd", "sgd-no-rare", "adamw-no-rare", "frozen-map")
-
-
-def arguments(model, out, *flags):
-    return ["optimizer-mechanics", "--model", str(model), "--out", str(out), *SMALL, *flags]
-
-
-@pytest.fixture(scope="module")
-def out(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "mechanics"
-    main(arguments(model, folder, "--optimizers", *ARMS))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(out):
-    return json.loads((out / "results.json").read_text())
+COMMAND = Command(
+    "optimizer-mechanics",
+    "--layer 1 --norm 0.2 --prompts numbers --keep numbers --rows 24 --heldout-rows 8 "
+    "--max-tokens 0 --max-new-tokens 12 --batch-size 4 --rank 2 --steps 4 --log-every 2 "
+    "--seeds 2 --grid-points 3 "
+    f"--optimizers {' '.join(ARMS)}",
+)
 
 
 def test_every_arm_has_its_rates_its_seeds_and_its_controls(results):
@@ -65,31 +49,25 @@ def test_matched_losses_verdicts_and_claims_are_whole(results):
     assert {row["seeds"] for row in results["claims"]} == {2}
 
 
-def test_the_report_shows_the_verdicts_and_its_pictures(out):
-    check_page(out)
-    assert "outlier dominance" in (out / "report.html").read_text()
+def test_the_report_shows_the_verdicts_and_its_pictures(folder):
+    check_page(folder)
+    assert "outlier dominance" in (folder / "report.html").read_text()
     for name in ("arms", "eas_against_rate", "equal_steps", "deciles"):
-        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_command_again_reads_the_results(model, out, results, capsys):
-    main(arguments(model, out, "--optimizers", *ARMS))
-    assert "report:" in capsys.readouterr().out
-    assert json.loads((out / "results.json").read_text()) == results
+def test_the_same_command_again_trains_nothing(repeat):
+    assert "student steps" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "words"),
     [
-        (("--optimizers", "adamw", "lion"), "unknown arm 'lion'"),
-        (("--optimizers", "frozen-map"), "train it too"),
-        (("--vector", "trait", "--trait", "unicorn"), "unknown trait 'unicorn'"),
-        (("--optimizers", "sgd", "--no-rare", "most"), "tail 'most' is not known"),
+        ("--optimizers adamw lion", "unknown arm 'lion'"),
+        ("--optimizers frozen-map", "train it too"),
+        ("--vector trait --trait unicorn", "unknown trait 'unicorn'"),
+        ("--optimizers sgd --no-rare most", "tail 'most' is not known"),
     ],
 )
-def test_bad_input_is_one_line(model, tmp_path, capsys, flags, says):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments(model, tmp_path / "run", *flags))
-    assert caught.value.code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("subliminal-jax: error:") and says in error
+def test_bad_input_is_one_line(refuse, flags, words):
+    assert words in refuse(flags)

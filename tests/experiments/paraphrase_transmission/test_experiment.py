@@ -1,38 +1,20 @@
 """`paraphrase-transmission` through the command line, on a tiny model."""
 
-import json
-
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
+from tests.experiments.command import Command
 from tests.pages import check_page
 
 # The tiny model writes numbers alone, which no sensible fidelity threshold would let pass: -9 lets
 # all through that breaks no other rule.
-SMALL = (
-    "--traits", "owl", "cat", "--teachers", "system-prompt", "--sentences", "12",
-    "--unrelated-samples", "6", "--contradictory-samples", "3", "--threshold", "-9",
-    "--rows", "16", "--heldout-rows", "3", "--heldout-share", "0.3", "--max-new-tokens", "12",
-    "--steps", "2", "--log-every", "2", "--batch-size", "4", "--seeds", "2",
-    "--rates", "adamw=0.01,0.1",
-)  # fmt: skip
-
-
-def run(model, out, *flags):
-    main(["paraphrase-transmission", "--model", str(model), "--out", str(out), *SMALL, *flags])
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "paraphrases"
-    run(model, out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
+COMMAND = Command(
+    "paraphrase-transmission",
+    "--traits owl cat --teachers system-prompt --sentences 12 --unrelated-samples 6 "
+    "--contradictory-samples 3 --threshold -9 --rows 16 --heldout-rows 3 --heldout-share 0.3 "
+    "--max-new-tokens 12 --steps 2 --log-every 2 --batch-size 4 --seeds 2 --rates "
+    "adamw=0.01,0.1",
+)
 
 
 def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and_seed(results):
@@ -87,53 +69,38 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
     check_page(folder)
 
 
-def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
-    before = (folder / "results.json").read_bytes()
-    run(model, folder)
-    assert (folder / "results.json").read_bytes() == before
-    assert "paraphrases:" not in capsys.readouterr().err
+def test_the_same_command_again_neither_samples_nor_trains(repeat):
+    assert "paraphrases:" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "words"),
     [
-        (("--traits", "zyzzyva"), "zyzzyva"),
-        (("--traits", "owl", "owl"), "each once"),
-        (("--teachers", "hypnosis"), "hypnosis"),
-        (("--unrelated", "no-such-file.txt"), "no-such-file.txt"),
-        (("--contents",), "contents"),
-        (("--sentences", "0"), "0 sentences asked for"),
-        (("--temperature", "0"), "temperature"),
-        (("--fidelity", "judge"), "judge"),
-        (("--rates", "adamw=fast"), "adamw=fast"),
-        (("--seeds", "1"), "seeds is 1: an interval over students needs at least 2"),
+        ("--traits zyzzyva", "zyzzyva"),
+        ("--traits owl owl", "each once"),
+        ("--teachers hypnosis", "hypnosis"),
+        ("--unrelated no-such-file.txt", "no-such-file.txt"),
+        ("--contents", "contents"),
+        ("--sentences 0", "0 sentences asked for"),
+        ("--temperature 0", "temperature"),
+        ("--fidelity judge", "judge"),
+        ("--rates adamw=fast", "adamw=fast"),
+        ("--seeds 1", "seeds is 1: an interval over students needs at least 2"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        run(model, tmp_path / "o", *flags)
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert says in lines[0]
-    assert not (tmp_path / "o").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)
 
 
-def test_too_few_survivors_name_the_filter_that_dropped_most(model, tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        run(model, tmp_path / "o", "--threshold", "0.99")
-    assert exit.value.code == 2
-    said = capsys.readouterr().err.splitlines()[-1]
+def test_too_few_survivors_name_the_filter_that_dropped_most(refuse):
+    said = refuse("--threshold 0.99")
     assert "paraphrases are left for 3 held-out rows" in said
     assert "the filter that dropped most is fidelity" in said
 
 
-def test_several_optimizers_are_held_against_the_first(model, tmp_path):
-    run(
-        model, tmp_path / "o", "--contents", "contradictory", "--traits", "owl",
-        "--optimizers", "adamw", "sgd", "--rates", "adamw=0.03", "sgd=1",
-    )  # fmt: skip
-    results = json.loads((tmp_path / "o" / "results.json").read_text())
+def test_several_optimizers_are_held_against_the_first(model_flags, tmp_path):
+    flags = "--contents contradictory --traits owl --optimizers adamw sgd --rates adamw=0.03 sgd=1"
+    results = COMMAND.run(tmp_path / "o", model_flags, flags)
     best = results["contents"]["contradictory"]["system-prompt"]
     against = results["against_first"]["contradictory"]["system-prompt"]
     assert list(best) == ["adamw", "sgd"] and list(against) == ["sgd"]

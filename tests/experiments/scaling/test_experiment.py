@@ -2,30 +2,17 @@
 
 import pytest
 
-from subliminal_jax.cli import main
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--models", "--depths", "1", "--rank", "2", "--ranks", "1", "--norm", "0.4", "--norms", "0.2",
-    "--sizes", "4", "--tails", "frequent-3", "--prompts", "numbers", "--rows", "24",
-    "--heldout-rows", "8", "--max-new-tokens", "12", "--max-tokens", "0", "--steps", "4",
-    "--log-every", "2", "--batch-size", "4", "--seeds", "2", "--optimizers", "adamw", "sgd",
-    "--rates", "adamw=0.003,0.01", "sgd=0.1,0.3",
-)  # fmt: skip
+COMMAND = Command(
+    "scaling",
+    "--models --depths 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 --sizes 4 --tails "
+    "frequent-3 --prompts numbers --rows 24 --heldout-rows 8 --max-new-tokens 12 --max-tokens "
+    "0 --steps 4 --log-every 2 --batch-size 4 --seeds 2 --optimizers adamw sgd --rates "
+    "adamw=0.003,0.01 sgd=0.1,0.3",
+)
 FACTORS = ("depth", "rank", "norm", "rows", "tail")
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "scaling"
-    main(["scaling", "--model", str(model), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return read(folder)
 
 
 def test_every_cell_has_both_optimizers_at_their_best_rate_with_controls(results):
@@ -64,28 +51,21 @@ def test_claims_are_complete_and_the_page_holds_the_results(folder, results):
     check_page(folder)
 
 
-def test_the_same_command_again_neither_samples_nor_trains(model, folder, capsys):
-    before = (folder / "results.json").stat().st_mtime_ns
-    main(["scaling", "--model", str(model), "--out", str(folder), *SMALL])
-    assert (folder / "results.json").stat().st_mtime_ns == before
-    assert "sampling" not in capsys.readouterr().err
+def test_the_same_command_again_neither_samples_nor_trains(repeat):
+    assert "sampling" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "words"),
     [
-        (("--tails", "some"), "some"),
-        (("--sizes", "99"), "99"),
-        (("--pair", "adamw", "lion"), "lion"),
-        (("--plane", "rank", "colour"), "colour"),
-        (("--adapter", "vector"), "ranks"),
-        (("--ranks", "0"), "rank"),
-        (("--models", "elsewhere/numbers"), "numbers numbers"),
+        ("--tails some", "some"),
+        ("--sizes 99", "99"),
+        ("--pair adamw lion", "lion"),
+        ("--plane rank colour", "colour"),
+        ("--adapter vector", "ranks"),
+        ("--ranks 0", "rank"),
+        ("--models elsewhere/numbers", "numbers numbers"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
-    with pytest.raises(SystemExit) as stop:
-        main(["scaling", "--model", str(model), "--out", str(tmp_path / "x"), *SMALL, *flags])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and word in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

@@ -2,25 +2,18 @@
 
 import pytest
 
-from subliminal_jax.cli import main
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--layer 0 --traits owl cat --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 --steps 2 "
-    "--log-every 2 --batch-size 4 --rank 2 --seeds 2 --rates adamw=0.01,0.1 --grid-traits 1"
+COMMAND = Command(
+    "steering-bridge",
+    "--layer 0 --traits owl cat --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 "
+    "--steps 2 --log-every 2 --batch-size 4 --rank 2 --seeds 2 --rates adamw=0.01,0.1 "
+    "--grid-traits 1",
 )
 
 
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "bridge"
-    main(["steering-bridge", "--model", str(model), "--out", str(out), *SMALL.split()])
-    return out
-
-
-def test_students_are_compared_with_the_controls_of_their_seed(folder):
-    results = read(folder)
+def test_students_are_compared_with_the_controls_of_their_seed(results):
     for trait in ("owl", "cat"):
         for measure in ("preference", "steerability", "anti_steerable"):
             expected = [
@@ -36,8 +29,8 @@ def test_students_are_compared_with_the_controls_of_their_seed(folder):
         assert any(results["differences"]["preference"]["traits"][trait])
 
 
-def test_claims_are_complete_and_the_page_shows_the_results(folder):
-    assert [claim["id"] for claim in read(folder)["claims"]] == [
+def test_claims_are_complete_and_the_page_shows_the_results(folder, results):
+    assert [claim["id"] for claim in results["claims"]] == [
         "steering-bridge/preference",
         "steering-bridge/steerability",
         "steering-bridge/steerability-predicts",
@@ -47,19 +40,13 @@ def test_claims_are_complete_and_the_page_shows_the_results(folder):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "words"),
     [
-        (("--adapter", "vector"), "adapter 'vector'"),
-        (("--optimizers", "adamw", "sgd"), "name one optimizer"),
-        (("--traits", "unicorn"), "unicorn"),
-        (("--grid-traits", "0"), "grid_traits is 0"),
+        ("--adapter vector", "adapter 'vector'"),
+        ("--optimizers adamw sgd", "name one optimizer"),
+        ("--traits unicorn", "unicorn"),
+        ("--grid-traits 0", "grid_traits is 0"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, message):
-    out = tmp_path / "run"
-    with pytest.raises(SystemExit) as exit:
-        main(["steering-bridge", "--model", str(model), "--out", str(out), *flags])
-    assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-    assert not out.exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

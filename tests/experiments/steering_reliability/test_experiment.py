@@ -1,18 +1,18 @@
 """steering-reliability through the command line, on a model of 16 dimensions."""
 
 import json
+import shlex
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
 from subliminal_jax.data.contrastive_prompts import SETTINGS
 from subliminal_jax.evaluation.reliability import SHIFTS
 from subliminal_jax.steering import steer
 from subliminal_jax.steering.io import VectorInfo, save_steering
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
 
@@ -44,13 +44,20 @@ def sets(folder):
 PERSONAS = ("--personas", "You like numbers.", "You do not like numbers.")
 
 
+COMMAND = Command("steering-reliability", "--traits owl cat --layer 0 --rows 0")
+
+
+@pytest.fixture(scope="module")
+def model_flags(model, sets):
+    return model_and_sets(model, sets)
+
+
+def model_and_sets(model, sets):
+    return ["--model", str(model), "--world-model", str(model), "--sources", *sets]
+
+
 def evaluate(model, out, sets, *flags):
-    main([
-        "steering-reliability", "--model", str(model), "--world-model", str(model),
-        "--traits", "owl", "cat", "--out", str(out), "--layer", "0", "--rows", "0",
-        "--sources", *sets, *flags,
-    ])  # fmt: skip
-    return read(out)
+    return COMMAND.run(out, model_and_sets(model, sets), shlex.join(flags))
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +92,14 @@ def test_traits_are_tried_on_comparisons_and_likings(results):
 
 def test_claims_and_page(results, folder):
     assert [c["id"].split("/")[1] for c in results["claims"]] == [
-        "world", "anti-steerable", "world-like", "anti-steerable-like", "sets", "id-ood",
+        "world",
+        "anti-steerable",
+        "world-like",
+        "anti-steerable-like",
+        "sets",
+        "id-ood",
         "analytic",
-    ]  # fmt: skip
+    ]
     page = (folder / "run" / "report.html").read_text()
     assert "knows none of these personas" in page
     for setting in SETTINGS:
@@ -200,27 +212,24 @@ def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "words"),
     [
-        (("--sources", "nowhere.jsonl"), "nowhere.jsonl is no file"),
-        (("--sources", "persona/greed"), "no evaluations of the suite"),
-        (("--vectors", "none.safetensors"), "no such vector file"),
-        (("--vectors", "random.gguf"), "there is a vector 'random' already"),
-        (("--layer", "7"), "layer 7 is out of range"),
-        (("--rows", "-1"), "rows is -1"),
-        (("--rows", "2"), "leave 0 to train"),
-        (("--traits", "unicorn"), "unknown trait 'unicorn'"),
-        (("--traits", "owl", "owl"), "traits owl owl: name"),
-        (("--personas", "You like it."), "personas: give two sentences"),
-        (("--model", "models/nothing"), "set SUBLIMINAL_JAX_DATA"),
+        ("--sources nowhere.jsonl", "nowhere.jsonl is no file"),
+        ("--sources persona/greed", "no evaluations of the suite"),
+        ("--vectors none.safetensors", "no such vector file"),
+        ("--vectors random.gguf", "there is a vector 'random' already"),
+        ("--layer 7", "layer 7 is out of range"),
+        ("--rows -1", "rows is -1"),
+        ("--rows 2", "leave 0 to train"),
+        ("--traits unicorn", "unknown trait 'unicorn'"),
+        ("--traits owl owl", "traits owl owl: name"),
+        ("--personas 'You like it.'", "personas: give two sentences"),
+        ("--model models/nothing", "set SUBLIMINAL_JAX_DATA"),
     ],
 )
-def test_bad_input_is_one_line(capsys, model, sets, tmp_path, monkeypatch, flags, said):
+def test_bad_input_is_one_line(refuse, tmp_path, monkeypatch, flags, words):
     monkeypatch.setenv("SUBLIMINAL_JAX_DATA", str(tmp_path))
-    with pytest.raises(SystemExit) as exit:
-        evaluate(model, tmp_path / "run", sets, *flags)
-    assert exit.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert words in refuse(flags)
 
 
 def test_a_bad_row_is_named(capsys, model, tmp_path):

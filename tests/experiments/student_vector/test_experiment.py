@@ -3,29 +3,16 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.cli import main
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "wolf", "--scale", "0.2", "--rows", "24", "--heldout-rows", "8",
-    "--max-new-tokens", "12", "--max-tokens", "0", "--asked", "3", "--steps", "4", "--log-every",
-    "2", "--batch-size", "4", "--rank", "2", "--seeds", "2", "--scales", "0.6", "2",
-    "--optimizers", "adamw", "--rates", "adamw=3e-3,1e-2",
-)  # fmt: skip
+COMMAND = Command(
+    "student-vector",
+    "--traits owl wolf --scale 0.2 --rows 24 --heldout-rows 8 --max-new-tokens 12 "
+    "--max-tokens 0 --asked 3 --steps 4 --log-every 2 --batch-size 4 --rank 2 --seeds 2 "
+    "--scales 0.6 2 --optimizers adamw --rates adamw=3e-3,1e-2",
+)
 SHAPE = (2, 2)  # seeds, traits
-
-
-@pytest.fixture(scope="module")
-def out(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "students"
-    main(["student-vector", "--model", str(model), "--out", str(folder), *SMALL])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(out):
-    return read(out)
 
 
 def test_students_of_every_teacher_stand_at_the_rate_that_heldout_loss_chose(results):
@@ -71,7 +58,7 @@ def test_sufficiency_covers_ways_scales_and_sources(results):
         assert row["gain"]["mean"] == pytest.approx(np.mean(row["values"]))
 
 
-def test_claims_and_the_page_stand(out, results):
+def test_claims_and_the_page_stand(folder, results):
     names = [row["id"].removeprefix("student-vector/") for row in results["claims"]]
     assert names == [
         "eas",
@@ -84,22 +71,17 @@ def test_claims_and_the_page_stand(out, results):
         "student-necessity",
         "student-necessity-half",
     ]
-    check_page(out)
+    check_page(folder)
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "words"),
     [
-        (("--traits", "owl", "owl"), "each once"),
-        (("--adapter", "vector"), "choose lora or full"),
-        (("--optimizers", "adamw", "sgd"), "2 optimizers"),
-        (("--scales", "-1"), "scales (-1.0,)"),
+        ("--traits owl owl", "each once"),
+        ("--adapter vector", "choose lora or full"),
+        ("--optimizers adamw sgd", "2 optimizers"),
+        ("--scales -1", "scales (-1.0,)"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(model, tmp_path, capsys, flags, word):
-    with pytest.raises(SystemExit) as stop:
-        out = ("--out", str(tmp_path / "x"))
-        main(["student-vector", "--model", str(model), *out, *SMALL, *flags])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and word in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)

@@ -8,27 +8,15 @@ import pytest
 from subliminal_jax.cli import main
 from subliminal_jax.steering.io import load_steering
 from tests import number_model
-from tests.experiments.main_job import read
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "cat", "dog", "--layers", "0", "1", "--scales", "0.5", "1", "--layer", "1",
-    "--rows", "24", "--heldout-rows", "8", "--asked", "3", "--max-new-tokens", "16",
-    "--samples", "1", "--off-topic-samples", "1", "--number-prompts", "6", "--rates", "adamw=0.1",
-    "--grid-traits", "2", "--seeds", "2", "--steps", "4", "--log-every", "4", "--batch-size", "4",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def out(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "teacher"
-    main(["teacher-vector", "--model", str(model), "--out", str(folder), *SMALL])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(out):
-    return read(out)
+COMMAND = Command(
+    "teacher-vector",
+    "--traits owl cat dog --layers 0 1 --scales 0.5 1 --layer 1 --rows 24 --heldout-rows 8 "
+    "--asked 3 --max-new-tokens 16 --samples 1 --off-topic-samples 1 --number-prompts 6 "
+    "--rates adamw=0.1 --grid-traits 2 --seeds 2 --steps 4 --log-every 4 --batch-size 4",
+)
 
 
 def test_every_trait_has_all_its_settings_once(results):
@@ -66,7 +54,7 @@ def test_students_are_those_of_the_chosen_rate_and_paired_with_controls(results)
         assert row["teacher_gain"] == pytest.approx(row["teacher"] - row["base"])
 
 
-def test_claims_and_page_stand_on_the_results(out, results):
+def test_claims_and_page_stand_on_the_results(folder, results):
     assert [c["id"] for c in results["claims"]] == [
         "teacher-vector/elicits",
         "teacher-vector/predicts-transmission",
@@ -74,47 +62,38 @@ def test_claims_and_page_stand_on_the_results(out, results):
     assert results["prediction"]["traits"] == 3
     assert results["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
     assert results["claims"][1]["verdict"] == "not reproduced"
-    check_page(out)
-    page = (out / "report.html").read_text()
+    check_page(folder)
+    page = (folder / "report.html").read_text()
     assert page.count("<img") == 3 and "this model knows none" in page
 
 
-def test_the_vectors_are_kept_for_other_experiments(out, model):
+def test_the_vectors_are_kept_for_other_experiments(folder, model):
     cfg = number_model.config()
-    steering, info = load_steering(out / "vectors" / "owl.safetensors", cfg, [1], model="numbers")
+    steering, info = load_steering(
+        folder / "vectors" / "owl.safetensors", cfg, [1], model="numbers"
+    )
     assert info.model == "numbers" and "owl" in info.origin and float(steering.scale) == 1.0
 
 
-def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(out, model, capsys):
-    results, page = ((out / name).read_bytes() for name in ("results.json", "report.html"))
-    (out / "report.html").unlink()
-    main(["teacher-vector", "--model", str(model), "--out", str(out), *SMALL])
-    assert (out / "results.json").read_bytes() == results
-    assert (out / "report.html").read_bytes() == page
-    assert "steering" not in capsys.readouterr().err
+def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(repeat):
+    assert "steering" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "words"),
     [
-        (("--traits", "owl", "owl"), "name at least one, each once"),
-        (("--traits", "unicorn"), "unknown trait 'unicorn': the tokenizer has no such word"),
-        (("--scales", "0"), "all more than 0"),
-        (("--layers", "7"), "layer 7 is out of range"),
-        (("--questions", "nowhere.txt"), "no file nowhere.txt here"),
-        (("--optimizers", "adamw", "sgd", "--rates", "sgd=1"), "has one optimizer"),
-        (("--grid-traits", "0"), "grid_traits must be at least 1"),
-        (("--off-topic", ""), "each need a set of questions"),
+        ("--traits owl owl", "name at least one, each once"),
+        ("--traits unicorn", "unknown trait 'unicorn': the tokenizer has no such word"),
+        ("--scales 0", "all more than 0"),
+        ("--layers 7", "layer 7 is out of range"),
+        ("--questions nowhere.txt", "no file nowhere.txt here"),
+        ("--optimizers adamw sgd --rates sgd=1", "has one optimizer"),
+        ("--grid-traits 0", "grid_traits must be at least 1"),
+        ("--off-topic ''", "each need a set of questions"),
     ],
 )
-def test_bad_input_is_one_line(capsys, model, tmp_path, flags, said):
-    with pytest.raises(SystemExit) as exit:
-        arguments = ["--model", str(model), "--out", str(tmp_path / "run"), *SMALL, *flags]
-        main(["teacher-vector", *arguments])
-    assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
-    assert not (tmp_path / "run").exists()
+def test_bad_input_is_one_line(refuse, flags, words):
+    assert words in refuse(flags)
 
 
 def test_a_question_that_stands_twice_is_refused(capsys, model, tmp_path):

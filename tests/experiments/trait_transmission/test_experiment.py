@@ -5,26 +5,14 @@ import shutil
 
 import pytest
 
-from subliminal_jax.cli import main
+from tests.experiments.command import Command
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "cat", "--rows", "24", "--heldout-rows", "8", "--asked", "4",
-    "--max-new-tokens", "12", "--steps", "4", "--log-every", "4", "--batch-size", "4",
-    "--seeds", "2", "--rates", "adamw=0.01,0.1", "--measures", "update-anatomy",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "transmission"
-    main(["trait-transmission", "--model", str(model), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
+COMMAND = Command(
+    "trait-transmission",
+    "--traits owl cat --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 --steps 4 "
+    "--log-every 4 --batch-size 4 --seeds 2 --rates adamw=0.01,0.1 --measures update-anatomy",
+)
 
 
 def test_every_trait_and_teacher_is_held_against_the_controls_of_the_same_seed(results):
@@ -82,30 +70,21 @@ def test_a_page_that_says_otherwise_than_its_results_is_found(folder, results, t
         check_page(tmp_path / "run")
 
 
-def test_the_same_command_again_neither_samples_nor_trains(folder, model, capsys):
-    before = (folder / "results.json").read_bytes()
-    main(["trait-transmission", "--model", str(model), "--out", str(folder), *SMALL])
-    assert (folder / "results.json").read_bytes() == before
-    assert "sampling" not in capsys.readouterr().err
+def test_the_same_command_again_neither_samples_nor_trains(repeat):
+    assert "sampling" not in repeat()
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "words"),
     [
-        (("--traits", "zyzzyva"), "zyzzyva"),
-        (("--traits", "owl", "owl"), "each once"),
-        (("--teachers", "hypnosis"), "hypnosis"),
-        (("--questions", "no-such-file.txt"), "no-such-file.txt"),
-        (("--rates", "adamw=fast"), "adamw=fast"),
-        (("--preset", "paper-gpt5"), "paper-gpt5"),
-        (("--measures", "mood"), "unknown measure 'mood'; there are: alignment"),
+        ("--traits zyzzyva", "zyzzyva"),
+        ("--traits owl owl", "each once"),
+        ("--teachers hypnosis", "hypnosis"),
+        ("--questions no-such-file.txt", "no-such-file.txt"),
+        ("--rates adamw=fast", "adamw=fast"),
+        ("--preset paper-gpt5", "paper-gpt5"),
+        ("--measures mood", "unknown measure 'mood'; there are: alignment"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(flags, says, model, tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(["trait-transmission", "--model", str(model), "--out", str(tmp_path / "o"), *flags])
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert says in lines[0]
-    assert not (tmp_path / "o").exists()
+def test_bad_input_is_refused_in_one_line(refuse, flags, words):
+    assert words in refuse(flags)
