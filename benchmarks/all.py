@@ -222,7 +222,7 @@ def _comparison_row(document: Document) -> list[str]:
         "" if memory is None else f"{memory['ours']:.0f} / {memory['peer']:.0f}",
         "" if floor is None else f"{100 * floor['share']:.0f}%",
         *(
-            "" if reached.get(name) is None else f"{100 * reached[name]:.0f}%"
+            "" if (share := reached.get(name)) is None else f"{100 * share:.0f}%"
             for name in ("mfu", "bandwidth")
         ),
         "" if equal is None else f"{equal['apart']:.1e} ({equal['what']})",

@@ -10,12 +10,14 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from benchmarks.workers import Setting, Work, Worker, call
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True)
+class Device:
     """What JAX computes on: "cpu", "gpu" or "tpu", what the maker calls it, and how many there
     are."""
 

@@ -214,7 +214,7 @@ def write_inputs(path: str, folder: str, setting: Setting) -> None:
     }
     tokens, positions, mask = random_rows(cfg.vocab, setting)
     arrays: dict[str, Any] = {
-        "orders": row_orders([arm], len(tokens), config)[0],
+        "orders": row_orders((arm,), len(tokens), config)[0],
         "tokens": tokens,
         "positions": positions,
         "loss_mask": mask,

@@ -37,10 +37,10 @@ from subliminal_jax.models.hub import Model, save_model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chats
-from subliminal_jax.runs.data_sets import DataSets, part, split_rows
+from subliminal_jax.runs.data_sets import DataSets, slice_rows, split_rows
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.waves import WaveRunner
+from subliminal_jax.runs.waves import StudentTask, WaveRunner
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.adapters import Adapter, Full, LoRA, Trainable, attach
@@ -353,21 +353,13 @@ def sweep(
     )
     sets = _split(model, data, heldout)
     fixed_rows = FixedRows.from_rows(
-        [part(sets.train[name], 0, 32) for name in sets.names], model.cfg
+        [slice_rows(sets.train[name], 0, 32) for name in sets.names], model.cfg
     )
     prepared = [m.prepare(model) if isinstance(m, Alignment) else m for m in measures]
     students = [Arm(a.optimizer, a.learning_rate, a.seed, name) for name in data for a in arms]
     with _journal(out, arms, plan) as folder:
-        runner = WaveRunner(
-            folder,
-            model,
-            plan,
-            seeds=len({arm.seed for arm in arms}),
-            rows=sets.train,
-            heldout=sets.heldout,
-            measures=[TrainLoss(fixed_rows), *prepared],
-            objective=objective,
-        )
+        task = StudentTask(sets.train, sets.heldout, objective)
+        runner = WaveRunner(folder, model, plan, task, [TrainLoss(fixed_rows), *prepared])
         with track("training", len(students) * steps, "student steps") as progress:
             trained = runner.train("sweep", students, progress)
         metrics = tuple(folder.read_metrics())

@@ -106,7 +106,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     Raises InputError for a trait without a word, or a teacher that writes too few lists.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     check_traits(config.steered_traits, model.tokenizer)
     return Measured(
         model=model.name,

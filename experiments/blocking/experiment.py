@@ -33,7 +33,7 @@ from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.data_sets import part, write_data_sets
+from subliminal_jax.runs.data_sets import slice_rows, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.guards import (
     Vectors,
@@ -147,7 +147,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     too few answers that pass the filter, and unguarded students that diverged at every rate.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
@@ -168,7 +168,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     base_losses = {
         name: measure_base_loss(model, data.heldout[name], config.batch_size) for name in data.names
     }
-    rows = {trait: part(data.train[trait], 0, config.rows) for trait in config.traits}
+    rows = {trait: slice_rows(data.train[trait], 0, config.rows) for trait in config.traits}
     true_vectors = panel.vectors()
     known = choose_vectors(model, rows, config, layer, true_vectors, config.guard_vector)
     start = time.perf_counter()
@@ -197,7 +197,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         temperature=config.temperature,
         traits=config.traits,
         seeds=config.seeds,
-        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        grids=config.grids(),
         cases=(UNGUARDED, *cases),
         reference=measure_references(training, teachers, config),
         vectors=tuple(compare_vectors(training, true_vectors, config)),
@@ -252,7 +252,7 @@ def compare_vectors(
 def measure_time(training: GuardedTraining, blind_seconds: float, config: Config) -> GuardTime:
     """Seconds a step of each kind of guard, and what is paid once."""
     model, layer, trait = training.panel.model, training.panel.layer, config.traits[0]
-    rows = {trait: part(training.data.train[trait], 0, config.rows)}
+    rows = {trait: slice_rows(training.data.train[trait], 0, config.rows)}
     known = training.vectors["known"]
     guards: dict[str, Guard] = {
         kind: make_guard(kind, model, rows, known, layer) for kind in STEP_GUARDS

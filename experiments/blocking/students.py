@@ -13,7 +13,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.runs.data_sets import DataSets, part
+from subliminal_jax.runs.data_sets import DataSets, slice_rows
 from subliminal_jax.runs.guards import Protected, Vectors, drop_rows, make_guard
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import StudentSettings
@@ -124,14 +124,14 @@ class GuardedTraining:
         """The rows and the guard of a case; every case trains on as many rows."""
         model, layer = self.panel.model, self.panel.layer
         size = pool_size(self.rows, case.share)
-        rows = {name: part(batch, 0, size) for name, batch in pool.items()}
+        rows = {name: slice_rows(batch, 0, size) for name, batch in pool.items()}
         vectors: Vectors = {}
         if case.vector != "none":
             vectors = {name: self.vectors[case.vector][trait_name(name)] for name in pool}
         if case.kind == "drop-rows":
             seed = self.seed if case.at_random else None
             rows = drop_rows(model, rows, vectors, layer, case.share, seed=seed)
-        rows = {name: part(batch, 0, self.rows) for name, batch in rows.items()}
+        rows = {name: slice_rows(batch, 0, self.rows) for name, batch in rows.items()}
         return Protected(rows, make_guard(case.kind, model, rows, vectors, layer))
 
     def panel_for(self, data: DataSets) -> Panel:

@@ -155,7 +155,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     questions = read_questions(config.questions)
     model = config.load()
-    layers = [model.cfg.check_layer(x) for x in config.layers] or [config.layer_of(model)]
+    layers = [model.cfg.check_layer(x) for x in config.layers] or [config.choose_layer(model)]
     outcomes = [distil_at_layer(folder, model, questions, layer, config) for layer in layers]
     return Measured(
         model=model.name,
@@ -242,7 +242,7 @@ def distil_at_layer(
         LayerStudents(layer, rate, grid),
         distilled,
         refused,
-        [row.with_values(layer=layer) for row in rows],
+        [row.replace_values(layer=layer) for row in rows],
         data.reports,
     )
 

@@ -40,7 +40,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.runs.data_sets import DataSets, part, write_data_sets
+from subliminal_jax.runs.data_sets import DataSets, slice_rows, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import paper_preset
 from subliminal_jax.runs.progress import track
@@ -138,7 +138,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     Raises InputError where too few answers pass the filter.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     vectors = {
         t: np.asarray(trait_vectors(model, range(model.cfg.layers), t)) for t in config.traits
     }
@@ -188,7 +188,7 @@ def measure_cosines(
 
         def gradients(name: str, draw: int) -> Gradients:
             progress.advance(n, note=name)
-            rows = part(data.train[name], draw * n, (draw + 1) * n)
+            rows = slice_rows(data.train[name], draw * n, (draw + 1) * n)
             return base_gradients(model, rows, config.backward_rows)
 
         for draw in range(config.draws):
@@ -233,7 +233,7 @@ def measure_parameter_space(
                 for draw in range(config.draws):
                     start = draw * config.rows_per_draw
                     teacher_rows, clean_rows = (
-                        part(data.train[name], start, start + config.noise_rows)
+                        slice_rows(data.train[name], start, start + config.noise_rows)
                         for name in (f"{trait}-{kind}", "control")
                     )
                     vector = vectors[trait][layer]

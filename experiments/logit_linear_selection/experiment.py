@@ -153,7 +153,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         arms=config.arms,
         heldout=students.heldout_rows,
         beta=config.beta,
-        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        grids=config.grids(),
         best={spec.label: rate for spec, rate in best.items()},
         pool=pool.counts,
         speed=speed,

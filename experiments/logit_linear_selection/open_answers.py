@@ -57,7 +57,7 @@ class OpenAnswers:
                     params, steering = attach(self.model.params, tree, self.model.cfg, adapter)
                     name = f"{label}-{row.data}-{row.seed}"
                     rates = self._measure(self._sample(name, params, steering))
-                rows.append(row.with_values(**vars(rates)))
+                rows.append(row.replace_values(**vars(rates)))
                 progress.advance(1)
         return rows
 

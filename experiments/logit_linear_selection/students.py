@@ -24,7 +24,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.waves import Trained, WaveRunner
+from subliminal_jax.runs.waves import StudentTask, Trained, WaveRunner
 from subliminal_jax.selection.log_linear_model import uncentred_correlation
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
@@ -97,17 +97,14 @@ class DPOStudents:
             texts = read_questions(config.questions)
             questions = encode_questions(model.tokenizer, texts, list(words))
             measures.append(WordRates(questions, len(words)))
-        self.runner = WaveRunner(
-            run,
-            model,
-            config.plan(config.layer_of(model)),
-            config.seeds,
-            rows=train,
-            heldout=heldout,
-            measures=measures,
-            objective=DPO.from_log_ratios(ratios, config.beta),
-            heldout_losses={"heldout_loss": DPO.from_log_ratios(heldout_ratios, config.beta)},
+        task = StudentTask(
+            train,
+            heldout,
+            DPO.from_log_ratios(ratios, config.beta),
+            {"heldout_loss": DPO.from_log_ratios(heldout_ratios, config.beta)},
         )
+        plan = config.plan(config.choose_layer(model))
+        self.runner = WaveRunner(run, model, plan, task, measures)
         self.selected = []  # of each target, pairs of its own selection
         for target in targets:
             pairs = sets[f"lls:{target.name}"]
@@ -159,7 +156,7 @@ class DPOStudents:
                     None if row.diverged else uncentred_correlation(shift, probe.shifts[i])
                 )
         rows = [
-            row.with_values(selected=values)
+            row.replace_values(selected=values)
             for row, values in zip(trained.rows, correlations, strict=True)
         ]
         return trained._replace(rows=rows)

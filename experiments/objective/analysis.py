@@ -150,7 +150,7 @@ def compare_with_controls(
     ]
     candidates = [row for row in rows if row.data == teacher]
     if objective == "kl":  # each objective is judged by its own loss
-        candidates = [row.with_values(heldout_loss=row.heldout_kl) for row in candidates]
+        candidates = [row.replace_values(heldout_loss=row.heldout_kl) for row in candidates]
     rate = best_rates(candidates)[optimizer]
     grid = tuple(sorted({row.learning_rate for row in candidates}))
     sound = [row for row in rows if row.learning_rate == rate and not row.diverged]

@@ -141,7 +141,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     that pass the filter.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
     teachers = make_teachers(model, layer, config)
@@ -172,7 +172,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         trained = Students(folder, panel, data, config, objectives[objective], heldout_losses).grid(
             stage=objective, sizes=config.sizes
         )
-        students += [row.with_values(objective=objective) for row in trained]
+        students += [row.replace_values(objective=objective) for row in trained]
     return Measured(
         preset=config.preset,
         model=model.name,
@@ -187,7 +187,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         references=panel.references,
         words=panel.words,
         lengths={name: float(jnp.linalg.norm(shift)) for name, shift in shifts.items()},
-        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        grids=config.grids(),
         data=data.reports,
         gradients=gradients,
         students=tuple(students),

@@ -15,7 +15,7 @@ from subliminal_jax.diagnostics.objective_gradients import (
 )
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, part
+from subliminal_jax.runs.data_sets import DataSets, slice_rows
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.objectives import KL
 
@@ -68,12 +68,12 @@ def measure_gradients(
     cosines: list[GradientCosine] = []
     for name, v in shifts.items():
         i = data.names.index(name)
-        rows = part(data.train[name], 0, draws * rows_per_draw)
+        rows = slice_rows(data.train[name], 0, draws * rows_per_draw)
         steering = jax.tree.map(lambda leaf, i=i: leaf[i], soft.steerings)
         teacher_rows: Batch | None = None
         if soft.rows is not None:
             batch = jax.tree.map(lambda leaf, i=i: leaf[i], soft.rows)
-            teacher_rows = part(batch, 0, draws * rows_per_draw)
+            teacher_rows = slice_rows(batch, 0, draws * rows_per_draw)
         args = (model.params, model.cfg, rows, layer)
         gradients = {
             "hard": -row_gradients(*args, **shared),

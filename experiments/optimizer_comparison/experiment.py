@@ -130,7 +130,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     answers that pass the filter.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     teacher, trait = make_teacher(model, layer, config)
     teachers = {"steered": teacher, "control": Teacher()}
     data = write_data(folder, model, teachers, trait, config)

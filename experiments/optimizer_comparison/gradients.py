@@ -14,7 +14,7 @@ from subliminal_jax.diagnostics.activation_gradients import (
     tail_shares,
 )
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, part
+from subliminal_jax.runs.data_sets import DataSets, slice_rows
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def measure_alignment(
     for i, name in enumerate(data.names):
         loss = CompletionLoss(model.cfg)
         gradients = gradient_table(
-            loss, model.params, part(data.train[name], 0, rows), vector, layer
+            loss, model.params, slice_rows(data.train[name], 0, rows), vector, layer
         )
         curve = cosine_against_n(gradients.example, vector, doubling(rows), jax.random.key(i))
         shares = TokenShares(*(float(share) for share in tail_shares(gradients)))

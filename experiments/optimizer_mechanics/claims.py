@@ -5,7 +5,8 @@ Three kinds of claims, and each says no more than its test: that one arm passes 
 of the gap between the two, by the rules of `evaluation.verdicts`); that the two are the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from subliminal_jax.evaluation.claims import (
     CONTRADICTED,
@@ -24,137 +25,211 @@ MINUS = "\N{MINUS SIGN}"
 SAME = 0.1  # EAS: a difference below it counts as none in the claim that SGD does as well
 
 BLANK, FENG = "Blank et al., figure 7c", "Feng's re-runs"
-# (id, claim, section, larger, smaller): the difference of the two is positive.
-COMPARED: tuple[tuple[str, str, str, str, str], ...] = (
-    ("adamw-over-sgd", "AdamW transmits more than plain SGD at its best rate", BLANK,
-     "adamw", "sgd"),
-    ("rmsprop", "RMSprop transmits more than plain SGD", BLANK, "rmsprop", "sgd"),
-    ("frozen-map", "SGD with a frozen map of Adam's scales transmits more than plain SGD", BLANK,
-     "frozen-map", "sgd"),
-    ("bottom-frozen",
-     "AdamW without the 10% of coordinates with the largest gradients transmits more than plain "
-     "SGD", BLANK, "adamw-bottom-frozen", "sgd"),
-    ("flat-rest",
-     "SGD with the bottom 10% of Adam's scales and the rest flat transmits more than plain SGD",
-     BLANK, "frozen-map-flat-rest", "sgd"),
-    ("zero-bottom",
-     "SGD with the bottom 10% of Adam's scales at zero and the rest flat transmits more than plain "
-     "SGD", BLANK, "frozen-map-zero-bottom", "sgd"),
-    ("rotation", "In a randomly rotated basis AdamW transmits more than SGD", BLANK,
-     "adamw-rotated", "sgd-rotated"),
-    ("lora-over-full", "LoRA with AdamW transmits more than full weights with AdamW",
-     "Blank et al., figure 7b", "adamw", "adamw-full"),
-    ("matched-loss", "At one training loss AdamW transmits more than SGD",
-     "Blank et al., appendix L", AT_ADAMW, AT_SGD),
-    ("living-over-frozen", "A living statistic transfers more than the same rule with a frozen one",
-     FENG, "adamw", "frozen-map-momentum"),
-)  # fmt: skip
-# (id, claim, section, arms): none of the arms closes half of SGD's gap to AdamW. Of several, the
-# one with the largest mean counts: a choice against the claim.
-RESCUES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("momentum", "Momentum does not rescue SGD (closes less than half of its gap to AdamW)", BLANK,
-     ("momentum",)),
-    ("masks-do-not-rescue",
-     "Masking or clipping the largest coordinates does not rescue SGD (closes less than half of "
-     "its gap to AdamW)", FENG, (*MASKED, *CLIPPED)),
-    ("a-rates-do-not-rescue",
-     "A larger rate for LoRA's A does not rescue SGD (closes less than half of its gap to AdamW)",
-     FENG, ("sgd-a-times-3", "sgd-a-times-16", "sgd-a-times-64")),
-)  # fmt: skip
-# (id, claim, section, arm): the arm falls by less than half of the gap below AdamW.
-SPARED: tuple[tuple[str, str, str, str], ...] = (
-    ("rmsprop-as-adamw", "RMSprop transmits as AdamW does (loses less than half of its lead over "
-     "SGD)", BLANK, "rmsprop"),
-)  # fmt: skip
 
-# What a comparison is judged by: the claims are about the trait; with a random vector, whose trait
-# is incidental, the alignment says more.
-BY: tuple[tuple[str, str, str], ...] = (
-    ("trait_rate", "", " (by trait rate)"),
-    ("eas", "-eas", " (by alignment, EAS)"),
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim that one arm transmits more than another, SGD if no other is named."""
+
+    name: str
+    claim: str
+    larger: str
+    smaller: str = "sgd"
+    section: str = BLANK
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A claim that no arm differs from a reference arm by half of SGD's gap to AdamW.
+
+    Of several arms the one with the largest mean counts: a choice against the claim.
+
+    Attributes:
+      test: of the difference to the reference and the gap: the claim is that it holds of no arm.
+    """
+
+    name: str
+    claim: str
+    arms: tuple[str, ...]
+    reference: str = "sgd"
+    test: Test = closes
+    section: str = BLANK
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a comparison is judged by. The claims are about the trait; with a random vector, whose
+    trait is incidental, the alignment says more."""
+
+    metric: str
+    suffix: str
+    words: str
+
+
+COMPARISONS = (
+    Comparison("adamw-over-sgd", "AdamW transmits more than plain SGD at its best rate", "adamw"),
+    Comparison("rmsprop", "RMSprop transmits more than plain SGD", "rmsprop"),
+    Comparison(
+        "frozen-map",
+        "SGD with a frozen map of Adam's scales transmits more than plain SGD",
+        "frozen-map",
+    ),
+    Comparison(
+        "bottom-frozen",
+        "AdamW without the 10% of coordinates with the largest gradients transmits more than plain "
+        "SGD",
+        "adamw-bottom-frozen",
+    ),
+    Comparison(
+        "flat-rest",
+        "SGD with the bottom 10% of Adam's scales and the rest flat transmits more than plain SGD",
+        "frozen-map-flat-rest",
+    ),
+    Comparison(
+        "zero-bottom",
+        "SGD with the bottom 10% of Adam's scales at zero and the rest flat transmits more than "
+        "plain SGD",
+        "frozen-map-zero-bottom",
+    ),
+    Comparison(
+        "rotation",
+        "In a randomly rotated basis AdamW transmits more than SGD",
+        "adamw-rotated",
+        "sgd-rotated",
+    ),
+    Comparison(
+        "lora-over-full",
+        "LoRA with AdamW transmits more than full weights with AdamW",
+        "adamw",
+        "adamw-full",
+        "Blank et al., figure 7b",
+    ),
+    Comparison(
+        "matched-loss",
+        "At one training loss AdamW transmits more than SGD",
+        AT_ADAMW,
+        AT_SGD,
+        "Blank et al., appendix L",
+    ),
+    Comparison(
+        "living-over-frozen",
+        "A living statistic transfers more than the same rule with a frozen one",
+        "adamw",
+        "frozen-map-momentum",
+        FENG,
+    ),
 )
-
-
-NAMES = {"trait_rate": "trait rate", "eas": "EAS", "shift_component": "share of vector"}
+BOUNDS = (
+    Bound(
+        "momentum",
+        "Momentum does not rescue SGD (closes less than half of its gap to AdamW)",
+        ("momentum",),
+    ),
+    Bound(
+        "masks-do-not-rescue",
+        "Masking or clipping the largest coordinates does not rescue SGD (closes less than half of "
+        "its gap to AdamW)",
+        (*MASKED, *CLIPPED),
+        section=FENG,
+    ),
+    Bound(
+        "a-rates-do-not-rescue",
+        "A larger rate for LoRA's A does not rescue SGD (closes less than half of its gap to "
+        "AdamW)",
+        ("sgd-a-times-3", "sgd-a-times-16", "sgd-a-times-64"),
+        section=FENG,
+    ),
+    Bound(
+        "rmsprop-as-adamw",
+        "RMSprop transmits as AdamW does (loses less than half of its lead over SGD)",
+        ("rmsprop",),
+        "adamw",
+        falls,
+    ),
+)
+YARDSTICKS = (
+    Yardstick("trait_rate", "", " (by trait rate)"),
+    Yardstick("eas", "-eas", " (by alignment, EAS)"),
+)
+METRIC_NAMES = {"trait_rate": "trait rate", "eas": "EAS", "shift_component": "share of vector"}
 
 
 def make_claims(results: Results) -> list[Claim]:
     """Each comparison twice, by the trait rate and by the alignment; both hold all numbers."""
-    claims = []
-    for metric, suffix, by in BY:
-        claims += _comparisons(results, metric, suffix, by)
-        claims += _rescues(results, metric, suffix, by)
-        claims += _spared(results, metric, suffix, by)
+    claims: list[Claim] = []
+    for yardstick in YARDSTICKS:
+        claims += _comparison_claims(results, yardstick)
+        claims += _bound_claims(results, yardstick)
     eas = difference(results.values["eas"], "adamw", "sgd")
     if eas is not None:
         says = f"SGD at its best rate does as well as AdamW (EAS within {SAME:g})"
         number = describe_difference(results, "adamw", "sgd")
         source = "Nief et al. 2026"
-        claims.append(_claim(results, "sgd-does-as-well", says, source, number, judge_same(eas)))
+        claims.append(
+            _make_claim(results, "sgd-does-as-well", says, source, number, judge_same(eas))
+        )
     return claims
 
 
-def _comparisons(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
-    claims = []
-    for name, says, section, larger, smaller in COMPARED:
-        interval = find_difference(results, metric, larger, smaller)
+def _comparison_claims(results: Results, by: Yardstick) -> Iterator[Claim]:
+    for comparison in COMPARISONS:
+        larger, smaller = comparison.larger, comparison.smaller
+        interval = find_difference(results, by.metric, larger, smaller)
         if interval is not None:
-            number = describe_difference(results, larger, smaller)
-            setting = None
-            if larger == AT_ADAMW:
-                setting = f"{results.model}, a vector's teacher, LoRA students (no controls)"
-            claims.append(
-                _claim(
-                    results, name + suffix, says + by, section, number, verdict(interval), setting
-                )
+            yield _make_claim(
+                results,
+                comparison.name + by.suffix,
+                comparison.claim + by.words,
+                comparison.section,
+                describe_difference(results, larger, smaller),
+                verdict(interval),
+                controls=larger != AT_ADAMW,
             )
-    return claims
 
 
-def _rescues(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
-    values, claims = results.values[metric], []
+def _bound_claims(results: Results, by: Yardstick) -> Iterator[Claim]:
+    values = results.values[by.metric]
     lead = describe_difference(results, "adamw", "sgd")
-    for name, says, section, arms in RESCUES:
-        differences = {arm: difference(values, arm, "sgd") for arm in arms if values.get(arm)}
-        known = {arm: d for arm, d in differences.items() if d is not None}
-        if known:
-            largest = max(known, key=lambda arm, known=known: known[arm].mean)  # type: ignore[misc]
-            chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
-            number = f"{chosen}{describe_difference(results, largest, 'sgd')}; {lead}"
-            sure = {arm: difference(values, arm, "sgd", of=len(known)) for arm in known}
-            outcome = judge_by_gap(differences, sure, results.gaps[metric], closes)
-            claims.append(_claim(results, name + suffix, says + by, section, number, outcome))
-    return claims
+    for bound in BOUNDS:
+        reference = bound.reference
+        differences = {
+            arm: difference(values, arm, reference) for arm in bound.arms if values.get(arm)
+        }
+        known = {arm: d.mean for arm, d in differences.items() if d is not None}
+        if not known:
+            continue
+        largest = max(known, key=lambda arm, known=known: known[arm])  # type: ignore[misc]
+        chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
+        sure = {arm: difference(values, arm, reference, of=len(known)) for arm in known}
+        yield _make_claim(
+            results,
+            bound.name + by.suffix,
+            bound.claim + by.words,
+            bound.section,
+            f"{chosen}{describe_difference(results, largest, reference)}; {lead}",
+            judge_by_gap(differences, sure, results.gaps[by.metric], bound.test),
+        )
 
 
-def _spared(results: Results, metric: str, suffix: str, by: str) -> list[Claim]:
-    claims = []
-    lead = describe_difference(results, "adamw", "sgd")
-    for name, says, section, arm in SPARED:
-        interval = difference(results.values[metric], arm, "adamw")
-        if interval is not None:
-            number = f"{describe_difference(results, arm, 'adamw')}; {lead}"
-            outcome = judge_by_gap({arm: interval}, {}, results.gaps[metric], falls)
-            claims.append(_claim(results, name + suffix, says + by, section, number, outcome))
-    return claims
-
-
-def _claim(
+def _make_claim(
     results: Results,
     name: str,
-    says: str,
+    claim: str,
     section: str,
     number: str,
     outcome: str,
-    setting: str | None = None,
+    controls: bool = True,
 ) -> Claim:
+    tested = "LoRA students (no controls)"
+    if controls:
+        tested = (
+            "LoRA students; trait rate: student minus control; EAS and share of vector: students"
+        )
     return Claim(
         id=f"optimizer-mechanics/{name}",
-        claim=says,
+        claim=claim,
         section=section,
-        setting=setting
-        or f"{results.model}, a vector's teacher, LoRA students; trait rate: student minus "
-        "control; EAS and share of vector: students",
+        setting=f"{results.model}, a vector's teacher, {tested}",
         number=number,
         seeds=max(arm.metrics["eas"].student.n for arm in results.best),
         verdict=outcome,
@@ -172,7 +247,9 @@ def find_difference(results: Results, metric: str, first: str, second: str) -> I
 
 def describe_difference(results: Results, first: str, second: str) -> str:
     """first - second in every metric, as text."""
-    differences = {name: find_difference(results, m, first, second) for m, name in NAMES.items()}
+    differences = {
+        name: find_difference(results, m, first, second) for m, name in METRIC_NAMES.items()
+    }
     parts = [f"{name} {d:+.3f}" for name, d in differences.items() if d is not None]
     return f"{first} {MINUS} {second}: {', '.join(parts)}"
 

@@ -85,7 +85,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     an AdamW that diverged at every rate.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     teacher, trait = make_vector_teacher(
         model,
         layer,

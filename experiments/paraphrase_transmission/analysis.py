@@ -16,6 +16,7 @@ from subliminal_jax.evaluation.paired_questions import (
 )
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.transmission import MeasuredStudents
 
 from .paraphrase_sets import SetReport
 from .tasks import data_name, neutral_name
@@ -24,38 +25,20 @@ KINDS = {"steered": "the trait's vector", "system-prompt": "the trait's system p
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(MeasuredStudents):
     """What a run measured.
 
     Attributes:
-      model: the model's name.
-      layer: the steering layer.
-      adapter: what students train.
-      traits: one teacher of each kind for each.
-      teacher_kinds: keys of `KINDS`.
-      seeds: students for each data set, optimizer and rate.
-      steps: optimizer steps of each.
+      steps: optimizer steps of each student.
       rows: training pairs a data set.
       questions: how many questions P(trait) is a mean over.
       scale: factor on the traits' vectors.
       writing: how paraphrases were written, by content.
       fidelity: what scored sampled paraphrases.
       threshold: the score that they had to exceed.
-      grids: the rates tried, by optimizer.
-      words: the candidate answers, in the order of the students' rates.
-      references: the teachers, in the order of the students' alignments.
-      base: P(word) of the base, by word.
-      teachers: P(its trait) of each teacher, KIND:TRAIT.
       data: how each data set came about.
-      students: every student at every rate.
     """
 
-    model: str
-    layer: int
-    adapter: str
-    traits: tuple[str, ...]
-    teacher_kinds: tuple[str, ...]
-    seeds: int
     steps: int
     rows: int
     questions: int
@@ -63,13 +46,7 @@ class Measured:
     writing: Mapping[str, str]
     fidelity: str
     threshold: float
-    grids: Mapping[str, tuple[float, ...]]
-    words: tuple[str, ...]
-    references: tuple[str, ...]
-    base: Mapping[str, float]
-    teachers: Mapping[str, float]
     data: Mapping[str, SetReport]
-    students: tuple[StudentRow, ...]
 
 
 @dataclass(frozen=True)
@@ -215,8 +192,8 @@ def compare_students(
         students = [
             Students(
                 c,
-                select_students(measured.students, c.data, optimizer, rate),
-                select_students(measured.students, c.neutral, optimizer, rate),
+                measured.select_students(c.data, optimizer, rate),
+                measured.select_students(c.neutral, optimizer, rate),
             )
             for c in comparisons
         ]
@@ -237,34 +214,22 @@ def compare_students(
             pooled=pool_traits(np.stack(differences)),
             traits=traits,
             differences=tuple(tuple(map(tuple, d.tolist())) for d in differences),
-            eas=measure_alignment(students, measured.references, measured.layer),
+            eas=measure_alignment(measured, students),
             heldout_loss=float(np.mean(losses)),
         )
     return results
 
 
-def select_students(
-    rows: Sequence[StudentRow], data: str, optimizer: str, rate: float | None
-) -> list[StudentRow]:
-    """The sound students of one data set at one rate, by seed."""
-    return [
-        r
-        for r in sorted(rows, key=lambda r: r.seed)
-        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
-    ]
-
-
-def measure_alignment(
-    students: Sequence[Students], references: Sequence[str], layer: int
-) -> Alignment:
-    """EAS with the shift of each comparison's teacher, after `layer`."""
-
-    def eas(rows: Sequence[StudentRow], teacher: str) -> list[float]:
-        k = references.index(teacher)
-        return [r["eas"][k][layer] for r in rows]
-
-    trait = np.array([eas(s.trait, s.comparison.teacher) for s in students]).T  # [seeds, traits]
-    neutral = np.array([eas(s.neutral, s.comparison.teacher) for s in students]).T
+def measure_alignment(measured: Measured, students: Sequence[Students]) -> Alignment | None:
+    """EAS with the shift of each comparison's teacher, after the steering layer."""
+    teachers = [s.comparison.teacher for s in students]
+    trait, neutral = (
+        measured.stack_eas([getattr(s, kind) for s in students], teachers)
+        for kind in ("trait", "neutral")
+    )
+    if trait is None or neutral is None:
+        return None
+    trait, neutral = trait[..., measured.layer], neutral[..., measured.layer]
     return Alignment(
         trait=crossed_interval(trait),
         neutral=crossed_interval(neutral),

@@ -24,27 +24,19 @@ nothing, since the model hardly ever has two likely wordings to choose from ther
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from subliminal_jax.data import world
 from subliminal_jax.data.paraphrases import make_requests, make_unrelated_sources
 from subliminal_jax.data.questions import read_questions
-from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits
-from subliminal_jax.models.hub import Model
+from subliminal_jax.data.teachers import Teacher
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import (
-    GuardSettings,
-    SteeredModelSettings,
-    StudentSettings,
-    check_names,
-    check_seeds,
-)
-from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel, measure_teacher
+from subliminal_jax.runs.settings import GuardSettings, check_seeds
+from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel
+from subliminal_jax.runs.trait_teachers import TransmissionSettings
 
-from .analysis import KINDS, Measured, Results, analyse
+from .analysis import Measured, Results, analyse
 from .claims import make_claims
 from .paraphrase_sets import write_paraphrase_sets
 from .report import make_page
@@ -106,38 +98,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, ParaphraseSettings, SteeredModelSettings):
-    """Settings; the defaults are the toy's.
-
-    Attributes:
-      traits: animals, each with teachers of its own.
-      teachers: what makes a teacher: "steered", "system-prompt", or both.
-      scale: factor on the trait's vector.
-      questions: a set of questions ("heldout"), or a file of them.
-      words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
-    """
+class Config(TransmissionSettings, GuardSettings, ParaphraseSettings):
+    """Settings; the defaults are the toy's."""
 
     out: Path = Path("runs/paraphrase-transmission")
-    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle")
-    teachers: tuple[str, ...] = tuple(KINDS)
     scale: float = 0.5
-    questions: str = "heldout"
-    words: tuple[str, ...] = ()
-    layer: int = 1
-    seed: int = 1
-    adapter: Literal["lora", "full", "vector"] = "vector"
-    rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
     seeds: int = 3
     steps: int = 64
     batch_size: int = 16
     log_every: int = 64
 
     def check(self) -> None:
-        check_names("teachers", self.teachers, KINDS)
-        check_names("traits", self.traits)
+        super().check()
         check_seeds(self.seeds)
         self.check_paraphrases(self.traits, self.seed)
-        self.learning_rates()
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -147,36 +121,25 @@ def run(config: Config, folder: RunFolder) -> Measured:
     paraphrases that pass the filters.
     """
     model = config.load()
-    layer = config.layer_of(model)
-    check_traits(config.traits, model.tokenizer)
+    layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    teachers = make_teachers(model, layer, config)
+    teachers = {NEUTRAL: Teacher(), **config.make_teachers(model, layer)}
     tasks = make_tasks(config, config.traits, list(teachers), config.seed)
     data, reports = write_paraphrase_sets(folder.path, model, teachers, tasks, config, config.seed)
-    words = list(dict.fromkeys((*(config.words or world.TRAITS), *config.traits)))
     panel = make_panel(
         model,
         teachers,
         data,
         layer=layer,
-        words=words,
+        words=config.candidate_words(),
         questions=questions,
         prompts=make_probe_prompts(config),
         seed=config.seed,
         by_question=True,
     )
-    students = Students(folder, panel, data, config).grid()
-    rates = {
-        name: measure_teacher(panel, teacher)["word_rate"] for name, teacher in teachers.items()
-    }
-    base = rates.pop(NEUTRAL)
+    rows = Students(folder, panel, data, config).grid()
     return Measured(
-        model=model.name,
-        layer=layer,
-        adapter=config.adapter,
-        traits=config.traits,
-        teacher_kinds=config.teachers,
-        seeds=config.seeds,
+        **vars(config.describe_students(panel, teachers, rows)),
         steps=config.steps,
         rows=config.rows,
         questions=len(questions),
@@ -184,25 +147,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         writing={content: config.writing(content) for content in config.contents},
         fidelity=config.fidelity,
         threshold=config.threshold,
-        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
-        words=panel.words,
-        references=panel.references,
-        base=dict(zip(words, base, strict=True)),
-        teachers={name: rate[words.index(name.partition(":")[2])] for name, rate in rates.items()},
         data=reports,
-        students=tuple(students),
     )
-
-
-def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
-    """Teachers named KIND:TRAIT, and the neutral one."""
-    teachers = {NEUTRAL: Teacher()}
-    for trait in config.traits:
-        if "steered" in config.teachers:
-            teachers[f"steered:{trait}"] = trait_teacher(model, layer, trait, config.scale)
-        if "system-prompt" in config.teachers:
-            teachers[f"system-prompt:{trait}"] = prompted_teacher(trait, model.tokenizer)
-    return teachers
 
 
 def make_probe_prompts(config: Config) -> list[str]:

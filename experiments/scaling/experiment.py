@@ -166,7 +166,7 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
         """The layer that is asked for, or by `place`."""
         if self.layer == -1 and self.place == "last":
             return model.cfg.layers - 1
-        return self.layer_of(model)
+        return self.choose_layer(model)
 
     def make_teacher(self, model: Model, layer: int, norm: float) -> Teacher:
         """Raises InputError for a trait without a word."""
@@ -205,7 +205,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         steps=config.steps,
         batch_size=config.batch_size,
         clipped=config.clip > 0,
-        grids={spec.label: grid for spec, grid in config.learning_rates().items()},
+        grids=config.grids(),
         data=reports,
         students=tuple(measured[cell] for cell in cells),
     )

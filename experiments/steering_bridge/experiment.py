@@ -102,7 +102,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     read, and for too few answers that pass the filter.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     questions = read_questions(config.questions)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers[CONTROL] = Teacher()

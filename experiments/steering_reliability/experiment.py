@@ -185,7 +185,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     return Measured(
         model=None if model is None else model.name,
         parameters=None if model is None else parameter_count(model.cfg),
-        layer=None if model is None else config.layer_of(model),
+        layer=None if model is None else config.choose_layer(model),
         world_model=None if world_model is None else world_model.name,
         world_layer=world_layer,
         method=config.method,
@@ -209,7 +209,7 @@ def load_set_model(config: Config) -> Model:
 
 def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[MeasuredSet | SkippedSet]:
     """The numbers of every set, of which those that the folder holds are not made again."""
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     vectors = read_vectors(config.vectors, model, layer)
     plan = replace(config.plan(layer), rows=config.rows or None, vectors=vectors)
     sources = [

@@ -145,7 +145,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     questions = read_questions(config.questions)
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     teachers = make_teachers(model, layer, config)
     forbidden = {
         data_name(trait, kind): trait_names(trait) for kind in TEACHERS for trait in config.traits

@@ -157,7 +157,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     model = config.load()
     check_traits(config.traits, model.tokenizer)
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     layers = tuple(model.cfg.check_layer(i) for i in config.layers or range(model.cfg.layers))
     sets = config.question_sets()
     meter = EffectsMeter(

@@ -10,44 +10,21 @@ from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
+from subliminal_jax.evaluation.transmission import (
+    MeasuredStudents,
+    Transmission,
+    measure_transmission,
+    name_trait,
+)
 
 KINDS = {"steered": "its vector", "system-prompt": "its system prompt"}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run measured.
+class Measured(MeasuredStudents):
+    """What a run measured; `data` says how each data set came about."""
 
-    Attributes:
-      model: the model's name.
-      layer: the steering layer.
-      adapter: what students train.
-      traits: one teacher of each kind for each.
-      teacher_kinds: keys of `KINDS`.
-      seeds: students for each data set, optimizer and rate.
-      grids: the rates tried, by optimizer.
-      words: the candidate answers, in the order of the students' word rates.
-      references: the teachers, in the order of the students' alignments.
-      base: P(word) of the base, by word.
-      teachers: P(its trait) of each teacher, by the name of its data set.
-      data: how each data set came about.
-      students: every student at every rate.
-    """
-
-    model: str
-    layer: int
-    adapter: str
-    traits: tuple[str, ...]
-    teacher_kinds: tuple[str, ...]
-    seeds: int
-    grids: Mapping[str, tuple[float, ...]]
-    words: tuple[str, ...]
-    references: tuple[str, ...]
-    base: Mapping[str, float]
-    teachers: Mapping[str, float]
     data: Mapping[str, Mapping[str, Any]]
-    students: tuple[StudentRow, ...]
 
 
 @dataclass(frozen=True)
@@ -112,11 +89,6 @@ class Results(Measured):
         ]
 
 
-def trait_name(data: str) -> str:
-    """The trait of the data set KIND:TRAIT."""
-    return data.partition(":")[2]
-
-
 def analyse(measured: Measured) -> Results:
     """Every kind of teacher's students at their best rates."""
     kinds = {kind: analyse_kind(measured, kind) for kind in measured.teacher_kinds}
@@ -127,14 +99,14 @@ def analyse_kind(measured: Measured, kind: str) -> dict[str, OptimizerResult]:
     """For each optimizer at its best rate: transmission, specificity and alignment."""
     names = [f"{kind}:{trait}" for trait in measured.traits]
     rows = [r for r in measured.students if r.data in (*names, "control")]
-    index = {name: measured.words.index(trait_name(name)) for name in names}
+    index = {name: measured.words.index(name_trait(name)) for name in names}
     results = {}
     for optimizer, rate in best_rates(rows).items():
         if rate is None:
             results[optimizer] = OptimizerResult(None)
             continue
         students = {
-            name: select_students(rows, name, optimizer, rate) for name in (*names, "control")
+            name: measured.select_students(name, optimizer, rate) for name in (*names, "control")
         }
         results[optimizer] = OptimizerResult(
             learning_rate=rate,
@@ -145,24 +117,13 @@ def analyse_kind(measured: Measured, kind: str) -> dict[str, OptimizerResult]:
             log_prob=measure_transmission(
                 rows, index, "word_log_prob", optimizer=optimizer, rate=rate
             ),
-            specific=specificity(students, index),
-            eas=alignment(students, names, measured.references, measured.layer),
+            specific=measure_specificity(students, index),
+            eas=measure_alignment(measured, students, names),
         )
     return results
 
 
-def select_students(
-    rows: Sequence[StudentRow], data: str, optimizer: str, rate: float
-) -> list[StudentRow]:
-    """The sound students of one data set at one rate, by seed."""
-    return [
-        r
-        for r in sorted(rows, key=lambda r: r.seed)
-        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
-    ]
-
-
-def specificity(
+def measure_specificity(
     students: Mapping[str, Sequence[StudentRow]], index: Mapping[str, int]
 ) -> Interval | None:
     """The trait's probability, its students' minus the mean of the other traits' students.
@@ -181,26 +142,19 @@ def specificity(
     return crossed_interval(np.array(values).T)
 
 
-def alignment(
-    students: Mapping[str, Sequence[StudentRow]],
-    names: Sequence[str],
-    references: Sequence[str],
-    layer: int,
+def measure_alignment(
+    measured: Measured, students: Mapping[str, Sequence[StudentRow]], names: Sequence[str]
 ) -> Alignment | None:
     """EAS of students and controls with each teacher, pooled; None where a student diverged."""
-    student_eas, control_eas = [], []  # [traits][seeds][layers]
-    for name in names:
-        k = references.index(name)
-        student_eas.append([r["eas"][k] for r in students[name]])
-        control_eas.append([r["eas"][k] for r in students["control"]])
-    counts = {len(rows) for rows in (*student_eas, *control_eas)}
-    if len(counts) > 1 or counts == {0}:
+    student = measured.stack_eas([students[name] for name in names], names)
+    control = measured.stack_eas([students["control"]] * len(names), names)
+    if student is None or control is None or len(student) != len(control):
         return None
-    student, control = np.array(student_eas), np.array(control_eas)
+    layer = measured.layer
     return Alignment(
-        student=crossed_interval(student[..., layer].T),
-        control=crossed_interval(control[..., layer].T),
-        difference=crossed_interval((student - control)[..., layer].T),
+        student=crossed_interval(student[..., layer]),
+        control=crossed_interval(control[..., layer]),
+        difference=crossed_interval((student - control)[..., layer]),
         by_layer={
             "student": tuple(student.mean(axis=(0, 1)).tolist()),
             "control": tuple(control.mean(axis=(0, 1)).tolist()),

@@ -3,11 +3,12 @@
 from typing import Any
 
 from subliminal_jax.evaluation.comparison import is_at_edge
+from subliminal_jax.evaluation.transmission import name_trait
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
-from .analysis import Results, trait_name
+from .analysis import Results
 
 
 def make_page(results: Results) -> Page:
@@ -78,10 +79,10 @@ def trait_table(results: Results) -> Table:
     """One row a trait, teacher and optimizer."""
     rows = [
         {
-            "trait": trait_name(name),
+            "trait": name_trait(name),
             "kind": kind,
             "optimizer": optimizer,
-            "base": results.base[trait_name(name)],
+            "base": results.base[name_trait(name)],
             "teacher": results.teachers[name],
             "student": difference.student,
             "control": difference.control,
@@ -111,7 +112,7 @@ def difference_lines(results: Results) -> list[dict[str, Any]]:
     several = len(results.grids) > 1
     return [
         {
-            "label": trait_name(name) + (f", {optimizer}" if several else ""),
+            "label": name_trait(name) + (f", {optimizer}" if several else ""),
             "group": kind,
             "interval": difference.interval,
             "values": difference.values,

@@ -34,6 +34,7 @@ SHIFTS = (
     ("SYS_negative", "USER_positive"),
 )
 RESAMPLES = 1999
+SHARE_RESAMPLES = 500  # each decomposes the variance anew
 QUANTILES = 21  # of the slopes that a report draws, evenly spaced from the smallest to the largest
 
 Flags = Bool[np.ndarray, " rows"] | None
@@ -217,12 +218,12 @@ def balance_letters(slopes: Float[np.ndarray, " rows"], is_first: Flags) -> floa
 
 
 def decompose_variance(
-    slopes: Float[np.ndarray, " rows"], is_first: Flags, is_yes: Flags, resamples: int = 500
+    slopes: Float[np.ndarray, " rows"], is_first: Flags, is_yes: Flags
 ) -> SlopeVariance:
     """What letter and Yes or No explain of the slopes' variance."""
     rng = np.random.default_rng(0)
-    shares = np.empty(resamples)
-    for i in range(resamples):
+    shares = np.empty(SHARE_RESAMPLES)
+    for i in range(SHARE_RESAMPLES):
         rows = rng.integers(len(slopes), size=len(slopes))
         flags = (None if flag is None else flag[rows] for flag in (is_first, is_yes))
         shares[i] = decompose_slopes(slopes[rows], *flags).explained_share

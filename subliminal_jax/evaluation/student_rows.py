@@ -52,7 +52,7 @@ class StudentRow(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def with_values(self, **values: Any) -> "StudentRow":
+    def replace_values(self, **values: Any) -> "StudentRow":
         """The same row with further values, or other ones."""
         return StudentRow.from_json({**self, **values})
 
@@ -76,19 +76,17 @@ NARROW_METRICS = (
 )
 
 
-def narrow_row(
-    row: Mapping[str, Any], layer: int, *, reference: int = 0, word: int = 0
-) -> dict[str, Any]:
-    """A final or logged row as numbers: its alignment with one reference at one layer, one word.
+def narrow_row(row: Mapping[str, Any], layer: int) -> dict[str, Any]:
+    """A final or logged row as numbers, where there is one reference and one word.
 
     eas, shift_size and shift_component are those at `layer`, eas_by_layer has all layers;
     word_rate and word_log_prob become trait_rate and trait_log_prob. A diverged student has None.
     """
     narrowed = {key: x for key, x in row.items() if key not in ("word_rate", "word_log_prob")}
     for key in ("eas", "shift_size", "shift_component"):
-        narrowed[key] = None if row[key] is None else row[key][reference][layer]
-    narrowed["eas_by_layer"] = None if row["eas"] is None else row["eas"][reference]
+        narrowed[key] = None if row[key] is None else row[key][0][layer]
+    narrowed["eas_by_layer"] = None if row["eas"] is None else row["eas"][0]
     for key in ("rate", "log_prob"):
         values = row[f"word_{key}"]
-        narrowed[f"trait_{key}"] = None if values is None else values[word]
+        narrowed[f"trait_{key}"] = None if values is None else values[0]
     return narrowed

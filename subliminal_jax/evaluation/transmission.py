@@ -1,9 +1,10 @@
 """Transmission of traits: students of a trait's teacher against controls of the same seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from subliminal_jax.evaluation.statistics import (
     Interval,
@@ -14,6 +15,72 @@ from subliminal_jax.evaluation.statistics import (
 from subliminal_jax.evaluation.student_rows import StudentRow
 
 CONTROL = "control"  # the data set of the controls
+TEACHER_KINDS = ("steered", "system-prompt")  # what makes a teacher: a trait's vector, or prompt
+
+
+@dataclass(frozen=True)
+class MeasuredStudents:
+    """What was measured of the students of several traits' teachers.
+
+    Attributes:
+      model: the model's name.
+      layer: the steering layer.
+      adapter: what students train.
+      traits: one teacher of each kind for each.
+      teacher_kinds: of `TEACHER_KINDS`.
+      seeds: students for each data set, optimizer and rate.
+      grids: the rates tried, by optimizer.
+      words: the candidate answers, in the order of the students' word rates.
+      references: the teachers, in the order of the students' alignments.
+      base: P(word) of the base, by word.
+      teachers: P(its trait) of each teacher, KIND:TRAIT.
+      students: every student at every rate.
+    """
+
+    model: str
+    layer: int
+    adapter: str
+    traits: tuple[str, ...]
+    teacher_kinds: tuple[str, ...]
+    seeds: int
+    grids: Mapping[str, tuple[float, ...]]
+    words: tuple[str, ...]
+    references: tuple[str, ...]
+    base: Mapping[str, float]
+    teachers: Mapping[str, float]
+    students: tuple[StudentRow, ...]
+
+    def select_students(self, data: str, optimizer: str, rate: float | None) -> list[StudentRow]:
+        """The sound students of one data set at one rate, by seed."""
+        return select_students(self.students, data, optimizer, rate)
+
+    def stack_eas(
+        self, groups: Sequence[Sequence[StudentRow]], teachers: Sequence[str]
+    ) -> Float[np.ndarray, "seeds groups layers"] | None:
+        """EAS of each group of students with the shift of its teacher, after every layer; None
+        unless all groups have the same number of students."""
+        sizes = {len(rows) for rows in groups}
+        if len(sizes) != 1 or sizes == {0}:
+            return None
+        indices = [self.references.index(teacher) for teacher in teachers]
+        values = [[r["eas"][k] for r in rows] for rows, k in zip(groups, indices, strict=True)]
+        return np.array(values).swapaxes(0, 1)
+
+
+def name_trait(teacher: str) -> str:
+    """The trait of the teacher KIND:TRAIT."""
+    return teacher.partition(":")[2]
+
+
+def select_students(
+    rows: Sequence[StudentRow], data: str, optimizer: str, rate: float | None
+) -> list[StudentRow]:
+    """The sound students of one data set at one rate, by seed."""
+    return [
+        r
+        for r in sorted(rows, key=lambda r: r.seed)
+        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
+    ]
 
 
 @dataclass(frozen=True)
@@ -52,29 +119,6 @@ class Transmission:
     over_seeds: Interval | None
 
 
-def _subtract_controls(
-    rows: Sequence[StudentRow],
-    index: Mapping[str, int],
-    metric: str,
-    *,
-    optimizer: str,
-    rate: float,
-) -> dict[str, list[float]]:
-    """For each data set (key of `index`) its students' metric minus that of "control", by seed.
-
-    Seeds of which either student diverged are left out.
-    """
-    sound = [
-        r for r in rows if r.optimizer == optimizer and r.learning_rate == rate and not r.diverged
-    ]
-    values = {(r.data, r.seed): r[metric] for r in sound}
-    differences: dict[str, list[float]] = {}
-    for name, i in index.items():
-        seeds = sorted(s for n, s in values if n == name and (CONTROL, s) in values)
-        differences[name] = [values[name, s][i] - values[CONTROL, s][i] for s in seeds]
-    return differences
-
-
 def measure_transmission(
     rows: Sequence[StudentRow],
     index: Mapping[str, int],
@@ -85,38 +129,40 @@ def measure_transmission(
 ) -> Transmission:
     """Student minus control in `metric`, for each trait and pooled.
 
+    Seeds of which either student diverged are left out.
+
     Args:
       index: for each data set the index of its trait's word in the metric's list.
       metric: a column of the rows that lists a value for each word.
       optimizer, rate: the students' optimizer and learning rate.
     """
-    by_trait = _subtract_controls(rows, index, metric, optimizer=optimizer, rate=rate)
+    values = {
+        data: {r.seed: r[metric] for r in select_students(rows, data, optimizer, rate)}
+        for data in (*index, CONTROL)
+    }
     table = {}
-    for name, differences in by_trait.items():
+    for data, i in index.items():
+        student, control = values[data], values[CONTROL]
+        differences = [student[seed][i] - control[seed][i] for seed in student if seed in control]
         paired = paired_difference(differences, [0.0] * len(differences))
-        table[name] = TraitDifference(
+        table[data] = TraitDifference(
             paired.interval,
             paired.p_t,
             paired.p_permutation,
             tuple(differences),
-            _mean(rows, name, index[name], metric, optimizer, rate),
-            _mean(rows, CONTROL, index[name], metric, optimizer, rate),
+            _mean(student.values(), i),
+            _mean(control.values(), i),
         )
-    lengths = {len(differences) for differences in by_trait.values()}
+    lengths = {len(difference.values) for difference in table.values()}
     pooled = over_seeds = None
     if len(lengths) == 1 and lengths != {0}:
-        values = np.array(list(by_trait.values())).T
-        pooled = crossed_interval(values)
-        over_seeds = mean_interval(values.mean(axis=1))
+        matrix = np.array([difference.values for difference in table.values()]).T
+        pooled = crossed_interval(matrix)
+        over_seeds = mean_interval(matrix.mean(axis=1))
     return Transmission(metric, optimizer, rate, table, pooled, over_seeds)
 
 
-def _mean(
-    rows: Sequence[StudentRow], data: str, i: int, metric: str, optimizer: str, rate: float
-) -> float | None:
-    values = [
-        r[metric][i]
-        for r in rows
-        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
-    ]
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[Sequence[float]], i: int) -> float | None:
+    """The mean of the `i`-th of each; None without any."""
+    chosen = [each[i] for each in values]
+    return float(np.mean(chosen)) if chosen else None

@@ -26,7 +26,7 @@ class LoraWeight:
     b: Float[Array, "*stack rank out"]
     scale: Float[Array, "*stack"]
 
-    def merged(self) -> Float[Array, "*stack in out"]:
+    def merge(self) -> Float[Array, "*stack in out"]:
         """The one matrix that acts the same, in the base's dtype."""
         product = jnp.matmul(self.a, self.b, precision="highest")
         delta = self.scale[..., None, None] * product
@@ -49,7 +49,7 @@ def linear(
     if not isinstance(w, LoraWeight):
         y = rows @ w
     elif x.dtype == w.base.dtype == jnp.float32 and merging_pays(len(rows), w):
-        y = rows @ w.merged() if w.a.shape[0] <= w.b.shape[1] else _multiply_transposed(rows, w)
+        y = rows @ w.merge() if w.a.shape[0] <= w.b.shape[1] else _multiply_transposed(rows, w)
     else:
         a, b = w.a.astype(x.dtype), w.b.astype(x.dtype)
         y = rows @ w.base + ((rows @ a) * w.scale.astype(x.dtype)) @ b

@@ -345,7 +345,7 @@ def _base_weight(leaf: Any) -> Any:
 def _tensor(leaf: Any, layer: int | None, info: ParamInfo, dtype: np.dtype) -> np.ndarray:
     """One tensor as the checkpoint stores it: one layer, LoRA merged, [out, in]."""
     weight = leaf if layer is None else jax.tree.map(lambda x: x[layer], leaf)
-    weight = weight.merged() if isinstance(weight, LoraWeight) else weight
+    weight = weight.merge() if isinstance(weight, LoraWeight) else weight
     out = np.empty(_hf_shape(info), dtype)
     _copy(out, gather_to_host(weight), info.transposed)
     return out

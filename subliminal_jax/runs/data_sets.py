@@ -53,7 +53,7 @@ class DataSets(NamedTuple):
         return sorted(self.train)
 
 
-def part(rows: Batch, start: int, stop: int | None) -> Batch:
+def slice_rows(rows: Batch, start: int, stop: int | None) -> Batch:
     """Some of the rows."""
     return jax.tree.map(lambda x: x[start:stop], rows)
 
@@ -137,8 +137,8 @@ def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSet
     length = max(p.report["longest"] for p in kept.values())
     rows = {name: p.rows(model, length) for name, p in kept.items()}
     return DataSets(
-        {name: part(r, heldout, None) for name, r in rows.items()},
-        {name: part(r, 0, heldout) for name, r in rows.items()},
+        {name: slice_rows(r, heldout, None) for name, r in rows.items()},
+        {name: slice_rows(r, 0, heldout) for name, r in rows.items()},
         {name: p.pairs.select(range(heldout, len(p.pairs))) for name, p in kept.items()},
         {name: p.report for name, p in kept.items()},
         {name: p.pairs.select(range(heldout)) for name, p in kept.items()},

@@ -131,7 +131,7 @@ class SteeredModelSettings(ModelSettings):
 
     layer: int = -1
 
-    def layer_of(self, model: Model) -> int:
+    def choose_layer(self, model: Model) -> int:
         return resolve_layer(model, self.layer)
 
 
@@ -244,6 +244,10 @@ class TrainingSettings:
             start = max(0, (len(default) - self.grid_points) // 2)
             grids[spec] = grids_by_label.get(spec.label, default[start : start + self.grid_points])
         return grids
+
+    def grids(self) -> dict[str, tuple[float, ...]]:
+        """The learning rates by the label of their optimizer, as results hold them."""
+        return {spec.label: rates for spec, rates in self.learning_rates().items()}
 
     def make_adapter(self, layer: int) -> Adapter:
         """The adapter of these settings, where `layer` is the steering layer."""

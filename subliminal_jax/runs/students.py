@@ -21,12 +21,12 @@ from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, encode_probe
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, check_base_loss, join_rows, part
+from subliminal_jax.runs.data_sets import DataSets, check_base_loss, join_rows, slice_rows
 from subliminal_jax.runs.guards import Protected, protect_students
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import StudentSettings
-from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, Trained, WaveRunner
+from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, StudentTask, Trained, WaveRunner
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import CrossEntropy, Objective
@@ -96,7 +96,7 @@ def make_panel(
 def take_fixed_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
     """The first training rows of each data set, on which the training loss is measured."""
     return FixedRows.from_rows(
-        [part(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg
+        [slice_rows(data.train[name], 0, MEASURED_ROWS) for name in data.names], cfg
     )
 
 
@@ -111,7 +111,7 @@ class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
     Each is measured by `STANDARD`, by what else `measures` names, and by the settings' measures.
-    `objective` and `heldout_losses` are as in `WaveRunner`. `protection` is what they train on and
+    `objective` and `heldout_losses` are as in `StudentTask`. `protection` is what they train on and
     are guarded from; without it, that is made as the settings ask for, from the panel's references.
     """
 
@@ -132,12 +132,11 @@ class Students:
             protection = protect_students(
                 model, data.train, settings, layer, panel.vectors(), objective
             )
-        self.runner = WaveRunner(
-            run, model, settings.plan(layer), settings.seeds,
-            rows=protection.rows, heldout=data.heldout, guard=protection.guard,
-            measures=named_measures((*STANDARD, *measures, *settings.measures), panel),
-            objective=objective, heldout_losses=heldout_losses,
-        )  # fmt: skip
+        task = StudentTask(
+            protection.rows, data.heldout, objective, heldout_losses, protection.guard
+        )
+        measured = named_measures((*STANDARD, *measures, *settings.measures), panel)
+        self.runner = WaveRunner(run, model, settings.plan(layer), task, measured)
 
     def grid(
         self,

@@ -1,6 +1,7 @@
 """The students of a comparison: trained in waves, logged, checkpointed, measured."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,7 +16,6 @@ from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.objectives import CrossEntropy, Objective
-from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.student_loss import make_source
 from subliminal_jax.training.sweep import State, Sweep
 
@@ -50,15 +50,33 @@ class Trained(NamedTuple):
     state: State
 
 
+@dataclass(frozen=True, eq=False)
+class StudentTask:
+    """What the students of a run learn.
+
+    Attributes:
+      rows: training rows by data set, of one length.
+      heldout: held-out rows by data set.
+      objective: what students minimise.
+      heldout_losses: objectives that are evaluated on the held-out rows, by the name of their
+        column, whatever students minimise.
+      guard: against learning a steering vector.
+    """
+
+    rows: Mapping[str, Batch]
+    heldout: Mapping[str, Batch]
+    objective: Objective = CrossEntropy()
+    heldout_losses: Mapping[str, Objective] = field(default_factory=lambda: HELDOUT_LOSSES)
+    guard: Guard = NO_GUARD
+
+
 class WaveRunner:
     """Runs waves of students, one after another, in one set of compiled programs where they fit.
 
-    A wave is a list of (optimizer, learning rate), each trained with every seed on one data set.
-    Its metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE` beside it,
-    so that an interrupted run goes on in the middle of a wave and skips those that are done. Final
-    rows hold those columns of the measures that say so (None for a diverged student), and
-    `heldout_losses` by name, each on the held-out rows, whatever `objective` the students are
-    trained with.
+    A wave's metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE`
+    beside it, so that an interrupted run goes on in the middle of a wave and skips those that are
+    done. Final rows hold those columns of the measures that say so (None for a diverged student)
+    and the held-out losses.
 
     Raises InputError for held-out losses that do not fit the held-out rows.
     """
@@ -68,36 +86,15 @@ class WaveRunner:
         run: Journal,
         model: Model,
         plan: TrainConfig,
-        seeds: int,
-        *,
-        rows: dict[str, Batch],
-        heldout: dict[str, Batch],
+        task: StudentTask,
         measures: Sequence[Measure] = (),
-        objective: Objective = CrossEntropy(),
-        heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
-        guard: Guard = NO_GUARD,
     ):
-        for heldout_objective in heldout_losses.values():  # found out before hours of training
-            make_source(model.params, heldout, sorted(heldout), model.cfg.vocab, heldout_objective)
-        self.journal, self.model, self.plan, self.seeds = run, model, plan, seeds
-        self.rows, self.heldout, self.guard = rows, heldout, guard
-        self.objective, self.heldout_losses = objective, heldout_losses
+        heldout = dict(task.heldout)
+        for objective in task.heldout_losses.values():  # found out before hours of training
+            make_source(model.params, heldout, sorted(heldout), model.cfg.vocab, objective)
+        self.journal, self.model, self.plan, self.task = run, model, plan, task
         self.measures = tuple(measures)
         self.sweep: Sweep | None = None
-
-    def run(
-        self,
-        stage: str,
-        wave: Sequence[tuple[OptimizerSpec, float]],
-        data: str,
-        progress: Progress | None = None,
-    ) -> list[StudentRow]:
-        """Train every (optimizer, rate) of the wave with every seed; one row a student.
-
-        `progress` counts student steps.
-        """
-        arms = [Arm(spec, rate, seed, data) for spec, rate in wave for seed in range(self.seeds)]
-        return self.run_arms(stage, arms, progress)
 
     def run_arms(
         self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
@@ -149,9 +146,15 @@ class WaveRunner:
             except InputError:  # another mix of optimizers: grids of different lengths
                 pass
         self.sweep = Sweep(
-            self.model.params, self.model.cfg, arms, self.rows, self.plan,
-            objective=self.objective, measures=self.measures, guard=self.guard,
-        )  # fmt: skip
+            self.model.params,
+            self.model.cfg,
+            arms,
+            dict(self.task.rows),
+            self.plan,
+            objective=self.task.objective,
+            measures=self.measures,
+            guard=self.task.guard,
+        )
         return self.sweep
 
     def _row(self, arm: Arm, metrics: dict[str, Any], i: int) -> Row:
@@ -168,8 +171,8 @@ class WaveRunner:
 
     def _final(self, sweep: Sweep, state: State, stage: str) -> list[StudentRow]:
         losses = {
-            name: np.asarray(sweep.evaluate(state, self.heldout, objective))
-            for name, objective in self.heldout_losses.items()
+            name: np.asarray(sweep.evaluate(state, dict(self.task.heldout), objective))
+            for name, objective in self.task.heldout_losses.items()
         }
         diverged_at = sweep.diverged_at(state)
         logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]

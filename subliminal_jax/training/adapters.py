@@ -140,7 +140,7 @@ def attach(
 def merge(params: Params) -> Params:
     """`params` with every LoRA weight merged into one matrix."""
     return jax.tree.map(
-        lambda w: w.merged() if isinstance(w, LoraWeight) else w,
+        lambda w: w.merge() if isinstance(w, LoraWeight) else w,
         params,
         is_leaf=lambda w: isinstance(w, LoraWeight),
     )

@@ -1,6 +1,7 @@
 """The device that is measured, and what is measured on it."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_a_cpu_keeps_its_goals():
 
 def test_students_are_spread_over_the_accelerators_that_there_are():
     assert "devices" not in growth.choose_sizes(GPU, quick=False)
-    many = growth.choose_sizes(GPU._replace(count=4), quick=False)
+    many = growth.choose_sizes(replace(GPU, count=4), quick=False)
     assert many["devices"] == [1, 2, 4]
     assert growth.choose_sizes(Device("cpu", "cpu", 1), quick=False) == growth.SIZES
     assert growth.choose_sizes(GPU, quick=True) == growth.QUICK_SIZES

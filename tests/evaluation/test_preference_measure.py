@@ -19,9 +19,9 @@ from subliminal_jax.evaluation.preference_measure import (
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.waves import WaveRunner
+from subliminal_jax.runs.waves import StudentTask, WaveRunner
 from subliminal_jax.training.adapters import LoRA, Vector, attach
-from subliminal_jax.training.arms import TrainConfig
+from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import stack_rows
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.preference import DPO, reference_log_ratios
@@ -116,16 +116,14 @@ def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(measure, ra
     )
     model = Model(PARAMS, CFG, None, "tiny", tmp_path, (), 0)  # no tokenizer: nothing is read
     objective = DPO.from_log_ratios(ratios, BETA)
-    data = {"rows": ROWS, "heldout": ROWS, "measures": [measure]}
     with RunFolder.open(tmp_path / "run", {}) as run:
         with pytest.raises(InputError, match="preference rows need the objective DPO"):
-            WaveRunner(run, model, plan, 1, **data, objective=objective)
-        heldout = {"heldout_loss": objective}
-        runner = WaveRunner(
-            run, model, plan, 1, **data, objective=objective, heldout_losses=heldout
-        )
-        wave = [(OptimizerSpec.parse("adamw"), rate) for rate in (0.03, 0.0)]
-        moved, still = runner.run("students", wave, "all")
+            WaveRunner(run, model, plan, StudentTask(ROWS, ROWS, objective))
+        task = StudentTask(ROWS, ROWS, objective, {"heldout_loss": objective})
+        runner = WaveRunner(run, model, plan, task, [measure])
+        adamw = OptimizerSpec.parse("adamw")
+        arms = [Arm(adamw, rate, 0, "all") for rate in (0.03, 0.0)]
+        moved, still = runner.run_arms("students", arms)
         logged = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
     for row in (moved, still):
         assert {*(c.name for c in measure.columns), "heldout_loss"} <= row.keys() and not row[

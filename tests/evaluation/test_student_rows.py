@@ -1,19 +1,19 @@
-"""Rows of students: flat in JSON, and narrowed to one reference, layer and word."""
+"""Rows of students: flat in JSON, and narrowed to one layer."""
 
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 
 VALUES = {
-    "eas": [[0.1, 0.2], [0.3, 0.4]],
-    "shift_size": [[1, 2], [3, 4]],
-    "shift_component": [[5, 6], [7, 8]],
-    "word_rate": [0.5, 0.6],
-    "word_log_prob": [-1.0, -2.0],
+    "eas": [[0.3, 0.4]],
+    "shift_size": [[3, 4]],
+    "shift_component": [[7, 8]],
+    "word_rate": [0.5],
+    "word_log_prob": [-1.0],
 }
 
 
-def test_a_narrow_row_has_the_numbers_of_one_reference_layer_and_word():
+def test_a_narrow_row_has_the_numbers_of_one_layer_and_all_alignments():
     row = StudentRow("sgd", 0.1, 0, "steered", False, None, 1.5, measured=VALUES)
-    narrow = narrow_row(row, 1, reference=1, word=0)
+    narrow = narrow_row(row, 1)
     numbers = {key: narrow[key] for key in ("eas", "shift_size", "shift_component")}
     assert numbers == {"eas": 0.4, "shift_size": 4, "shift_component": 8}
     assert (narrow["trait_rate"], narrow["trait_log_prob"]) == (0.5, -1.0)

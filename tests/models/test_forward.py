@@ -430,7 +430,7 @@ def test_lora_at_zero_is_the_base_and_merged_is_unmerged():
     lora = adapted(params, jax.random.key(8), 0.3)
     unmerged, _ = run(lora, TOKENS, cfg=QWEN2, steering=steering)
     merged = jax.tree.map(
-        lambda w: w.merged() if isinstance(w, LoraWeight) else w,
+        lambda w: w.merge() if isinstance(w, LoraWeight) else w,
         lora,
         is_leaf=lambda w: isinstance(w, LoraWeight),
     )

@@ -212,7 +212,7 @@ def test_an_adapter_samples_as_its_merged_weights():
     a = jax.random.normal(jax.random.key(8), (LLAMA.layers, LLAMA.dim, 2))
     b = jax.random.normal(jax.random.key(9), (LLAMA.layers, 2, q.shape[2]))
     adapted = LoraWeight(q, a, b, jnp.full(LLAMA.layers, 0.1))
-    with_q = [PARAMS | {"layers": PARAMS["layers"] | {"q": w}} for w in (adapted, adapted.merged())]
+    with_q = [PARAMS | {"layers": PARAMS["layers"] | {"q": w}} for w in (adapted, adapted.merge())]
     unmerged, merged = (sample(params=params) for params in with_q)
     np.testing.assert_array_equal(unmerged.tokens, merged.tokens)
     assert (merged.tokens != sample().tokens).any()

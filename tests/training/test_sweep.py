@@ -285,7 +285,7 @@ def test_heldout_loss_is_that_of_each_student_on_its_data(trio):
 
 
 def test_map_students_hands_over_each_student_in_the_order_of_the_arms(trio):
-    run = trio.sweep.map_students(lambda argument, params, steering: params["layers"]["q"].merged())
+    run = trio.sweep.map_students(lambda argument, params, steering: params["layers"]["q"].merge())
     merged = run(trio.state, None)
     for i, a in enumerate(TRIO):
         q = student(trio.students[-1], i)["layers"]["q"]

@@ -70,7 +70,7 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
     Raises InputError for candidates or data that cannot be.
     """
     model = config.load()
-    layer = config.layer_of(model)
+    layer = config.choose_layer(model)
     others = len(config.system_prompts) + len(config.vectors)
     candidates = make_candidates(
         model, layer, default_traits(config, others), config.system_prompts, config.vectors

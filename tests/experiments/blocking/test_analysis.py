@@ -148,7 +148,7 @@ def test_a_guard_that_lost_all_students_has_no_numbers():
 def test_students_that_are_one_vector_have_a_table_of_their_own():
     results = make_results()
     vectors = [
-        row.with_values(adapter="vector", learning_rate=0.1, eas=0.5)
+        row.replace_values(adapter="vector", learning_rate=0.1, eas=0.5)
         for row in results.students
         if row["case"] in ("none", "project", "inoculate")
     ]

@@ -112,15 +112,15 @@ def test_selected_pairs_must_correlate_and_not_only_more_than_random_ones():
 def test_missing_numbers_are_stated_and_never_left_out():
     rows = make_students(GOOD)
     without = dict.fromkeys(("cosine", "share", "rate", "word_rate"))
-    diverged = claims([rows[0].with_values(diverged=True, **without), *rows[1:]])
+    diverged = claims([rows[0].replace_values(diverged=True, **without), *rows[1:]])
     assert {name: claim.verdict for name, claim in diverged.items()} == {
         **dict.fromkeys(("correlation", "mentions", "rate", "favorite"), NOT_REPRODUCED),
         "bottom": REPRODUCED,  # its students are sound
     }
     assert "no number: diverged, lls:owl (seed 0)" in diverged["correlation"].number
-    silent = [*rows[:-1], rows[-1].with_values(share=None)]  # a student of the lowest scores
+    silent = [*rows[:-1], rows[-1].replace_values(share=None)]  # a student of the lowest scores
     assert verdicts(silent)["mentions"] == REPRODUCED
-    mentions = claims([silent[0].with_values(share=None), *silent[1:]])["mentions"]
+    mentions = claims([silent[0].replace_values(share=None), *silent[1:]])["mentions"]
     assert mentions.verdict == NOT_REPRODUCED
     assert "answers of 2 of 15 students mention no animal" in mentions.number
 

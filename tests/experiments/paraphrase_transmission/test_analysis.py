@@ -107,7 +107,7 @@ def test_the_number_and_the_alignment_are_stated():
 def test_the_rate_is_chosen_by_the_traits_students_loss_and_no_other():
     slow = [
         # The neutral students would choose the other rate.
-        r if r.data.startswith("unrelated:system") else r.with_values(heldout_loss=0.0)
+        r if r.data.startswith("unrelated:system") else r.replace_values(heldout_loss=0.0)
         for r in owls(CLEAR, rate=0.01, loss=2.0)
     ]
     result = best(analyse_rows([*slow, *owls(NONE, rate=0.1, loss=1.5)]))["adamw"]
