@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.style import AXIS, NEUTRAL, PALETTE, legend_above, new_axes, styled
 from subliminal_jax.reporting.tables import Column, Table
+from subliminal_jax.reporting.texts import picture_text
 
 from .analysis import Results
 
@@ -127,7 +128,7 @@ def draw_evidence(results: Results) -> Figure:
         place = places[s.scale]
         (handles[label],) = axes.plot(place, height, "o", color=PALETTE[0], mfc=fill, ms=8)
         axes.annotate(
-            s.trait,
+            picture_text(s.trait),
             (place, height),
             xytext=(7, -3),
             textcoords="offset points",

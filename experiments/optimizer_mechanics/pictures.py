@@ -16,6 +16,7 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
+from subliminal_jax.reporting.texts import picture_text
 
 from .analysis import ArmResult, Results
 
@@ -63,7 +64,9 @@ def draw_arms(best: tuple[ArmResult, ...]) -> Figure:
         axes.set_title(title, fontsize=11, loc="left")
         axes.grid(axis="x")
     panels[2].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    panels[0].set_yticks(range(len(arms)), [arm.optimizer for arm in arms], fontsize=9)
+    panels[0].set_yticks(
+        range(len(arms)), [picture_text(arm.optimizer) for arm in arms], fontsize=9
+    )
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     handles = {}
     for family in dict.fromkeys(arm.family for arm in arms):
@@ -84,7 +87,7 @@ def draw_equal_steps(results: Results) -> Figure:
         (handles[FAMILIES[arm.family]],) = axes.plot(x, y, "o", color=colors[arm.family])
         if arm.optimizer in NAMED:
             axes.annotate(
-                arm.optimizer,
+                picture_text(arm.optimizer),
                 (x, y),
                 xytext=(5, 3),
                 textcoords="offset points",

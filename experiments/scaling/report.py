@@ -6,6 +6,7 @@ from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 from subliminal_jax.reporting.style import assign_styles
 from subliminal_jax.reporting.tables import Column, Table, format_grids
+from subliminal_jax.reporting.texts import picture_text
 
 from .analysis import BestStudents, Gap, GapKind, Results
 from .cells import FACTORS, Cell
@@ -129,7 +130,7 @@ def draw_pictures(results: Results) -> list[Block]:
             f"The gap: {lead} minus {other}",
             "Difference in EAS, paired by seed, with 95% intervals: after the same steps, and "
             "where the two first reach one common training loss.",
-            line_panels(gaps, y_label=f"EAS, {lead} - {other}", bound=1),
+            line_panels(gaps, y_label=picture_text(f"EAS, {lead} - {other}"), bound=1),
         ),
     ]
 

@@ -22,6 +22,7 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
+from subliminal_jax.reporting.texts import picture_text
 
 from .analysis import MeasuredSet, MeasuredTrait
 
@@ -103,7 +104,7 @@ def shift_scatter(shifts: Sequence[PromptShift]) -> Figure:
         axes.axhline(0, color=AXIS, linewidth=0.6)
         axes.plot(shift.unshifted, shift.shifted, "o", color=PALETTE[0], alpha=0.6, ms=4)
         rho = shift.correlation.mean
-        title = f"{shift.vector} to {shift.setting}"
+        title = picture_text(f"{shift.vector} to {shift.setting}")
         title += "" if math.isnan(rho) else f"\nrho {rho:.2f}"
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xlabel("own setting", fontsize=9)
@@ -141,16 +142,12 @@ def analytic_correlations(groups: Mapping[str, Records]) -> Figure:
 def _new_axes(records: Records) -> tuple[Figure, Axes]:
     """Axes with a line for each record, named at the left."""
     figure, axes = new_axes(width=8.0, height=max(2.2, 0.9 + LINE * len(records)))
-    axes.set_yticks(range(len(records)), [_shorten(r.name) for r in records], fontsize=7)
+    axes.set_yticks(range(len(records)), [picture_text(r.name) for r in records], fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.7, len(records) - 0.3)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
     return figure, axes
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= 48 else name[:45] + "..."
 
 
 def _quantiles(vector: VectorReliability, levels: Sequence[float]) -> Float[np.ndarray, " levels"]:

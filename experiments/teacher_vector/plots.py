@@ -20,6 +20,7 @@ from subliminal_jax.reporting.style import (
     new_axes,
     styled,
 )
+from subliminal_jax.reporting.texts import picture_text
 
 from .analysis import TraitSummary
 
@@ -59,7 +60,7 @@ def heat_maps(
         axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
         axes.set_xlabel("scale of the vector")
         axes.set_ylabel("layer")
-        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_title(picture_text(title), fontsize=11, loc="left")
         axes.grid(False)
         axes.tick_params(length=0)
     for axes in list(all_axes):
@@ -79,7 +80,7 @@ def trait_rates(zoo: Sequence[TraitSummary]) -> Figure:
     tilt: dict[str, Any] = (
         {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(zoo) > 7 else {}
     )
-    axes.set_xticks(range(len(zoo)), [trait.trait for trait in zoo], **tilt)
+    axes.set_xticks(range(len(zoo)), [picture_text(trait.trait) for trait in zoo], **tilt)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(zoo) - 0.4)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -101,7 +102,7 @@ def gains_against_differences(zoo: Sequence[TraitSummary]) -> Figure:
         axes.plot([x, x], [y.low, y.high], color=color, linewidth=1, alpha=0.6)
         axes.plot(x, y.mean, "o", color=color)
         axes.annotate(
-            trait.trait,
+            picture_text(trait.trait),
             (x, y.mean),
             xytext=(5, 4),
             textcoords="offset points",

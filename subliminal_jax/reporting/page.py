@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -17,6 +18,7 @@ from subliminal_jax.files import atomic_path, plain_json, write_text
 from subliminal_jax.reporting.claims import claims_paragraphs, claims_table
 from subliminal_jax.reporting.tables import Table, html_table, print_table, wide_console
 from subliminal_jax.reporting.templates import TEMPLATES, read_template
+from subliminal_jax.reporting.texts import file_name
 
 DPI = 160
 
@@ -105,7 +107,8 @@ def write_page(page: Page, folder: str | Path, *, command: str, config: Mapping[
 def png(figure: Figure) -> bytes:
     """The figure as PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    with matplotlib.rc_context({"text.usetex": False, "text.parse_math": True}):
+        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
 
 
@@ -117,7 +120,7 @@ def _section(block: Block, folder: Path) -> dict[str, Any]:
     if isinstance(block, Table):
         return {**section, "table": html_table(block)}
     image = png(block.figure)
-    with atomic_path(folder / f"{block.name}.png") as temporary:
+    with atomic_path(folder / f"{file_name(block.name)}.png") as temporary:
         temporary.write_bytes(image)
     width, height = (round(inches * DPI) for inches in block.figure.get_size_inches())
     source = base64.b64encode(image).decode("ascii")

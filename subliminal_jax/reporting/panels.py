@@ -21,6 +21,7 @@ from subliminal_jax.reporting.style import (
     split_interval,
     styled,
 )
+from subliminal_jax.reporting.texts import picture_text
 
 Rows = Sequence[Mapping[str, Any]]
 # Distance between lines at one x: in places where x are words, in half powers of two elsewhere.
@@ -71,7 +72,7 @@ def line_panels(
             if not row.get("control"):
                 handles[row["line"]] = mark
         _set_ticks(axes, panel_rows, words)
-        axes.set_title(name, fontsize=11, loc="left", fontweight="bold")
+        axes.set_title(picture_text(name), fontsize=11, loc="left", fontweight="bold")
         axes.set_xlabel(x_label)
     for axes in panels[:, 0]:
         axes.set_ylabel(y_label)
@@ -99,9 +100,10 @@ def phase_diagram(rows: Rows, *, level: float) -> Figure:
     settings = list(dict.fromkeys((row["group"], row["setting"]) for row in rows))
     optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
     table = np.full((len(settings), len(optimizers)), np.nan)
-    figure = Figure(
-        figsize=(2.9 + 1.25 * len(optimizers), 1.1 + 0.36 * len(settings)), layout="constrained"
-    )
+    labels = [picture_text(f"{group}: {name}") for group, name in settings]
+    width = max(2.9, 1.0 + 0.085 * max(map(len, labels), default=0))
+    size = (width + 1.25 * len(optimizers), 1.1 + 0.36 * len(settings))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.grid(visible=False)
     for row in rows:
@@ -115,8 +117,8 @@ def phase_diagram(rows: Rows, *, level: float) -> Figure:
         if value.low > level:
             axes.add_patch(_make_frame(k, i))
     image = axes.imshow(table, aspect="auto", cmap="PuOr", vmin=level - 0.7, vmax=level + 0.7)
-    axes.set_xticks(range(len(optimizers)), optimizers)
-    axes.set_yticks(range(len(settings)), [f"{group}: {name}" for group, name in settings])
+    axes.set_xticks(range(len(optimizers)), [picture_text(name, 24) for name in optimizers])
+    axes.set_yticks(range(len(settings)), labels)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     for spine in axes.spines.values():
@@ -153,9 +155,10 @@ def _draw_line(
 def _set_ticks(axes: Axes, rows: Rows, words: bool) -> None:
     values = list(dict.fromkeys(x for row in rows for x in row["x"]))
     if words:
-        is_long = max(map(len, values)) > 6
+        labels = [picture_text(str(value)) for value in values]
+        is_long = max(map(len, labels)) > 6
         tilt: dict[str, Any] = {"rotation": 25, "ha": "right"} if is_long else {}
-        axes.set_xticks(range(len(values)), values, **tilt)
+        axes.set_xticks(range(len(values)), labels, **tilt)
         axes.set_xlim(-0.5, len(values) - 0.5)
         return
     axes.set_xscale("log")

@@ -36,6 +36,7 @@ from subliminal_jax.reporting.style import (
     styled,
 )
 from subliminal_jax.reporting.tables import format_learning_rate
+from subliminal_jax.reporting.texts import picture_text
 
 Rows = Sequence[Mapping[str, Any]]
 Styles = Mapping[str, ArmStyle]
@@ -170,7 +171,7 @@ def paired_bars(
     tilt: dict[str, Any] = (
         {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 7 else {}
     )
-    axes.set_xticks(range(len(rows)), [row["optimizer"] for row in rows], **tilt)
+    axes.set_xticks(range(len(rows)), [picture_text(row["optimizer"]) for row in rows], **tilt)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -179,7 +180,7 @@ def paired_bars(
     for (name, level), dash in zip((references or {}).items(), ("--", ":", "-."), strict=False):
         axes.axhline(level, color=INK, linewidth=1, linestyle=dash)
         axes.annotate(
-            name,
+            picture_text(name),
             (1, level),
             xycoords=axes.get_yaxis_transform(),
             xytext=(4, 0),
@@ -247,7 +248,7 @@ def decile_bars(rows: Rows) -> Figure:
     for axes, row in zip(panels.flat, rows, strict=False):
         for (key, _, color), shift in zip(series, (-0.21, 0.21), strict=True):
             axes.bar(place + shift, _array(row[key]), width=0.4, color=color)
-        axes.set_title(row["optimizer"], fontsize=11, loc="left", fontweight="bold")
+        axes.set_title(picture_text(row["optimizer"]), fontsize=11, loc="left", fontweight="bold")
         _set_decile_axis(axes)
     for axes in panels.flat[len(rows) :]:
         axes.set_visible(False)
@@ -281,7 +282,7 @@ def forest(rows: Rows, *, x_label: str, percent: bool = False) -> Figure:
         axes.plot([low, high], [i, i], color=style.color, linewidth=2)
         (point,) = axes.plot(mean, i, style.marker, color=style.color, ms=7)
         handles.setdefault(row.get("group", ""), point)
-    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set_yticks(range(len(rows)), [picture_text(row["label"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     if percent:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.reporting.texts import picture_text
 
 # Okabe and Ito, "Color universal design", 2008, without yellow, which is illegible on white, and
 # with Paul Tol's wine. Distinguishable with any common colour blindness.
@@ -33,6 +34,8 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3))
 _PREFERRED = ("adamw", "sgd", "rmsprop", "signum", "momentum", "adam", "muon", "lion")
 
 _RC: Any = {
+    "text.usetex": False,
+    "text.parse_math": True,
     "font.size": 11,
     "axes.labelsize": 11,
     "axes.spines.top": False,
@@ -115,20 +118,23 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
     """Add a legend in rows above the axes, outside the plot."""
     if not handles:
         return
-    names = list(handles)
+    names = [picture_text(name, 60) for name in handles]
     max_width = 11.5 * figure.get_figwidth()  # in characters
     columns = next(
         n for n in range(len(names), 0, -1) if n == 1 or _legend_width(names, n) <= max_width
     )
     # matplotlib fills columns; in this order its legend reads in rows.
-    order = [name for first in range(columns) for name in names[first::columns]]
-    figure.legend(
-        [handles[name] for name in order],
-        order,
+    marks = list(handles.values())
+    order = [i for first in range(columns) for i in range(first, len(names), columns)]
+    legend = figure.legend(
+        [marks[i] for i in order],
+        [f" {names[i]}" for i in order],  # a name that begins with _ would be left out
         loc="outside upper left",
         ncols=columns,
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
     )
+    for text in legend.get_texts():
+        text.set_text(text.get_text().removeprefix(" "))
 
 
 def _legend_width(names: Sequence[str], columns: int) -> int:

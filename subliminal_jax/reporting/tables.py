@@ -8,10 +8,10 @@ from typing import Any, Literal
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.templates import TEMPLATES
+from subliminal_jax.reporting.texts import terminal_text
 
 Kind = Literal["text", "number", "count", "rate", "learning_rate", "learning_rates", "p"]
 TEXT_KINDS = ("text", "learning_rates")  # aligned to the left
@@ -114,19 +114,18 @@ def format_grid(grid: Sequence[float]) -> str:
 def print_table(table: Table, console: Console | None = None) -> None:
     """Print the table on the terminal (stdout by default)."""
     rich_table = RichTable(
-        title=table.title or None,
-        caption=table.caption or None,
+        title=terminal_text(table.title, "bold") if table.title else None,
+        caption=terminal_text(table.caption, "table.caption") if table.caption else None,
         title_justify="left",
         caption_justify="left",
-        title_style="bold",
     )
     for column in table.columns:
         rich_table.add_column(
-            column.title, justify="left" if column.kind in TEXT_KINDS else "right"
+            terminal_text(column.title), justify="left" if column.kind in TEXT_KINDS else "right"
         )
     for row in table.rows:
         cells = (write_cell(row, column) for column in table.columns)
-        rich_table.add_row(*(Text(cell) for cell in cells))  # Text: brackets are no markup
+        rich_table.add_row(*(terminal_text(cell.replace("\n", "\\n")) for cell in cells))
     (console or Console()).print(rich_table)
 
 

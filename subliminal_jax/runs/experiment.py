@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from subliminal_jax.escaping import escape_controls
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.evaluation.measures import check_measures
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
@@ -94,7 +95,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             folder.write_results({**to_json(results), **further})
         page = write_report(experiment, folder)
         results = read_results(experiment, folder.path)
-    print(f"report: {page}")
+    print(escape_controls(f"report: {page}"))
     return results
 
 

@@ -14,8 +14,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from subliminal_jax import interrupts, processes
+from subliminal_jax.escaping import escape_controls
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -36,7 +38,7 @@ class Tracker:
         interrupts.check()
         self.completed += amount
         if note is not None:
-            self.note = note
+            self.note = escape_controls(note)
         self._show(self)
 
     @property
@@ -78,6 +80,7 @@ def track(
     ...         progress.advance(len(batch))
     """
     console = console or Console(stderr=True, quiet=not processes.is_first())
+    name = escape_controls(name)
     show = _show_bar if console.is_terminal else _print_lines
     with show(console, name, total, unit, completed) as tracker:
         yield tracker
@@ -89,14 +92,14 @@ def _show_bar(
 ) -> Iterator[Tracker]:
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
     )
     with bar:
@@ -117,7 +120,7 @@ def _print_lines(
 
     def print_line(*parts: str) -> None:
         text = ", ".join(part for part in parts if part)
-        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(Text(f"{name}: {text}"), soft_wrap=True)
 
     def show(tracker: Tracker) -> None:
         nonlocal last
