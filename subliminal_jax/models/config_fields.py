@@ -43,7 +43,7 @@ class Fields:
         if key not in self.raw:
             if key in self.defaults:
                 return self.defaults[key]
-            raise self.error(f"the field {key!r} is missing; is this a whole config.json?")
+            raise self.error(f"the field {key!r} is missing; is the file whole?")
         value = self.raw[key]
         if value is None and key not in self.nullable:
             raise self.error(f"{key} is null; give it a value, or leave it out for the default")

@@ -4,7 +4,6 @@ A trained vector is a steering vector (`steering.io`), and a student with all we
 model (`models.hub.save_model`).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import spec
 from subliminal_jax.tensor_files import read_tensors
+from subliminal_jax.training.adapter_config import read_adapter_config
 from subliminal_jax.training.adapters import PROJECTIONS, LoRA, Trainable
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -73,20 +73,18 @@ def load_adapter(
     """The factors (float32) in a folder of `save_adapter` or of PEFT, and their `LoRA`.
 
     `model` refuses an adapter whose base has another name (of names with slashes the last part
-    counts). Raises InputError for a folder that is missing or corrupt, for PEFT's variants of LoRA
-    (but for dropout, which only training uses), and for factors that do not fit the model or are
-    not finite.
+    counts). Raises InputError for a folder that is missing or corrupt, for every option of PEFT but
+    those of plain and rank-stabilised LoRA (`training.adapter_config`), for factors stored in a
+    number format other than float32, bfloat16 and float16, and for factors that do not fit the
+    model or are not finite.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    adapter = _adapter(folder, config)
-    base = str(config.get("base_model_name_or_path") or "")
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no adapter here ({CONFIG} is missing)")
+    adapter, base = read_adapter_config(folder / CONFIG, cfg)
     if model is not None and base and Path(base).name != Path(model).name:
         raise InputError(f"{folder}: an adapter of {base!r}, and the model here is {model!r}")
-    try:
-        layers = _layers(adapter, cfg)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
+    layers = _layers(adapter, cfg)
     tensors = _read_weights(folder)
     factors: dict[str, dict[str, Any]] = {}
     for name, shapes in _shapes(adapter, cfg).items():
@@ -130,52 +128,6 @@ def _shapes(adapter: LoRA, cfg: ModelConfig) -> dict[str, dict[str, tuple[int, .
 def _name(cfg: ModelConfig, projection: str, layer: int, factor: str) -> str:
     weight = spec(cfg)["layers"][projection].hf_name.format(layer=layer)
     return f"{_PREFIX}{weight.removesuffix('.weight')}.{factor}.weight"
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{folder}: no adapter here ({CONFIG} cannot be read)") from error
-    except ValueError as error:
-        raise InputError(f"{folder / CONFIG}: not JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise InputError(f"{folder / CONFIG}: not the configuration of a LoRA adapter")
-    return config
-
-
-def _adapter(folder: Path, config: dict[str, Any]) -> LoRA:
-    for option in (
-        "use_dora",
-        "use_rslora",
-        "fan_in_fan_out",
-        "rank_pattern",
-        "alpha_pattern",
-        "modules_to_save",
-        "layers_pattern",
-        "trainable_token_indices",
-    ):
-        if config.get(option):
-            raise InputError(f"{folder / CONFIG}: {option} is not supported; use plain LoRA")
-    if config.get("bias", "none") != "none":
-        raise InputError(f"{folder / CONFIG}: trained biases are not supported")
-    try:
-        modules = config["target_modules"]
-        unknown = (
-            sorted(set(modules) - set(_MODULES.values())) if isinstance(modules, list) else modules
-        )
-        if unknown:
-            raise InputError(f"{folder / CONFIG}: no such projections as {unknown}")
-        targets = tuple(name for name in PROJECTIONS if _MODULES[name] in modules)
-        layers = config.get("layers_to_transform")
-        if isinstance(layers, int):
-            layers = [layers]
-        chosen = None if layers is None else tuple(sorted({int(layer) for layer in layers}))
-        return LoRA(int(config["r"]), float(config["lora_alpha"]), targets, chosen)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder / CONFIG}: corrupt ({error!r}); save it again") from error
 
 
 def _read_weights(folder: Path) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ UNSUPPORTED = (
     "mlp_bias=true",
     "use_bidirectional_attention=true",
     "is not used by scaling of type",
-    "is missing; is this a whole config.json",
+    "is missing; is the file whole",
     "partial_rotary_factor",
     "rope_parameters has the key",
     "rope_theta is null",  # of a kind of layer that the model does not have

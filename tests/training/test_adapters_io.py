@@ -85,13 +85,13 @@ def edit(folder, **changes):
     ("changes", "said"),
     [
         ({"r": 4}, "has the shape .*, and rank 4"),
-        ({"r": "drop"}, "corrupt"),
-        ({"r": 0}, "rank 0 is not valid"),
-        ({"use_dora": True}, "use_dora is not supported"),
+        ({"r": "drop"}, "'r' is missing"),
+        ({"r": 0}, "r must be a positive whole number"),
+        ({"use_dora": True}, "use_dora=True is not supported"),
         ({"target_modules": ["q_proj", "wte"]}, "no such projections as \\['wte'\\]"),
         ({"layers_to_transform": [99]}, "layer 99 is out of range"),
         ({"peft_type": "IA3"}, "not the configuration of a LoRA"),
-        ({"bias": "all"}, "trained biases"),
+        ({"bias": "all"}, "no biases are trained"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused(saved, changes, said):
