@@ -24,7 +24,7 @@ from subliminal_jax.data.teachers import (
     trait_vectors,
 )
 from subliminal_jax.data.traits import trait_names
-from subliminal_jax.diagnostics.alignment import make_probe, mean_activation
+from subliminal_jax.diagnostics.alignment import make_probe, measure_mean_activation
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.measures import Measure, MeasureColumn
@@ -180,9 +180,9 @@ class Alignment:
             for s in (None, self.teacher.system_prompt)
         )
         layers = tuple(range(model.cfg.layers))
-        mean = jax.jit(mean_activation, static_argnums=(2, 3))
-        base_mean = mean(model.params, plain, model.cfg, layers)
-        shift = mean(model.params, prompted, model.cfg, layers, steering) - base_mean
+        base_mean = measure_mean_activation(model.params, plain, model.cfg, layers)
+        taught = measure_mean_activation(model.params, prompted, model.cfg, layers, steering)
+        shift = taught - base_mean
         by_layer = AlignmentByLayer(plain, base_mean, shift[None])
         return _LayerAlignment(by_layer, layer)
 

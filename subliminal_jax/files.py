@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +23,19 @@ from subliminal_jax.ledger import note_written, temporary_name
 
 FOLDER_LIST = ".subliminal-jax-folder.json"  # in a folder of `atomic_folder`
 _FOLDER_FORMAT = "subliminal-jax folder 1"
+
+# What zipfile and NumPy raise at a damaged .npz file (RuntimeError: it asks for a password).
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextlib.contextmanager
@@ -263,9 +277,12 @@ def read_marked(path: str | Path, what: str, mark: str) -> Shaped[np.ndarray, ".
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # NumPy checks what it reads, and may read less
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} has other bytes than were written")
         with np.load(path, allow_pickle=False) as file:
             values, stored_mark = file[what], str(file["mark"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as {shown} ({error}); remove it") from error
     if stored_mark != mark:
         raise InputError(f"{path} holds {shown} of other rows or another model; remove it")

@@ -178,3 +178,23 @@ def test_marked_numbers_are_read_where_the_mark_is_theirs(tmp_path):
     write_marked(file, "log_probs", values, "a")
     with pytest.raises(InputError, match="cannot be read as scores"):
         read_marked(file, "scores", "a")
+
+
+def test_a_changed_byte_of_marked_numbers_is_noticed_or_harmless(tmp_path):
+    """Every bit of the file; NumPy alone would read fewer numbers where the shape was changed."""
+    values = np.arange(12.0, dtype=np.float32)
+    path = tmp_path / "x.npz"
+    write_marked(path, "numbers", values, "mark")
+    whole = path.read_bytes()
+    noticed = 0
+    for i in range(len(whole)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :])
+        try:
+            np.testing.assert_array_equal(read_marked(path, "numbers", "mark"), values)
+        except InputError:
+            noticed += 1
+    assert noticed > len(whole) / 2
+    for cut in range(0, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="cannot be read"):
+            read_marked(path, "numbers", "mark")

@@ -15,7 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from subliminal_jax.diagnostics.alignment import At, Probe, activation_shift, mean_activation
+from subliminal_jax.diagnostics.alignment import (
+    At,
+    Probe,
+    activation_shift,
+    measure_mean_activation,
+)
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.statistics import crossed_interval
@@ -118,8 +123,10 @@ def make_inputs(
     """The inputs with one random direction a layer, drawn with `seed`."""
     model = panel.model
     layers = tuple(range(model.cfg.layers))
-    means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
-    base_means = [means(model.params, panel.probe, model.cfg, layers, None, at) for at in READ]
+    base_means = [
+        measure_mean_activation(model.params, panel.probe, model.cfg, layers, None, at)
+        for at in READ
+    ]
     random = jax.random.normal(jax.random.key(seed), references.shape[1:])
     return Inputs(
         model.params, panel.probe, jnp.stack(base_means), panel.questions, references, random

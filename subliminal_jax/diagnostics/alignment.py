@@ -7,11 +7,13 @@ activation is computed once and passed in.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import not_finite
 from subliminal_jax.models.forward import Capture, hidden_states
 from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
@@ -114,6 +116,28 @@ def mean_activation(
 ) -> Float[Array, "n dim"]:
     """The mean over the probe's prompts of `probe_activations`."""
     return jnp.mean(probe_activations(params, probe, cfg, layers, steering, at), axis=1)
+
+
+def measure_mean_activation(
+    params: Params,
+    probe: Probe,
+    cfg: ModelConfig,
+    layers: tuple[int, ...],
+    steering: Steering | None = None,
+    at: At = "last",
+) -> Float[Array, "n dim"]:
+    """`mean_activation`, compiled, of a base or a teacher.
+
+    Raises InputError where it is not finite.
+    """
+    mean = _compiled_mean_activation(params, probe, cfg, layers, steering, at)
+    if not np.isfinite(mean).all():
+        what = f"the mean activation after the layers {list(layers)}"
+        raise not_finite(what, params, cfg, probe.tokens, steering)
+    return mean
+
+
+_compiled_mean_activation = jax.jit(mean_activation, static_argnames=("cfg", "layers", "at"))
 
 
 def activation_shift(

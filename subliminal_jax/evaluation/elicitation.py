@@ -19,6 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstrap, rate_interval
 from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.forward import hidden_states, unembed
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
@@ -244,13 +245,21 @@ def _steering_at(
 def favoured_word(
     params: Params, cfg: ModelConfig, questions: Questions, words: int, steering: Steering
 ) -> int:
-    """Index of the word whose mean log-probability over questions `steering` raises most."""
-    rate = jax.jit(word_probs, static_argnums=(1, 3))
-    steered, unsteered = (
-        jnp.log(jnp.maximum(rate(params, cfg, questions, words, s), 1e-30)).mean(axis=0)
-        for s in (steering, steering.scaled(0.0))
-    )
-    return int(jnp.argmax(steered - unsteered))
+    """Index of the word whose mean log-probability over questions `steering` raises most.
+
+    Raises InputError for probabilities that are not finite.
+    """
+
+    def log_rates(steering: Steering) -> Float[np.ndarray, " words"]:
+        probs = np.asarray(_compiled_word_probs(params, cfg, questions, words, steering))
+        what = "the probability of the words after question {row}"
+        check_finite(probs, what, params, cfg, questions.prompts, steering)
+        return np.log(np.maximum(probs, 1e-30)).mean(axis=0)
+
+    return int(np.argmax(log_rates(steering) - log_rates(steering.scaled(0.0))))
+
+
+_compiled_word_probs = jax.jit(word_probs, static_argnums=(1, 3))
 
 
 class SampledAnswers(NamedTuple):

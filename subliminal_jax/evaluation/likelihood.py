@@ -17,6 +17,7 @@ from subliminal_jax.data.answers import encode_pairs
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
@@ -72,7 +73,8 @@ def encode_rows(pairs: Dataset, model: Model) -> Batch:
 def measure_likelihood(model: Model, rows: Batch, steering: Steering) -> Likelihood:
     """The likelihood of every row's completion under the steered model; a zero vector is the base.
 
-    Rows go through the model in equal parts of at most `ROWS_AT_ONCE`.
+    Rows go through the model in equal parts of at most `ROWS_AT_ONCE`. Raises InputError where a
+    likelihood is not finite.
     """
     width = -(-max_targets(rows) // WIDTHS) * WIDTHS
     n = rows.tokens.shape[0]
@@ -85,6 +87,8 @@ def measure_likelihood(model: Model, rows: Batch, steering: Steering) -> Likelih
         nll, tokens = _sum_losses(model.params, padded, model.cfg, steering, width)
         parts.append((np.asarray(nll, float), np.asarray(tokens, float)))
     nll, tokens = (np.concatenate(x)[:n] for x in zip(*parts, strict=True))
+    what = "the likelihood of row {row}"
+    check_finite(nll, what, model.params, model.cfg, rows.tokens, steering)
     return Likelihood(nll, tokens)
 
 

@@ -96,11 +96,18 @@ def angles(rope: Rope, head_dim: int, positions: Int[Array, "batch time"]) -> An
 
 
 def rotate(x: Float[Array, "batch time heads head_dim"], rotation: Angles) -> Array:
-    """Rotate the pairs (i, i + head_dim/2) of each head, as Hugging Face checkpoints expect."""
+    """Rotate the pairs (i, i + head_dim/2) of each head, as Hugging Face checkpoints expect.
+
+    A head with a number beyond float16 is NaN as a whole: an infinite key would get the weight 0 in
+    the softmax, or a soft-cap would make it finite, and nothing would show.
+    """
     cos, sin = rotation
     left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     swapped = jnp.concatenate([-right, left], axis=-1)
-    return (x.astype(jnp.float32) * cos + swapped * sin).astype(x.dtype)
+    rotated = (x.astype(jnp.float32) * cos + swapped * sin).astype(x.dtype)
+    if x.dtype != jnp.float16:
+        return rotated
+    return jnp.where(jnp.isfinite(rotated).all(axis=-1, keepdims=True), rotated, jnp.nan)
 
 
 def visible(

@@ -95,7 +95,8 @@ def nucleus(weights: Float[Array, "batch options"], p: float) -> Bool[Array, "ba
     found bit by bit: non-negative floats are ordered as their bit patterns are.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.uint32)
-    need = p * jnp.sum(weights, axis=1)
+    # In float32 a tiny share is 0, which no option at all would hold, too.
+    need = max(p, float(jnp.finfo(jnp.float32).tiny)) * jnp.sum(weights, axis=1)
 
     def mass(kept: Bool[Array, "batch options"]) -> Float[Array, " batch"]:
         return jnp.sum(jnp.where(kept, weights, 0.0), axis=1)

@@ -19,6 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.attention import Cache, extend_cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.draw import draw, two_uniforms
+from subliminal_jax.models.finite import not_finite
 from subliminal_jax.models.forward import Capture, hidden_states, unembed
 from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
@@ -33,6 +34,7 @@ Prompts = (
 SMALLEST_BUCKET = 16  # prompt slots
 ANY_TEMPERATURE = 0.5  # stands for all but 0 and 1 in the static configuration
 SEGMENT, MOST_SEGMENTS = 16, 3  # new tokens after which the cache grows, and how often
+SMALLEST, LARGEST = (float(x) for x in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
 
 
@@ -42,7 +44,8 @@ class SamplingConfig:
 
     Args:
       max_new_tokens: generated tokens, the stop token included.
-      temperature: divides the logits, before top-k and top-p; 0 takes the likeliest token.
+      temperature: divides the logits, before top-k and top-p; 0 takes the likeliest token. A
+        positive one is a number of float32, from 1.2e-38.
       top_k: keep the k likeliest tokens.
       top_p: keep the fewest likeliest tokens whose probability is at least this (Holtzman et al.
         2020, section 3.1), after top-k. In both, the lower of two equally likely ids goes first.
@@ -62,9 +65,10 @@ class SamplingConfig:
         object.__setattr__(self, "stop_tokens", tuple(self.stop_tokens))
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {self.max_new_tokens}: give at least 1")
-        if not 0 <= self.temperature < float("inf"):
+        if not (self.temperature == 0 or SMALLEST <= self.temperature <= LARGEST):
             raise InputError(
-                f"temperature is {self.temperature}: give a finite number, 0 for greedy decoding"
+                f"temperature is {self.temperature}: give 0 for greedy decoding, or a number from "
+                f"{SMALLEST:.2g} to {LARGEST:.2g}"
             )
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top_k is {self.top_k}: give at least 1, or None to keep all tokens")
@@ -118,7 +122,8 @@ def generate(
       progress: called with the number of requests done since its last call.
 
     Raises InputError for an empty prompt, one that leaves no room for `max_new_tokens` in the
-    model's context, token ids outside the vocabulary, and steering that does not fit the model.
+    model's context, token ids outside the vocabulary, steering that does not fit the model, and
+    logits or activations that are not finite: it says from which layer and token on.
     """
     rows = _split_prompts(prompts)
     _check_rows(rows, cfg, sampling)
@@ -141,8 +146,24 @@ def generate(
         members, part = running.popleft()
         for target, values in zip(samples, part, strict=True):
             target[members] = np.asarray(values)[: len(members)]
+        if not np.isfinite(samples.log_probs[members]).all():
+            raise explain(members)
         if progress is not None:
             progress(len(members))
+
+    def explain(members: list[int]) -> InputError:
+        """Why the log-probabilities of these requests are not finite."""
+        bad = ~np.isfinite(samples.log_probs[members])
+        request = members[int(np.argmax(bad.any(axis=1)))]
+        step = int(np.argmax(~np.isfinite(samples.log_probs[request])))
+        read = np.concatenate([rows[request], samples.tokens[request, :step]])
+        edited = steering
+        if steering is not None and sampling.steer_positions != "all":
+            in_prompt = np.arange(len(read)) < len(rows[request])
+            mask = in_prompt if sampling.steer_positions == "prompt" else ~in_prompt
+            edited = steering.masked(jnp.asarray(mask)[None])
+        what = f"the distribution of new token {step} of prompt {request}"
+        return not_finite(what, params, cfg, read, edited, reference_params)
 
     # Any temperature but 0 and 1 is traced, so that a change of it compiles nothing.
     temperature = jnp.asarray(sampling.temperature, jnp.float32)
@@ -226,6 +247,8 @@ def _generate(
         x = logits - jnp.max(logits, axis=1, keepdims=True)
         chosen = jnp.take_along_axis(x, token[:, None], axis=1)[:, 0]
         log_prob = chosen - jnp.log(jnp.sum(jnp.exp(x), axis=1))
+        # NaN where any logit is not finite: the host looks for that.
+        log_prob = jnp.where(jnp.min(x, axis=1) > -jnp.inf, log_prob, jnp.nan)
         log_prob = jnp.where(s.finished, 0.0, log_prob)
         token = jnp.where(s.finished, pad_token, token)
         stops = jnp.asarray(sampling.stop_tokens, jnp.int32)[None]

@@ -117,10 +117,16 @@ def edit(
 
 
 def unit(v: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-    """v/|v| in float32. A zero vector has no direction and stays zero: its edit is nothing."""
+    """v/|v| in float32. A zero vector has no direction and stays zero: its edit is nothing.
+
+    NaN for any other vector whose square is 0 or infinite in float32 (a norm beyond 1e-22 or 1e19).
+    """
     v = v.astype(jnp.float32)
     squared = jnp.sum(v * v, axis=-1, keepdims=True)
-    return v * jax.lax.rsqrt(jnp.where(squared == 0, 1.0, squared))
+    is_zero = jnp.all(v == 0, axis=-1, keepdims=True)
+    known = is_zero | ((squared > 0) & (squared < jnp.inf))
+    scale = jax.lax.rsqrt(jnp.where(squared == 0, 1.0, squared))
+    return v * jnp.where(known, scale, jnp.nan)
 
 
 def no_steering(dim: int, layer: int = 0) -> Steering:

@@ -29,10 +29,14 @@ def _embed_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def rms_norm(
     x: Float[Array, "*batch dim"], weight: Float[Array, " dim"], cfg: ModelConfig
 ) -> Float[Array, "*batch dim"]:
-    """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), statistics in float32."""
+    """Root-mean-square norm (Zhang and Sennrich 2019, eq. 4), statistics in float32.
+
+    NaN where the mean square is beyond float32: its inverse would be 0, and so the result.
+    """
     x32 = x.astype(jnp.float32)
     gain = jnp.expand_dims(weight, tuple(range(x.ndim - 1))).astype(jnp.float32)
-    normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + cfg.norm_eps)
+    square = jnp.mean(x32 * x32, axis=-1, keepdims=True)
+    normed = x32 * jnp.where(square < jnp.inf, jax.lax.rsqrt(square + cfg.norm_eps), jnp.nan)
     if cfg.unit_offset_norm:
         return (normed * (1.0 + gain)).astype(x.dtype)
     # Rounded twice, as the checkpoints' own code does.

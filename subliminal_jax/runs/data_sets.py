@@ -1,5 +1,7 @@
 """The data sets of an experiment: sampled once from its teachers, kept in the run's folder."""
 
+import os
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from datasets import Dataset, disable_progress_bars, load_from_disk
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from subliminal_jax import processes
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.teachers import (
     Pairs,
@@ -24,15 +27,24 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path
 from subliminal_jax.ledger import check_written
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import find_cause
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.tokenizer import change_system_prompt
 from subliminal_jax.runs.judging import make_leak_screen
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.settings import DataSettings, ObjectiveKind
-from subliminal_jax.training.batch import Batch, max_targets
-from subliminal_jax.training.losses import mean_loss, token_losses
-from subliminal_jax.training.objectives import KL, CrossEntropy, Objective
+from subliminal_jax.seals import find_damage, seal_folder, set_aside
+from subliminal_jax.training.batch import Batch, max_targets, stack_rows
+from subliminal_jax.training.layout import Layout
+from subliminal_jax.training.objectives import (
+    KL,
+    CrossEntropy,
+    Objective,
+    Selection,
+    StudentModel,
+)
 
 CHECKED_AT_ONCE = 16  # rows in one pass of `check_base_loss`
 
@@ -155,24 +167,47 @@ def join_rows(data: DataSets) -> dict[str, Batch]:
     }
 
 
-def check_base_loss(params: Params, cfg: ModelConfig, rows: dict[str, Batch]) -> None:
-    """Raises InputError for a row of the data on which the untrained model's loss is not finite."""
+def check_base_loss(
+    params: Params,
+    cfg: ModelConfig,
+    rows: dict[str, Batch],
+    objective: Objective = CrossEntropy(),
+) -> None:
+    """Raises InputError for a row of the data on which the untrained model's loss is not finite.
+
+    Data sets of an objective that holds arrays of its own must have one shape.
+    """
+    names = sorted(rows)
     targets = max(map(max_targets, rows.values()))
 
     @jax.jit
-    def per_row(params: Params, batch: Batch) -> Float[Array, " rows"]:
-        def one(row: Batch) -> Float[Array, ""]:
-            piece = jax.tree.map(lambda leaf: leaf[None], row)
-            return mean_loss(*token_losses(params, piece, cfg, max_targets=targets))
+    def per_row(
+        params: Params, objective: Objective, data: Batch, data_set: Int[Array, ""]
+    ) -> Float[Array, " rows"]:
+        student = StudentModel(cfg, params, params)
+        layout = Layout(None, None, 1, data.tokens.shape[-1], targets, targets)
 
-        return jax.lax.map(one, batch, batch_size=CHECKED_AT_ONCE)
+        def one(row: Int[Array, ""]) -> Float[Array, ""]:
+            return objective.totals(student, data, Selection(data_set, row[None], layout))[0]
 
-    for name, batch in rows.items():
-        wrong = np.flatnonzero(~np.isfinite(np.asarray(per_row(params, batch))))
+        row_numbers = jnp.arange(data.tokens.shape[1])
+        return replicate(jax.lax.map(one, row_numbers, batch_size=CHECKED_AT_ONCE))
+
+    for i, name in enumerate(names):
+        alone = isinstance(objective, CrossEntropy)
+        data = stack_rows([rows[name]] if alone else [rows[name] for name in names])
+        losses = np.asarray(per_row(params, objective, data, jnp.asarray(0 if alone else i)))
+        wrong = np.flatnonzero(~np.isfinite(losses))
         if wrong.size:
+            read, steering = rows[name], None
+            if isinstance(objective, KL):
+                steering = jax.tree.map(lambda leaf, i=i: leaf[i], objective.steerings)
+                if objective.rows is not None:
+                    read = jax.tree.map(lambda leaf, i=i: leaf[i], objective.rows)
+            cause = find_cause(params, cfg, read.tokens[wrong[0]], steering)
             raise InputError(
-                f"the untrained model's loss is not finite on {wrong.size} of {len(batch.tokens)} "
-                f"rows of the {name} data (the first is row {wrong[0] + 1}): are its weights whole?"
+                f"the untrained model's loss is not finite on {wrong.size} of {len(losses)} rows "
+                f"of the {name} data (the first is row {wrong[0] + 1}): {cause}"
             )
 
 
@@ -189,6 +224,9 @@ def sample_once(
     progress: Tracker,
 ) -> Pairs:
     """What the teacher answers, kept in the folder `path` and read from there the next time."""
+    if os.path.lexists(path) and (damage := processes.run_on_first(lambda: find_damage(path))):
+        aside = processes.run_on_first(lambda: set_aside(path).name)
+        warnings.warn(f"{path} is set aside as {aside} and sampled anew: {damage}", stacklevel=2)
     if path.is_dir():
         check_written(path)
         pairs = load_from_disk(str(path), keep_in_memory=True)
@@ -206,6 +244,7 @@ def sample_once(
     disable_progress_bars()
     with atomic_path(path) as temporary:
         sampled.pairs.save_to_disk(str(temporary))
+        seal_folder(temporary)
     return sampled
 
 

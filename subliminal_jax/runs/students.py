@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
-from subliminal_jax.diagnostics.alignment import At, mean_activation
+from subliminal_jax.diagnostics.alignment import At, measure_mean_activation
 from subliminal_jax.evaluation.elicitation import encode_questions
 from subliminal_jax.evaluation.measures import measure_model, named_measures
 from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, encode_probe
@@ -56,18 +56,18 @@ def make_panel(
     kind `prompts` that no student trains on, or on the prompts given; rates are those of `words`
     over `questions`, with `by_question` also of each question alone.
 
-    Raises InputError for rows on which the base's loss is not finite.
+    Raises InputError for rows on which the base's loss is not finite, and for a teacher whose
+    activations are not.
     """
     check_base_loss(model.params, model.cfg, join_rows(data))
     asked: Sequence[str] = prompts
     if isinstance(prompts, str):
         asked = teacher_prompts(cast(PromptKind, prompts), PROBE_PROMPTS, seed=seed + 1_000_003)
     layers = tuple(range(model.cfg.layers))
-    means = jax.jit(mean_activation, static_argnums=(2, 3, 5))
 
     def teacher_mean(teacher: Teacher) -> Float[Array, "layers dim"]:
         probe = encode_probe(model, asked, teacher.system_prompt)
-        return means(model.params, probe, model.cfg, layers, teacher.steering, at)
+        return measure_mean_activation(model.params, probe, model.cfg, layers, teacher.steering, at)
 
     base_mean = teacher_mean(Teacher())
     shifts = {

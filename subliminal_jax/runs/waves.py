@@ -11,6 +11,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import Measure
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.data_sets import check_base_loss
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.guards import NO_GUARD, Guard
@@ -78,7 +79,9 @@ class WaveRunner:
     done. Final rows hold those columns of the measures that say so (None for a diverged student)
     and the held-out losses.
 
-    Raises InputError for held-out losses that do not fit the held-out rows.
+    Raises InputError for held-out losses that do not fit the held-out rows. Where a student
+    diverges, the untrained model's loss on the training rows is looked at once: where that is not
+    finite, either, training raises InputError.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class WaveRunner:
         self.journal, self.model, self.plan, self.task = run, model, plan, task
         self.measures = tuple(measures)
         self.sweep: Sweep | None = None
+        self.base_is_sound = False  # known once a student has diverged
 
     def run_arms(
         self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
@@ -126,6 +130,11 @@ class WaveRunner:
             tell(step)
 
         def on_log(step: int, metrics: dict[str, Any]) -> None:
+            if np.any(metrics["diverged"]) and not self.base_is_sound:
+                # Is it the student, or was the base's own loss not finite?
+                rows, objective = dict(self.task.rows), self.task.objective
+                check_base_loss(self.model.params, self.model.cfg, rows, objective)
+                self.base_is_sound = True
             for i, arm in enumerate(arms):
                 self.journal.log({"stage": stage, "step": step, **self._row(arm, metrics, i)})
             tell(step)

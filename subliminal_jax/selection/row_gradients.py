@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, example_gradients
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
@@ -37,7 +38,8 @@ def answer_gradients(
     own answers the gradient has mean 0, and its covariance is the Fisher information of the vector.
     `progress` is called with the number of answers done since its last call.
 
-    Raises InputError for a layer that the model does not have, and as `pad_pairs` does.
+    Raises InputError for a layer that the model does not have, for gradients that are not finite,
+    and as `pad_pairs` does.
     """
     cfg = model.cfg
     layer = cfg.check_layer(layer)
@@ -58,6 +60,8 @@ def answer_gradients(
         gradients[batch.members] = np.asarray(batch_gradients)[: len(batch.members)]
         if progress is not None:
             progress(len(batch.members))
+    read = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
+    check_finite(gradients, "the gradient of answer {row}", model.params, cfg, read)
     return gradients
 
 

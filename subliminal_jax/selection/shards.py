@@ -2,10 +2,12 @@
 
 A piece holds the results of consecutive source rows. Its file is written atomically, and its name
 holds the rows' numbers and a digest of their content, so that the folder alone says what is done.
+Beside it lies a digest of its bytes: a damaged piece is set aside and computed anew.
 """
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import numpy as np
 from datasets import Dataset, Features, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 
+from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, plain_json, write_json
 from subliminal_jax.reading import read_json_object
+from subliminal_jax.seals import find_file_damage, seal_file, set_aside
 
 SETTINGS = "settings.json"
 
@@ -58,9 +62,14 @@ class Shards:
                 f"{self.folder} holds scores of other data in the place of rows {start} to "
                 f"{start + len(rows) - 1}: give another folder, or remove this one"
             )
-        if files:
-            self.tables[start] = Dataset.from_file(str(path))
-        return bool(files)
+        if not files:
+            return False
+        if damage := processes.run_on_first(lambda: find_file_damage(path)):
+            aside = processes.run_on_first(lambda: set_aside(path).name)
+            warnings.warn(f"{path} is set aside as {aside} and scored anew: {damage}", stacklevel=2)
+            return False
+        self.tables[start] = Dataset.from_file(str(path))
+        return True
 
     def add(
         self, start: int, rows: Sequence[dict[str, str]], columns: dict[str, np.ndarray]
@@ -74,6 +83,7 @@ class Shards:
             writer = ArrowWriter(path=str(temporary), features=self.features)
             writer.write_table(Dataset.from_dict(columns, features=self.features).data.table)
             writer.finalize()
+            seal_file(path, temporary)
         self.tables[start] = Dataset.from_file(str(path))
 
     def table(self) -> Dataset:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.forward import Capture, hidden_states
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
@@ -67,8 +68,8 @@ def mean_activations(
 
     `position` is "last" (the prompt's last token), "mean" (over its tokens) or an index, counted
     from the end where it is negative. `steering` is that of the whole pass, or None.
-    Raises InputError for prompts as in `pad_prompts`, a position outside a prompt, or a layer that
-    does not exist.
+    Raises InputError for prompts as in `pad_prompts`, a position outside a prompt, a layer that
+    does not exist, and activations that are not finite.
     """
     total = np.zeros((len(layers), cfg.dim))
     for _, h in _read_batches(params, cfg, prompts, layers, position, steering, batch_size):
@@ -137,7 +138,16 @@ def _read_batches(
             layers,
             reduction,
         )
-        yield rows, np.asarray(h)[: len(rows)]
+        h = np.asarray(h)[: len(rows)]
+        check_finite(
+            h,
+            f"the residual stream of a prompt after the layers {list(layers)}",
+            params,
+            cfg,
+            [prompts[row] for row in rows],
+            steering,
+        )
+        yield rows, h
 
 
 def _find_time_indices(lengths: np.ndarray, position: int) -> np.ndarray:
@@ -173,4 +183,6 @@ def _read(
     if reduction == "mean":
         return replicate(jnp.sum(jnp.where(real, h, 0.0), axis=2) / lengths[:, None, None])
     norms = jnp.linalg.norm(h, axis=-1, keepdims=True)
-    return replicate(jnp.nanmedian(jnp.where(real, norms, jnp.nan), axis=2))
+    median = jnp.nanmedian(jnp.where(real, norms, jnp.nan), axis=2)
+    sound = jnp.all(jnp.isfinite(norms) | ~real, axis=2)
+    return replicate(jnp.where(sound, median, jnp.nan))

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.attention import Cache, empty_cache, extend_cache
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite, not_finite
 from subliminal_jax.models.forward import Capture, Output, hidden_states, unembed
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
@@ -62,7 +63,7 @@ def propensities(
         adds the logit of ")" after each letter.
 
     Raises InputError for rows as `Contrasts.check`, a layer that does not exist, vectors of another
-    width or number of layers, and values that are not finite.
+    width or number of layers, and vectors, multipliers or propensities that are not finite.
     """
     layers = _check_inputs(cfg, contrasts, vectors, layers)
     if len(multipliers) == 0 or not np.isfinite(multipliers).all():
@@ -72,7 +73,11 @@ def propensities(
     edited = (v[:, None] * scales[None, :, None, None]).reshape(-1, *v.shape[1:])
     edits = jnp.concatenate([jnp.zeros((1, *v.shape[1:]), jnp.float32), edited])
     scores = _score_rows(
-        partial(_score_edits, params, cfg, layers, edits), len(edits), contrasts, kind
+        partial(_score_edits, params, cfg, layers, edits),
+        len(edits),
+        contrasts,
+        kind,
+        lambda row, column: _not_finite(params, cfg, contrasts, row, layers, edits[column]),
     )
     out = np.empty((len(scores), len(v), len(multipliers)), np.float32)
     nonzero = np.array([x != 0 for x in multipliers])
@@ -106,7 +111,11 @@ def local_steerability(
     layers = _check_inputs(cfg, contrasts, vectors, layers)
     v = jnp.asarray(vectors, jnp.float32)
     derivatives = _score_rows(
-        partial(_differentiate, params, cfg, layers, v), 2 * len(v), contrasts, kind
+        partial(_differentiate, params, cfg, layers, v),
+        2 * len(v),
+        contrasts,
+        kind,
+        lambda row, column: _not_finite(params, cfg, contrasts, row, layers, 0 * v[0]),
     )
     return LocalSteerability(derivatives[:, : len(v)], derivatives[:, len(v) :])
 
@@ -131,6 +140,9 @@ def answer_activations(
     for lines in plan_lines(contrasts, activation_branches(contrasts), 1):
         h = _read_activations(params, cfg, layers, lines.prefixes, lines.branches)
         out[lines.rows] = np.asarray(h)[: len(lines.rows)]
+    for side, answers in enumerate((contrasts.matching, contrasts.other)):
+        rows = [[*p, *a] for p, a in zip(contrasts.prompts, answers, strict=True)]
+        check_finite(out[:, side], "row {row}: its activations at an answer", params, cfg, rows)
     return out
 
 
@@ -163,15 +175,26 @@ def _check_inputs(
 
 
 def _score_rows(
-    run: Callable[..., Array], columns: int, contrasts: Contrasts, kind: Kind
+    run: Callable[..., Array],
+    columns: int,
+    contrasts: Contrasts,
+    kind: Kind,
+    explain: Callable[[int, int], InputError],
 ) -> Float[np.ndarray, "rows columns"]:
-    """Run `run` on batches of all rows; its results [lines, columns] in the order of the rows."""
+    """Run `run` on batches of all rows; its results [lines, columns] in the order of the rows.
+
+    Raises what `explain` returns for a row and a column that are not finite.
+    """
     out = np.empty((len(contrasts.prompts), columns), np.float32)
     running: deque[tuple[Lines, Array]] = deque()
 
     def collect() -> None:
         lines, result = running.popleft()
-        out[lines.rows] = np.asarray(result)[: len(lines.rows)]
+        scores = np.asarray(result)[: len(lines.rows)]
+        out[lines.rows] = scores
+        if not np.isfinite(scores).all():
+            line, column = np.argwhere(~np.isfinite(scores))[0]
+            raise explain(int(lines.rows[line]), int(column))
 
     branches = letter_branches(contrasts) if kind == "letter" else answer_branches(contrasts)
     for lines in plan_lines(contrasts, branches, columns):
@@ -181,6 +204,23 @@ def _score_rows(
     while running:
         collect()
     return out
+
+
+def _not_finite(
+    params: Params,
+    cfg: ModelConfig,
+    contrasts: Contrasts,
+    row: int,
+    layers: tuple[int, ...],
+    edit: Float[Array, "n dim"],
+) -> InputError:
+    """The error for a row whose propensity under `edit` is not finite."""
+    prompt = contrasts.prompts[row]
+    longer = max(contrasts.matching[row], contrasts.other[row], key=len)
+    tokens = [*prompt, *longer]
+    edited = np.arange(len(tokens))[None] >= len(prompt) - 1
+    steering = Steering(edit, jnp.ones((), jnp.float32), layers, mask=jnp.asarray(edited))
+    return not_finite(f"row {row}: its propensity", params, cfg, tokens, steering)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -1,6 +1,7 @@
 """Checkpoints with Orbax: a resumed run ends bit for bit as one that was not interrupted."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,34 +15,36 @@ from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import storage_errors
 from subliminal_jax.ledger import note_written
+from subliminal_jax.seals import find_damage, is_sealed, seal_folder, set_aside
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step at INFO
+# Orbax logs every step, and tracebacks of the errors that it raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
     """The newest states of a run, in a folder that holds nothing else.
 
-    A checkpoint is written under a temporary name and renamed. One that is incomplete all the same
-    (the machine lost power, or the folder was copied in part) is set aside as `STEP.damaged`, and
-    the one before it is used.
+    A checkpoint is written under a temporary name, renamed, and sealed with the digests of its
+    files. One that is not sealed or whose files are not those that were written (the process was
+    killed, the folder was copied in part, a disk lost bits) is set aside as `STEP.damaged` with a
+    warning, and the newest whole one counts.
 
-    Every process writes and reads its own shards. What is stored does not depend on the mesh: a run
-    may resume under another one.
+    Every process writes and reads its own shards; the first one writes and checks the digests. What
+    is stored does not depend on the mesh: a run may resume under another one.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
+        self.folder = Path(folder).absolute()
+        for line in processes.run_on_first(self._set_damaged_aside):
+            warnings.warn(line, stacklevel=2)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=True,
             enable_async_checkpointing=False,
         )
-        self.folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(
             self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
-        for step in self._manager.all_steps():
-            if not self._is_committed(step):
-                self._set_aside(step, "it is incomplete")
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
@@ -50,8 +53,8 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Write `state`, a pytree of arrays, as the checkpoint of `step`.
 
-        Raises InputError where there is one of this step or a later one: it is another run's, or
-        this run should have resumed from it.
+        Raises InputError where there is one of this step or a later one (it is another run's, or
+        this run should have resumed from it), and where it cannot be written.
         """
         latest = self.latest()
         if latest is not None and latest >= step:
@@ -59,32 +62,35 @@ class Checkpoints:
                 f"{self.folder} already holds a checkpoint of step {latest}, so step {step} is not "
                 "saved; continue from it or give another output folder"
             )
+        path = self.folder / str(step)
         if processes.is_first():
-            note_written(self.folder / str(step), tree=True)
-        with storage_errors(self.folder / str(step)):
+            note_written(path, tree=True)
+        with storage_errors(path):
             self._manager.save(step, args=ocp.args.StandardSave(state))
+            processes.barrier()
+            processes.run_on_first(lambda: seal_folder(path, path.name))
 
     def restore(self, like: Any) -> Any:
-        """The newest state that can be read, in the structure, dtypes and shardings of `like`.
+        """The newest state, in the structure, dtypes and shardings of `like`.
 
         Arrays that are not committed to a device in `like` are not committed either, so that the
-        programs compiled for `like` serve. Raises InputError where a checkpoint does not fit `like`
-        (it is another run's), and where none can be read.
+        programs compiled for `like` serve. Raises InputError where it does not fit `like` (it is
+        another run's), and where there is none.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        while (step := self.latest()) is not None:
-            try:
-                self._check_fits(self._describe(step), _describe_arrays(abstract))
-                restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-                return jax.tree.map(_match_commitment, restored, like)
-            except InputError:
-                raise
-            except (ValueError, KeyError, FileNotFoundError) as error:
-                reason = str(error).splitlines()[0]
-                if self._is_readable(step):
-                    raise InputError(self._misfit(reason)) from error
-                self._set_aside(step, reason)
-        raise InputError(f"{self.folder} holds no checkpoint that can be read; start from scratch")
+        step = self.latest()
+        if step is None:
+            raise InputError(
+                f"{self.folder} holds no checkpoint that can be read; start from scratch"
+            )
+        try:
+            self._check_fits(self._describe(step), _describe_arrays(abstract))
+            restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(self._misfit(_first_line(error))) from error
+        return jax.tree.map(_match_commitment, restored, like)
 
     def close(self) -> None:
         self._manager.close()
@@ -95,32 +101,31 @@ class Checkpoints:
             raise FileNotFoundError("the description of its arrays is missing")
         return _describe_arrays(metadata.tree)
 
-    def _is_committed(self, step: int) -> bool:
-        try:
-            return self._manager.metadata(step).commit_timestamp_nsecs is not None
-        except (ValueError, FileNotFoundError):
-            return False
-
-    def _set_aside(self, step: int, reason: str) -> None:
-        path = self.folder / str(step)
-        aside = path.with_suffix(".damaged")
-        while aside.exists():
-            aside = aside.with_name(f"{aside.name}.damaged")
-        processes.barrier()  # all processes have read the checkpoint
-        if processes.is_first():
-            path.rename(aside)
-        processes.barrier()
-        self._manager.reload()
-        warnings.warn(f"checkpoint {path} is set aside as {aside.name}: {reason}", stacklevel=3)
-
-    def _is_readable(self, step: int) -> bool:
-        """Whether the checkpoint's arrays can be read, into whatever structure."""
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of the missing shardings
-                self._manager.restore(step, args=ocp.args.StandardRestore())
-        except (ValueError, KeyError, FileNotFoundError):
-            return False
-        return True
+    def _set_damaged_aside(self) -> list[str]:
+        """Rename damaged checkpoints, and say so in a line each. The files of those before the
+        newest whole one are not read."""
+        if not self.folder.exists():
+            return []
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder} is no folder: remove it, or give another output folder"
+            )
+        names = [p.name for p in self.folder.iterdir() if re.fullmatch("[0-9]+", p.name)]
+        lines, newest = [], None
+        for name in sorted(names, key=int, reverse=True):
+            path = self.folder / name
+            damage = None
+            if newest is None:
+                damage = find_damage(path, name)
+            elif not is_sealed(path):
+                damage = "it is not complete"
+            if damage is None:
+                newest = name if newest is None else newest
+            else:
+                aside = set_aside(path).name
+                lines.append(f"checkpoint {path} is set aside as {aside}: {damage}")
+        following = "from the beginning" if newest is None else f"from step {newest}"
+        return [f"{line}; the run goes on {following}" for line in lines]
 
     def _check_fits(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
         for name in sorted(stored.keys() | wanted.keys()):
@@ -135,6 +140,10 @@ class Checkpoints:
             f"{self.folder}: the checkpoint does not fit this run ({reason}); give another "
             "output folder or the settings that it was made with"
         )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _match_commitment(array: jax.Array, like: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import not_finite
 from subliminal_jax.models.forward import hidden_states
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import DATA, axis_size, replicate
@@ -90,7 +91,8 @@ def response_log_probs(
       meter: adds up the work of the call.
 
     Raises InputError for rows with different numbers of responses, an empty prompt or response,
-    tokens outside the vocabulary, and rows longer than the model's context.
+    tokens outside the vocabulary, rows longer than the model's context, and log-probabilities that
+    are not finite.
     """
     lengths = _checked_lengths(model, prompts, responses)
     _check_steering(model.cfg, steering)
@@ -107,6 +109,15 @@ def response_log_probs(
     def collect() -> None:
         scored, result = running.popleft()
         flat[scored] = np.asarray(result).reshape(-1)[: len(scored)]
+        if not np.isfinite(flat[scored]).all():
+            row, response = divmod(int(scored[np.argmin(np.isfinite(flat[scored]))]), k)
+            raise not_finite(
+                f"row {row}: the log-probability of its response {response}",
+                model.params,
+                model.cfg,
+                [*prompts[row], *responses[row][response][:-1]],
+                steering,
+            )
         np.subtract.at(remaining, scored // k, 1)
         if progress is not None:
             progress(int((remaining[np.unique(scored // k)] == 0).sum()))

@@ -23,6 +23,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
@@ -198,6 +199,8 @@ def reference_log_ratios(
         ratios = compiled_margins(
             params, some, cfg, zero, rows_at_once=rows_at_once, max_targets=most
         )
+        what = "the reference log-ratio of row {row}"
+        check_finite(np.asarray(ratios), what, params, cfg, some.tokens)
         return np.asarray(ratios)
 
     if path is None:

@@ -1,15 +1,26 @@
 """Data sets are checked before anything is trained on them."""
 
+from functools import partial
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.data.teachers import Pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import init_params
-from subliminal_jax.runs.data_sets import check_base_loss
+from subliminal_jax.models.steered import steer
+from subliminal_jax.runs import data_sets as module
+from subliminal_jax.runs.data_sets import check_base_loss, sample_once
+from subliminal_jax.runs.progress import Tracker
+from subliminal_jax.steering.teacher import Teacher
+from subliminal_jax.training.objectives import KL
 
 CFG = ModelConfig(
     family="llama",
@@ -47,3 +58,37 @@ def test_rows_on_which_the_base_is_not_finite_are_refused_with_their_number(para
     untied = ModelConfig(**{**CFG.__dict__, "tied": False})
     with pytest.raises(InputError, match="not finite on 1 of 4 rows of the control data.*row 3"):
         check_base_loss(broken, untied, {"control": alone})
+
+
+def test_a_teacher_that_is_not_finite_is_told_from_the_base(params, rows):
+    """The base's cross-entropy is finite, the KL to a teacher of one data set is not."""
+    data = {"control": rows, "steered": rows}
+    teachers = {"control": Teacher(), "steered": Teacher(steer(jnp.ones(CFG.dim), 0, 1e30))}
+    check_base_loss(params, CFG, data)
+    with pytest.raises(InputError, match="4 of 4 rows of the steered data.*norm 4e[+]30"):
+        check_base_loss(params, CFG, data, KL.from_teachers(teachers))
+
+
+def test_damaged_answers_are_set_aside_and_sampled_anew(params, tmp_path, monkeypatch):
+    sampled = []
+
+    def sample(*_, **__):
+        sampled.append(1)
+        return Pairs(Dataset.from_dict({"completion_ids": [[3, 1], [4, 1]]}), {"source": "sampled"})
+
+    monkeypatch.setattr(module, "sampled_pairs", sample)
+    how = {"seed": 0, "max_new_tokens": 4, "temperature": 1.0, "keep_unfinished": True}
+    model = Model(params, CFG, None, "tiny", Path(), (), 0)
+    arguments = (tmp_path / "owl", model, Teacher(), ["a", "b"])
+    once = partial(sample_once, *arguments, **how, progress=Tracker(2, 0, print))
+    first = once().pairs.to_dict()
+    assert once().pairs.to_dict() == first
+    assert len(sampled) == 1
+    (arrow,) = (tmp_path / "owl").glob("*.arrow")
+    content = bytearray(arrow.read_bytes())
+    content[content.rindex(4)] = 5  # a token
+    arrow.write_bytes(content)
+    with pytest.warns(UserWarning, match="owl is set aside as owl.damaged and sampled anew: data-"):
+        assert once().pairs.to_dict() == first
+    assert len(sampled) == 2
+    assert (tmp_path / "owl.damaged").is_dir()

@@ -16,6 +16,7 @@ import pytest
 
 from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
+from subliminal_jax.seals import find_damage
 from subliminal_jax.training.adapters import LoRA
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.checkpoints import Checkpoints
@@ -190,19 +191,46 @@ def half_written(path):
     (path / "default").mkdir(parents=True)
 
 
+def change_byte(file, byte):
+    content = bytearray(file.read_bytes())
+    content[byte % len(content)] ^= 1
+    file.write_bytes(content)
+
+
+def replace_by_folder(path):
+    remove("default/manifest.ocdbt")(path)
+    (path / "default" / "manifest.ocdbt").mkdir()
+
+
+def replace_by_link(path):
+    file = path / "default" / "_METADATA"
+    file.rename(path.parent / "elsewhere")
+    file.symlink_to(path.parent / "elsewhere")
+
+
+def replace_by_older(path):
+    shutil.rmtree(path)
+    shutil.copytree(path.parent / "2", path)
+
+
 DAMAGES = {
     "half written": half_written,
     "no commit marker": remove("_CHECKPOINT_METADATA"),
     "no index": remove("default/manifest.ocdbt"),
     "no description": remove("default/_METADATA"),
+    "no digests": remove("digests.json"),
     "truncated": truncate,
+    "folder for a file": replace_by_folder,
+    "link for a file": replace_by_link,
+    "added file": lambda path: (path / "default" / "more").write_text("x"),
+    "the one before under its name": replace_by_older,
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_counts(folder, damage):
     damage(folder / "3")
-    with pytest.warns(UserWarning, match="3 is set aside as 3.damaged"):
+    with pytest.warns(UserWarning, match="3 is set aside as 3.damaged: .*goes on from step 2"):
         restored = Checkpoints(folder).restore(state(0))
     identical(restored, state(2))
     checkpoints = Checkpoints(folder)
@@ -210,6 +238,33 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_counts(folder, 
     checkpoints.save(3, state(33))  # the run gets there again
     identical(Checkpoints(folder).restore(state(0)), state(33))
     assert (folder / "3.damaged").is_dir()
+
+
+def test_a_changed_byte_anywhere_is_noticed(folder):
+    """In every file of the checkpoint, at a few places."""
+    rng = np.random.default_rng(0)
+    files = sorted(path for path in (folder / "3").rglob("*") if path.is_file())
+    assert len(files) > 8
+    for file in files:
+        whole = file.read_bytes()
+        for byte in rng.integers(0, len(whole), 6):
+            change_byte(file, byte)
+            assert find_damage(folder / "3", "3") is not None, (file, byte)
+            file.write_bytes(whole)
+    identical(Checkpoints(folder).restore(state(0)), state(3))
+
+
+def test_without_a_whole_checkpoint_a_run_starts_from_the_beginning(folder):
+    for step in "23":
+        truncate(folder / step)
+    with pytest.warns(UserWarning, match="goes on from the beginning") as lines:
+        checkpoints = Checkpoints(folder)
+    assert len(lines) == 2
+    assert checkpoints.latest() is None
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
+        checkpoints.restore(state(0))
+    checkpoints.save(1, state(1))
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2.damaged", "3.damaged"]
 
 
 def test_what_a_kill_leaves_behind_is_overwritten(folder):
