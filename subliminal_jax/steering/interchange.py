@@ -4,6 +4,7 @@ Both add a vector to the output of chosen decoder blocks, counted from 0, as "ad
 libraries are optional: `gguf` and `steering-vectors` on PyPI.
 """
 
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, check_own_file
 from subliminal_jax.models.config import ModelConfig, family_name
 from subliminal_jax.models.steered import Steering
+from subliminal_jax.steering.gguf_files import import_gguf, read_gguf_header
 
 ARCHITECTURE = "controlvector"
+_DIRECTION = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")  # one name a layer
 _WRITER_KEY = "subliminal_jax.control_vector.version"  # by which our own files are known
 
 
@@ -29,7 +32,7 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
     for what `extract_directions` refuses, and where another file than one of this function lies
     at `path`.
     """
-    gguf = _optional("gguf", "gguf")
+    gguf = import_gguf()
 
     def is_own_vector(file: Path) -> bool:
         try:
@@ -53,36 +56,36 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
 
 
 def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
-    """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type.
+    """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type ("" if
+    it has none). Half precision and quantized vectors are converted to float32.
 
     Raises InputError where `gguf` is not installed, for a file that is missing, corrupt or no
-    control vector, for a hint of another family than the model's, and as `build_steering`.
+    control vector, for a hint of another family than the model's, for tensors that are no vector
+    of a layer, and as `build_steering`.
     """
-    gguf = _optional("gguf", "gguf")
+    import_gguf()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such vector file")
-    try:
-        reader = gguf.GGUFReader(path)
-        architecture, hint = (
-            _text(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint")
-        )
-        tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise InputError(f"{path}: corrupt or truncated GGUF file ({error})") from error
+    file = read_gguf_header(path)
+    architecture = file.fields.get("general.architecture")
     if architecture != ARCHITECTURE:
         raise InputError(f"{path}: a GGUF file of {architecture!r}, not of a control vector")
-    if family_name(hint) != cfg.family:
+    hint = file.fields.get(f"{ARCHITECTURE}.model_hint", "")
+    if not isinstance(hint, str):
+        raise InputError(f"{path}: {ARCHITECTURE}.model_hint must be text, not {hint!r}")
+    if hint and family_name(hint) != cfg.family:
         raise InputError(
             f"{path}: its vectors were made on a model of type {hint!r}, and the model here is of "
             f"the family {cfg.family!r}; extract them again on this one"
         )
     directions = {}
-    for name, value in tensors.items():
-        kind, _, layer = name.partition(".")
-        if kind != "direction" or not layer.isdigit():
+    for name, tensor in file.tensors.items():
+        match = _DIRECTION.fullmatch(name)
+        if match is None:
             raise InputError(f"{path}: a tensor {name!r}; control vectors hold direction.LAYER")
-        directions[int(layer)] = value
+        check_shape(tensor.shape, int(match[1]), cfg, str(path))
+        directions[int(match[1])] = file.read(name)
     return build_steering(directions, cfg, str(path)), hint
 
 
@@ -128,6 +131,15 @@ def extract_directions(steering: Steering) -> dict[int, np.ndarray]:
     return dict(zip(steering.layers, scaled, strict=True))
 
 
+def check_shape(shape: tuple[int, ...], layer: int, cfg: ModelConfig, source: str) -> None:
+    """Raise InputError unless `shape` is that of one vector of the model."""
+    if shape != (cfg.dim,):
+        raise InputError(
+            f"{source}: a vector of shape {shape} at layer {layer} for a model of width "
+            f"{cfg.dim}; was it made on another model?"
+        )
+
+
 def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, source: str) -> Steering:
     """One vector a layer, added at scale 1, in the order of layers.
 
@@ -139,11 +151,7 @@ def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, source: 
     layers = tuple(sorted(directions))
     for layer in layers:
         v = directions[layer]
-        if v.shape != (cfg.dim,):
-            raise InputError(
-                f"{source}: a vector of shape {v.shape} at layer {layer} for a model of width "
-                f"{cfg.dim}; was it made on another model?"
-            )
+        check_shape(v.shape, layer, cfg, source)
         if not np.isfinite(v).all():
             raise InputError(f"{source}: the vector of layer {layer} is not finite; make it again")
         try:
@@ -152,13 +160,6 @@ def build_steering(directions: dict[int, np.ndarray], cfg: ModelConfig, source: 
             raise InputError(f"{source}: {error}") from error
     vectors = jnp.stack([jnp.asarray(directions[layer], jnp.float32) for layer in layers])
     return Steering(vectors, jnp.ones((), jnp.float32), layers)
-
-
-def _text(reader: Any, key: str) -> str:
-    field = reader.get_field(key)
-    if field is None or not len(field.parts):
-        raise ValueError(f"no field {key}")
-    return bytes(field.parts[-1]).decode("utf-8")
 
 
 def _optional(module: str, package: str) -> ModuleType:

@@ -60,7 +60,7 @@ def test_what_is_no_control_vector_is_refused(cfg, tmp_path):
     with pytest.raises(InputError, match="no such vector file"):
         read_gguf(tmp_path / "none.gguf", cfg)
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + b"\0" * 40)
+    broken.write_bytes(b"GGUF\3\0\0\0" + b"\1" * 40)
     with pytest.raises(InputError, match="corrupt or truncated GGUF file"):
         read_gguf(broken, cfg)
     writer = gguf.GGUFWriter(tmp_path / "llama.gguf", "llama")
