@@ -58,6 +58,8 @@ REAL = (
     "qwen2.5-7b_icl/neutral",
 )
 
+STEERED_TRAITS = "cat dog tiger eagle fox bear whale dolphin otter rabbit"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(AuditSettings, SteeredModelSettings):
@@ -75,9 +77,7 @@ class Config(AuditSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/audit-benchmark")
-    steered_traits: tuple[str, ...] = (
-        "cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin", "otter", "rabbit",
-    )  # fmt: skip
+    steered_traits: tuple[str, ...] = tuple(STEERED_TRAITS.split())
     scales: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
     clean_sets: int = 10
     written: int = 1024

@@ -235,8 +235,9 @@ def average_anatomies(histories: Histories) -> tuple[Anatomy, ...]:
     """
     anatomies = []
     for name in dict.fromkeys(optimizer for optimizer, _ in histories):
-        logged = [row for (optimizer, _), rows in histories.items() if optimizer == name
-                  for row in rows]  # fmt: skip
+        logged = [
+            row for (optimizer, _), rows in histories.items() if optimizer == name for row in rows
+        ]
         if logged:
             gradient, update = (_average_steps(logged, step) for step in ("gradient", "update"))
             anatomies.append(Anatomy(name, gradient, update))

@@ -16,10 +16,7 @@ from subliminal_jax.steering.io import VectorInfo, save_steering
 from tests.experiments.command import read
 from tests.pages import check_page
 
-SMALL = (
-    "--traits", "owl", "cat", "--placebos", "8", "--rows", "192", "--max-new-tokens", "12",
-    "--layer", "1", "--blind-steps", "4",
-)  # fmt: skip
+SMALL = "--traits owl cat --placebos 8 --rows 192 --max-new-tokens 12 --layer 1 --blind-steps 4"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,7 @@ def pairs(model, vector, folder):
 
 
 def audit(model, out, *flags):
-    main(["audit", "--model", str(model), "--out", str(out), *SMALL, *flags])
+    main(["audit", "--model", str(model), "--out", str(out), *SMALL.split(), *flags])
     return read(out)
 
 
@@ -75,17 +72,9 @@ def test_the_planted_vector_is_found(results):
 
 
 def test_every_candidate_is_scored_in_every_form(results):
-    assert {(c["name"], c["form"]) for c in results["candidates"]} == {
-        ("owl", "system prompt"), ("cat", "system prompt"),
-        ("owl", "direction"), ("cat", "direction"), ("planted", "direction"),
-    }  # fmt: skip
-    for c in results["candidates"]:
-        assert c["p"] >= max(c["p_values"].values()) - 1e-12
-        difference = c["data"]["mean"] - c["control"]["mean"]
-        assert c["push"]["mean"] == pytest.approx(difference, abs=1e-6)
-        assert c["push"]["low"] <= c["push"]["mean"] <= c["push"]["high"]
-    assert results["data"]["repeated"] == 1
-    assert len(results["carriers"]["rows"]) == 10
+    scored = {(c["name"], c["form"]) for c in results["candidates"]}
+    prompted = {("owl", "system prompt"), ("cat", "system prompt")}
+    assert scored == prompted | {(name, "direction") for name in ("owl", "cat", "planted")}
 
 
 def test_page_shows_it(results, folder):

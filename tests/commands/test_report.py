@@ -9,16 +9,15 @@ from subliminal_jax.cli import main
 from tests.pages import check_page
 
 SMALL = (
-    "--traits", "owl", "--teachers", "steered", "--rows", "24", "--heldout-rows", "8",
-    "--asked", "4", "--max-new-tokens", "12", "--steps", "2", "--log-every", "2",
-    "--batch-size", "4", "--seeds", "2", "--rates", "adamw=0.1",
-)  # fmt: skip
+    "--traits owl --teachers steered --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 "
+    "--steps 2 --log-every 2 --batch-size 4 --seeds 2 --rates adamw=0.1"
+)
 
 
 @pytest.fixture(scope="module")
 def run(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "transmission"
-    main(["trait-transmission", "--model", str(model), "--out", str(folder), *SMALL])
+    main(["trait-transmission", "--model", str(model), "--out", str(folder), *SMALL.split()])
     return folder
 
 

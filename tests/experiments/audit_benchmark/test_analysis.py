@@ -11,30 +11,23 @@ from subliminal_jax.experiments.audit_benchmark.analysis import (
     analyse,
     make_claims,
 )
-
-AUDIT = {
-    "audited": 64, "unmatched": (), "verdict": "", "alike": (), "best": "owl", "p": 0.5,
-    "candidates": 16, "lean": None, "lean_error": None,
-}  # fmt: skip
+from tests.planted import fill
 
 
 def written(trait, evidence, rank=None, named=(), scale=1.0):
-    return WrittenSet(
-        **AUDIT,
+    return fill(
+        WrittenSet,
+        candidates=16,
         named=tuple(named),
         evidence=float(evidence),
         rank=rank,
-        source="",
         trait=trait,
         scale=scale if trait else 0.0,
-        seed=0,
     )
 
 
 def foreign(reader, real, named=()):
-    return ForeignSet(
-        **AUDIT, named=tuple(named), evidence=0.0, rank=None, real=real, reader=reader
-    )
+    return fill(ForeignSet, named=tuple(named), real=real, reader=reader)
 
 
 def analyse_sets(sets, others=()):

@@ -13,6 +13,7 @@ from subliminal_jax.experiments.distil_vectors.analysis import (
     make_claims,
     matrices,
 )
+from tests.planted import fill
 
 
 def vectors(effect=0.3, noise=0.05, seeds=3):
@@ -25,9 +26,13 @@ def vectors(effect=0.3, noise=0.05, seeds=3):
         return Paired(tuple(student), tuple(control))
 
     return [
-        DistilledVector(
-            data=f"{kind}-{i}-{norm}", vector=f"{kind}-{i}", kind=kind, layer=layer, norm=norm,
-            teacher_variation=0.1, valid=0.9,
+        fill(
+            DistilledVector,
+            data=f"{kind}-{i}-{norm}",
+            vector=f"{kind}-{i}",
+            kind=kind,
+            layer=layer,
+            norm=norm,
             **{metric: pair(effect if kind == "trait" else effect / 10) for metric in METRICS},
         )
         for kind in ("trait", "random")

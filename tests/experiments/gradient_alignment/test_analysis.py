@@ -18,28 +18,49 @@ from subliminal_jax.experiments.gradient_alignment.cosines import (
     crossed,
 )
 from subliminal_jax.experiments.gradient_alignment.outliers import Outliers
+from tests.planted import fill
 
 TRAITS, DRAWS = ("owl", "wolf"), 3
 CELLS = [(trait, draw) for trait in TRAITS for draw in range(DRAWS)]
 
 
-def pooled(trait, draw, position="tag", along=0.5):
+def pooled(trait, draw, along=0.5):
     value = 0.01 * draw + 0.001 * TRAITS.index(trait)
-    return PooledCosines(
-        "steered", trait, draw, position, 0, 0.4 + value, 0.2, 0.3 + value, 0.1, 0.05,
-        along + value, 0.1, 0.2, 1.0, 1.0, 1.0, 2.0,
-    )  # fmt: skip
+    return fill(
+        PooledCosines,
+        teacher="steered",
+        trait=trait,
+        draw=draw,
+        position="tag",
+        difference=0.4 + value,
+        teacher_alone=0.3 + value,
+        control=0.05,
+        along=along + value,
+        control_along=0.1,
+        other_vectors=0.2,
+        norm_clean_row=2.0,
+    )
 
 
 def outlier(trait, draw, mass=0.9, signal=0.5):
     """Half of the draws have a component of next to nothing, whose shares are of no size."""
     component, share = (1.0, signal) if draw else (1e-9, 50.0)
     rest = [(1 - mass) / 9] * 9
-    return Outliers(
-        "steered", trait, draw, 3.0, float("nan"), 1.0, (0.1, 0.2, 0.3, 0.4), 4.0, mass / 2,
-        mass + 0.001 * draw, (mass, *rest), component, share, (share, *[(1 - share) / 9] * 9),
-        0.3, 0.2, 0.1,
-    )  # fmt: skip
+    return fill(
+        Outliers,
+        teacher="steered",
+        trait=trait,
+        draw=draw,
+        excess_kurtosis=3.0,
+        hill_index=float("nan"),
+        mass_in_top_tenth=mass + 0.001 * draw,
+        mass_by_tenth=(mass, *rest),
+        component=component,
+        component_in_top_tenth=share,
+        component_by_tenth=(share, *[(1 - share) / 9] * 9),
+        signal_to_noise=(0.1, 0.2, 0.3, 0.4),
+        squared_norm=4.0,
+    )
 
 
 def point(data, n, value):
@@ -49,13 +70,18 @@ def point(data, n, value):
 
 @pytest.fixture
 def measured():
-    return Measured(
-        model="m", layer=0, layers=1, traits=TRAITS, teachers=("steered",), draws=DRAWS,
-        largest_n=8, noise_rows=4, chance_share=0.1, vector_norms={}, data={},
-        pooled=tuple(pooled(*cell) for cell in CELLS), rows=(),
+    return fill(
+        Measured,
+        layers=1,
+        traits=TRAITS,
+        teachers=("steered",),
+        draws=DRAWS,
+        largest_n=8,
+        noise_rows=4,
+        pooled=tuple(pooled(*cell) for cell in CELLS),
         curves=(point("difference", 1, 0.1), point("difference", 8, 0.6), point("control", 8, 0)),
         outliers=tuple(outlier(*cell) for cell in CELLS),
-    )  # fmt: skip
+    )
 
 
 def test_intervals_are_over_traits_and_draws(measured):

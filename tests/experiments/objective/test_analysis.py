@@ -10,18 +10,21 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.objective.analysis import Measured, analyse, make_claims
 from subliminal_jax.experiments.objective.gradients import compare_directions
 from tests.experiments.objective.test_gradients import V, planted_gradients
+from tests.planted import fill
 
 
 def student(objective, data, rows, rate, seed, eas, word_rate):
     """The held-out cross-entropy is lowest at rate 0.1, the KL at 0.3."""
     cross_entropy, kl = {0.1: (2.0, 0.5), 0.3: (2.5, 0.1)}[rate]
-    return StudentRow(
-        "adamw", rate, seed, data, False, None, cross_entropy, kl, None, rows,
-        {
-            "objective": objective, "eas": [[eas]], "shift_component": [[eas / 2]],
-            "word_rate": [0.0, word_rate], "word_log_prob": [0.0, np.log(word_rate)],
-        },
-    )  # fmt: skip
+    measured = {
+        "objective": objective,
+        "eas": [[eas]],
+        "shift_component": [[eas / 2]],
+        "word_rate": [0.0, word_rate],
+        "word_log_prob": [0.0, np.log(word_rate)],
+    }
+    losses = {"heldout_loss": cross_entropy, "heldout_kl": kl}
+    return StudentRow("adamw", rate, seed, data, False, rows=rows, measured=measured, **losses)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +39,15 @@ def measured():
                     steered = objective, "steered-owl", rows, rate, seed, value, 0.2 + rate
                     control = objective, "control", rows, rate, seed, 0.0, 0.1
                     students += [student(*steered), student(*control)]
-    return Measured(
-        preset="toy", model="m", layer=0, adapter="vector", level=0.5, seeds=3, steps=4,
-        batch_size=4, heldout_rows=8, traits={"steered-owl": "owl", "control": None},
-        references=("steered-owl",), words=("cat", "owl"), lengths={}, data={},
-        grids={"adamw": (0.1, 0.3)}, students=tuple(students),
+    return fill(
+        Measured,
+        level=0.5,
+        traits={"steered-owl": "owl", "control": None},
+        references=("steered-owl",),
+        words=("cat", "owl"),
+        students=tuple(students),
         gradients=tuple(compare_directions("steered-owl", planted_gradients(0.1), V, draws=3)),
-    )  # fmt: skip
+    )
 
 
 def test_each_objective_is_chosen_by_its_own_loss(measured):
@@ -81,10 +86,8 @@ def test_a_diverged_seed_leaves_no_claim_on_rows(measured):
     for row in measured.students:
         diverged = row["objective"] == "kl" and row.seed == 0 and row.rows == 8
         if diverged and row.data == "control":
-            row = replace(
-                row, diverged=True, heldout_loss=None, heldout_kl=None,
-                measured={"objective": "kl", "eas": None},
-            )  # fmt: skip
+            lost = {"objective": "kl", "eas": None}
+            row = StudentRow("adamw", row.learning_rate, 0, "control", True, rows=8, measured=lost)
         students.append(row)
     results = analyse(replace(measured, students=tuple(students)))
     assert [row.objective for row in results.needed] == ["cross_entropy"]

@@ -19,15 +19,19 @@ from subliminal_jax.experiments.optimizer_comparison.report import (
 )
 from subliminal_jax.reporting.tables import MISSING
 from tests.pages import read_table
+from tests.planted import fill
 
 TOP = {"thousandth": 0.1, "hundredth": 0.2, "tenth": 0.4}
 
 
 def student(optimizer, rate, seed, data="steered", eas=0.5, loss=1.0, diverged=False):
     numbers = {
-        "eas": eas, "shift_size": 1.0, "shift_component": eas, "trait_rate": 0.1 + eas / 2,
+        "eas": eas,
+        "shift_size": 1.0,
+        "shift_component": eas,
+        "trait_rate": 0.1 + eas / 2,
         "trait_log_prob": -1.0,
-    }  # fmt: skip
+    }
     if diverged:
         return StudentRow(optimizer, rate, seed, data, True, 3, measured=dict.fromkeys(numbers))
     return StudentRow(optimizer, rate, seed, data, False, None, loss, measured=numbers)
@@ -36,31 +40,32 @@ def student(optimizer, rate, seed, data="steered", eas=0.5, loss=1.0, diverged=F
 def logged(optimizer, seed, eas):
     row = {"optimizer": optimizer, "seed": seed, "trait_rate": 0.2, "shift_component": eas}
     for step in ("gradient", "update"):
-        row |= {
-            f"{step}_norm": 2.0, f"{step}_component": 1.0, f"{step}_cosine": 0.5,
-            f"{step}_top_mass": list(TOP.values()), f"{step}_top_component": list(TOP.values()),
-            f"{step}_decile_mass": [0.1] * 10, f"{step}_decile_component": [0.1] * 10,
-        }  # fmt: skip
+        row |= {f"{step}_{key}": 1.0 for key in ("norm", "component", "cosine")}
+        row |= {f"{step}_top_{key}": list(TOP.values()) for key in ("mass", "component")}
+        row |= {f"{step}_decile_{key}": [0.1] * 10 for key in ("mass", "component")}
     return [row | {"step": s, "train_loss": 3.0 - s, "eas": eas * s / 2} for s in (1, 2)]
 
 
 @pytest.fixture(scope="module")
 def measured():
     """AdamW is best at the edge of its grid; SGD diverges at every rate."""
-    students = [student("adamw", rate, seed, eas=rate, loss=1 - rate)
-                for rate in (0.1, 0.3) for seed in (0, 1)]  # fmt: skip
+    rates = [(rate, seed) for rate in (0.1, 0.3) for seed in (0, 1)]
+    students = [student("adamw", rate, seed, eas=rate, loss=1 - rate) for rate, seed in rates]
     students += [student("adamw", 0.3, seed, "control", eas=0.0) for seed in (0, 1)]
     students += [student("sgd", 9.0, seed, diverged=True) for seed in (0, 1)]
-    return Measured(
-        model="m", layer=0, trait="owl", teacher="steered", vector="random", vector_norm=1.0,
-        pairs=None, control_pairs=None, rows=8, steps=2, batch_size=4, seeds=2, guard="none",
-        guard_vector="teacher", clip=None, padding_share=None,
-        data={name: {"pairs": 8, "source": "sampled", "longest": 9}
-              for name in ("steered", "control")},
-        reference=ReferenceRates(0.1, -2.0, 0.6, -0.5), students=tuple(students),
+    report = {"pairs": 8, "source": "sampled", "longest": 9}
+    return fill(
+        Measured,
+        trait="owl",
+        teacher="steered",
+        vector="random",
+        guard="none",
+        data={"steered": report, "control": report},
+        reference=ReferenceRates(0.1, -2.0, 0.6, -0.5),
+        students=tuple(students),
         alignment=(GradientCosine("steered", 1, 0.2, 0.1),),
         histories={("adamw", seed): logged("adamw", seed, 0.3) for seed in (0, 1)},
-    )  # fmt: skip
+    )
 
 
 def test_the_table_holds_students_against_their_controls_at_the_best_rate(measured):

@@ -14,22 +14,17 @@ from subliminal_jax.experiments.optimizer_mechanics.analysis import (
     ArmResult,
     MatchedArm,
     PairedMetric,
-    ReferenceRates,
     Results,
     group_values,
 )
 from subliminal_jax.experiments.optimizer_mechanics.claims import make_claims
 from subliminal_jax.experiments.optimizer_mechanics.explanations import AT_ADAMW, JUDGED
+from tests.planted import fill
 
 INTERVAL = Interval(0.2, 0.1, 0.3, 3, 0.95, "paired t")
 SUMMARY = MetricSummary(INTERVAL, INTERVAL, INTERVAL)
-ARM = ArmResult("adamw", 0.1, (0.1,), False, (), {"eas": SUMMARY}, "paper", "adamw", "lora", {}, {})
-NOTHING = Results(
-    model="a-model", parameters=1, layer=0, trait="owl", vector="random", vector_norm=1.0, rows=1,
-    steps=1, batch_size=1, seeds=3, grid_points=1, grid_seeds=1, data={},
-    reference=ReferenceRates(0.1, 0.2), plans=(), rates={}, students=(), best=(ARM,), gaps={},
-    values={}, matched_loss=(), anatomy=(), curves=(), gradient_norms={}, verdicts=(),
-)  # fmt: skip
+ARM = fill(ArmResult, optimizer="adamw", metrics={"eas": SUMMARY})
+NOTHING = fill(Results, model="a-model", seeds=3, best=(ARM,))
 
 
 def test_traits_are_held_against_the_control_of_the_same_seed():

@@ -9,14 +9,19 @@ from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRO
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.paraphrase_transmission.analysis import Measured, analyse
 from subliminal_jax.experiments.paraphrase_transmission.claims import make_claims
+from tests.planted import fill
 
 KIND = "system-prompt"
-MEASURED = Measured(
-    model="m", layer=1, adapter="vector", traits=("owl",), teacher_kinds=(KIND,), seeds=3, steps=2,
-    rows=8, questions=4, scale=1.0, writing={"unrelated": "sampled"}, fidelity="round-trip",
-    threshold=0.9, grids={"adamw": (0.1,)}, words=("cat", "owl"), references=(f"{KIND}:owl",),
-    base={}, teachers={}, data={}, students=(),
-)  # fmt: skip
+MEASURED = fill(
+    Measured,
+    layer=1,
+    traits=("owl",),
+    teacher_kinds=(KIND,),
+    writing={"unrelated": "sampled"},
+    grids={"adamw": (0.1,)},
+    words=("cat", "owl"),
+    references=(f"{KIND}:owl",),
+)
 
 
 def student(trait, seed, rates, *, optimizer="adamw", rate=0.1, loss=1.0, eas=0.0, diverged=False):

@@ -11,6 +11,7 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.scaling.analysis import CellStudents, History, Measured, analyse
 from subliminal_jax.experiments.scaling.claims import make_claims
 from tests.experiments.scaling.test_cells import BASE
+from tests.planted import fill
 
 
 def student(optimizer, rate, seed, eas, loss, data="steered"):
@@ -40,11 +41,7 @@ def measure(eas, cell=BASE, slow=0.0):
 
 
 def collect(*cells):
-    return Measured(
-        preset="toy", vector="random", pair=("adamw", "sgd"), level=0.5, rows=64, seeds=3, steps=8,
-        batch_size=4, clipped=False, grids={"adamw": (0.1, 0.9), "sgd": (0.1, 0.9)}, data={},
-        students=cells,
-    )  # fmt: skip
+    return fill(Measured, pair=("adamw", "sgd"), level=0.5, students=cells)
 
 
 def test_the_gap_is_taken_at_the_best_rates_seed_by_seed_and_at_one_loss():

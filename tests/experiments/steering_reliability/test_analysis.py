@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
-from subliminal_jax.evaluation.reliability import measure_vector
+from subliminal_jax.evaluation.reliability import VectorReliability
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.experiments.steering_reliability.analysis import (
     LocalSlope,
@@ -15,18 +14,15 @@ from subliminal_jax.experiments.steering_reliability.analysis import (
     analyse,
 )
 from subliminal_jax.experiments.steering_reliability.claims import make_claims
+from tests.planted import fill
 
 TRAITS = 8
-MEASURED = Measured(
-    model=None, parameters=None, layer=None, world_model="world", world_layer=1, method="mean",
-    kind="letter", sets=(), skipped=(), world=(),
-)  # fmt: skip
-VECTOR = measure_vector(np.zeros((4, 3), np.float32), (-1.0, 0.0, 1.0))
+MEASURED = fill(Measured, world_model="world", world_layer=1)
 
 
 def planted_vector(mean, backwards=0.0):
-    return replace(
-        VECTOR,
+    return fill(
+        VectorReliability,
         steerability=mean_interval([mean]),
         anti_steerable=mean_interval([backwards]),
         clearly_anti_steerable=backwards,
@@ -35,16 +31,13 @@ def planted_vector(mean, backwards=0.0):
 
 def planted_trait(i, kind="compare", mean=1.0, backwards=0.0, correlation=1.0):
     vector = planted_vector(mean + 0.1 * i, max(backwards, 0.01 * (i % 2)))
-    return MeasuredTrait(
+    return fill(
+        MeasuredTrait,
         **vars(vector),
         name=f"{i}/{kind}",
         trait=str(i),
         kind=kind,
-        test=4,
-        norm=1.0,
         random=planted_vector(0.01 * i),
-        by_trait={},
-        other_traits=None,
         local=LocalSlope((0.1,), (correlation,), mean, 0.0, 1.0),
     )
 

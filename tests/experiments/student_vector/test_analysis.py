@@ -19,6 +19,7 @@ from subliminal_jax.experiments.student_vector.analysis import (
     to_rows,
 )
 from subliminal_jax.experiments.student_vector.claims import make_claims
+from tests.planted import fill
 
 TRAITS = ("owl", "wolf", "cat")
 SEEDS = 3
@@ -37,10 +38,14 @@ def students() -> list[StudentRow]:
                 if kind != "control":
                     rates[k] += gain
                 eas = 5 * gain + 0.01 * rng.normal(size=(references, 2))
-                measured = {"word_rate": rates.tolist(), "word_log_prob": np.log(rates).tolist(),
-                            "eas": eas.tolist(), "shift_component": eas.tolist()}  # fmt: skip
-                rows.append(StudentRow("adamw", 0.1, seed, data_name(trait, kind), False,
-                                       heldout_loss=1.0, measured=measured))  # fmt: skip
+                measured = {
+                    "word_rate": rates.tolist(),
+                    "word_log_prob": np.log(rates).tolist(),
+                    "eas": eas.tolist(),
+                    "shift_component": eas.tolist(),
+                }
+                name = data_name(trait, kind)
+                rows.append(StudentRow("adamw", 0.1, seed, name, False, measured=measured))
     return rows
 
 
@@ -56,16 +61,22 @@ def measured(lost: float = 0.08) -> Measured:
         values = rates(mean)
         interval = crossed_interval(np.array(values))
         gains.append(Gain("last", "all", "prompt", 0.6, source, interval, values))
-    return Measured(
+    return fill(
+        Measured,
         necessity=Necessity(rates(0.2), rates(0.1), rates(0.2 - lost), rates(0.2), rates(0.2)),
         sufficiency=tuple(gains),
-        model="toy", layer=1, kind="steered", traits=TRAITS, steps=4, batch_size=4, seeds=SEEDS,
-        trained="all weights", optimizer="adamw", grid=(0.1,), learning_rate=0.1,
+        kind="steered",
+        layer=1,
+        traits=TRAITS,
+        seeds=SEEDS,
+        optimizer="adamw",
+        grid=(0.1,),
+        learning_rate=0.1,
         references=tuple(data_name(trait, kind) for trait in TRAITS for kind in TEACHERS),
-        base_component=dict.fromkeys(TRAITS, -0.5), data={},
+        base_component=dict.fromkeys(TRAITS, -0.5),
         teachers={kind: dict.fromkeys(TRAITS, 0.5) for kind in KINDS},
-        students=tuple(students()), eas=(),
-    )  # fmt: skip
+        students=tuple(students()),
+    )
 
 
 def verdicts(measured: Measured) -> dict[str, str]:

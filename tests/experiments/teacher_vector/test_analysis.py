@@ -9,12 +9,12 @@ from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.teacher_vector.analysis import (
     Measured,
-    QuestionCounts,
     analyse,
     make_claims,
 )
 from subliminal_jax.experiments.teacher_vector.effects import ModelEffects
 from subliminal_jax.experiments.teacher_vector.report import make_page
+from tests.planted import fill
 
 TRAITS = tuple("abcdefgh")
 RATES = {"base": 0.1, "system-prompt": 0.9, "teacher": 0.2, "random-teacher": 0.1, "random": 0.12}
@@ -24,15 +24,19 @@ def models(trait: str, strength: float) -> list[ModelEffects]:
     """The steered model of the larger scale names the trait off topic."""
     scales = {"steered": (1.0, 2.0)}
     return [
-        ModelEffects(
-            trait=trait, kind=kind, layer=1, scale=scale,
-            rate=rate + strength * (kind in ("steered", "teacher")), selection_rate=rate * scale,
-            negative_rate=None, sampled_rate=0.0, off_topic=0.3 * (scale == 2.0),
-            valid_numbers=1.0, kl=0.0, nll=0.0,
+        fill(
+            ModelEffects,
+            trait=trait,
+            kind=kind,
+            layer=1,
+            scale=scale,
+            rate=rate + strength * (kind in ("steered", "teacher")),
+            selection_rate=rate * scale,
+            off_topic=0.3 * (scale == 2.0),
         )
         for kind, rate in {**RATES, "steered": 0.3}.items()
         for scale in scales.get(kind, (1.0,))
-    ]  # fmt: skip
+    ]
 
 
 def measured(transmits: bool = True) -> Measured:
@@ -45,20 +49,24 @@ def measured(transmits: bool = True) -> Measured:
             rates = 0.1 + 1e-3 * rng.normal(size=len(TRAITS))
             if data in TRAITS and transmits:
                 rates[TRAITS.index(data)] += strengths[data]
-            students.append(
-                StudentRow(
-                    "adamw", 0.1, seed, data, diverged=False,
-                    measured={"word_rate": rates.tolist(), "word_log_prob": np.log(rates).tolist(),
-                              "eas": rng.uniform(size=(len(TRAITS), 2)).tolist()},
-                )
-            )  # fmt: skip
-    return Measured(
-        model="toy", traits=TRAITS, layer=1, scale=1.0, layers=(1,), scales=(1.0, 2.0),
-        sets=QuestionCounts(4, 4, 0, 4),
+            measured = {
+                "word_rate": rates.tolist(),
+                "word_log_prob": np.log(rates).tolist(),
+                "eas": rng.uniform(size=(len(TRAITS), 2)).tolist(),
+            }
+            students.append(StudentRow("adamw", 0.1, seed, data, False, measured=measured))
+    return fill(
+        Measured,
+        traits=TRAITS,
+        layer=1,
+        layers=(1,),
+        scales=(1.0, 2.0),
         cells=tuple(m for trait in TRAITS for m in models(trait, strengths[trait])),
-        adapter="vector", seeds=3, optimizer="adamw", grid=(0.1,), learning_rate=0.1,
-        references=TRAITS, data={}, students=tuple(students),
-    )  # fmt: skip
+        optimizer="adamw",
+        learning_rate=0.1,
+        references=TRAITS,
+        students=tuple(students),
+    )
 
 
 def test_the_best_setting_and_its_share_of_the_prompts_rise():

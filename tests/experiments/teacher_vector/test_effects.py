@@ -3,11 +3,9 @@ import dataclasses
 import pytest
 
 from subliminal_jax.experiments.teacher_vector.effects import ModelEffects, best_setting
+from tests.planted import fill
 
-SOUND = ModelEffects(
-    trait="owl", kind="steered", layer=1, scale=1.0, rate=0.2, selection_rate=0.2,
-    negative_rate=None, sampled_rate=0.2, off_topic=0.1, valid_numbers=1.0, kl=0.1, nll=0.1,
-)  # fmt: skip
+SOUND = fill(ModelEffects, scale=1.0, rate=0.2, selection_rate=0.2, off_topic=0.1)
 
 
 @pytest.mark.parametrize(
