@@ -36,8 +36,8 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
 
     def is_own_vector(file: Path) -> bool:
         try:
-            return gguf.GGUFReader(file).get_field(_WRITER_KEY) is not None
-        except (ValueError, KeyError, IndexError, OSError):
+            return _WRITER_KEY in read_gguf_header(file).fields
+        except (InputError, OSError):
             return False
 
     check_own_file(path, "control vector", is_own_vector)
