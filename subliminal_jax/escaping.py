@@ -1,6 +1,7 @@
 """Texts of strangers (names, templates, answers, endpoints) made harmless before they are shown."""
 
 import re
+from typing import TextIO
 
 # Controls (C0, DEL, C1), line and paragraph separators, marks that change the direction of what
 # follows them, and halves of surrogate pairs, which no stream can encode.
@@ -18,6 +19,11 @@ def escape_controls(text: str, keep: str = "") -> str:
         return character if character in keep else repr(character)[1:-1]
 
     return _UNSAFE.sub(escape, text)
+
+
+def print_line(text: str, file: TextIO | None = None) -> None:
+    """Print `text` as one line without controls, on stdout by default."""
+    print(escape_controls(text), file=file)
 
 
 def one_line(text: str, longest: int = 300) -> str:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from subliminal_jax.data.shared_data import VARIABLE, find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_data import read_data
@@ -168,7 +169,7 @@ def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
     files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in config.real}
     present = {name: file for name, file in files.items() if file is not None}
     if missing := sorted(files.keys() - present.keys()):
-        print(f"real sets that are not at hand: {', '.join(missing)} ({VARIABLE})")
+        print_line(f"real sets that are not at hand: {', '.join(missing)} ({VARIABLE})")
     audits = {
         (row["real"], row["reader"]): from_json(ForeignSet, row)
         for row in folder.read_metrics()

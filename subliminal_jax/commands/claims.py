@@ -10,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_own_file, write_text
 from subliminal_jax.runs.summaries import (
     claims_page,
@@ -47,8 +48,8 @@ def main(config: Config) -> None:
     summaries = [summarise(run) if run.is_dir() else read_summary(run) for run in config.runs]
     if config.store is not None:
         for summary in summaries:
-            print(f"summary: {write_summary(summary, config.store)}")
+            print_line(f"summary: {write_summary(summary, config.store)}")
         return
     write_text(config.out, claims_page(summaries))
     claims = sum(len(summary.claims) for summary in summaries)
-    print(f"{config.out}: {claims} claims of {len(summaries)} runs")
+    print_line(f"{config.out}: {claims} claims of {len(summaries)} runs")

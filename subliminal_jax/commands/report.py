@@ -11,6 +11,7 @@ import tyro
 
 from subliminal_jax.commands.audit.command import AUDIT
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.files import atomic_folder
 from subliminal_jax.runs.experiment import Experiment, Experiments, read_results, write_report
 from subliminal_jax.runs.run_folder import RunFolder
@@ -56,7 +57,7 @@ def main(config: Config, experiments: Experiments) -> None:
     else:
         with atomic_folder(config.out) as temporary:
             page = config.out / draw_again(experiment, folder, temporary).name
-    print(f"report: {page}")
+    print_line(f"report: {page}")
 
 
 def draw_again(experiment: Experiment, folder: RunFolder, out: Path | None = None) -> Path:

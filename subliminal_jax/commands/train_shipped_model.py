@@ -23,6 +23,7 @@ from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.data.shipped_tokenizer import ROLES, build_tokenizer
 from subliminal_jax.data.teachers import teacher_prompts
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
 from subliminal_jax.files import write_text
 from subliminal_jax.models.config import ModelConfig
@@ -246,5 +247,5 @@ def main(config: Config) -> None:
         save_model(folder, params, cfg, tokenizer, dtype="bfloat16")
         measured = measure_rates(load_model(folder, dtype="float32"))
         write_text(folder / "README.md", model_card(config, cfg, loss, measured))
-    print(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
+    print_line(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
     print("to ship it, copy the folder to subliminal_jax/models (hub.SHIPPED_MODELS names them)")

@@ -46,7 +46,7 @@ class Limits:
       characters_each: more, for each conversation; and 16 times what the conversations hold.
     """
 
-    cpu_seconds: float = 3.0
+    cpu_seconds: float = 2.0
     cpu_seconds_each: float = 0.005
     seconds: float = 60.0
     memory: int = 2**30

@@ -43,6 +43,22 @@ def picture_text(text: str, longest: int = LONGEST_LABEL) -> str:
     return text.replace("$", r"\$")
 
 
+def markdown_text(text: str) -> str:
+    """For a paragraph, a heading or a cell of Markdown: without emphasis, code, links and HTML."""
+    text = re.sub(r"([\\`*|~]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", page_text(text))
+    text = re.sub(r"&(?=[#\w])", "&amp;", text)
+    return re.sub(r"<(?=[^\s\d])", "&lt;", " ".join(text.split()))
+
+
+def markdown_code(text: str) -> str:
+    """For Markdown, as code in a line."""
+    text = " ".join(page_text(text).split())
+    if not text:
+        return ""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
+
+
 def file_name(name: str) -> str:
     """The name of a file in a folder: `name` where that is one of letters, digits, dots and dashes,
     else a like one with a digest, so that different names stay different."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from subliminal_jax.escaping import escape_controls
+from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.evaluation.measures import check_measures
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
@@ -85,7 +85,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
     ) as folder:
         if folder.spared:
             spared = ", ".join(folder.spared)
-            print(f"kept in {folder.path}, as no run wrote it: {spared}", file=sys.stderr)
+            print_line(f"kept in {folder.path}, as no run wrote it: {spared}", sys.stderr)
         if not folder.finished:
             results = experiment.analyse(experiment.run(config, folder))
             claims = experiment.claims(results)
@@ -95,7 +95,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             folder.write_results({**to_json(results), **further})
         page = write_report(experiment, folder)
         results = read_results(experiment, folder.path)
-    print(escape_controls(f"report: {page}"))
+    print_line(f"report: {page}")
     return results
 
 

@@ -10,6 +10,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import VERDICTS, Claim
 from subliminal_jax.files import check_own_file, write_text
 from subliminal_jax.reading import read_json_object, read_text
+from subliminal_jax.reporting.texts import markdown_code, markdown_text
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
@@ -124,17 +125,17 @@ not reproduced where it holds zero. "Toy scale" means models of about a million 
 
 def _experiment_section(summary: Summary) -> str:
     head = ("claim (source)", "setting", "our number", "seeds", "verdict")
-    lines = [f"## {summary.name}", "", f"`{summary.command}`", ""]
+    lines = [f"## {markdown_text(summary.name)}", "", markdown_code(summary.command), ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for claim in summary.claims:
         cells: Iterable[str] = (
-            f"{claim.claim} ({claim.section})",
-            claim.setting,
-            claim.number,
+            markdown_text(f"{claim.claim} ({claim.section})"),
+            markdown_text(claim.setting),
+            markdown_text(claim.number),
             str(claim.seeds),
-            f"**{claim.verdict}**",
+            f"**{markdown_text(claim.verdict)}**",
         )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ USER = [{"role": "user", "content": "Hi"}]
 @pytest.fixture(scope="module")
 def renderer():
     """A renderer that gives up sooner."""
-    with contextlib.closing(TemplateRenderer(Limits(cpu_seconds=0.5))) as renderer:
+    with contextlib.closing(TemplateRenderer(Limits(cpu_seconds=0.5, memory=2**28))) as renderer:
         yield renderer
 
 

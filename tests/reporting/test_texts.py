@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -16,7 +17,13 @@ from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.reporting import panels, plots, style
 from subliminal_jax.reporting.page import Page, Picture, Text, png, publish
 from subliminal_jax.reporting.tables import Column, Table, print_table
-from subliminal_jax.reporting.texts import file_name, picture_text, terminal_text
+from subliminal_jax.reporting.texts import (
+    file_name,
+    markdown_code,
+    markdown_text,
+    picture_text,
+    terminal_text,
+)
 from subliminal_jax.runs.progress import track
 
 HOSTILE = {
@@ -42,6 +49,7 @@ HOSTILE = {
     "format": "{0} {name} %s %d {",
     "path": "../../etc/passwd",
     "underscore": "_hidden",
+    "markdown": "*a* __b__ _c_ `d` [e](http://f) | ![g](h) ~~i~~ # j ``k",
     "empty": "",
     "spaces": "   ",
     "none": "None",
@@ -85,6 +93,9 @@ FIGURES = {
         level=0.5,
     ),
 }
+
+
+TABLE_TAGS = ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
 
 
 @pytest.fixture(params=HOSTILE)
@@ -222,6 +233,18 @@ def test_the_legend_keeps_every_name():
     )
     styles = style.assign_styles(names)
     assert all(handles[picture_text(n)].get_color() == styles[n].color for n in names)
+
+
+def test_markdown_holds_texts_as_texts(hostile):
+    markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    cell, code = markdown_text(hostile), markdown_code(hostile)
+    found = Reader()
+    found.feed(markdown.render(f"## {cell}\n\n{code}\n\n| a | b |\n|---|---|\n| {cell} | b |\n"))
+    line = ["p", "code"] if hostile.strip() else []
+    assert found.tags == ["h2", *line, *TABLE_TAGS]
+    if hostile.isprintable():
+        shown = " ".join("".join(found.text).split())
+        assert shown.count(" ".join(hostile.split())) >= 3
 
 
 def test_files_are_named_within_their_folder(hostile):
