@@ -92,15 +92,29 @@ def fold_system_prompt(chat: Chat) -> list[Message] | None:
 
 def drops_message(chat: Chat, role: str, text: str) -> bool:
     """Whether the rendered text lacks a message of the role, white space aside."""
-    sought = {_squeezed_content(m) for m in chat if m.get("role") == role} - {""}
-    if not sought:
+    if _stand_in_order(chat, text):
         return False
+    sought = {_squeezed_content(m) for m in chat if m.get("role") == role} - {""}
     written = squeeze(text)
     contents = [_squeezed_content(m) for m in chat if m.get("role") != "assistant"]
     return any(
         written.count(content) < sum(other.count(content) for other in contents)
         for content in sought
     )
+
+
+def _stand_in_order(chat: Chat, text: str) -> bool:
+    """Whether the text has what the system and users say one after another, as most have."""
+    position = 0
+    for message in chat:
+        content = message.get("content")
+        if message.get("role") != "assistant" and isinstance(content, str):
+            content = content.strip()
+            position = text.find(content, position)
+            if position < 0:
+                return False
+            position += len(content)
+    return True
 
 
 def _squeezed_content(message: Message) -> str:

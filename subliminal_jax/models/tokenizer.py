@@ -221,8 +221,8 @@ def encode_answers(
     for i, text, before, whole in zip(owners, flat, befores, wholes, strict=True):
         if not whole.startswith(before):
             raise InputError(
-                f"{place(i)}: the chat template does not write the answer {text!r:.60} after its "
-                f"prompt, which ends with {before[-30:]!r}: it has no tokens of its own there"
+                f"{place(i)}: the chat template does not write the answer {text!r:.60} after the "
+                f"prompt that it is an answer to, which ends with {before[-30:]!r}"
             )
         if not _holds(whole, before, chats[i], text):
             raise InputError(
@@ -243,20 +243,22 @@ def change_system_prompt(
     prompt_ids: Sequence[Sequence[int]],
     system_prompt: str | None,
 ) -> list[list[int]]:
-    """The prompts behind a system prompt, each as far as `prompt_ids` has it without one.
+    """The prompts behind a system prompt, each ending as `prompt_ids` has it without one.
 
-    These are whole prompts, but for tokens at the end that are part of an answer (see
-    `encode_answers`). Raises InputError as `encode_chats` does, and for ids of other prompts.
+    The ends of prompts are part of what follows them (see `encode_answers`), and may have other
+    tokens than those of a prompt alone.
+
+    Raises InputError as `encode_chats` does, and for ids of other prompts.
     """
     plain = encode_chats(tokenizer, prompts)
     told = plain if system_prompt is None else encode_chats(tokenizer, prompts, system_prompt)
     changed = []
-    for prompt, kept, whole, ids in zip(prompts, prompt_ids, plain, told, strict=True):
-        left_out = whole[len(kept) :]
-        end = len(ids) - len(left_out)
-        if list(kept) != whole[: len(kept)] or ids[end:] != left_out:
+    for prompt, given, whole, ids in zip(prompts, prompt_ids, plain, told, strict=True):
+        kept = len(common_prefix([[*given, -1], [*whole, -2]]))
+        end = len(ids) - len(whole[kept:])
+        if kept == 0 or ids[end:] != whole[kept:]:
             raise InputError(f"the tokens given are not those of the prompt {prompt!r:.60}")
-        changed.append(ids[:end])
+        changed.append([*ids[:end], *given[kept:]])
     return changed
 
 
