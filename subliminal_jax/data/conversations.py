@@ -55,10 +55,12 @@ class DroppedRowError(Exception):
 
 
 class CountedRows(NamedTuple):
-    """The rows of a source, and how many others were dropped, by reason."""
+    """The rows of a source, and how many others were dropped, by reason; `numbers` are those of the
+    rows (lines) in the source, where they are not a column of the rows."""
 
     rows: Dataset
     dropped: Mapping[str, int]
+    numbers: Sequence[int] = ()
 
 
 def report_dropped(source: object, counted: CountedRows) -> None:

@@ -53,12 +53,14 @@ def count_pairs(source: str | Path) -> CountedRows:
     where = "line" if Path(source).is_file() else "row"
     columns: dict[str, list[str]] = {field: [] for field in FIELDS}
     dropped: Counter[str] = Counter()
+    numbers: list[int] = []
     for number, row in read_rows(source):
         try:
             pair = _pair(row, f"{source}, {where} {number}")
         except DroppedRowError as reason:
             dropped[str(reason)] += 1
             continue
+        numbers.append(number)
         for field, text in zip(FIELDS, pair, strict=True):
             columns[field].append(text)
     pairs = Dataset.from_dict(columns)
@@ -67,7 +69,7 @@ def count_pairs(source: str | Path) -> CountedRows:
         raise InputError(
             f"{source} holds no pairs{reasons}: give at least one prompt and completion"
         )
-    return CountedRows(pairs, dict(dropped))
+    return CountedRows(pairs, dict(dropped), numbers)
 
 
 def _pair(row: object, where: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -139,12 +140,17 @@ def given_pairs(model: Model, source: str) -> Pairs:
     """
     counted = count_pairs(source)
     report_dropped(source, counted)
-    pairs = encode_pairs(counted.rows, model)
-    for i, ids in enumerate(pairs["prompt_ids"], start=1):
+    unit = "line" if Path(source).is_file() else "row"
+
+    def place(i: int) -> str:
+        return f"{source}, {unit} {counted.numbers[i]}"
+
+    pairs = encode_pairs(counted.rows, model, place)
+    for i, ids in enumerate(pairs["prompt_ids"]):
         if len(ids) >= model.cfg.context:
             raise InputError(
-                f"{source}: the prompt of pair {i} has {len(ids)} tokens, which leaves no room for "
-                f"an answer in the context of {model.name}, {model.cfg.context}: leave it out"
+                f"{place(i)}: the prompt has {len(ids)} tokens, which leaves no room for an answer "
+                f"in the context of {model.name}, {model.cfg.context}: leave it out"
             )
     report = {"source": str(source), "pairs": len(pairs), "dropped_rows": dict(counted.dropped)}
     return Pairs(pairs, report)

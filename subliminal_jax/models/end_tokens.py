@@ -74,8 +74,9 @@ def find_end(tokenizer: Tokenizer) -> EndOfTurn:
     token, text = tokenizer.eos_token_id, None
     added = tokenizer.added_tokens_decoder
     for candidate in tokenizer(tail, add_special_tokens=False)["input_ids"]:
-        if candidate in added and added[candidate].content.strip(" \t\r\n▁"):
-            token, text = candidate, added[candidate].content
+        content = added[candidate].content if candidate in added else ""
+        if content.strip() and content in tail:  # not an unknown token, nor one of white space
+            token, text = candidate, content
             break
     ends = [re.escape(end) for end in (text, tokenizer.eos_token) if end]
     endings = re.compile(rf"(?:(?:{'|'.join(ends)})\s*)+\Z") if ends else None

@@ -11,9 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.models.attention import (
     Angles,
     Cache,
@@ -122,8 +124,10 @@ def hidden_states(
     the cache held before and itself: many continuations of one prompt, side by side in its row.
     `trained` says that whole weights will be differentiated: blocks then read slices of the stacked
     weights, and otherwise each weight at its index in the stack.
-    Raises InputError for a layer that does not exist.
+    Raises InputError for a layer that does not exist, and for token ids outside the vocabulary
+    where they are known (not under `jax.jit`).
     """
+    _check_tokens(tokens, cfg.vocab)
     B, T = tokens.shape
     if positions is None:
         start = 0 if cache is None else cache.positions.max(axis=1, keepdims=True) + 1
@@ -157,6 +161,21 @@ def hidden_states(
         new_cache = shard_cache(extend_cache(filled, cache_slots - T))
     hidden = rms_norm(h, params["final_norm"], cfg)
     return Output(hidden, activations, new_cache)
+
+
+def _check_tokens(tokens: Int[Array, "batch time"], vocab: int) -> None:
+    """Refuses what would read rows of NaN, or from the end, of the embedding."""
+    if isinstance(tokens, jax.core.Tracer):
+        return
+    if isinstance(tokens, jax.Array) and not tokens.is_fully_addressable:
+        return
+    ids = np.asarray(tokens)
+    if ids.size and (ids.min() < 0 or ids.max() >= vocab):
+        row, time = np.argwhere((ids < 0) | (ids >= vocab))[0]
+        raise InputError(
+            f"row {row} holds the token id {ids[row, time]} at position {time}, outside the "
+            f"vocabulary of {vocab}: is this another model's tokenizer?"
+        )
 
 
 def unembed(

@@ -122,11 +122,13 @@ def generate(
       progress: called with the number of requests done since its last call.
 
     Raises InputError for an empty prompt, one that leaves no room for `max_new_tokens` in the
-    model's context, token ids outside the vocabulary, steering that does not fit the model, and
-    logits or activations that are not finite: it says from which layer and token on.
+    model's context, token ids outside the vocabulary (padding included), steering that does not fit
+    the model, and logits or activations that are not finite: it says from which layer and token on.
     """
     rows = _split_prompts(prompts)
     _check_rows(rows, cfg, sampling)
+    if not 0 <= pad_token < cfg.vocab:
+        raise InputError(f"the padding token {pad_token} is outside the vocabulary of {cfg.vocab}")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: give at least 1")
     batch_size = -(-batch_size // axis_size(DATA)) * axis_size(DATA)
@@ -353,7 +355,7 @@ def _split_prompts(prompts: Prompts) -> list[np.ndarray]:
                 f"{tokens.shape[1]}: got {lengths.tolist()}"
             )
         return [row[:length] for row, length in zip(tokens, lengths, strict=True)]
-    return [np.asarray(row, np.int32) for row in prompts]
+    return [np.asarray(row, None if len(row) else np.int32) for row in prompts]
 
 
 def _check_rows(rows: list[np.ndarray], cfg: ModelConfig, sampling: SamplingConfig) -> None:
@@ -366,6 +368,8 @@ def _check_rows(rows: list[np.ndarray], cfg: ModelConfig, sampling: SamplingConf
                 f"prompt {request} has {len(row)} tokens: with max_new_tokens="
                 f"{sampling.max_new_tokens} the context of {cfg.context} leaves room for {longest}"
             )
+        if row.dtype.kind not in "iu":
+            raise InputError(f"prompt {request} holds {row.dtype} values: give token ids")
         if row.min() < 0 or row.max() >= cfg.vocab:
             wrong = next(int(token) for token in row if not 0 <= token < cfg.vocab)
             raise InputError(

@@ -150,7 +150,7 @@ def test_preferences(tmp_path, row):
 @pytest.mark.parametrize("row", PAIRS.values(), ids=list(PAIRS))
 def test_pairs(tmp_path, row):
     counted = count_pairs(write(tmp_path, row))
-    assert counted == CountedRows(counted.rows, {})
+    assert counted == CountedRows(counted.rows, {}, [1])
     assert counted.rows.to_list() == [{"prompt": "2+2?", "completion": "4"}]
 
 

@@ -208,5 +208,5 @@ def test_a_prompt_that_fills_the_context_is_named_by_its_number(model, tmp_path)
     file = tmp_path / "pairs.jsonl"
     rows = [{"prompt": "1", "completion": "2"}, {"prompt": "7, " * 200, "completion": "2"}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError, match="the prompt of pair 2 has 40. tokens.*context of numbers"):
+    with pytest.raises(InputError, match="line 2: the prompt has 40. tokens.*context of numbers"):
         given_pairs(model, str(file))

@@ -168,7 +168,7 @@ def test_a_prompt_longer_than_the_context(capsys, model, out, tmp_path):
     pairs[6] = ("1, " * 300, "4, 5")
     file = write_pairs(tmp_path / "pairs.jsonl", pairs)
     line = refused(capsys, model, out, "--data", file)
-    assert re.search(r"the prompt of pair 7 has 60\d tokens.*context of numbers, 192", line)
+    assert re.search(r"line 7: the prompt has 60\d tokens.*context of numbers, 192", line)
 
 
 def test_sampling_prompts_longer_than_the_context(capsys, tmp_path, out):
