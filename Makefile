@@ -2,6 +2,7 @@
 # make test    all tests; those against torch skip where torch cannot be had
 # make test-fast  those that are not marked slow: some 3 minutes
 # make lint    style and types
+# make kill N=20  kill runs at random moments of every stage, resume and compare them: some minutes
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
 # make claims  docs/claims.md from the summaries of stored runs, experiments/*/results/*.json
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-fast lint bench claims docs clean
+.PHONY: demo test test-fast lint kill bench claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -28,6 +29,9 @@ lint: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+kill: $(VENV)/.stamp-test
+	$(VENV)/bin/python -m tests.kills.kills --kills $(or $(N),20)
 
 bench: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m benchmarks.all $(BENCH)

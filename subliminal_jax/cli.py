@@ -14,6 +14,7 @@ import importlib
 import inspect
 import io
 import os
+import select
 import shlex
 import signal
 import sys
@@ -139,7 +140,7 @@ def _report_failure(error: BaseException) -> int | None:
     if isinstance(error, InputError):
         message = str(error)
     elif isinstance(error, OSError) and error.errno is not None:
-        what = error.filename if error.filename is not None else "the output"
+        what = error.filename if error.filename is not None else "standard output"
         message = f"{what}: {error.strerror}"
         _drop_unread_output()
     elif isinstance(error, MemoryError):
@@ -170,19 +171,23 @@ def _open_standard_files() -> None:
 
 
 def _drop_unread_output() -> bool:
-    """Drop what was printed to a file that takes no more; returns whether there is one."""
+    """Drop what goes to a pipe or terminal that nobody reads any more; returns whether one does."""
     dropped = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            dropped = True
-            with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            if _is_unread(stream.fileno()):
+                dropped = True
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
                 os.close(null)
-                stream.flush()
+            stream.flush()
     return dropped
+
+
+def _is_unread(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _leave_threads(status: int) -> None:

@@ -2,16 +2,11 @@
 
 import os
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
-# Before JAX is imported. Most of the time of these tests goes into compiling small programs; on a
-# CPU, XLA's plain code generation halves it. XLA ends the process at a flag that it does not know,
-# so only versions on which these were tried get them. Whoever sets XLA_FLAGS keeps what they set.
-PLAIN = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-FLAGS = {"0.10": f"{PLAIN} --xla_cpu_use_fusion_emitters=false", "0.12": PLAIN}
-if flags := FLAGS.get(".".join(version("jaxlib").split(".")[:2])):
-    os.environ.setdefault("XLA_FLAGS", flags)
+from tests.plain_code import use_plain_code
+
+use_plain_code()
 
 import jax
 import jaxtyping

@@ -14,6 +14,21 @@ SMALL = (
     "--rows 40 --heldout-rows 8 --max-new-tokens 16 --batch-size 4 --rank 2 --gradient-rows 16 "
     "--norm 0.2"
 )
+# Two optimizers at two rates each, a checkpoint after every step.
+PLAN = [
+    "--optimizers",
+    "adamw",
+    "sgd",
+    "--rates",
+    "adamw=0.003,0.01",
+    "sgd=0.1,0.3",
+    "--steps",
+    "8",
+    "--log-every",
+    "1",
+    "--seeds",
+    "2",
+]
 
 
 def arguments(model: Path, out: Path, *flags: str) -> list[str]:

@@ -4,33 +4,16 @@ import gzip
 import json
 import random
 import re
-import signal
-import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from subliminal_jax.models.hub import SHIPPED
 from tests.experiments.command import read
-from tests.experiments.main_job import run, start
+from tests.experiments.main_job import PLAN, run, start
+from tests.kills import kills
 from tests.pages import check_page
 
-PLAN = [
-    "--optimizers",
-    "adamw",
-    "sgd",
-    "--rates",
-    "adamw=0.003,0.01",
-    "sgd=0.1,0.3",
-    "--steps",
-    "8",
-    "--log-every",
-    "1",
-    "--seeds",
-    "2",
-]
 STAGES = ("rate-0", "rate-1", "controls")
 
 
@@ -214,46 +197,19 @@ def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, 
     assert interval["n"] == 1 and interval["low"] is None  # one seed has no interval
 
 
-def final_states(out):
-    """The arrays of every stage's last checkpoint, as Orbax reads them."""
-    states = {}
-    for stage in STAGES:
-        newest = max((out / "checkpoints" / stage).glob("[0-9]*"), key=lambda p: int(p.name))
-        assert newest.name == "8"
-        restored = ocp.StandardCheckpointer().restore((newest / "default").absolute())
-        leaves = jax.tree_util.tree_leaves_with_path(restored)
-        states |= {(stage, jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
-    return states
+def test_killed_three_times_and_continued_it_ends_as_if_never_killed(model, out, tmp_path):
+    """While it samples, writes a checkpoint, and trains; `make kill` does more of this."""
+    random_numbers, folder = random.Random(2), tmp_path / "run"
+    steps = kills.count_lines(out)
 
+    def start_run(folder):
+        return start(model, folder, *PLAN)
 
-def test_killed_three_times_and_continued_it_ends_as_if_never_killed(model, out, results, tmp_path):
-    """SIGKILL after some logged line, at a random moment of what follows it."""
-    rng = random.Random(2)
-    folder = tmp_path / "run"
-    lines = 8 * 4 * len(STAGES)
-    for line in sorted(rng.sample(range(1, lines - 8), 3)):
-        process = start(model, folder, *PLAN)
-        deadline = time.monotonic() + 120
-        while process.poll() is None and _lines(folder) < line and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
-        assert not (folder / "results.json").exists()
-    process = start(model, folder, *PLAN)
-    _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr.decode()
-    assert read(folder) == results
-    ended, expected = final_states(folder), final_states(out)
-    assert ended.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(ended[name], array, err_msg=str(name))
-
-
-def _lines(folder) -> int:
-    file = folder / "metrics.jsonl"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+    for target in ("sampling", "checkpoint write", "training"):
+        _, stage = kills.kill(start_run, folder, target, steps, random_numbers)
+        assert stage != "finished", "it ended before it was killed"
+    kills.resume(start_run, folder)
+    kills.compare(kills.read_outcome(folder), kills.read_outcome(out))
 
 
 def test_the_shipped_model_is_the_default(tmp_path):
