@@ -15,20 +15,10 @@ SMALL = (
     "--norm 0.2"
 )
 # Two optimizers at two rates each, a checkpoint after every step.
-PLAN = [
-    "--optimizers",
-    "adamw",
-    "sgd",
-    "--rates",
-    "adamw=0.003,0.01",
-    "sgd=0.1,0.3",
-    "--steps",
-    "8",
-    "--log-every",
-    "1",
-    "--seeds",
-    "2",
-]
+_PLAN = (
+    "--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 --steps 8 --log-every 1 --seeds 2"
+)
+PLAN = _PLAN.split()
 
 
 def arguments(model: Path, out: Path, *flags: str) -> list[str]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from subliminal_jax.ledger import MARKER
 from tests.compare_checkouts import VOLATILE
 from tests.plain_code import use_plain_code
 
@@ -70,7 +71,7 @@ def kill(
 ) -> tuple[str, str]:
     """Start the run, end it at a random moment of the stage `target`; returns the signal's name and
     the stage in which the run ended."""
-    begun, lines = set(folder.iterdir()) if folder.exists() else set(), count_lines(folder)
+    begun, lines = _identify_list(folder), count_lines(folder)
     more_lines = random_numbers.randint(1, 12)
     number = random_numbers.choices(list(SIGNALS), list(SIGNALS.values()))[0]
     if target == "opening":
@@ -78,17 +79,18 @@ def kill(
     process = start(folder)
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
-        stage = find_stage(folder, steps)
-        progress = count_lines(folder) - lines
         if target == "opening":
             break
+        stage = find_stage(folder, steps)
+        progress = count_lines(folder) - lines
+        if _identify_list(folder) in (0, begun):  # it has not opened the folder yet
+            time.sleep(0.002)
+            continue
         if target == "training" and stage != "sampling" and progress >= more_lines:
             break
         if target == "checkpoint write" and stage == target and progress >= more_lines // 3:
             break
-        if target == "sampling" and stage == target and set(folder.iterdir()) != begun:
-            break
-        if target in ("measuring", "report") and stage == target:
+        if target in ("sampling", "measuring", "report") and stage == target:
             break
         if list(STAGES).index(target) < [*STAGES, "finished"].index(stage):
             break  # it went by
@@ -101,6 +103,14 @@ def kill(
     stage = find_stage(folder, steps)
     _check_end(process.returncode, number, stderr.decode(), stage)
     return signal.Signals(number).name, stage
+
+
+def _identify_list(folder: Path) -> int:
+    """A number that changes when a process opens the run's folder; 0 where there is none."""
+    try:
+        return (folder / MARKER).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _check_end(status: int, number: int, stderr: str, stage: str) -> None:
