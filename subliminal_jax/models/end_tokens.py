@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.chats import ANY_ANSWER, ANY_PROMPT, Tokenizer, render_chat
+from subliminal_jax.models.token_spans import run_tokenizer
 from subliminal_jax.reading import read_json_object
 
 
@@ -73,7 +74,7 @@ def find_end(tokenizer: Tokenizer) -> EndOfTurn:
     tail = render_chat(tokenizer, chat, add_generation_prompt=False).rpartition(ANY_ANSWER)[2]
     token, text = tokenizer.eos_token_id, None
     added = tokenizer.added_tokens_decoder
-    for candidate in tokenizer(tail, add_special_tokens=False)["input_ids"]:
+    for candidate in run_tokenizer(tokenizer, tail, add_special_tokens=False)["input_ids"]:
         content = added[candidate].content if candidate in added else ""
         if content.strip() and content in tail:  # not an unknown token, nor one of white space
             token, text = candidate, content

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import one_line
 
 Place = Callable[[int], str]  # how messages call row i
 
@@ -60,6 +61,28 @@ def describe_unreadable(tokenizer: Any, token: int) -> str:
     return f"{name}id {token}, is {bound}" if known else f"the token id {token} is {bound}"
 
 
+def is_tokenizer_error(error: BaseException) -> bool:
+    """Whether a bad tokenizer raises this. A panic of the library's Rust code is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def run_tokenizer(tokenizer: Any, texts: str | list[str], **options: Any) -> Any:
+    """`tokenizer(texts, **options)`.
+
+    Raises InputError where the tokenizer's files fail on a text: an unknown token that is missing,
+    a pattern that takes too many steps.
+    """
+    try:
+        return tokenizer(texts, **options)
+    except BaseException as error:
+        if not is_tokenizer_error(error):
+            raise
+        where = f"{tokenizer.name_or_path}: " if tokenizer.name_or_path else ""
+        raise InputError(
+            f"{where}the tokenizer fails on {texts!r:.80}: {one_line(str(error))}"
+        ) from error
+
+
 def encode_texts(
     tokenizer: Any, texts: Sequence[str], place: Place | None = None
 ) -> list[list[int]]:
@@ -69,7 +92,8 @@ def encode_texts(
     """
     if not len(texts):
         return []
-    rows = tokenizer(
+    rows = run_tokenizer(
+        tokenizer,
         list(texts),
         add_special_tokens=False,
         return_attention_mask=False,
@@ -143,7 +167,9 @@ def _tokens_before(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[int
             sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
             for a, b in zip(befores, encode_texts(tokenizer, wholes), strict=True)
         ]
-    encoded = tokenizer(wholes, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = run_tokenizer(
+        tokenizer, wholes, add_special_tokens=False, return_offsets_mapping=True
+    )
     return [
         next((t for t, (_, end) in enumerate(offsets) if end > len(before)), len(offsets))
         for offsets, (before, _) in zip(encoded["offset_mapping"], pairs, strict=True)

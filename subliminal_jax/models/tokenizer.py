@@ -40,6 +40,8 @@ from subliminal_jax.models.token_spans import (
     describe_unreadable,
     encode_texts,
     is_readable,
+    is_tokenizer_error,
+    run_tokenizer,
     set_vocabulary,
     split_tokens,
 )
@@ -75,7 +77,9 @@ def load_tokenizer(folder: str | Path, vocabulary: int | None = None) -> Tokeniz
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # whatever the tokenizers' readers raise: the files are corrupt
+    except BaseException as error:  # whatever the tokenizers' readers raise: the files are corrupt
+        if not is_tokenizer_error(error):
+            raise
         reason = one_line(str(error))
         if "trust_remote_code" in str(error):
             reason = "it needs its own code (auto_map), which is never run"
@@ -369,7 +373,7 @@ def pad_token_id(tokenizer: Tokenizer) -> int:
 
 def _adds_bos(tokenizer: Tokenizer) -> bool:
     bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("x")["input_ids"][:1] == [bos]
+    return bos is not None and run_tokenizer(tokenizer, "x")["input_ids"][:1] == [bos]
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
