@@ -14,8 +14,9 @@ from subliminal_jax.reading import read_json_object
 def configured_end_tokens(folder: str | Path) -> dict[int, str]:
     """The ids of `eos_token_id` in generation_config.json, each with the file that it stands in.
 
-    Where that file is missing or lists none, those of config.json count, from which transformers
-    makes a generation config (there, or in its `text_config`).
+    Where that file is missing, those of config.json count (or of its `text_config`), from which
+    transformers makes a generation config; and also where it lists none, which would leave the
+    model's answers without an end.
 
     Raises InputError for a file that is no JSON object, and for what is no token id or list of
     them.

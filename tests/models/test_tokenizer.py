@@ -1,5 +1,7 @@
 """Chats as text and as tokens: one beginning, the right end, the same as transformers makes."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +140,46 @@ def test_a_completion_that_starts_with_a_line_break_keeps_its_text(stories):
         assert stories.decode(ids, skip_special_tokens=True).strip() == "One"
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_of_several_templates_the_default_is_taken(tmp_path, stored):
+    tokenizer = character_tokenizer()
+    named = {"default": CHATML, "tool_use": "tools", "rag": "documents"}
+    for templates in (named, {"default": CHATML}):
+        tokenizer.chat_template = templates
+        tokenizer.save_pretrained(tmp_path / str(len(templates)), save_jinja_files=stored)
+        loaded = load_tokenizer(tmp_path / str(len(templates)))
+        assert loaded.chat_template == CHATML
+        loaded.save_pretrained(tmp_path / "again")
+        assert load_tokenizer(tmp_path / "again").chat_template == CHATML
+    tokenizer.chat_template = {"chat": CHATML, "tool_use": "tools"}
+    tokenizer.save_pretrained(tmp_path / "none", save_jinja_files=stored)
+    with pytest.raises(
+        InputError, match=r"templates \((chat, tool_use|tool_use, chat)\), and none"
+    ):
+        load_tokenizer(tmp_path / "none")
+
+
+def test_a_template_file_goes_before_the_one_in_the_config(tmp_path):
+    character_tokenizer(chat_template="from the config").save_pretrained(
+        tmp_path, save_jinja_files=False
+    )
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "of a processor"}')
+    assert load_tokenizer(tmp_path).chat_template == "from the config"
+    (tmp_path / "chat_template.jinja").write_text(CHATML)
+    assert load_tokenizer(tmp_path).chat_template == CHATML
+
+
+@pytest.mark.parametrize("template", [5, ["x"], [{"name": "default"}], {"default": 5}])
+def test_a_template_that_is_no_text_is_refused(tmp_path, template):
+    character_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({**config, "chat_template": template})
+    )
+    with pytest.raises(InputError, match="the chat template must be|the tokenizer cannot be read"):
+        load_tokenizer(tmp_path)
+
+
 def test_the_end_of_a_turn_is_read_off_the_template(plain, chatml):
     assert (end_of_turn_id(plain), end_of_turn_id(chatml)) == (EOS, END)
 
@@ -149,10 +191,23 @@ def test_stop_tokens_are_all_the_ends_there_are(chatml, plain, tmp_path):
     for listed, expected in [("9", (EOS, 9)), ("[2, 7, 9]", (EOS, 7, 9)), ("null", (EOS,))]:
         generation.write_text(f'{{"eos_token_id": {listed}}}')
         assert stop_token_ids(plain, tmp_path) == expected
-    for broken in ('{"eos_token_id": 2', "[]", '{"eos_token_id": ["a"]}'):
+    wrong = ('["a"]', "true", "-1", "[[2]]", "2.0", '"<end>"', "{}")
+    for broken in ('{"eos_token_id": 2', "[]", *(f'{{"eos_token_id": {x}}}' for x in wrong)):
         generation.write_text(broken)
         with pytest.raises(InputError, match=r"generation_config\.json(: |, line)"):
             stop_token_ids(plain, tmp_path)
+
+
+def test_ends_of_the_config_count_where_the_generation_config_lists_none(plain, tmp_path):
+    (tmp_path / "config.json").write_text('{"eos_token_id": [2, 9]}')
+    assert stop_token_ids(plain, tmp_path) == (EOS, 9)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}')
+    assert stop_token_ids(plain, tmp_path) == (EOS, 9)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 7}')
+    assert stop_token_ids(plain, tmp_path) == (EOS, 7)
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / "config.json").write_text('{"text_config": {"eos_token_id": 8}}')
+    assert stop_token_ids(plain, tmp_path) == (EOS, 8)
 
 
 def test_padding_falls_back_to_the_end_of_the_sequence():
