@@ -1,6 +1,7 @@
 """The rows of JSON files and of hub data sets; errors name the file and the line."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
         yield from _read_file(path)
     elif os.path.lexists(path) or path.suffix.lower() in (".jsonl", ".json", ".gz"):
         raise InputError(f"{source} is no file: give a JSONL or JSON file, or a hub name")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        # datasets takes "json" and the like for all such files of the working folder.
+        raise InputError(f"{source}: no such file, and no name of a hub data set (OWNER/NAME)")
     else:
         try:
-            data = load_dataset(str(source), split=split, trust_remote_code=False)
-            yield from enumerate(data, start=1)
+            yield from enumerate(load_dataset(str(source), split=split), start=1)
         except Exception as error:  # the hub's client raises many kinds, all with a telling message
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(

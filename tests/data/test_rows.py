@@ -60,3 +60,12 @@ def test_rows_carry_the_numbers_of_their_lines(tmp_path):
     assert list(read_rows(path)) == [(2, 1), (4, 2)]
     path.with_suffix(".json").write_text("[1, 2]", encoding="utf-8")
     assert list(read_rows(path.with_suffix(".json"))) == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "text", "squad", "https://hub/a/b", "a/b/c", ""])
+def test_what_is_neither_a_file_nor_a_hub_name_reads_nothing(name, tmp_path, monkeypatch):
+    """datasets reads every JSON file of the working folder for "json"."""
+    (tmp_path / "other.json").write_text('[{"prompt": "a"}]')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file, and no name of a hub data set|is no file"):
+        list(read_rows(name))
