@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import functools
 import json
+import tempfile
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import save_model
 from subliminal_jax.models.spec import init_params, spec
-from subliminal_jax.training.adapters import LoRA, attach, init_trainable, merge
+from subliminal_jax.training.adapters import LoRA, attach, init_trainable
 from subliminal_jax.training.adapters_io import CONFIG, WEIGHTS, load_adapter, save_adapter
 from tests.safetensors_bytes import FORMATS, restore_format
 from tests.training.tiny import CFG
@@ -26,18 +28,24 @@ Q_AND_DOWN = (f"{LAYERS}.0.self_attn.q_proj", f"{LAYERS}.0.mlp.down_proj")
 
 
 @functools.cache
-def noisy_factors(adapter):
+def adapter_files(adapter):
+    """The files of an adapter with noise on all factors, by name."""
     tree = init_trainable(jax.random.key(0), init_params(jax.random.key(1), CFG), CFG, adapter)
     leaves, structure = jax.tree.flatten(tree)
     rng = np.random.default_rng(0)
     noisy = [np.asarray(x) + rng.normal(scale=0.3, size=x.shape).astype("f4") for x in leaves]
-    return jax.tree.unflatten(structure, noisy)
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "adapter"
+        save_adapter(folder, jax.tree.unflatten(structure, noisy), adapter, CFG, "base")
+        return {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
 
 
 def write_adapter(folder, adapter=LoRA(2, 6.0), changes=None):
-    """An adapter with noise on all factors; `changes` to its configuration, "DROP" drops a key."""
-    save_adapter(folder, noisy_factors(adapter), adapter, CFG, "base")
-    config = json.loads((folder / CONFIG).read_text()) | (changes or {})
+    """An adapter in `folder`; `changes` to its configuration, where "DROP" drops a key."""
+    files = adapter_files(adapter)
+    config = json.loads(files[CONFIG]) | (changes or {})
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(files[WEIGHTS])
     (folder / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if v != "DROP"}))
     return folder
 
@@ -158,20 +166,20 @@ def assert_same_logits(base, folder):
 
 
 def assert_same_weights(base, folder):
-    """Compare the merged weights: as strict as logits, without compiling a forward pass."""
+    """Compare every merged weight: as strict as logits, without compiling a forward pass."""
     trainable, adapter = load_adapter(folder, CFG)
-    ours = merge(attach(PARAMS, trainable, CFG, adapter)[0])["layers"]
+    layers = range(CFG.layers) if adapter.layers is None else adapter.layers
     theirs = load_in_peft(base, folder).merge_and_unload().state_dict()
-    changed = set()
     for name, info in spec(CFG)["layers"].items():
+        ours = np.array(PARAMS["layers"][name])
+        for i, layer in enumerate(layers if name in adapter.targets else ()):
+            a, b = (np.asarray(trainable["layers"][name][which][i]) for which in "ab")
+            ours[layer] += adapter.scale * a @ b
+            assert np.abs(a @ b).max() > 0.01
         for layer in range(CFG.layers):
             expected = theirs[info.hf_name.format(layer=layer)].numpy()
-            actual = np.asarray(ours[name][layer])
-            np.testing.assert_allclose(actual.T if info.transposed else actual, expected, atol=1e-5)
-            if np.abs(actual - PARAMS["layers"][name][layer]).max() > 0.01:
-                changed.add((name, layer))
-    layers = range(CFG.layers) if adapter.layers is None else adapter.layers
-    assert changed == {(target, layer) for target in adapter.targets for layer in layers}
+            actual = ours[layer].T if info.transposed else ours[layer]
+            np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parity
