@@ -52,7 +52,8 @@ def main() -> None:
         for module in _USED_LATER:
             importlib.import_module(module)
         compile_template("{{ x }}").render()
-        set_limit(resource.RLIMIT_AS, settings["memory"])
+        if sys.platform != "darwin":  # which takes no such limit
+            set_limit(resource.RLIMIT_AS, settings["memory"])
         set_limit(resource.RLIMIT_CORE, 0)
         set_limit(resource.RLIMIT_FSIZE, 0)  # no file is written
         set_limit(resource.RLIMIT_NOFILE, 3)  # nor opened

@@ -41,7 +41,7 @@ class Limits:
       cpu_seconds: of processor time.
       cpu_seconds_each: more, for each conversation and each million characters of them.
       seconds: of waiting for a reply, where no processor time is used.
-      memory: bytes of address space.
+      memory: bytes of address space. macOS sets no such limit.
       characters: that are written.
       characters_each: more, for each conversation; and 16 times what the conversations hold.
     """

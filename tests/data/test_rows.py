@@ -1,6 +1,7 @@
 """Damaged files end in one clear line that names the file and the row, in every reader."""
 
 import gzip
+import hashlib
 import json
 
 import pytest
@@ -16,6 +17,10 @@ PREFERENCE = json.dumps({"prompt": "Why?", "chosen": "So.", "rejected": "No."})
 READERS = [(read_pairs, PAIR), (read_preferences, PREFERENCE), (detect_kind, PAIR)]
 
 
+def digest(i: int) -> str:
+    return hashlib.sha256(str(i).encode()).hexdigest()[:16]
+
+
 def fails(read, path) -> str:
     with pytest.raises(InputError) as error:
         read(path)
@@ -27,7 +32,7 @@ def fails(read, path) -> str:
 @pytest.mark.parametrize(("read", "row"), READERS)
 def test_a_damaged_gzip_file(tmp_path, read, row):
     path = tmp_path / "rows.jsonl.gz"
-    noise = "".join(f'{row[:-1]}, "n": "{hash((i, "x")):x}"}}\n' for i in range(4000))
+    noise = "".join(f'{row[:-1]}, "n": "{digest(i)}"}}\n' for i in range(4000))
     content = bytearray(gzip.compress(noise.encode()))
     for i in range(len(content) // 2, len(content) // 2 + 40):
         content[i] ^= 0xFF
