@@ -76,8 +76,15 @@ def load_model(
 
 
 def load_config(folder: str | Path) -> ModelConfig:
-    """The config of the model in `folder`; raises InputError where it is missing or unsupported."""
+    """The config of the model in `folder`; raises InputError where it is missing or unsupported,
+    and where an adapter lies beside the model, which transformers would add to it."""
     path = Path(folder) / "config.json"
+    adapter = Path(folder) / "adapter_config.json"
+    if os.path.lexists(adapter):
+        raise InputError(
+            f"{adapter}: an adapter is not a model, and none is added to one silently; merge it "
+            "into its base with PEFT (merge_and_unload), or move the file away"
+        )
     if not os.path.lexists(path):
         raise InputError(f"{path}: missing; is {folder} a Hugging Face model folder?")
     return config_from_hf(read_json_object(path), str(path))

@@ -292,13 +292,20 @@ FOLDER_DAMAGE = {
         r"config\.json, line 1, column 16: not JSON",
     ),
     "config a list": (write("config.json", "[]"), r"config\.json: must hold a JSON object"),
+    "an adapter beside it": (
+        write("adapter_config.json", "{}"),
+        r"adapter_config\.json: an adapter is not a model",
+    ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"no tokenizer here"),
     "tokenizer cut off": (cut("tokenizer.json", -9), r"the tokenizer cannot be read"),
     "tokenizer of another model": (
         lambda f: edit_json(f / "config.json", lambda raw: raw.update(vocab_size=9)),
         r"the tokenizer has 63 tokens, more than the model's vocab_size 9",
     ),
-    "generation config": (write("generation_config.json", "[1]"), r"generation_config\.json: not"),
+    "generation config": (
+        write("generation_config.json", "[1]"),
+        r"generation_config\.json: must hold",
+    ),
 }
 
 
