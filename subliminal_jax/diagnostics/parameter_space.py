@@ -24,6 +24,9 @@ from subliminal_jax.training.batch import Batch
 Tree = Any  # a trainable tree: all weights, LoRA factors, or a vector
 Student = Callable[[Tree], tuple[Params, Steering | None]]
 TOP = (0.001, 0.01, 0.1)  # fractions of the coordinates
+# Relative to a cut, sizes this close to it count as equal: those of Adam's first step are all the
+# rate up to rounding, and which of them are the largest depends on the order of some sum.
+TIE = 1e-4
 
 
 def steering_score(
@@ -87,9 +90,10 @@ def anatomy(gradient: Tree, update: Tree, score: Tree) -> dict[str, Array]:
     is next to nothing beside its parts they are large (in controls), and where it is zero they are
     zero: to average over students, multiply them by the component first.
 
-    Coordinates that are equal in size share their ranks: of those that straddle a cut each counts
-    with the same fraction, so that in a sign update every 1% of coordinates holds 1%. The ranks are
-    exact at any size.
+    Coordinates that are equal in size share their ranks, and so do those within a relative TIE of
+    a cut: each counts with the same fraction, so that in a sign update every 1% of coordinates
+    holds 1%, and rounding, which differs with the number of devices, decides nothing. All other
+    ranks are exact at any size.
     """
     s = _flat(score)
     xs = {"gradient": -_flat(gradient), "update": _flat(update)}
@@ -145,14 +149,15 @@ class _Ranks(NamedTuple):
 
         return jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(ranks.shape, jnp.uint32))
 
-    def counts(self, of: UInt32[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-        """How many coordinates are larger, and how many are as large."""
+    def counts(
+        self, low: UInt32[Array, " n"], high: UInt32[Array, " n"]
+    ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+        """How many coordinates are larger than `high`, and how many from `low` to `high`."""
         if self.ascending is None:
-            larger = jnp.sum(self.bits[None] > of[:, None], axis=1)
-            return larger, jnp.sum(self.bits[None] == of[:, None], axis=1)
-        right, left = (
-            jnp.searchsorted(self.ascending, of, side=side) for side in ("right", "left")
-        )
+            larger = jnp.sum(self.bits[None] > high[:, None], axis=1)
+            return larger, jnp.sum(self.bits[None] >= low[:, None], axis=1) - larger
+        right = jnp.searchsorted(self.ascending, high, side="right")
+        left = jnp.searchsorted(self.ascending, low, side="left")
         return self.bits.size - right, right - left
 
     def shares(
@@ -165,19 +170,31 @@ class _Ranks(NamedTuple):
         whole = jnp.array([math.floor(edge * size) for edge in edges])
         rest = jnp.array([edge * size - math.floor(edge * size) for edge in edges], jnp.float32)
         threshold = self.largest(jnp.array([max(math.ceil(edge * size), 1) for edge in edges]))
-        above, equal = self.counts(threshold)
-        # The fraction of the coordinates at the threshold that still fits in.
+        low, high = _around(threshold)
+        above, equal = self.counts(low, high)
+        # The fraction of the coordinates around the threshold that still fits in.
         fraction = jnp.clip(((whole - above) + rest) / equal, 0.0, 1.0)
 
         def inside(i: Int[Array, ""]) -> Float[Array, " coordinates"]:
-            at = jnp.where(self.bits == threshold[i], fraction[i], 0.0)
-            return jnp.where(self.bits > threshold[i], 1.0, at)
+            near = jnp.where(self.bits >= low[i], fraction[i], 0.0)
+            return jnp.where(self.bits > high[i], 1.0, near)
 
         def between(cut: Int[Array, " 2"]) -> Float[Array, " k"]:
             return parts @ (inside(cut[1]) - inside(cut[0]))
 
         sums = jax.lax.map(between, jnp.array([[edges.index(e) for e in cut] for cut in cuts]))
         return sums.T / _or_one(parts.sum(axis=1))[:, None]
+
+
+def _around(threshold: UInt32[Array, " n"]) -> tuple[UInt32[Array, " n"], UInt32[Array, " n"]]:
+    """The bits of the smallest and the largest size that count as equal to these."""
+    size = jax.lax.bitcast_convert_type(threshold, jnp.float32)
+    low, high = (
+        jax.lax.bitcast_convert_type(size * jnp.float32(factor), jnp.uint32)
+        for factor in (1 - TIE, 1 + TIE)
+    )
+    # Products of subnormal numbers may be flushed to zero.
+    return jnp.minimum(low, threshold), jnp.maximum(high, threshold)
 
 
 def _lora_factors(tree: Tree) -> dict[str, Float[Array, " coordinates"]]:

@@ -368,7 +368,7 @@ class Sweep:
             return self.loss.loss_and_gradient(source, trainable, student.scale, student.selection)
 
         losses, grads = self._map(one, inputs.source, (joined, students))
-        norms = jax.vmap(optax.global_norm)(grads)
+        norms = jax.vmap(optax.tree.norm)(grads)
         if self.config.clip is not None:
             shrink = jnp.minimum(1.0, self.config.clip / jnp.maximum(norms, 1e-30))
             grads = jax.tree.map(lambda g: g * shrink.reshape(-1, *[1] * (g.ndim - 1)), grads)
@@ -406,7 +406,7 @@ class Sweep:
         model = self._model(inputs, student.scale)
         update = inputs.source.guard.project(update, trainable, student.selection.data_set, model)
         new = optax.apply_updates(trainable, update)
-        ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(new))
+        ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(new))
         new, new_state, update = jax.tree.map(
             partial(jnp.where, ok),
             (new, new_state, update),
