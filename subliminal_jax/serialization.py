@@ -1,7 +1,8 @@
 """Frozen dataclasses as plain JSON, and back by their type hints."""
 
 import math
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_args, get_origin
 
 import cattrs
 
@@ -11,8 +12,58 @@ from subliminal_jax.files import plain_json
 T = TypeVar("T")
 
 _converter = cattrs.Converter()
-# Numbers that are not finite are written as null, as JSON has none.
-_converter.register_structure_hook(float, lambda x, _: math.nan if x is None else float(x))
+
+
+def _structure_exactly(value: Any, kind: type) -> Any:
+    """Refuse what cattrs would convert: "3" to 3, or 3 to "3"."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _structure_int(value: Any, kind: type) -> int:
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else _structure_exactly(value, int)
+
+
+def _structure_float(value: Any, kind: type) -> float:
+    if value is None:  # numbers that are not finite are written as null, as JSON has none
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, list, Sequence)
+
+
+def _check_lists(value: Any, kind: Any) -> None:
+    """Refuse what is no list where one is asked for: cattrs takes a text for a list of letters."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} is no list")
+    inner = get_args(kind)[:1]
+    if inner and _is_list(inner[0]):
+        for item in value:
+            _check_lists(item, inner[0])
+
+
+def _structure_list(value: Any, kind: Any) -> Any:
+    _check_lists(value, kind)
+    return _lists.structure(value, kind)
+
+
+_converter.register_structure_hook(float, _structure_float)
+_converter.register_structure_hook(int, _structure_int)
+_converter.register_structure_hook(bool, _structure_exactly)
+_converter.register_structure_hook(str, _structure_exactly)
+_converter.register_structure_hook_func(_is_list, _structure_list)
+_lists = cattrs.Converter()  # what is in the lists goes back to the other one
+_lists.register_structure_hook_func(
+    lambda kind: not _is_list(kind), lambda value, kind: _converter.structure(value, kind)
+)
+for _kind in (float, int, bool, str):  # looked up before functions are asked
+    _lists.register_structure_hook(_kind, _converter.structure)
 # Types with `to_json` and `from_json` of their own.
 _converter.register_unstructure_hook_func(
     lambda kind: hasattr(kind, "from_json"), lambda x: _converter.unstructure(x.to_json())
@@ -40,6 +91,13 @@ def from_json(kind: type[T], value: Any, source: str = "") -> T:
     """
     try:
         return _converter.structure(value, kind)
-    except (cattrs.BaseValidationError, TypeError, ValueError, KeyError) as error:
+    except (
+        cattrs.BaseValidationError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         problem = cattrs.transform_error(error, path="results")[0]
         raise InputError(f"{source or kind.__name__}: {problem}") from None

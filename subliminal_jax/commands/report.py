@@ -13,7 +13,7 @@ from subliminal_jax.commands.audit.command import AUDIT
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import atomic_folder
-from subliminal_jax.runs.experiment import Experiment, Experiments, read_results, write_report
+from subliminal_jax.runs.experiment import Experiments, draw_again, read_results
 from subliminal_jax.runs.run_folder import RunFolder
 
 
@@ -58,17 +58,3 @@ def main(config: Config, experiments: Experiments) -> None:
         with atomic_folder(config.out) as temporary:
             page = config.out / draw_again(experiment, folder, temporary).name
     print_line(f"report: {page}")
-
-
-def draw_again(experiment: Experiment, folder: RunFolder, out: Path | None = None) -> Path:
-    """`write_report` of stored results, which another version of the experiment may have made, or
-    somebody may have changed."""
-    try:
-        return write_report(experiment, folder, out)
-    except (LookupError, TypeError, ArithmeticError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{folder.path}/results.json does not hold what the page of {experiment.name} needs "
-            f"({type(error).__name__}: {error}): repeat the run's command in a new folder"
-        ) from error

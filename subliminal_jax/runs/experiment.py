@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.evaluation.measures import check_measures
@@ -15,6 +16,10 @@ from subliminal_jax.runs.judging import check_judge
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import RunSettings, StudentSettings, TrainingSettings
 from subliminal_jax.serialization import from_json, to_json
+
+_COMPUTE_AGAIN = "remove it and repeat the run's command, which computes it again"
+# What drawing a page raises on values that it does not expect.
+_MISFITS = (LookupError, TypeError, ArithmeticError, AttributeError, ValueError, AssertionError)
 
 C = TypeVar("C", bound=RunSettings)
 M = TypeVar("M")
@@ -93,7 +98,9 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             if names := settings.get("measures"):
                 further["measures"] = summarise_measures(folder.read_metrics(), names)
             folder.write_results({**to_json(results), **further})
-        page = write_report(experiment, folder)
+            page = write_report(experiment, folder)
+        else:
+            page = draw_again(experiment, folder)
         results = read_results(experiment, folder.path)
     print_line(f"report: {page}")
     return results
@@ -104,8 +111,30 @@ def read_results(experiment: Experiment[Any, Any, R], folder: Path) -> R:
 
     Raises InputError for results of another experiment or of an incompatible version.
     """
-    file = folder / "results.json"
-    return from_json(experiment.Results, RunFolder(folder, None).read_results(), str(file))
+    stored = RunFolder(folder, None).read_results()
+    try:
+        return from_json(experiment.Results, stored, str(folder / "results.json"))
+    except InputError as error:
+        raise InputError(f"{error}; {_COMPUTE_AGAIN}") from None
+
+
+def draw_again(
+    experiment: Experiment[Any, Any, Any], folder: RunFolder, out: Path | None = None
+) -> Path:
+    """`write_report` of stored results, which another version of the experiment may have made, or
+    somebody may have changed.
+
+    Raises InputError for results that the page cannot be drawn from.
+    """
+    try:
+        return write_report(experiment, folder, out)
+    except InputError:
+        raise
+    except _MISFITS as error:
+        raise InputError(
+            f"{folder.path}/results.json does not hold what the page of {experiment.name} needs "
+            f"({type(error).__name__}: {error}); {_COMPUTE_AGAIN}"
+        ) from error
 
 
 def write_report(

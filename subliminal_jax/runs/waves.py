@@ -141,7 +141,7 @@ class WaveRunner:
 
         folder = self.journal.path / "checkpoints" / stage
         state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log, prepare=prepare)
-        return Trained(self._final(sweep, state, stage), sweep, state)
+        return Trained(self._final(sweep, state, stage, arms), sweep, state)
 
     @property
     def padding_share(self) -> float | None:
@@ -178,14 +178,28 @@ class WaveRunner:
         row |= {key: np.asarray(value[i]).tolist() for key, value in metrics.items()}
         return row
 
-    def _final(self, sweep: Sweep, state: State, stage: str) -> list[StudentRow]:
+    def _final(
+        self, sweep: Sweep, state: State, stage: str, arms: Sequence[Arm]
+    ) -> list[StudentRow]:
         losses = {
             name: np.asarray(sweep.evaluate(state, dict(self.task.heldout), objective))
             for name, objective in self.task.heldout_losses.items()
         }
         diverged_at = sweep.diverged_at(state)
-        logged = [row for row in self.journal.read_metrics() if row["stage"] == stage]
-        last = [row for row in logged if row["step"] == self.plan.steps]
+        last = [
+            row
+            for row in self.journal.read_metrics()
+            if row.get("stage") == stage and row.get("step") == self.plan.steps
+        ]
+        logged = [
+            tuple(map(row.get, ("optimizer", "learning_rate", "seed", "data"))) for row in last
+        ]
+        if logged != [(a.optimizer.label, a.learning_rate, a.seed, a.data) for a in arms]:
+            raise InputError(
+                f"{self.journal.path}/metrics.jsonl does not hold one line for each student of the "
+                f"stage {stage} at step {self.plan.steps}: overwrite the run, or name another "
+                "folder"
+            )
         keep = [c.name for measure in self.measures for c in measure.columns if c.final]
         rows = []
         for i, (row, at) in enumerate(zip(last, diverged_at, strict=True)):
