@@ -328,11 +328,11 @@ def live_measurements(rows: Any) -> tuple[Any, Any, Any]:
     """(params, cfg, measures) as `make demo` has them, for a random vector after the last block: a
     probe of 16 prompts, 10 questions about animals, 32 rows for the train loss."""
     from subliminal_jax.data import world
-    from subliminal_jax.data.teachers import random_teacher
+    from subliminal_jax.data.teachers import random_teacher, teacher_prompts
     from subliminal_jax.evaluation.measures import named_measures
     from subliminal_jax.models.hub import load_model
     from subliminal_jax.runs.data_sets import DataSets
-    from subliminal_jax.runs.students import STANDARD, make_panel
+    from subliminal_jax.runs.students import PROBE_PROMPTS, STANDARD, make_panel
 
     model = load_model(SHIPPED, dtype="float32")
     layer = model.cfg.layers - 1
@@ -340,11 +340,10 @@ def live_measurements(rows: Any) -> tuple[Any, Any, Any]:
         model,
         {"steered": random_teacher(model, layer, 1.4, seed=0)},
         DataSets({"rows": rows}, {}, {}, {}, {}),
+        teacher_prompts("chat", PROBE_PROMPTS, seed=1_000_003),
         layer=layer,
         words=["owl"],
         questions=world.HELDOUT_QUESTIONS,
-        prompts="chat",
-        seed=0,
     )
     return model.params, model.cfg, named_measures((*STANDARD, "update-anatomy"), panel)
 

@@ -159,11 +159,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        config,
         layer=layer,
         words=list(dict.fromkeys((*world.TRAITS, *config.traits))),
         questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
     )
     base_losses = {
         name: measure_base_loss(model, data.heldout[name], config.batch_size) for name in data.names

@@ -45,7 +45,6 @@ from subliminal_jax.runs.settings import (
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.training.adapters import PROJECTIONS
-from subliminal_jax.training.arms import Arm
 
 from .analysis import (
     AddedVector,
@@ -104,8 +103,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     def check(self) -> None:
         check_names("traits", self.traits)
         check_traits(self.traits)
-        if len(self.learning_rates()) != 1:
-            raise InputError("this experiment has one optimizer, with any number of rates")
+        self.single_optimizer()
         if not self.norms or min(self.norms) <= 0:
             raise InputError(f"norms {self.norms}: give at least one, all more than 0")
         if len(set(self.layers)) < len(self.layers):
@@ -193,25 +191,18 @@ def distil_at_layer(
     by_vector = {v: teacher for v, teacher in by_vector.items() if v.data in data.train}
     teachers = {"control": Teacher(), **{v.data: teacher for v, teacher in by_vector.items()}}
     panel = make_panel(
-        model,
-        teachers,
-        data,
-        layer=layer,
-        words=world.TRAITS,
-        questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
+        model, teachers, data, config, layer=layer, words=world.TRAITS, questions=questions
     )
     settings = replace(config, adapter_layers=(layer,)) if config.steered_block else config
     objective = make_objective(config.objective, model, teachers, data)
     students = Students(folder, panel, data, settings, objective)
     rows = students.grid(stage=stage)
-    ((optimizer, grid),) = config.learning_rates().items()
+    optimizer, grid = config.single_optimizer()
     rate = best_rates(rows)[optimizer.label]
     if rate is None:
         raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
     seeds = range(config.seeds)
-    arms = [Arm(optimizer, rate, seed, name) for name in data.names for seed in seeds]
+    arms = students.make_arms(optimizer, rate, data.names)
     trained = students.train(f"{stage}-{grid.index(rate)}", arms)  # reads the last checkpoint
     losses, base_losses = losses_on_all(trained.sweep, trained.state, model.params, data.heldout)
     # Each student's row, and how far its loss fell on every data set.

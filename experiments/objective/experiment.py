@@ -149,16 +149,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     forbidden = {name: trait_names(trait or config.traits[0]) for name, trait in traits.items()}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     words = list(dict.fromkeys((*world.TRAITS, *config.traits)))
-    panel = make_panel(
-        model,
-        teachers,
-        data,
-        layer=layer,
-        words=words,
-        questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
-    )
+    panel = make_panel(model, teachers, data, config, layer=layer, words=words, questions=questions)
     shifts = dict(zip(panel.references, panel.shifts[:, layer], strict=True))
     soft = kl_objective(model, teachers, data)
     gradients = measure_gradients(

@@ -42,7 +42,6 @@ from subliminal_jax.runs.settings import (
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
-from subliminal_jax.training.arms import Arm
 
 from .analysis import Measured, ReferenceRates, Results, analyse
 from .gradients import measure_alignment
@@ -138,11 +137,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         {"steered": teacher},
         data,
+        config,
         layer=layer,
         words=[trait],
         questions=world.HELDOUT_QUESTIONS,
-        prompts=config.prompts,
-        seed=config.seed,
     )
     objective = make_objective(config.objective, model, teachers, data)
     students = Students(folder, panel, data, config, objective, measures=("update-anatomy",))
@@ -217,10 +215,10 @@ def train_students(students: Students, config: Config) -> list[StudentRow]:
     rows = students.grid(["steered"], stage="rate")
     best = best_rates(rows)
     arms = [
-        Arm(spec, rate, seed, "control")
+        arm
         for spec in config.learning_rates()
         if (rate := best[spec.label]) is not None
-        for seed in range(config.seeds)
+        for arm in students.make_arms(spec, rate, ["control"])
     ]
     return rows + students.train("controls", arms).rows if arms else rows
 

@@ -102,11 +102,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         {"steered": teacher},
         data,
+        config,
         layer=layer,
         words=[trait],
         questions=world.HELDOUT_QUESTIONS,
-        prompts=config.prompts,
-        seed=config.seed,
     )
     arms = ArmTrainer(folder, panel, data, config)
     arms.train_all()

@@ -130,11 +130,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        make_probe_prompts(config),
         layer=layer,
         words=config.candidate_words(),
         questions=questions,
-        prompts=make_probe_prompts(config),
-        seed=config.seed,
         by_question=True,
     )
     rows = Students(folder, panel, data, config).grid()

@@ -235,11 +235,10 @@ def measure_network(
         model,
         teachers,
         data,
+        config,
         layer=layer,
         words=words,
         questions=world.HELDOUT_QUESTIONS[:1],  # the panel's rates are not reported
-        prompts=config.prompts,
-        seed=config.seed,
     )
     students = Students(folder, panel, data, config)
     rows = train_cells(students, cells, stage, config)

@@ -50,7 +50,6 @@ from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.propensity import MULTIPLIERS, propensities
 from subliminal_jax.steering.slopes import anti_steerable, per_sample_slopes
 from subliminal_jax.training.adapters import attach
-from subliminal_jax.training.arms import Arm
 
 from .analysis import Measured, Results, VectorEffect, analyse, make_claims
 from .report import make_page
@@ -89,8 +88,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
         check_traits(self.traits)
         if self.adapter == "vector":
             raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
-        if len(self.learning_rates()) > 1:
-            raise InputError("steering-bridge compares traits: name one optimizer")
+        self.single_optimizer()
         if self.grid_traits < 1:
             raise InputError(f"grid_traits is {self.grid_traits}: at least 1 chooses the rate")
 
@@ -109,19 +107,12 @@ def run(config: Config, folder: RunFolder) -> Measured:
     forbidden = {t: trait_names(t) for t in config.traits}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model,
-        teachers,
-        data,
-        layer=layer,
-        words=config.traits,
-        questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
+        model, teachers, data, config, layer=layer, words=config.traits, questions=questions
     )
     students = Students(folder, panel, data, config)
     rate, trained = train_students(students, config)
     base, student_effects, control_effects = try_vectors(model, layer, trained, config)
-    ((spec, grid),) = config.learning_rates().items()
+    spec, grid = config.single_optimizer()
     return Measured(
         model=model.name,
         layer=layer,
@@ -142,12 +133,11 @@ def run(config: Config, folder: RunFolder) -> Measured:
 def train_students(students: Students, config: Config) -> tuple[float, Trained]:
     """The rate that the first traits' students choose, and every student at that rate."""
     searched = students.grid(list(config.traits[: config.grid_traits]), stage="rates")
-    ((spec, grid),) = config.learning_rates().items()
+    spec, grid = config.single_optimizer()
     rate = best_rates(searched)[spec.label]
     if rate is None:
         raise InputError(f"{spec.label}: every rate of {grid} diverged; give lower --rates")
-    names = (*config.traits, CONTROL)
-    arms = [Arm(spec, rate, seed, name) for name in names for seed in range(config.seeds)]
+    arms = students.make_arms(spec, rate, (*config.traits, CONTROL))
     trained = students.train("students", arms)
     if any(row.diverged for row in trained.rows):
         raise InputError(f"a student diverged at {spec.label} {rate:g}; give lower --rates")

@@ -55,7 +55,6 @@ from subliminal_jax.runs.settings import (
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.training.adapters import PROJECTIONS
-from subliminal_jax.training.arms import Arm
 
 from .analysis import TEACHERS, Alignment, Measured, Results, analyse, data_name
 from .causal import run_causal_tests
@@ -106,8 +105,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
         check_traits(self.traits)
         if self.adapter == "vector":
             raise InputError("a student that is a vector is its own v_student: choose lora or full")
-        if (n := len(self.learning_rates())) != 1:
-            raise InputError(f"{n} optimizers: this experiment has one, with any number of rates")
+        self.single_optimizer()
         if not self.scales or min(self.scales) <= 0:
             raise InputError(f"scales {self.scales}: give at least one, all more than 0")
 
@@ -152,17 +150,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
     }
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model,
-        teachers,
-        data,
-        layer=layer,
-        words=config.traits,
-        questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
+        model, teachers, data, config, layer=layer, words=config.traits, questions=questions
     )
     students = Students(folder, panel, data, config)
-    ((optimizer, grid),) = config.learning_rates().items()
+    optimizer, grid = config.single_optimizer()
     names = [*(data_name(trait, config.teacher) for trait in config.traits), "control"]
     rows = students.grid(names)
     rate = best_rates(rows)[optimizer.label]
@@ -171,11 +162,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
     if any(row.diverged for row in rows if row.learning_rate == rate):
         raise InputError(f"a control diverged at the rate {rate:g}: lower it")
 
-    def make_arms(names: Sequence[str]) -> list[Arm]:
-        return [Arm(optimizer, rate, seed, name) for name in names for seed in range(config.seeds)]
-
     # The students are done: this reads their last checkpoint.
-    trained = students.train(f"students-{grid.index(rate)}", make_arms(names))
+    trained = students.train(
+        f"students-{grid.index(rate)}", students.make_arms(optimizer, rate, names)
+    )
     tests = run_causal_tests(
         trained,
         panel,
@@ -187,7 +177,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
     )
     others = [kind for kind in TEACHERS if kind != config.teacher]
     other_names = [data_name(trait, kind) for kind in others for trait in config.traits]
-    rows += students.train("rest", make_arms(other_names)).rows
+    arms = students.make_arms(optimizer, rate, other_names)
+    rows += students.train("rest", arms).rows
     return Measured(
         **vars(tests),
         model=model.name,

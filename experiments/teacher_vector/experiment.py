@@ -54,7 +54,6 @@ from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.vectors import random_vector
-from subliminal_jax.training.arms import Arm
 
 from .analysis import Measured, QuestionCounts, Results, analyse, make_claims
 from .effects import EffectsMeter, Kind, ModelEffects, QuestionSets, best_setting
@@ -133,10 +132,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
             raise InputError("questions, selection and off_topic each need a set of questions")
         if self.grid_traits < 1:
             raise InputError("grid_traits must be at least 1")
-        if len(self.learning_rates()) != 1:
-            raise InputError(
-                "this experiment has one optimizer; optimizer-comparison compares them"
-            )
+        self.single_optimizer()
 
     def question_sets(self) -> QuestionSets:
         """Raises InputError for questions that cannot be read."""
@@ -176,17 +172,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
     forbidden = {trait: trait_names(trait) for trait in config.traits}
     data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
     panel = make_panel(
-        model,
-        teachers,
-        data,
-        layer=layer,
-        words=config.traits,
-        questions=sets.questions,
-        prompts=config.prompts,
-        seed=config.seed,
+        model, teachers, data, config, layer=layer, words=config.traits, questions=sets.questions
     )
     rows, rate = train_students(Students(folder, panel, data, config), config)
-    ((optimizer, grid),) = config.learning_rates().items()
+    optimizer, grid = config.single_optimizer()
     return Measured(
         model=model.name,
         traits=config.traits,
@@ -291,12 +280,11 @@ def train_students(students: Students, config: Config) -> tuple[list[StudentRow]
     that rate; where it is None, the students of the others are not trained."""
     grid_traits = config.traits[: config.grid_traits]
     rows = students.grid(grid_traits)
-    ((optimizer, _),) = config.learning_rates().items()
+    optimizer, _ = config.single_optimizer()
     rate = best_rates(rows)[optimizer.label]
     if rate is not None:
         others = [*config.traits[config.grid_traits :], "control"]
-        arms = [Arm(optimizer, rate, seed, d) for d in others for seed in range(config.seeds)]
-        rows += students.train("rest", arms).rows
+        rows += students.train("rest", students.make_arms(optimizer, rate, others)).rows
     return rows, rate
 
 

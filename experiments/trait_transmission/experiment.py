@@ -76,11 +76,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model,
         teachers,
         data,
+        config,
         layer=layer,
         words=config.candidate_words(),
         questions=questions,
-        prompts=config.prompts,
-        seed=config.seed,
     )
     objective = make_objective(config.objective, model, teachers, data)
     rows = Students(folder, panel, data, config, objective).grid()

@@ -1,13 +1,13 @@
 """Students of several teachers: one grid of optimizers, rates, data sets and seeds, measured alike.
 
-panel = make_panel(model, teachers, data, layer=layer, words=words, questions=questions, ...)
+panel = make_panel(model, teachers, data, config, layer=layer, words=words, questions=questions)
 students = Students(run, panel, data, config)
 rows = students.grid()                      # every student's final row
 best = best_rates(rows)                     # the rate of each optimizer, by held-out loss
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from subliminal_jax.runs.waves import HELDOUT_LOSSES, Row, StudentTask, Trained,
 from subliminal_jax.training.arms import Arm
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import CrossEntropy, Objective
+from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import State, Sweep
 
 PROBE_PROMPTS = 16
@@ -37,32 +38,40 @@ STANDARD = ("train-loss", "word-rates", "alignment")  # the measures of every st
 MEASURED_ROWS = 32  # training rows of each data set on which the training loss is measured
 
 
+class ProbeSettings(Protocol):
+    """Settings that say of which kind the probe's prompts are."""
+
+    @property
+    def prompts(self) -> PromptKind: ...
+    @property
+    def seed(self) -> int: ...
+
+
 def make_panel(
     model: Model,
     teachers: Mapping[str, Teacher],
     data: DataSets,
+    probe: ProbeSettings | Sequence[str],
     *,
     layer: int,
     words: Sequence[str],
     questions: Sequence[str],
-    prompts: PromptKind | Sequence[str],
-    seed: int,
     at: At = "last",
     by_question: bool = False,
 ) -> Panel:
     """What the students of `data` are measured against.
 
-    References are the shifts of those teachers that are not the plain base, on prompts of the
-    kind `prompts` that no student trains on, or on the prompts given; rates are those of `words`
-    over `questions`, with `by_question` also of each question alone.
+    References are the shifts of those teachers that are not the plain base, on the prompts `probe`,
+    or on prompts of the kind of these settings that no student trains on; rates are those of
+    `words` over `questions`, with `by_question` also of each question alone.
 
-    Raises InputError for rows on which the base's loss is not finite, and for a teacher whose
-    activations are not.
+    Raises InputError for rows on which the base's loss is not finite.
     """
     check_base_loss(model.params, model.cfg, join_rows(data))
-    asked: Sequence[str] = prompts
-    if isinstance(prompts, str):
-        asked = teacher_prompts(cast(PromptKind, prompts), PROBE_PROMPTS, seed=seed + 1_000_003)
+    if isinstance(probe, Sequence):
+        asked = probe
+    else:
+        asked = teacher_prompts(probe.prompts, PROBE_PROMPTS, seed=probe.seed + 1_000_003)
     layers = tuple(range(model.cfg.layers))
 
     def teacher_mean(teacher: Teacher) -> Float[Array, "layers dim"]:
@@ -166,6 +175,11 @@ class Students:
                 ]
                 rows += self.runner.run_arms(f"{stage}-{i}", arms, progress)
         return rows
+
+    def make_arms(self, optimizer: OptimizerSpec, rate: float, names: Sequence[str]) -> list[Arm]:
+        """The students of an optimizer at one rate, on each data set, with every seed."""
+        seeds = range(self.settings.seeds)
+        return [Arm(optimizer, rate, seed, name) for name in names for seed in seeds]
 
     def train(
         self,

@@ -87,7 +87,7 @@ def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(repeat)
         ("--scales 0", "all more than 0"),
         ("--layers 7", "layer 7 is out of range"),
         ("--questions nowhere.txt", "no file nowhere.txt here"),
-        ("--optimizers adamw sgd --rates sgd=1", "has one optimizer"),
+        ("--optimizers adamw sgd --rates sgd=1", "2 optimizers: name one optimizer"),
         ("--grid-traits 0", "grid_traits must be at least 1"),
         ("--off-topic ''", "each need a set of questions"),
     ],
