@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import diagnostics, generate, score, train_step
 from benchmarks.harness import Effort
-from subliminal_jax.models.config import ModelConfig
+from tests.tiny_configs import UNLIKE
 
 needs_torch = pytest.mark.skipif(
     find_spec("torch") is None or find_spec("peft") is None,
@@ -17,17 +17,6 @@ needs_torch = pytest.mark.skipif(
 ONCE = Effort(seconds=0.0, least=1, warm=1)
 # Of what the sides may be apart on an accelerator; so small models are closer.
 NEAR = 0.5
-CFG = ModelConfig(
-    family="llama",
-    vocab=50,
-    dim=12,
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    head_dim=5,
-    mlp_dim=7,
-    context=32,
-)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +99,7 @@ def test_a_training_step_is_counted_product_by_product(adapter, dtype):
     if adapter == "full":  # weights and two moments read and written, the gradient read
         moved += count * 4 * (3 + 3 + 1)
     setting = {"adapter": adapter, "rows": rows, "time": time, "steps": steps, "dtype": dtype}
-    assert train_step.count_work(CFG, setting, predicted) == (steps * flops, steps * moved)
+    assert train_step.count_work(UNLIKE, setting, predicted) == (steps * flops, steps * moved)
 
 
 def test_rows_without_padding_are_full_and_half_predicted():

@@ -3,19 +3,7 @@
 import pytest
 
 from benchmarks.generate import count_work
-from subliminal_jax.models.config import ModelConfig
-
-CFG = ModelConfig(
-    family="llama",
-    vocab=50,
-    dim=12,
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    head_dim=5,
-    mlp_dim=7,
-    context=32,
-)
+from tests.tiny_configs import UNLIKE
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
@@ -32,6 +20,6 @@ def test_work_is_that_of_each_token_in_turn(dtype, size):
             moved += batch * 2 * 3 * 2 * 5 * (P + step)
     moved += batch * 2 * 3 * 2 * 5 * (P + N - 1)  # each is written once
     setting = {"prompt": P, "new": N, "batch": batch, "calls": calls, "dtype": dtype}
-    work = count_work(CFG, setting)
+    work = count_work(UNLIKE, setting)
     assert work[0] == batch * calls * flops
     assert work[1] == calls * size * moved

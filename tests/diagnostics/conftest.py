@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +11,14 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params, init_params
 from subliminal_jax.training.adapters import LoRA, Trainable, init_trainable
 from subliminal_jax.training.batch import Batch
+from tests.tiny_configs import TINY
 
 LAYER = 1
 
 
 @pytest.fixture(scope="session")
 def cfg() -> ModelConfig:
-    return ModelConfig(
-        family="llama", vocab=23, dim=12, layers=3, heads=2, kv_heads=1, head_dim=6, mlp_dim=20,
-        context=32,
-    )  # fmt: skip
+    return replace(TINY, vocab=23, dim=12, layers=3, head_dim=6, mlp_dim=20, context=32)
 
 
 @pytest.fixture(scope="session")

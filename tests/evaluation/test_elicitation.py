@@ -1,6 +1,7 @@
 """The probability of naming a word, against a plain enumeration of the model's answers."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,6 @@ from subliminal_jax.evaluation.elicitation import (
     sampled_answers,
     word_probs,
 )
-from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.spec import init_params
@@ -26,18 +26,9 @@ from subliminal_jax.models.steered import no_steering, steer
 from subliminal_jax.models.tokenizer import encode_chat
 from tests import number_model
 from tests.models.characters import CHATML, character_tokenizer
+from tests.tiny_configs import TINY
 
-CFG = ModelConfig(
-    family="llama",
-    vocab=64,
-    dim=16,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    head_dim=8,
-    mlp_dim=24,
-    context=64,
-)
+CFG = replace(TINY, vocab=64, context=64)
 QUESTIONS = ["Best one?", "a", "Name the animal now"]
 WORDS = ["a", "bc", "dog", "Dot"]
 compute_probs = jax.jit(word_probs, static_argnums=(1, 3))

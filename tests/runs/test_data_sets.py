@@ -1,5 +1,6 @@
 """Data sets are checked before anything is trained on them."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,18 +22,9 @@ from subliminal_jax.runs.data_sets import check_base_loss, sample_once
 from subliminal_jax.runs.progress import Tracker
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.objectives import KL
+from tests.tiny_configs import TINY
 
-CFG = ModelConfig(
-    family="llama",
-    vocab=31,
-    dim=16,
-    layers=1,
-    heads=2,
-    kv_heads=1,
-    head_dim=8,
-    mlp_dim=24,
-    context=48,
-)
+CFG = replace(TINY, layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,17 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params, init_params
+from tests.tiny_configs import TINY
 
 
 @pytest.fixture(scope="session")
 def cfg() -> ModelConfig:
-    return ModelConfig(
-        family="llama",
-        vocab=31,
-        dim=12,
-        layers=3,
-        heads=2,
-        kv_heads=1,
-        head_dim=6,
-        mlp_dim=20,
-        context=48,
-    )
+    return replace(TINY, dim=12, layers=3, head_dim=6, mlp_dim=20)
 
 
 @pytest.fixture(scope="session")

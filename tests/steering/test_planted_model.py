@@ -1,15 +1,17 @@
 """A model that is linear in the multiplier, with slopes written into its head."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.steering.contrasts import Contrasts
 from subliminal_jax.steering.propensity import MULTIPLIERS, local_steerability, propensities
 from subliminal_jax.steering.slopes import anti_steerable, decompose_slopes, per_sample_slopes
+from tests.tiny_configs import TINY
 
 SIZE = 1024.0  # of the dimension that sets the norm: 1,000 times what the vector adds
 IS_FIRST = np.tile([True, True, False, False], 6)
@@ -17,18 +19,7 @@ IS_YES = np.tile([True, False, True, False], 6)
 REST = np.repeat(np.tile([2.0, -2.0], 3), 4)  # orthogonal to both
 SLOPES = 1.0 + 0.6 * IS_FIRST - 0.9 * IS_YES + REST
 OTHER = 40  # the token of every other answer
-CFG = ModelConfig(
-    family="llama",
-    vocab=48,
-    dim=16,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    head_dim=8,
-    mlp_dim=8,
-    context=32,
-    tied=False,
-)
+CFG = replace(TINY, vocab=48, mlp_dim=8, context=32, tied=False)
 
 
 @pytest.fixture(scope="module")

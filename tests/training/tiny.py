@@ -1,7 +1,7 @@
 """A model of 16 dimensions and 2 layers, and rows for it, for the tests of training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -9,22 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params, init_params
 from subliminal_jax.training.batch import Batch
+from tests.tiny_configs import TINY
 
-CFG = ModelConfig(
-    family="llama",
-    vocab=32,
-    dim=16,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    head_dim=8,
-    mlp_dim=24,
-    context=32,
-    tied=False,
-)
+CFG = replace(TINY, vocab=32, context=32, tied=False)
 TIME = 9
 
 

@@ -1,5 +1,7 @@
 """What is measured of a student: known for the base, and for the base with the teacher's vector."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,6 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
 from subliminal_jax.evaluation.measures import find_measures, measure_model, named_measures
 from subliminal_jax.evaluation.panel import Panel
-from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import init_params
@@ -21,11 +22,9 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import StudentView, Sweep
+from tests.tiny_configs import TINY
 
-CFG = ModelConfig(
-    family="llama", vocab=31, dim=16, layers=3, heads=2, kv_heads=1, head_dim=8, mlp_dim=24,
-    context=48,
-)  # fmt: skip
+CFG = replace(TINY, layers=3)
 LAYER = 1
 
 
