@@ -26,14 +26,14 @@ from tests.mesh_results import CFG, devices, results, write
 
 def loaded(folder: Path) -> dict[str, Any]:
     """The bytes that this process read, and the tree saved again in whole."""
-    read, sizes = weights._StoredTensor.read, []
+    read, sizes = weights.StoredTensor.read, []
 
     def counted(self: Any, index: Any) -> np.ndarray:
         part = read(self, index)
         sizes.append(part.nbytes)
         return part
 
-    weights._StoredTensor.read = counted
+    weights.StoredTensor.read = counted
     with warnings.catch_warnings(action="ignore"), jax.set_mesh(make_mesh(1, 8)):
         params = weights.load_params(folder / "weights", CFG, shardings=param_shardings(CFG))
         half = weights.load_params(
