@@ -19,6 +19,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -210,6 +211,7 @@ def _run(arguments: list[str]) -> None:
     if name not in experiments.keys() | commands.keys():
         raise InputError(_unknown_message(arguments[0], [*experiments, *commands]))
 
+    warnings.formatwarning = _format_warning
     # transformers warns at import where torch is missing, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if name in experiments:
@@ -220,6 +222,17 @@ def _run(arguments: list[str]) -> None:
         context: dict[str, Experiments | str] = {"experiments": table, "command": command}
         run = partial(_run_command, commands[name], context)
     run(flags)
+
+
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """One line on screen, without the source line that gave the warning."""
+    return f"{PROGRAM}: warning: {' '.join(str(message).split())}\n"
 
 
 def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:

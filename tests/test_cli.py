@@ -9,7 +9,7 @@ import pytest
 
 import subliminal_jax.commands
 import subliminal_jax.experiments
-from subliminal_jax import __version__
+from subliminal_jax import __version__, cli
 from subliminal_jax.cli import find_commands, find_experiments, load_experiment, main
 from subliminal_jax.errors import InputError
 
@@ -160,3 +160,8 @@ def test_every_sub_command_of_the_project_loads_and_has_help(name, capsys):
     assert f"subliminal-jax {name}" in shown
     sub_command = (find_experiments() | find_commands())[name]
     assert sub_command.summary().split()[0] in shown
+
+
+def test_a_warning_is_one_line_on_screen():
+    line = cli._format_warning(UserWarning("first\n  second"), UserWarning, "file.py", 7)
+    assert line == "subliminal-jax: warning: first second\n"
