@@ -1,7 +1,7 @@
 """Frozen dataclasses as plain JSON, and back by their type hints."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 import cattrs
@@ -53,6 +53,19 @@ def _structure_list(value: Any, kind: Any) -> Any:
     return _lists.structure(value, kind)
 
 
+def _has_int_keys(kind: Any) -> bool:
+    return get_origin(kind) in (Mapping, dict) and get_args(kind)[0] is int
+
+
+def _structure_int_keys(value: Any, kind: Any) -> dict[int, Any]:
+    """JSON has no keys but texts."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} is no object")
+    inner = get_args(kind)[1]
+    return {int(key): _converter.structure(item, inner) for key, item in value.items()}
+
+
+_converter.register_structure_hook_func(_has_int_keys, _structure_int_keys)
 _converter.register_structure_hook(float, _structure_float)
 _converter.register_structure_hook(int, _structure_int)
 _converter.register_structure_hook(bool, _structure_exactly)
