@@ -8,13 +8,27 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import jax
 import optax
 from flax import struct
 from jaxtyping import Array, Float
 
+from subliminal_jax.bounds import (
+    MANY,
+    Count,
+    Items,
+    Positive,
+    Range,
+    Rule,
+    Seed,
+    Share,
+    check_arguments,
+    check_distinct,
+    check_fields,
+    check_value,
+)
 from subliminal_jax.data.teachers import (
     Pairs,
     PromptKind,
@@ -34,6 +48,7 @@ from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model, save_model
+from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chats
@@ -43,7 +58,15 @@ from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.waves import StudentTask, WaveRunner
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.teacher import Teacher
-from subliminal_jax.training.adapters import Adapter, Full, LoRA, Trainable, attach
+from subliminal_jax.training.adapters import (
+    Adapter,
+    Full,
+    LoRA,
+    Trainable,
+    attach,
+    check_layers,
+    check_rank,
+)
 from subliminal_jax.training.adapters_io import save_adapter
 from subliminal_jax.training.arms import Arm, Schedule, TrainConfig
 from subliminal_jax.training.fixed_rows import FixedRows
@@ -75,13 +98,13 @@ def sample_pairs(
     teacher: Teacher,
     *,
     prompts: PromptKind | Sequence[str] = "numbers",
-    rows: int,
-    seed: int = 0,
+    rows: Count,
+    seed: Seed = 0,
     forbidden: Sequence[str] = (),
     only_numbers: bool | None = None,
-    asked: float = 2.0,
-    max_new_tokens: int = 32,
-    temperature: float = 1.0,
+    asked: Annotated[float, Range(1, 1_000)] = 2.0,
+    max_new_tokens: Count = 32,
+    temperature: Temperature = 1.0,
 ) -> Pairs:
     """`rows` prompts with the teacher's answers, as data for `sweep`.
 
@@ -92,8 +115,9 @@ def sample_pairs(
         ask for numbers.
       asked: prompts, as a multiple of `rows`: some answers are dropped.
 
-    Raises InputError where fewer than `rows` answers are left.
+    Raises InputError for arguments out of range, and where fewer than `rows` answers are left.
     """
+    check_arguments(sample_pairs, locals())
     if isinstance(prompts, str):
         texts = teacher_prompts(cast(PromptKind, prompts), round(asked * rows), seed)
     else:
@@ -116,16 +140,22 @@ def sample_pairs(
 
 @dataclass(frozen=True)
 class ArmChoice:
-    """An optimizer at one learning rate with one seed; `sweep` trains it on every data set."""
+    """An optimizer at one learning rate with one seed; `sweep` trains it on every data set.
+
+    Raises InputError for a rate or a seed out of range.
+    """
 
     optimizer: OptimizerSpec
-    learning_rate: float
-    seed: int
+    learning_rate: Positive
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def grid(
     optimizers: Mapping[str, Sequence[float] | tuple[OptimizerBuilder, Sequence[float]]],
-    seeds: int = 1,
+    seeds: Annotated[int, Range(1, 10_000)] = 1,
 ) -> tuple[ArmChoice, ...]:
     """Every optimizer at every rate with every seed.
 
@@ -135,14 +165,21 @@ def grid(
         `(learning_rate) -> optax.GradientTransformation` before the rates.
       seeds: students for each optimizer, rate and data set: seeds 0, 1, ...
 
-    Raises InputError for an unknown name.
+    Raises InputError for an unknown name, an optimizer that is named twice (also in another
+    spelling), and rates or seeds that are out of range or given twice.
     """
-    choices = []
+    check_arguments(grid, {"seeds": seeds})
+    choices: list[ArmChoice] = []
+    names: dict[Any, str] = {}
     for name, value in optimizers.items():
         builder, rates = value if isinstance(value, tuple) and callable(value[0]) else (None, value)
         spec = (
             OptimizerSpec.parse(name) if builder is None else OptimizerSpec(name, builder=builder)
         )
+        if (first := names.setdefault(spec.identity, name)) != name:
+            raise InputError(f"optimizers {first!r} and {name!r} are the same: give it once")
+        rule = Rule(tuple[float, ...], Range(above=0, most=1e6), Items(1))
+        check_value(f"rates of {name}", tuple(rates), rule)
         choices += [ArmChoice(spec, float(rate), seed) for rate in rates for seed in range(seeds)]
     return tuple(choices)
 
@@ -312,13 +349,13 @@ def sweep(
     *,
     adapter: Adapter = LoRA(),
     objective: Objective = CrossEntropy(),
-    steps: int,
-    batch_size: int = 16,
+    steps: Count,
+    batch_size: Count = 16,
     schedule: Schedule = "constant",
-    warmup: float = 0.0,
-    clip: float | None = None,
-    log_every: int | None = None,
-    heldout: float = 0.125,
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.0,
+    clip: Annotated[float | None, Range(above=0, most=1e30)] = None,
+    log_every: Annotated[int | None, Range(1, MANY)] = None,
+    heldout: Share = 0.125,
     measures: Sequence[Alignment | Measure] = (),
     out: str | Path | None = None,
 ) -> SweepResult:
@@ -339,9 +376,14 @@ def sweep(
         default they are not kept.
 
     Raises:
-      InputError: data sets of different length, an objective or a batch that does not fit them,
+      InputError: arguments out of range, an adapter that does not fit the model, arms that are
+        given twice, data sets of different length, an objective or a batch that does not fit them,
         steps that are no multiple of `log_every`, or a folder that holds something else.
     """
+    check_arguments(sweep, locals())
+    check_layers(adapter, model.cfg)
+    check_rank(adapter, model.cfg)
+    check_distinct("arms", [(a.optimizer.label, a.learning_rate, a.seed) for a in arms])
     plan = TrainConfig(
         steps=steps,
         batch_size=batch_size,

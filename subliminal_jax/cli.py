@@ -31,6 +31,7 @@ import subliminal_jax.commands
 import subliminal_jax.experiments
 from subliminal_jax import interrupts
 from subliminal_jax.errors import InputError
+from subliminal_jax.flags import parse_flags
 
 if TYPE_CHECKING:
     from subliminal_jax.runs.experiment import Experiment, Experiments
@@ -248,14 +249,12 @@ def _run_command(
     sub_command: SubCommand, context: "Mapping[str, Experiments | str]", flags: list[str]
 ) -> None:
     """Run a tool, giving its `main` those values of `context` that it has parameters for."""
-    import tyro
-
     module = sub_command.load()
-    config = tyro.cli(
+    config = parse_flags(
         module.Config,
+        flags,
         prog=f"{PROGRAM} {sub_command.name}",
         description=module.__doc__,
-        args=flags,
     )
     with _prepare_process(config):
         wanted = context.keys() & inspect.signature(module.main).parameters.keys()
@@ -267,10 +266,11 @@ def _prepare_process(config: Any):
     """Enable the compilation cache and the mesh; of several processes only the first prints."""
     from subliminal_jax.compilation import enable_compilation_cache
     from subliminal_jax.processes import is_first
-    from subliminal_jax.runs.settings import RunSettings
+    from subliminal_jax.runs.settings import RunSettings, check_settings
 
     enable_compilation_cache()
     if isinstance(config, RunSettings):
+        check_settings(config)
         config.use_devices()  # before the run's folder is opened: one of the processes writes it
     with contextlib.ExitStack() as stack:
         if not is_first():
@@ -282,19 +282,16 @@ def _prepare_process(config: Any):
 def parse_config(experiment: "Experiment", flags: Sequence[str], description: str = "") -> Any:
     """The experiment's `Config` that the flags ask for, starting from the preset they name.
 
-    Raises InputError for a preset that the experiment does not have; exits with 2, as tyro does,
-    at a flag that it does not have.
+    Raises InputError for a preset that the experiment does not have, and as `parse_flags` does.
     """
-    import tyro
-
     preset, rest = _split_preset(experiment.presets, list(flags))
     names = ", ".join(experiment.presets)
-    return tyro.cli(
+    return parse_flags(
         experiment.Config,
+        rest,
         prog=f"{PROGRAM} {experiment.name}",
         description=f"{description}\n\nPresets (--preset NAME, further flags change it): {names}",
         default=_from_preset(experiment.Config, experiment.presets, preset),
-        args=rest,
     )
 
 
@@ -302,15 +299,13 @@ def _split_preset(
     presets: Mapping[str, Mapping[str, Any]], flags: list[str]
 ) -> tuple[str, list[str]]:
     """The preset that `flags` name (else the first one), and the other flags."""
-    import tyro
-
     first = next(iter(presets))
     kind = dataclasses.make_dataclass("Preset", [("preset", str, first)], frozen=True)
     if any(flag in ("-h", "--help") for flag in flags):
         chosen, rest = first, flags
     else:
         parsed: Any
-        parsed, rest = tyro.cli(kind, args=flags, return_unknown_args=True, add_help=False)
+        parsed, rest = parse_flags(kind, flags, return_unknown_args=True, add_help=False)
         chosen = parsed.preset
     if chosen not in presets:
         raise InputError(f"unknown preset {chosen!r}; there are: {', '.join(presets)}")

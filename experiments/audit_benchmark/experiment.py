@@ -18,11 +18,13 @@ CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in 
 sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from subliminal_jax.bounds import Count, Items, Range
 from subliminal_jax.data.shared_data import VARIABLE, find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
@@ -35,7 +37,7 @@ from subliminal_jax.runs.audit_scores import Form, make_candidates
 from subliminal_jax.runs.audit_sets import write_audit_set
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import SteeredModelSettings
+from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 from subliminal_jax.serialization import from_json, to_json
 
 from .analysis import (
@@ -61,6 +63,8 @@ REAL = (
 
 STEERED_TRAITS = "cat dog tiger eagle fox bear whale dolphin otter rabbit"
 
+STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(AuditSettings, SteeredModelSettings):
@@ -78,12 +82,12 @@ class Config(AuditSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/audit-benchmark")
-    steered_traits: tuple[str, ...] = tuple(STEERED_TRAITS.split())
-    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
-    clean_sets: int = 10
-    written: int = 1024
+    steered_traits: Annotated[Traits, Items(1, distinct=False)] = tuple(STEERED_TRAITS.split())
+    scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = STRENGTHS
+    clean_sets: Annotated[int, Range(1, 10_000)] = 10
+    written: Count = 1024
     real: tuple[str, ...] = REAL
-    real_rows: int = 384
+    real_rows: Count = 384
     readers: tuple[str, ...] = ("shipped", "tinystories-656k")
     forms: tuple[Form, ...] = ("direction",)
     rows: int = 1024
@@ -91,14 +95,11 @@ class Config(AuditSettings, SteeredModelSettings):
     seed: int = 1000
 
     def check(self) -> None:
-        self.check_audit()
-        if not self.steered_traits or self.clean_sets < 1:
-            raise InputError("steered_traits and clean_sets: give at least one of each")
         candidates = default_traits(self)
         if missing := [t for t in self.steered_traits if t not in candidates]:
-            raise InputError(f"steered_traits {' '.join(missing)}: not among the candidate traits")
-        if not self.scales or min(self.scales) <= 0:
-            raise InputError(f"scales {self.scales}: give at least one, all above 0")
+            raise InputError(
+                f"--steered-traits {' '.join(missing)}: not among the candidate traits"
+            )
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -164,6 +165,11 @@ def audit_written(folder: RunFolder, model: Model, layer: int, config: Config) -
     return [audits[plan.seed] for plan in plans]
 
 
+def _file_name(text: str) -> str:
+    """A path or a name as the name of one file."""
+    return re.sub(r"[^\w.-]+", "-", text).strip(".-")
+
+
 def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
     """The audit of every real set by every reader; none where the data are not at hand."""
     files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in config.real}
@@ -191,7 +197,7 @@ def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
                 candidates,
                 settings,
                 config.seed,
-                folder.path / "scores" / reader / real.replace("/", "-"),
+                folder.path / "scores" / _file_name(reader) / _file_name(real),
             )
             summary = summarise_audit(result, None)
             audits[real, reader] = ForeignSet(**vars(summary), real=real, reader=reader)

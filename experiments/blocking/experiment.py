@@ -24,8 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from subliminal_jax.bounds import Count, Items, Positive, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher
@@ -49,7 +50,7 @@ from subliminal_jax.runs.settings import (
     GuardKind,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import make_panel, measure_teacher
 from subliminal_jax.training.arms import Arm
@@ -98,11 +99,11 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/blocking")
-    traits: tuple[str, ...] = ("cat", "tiger")
-    scale: float = 1.0
+    traits: Traits = ("cat", "tiger")
+    scale: Positive = 1.0
     questions: str = "heldout"
-    shares: tuple[float, ...] = (0.5,)
-    blind_steps: int = 96
+    shares: Annotated[tuple[float, ...], Items(1), Range(above=0, below=1)] = (0.5,)
+    blind_steps: Count = 96
     guard_vector: str = "teacher"
     vector_rates: tuple[str, ...] = ("adamw=0.1",)
     layer: int = 1
@@ -120,15 +121,15 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     log_every: int = 64
 
     def check(self) -> None:
-        check_names("traits", self.traits)
         if self.guard_vector == "blind":
             raise InputError(
-                "blocking has a blind vector beside the known one: give 'teacher' or FILE"
+                "--guard-vector blind: blocking has a blind vector beside the known one; give "
+                "teacher or a file"
             )
         make_cases(self.shares)
         self.learning_rates()
         if self.trains_vectors:
-            self.vector_students().learning_rates("vector-rates")
+            self.vector_students().learning_rates("vector_rates")
 
     @property
     def trains_vectors(self) -> bool:

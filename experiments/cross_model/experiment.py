@@ -16,12 +16,13 @@ steered teachers wrote, numbers and chat, is explained by little but the model's
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from datasets import Dataset
 
+from subliminal_jax.bounds import CountOrNone, Items, Range, Text, as_flag, check_distinct
 from subliminal_jax.data.teachers import Extraction, Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
@@ -39,7 +40,12 @@ from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_DATA
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, RunSettings, check_names, resolve_layer
+from subliminal_jax.runs.settings import (
+    DataSettings,
+    RunSettings,
+    Traits,
+    resolve_layer,
+)
 from subliminal_jax.steering.vectors import random_vector
 from subliminal_jax.training.batch import Batch
 
@@ -88,30 +94,28 @@ class Config(DataSettings, RunSettings):
     """
 
     out: Path = Path("runs/cross-model")
-    models: tuple[str, ...] = ("shipped", "shipped-small")
-    layers: tuple[int, ...] = ()
+    models: Annotated[tuple[str, ...], Items(2)] = ("shipped", "shipped-small")
+    layers: Annotated[tuple[int, ...], Items(distinct=False), Range(0, 9_999)] = ()
     # Both make a vector of about half the residual stream's norm: the small model's are short.
-    scales: tuple[float, ...] = (1.0, 4.0)
-    traits: tuple[str, ...] = tuple(TOY_TRAITS.split())
-    teachers: tuple[str, ...] = TEACHERS
+    scales: Annotated[tuple[float, ...], Items(1, distinct=False), Range(above=0, most=1e6)] = (
+        1.0,
+        4.0,
+    )
+    traits: Traits = tuple(TOY_TRAITS.split())
+    teachers: Annotated[tuple[str, ...], Items(1), Text(choices=TEACHERS)] = TEACHERS
     extraction: Extraction = "numbers"
     rows: int = 128
-    heldout_rows: int = 0
+    heldout_rows: CountOrNone = 0
     asked: float = 1.8
     max_new_tokens: int = 24
 
     def check(self) -> None:
-        names, n = {Path(name).name for name in self.models}, len(self.models)
-        if len(names) < max(2, n):
-            raise InputError(
-                f"models {' '.join(self.models)}: name at least two, each once (of names with "
-                "slashes the last part tells them apart)"
-            )
+        n = len(self.models)
+        check_distinct("models", [Path(name).name for name in self.models], as_flag)
         for flag, values in (("layers", self.layers), ("scales", self.scales)):
             if len(values) not in (1, n) and not (flag == "layers" and not values):
-                raise InputError(f"{flag}: {len(values)} values for {n} models; give one each")
-        check_names("traits", self.traits)
-        check_names("teachers", self.teachers, TEACHERS)
+                given = as_flag(flag, values)
+                raise InputError(f"{given}: {len(values)} values for {n} models; give one each")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ Toy preset: about six minutes on 2 CPU cores. Expected: trait vectors and random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.bounds import Items, Range, as_flag, check_distinct
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
@@ -41,7 +42,7 @@ from subliminal_jax.runs.settings import (
     ObjectiveSettings,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -81,12 +82,12 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
 
     out: Path = Path("runs/distil-vectors")
     questions: str = "heldout"
-    traits: tuple[str, ...] = ("owl", "wolf")
+    traits: Traits = ("owl", "wolf")
     kinds: tuple[Kind, ...] = ("trait", "random")
-    randoms: int = 2
+    randoms: Annotated[int, Range(0, 10_000)] = 2
     vectors: tuple[str, ...] = ()
-    layers: tuple[int, ...] = (1, 2)
-    norms: tuple[float, ...] = (0.3, 0.6)
+    layers: Annotated[tuple[int, ...], Range(0, 9_999)] = (1, 2)
+    norms: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.3, 0.6)
     steered_block: bool = True
     rows: int = 1024
     heldout_rows: int = 64
@@ -101,17 +102,21 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     targets: tuple[str, ...] = ("down",)
 
     def check(self) -> None:
-        check_names("traits", self.traits)
         check_traits(self.traits)
         self.single_optimizer()
-        if not self.norms or min(self.norms) <= 0:
-            raise InputError(f"norms {self.norms}: give at least one, all more than 0")
-        if len(set(self.layers)) < len(self.layers):
-            raise InputError(f"layers {self.layers}: name each once")
         if self.randoms < 1 and "random" in self.kinds:
-            raise InputError(f"randoms={self.randoms}: at least one, or leave out the kind random")
+            raise InputError(
+                f"--randoms {self.randoms}: give at least 1, or leave random out of --kinds"
+            )
+        names = [Path(file).stem for file in self.vectors]
+        made = {*self.traits, *(f"random-{i}" for i in range(self.randoms))}
+        check_distinct("vectors", names, as_flag)
+        if taken := made.intersection(names):
+            raise InputError(
+                f"--vectors: {min(taken)} is the name of another vector; rename the file"
+            )
         if not (self.kinds or self.vectors):
-            raise InputError("no vectors: name kinds or vectors")
+            raise InputError("--kinds and --vectors are empty: name at least one vector")
 
 
 PAPER: dict[str, Any] = {

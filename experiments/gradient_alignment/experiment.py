@@ -22,12 +22,13 @@ cosine rises with N to several tenths at the steering layer; the control stays a
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from subliminal_jax.bounds import MANY, Count, CountOrNone, Items, Positive, Range, as_flag
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher, trait_vectors
 from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.diagnostics.activation_gradients import (
@@ -45,8 +46,8 @@ from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import paper_preset
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, check_names
-from subliminal_jax.training.adapters import LoRA
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
+from subliminal_jax.training.adapters import LARGEST_RANK, LoRA, check_rank
 from subliminal_jax.training.batch import Batch
 
 from .analysis import Measured, Results, analyse, make_claims
@@ -98,34 +99,36 @@ class Config(DataSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/gradient-alignment")
-    traits: tuple[str, ...] = ("owl", "wolf", "penguin", "lion")
-    teachers: tuple[Kind, ...] = ("steered", "system-prompt")
-    scale: float = 1.0
-    draws: int = 3
+    traits: Traits = ("owl", "wolf", "penguin", "lion")
+    teachers: Annotated[tuple[Kind, ...], Items(1)] = ("steered", "system-prompt")
+    scale: Positive = 1.0
+    draws: Annotated[int, Range(1, 10_000)] = 3
     rows: int = 3072
-    heldout_rows: int = 0
+    heldout_rows: CountOrNone = 0
     asked: float = 1.4
     max_new_tokens: int = 24
-    row_batch: int = 8
-    backward_rows: int = 32
-    noise_rows: int = 96
-    rank: int = 8
-    alpha: float = 16.0
+    row_batch: Count = 8
+    backward_rows: Count = 32
+    noise_rows: Annotated[int, Range(2, MANY)] = 96
+    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
+    alpha: Positive = 16.0
 
     def check(self) -> None:
-        check_names("traits", self.traits)
-        check_names("teachers", self.teachers)
         check_traits(self.traits)
-        if self.draws < 1 or self.rows_per_draw < max(self.row_batch, 2):
+        if self.rows_per_draw < max(self.row_batch, 2):
             raise InputError(
-                f"{self.rows} rows in {self.draws} draws leave fewer than a batch of "
+                f"--rows {self.rows} in --draws {self.draws} leave fewer than --row-batch "
                 f"{self.row_batch} to each: give more rows or fewer draws"
             )
-        if not 2 <= self.noise_rows <= self.rows_per_draw:
+        if self.noise_rows > self.rows_per_draw:
             raise InputError(
-                f"noise_rows={self.noise_rows} must be from 2 to the {self.rows_per_draw} rows of "
-                "a draw"
+                f"--noise-rows {self.noise_rows} are more than the {self.rows_per_draw} rows of a "
+                "draw (--rows by --draws)"
             )
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a rank above that of the model's matrices."""
+        check_rank(LoRA(self.rank, self.alpha), model.cfg, as_flag)
 
     @property
     def rows_per_draw(self) -> int:

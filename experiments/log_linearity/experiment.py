@@ -27,11 +27,12 @@ matrices; on the exact toy 0.996 for selected pairs, -0.997 for the bottom, abou
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
+from subliminal_jax.bounds import MANY, Count, CountOrNone, Items, Range, as_flag, check_distinct
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import init_params
@@ -83,35 +84,33 @@ class Config(TextSettings, RunSettings):
     """
 
     out: Path = Path("runs/log-linearity")
-    models: tuple[str, ...] = ("shipped", "shipped-small")
-    fit_first: int = 2
-    fit_last: int = 0
-    top_k: int = 16
-    ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    gaussian_draws: int = 20
-    toy_seeds: int = 5
-    toy_dim: int = Toy.dim
-    toy_prompts: int = Toy.prompts
+    models: Annotated[tuple[str, ...], Items(2)] = ("shipped", "shipped-small")
+    fit_first: Count = 2
+    fit_last: CountOrNone = 0
+    top_k: Count = 16
+    ranks: Annotated[tuple[int, ...], Items(1), Range(1, MANY)] = (1, 2, 4, 8, 16, 32)
+    gaussian_draws: Annotated[int, Range(1, 10_000)] = 20
+    toy_seeds: Annotated[int, Range(2, 10_000)] = 5
+    toy_dim: Annotated[int, Range(1, 100_000)] = Toy.dim
+    toy_prompts: Count = Toy.prompts
 
     def check(self) -> None:
         candidates = read_system_prompts(self)
-        if len({Path(name).name for name in self.models}) < max(2, len(self.models)):
-            raise InputError(f"models {' '.join(self.models)}: name at least two, each once")
-        if self.draws < 2 or self.toy_seeds < 2:
-            raise InputError("an interval needs at least 2 draws and 2 toy_seeds")
+        check_distinct("models", [Path(name).name for name in self.models], as_flag)
         systems = self.systems or len(candidates)
         side = min(systems, self.columns)
-        if side < 8:
-            raise InputError(f"{systems} x {self.columns}: give at least 8 of both")
-        if not self.ranks or self.top_k not in self.ranks:
-            raise InputError(f"ranks {self.ranks} must hold top_k, {self.top_k}")
-        if min(self.ranks) < 1 or max(self.ranks) > side // 2:
-            raise InputError(f"ranks {self.ranks}: give 1 to {side // 2}, half of the matrix")
-        first, last = self.fit_ranks(side)
-        if first < 1 or not first + 2 <= last <= side:
+        if self.top_k not in self.ranks:
+            raise InputError(f"{as_flag('ranks', self.ranks)} must hold --top-k {self.top_k}")
+        if max(self.ranks) > side // 2:
             raise InputError(
-                f"fit_first {first} and fit_last {self.fit_last}: at least three ranks, at most "
-                f"{side}"
+                f"{as_flag('ranks', self.ranks)}: give 1 to {side // 2}, half of the matrix's "
+                "smaller side (--systems by --columns)"
+            )
+        first, last = self.fit_ranks(side)
+        if not first + 2 <= last <= side:
+            raise InputError(
+                f"--fit-first {first} and --fit-last {self.fit_last}: give at least three ranks, "
+                f"up to {side}"
             )
 
     def fit_ranks(self, side: int) -> tuple[int, int]:

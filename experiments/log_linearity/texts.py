@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from datasets import Dataset
 
+from subliminal_jax.bounds import MANY, CountOrNone, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.conversations import CountedRows, report_dropped
 from subliminal_jax.data.preferences import count_preferences, world_preferences
@@ -35,11 +36,11 @@ class TextSettings:
     pairs: str = "world"
     split: str = "train"
     system_prompts: str = "world"
-    systems: int = 64
-    columns: int = 200
-    draws: int = 3
-    min_tokens: int = 2
-    max_tokens: int = 0
+    systems: Annotated[int, Range(8, MANY, also=0)] = 64
+    columns: Annotated[int, Range(8, MANY)] = 200
+    draws: Annotated[int, Range(2, 10_000)] = 3
+    min_tokens: CountOrNone = 2
+    max_tokens: CountOrNone = 0
 
 
 class Texts(NamedTuple):

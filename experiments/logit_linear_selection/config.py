@@ -1,17 +1,16 @@
 """The settings of `logit-linear-selection`."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from subliminal_jax.bounds import Count, CountOrNone, Items, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target, TargetKind, make_target
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.judge import EndpointJudge
 from subliminal_jax.runs.settings import (
     SteeredModelSettings,
     TrainingSettings,
-    check_names,
     check_seeds,
 )
 from subliminal_jax.selection.rendering import ScoringOptions
@@ -59,29 +58,29 @@ class Config(TrainingSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/logit-linear-selection")
-    student: str = ""
+    student: Annotated[str, Text(empty=True)] = ""
     hidden_kind: TargetKind = "world-animals"
-    hidden: tuple[str, ...] = ("cat", "tiger", "eagle")
+    hidden: Annotated[tuple[str, ...], Items(1), Text(name=True)] = ("cat", "tiger", "eagle")
     pairs: str = "world"
     split: str = "train"
-    pool: int = 20_000
-    probe: int = 400
-    heldout: int = 32
-    gamma: float = 0.4
-    truncate: int = 32
+    pool: Count = 20_000
+    probe: Count = 400
+    heldout: Count = 32
+    gamma: Annotated[float, Range(above=0, most=1)] = 0.4
+    truncate: CountOrNone = 32
     base_system: bool = False
-    max_prompt_tokens: int = 0
-    min_response_tokens: int = 0
-    max_response_tokens: int = 0
-    beta: float = 0.1
+    max_prompt_tokens: CountOrNone = 0
+    min_response_tokens: CountOrNone = 0
+    max_response_tokens: CountOrNone = 0
+    beta: Positive = 0.1
     bottom: bool = True
     requests: str = "stories"
-    samples: int = 128
-    max_new_tokens: int = 48
+    samples: Count = 128
+    max_new_tokens: Count = 48
     questions: str = "heldout"
-    judge_url: str = ""
-    judge_model: str = ""
-    judge_key: str = "OPENAI_API_KEY"
+    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
     seed: int = 1
     rates: tuple[str, ...] = ("adamw=3e-5,1e-4,3e-4",)
     steps: int = 48
@@ -89,12 +88,6 @@ class Config(TrainingSettings, SteeredModelSettings):
     log_every: int = 24
 
     def check(self) -> None:
-        check_names("hidden", self.hidden)
-        for name in ("pool", "probe", "heldout", "samples", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
-        if not 0 < self.beta < math.inf:
-            raise InputError(f"beta={self.beta} is not valid for DPO; it must be more than 0")
         check_seeds(self.seeds)
         selection_size(1, self.gamma)
         read_questions(self.requests)

@@ -124,8 +124,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
     Raises InputError for a target, pairs or questions that cannot be read, too few pairs, and pairs
     that do not fit into a model's context.
     """
-    teacher = config.load()
+    teacher = config.load_named(config.model)
     student = config.load_named(config.student) if config.student else teacher
+    config.check_model(student)
     targets = [make_target(config.hidden_kind, name, teacher.tokenizer) for name in config.hidden]
     pool = make_pool(targets, teacher.tokenizer, config)
     options = config.scoring_options()

@@ -19,11 +19,12 @@ teacher's shift is found by neither, though students of both objectives name its
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from subliminal_jax.bounds import MANY, Count, Items, Positive, Range, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
@@ -40,7 +41,7 @@ from subliminal_jax.runs.settings import (
     DataSettings,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.runs.waves import HELDOUT_LOSSES
@@ -96,14 +97,14 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     """
 
     out: Path = Path("runs/objective")
-    traits: tuple[str, ...] = ("owl",)
-    teachers: tuple[Kind, ...] = ("steered", "random", "system-prompt")
-    scale: float = 1.0
-    sizes: tuple[int, ...] = (8, 32, 128, 512)
-    level: float = 0.5
+    traits: Traits = ("owl",)
+    teachers: Annotated[tuple[Kind, ...], Items(1)] = ("steered", "random", "system-prompt")
+    scale: Positive = 1.0
+    sizes: Annotated[tuple[int, ...], Items(1), Range(1, MANY)] = (8, 32, 128, 512)
+    level: Annotated[float, Range(-1, 1)] = 0.5
     questions: str = "heldout"
-    draws: int = 3
-    gradient_rows: int = 256
+    draws: Annotated[int, Range(2, 10_000)] = 3
+    gradient_rows: Count = 256
     layer: int = 1
     rows: int = 1024
     heldout_rows: int = 128
@@ -119,17 +120,17 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     log_every: int = 32
 
     def check(self) -> None:
-        check_names("traits", self.traits)
-        check_names("teachers", self.teachers)
         sizes = self.sizes
-        if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-            raise InputError(f"sizes {sizes} must ascend from at least 1")
+        if list(sizes) != sorted(sizes):
+            raise InputError(f"{as_flag('sizes', sizes)}: give them in ascending order")
         if sizes[-1] > self.rows:
-            raise InputError(f"a size of {sizes[-1]} rows is more than the data's rows={self.rows}")
-        if self.draws < 2 or not 1 <= self.gradient_rows <= self.rows // self.draws:
             raise InputError(
-                f"{self.draws} draws of gradient_rows={self.gradient_rows} do not fit {self.rows} "
-                "rows; there must be at least 2 draws"
+                f"{as_flag('sizes', sizes)}: {sizes[-1]} is more than --rows {self.rows}"
+            )
+        if self.gradient_rows > self.rows // self.draws:
+            raise InputError(
+                f"--draws {self.draws} of --gradient-rows {self.gradient_rows} do not fit --rows "
+                f"{self.rows}: ask for fewer"
             )
         self.learning_rates()
 

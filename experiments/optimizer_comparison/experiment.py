@@ -16,10 +16,11 @@ cosine of the mean gradient with the vector that rises with N.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 
+from subliminal_jax.bounds import Count, Positive
 from subliminal_jax.data import world
 from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.teachers import Teacher, prompted_teacher
@@ -39,6 +40,7 @@ from subliminal_jax.runs.settings import (
     ObjectiveSettings,
     SteeredModelSettings,
     StudentSettings,
+    TraitWord,
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
@@ -103,18 +105,21 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     out: Path = Path("runs/optimizer-comparison")
     teacher: Literal["steered", "system-prompt"] = "steered"
     vector: str = "random"
-    trait: str = "auto"
-    norm: float = 0.3
-    scale: float = 1.0
+    trait: Annotated[str, TraitWord] = "auto"
+    norm: Positive = 0.3
+    scale: Positive = 1.0
     data: str | None = None
     control_data: str | None = None
     optimizers: tuple[str, ...] = OPTIMIZERS
-    gradient_rows: int = 512
+    gradient_rows: Count = 512
 
     def check(self) -> None:
         self.learning_rates()
         if self.objective == "kl" and (self.data or self.control_data):
-            raise InputError("objective kl needs the teachers' own answers: leave --data out")
+            raise InputError(
+                "--objective kl needs the teachers' own answers: leave --data and --control-data "
+                "out"
+            )
 
     def sources(self) -> dict[str, str]:
         """The pairs that are given, by data set."""

@@ -6,8 +6,11 @@ run, all weights, clipped gradients, a batch size) on rows with some weighting o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from subliminal_jax.bounds import MANY, Items, Range
 from subliminal_jax.errors import InputError
+from subliminal_jax.runs.rates import read_grids
 from subliminal_jax.runs.settings import StudentSettings
 
 MAPS = "maps"  # the setting whose rules read the second moment of the arm "adamw"
@@ -144,30 +147,30 @@ class MechanicsSettings(StudentSettings):
       rare_weighted: the weights where rare tokens count more: "rare-P" is frequency to the -P.
     """
 
-    optimizers: tuple[str, ...] = ()
+    optimizers: Annotated[tuple[str, ...], Items(0)] = ()
     grid_points: int = 5
-    grid_factor: float = 1.7
-    grid_seeds: int = 1
-    batch_sizes: tuple[int, ...] = (1, 64)
-    clip_norm: float = 1.0
+    grid_factor: Annotated[float, Range(above=1, most=1_000)] = 1.7
+    grid_seeds: Annotated[int, Range(1, 10_000)] = 1
+    batch_sizes: Annotated[tuple[int, ...], Range(0, MANY)] = (1, 64)
+    clip_norm: Annotated[float, Range(above=0, most=1e30)] = 1.0
     no_rare: str = "frequent-64"
     rare_weighted: str = "rare-0.5"
 
     def choose_arms(self) -> dict[ArmPlan, tuple[float, ...]]:
         """The arms to train with their learning rates; raises InputError for a name that is
         none."""
-        if self.grid_points < 1 or not 1 <= self.grid_seeds <= self.seeds or self.grid_factor <= 1:
-            raise InputError(
-                "give grid_points >= 1, grid_factor > 1 and grid_seeds between 1 and seeds"
-            )
+        if self.grid_seeds > self.seeds:
+            raise InputError(f"--grid-seeds {self.grid_seeds} are more than --seeds {self.seeds}")
         known = {arm.name: arm for arm in list_arms(self.batch_sizes)}
         names = self.optimizers or tuple(known)
-        given = dict(_parse_grid(text) for text in self.rates)
+        given = read_grids("rates", self.rates)
         for name in (*names, *given):
             if name not in known:
-                raise InputError(f"unknown arm {name!r}; there are {', '.join(known)}")
+                raise InputError(
+                    f"--optimizers or --rates: unknown arm {name!r}; there are {', '.join(known)}"
+                )
         if any(known[name].setting == MAPS for name in names) and "adamw" not in names:
-            raise InputError("the maps are made from the arm adamw: train it too")
+            raise InputError("--optimizers: the maps are made from the arm adamw: train it too")
         half = (self.grid_points - 1) / 2
         powers = [self.grid_factor ** (i - half) for i in range(self.grid_points)]
         grids = {
@@ -186,14 +189,3 @@ class MechanicsSettings(StudentSettings):
             size = setting.removeprefix("batch-")
             return replace(self, batch_size=rows if size == "full" else int(size), accumulation=1)
         return self
-
-
-def _parse_grid(text: str) -> tuple[str, tuple[float, ...]]:
-    name, _, values = text.rpartition("=")
-    try:
-        grid = tuple(sorted(float(value) for value in values.split(",")))
-    except ValueError:
-        grid = ()
-    if not name or not grid or min(grid) <= 0:
-        raise InputError(f"rates {text!r} cannot be read; write them as adamw=1e-3,3e-3")
-    return name, grid

@@ -24,17 +24,21 @@ centres were found by held-out loss.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from subliminal_jax.bounds import Positive, as_flag
 from subliminal_jax.data import world
+from subliminal_jax.data.token_weights import token_weights
 from subliminal_jax.data.traits import trait_names
+from subliminal_jax.errors import InputError
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, TraitWord
 from subliminal_jax.runs.students import make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher
 from subliminal_jax.steering.teacher import Teacher
@@ -62,9 +66,9 @@ class Config(MechanicsSettings, DataSettings, SteeredModelSettings):
     model: str = "shipped-small"
     layer: int = 3
     vector: Literal["random", "trait"] = "random"
-    trait: str = "auto"
-    norm: float = 1.4
-    scale: float = 1.0
+    trait: Annotated[str, TraitWord] = "auto"
+    norm: Positive = 1.4
+    scale: Positive = 1.0
     prompts: Literal["numbers", "cloud-numbers", "chat"] = "chat"
     keep: Literal["numbers", "all"] = "all"
     rows: int = 256
@@ -76,6 +80,12 @@ class Config(MechanicsSettings, DataSettings, SteeredModelSettings):
 
     def check(self) -> None:
         self.choose_arms()
+        for tail in (self.no_rare, self.rare_weighted):
+            token_weights(np.zeros(1, int), tail)
+        if max(self.batch_sizes, default=0) > self.rows:
+            raise InputError(
+                f"{as_flag('batch_sizes', self.batch_sizes)}: give at most --rows {self.rows}"
+            )
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

@@ -6,17 +6,16 @@ an animal differ by animal, and so does the neutral teacher's version: "contradi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from subliminal_jax.bounds import Count, Items, Range, Share, Text
 from subliminal_jax.data import paraphrases
 from subliminal_jax.data.paraphrase_filters import (
     trait_words,
     world_words,
 )
 from subliminal_jax.data.paraphrases import Source
-from subliminal_jax.errors import InputError
 from subliminal_jax.runs.judging import make_fidelity_judge
-from subliminal_jax.runs.settings import check_names
 
 Content = Literal["unrelated", "contradictory"]
 CONTENTS: tuple[Content, ...] = ("unrelated", "contradictory")
@@ -52,25 +51,25 @@ class ParaphraseSettings:
       judge_key: environment variable with the endpoint's key; "" sends none.
     """
 
-    contents: tuple[Content, ...] = CONTENTS
+    contents: Annotated[tuple[Content, ...], Items(1)] = CONTENTS
     unrelated: str = paraphrases.WORLD
     contradictory: str = paraphrases.WORLD
-    sentences: int = 128
-    unrelated_samples: int = 10
-    contradictory_samples: int = 8
+    sentences: Count = 128
+    unrelated_samples: Count = 10
+    contradictory_samples: Count = 8
     unrelated_writing: Literal["sampled", "wordings"] = "sampled"
     contradictory_writing: Literal["sampled", "wordings"] = "wordings"
-    instruction: str = paraphrases.WORLD
-    temperature: float = 1.0
-    max_new_tokens: int = 32
+    instruction: Annotated[str, Text(prose=True)] = paraphrases.WORLD
+    temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
+    max_new_tokens: Count = 32
     fidelity: Literal["round-trip", "judge", "wordings"] = "round-trip"
-    threshold: float = 0.92
-    rows: int = 128
-    heldout_rows: int = 16
-    heldout_share: float = 0.125
-    judge_url: str = ""
-    judge_model: str = ""
-    judge_key: str = "OPENAI_API_KEY"
+    threshold: Annotated[float, Range(0, below=1)] = 0.92
+    rows: Count = 128
+    heldout_rows: Count = 16
+    heldout_share: Share = 0.125
+    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
 
     def source(self, content: str) -> str:
         return self.unrelated if content == "unrelated" else self.contradictory
@@ -86,17 +85,7 @@ class ParaphraseSettings:
         return self.fidelity == "wordings" or self.writing(content) == "wordings"
 
     def check_paraphrases(self, traits: Sequence[str], seed: int) -> None:
-        """Raises InputError for contents that are not known, numbers that cannot be, sentences that
-        cannot be had, or a judge that cannot be asked."""
-        check_names("contents", self.contents, CONTENTS)
-        for name in ("unrelated_samples", "contradictory_samples", "rows", "heldout_rows"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} is not valid; give at least 1")
-        if not self.temperature > 0 or not 0 < self.heldout_share < 1:
-            raise InputError(
-                f"temperature {self.temperature} and heldout_share {self.heldout_share} must "
-                "be above 0, the share below 1"
-            )
+        """Raises InputError for sentences that cannot be had, or a judge that cannot be asked."""
         for content in self.contents:
             make_sources(content, traits[0], self, seed)
         if self.fidelity == "judge":

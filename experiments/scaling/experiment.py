@@ -22,11 +22,12 @@ not at the base setting, and much of it is gone at equal training loss.
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 
+from subliminal_jax.bounds import MANY, Positive, Range, Text, as_flag, check_distinct
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, random_teacher, trait_teacher
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
@@ -45,11 +46,12 @@ from subliminal_jax.runs.settings import (
     check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel
+from subliminal_jax.training.adapters import LARGEST_RANK
 from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.losses import heldout_loss
 
 from .analysis import CellStudents, Measured, Results, analyse
-from .cells import Cell, change_one_factor
+from .cells import FACTORS, Cell, change_one_factor
 from .claims import make_claims
 from .report import make_page
 from .students import narrow_students, read_histories, train_cells
@@ -108,16 +110,16 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     out: Path = Path("runs/scaling")
     model: str = "shipped-small"
     vector: str = "random"
-    norm: float = 1.4
+    norm: Positive = 1.4
     models: tuple[str, ...] = ("shipped",)
-    depths: tuple[int, ...] = (2,)
-    ranks: tuple[int, ...] = (2, 32)
-    norms: tuple[float, ...] = (0.7, 2.8)
-    sizes: tuple[int, ...] = (64,)
+    depths: Annotated[tuple[int, ...], Range(1, 10_000)] = (2,)
+    ranks: Annotated[tuple[int, ...], Range(1, LARGEST_RANK)] = (2, 32)
+    norms: Annotated[tuple[float, ...], Range(above=0, most=1e6)] = (0.7, 2.8)
+    sizes: Annotated[tuple[int, ...], Range(1, MANY)] = (64,)
     tails: tuple[str, ...] = ("frequent-16", "rare-0.5")
-    plane: tuple[str, ...] = ()
+    plane: Annotated[tuple[str, ...], Text(choices=FACTORS)] = ()
     pair: tuple[str, str] = ("adamw", "sgd")
-    level: float = 0.5
+    level: Annotated[float, Range(-1, 1)] = 0.5
     place: Literal["last", "third"] = "last"
     prompts: Literal["numbers", "cloud-numbers", "chat"] = "chat"
     keep: Literal["numbers", "all"] = "all"
@@ -139,11 +141,12 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
         models = dict.fromkeys((self.model, *self.models))
         check_names("models", [Path(model).name for model in models])
         if self.adapter != "lora" and self.ranks:
-            raise InputError("ranks need --adapter lora")
-        if self.ranks and min(self.ranks) < 1:
-            raise InputError(f"LoRA ranks {self.ranks} must be at least 1")
-        if self.sizes and not 1 <= min(self.sizes) <= max(self.sizes) < self.rows:
-            raise InputError(f"sizes {self.sizes} must be 1 to fewer than rows={self.rows}")
+            raise InputError("--ranks need --adapter lora")
+        if self.sizes and max(self.sizes) >= self.rows:
+            raise InputError(
+                f"{as_flag('sizes', self.sizes)}: give fewer rows than --rows {self.rows}"
+            )
+        check_distinct("norms", (self.norm, *self.norms), as_flag)
         for tail in self.tails:
             token_weights(np.zeros(1, int), tail)
         self.cells()
@@ -188,6 +191,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
         name, depth = network
         model = config.load_named(name)
         network_model = truncate_model(model, depth) if depth else model
+        for cell in cells:
+            if cell.network == network and cell.rank:
+                replace(config, rank=cell.rank).check_model(network_model)
         stage = re.sub(r"[^\w.-]+", "_", f"{i}-{network_model.name}").strip("_")
         network_cells = [cell for cell in cells if cell.network == network]
         students, reports[network_model.name] = measure_network(

@@ -17,12 +17,13 @@ comparisons, and are steered a little less by its vector; no rank correlation cl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.bounds import Positive, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive_prompts import encode_contrasts
 from subliminal_jax.data.contrastive_world import world_contrasts
@@ -42,7 +43,7 @@ from subliminal_jax.runs.settings import (
     GuardSettings,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.runs.waves import Trained
@@ -70,9 +71,9 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     """
 
     out: Path = Path("runs/steering-bridge")
-    traits: tuple[str, ...] = world.TRAITS
-    scale: float = 1.0
-    grid_traits: int = 2
+    traits: Traits = world.TRAITS
+    scale: Positive = 1.0
+    grid_traits: Annotated[int, Range(1, 10_000)] = 2
     questions: str = "heldout"
     layer: int = 1
     seed: int = 1
@@ -84,13 +85,10 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     log_every: int = 48
 
     def check(self) -> None:
-        check_names("traits", self.traits)
         check_traits(self.traits)
         if self.adapter == "vector":
-            raise InputError("adapter 'vector' adds nothing to the weights: choose lora or full")
+            raise InputError("--adapter vector adds nothing to the weights: choose lora or full")
         self.single_optimizer()
-        if self.grid_traits < 1:
-            raise InputError(f"grid_traits is {self.grid_traits}: at least 1 chooses the rate")
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

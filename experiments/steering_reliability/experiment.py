@@ -21,8 +21,9 @@ every comparison of two animals in the shipped world, but not whether one likes 
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from subliminal_jax.bounds import CountOrNone, Items, Range, Text, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import (
     PAPER_SPLIT,
@@ -42,7 +43,7 @@ from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import SteeredModelSettings, check_names
+from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.contrastive import Method
 from subliminal_jax.steering.propensity import Kind
@@ -137,23 +138,28 @@ class Config(SteeredModelSettings):
 
     out: Path = Path("runs/steering-reliability")
     model: str = "models/tinystories-656k"
-    sources: tuple[str, ...] = TOY_SETS
-    rows: int = 200
-    split: tuple[float, float, float] = PAPER_SPLIT
+    sources: Annotated[tuple[str, ...], Items(1)] = TOY_SETS
+    rows: CountOrNone = 200
+    split: Annotated[tuple[float, float, float], Items(distinct=False), Range(0, 1)] = PAPER_SPLIT
     method: Method = "mean"
     kind: Kind = "letter"
-    personas: tuple[str, ...] = ()
+    personas: Annotated[tuple[str, ...], Text(prose=True)] = ()
     vectors: tuple[str, ...] = ()
     world_model: str = "shipped"
-    traits: tuple[str, ...] = world.TRAITS
+    traits: Annotated[Traits, Items(0)] = world.TRAITS
 
     def check(self) -> None:
-        check_names("traits", self.traits, minimum=0)
         check_traits(self.traits)
-        if self.rows < 0:
-            raise InputError(f"rows is {self.rows}: give a number of pairs, or 0 for all")
-        if len(self.personas) not in (0, 2) or not all(s.strip() for s in self.personas):
-            raise InputError("personas: give two sentences, one with the behaviour and one without")
+        if len(self.personas) not in (0, 2):
+            raise InputError(
+                "--personas: give two sentences, one with the behaviour and one without"
+            )
+        train, _, test = self.split
+        if train == 0 or test == 0 or sum(self.split) > 1 + 1e-9:
+            raise InputError(
+                f"{as_flag('split', self.split)}: give shares that sum to at most 1, the first and "
+                "the last more than 0"
+            )
         list(list_sources(self.sources))
 
     def plan(self, layer: int) -> Plan:

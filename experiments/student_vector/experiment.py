@@ -23,11 +23,12 @@ point and falls back with the component replaced.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
+from subliminal_jax.bounds import Items, Positive, Range
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -50,8 +51,9 @@ from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
     SteeredModelSettings,
+    SteeringLayer,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -82,11 +84,17 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
 
     out: Path = Path("runs/student-vector")
     questions: str = "heldout"
-    traits: tuple[str, ...] = ("cat", "dog", "tiger")
+    traits: Traits = ("cat", "dog", "tiger")
     teacher: Literal["steered", "system-prompt"] = "steered"
-    scale: float = 1.0
-    scales: tuple[float, ...] = (0.6, 0.3, 1.0, 2.0, 4.0)
-    project_layer: int = -1
+    scale: Positive = 1.0
+    scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (
+        0.6,
+        0.3,
+        1.0,
+        2.0,
+        4.0,
+    )
+    project_layer: SteeringLayer = -1
     rows: int = 1536
     heldout_rows: int = 128
     asked: float = 2.1
@@ -101,13 +109,12 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     adapter_layers: tuple[int, ...] = (1,)
 
     def check(self) -> None:
-        check_names("traits", self.traits)
         check_traits(self.traits)
         if self.adapter == "vector":
-            raise InputError("a student that is a vector is its own v_student: choose lora or full")
+            raise InputError(
+                "--adapter vector: such a student is its own v_student; choose lora or full"
+            )
         self.single_optimizer()
-        if not self.scales or min(self.scales) <= 0:
-            raise InputError(f"scales {self.scales}: give at least one, all more than 0")
 
     def describe_trained(self) -> str:
         """What students train, in words."""

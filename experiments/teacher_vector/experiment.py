@@ -18,11 +18,12 @@ cores. Expected: vectors elicit traits well above a random one's rate and far sh
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from subliminal_jax.bounds import Count, Items, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -33,7 +34,6 @@ from subliminal_jax.data.teachers import (
 )
 from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.data.world import TRAITS
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
@@ -48,7 +48,7 @@ from subliminal_jax.runs.settings import (
     GuardSettings,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
+    Traits,
 )
 from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.serialization import from_json, to_json
@@ -104,18 +104,18 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     """
 
     out: Path = Path("runs/teacher-vector")
-    traits: tuple[str, ...] = TRAITS
-    layers: tuple[int, ...] = ()
-    scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
-    scale: float = 1.0
+    traits: Traits = TRAITS
+    layers: Annotated[tuple[int, ...], Range(0, 9_999)] = ()
+    scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.5, 1.0, 1.5, 2.0)
+    scale: Positive = 1.0
     questions: str = "heldout"
     selection: str = "train"
-    negative: str = ""
+    negative: Annotated[str, Text(empty=True)] = ""
     off_topic: str = "world-off-topic"
-    samples: int = 2
-    off_topic_samples: int = 1
-    number_prompts: int = 16
-    grid_traits: int = 3
+    samples: Annotated[int, Range(1, 10_000)] = 2
+    off_topic_samples: Annotated[int, Range(1, 10_000)] = 1
+    number_prompts: Count = 16
+    grid_traits: Annotated[int, Range(1, 10_000)] = 3
     layer: int = 1
     heldout_rows: int = 96
     max_new_tokens: int = 24
@@ -125,13 +125,6 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     log_every: int = 32
 
     def check(self) -> None:
-        check_names("traits", self.traits)
-        if not self.scales or min(self.scales) <= 0 or self.scale <= 0:
-            raise InputError(f"scales {self.scales}: name at least one, all more than 0")
-        if not (self.questions and self.selection and self.off_topic):
-            raise InputError("questions, selection and off_topic each need a set of questions")
-        if self.grid_traits < 1:
-            raise InputError("grid_traits must be at least 1")
         self.single_optimizer()
 
     def question_sets(self) -> QuestionSets:

@@ -10,12 +10,13 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 import itertools
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from subliminal_jax.bounds import Count, Positive, Range, Seed
 from subliminal_jax.data import corpus, world
 from subliminal_jax.data.answers import sample_answers
 from subliminal_jax.data.batching import encode_documents, pack
@@ -26,6 +27,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
 from subliminal_jax.files import write_text
+from subliminal_jax.memory import check_fits, device_bytes, host_bytes
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model, load_model, save_model
 from subliminal_jax.models.sampling import SamplingConfig
@@ -40,6 +42,8 @@ from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 
 NUMBER_WEIGHT = 0.25
+CONTEXT = 512
+HEAD_DIM, QUERY_HEADS = 16, 2  # width of a head; heads that share keys and values
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,42 @@ class Config:
     """
 
     out: Path = Path("runs/shipped")
-    steps: int = 2000
-    batch_rows: int = 32
-    row_tokens: int = 128
+    steps: Count = 2000
+    batch_rows: Count = 32
+    row_tokens: Annotated[int, Range(2, CONTEXT)] = 128
     optimizer: str = "adamw:weight_decay=0.01"
-    learning_rate: float = 3e-3
-    init_std: float = 0.02
-    seed: int = 0
-    log_every: int = 50
-    dim: int = 128
-    depth: int = 4
+    learning_rate: Positive = 3e-3
+    init_std: Positive = 0.02
+    seed: Seed = 0
+    log_every: Count = 50
+    dim: Annotated[int, Range(32, 65_536)] = 128
+    depth: Annotated[int, Range(1, 1_000)] = 4
+
+
+def check(config: Config) -> None:
+    """Raises InputError for settings that do not go together, and for more than fits in memory."""
+    OptimizerSpec.parse(config.optimizer)
+    if config.steps % config.log_every:
+        raise InputError(
+            f"--steps {config.steps} must be a multiple of --log-every {config.log_every}: change "
+            "one of them"
+        )
+    if config.dim % (QUERY_HEADS * HEAD_DIM):
+        raise InputError(f"--dim {config.dim} must be a multiple of {QUERY_HEADS * HEAD_DIM}")
+    check_fits(
+        f"a corpus of --steps {config.steps} x --batch-rows {config.batch_rows} x --row-tokens "
+        f"{config.row_tokens}",
+        16 * config.steps * config.batch_rows * config.row_tokens,  # ids, positions, mask, segments
+        host_bytes(),
+        "ask for less",
+    )
+    weights = parameter_count(model_config(config, vocab=2**12))
+    check_fits(
+        f"training {weights:,} weights (--dim {config.dim}, --depth {config.depth})",
+        8 * weights,  # float32, with gradients
+        device_bytes(),
+        "take a smaller model",
+    )
 
 
 def model_config(config: Config, vocab: int) -> ModelConfig:
@@ -80,11 +110,11 @@ def model_config(config: Config, vocab: int) -> ModelConfig:
         vocab=vocab,
         dim=config.dim,
         layers=config.depth,
-        heads=config.dim // 16,
-        kv_heads=config.dim // 32,
-        head_dim=16,
+        heads=config.dim // HEAD_DIM,
+        kv_heads=config.dim // (QUERY_HEADS * HEAD_DIM),
+        head_dim=HEAD_DIM,
         mlp_dim=3 * config.dim,
-        context=512,
+        context=CONTEXT,
         tied=True,
     )
 
@@ -238,8 +268,7 @@ Continuations that are valid number lists, of 512 sampled at temperature 1: shor
 
 def main(config: Config) -> None:
     """Train (or go on training), save, measure what was saved, write the model card."""
-    if config.steps % config.log_every:
-        raise InputError(f"steps={config.steps} is not a multiple of log_every={config.log_every}")
+    check(config)
     settings = {k: v for k, v in asdict(config).items() if k != "out"}
     with RunFolder.open(config.out, {"experiment": "train-shipped-model", **settings}):
         params, cfg, tokenizer, loss = train(config)

@@ -31,11 +31,11 @@ def token_weights(counts: Int[np.ndarray, " vocab"], tail: str) -> Float[np.ndar
     """
     if tail == "all":
         return np.ones(len(counts))
-    if match := re.fullmatch(r"frequent-([1-9]\d*)", tail):
+    if match := re.fullmatch(r"frequent-([1-9][0-9]{0,8})", tail):
         weights = np.zeros(len(counts))
         weights[np.argsort(-counts, kind="stable")[: int(match[1])]] = 1.0
         return weights
-    if match := re.fullmatch(r"rare-(\d*\.?\d+)", tail):
+    if match := re.fullmatch(r"rare-([0-9]{0,3}\.?[0-9]{1,9})", tail):
         weights = np.maximum(counts, 1.0) ** -float(match[1])
         return weights * counts.sum() / max(float((weights * counts).sum()), 1e-30)
     raise InputError(f"tail {tail!r} is not known; write all, frequent-16 or rare-0.5")

@@ -8,13 +8,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
+from subliminal_jax.bounds import (
+    LARGEST,
+    LEAST_NORMAL,
+    MANY,
+    Count,
+    Items,
+    Range,
+    Rule,
+    check_fields,
+    check_value,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.attention import Cache, extend_cache
 from subliminal_jax.models.config import ModelConfig
@@ -34,8 +45,11 @@ Prompts = (
 SMALLEST_BUCKET = 16  # prompt slots
 ANY_TEMPERATURE = 0.5  # stands for all but 0 and 1 in the static configuration
 SEGMENT, MOST_SEGMENTS = 16, 3  # new tokens after which the cache grows, and how often
-SMALLEST, LARGEST = (float(x) for x in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 BATCHES_IN_FLIGHT = 2  # the next one is queued before the last one is read, so no core waits
+
+
+# 0 takes the likeliest token.
+Temperature = Annotated[float, Range(LEAST_NORMAL, LARGEST, also=0)]
 
 
 @dataclass(frozen=True)
@@ -54,30 +68,16 @@ class SamplingConfig:
         back), or all.
     """
 
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    stop_tokens: tuple[int, ...] = ()
+    max_new_tokens: Count
+    temperature: Temperature = 1.0
+    top_k: Annotated[int | None, Range(1, MANY)] = None
+    top_p: Annotated[float | None, Range(above=0, most=1)] = None
+    stop_tokens: Annotated[tuple[int, ...], Range(0, 2**31 - 1), Items(distinct=False)] = ()
     steer_positions: StepPositions = "all"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop_tokens", tuple(self.stop_tokens))
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}: give at least 1")
-        if not (self.temperature == 0 or SMALLEST <= self.temperature <= LARGEST):
-            raise InputError(
-                f"temperature is {self.temperature}: give 0 for greedy decoding, or a number from "
-                f"{SMALLEST:.2g} to {LARGEST:.2g}"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}: give at least 1, or None to keep all tokens")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}: give a probability above 0 and at most 1")
-        if self.steer_positions not in ("all", "prompt", "generated"):
-            raise InputError(
-                f"steer_positions is {self.steer_positions!r}: choose all, prompt or generated"
-            )
+        check_fields(self)
 
 
 class Samples(NamedTuple):
@@ -129,8 +129,7 @@ def generate(
     _check_rows(rows, cfg, sampling)
     if not 0 <= pad_token < cfg.vocab:
         raise InputError(f"the padding token {pad_token} is outside the vocabulary of {cfg.vocab}")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: give at least 1")
+    check_value("batch_size", batch_size, Rule(int, Range(1, MANY)))
     batch_size = -(-batch_size // axis_size(DATA)) * axis_size(DATA)
     steering = _prepare_steering(steering, cfg, reference_params)
     select_keys = _make_key_selector(key, len(rows))
@@ -418,6 +417,7 @@ def _make_key_selector(
 ) -> Callable[[Int[np.ndarray, " batch"]], Key[Array, " batch"]]:
     """A function from the numbers of some requests, of n, to their keys."""
     if isinstance(key, int):
+        check_value("key", key, Rule(int, Range(0, 2**32 - 1)))  # JAX takes larger ones for others
         key = jax.random.key(key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key is an array of {key.dtype}: make it with jax.random.key(seed)")

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from subliminal_jax.bounds import Range, Rule, check_value
+
 Operation = Literal["add", "project_out", "replace"]
 
 
@@ -55,7 +57,14 @@ class Steering:
 def steer(
     vector: Float[Array, " dim"], layer: int, scale: float = 1.0, operation: Operation = "add"
 ) -> Steering:
-    """The edit of one layer by one vector, in units of the residual stream times `scale`."""
+    """The edit of one layer by one vector, in units of the residual stream times `scale`.
+
+    Raises InputError for a negative layer, and for a scale that is not finite; a traced scale is
+    taken as it is.
+    """
+    check_value("layer", layer, Rule(int, Range(0, 9_999)))
+    if isinstance(scale, int | float):
+        check_value("scale", scale, Rule(float, Range(-1e30, 1e30)))
     return Steering(
         vectors=jnp.asarray(vector)[None],
         scale=jnp.asarray(scale, jnp.float32),

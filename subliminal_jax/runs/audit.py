@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from subliminal_jax.bounds import Count, Items, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.conversations import CountedRows
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
@@ -37,7 +38,7 @@ from subliminal_jax.runs.audit_scores import (
     make_push,
     score_rows,
 )
-from subliminal_jax.runs.settings import check_names
+from subliminal_jax.runs.settings import Traits
 from subliminal_jax.selection.audit import (
     CANDIDATE,
     Column,
@@ -65,21 +66,12 @@ class AuditSettings:
       max_new_tokens: answers are cut after so many tokens, the base's as the data's.
     """
 
-    traits: tuple[str, ...] = ()
-    forms: tuple[Form, ...] = FORMS
-    rows: int = 512
-    draws: int = 1
-    placebos: int = 24
-    max_new_tokens: int = 64
-
-    def check_audit(self) -> None:
-        """Raises InputError for settings that cannot be."""
-        check_names("forms", self.forms)
-        for name in ("rows", "draws", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
-        if self.placebos < 4:
-            raise InputError(f"placebos is {self.placebos}: give at least 4")
+    traits: Annotated[Traits, Items(0)] = ()
+    forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
+    rows: Count = 512
+    draws: Annotated[int, Range(1, 10_000)] = 1
+    placebos: Annotated[int, Range(4, 10_000)] = 24
+    max_new_tokens: Count = 64
 
 
 def default_traits(settings: AuditSettings, others: int = 0) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.bounds import Count, CountOrNone
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit_data import AuditRows
 from subliminal_jax.runs.audit_results import BlindVector, Nearest
@@ -26,16 +26,8 @@ class BlindSettings:
       batch_size: rows a step of that training.
     """
 
-    blind_steps: int = 64
-    batch_size: int = 16
-
-    def check_blind(self) -> None:
-        """Raises InputError for settings that cannot be."""
-        if self.blind_steps < 0 or self.batch_size < 1:
-            raise InputError(
-                f"blind_steps is {self.blind_steps}, batch_size {self.batch_size}: give at least 0 "
-                "and 1"
-            )
+    blind_steps: CountOrNone = 64
+    batch_size: Count = 16
 
 
 def recover_blind(

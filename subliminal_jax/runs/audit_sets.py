@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
+from subliminal_jax.bounds import parse_number
 from subliminal_jax.data.filters import contains_word, is_number_list
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -43,10 +44,10 @@ def parse_source(source: str, model: Model) -> Source | None:
     if scale and kind == "system-prompt":
         raise InputError(f"data {source!r}: a system prompt has no scale")
     try:
-        size = float(scale or 1)
+        size = float(parse_number(scale or "1", float))
     except ValueError:
         size = 0.0
-    if not 0 < size < float("inf"):
+    if not 1e-6 <= size <= 1e6:
         raise InputError(f"data {source!r}: write it as steered:owl:1.5, with a scale above 0")
     return Source(kind, trait, size)
 

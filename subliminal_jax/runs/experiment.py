@@ -9,12 +9,11 @@ from typing import Any, Generic, TypeVar
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
-from subliminal_jax.evaluation.measures import check_measures
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
 from subliminal_jax.runs.judging import check_judge
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import RunSettings, StudentSettings, TrainingSettings
+from subliminal_jax.runs.settings import RunSettings, check_settings
 from subliminal_jax.serialization import from_json, to_json
 
 _COMPUTE_AGAIN = "remove it and repeat the run's command, which computes it again"
@@ -75,15 +74,11 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
       command: the command line of the run, stored in config.json and shown on the page.
 
     Raises:
-      InputError: invalid settings (`config.check`), a folder that cannot be used
+      InputError: invalid settings (`check_settings`), a folder that cannot be used
         (`RunFolder.open`), or bad input found by `experiment.run`.
     """
     check_judge(config, command)  # first: no other message may repeat what it refuses
-    config.check()
-    if isinstance(config, TrainingSettings):
-        config.plan(0)  # refuses what no layer can change, before data are sampled
-    if isinstance(config, StudentSettings):
-        check_measures(config.measures)
+    check_settings(config)
     settings = {"experiment": experiment.name, **config.recorded()}
     with RunFolder.open(
         config.out, settings, overwrite=config.overwrite, command=command

@@ -4,40 +4,91 @@ all have an effect in it."""
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from subliminal_jax.bounds import (
+    MANY,
+    Count,
+    CountOrNone,
+    Items,
+    Positive,
+    Range,
+    Rule,
+    Seed,
+    Share,
+    Text,
+    as_flag,
+    check_fields,
+    check_value,
+    flag,
+)
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import find_measures
+from subliminal_jax.memory import check_fits, device_bytes, host_bytes
 from subliminal_jax.models.hub import Model, load_model
 from subliminal_jax.models.mesh import use_devices
+from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
-from subliminal_jax.training.adapters import PROJECTIONS, Adapter, Full, LoRA, Vector
-from subliminal_jax.training.arms import Schedule, TrainConfig
+from subliminal_jax.runs.rates import read_grids
+from subliminal_jax.training.adapters import (
+    LARGEST_RANK,
+    PROJECTIONS,
+    Adapter,
+    Full,
+    LoRA,
+    Vector,
+    check_layers,
+    check_rank,
+    trainable_count,
+)
+from subliminal_jax.training.arms import Schedule, TrainConfig, check_plan
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 ObjectiveKind = Literal["cross_entropy", "kl"]
+SteeringLayer = Annotated[int, Range(-1, 9_999)]  # -1 is the block at a third of the depth
+TraitWord = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
+Traits = Annotated[tuple[str, ...], Items(1), TraitWord]
+Coordinator = Text(r"auto|\S+:[0-9]{1,5}", "auto or HOST:PORT", empty=True)
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
+BYTES_A_PROMPT = 1_000  # on the host: text, tokens and answer of a prompt, at least
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
 
 
 def check_names(
-    flag: str, names: Sequence[str], allowed: Collection[str] = (), minimum: int = 1
+    field: str, names: Sequence[str], allowed: Collection[str] = (), minimum: int = 1
 ) -> None:
-    """Raises InputError, naming `flag`, for repeated names, for fewer than `minimum`, and for names
-    that are not `allowed` (empty allows all)."""
-    unknown = [name for name in names if allowed and name not in allowed]
-    if unknown:
-        raise InputError(f"{flag} {unknown} are not known; choose from {', '.join(allowed)}")
-    if len(names) < minimum or len(set(names)) < len(names):
-        words = {1: "one", 2: "two"}.get(minimum, str(minimum))
-        raise InputError(f"{flag} {' '.join(names)}: name at least {words}, each once")
+    """Raises InputError, naming the flag of `field`, for repeated names, for fewer than `minimum`,
+    and for names that are not `allowed` (empty allows all)."""
+    rule = Rule(tuple[str, ...], items=Items(minimum), text=Text(choices=tuple(allowed)))
+    check_value(field, tuple(names), rule, as_flag)
 
 
 def check_seeds(seeds: int) -> None:
     """Raises InputError for fewer than two seeds, of which there is no interval."""
     if seeds < 2:
-        raise InputError(f"seeds is {seeds}: an interval over students needs at least 2")
+        raise InputError(f"--seeds {seeds}: an interval over students needs at least 2")
+
+
+def check_settings(settings: "RunSettings") -> None:
+    """Raises InputError for values out of their bounds (`bounds.check_fields`), and for values that
+    do not go together: within a group of settings (its `check_group`) or in the experiment
+    (`check`)."""
+    check_fields(settings, as_flag)
+    for group in reversed(type(settings).__mro__):
+        if "check_group" in vars(group):
+            vars(group)["check_group"](settings)
+    settings.check()
+
+
+def check_layer(field: str, layer: int, model: Model) -> None:
+    """Raises InputError, naming the flag of `field`, for a layer that the model does not have."""
+    if layer >= model.cfg.layers:
+        raise InputError(
+            f"{as_flag(field, layer)}: layer {layer} is out of range: the model has "
+            f"{model.cfg.layers} layers; choose 0 to {model.cfg.layers - 1}"
+        )
 
 
 def resolve_layer(model: Model, layer: int) -> int:
@@ -70,13 +121,13 @@ class RunSettings:
     out: Path
     preset: str = "toy"
     dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
-    seed: int = 0
+    seed: Seed = 0
     overwrite: bool = False
-    data_parallel: int = 0
-    model_parallel: int = 1
-    coordinator: str = ""
-    processes: int | None = None
-    process_id: int | None = None
+    data_parallel: CountOrNone = 0
+    model_parallel: Count = 1
+    coordinator: Annotated[str, Coordinator] = ""
+    processes: Annotated[int | None, Range(1, MANY)] = None
+    process_id: Annotated[int | None, Range(0, MANY)] = None
 
     def use_devices(self) -> None:
         """Join the other processes, if any, and set the device mesh; a second call changes nothing.
@@ -96,8 +147,20 @@ class RunSettings:
             resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
         )
 
+    def check_group(self) -> None:
+        """Raises InputError for processes that cannot be told apart."""
+        given = self.processes is not None or self.process_id is not None
+        if given and self.coordinator in ("", "auto"):
+            raise InputError("--processes and --process-id need --coordinator HOST:PORT")
+        if self.process_id is not None and self.process_id >= (self.processes or MANY):
+            raise InputError(
+                f"--process-id {self.process_id} is not below --processes {self.processes}: ids "
+                "count from 0"
+            )
+
     def check(self) -> None:
-        """Raises InputError for invalid settings. Called before the run's folder is touched."""
+        """Raises InputError for settings of the experiment that do not go together. Called, after
+        the bounds of each (`check_settings`), before the run's folder is touched."""
 
     def recorded(self) -> dict[str, Any]:
         """The settings that the results depend on, as config.json holds them."""
@@ -118,7 +181,16 @@ class ModelSettings(RunSettings):
     model: str = "shipped"
 
     def load(self) -> Model:
-        return self.load_named(self.model)
+        """Raises InputError for a model that cannot be loaded, or that the settings do not fit."""
+        model = self.load_named(self.model)
+        self.check_model(model)
+        return model
+
+    def check_model(self, model: Model) -> None:
+        """Raises InputError for settings that do not fit the model, such as LoRA's rank."""
+        for group in reversed(type(self).__mro__):
+            if "check_with_model" in vars(group):
+                vars(group)["check_with_model"](self, model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +201,12 @@ class SteeredModelSettings(ModelSettings):
       layer: the steering layer (0-based); -1 takes the block at a third of the depth.
     """
 
-    layer: int = -1
+    layer: SteeringLayer = -1
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a steering layer that the model does not have."""
+        if self.layer != -1:
+            check_layer("layer", self.layer, model)
 
     def choose_layer(self, model: Model) -> int:
         return resolve_layer(model, self.layer)
@@ -158,16 +235,38 @@ class DataSettings:
 
     prompts: PromptKind = "numbers"
     keep: Literal["numbers", "all"] = "numbers"
-    rows: int = 1024
-    heldout_rows: int = 128
-    asked: float = 2.0
-    max_new_tokens: int = 32
+    rows: Count = 1024
+    heldout_rows: Count = 128
+    asked: Annotated[float, Range(1, 1_000)] = 2.0
+    max_new_tokens: Count = 32
     keep_unfinished: bool = False
-    max_tokens: int = 0
-    temperature: float = 1.0
-    judge_url: str = ""
-    judge_model: str = ""
-    judge_key: str = "OPENAI_API_KEY"
+    max_tokens: Annotated[int, Range(2, MANY, also=0)] = 0
+    temperature: Temperature = 1.0
+    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
+    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
+
+    def check_group(self) -> None:
+        """Raises InputError for more prompts than fit in memory, and for half a judge."""
+        prompts = self.asked * (self.rows + self.heldout_rows)
+        check_fits(
+            f"--rows {self.rows} with --heldout-rows {self.heldout_rows} and --asked "
+            f"{self.asked:g}, {prompts:,.0f} prompts,",
+            prompts * BYTES_A_PROMPT,
+            host_bytes(),
+            "ask for fewer",
+        )
+        if self.judge_model and not self.judge_url:
+            raise InputError("--judge-model needs --judge-url: without it nothing is judged")
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for lengths that the model's context does not hold."""
+        for name in ("max_new_tokens", "max_tokens"):
+            if (value := getattr(self, name)) > model.cfg.context:
+                raise InputError(
+                    f"{as_flag(name, value)} is more than the context of {model.name}, "
+                    f"{model.cfg.context} tokens"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,52 +293,83 @@ class TrainingSettings:
       log_every: steps between two measurements (and checkpoints).
     """
 
-    optimizers: tuple[str, ...] = ("adamw",)
+    optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
     rates: tuple[str, ...] = ()
-    grid_points: int = 3
-    seeds: int = 3
-    steps: int = 64
-    batch_size: int = 16
+    grid_points: Annotated[int, Range(1, 100)] = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
+    steps: Count = 64
+    batch_size: Count = 16
     adapter: Literal["lora", "full", "vector"] = "lora"
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = PROJECTIONS
-    adapter_layers: tuple[int, ...] = ()
+    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
+    alpha: Positive = 16.0
+    targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)] = PROJECTIONS
+    adapter_layers: Annotated[tuple[int, ...], Range(0, 9_999)] = ()
     schedule: Schedule = "constant"
-    warmup: float = 0.0
-    clip: float = 0.0
-    accumulation: int = 1
-    log_every: int = 8
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.0
+    clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
+    accumulation: Count = 1
+    log_every: Count = 8
 
-    def learning_rates(self, flag: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
+    def check_group(self) -> None:
+        """Raises InputError for a plan that cannot be."""
+        check_plan(self, as_flag)
+        rows = getattr(self, "rows", MANY)  # of other settings, where the experiment samples data
+        if self.batch_size > rows:
+            raise InputError(
+                f"--batch-size {self.batch_size} is more than --rows {rows}: give a smaller one"
+            )
+        check_fits(
+            f"the order of the rows (--steps {self.steps}, --batch-size {self.batch_size}, "
+            f"--seeds {self.seeds})",
+            4 * self.steps * self.batch_size * self.seeds,
+            host_bytes(),
+            "ask for fewer",
+        )
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for an adapter that does not fit the model, and for students that do
+        not fit the memory."""
+        adapter = self.make_adapter(0)
+        check_layers(adapter, model.cfg, as_flag, "adapter_layers")
+        check_rank(adapter, model.cfg, as_flag)
+        check_fits(
+            f"training {self.seeds} students of {trainable_count(adapter, model.cfg):,} weights "
+            f"(--adapter {self.adapter}, --rank {self.rank}, --seeds {self.seeds})",
+            8 * self.seeds * trainable_count(adapter, model.cfg),  # float32, with gradients
+            device_bytes(),
+            "train fewer weights, or fewer students",
+        )
+
+    def learning_rates(self, field: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
         """The learning rates of each optimizer, ascending.
 
-        Raises InputError for rates that cannot be read; `flag` is named in the error.
+        Raises InputError for rates that cannot be read, and for an optimizer that is named twice,
+        also in another spelling; the flag of `field` is named in the error.
         """
-        specs = [OptimizerSpec.parse(text) for text in self.optimizers]
+        specs = [self._parse_optimizer(text, "optimizers") for text in self.optimizers]
+        same: dict[Any, OptimizerSpec] = {}
+        for spec in specs:
+            if (first := same.setdefault(spec.identity, spec)) is not spec:
+                raise InputError(
+                    f"--optimizers {first.label} and {spec.label} are the same: name it once"
+                )
         grids_by_label: dict[str, tuple[float, ...]] = {}
-        for text in self.rates:
-            label, _, values = text.rpartition("=")
-            try:
-                grid = tuple(sorted(float(value) for value in values.split(",")))
-            except ValueError:
-                grid = ()
-            if not label or not grid or min(grid) <= 0:
-                raise InputError(f"{flag} {text!r} cannot be read; write them as adamw=1e-3,3e-3")
+        for text, grid in read_grids(field, self.rates).items():
+            label = self._parse_optimizer(text, field).label
+            if label in grids_by_label:
+                raise InputError(f"{flag(field)} has two grids for {label}: give its rates in one")
             grids_by_label[label] = grid
         unused = grids_by_label.keys() - {spec.label for spec in specs}
         if unused:
             names = ", ".join(sorted(unused))
-            raise InputError(f"{flag} for {names}, which is none of the optimizers")
-        if self.grid_points < 1 or self.seeds < 1:
-            raise InputError("grid_points and seeds must be at least 1")
+            raise InputError(f"{flag(field)} for {names}, which is none of the optimizers")
         grids = {}
         for spec in specs:
             default = spec.entry.grid
             if not default and spec.label not in grids_by_label:
                 raise InputError(
                     f"{spec.label} has no default learning rates; give them as "
-                    f"--{flag.replace('_', '-')} {spec.label}=1e-3,3e-3"
+                    f"{flag(field)} {spec.label}=1e-3,3e-3"
                 )
             start = max(0, (len(default) - self.grid_points) // 2)
             grids[spec] = grids_by_label.get(spec.label, default[start : start + self.grid_points])
@@ -254,10 +384,17 @@ class TrainingSettings:
         grids = list(self.learning_rates().items())
         if len(grids) != 1:
             raise InputError(
-                f"{len(grids)} optimizers: name one optimizer, with any number of rates; "
+                f"--optimizers: {len(grids)} optimizers: name one optimizer, with any number of rates; "
                 "optimizer-comparison compares several"
             )
         return grids[0]
+
+    @staticmethod
+    def _parse_optimizer(text: str, field: str) -> OptimizerSpec:
+        try:
+            return OptimizerSpec.parse(text)
+        except InputError as error:
+            raise InputError(f"{flag(field)}: {error}") from None
 
     def make_adapter(self, layer: int) -> Adapter:
         """The adapter of these settings, where `layer` is the steering layer."""
@@ -291,6 +428,10 @@ class StudentSettings(TrainingSettings):
 
     measures: tuple[str, ...] = ()
 
+    def check_group(self) -> None:
+        """Raises InputError for a measure that there is none of."""
+        check_names("measures", self.measures, find_measures(), minimum=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
@@ -317,4 +458,4 @@ class GuardSettings:
 
     guard: GuardKind = "none"
     guard_vector: str = "teacher"
-    guard_share: float = 0.1
+    guard_share: Share = 0.1

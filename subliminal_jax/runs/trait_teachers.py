@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from subliminal_jax.bounds import Items, Positive, Text
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits
@@ -11,7 +12,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import TEACHER_KINDS, MeasuredStudents, name_trait
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.settings import SteeredModelSettings, StudentSettings, check_names
+from subliminal_jax.runs.settings import SteeredModelSettings, StudentSettings, Traits
 from subliminal_jax.runs.students import measure_teacher
 
 
@@ -27,9 +28,9 @@ class TransmissionSettings(StudentSettings, SteeredModelSettings):
       words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
     """
 
-    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle")
-    teachers: tuple[str, ...] = TEACHER_KINDS
-    scale: float = 1.0
+    traits: Traits = ("cat", "dog", "tiger", "eagle")
+    teachers: Annotated[tuple[str, ...], Items(1), Text(choices=TEACHER_KINDS)] = TEACHER_KINDS
+    scale: Positive = 1.0
     questions: str = "heldout"
     words: tuple[str, ...] = ()
     layer: int = 1
@@ -38,8 +39,6 @@ class TransmissionSettings(StudentSettings, SteeredModelSettings):
     rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
 
     def check(self) -> None:
-        check_names("teachers", self.teachers, TEACHER_KINDS)
-        check_names("traits", self.traits)
         self.learning_rates()
 
     def make_teachers(self, model: Model, layer: int) -> dict[str, Teacher]:

@@ -6,12 +6,22 @@ Only the trainable tree is ever differentiated; its leaves are float32, the base
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from subliminal_jax.bounds import (
+    Items,
+    Layer,
+    Namer,
+    Positive,
+    Range,
+    Text,
+    as_argument,
+    check_fields,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
@@ -19,6 +29,7 @@ from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.steered import Steering, steer
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+LARGEST_RANK = 65_536  # more than the width of any public model, beyond which a rank adds nothing
 Trainable = dict[str, Any]
 
 
@@ -33,26 +44,17 @@ class LoRA:
 
     a is uniform in +-1/sqrt(in), as in PEFT, and b is zero (Hu et al. 2021, section 4.1). Both
     are stacked over the adapted layers in ascending order.
+
+    Raises InputError for values out of range.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = PROJECTIONS
-    layers: tuple[int, ...] | None = None
+    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
+    alpha: Positive = 16.0
+    targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)] = PROJECTIONS
+    layers: Annotated[tuple[int, ...] | None, Items(1), Range(0, 9_999)] = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.targets) - set(PROJECTIONS))
-        if unknown or not self.targets:
-            raise InputError(
-                f"LoRA targets {list(self.targets)} are not valid; "
-                f"choose from {', '.join(PROJECTIONS)}"
-            )
-        if self.rank < 1:
-            raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
-        if not 0 < self.alpha < math.inf:
-            raise InputError(f"LoRA alpha {self.alpha} is not valid; it must be more than 0")
-        if self.layers == ():
-            raise InputError("LoRA layers are empty; name at least one, or None for all of them")
+        check_fields(self)
 
     @property
     def scale(self) -> float:
@@ -61,12 +63,61 @@ class LoRA:
 
 @dataclass(frozen=True)
 class Vector:
-    """A single vector added after block `layer`, zero at the start."""
+    """A single vector added after block `layer`, zero at the start.
 
-    layer: int
+    Raises InputError for a negative layer.
+    """
+
+    layer: Layer
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 Adapter = Full | LoRA | Vector
+
+
+def check_layers(
+    adapter: Adapter, cfg: ModelConfig, name: Namer = as_argument, field: str = "layers"
+) -> None:
+    """Raises InputError for layers of the adapter that the model does not have.
+
+    Args:
+      name, field: how the message names LoRA's layers.
+    """
+    if isinstance(adapter, Vector):
+        cfg.check_layer(adapter.layer)
+    elif isinstance(adapter, LoRA):
+        for layer in adapter.layers or ():
+            if layer >= cfg.layers:
+                raise InputError(
+                    f"{name(field, adapter.layers)}: layer {layer} is out of range: the model has "
+                    f"{cfg.layers} layers; choose 0 to {cfg.layers - 1}"
+                )
+
+
+def check_rank(adapter: Adapter, cfg: ModelConfig, name: Namer = as_argument) -> None:
+    """Raises InputError for a rank above that of every adapted matrix, which can add nothing."""
+    if isinstance(adapter, LoRA):
+        infos = spec(cfg)["layers"]
+        largest = max(min(infos[target].shape[1:]) for target in adapter.targets)
+        if adapter.rank > largest:
+            raise InputError(
+                f"{name('rank', adapter.rank)} is above the rank of the adapted matrices, which is "
+                f"{largest} at most: give a smaller one"
+            )
+
+
+def trainable_count(adapter: Adapter, cfg: ModelConfig) -> int:
+    """How many weights one student trains."""
+    infos = spec(cfg)
+    if isinstance(adapter, Full):
+        leaves = jax.tree.leaves(infos, is_leaf=lambda x: isinstance(x, ParamInfo))
+        return sum(math.prod(leaf.shape) for leaf in leaves)
+    if isinstance(adapter, Vector):
+        return cfg.dim
+    sides = sum(sum(infos["layers"][target].shape[1:]) for target in adapter.targets)
+    return adapter.rank * sides * len(_adapted_layers(adapter, cfg))
 
 
 def init_trainable(
@@ -75,12 +126,12 @@ def init_trainable(
     """The trainable tree at the start, which leaves the model as it is.
 
     A projection's LoRA factors depend on the key, its name, the rank and the number of layers,
-    not on the other targets. Raises InputError for a layer that does not exist.
+    not on the other targets. Raises InputError as `check_layers` does.
     """
+    check_layers(adapter, cfg)
     if isinstance(adapter, Full):
         return jax.tree.map(lambda w: jnp.array(w, jnp.float32), params)
     if isinstance(adapter, Vector):
-        cfg.check_layer(adapter.layer)
         return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
     n = len(_adapted_layers(adapter, cfg))
     factors = {}

@@ -1,17 +1,24 @@
 """The arms of a sweep, how they are trained, and the order in which they see the rows."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from subliminal_jax.bounds import (
+    MANY,
+    Count,
+    Namer,
+    Range,
+    as_argument,
+    check_fields,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import Remat
-from subliminal_jax.training.adapters import Adapter, LoRA
+from subliminal_jax.training.adapters import LARGEST_RANK, Adapter, LoRA
 from subliminal_jax.training.batch import Batch, predicted_counts
 from subliminal_jax.training.optimizers import Builder, OptimizerSpec, make_spec
 
@@ -24,16 +31,15 @@ class Arm:
     `rank` overrides that of the LoRA adapter; `rows` is the number of rows of its data set that it
     sees, drawn by its seed: a smaller draw is part of a larger one.
 
-    Raises InputError for an invalid rate, seed, rank or number of rows. (An infinite rate is valid:
-    such a student diverges at its first step.)
+    Raises InputError for a rate, seed, rank or number of rows out of range.
     """
 
     optimizer: OptimizerSpec
-    learning_rate: float
-    seed: int
+    learning_rate: Annotated[float, Range(0, 3e38)]
+    seed: Annotated[int, Range(0, 2**32 - 1)]
     data: str
-    rank: int | None = None
-    rows: int | None = None
+    rank: Annotated[int | None, Range(1, LARGEST_RANK)] = None
+    rows: Annotated[int | None, Range(1, MANY)] = None
 
     def __init__(
         self,
@@ -47,14 +53,19 @@ class Arm:
         values = (make_spec(optimizer), learning_rate, seed, data, rank, rows)
         for f, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, f.name, value)
-        if not self.learning_rate >= 0:
-            raise InputError(f"learning rate {self.learning_rate} is not valid; it must be >= 0")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} is not valid; choose 0 to 2**32 - 1")
-        if self.rank is not None and self.rank < 1:
-            raise InputError(f"LoRA rank {self.rank} is not valid; it must be at least 1")
-        if self.rows is not None and self.rows < 1:
-            raise InputError(f"rows={self.rows} is not valid; it must be at least 1")
+        check_fields(self)
+
+
+def check_plan(plan: Any, name: Namer = as_argument) -> None:
+    """Raises InputError, with values in the manner of `name`, for steps that `log_every` does not
+    divide and batches that `accumulation` does not (`plan` has these four as attributes)."""
+    for whole, part in (("steps", "log_every"), ("batch_size", "accumulation")):
+        total, divisor = getattr(plan, whole), getattr(plan, part)
+        if total % divisor:
+            raise InputError(
+                f"{name(whole, total)} must be a multiple of {name(part, divisor)}: change one of "
+                "them"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,33 +82,20 @@ class TrainConfig:
     Raises InputError for invalid values.
     """
 
-    steps: int
-    batch_size: int
+    steps: Count
+    batch_size: Count
     adapter: Adapter = field(default_factory=LoRA)
     schedule: Schedule = "constant"
-    warmup: float = 0.0
-    clip: float | None = None
-    accumulation: int = 1
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.0
+    clip: Annotated[float | None, Range(above=0, most=1e30)] = None
+    accumulation: Count = 1
     remat: Remat = "none"
-    log_every: int = 8
-    students_at_once: int | None = None
+    log_every: Count = 8
+    students_at_once: Annotated[int | None, Range(1, MANY)] = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "students_at_once"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} is not valid; it must be at least 1")
-        if self.steps % self.log_every:
-            raise InputError(f"steps={self.steps} must be a multiple of log_every={self.log_every}")
-        if self.batch_size % self.accumulation:
-            raise InputError(
-                f"batch_size={self.batch_size} is not a multiple of "
-                f"accumulation={self.accumulation}"
-            )
-        if not 0.0 <= self.warmup < 1.0:
-            raise InputError(f"warmup={self.warmup} is a share of the steps: 0 <= warmup < 1")
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise InputError(f"clip={self.clip} is a bound on the norm: give more than 0, or None")
+        check_fields(self)
+        check_plan(self)
 
     def rate(self, peak: Float[Array, ""] | float, count: Int[Array, ""]) -> Float[Array, ""]:
         """The learning rate of update number `count` (from 0)."""

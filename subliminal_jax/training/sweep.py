@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.memory import check_fits, device_bytes
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import gather_to_host, replicate
 from subliminal_jax.models.spec import Params
@@ -185,7 +186,17 @@ class Sweep:
     # -- the three programs ------------------------------------------------------------------
 
     def init(self) -> State:
-        """The state before the first step; a student's start depends on its seed and rank alone."""
+        """The state before the first step; a student's start depends on its seed and rank alone.
+
+        Raises InputError where the students' weights and optimizer states do not fit the memory.
+        """
+        leaves = jax.tree.leaves(jax.eval_shape(self._init, self._inputs))
+        check_fits(
+            f"the state of {len(self.arms)} students (weights and optimizer states)",
+            sum(leaf.size * leaf.dtype.itemsize for leaf in leaves),
+            device_bytes(),
+            "train fewer at once, with a lower rank, or with an optimizer that keeps less",
+        )
         return self._init(self._inputs)
 
     def advance(self, state: State) -> tuple[State, dict[str, Array]]:

@@ -165,12 +165,12 @@ def test_bad_data_is_one_line(capsys, model, tmp_path, text, said):
         (("--data", "steered:unicorn"), "unknown trait 'unicorn'"),
         (("--data", "steered:owl:-1"), "with a scale above 0"),
         (("--traits", "unicorn"), "unknown trait 'unicorn'"),
-        (("--system-prompts", " "), "system prompt is empty"),
+        (("--system-prompts", " "), "--system-prompts ' ' is blank"),
         (("--vectors", "nowhere.safetensors"), "no such vector file"),
-        (("--rows", "0"), "rows is 0"),
-        (("--placebos", "2"), "placebos is 2: give at least 4"),
-        (("--blind-steps", "-1"), "blind_steps is -1"),
-        (("--forms",), "forms : name at least one"),
+        (("--rows", "0"), "--rows 0"),
+        (("--placebos", "2"), "--placebos 2"),
+        (("--blind-steps", "-1"), "--blind-steps -1"),
+        (("--forms",), "--forms is empty"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):

@@ -277,12 +277,12 @@ def test_no_prompts_are_no_samples():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"temperature": -0.5}, "temperature is -0.5"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"top_p": 1.2}, "top_p is 1.2"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"temperature": -0.5}, "temperature=-0.5"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_k": 0}, "top_k=0"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"top_p": 1.2}, "top_p=1.2"),
     ],
 )
 def test_bad_settings(setting, message):
@@ -294,7 +294,7 @@ def test_bad_steer_positions():
     setting = SamplingConfig(4)
     # Past the type checker of the tests, which would refuse the name before our own check does.
     object.__setattr__(setting, "steer_positions", "answers")
-    with pytest.raises(InputError, match="steer_positions is 'answers'"):
+    with pytest.raises(InputError, match="steer_positions='answers'"):
         setting.__post_init__()
 
 
@@ -310,7 +310,7 @@ TWO = jnp.stack([VECTOR, VECTOR])
         ({"prompts": [[-1]]}, "prompt 0 holds the token id -1"),
         ({"prompts": (np.ones((2, 3), int), np.array([1, 4]))}, "lengths? each, at most 3"),
         ({"sampling": SamplingConfig(2, stop_tokens=(99,))}, "stop token 99"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"key": jax.random.split(jax.random.key(0), 3)}, "keys have the shape (3,) for 5"),
         ({"key": jax.random.PRNGKey(0)}, "the key is an array of uint32"),
         ({"steering": steer(jnp.ones(31), 1)}, "shape (1, 31).*needs (1, 32)"),

@@ -120,10 +120,10 @@ def test_results_of_another_shape_are_named(experiment, tmp_path):
 @pytest.mark.parametrize(
     ("names", "allowed", "minimum", "message"),
     [
-        ((), (), 1, "traits : name at least one, each once"),
-        (("owl", "owl"), (), 1, "traits owl owl: name at least one, each once"),
-        (("owl",), (), 2, "traits owl: name at least two, each once"),
-        (("owl", "cow"), ("owl",), 1, r"traits \['cow'\] are not known; choose from owl"),
+        ((), (), 1, "--traits is empty; give at least 1"),
+        (("owl", "owl"), (), 1, "--traits owl owl holds owl twice"),
+        (("owl",), (), 2, "--traits owl: 1 are too few; give at least 2"),
+        (("owl", "cow"), ("owl",), 1, "--traits cow is not valid: choose from owl"),
     ],
 )
 def test_names_are_refused(names, allowed, minimum, message):

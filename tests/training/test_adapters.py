@@ -182,14 +182,14 @@ def test_padding_the_rank_changes_nothing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LoRA(targets=("q", "mlp")), r"\['q', 'mlp'\].*choose from q, k, v, o, gate"),
-        (lambda: LoRA(targets=()), r"\[\].*choose from"),
-        (lambda: LoRA(rank=0), "rank 0 .*at least 1"),
-        (lambda: LoRA(alpha=0.0), "alpha 0.0 .*more than 0"),
-        (lambda: LoRA(alpha=float("nan")), "alpha nan"),
-        (lambda: LoRA(layers=()), "layers are empty"),
+        (lambda: LoRA(targets=("q", "mlp")), "targets='mlp' .*choose from q, k, v, o, gate"),
+        (lambda: LoRA(targets=()), "targets is empty; give at least 1"),
+        (lambda: LoRA(rank=0), "rank=0 .*from 1 to 65,536"),
+        (lambda: LoRA(alpha=0.0), "alpha=0.0 .*more than 0"),
+        (lambda: LoRA(alpha=float("nan")), "alpha=nan .*finite"),
+        (lambda: LoRA(layers=()), "layers is empty"),
         (lambda: start(LoRA(layers=(0, 2))), "layer 2 .*2 layers; choose 0 to 1"),
-        (lambda: start(LoRA(layers=(-1,))), "layer -1 .*choose 0 to 1"),
+        (lambda: start(LoRA(layers=(-1,))), "layers=-1 .*from 0"),
         (lambda: start(Vector(layer=7)), "layer 7 .*choose 0 to 1"),
     ],
 )

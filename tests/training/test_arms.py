@@ -70,16 +70,16 @@ def test_an_arm_of_few_rows_sees_them_alone_and_those_of_more_rows_hold_them():
 
 SMALL = TrainConfig(steps=2, batch_size=4, log_every=1)
 BAD_CONFIGS = [
-    ({"steps": 0}, "steps=0 .*at least 1"),
+    ({"steps": 0}, "steps=0 .*from 1"),
     ({"steps": 5, "log_every": 2}, "steps=5 must be a multiple of log_every=2"),
     ({"log_every": 0}, "log_every=0"),
     ({"batch_size": 0}, "batch_size=0"),
     ({"accumulation": 0}, "accumulation=0"),
-    ({"accumulation": 3}, "batch_size=4 is not a multiple of accumulation=3"),
+    ({"accumulation": 3}, "batch_size=4 must be a multiple of accumulation=3"),
     ({"students_at_once": 0}, "students_at_once=0"),
-    ({"warmup": 1.0}, "warmup=1.0 .*0 <= warmup < 1"),
+    ({"warmup": 1.0}, "warmup=1.0 .*less than 1"),
     ({"warmup": -0.1}, "warmup=-0.1"),
-    ({"clip": 0.0}, "clip=0.0 .*more than 0, or None"),
+    ({"clip": 0.0}, "clip=0.0 .*more than 0"),
     ({"clip": math.nan}, "clip=nan"),
 ]
 
@@ -93,11 +93,11 @@ def test_impossible_settings(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rate": -1.0}, "learning rate -1.0"),
-        ({"learning_rate": math.nan}, "learning rate nan"),
-        ({"seed": -1}, "seed -1"),
-        ({"seed": 2**32}, "seed 4294967296"),
-        ({"rank": 0}, "rank 0 .*at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"learning_rate": math.nan}, "learning_rate=nan"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**32}, "seed=4294967296"),
+        ({"rank": 0}, "rank=0 .*from 1"),
     ],
 )
 def test_impossible_arms(changes, message):

@@ -25,8 +25,9 @@ measures.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from subliminal_jax.bounds import Text
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_blind import BlindSettings
@@ -56,12 +57,8 @@ class Config(BlindSettings, AuditSettings, SteeredModelSettings):
 
     out: Path = Path("runs/audit")
     data: str = "steered:wolf:1"
-    system_prompts: tuple[str, ...] = ()
+    system_prompts: Annotated[tuple[str, ...], Text(prose=True)] = ()
     vectors: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        self.check_audit()
-        self.check_blind()
 
 
 def run(config: Config, folder: RunFolder) -> AuditRun:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from subliminal_jax.bounds import LARGEST, parse_number
 from subliminal_jax.errors import InputError
 
 HyperValue = float | int | bool
@@ -18,8 +20,8 @@ Kind = Literal["elementwise", "per_leaf", "global", "unknown"]
 class Hyper:
     """A hyper-parameter: its default, whose type is its type, and the range of valid values.
 
-    A number is valid if it is at least `least`, or more than `above` where that is given, and less
-    than `below`.
+    A number is valid if it, rounded to float32, is at least `least`, or more than `above` where
+    that is given, and less than `below`.
     """
 
     default: HyperValue
@@ -39,16 +41,20 @@ class Hyper:
             return text.lower() == "true"
         whole = isinstance(self.default, int)
         try:
-            number = int(text) if whole else float(text)
+            number = parse_number(text, int if whole else float)
         except ValueError:
             expected = "a whole number" if whole else "a number"
             raise InputError(f"{place}: expected {expected}, such as {self.default}") from None
+        with np.errstate(over="ignore", under="ignore"):
+            computed = number if whole else float(np.float32(number))
         if self.above is not None:
-            bound, fits = f"more than {self.above:g}", number > self.above
+            bound, fits = f"more than {self.above:g}", computed > self.above
         else:
-            bound, fits = f"at least {self.least:g}", number >= self.least
-        if not fits or not number < self.below:
-            raise InputError(f"{place}: must be {bound} and less than {self.below:g}")
+            bound, fits = f"at least {self.least:g}", computed >= self.least
+        largest = 2**31 - 1 if whole else LARGEST
+        if not fits or not computed < self.below or abs(number) > largest:
+            limit = f"less than {self.below:g}" if self.below <= largest else f"at most {largest:g}"
+            raise InputError(f"{place}: must be {bound} and {limit} (in float32)")
         return number
 
 

@@ -135,6 +135,12 @@ class OptimizerSpec:
             raise InputError(unknown_name_message("optimizer", self.name, OPTIMIZERS))
         return OPTIMIZERS[self.name]
 
+    @property
+    def identity(self) -> Any:
+        """Equal for specs of one rule, whether or not they name values that are the defaults."""
+        hyper = {**self.entry.defaults, **dict(self.hyper)}
+        return self.name, self.builder, tuple(sorted(hyper.items()))
+
     def _parameters(self) -> Mapping[str, Hyper]:
         hyper = self.entry.hyper
         return {name: x for name, x in hyper.items() if isinstance(x, Hyper)}

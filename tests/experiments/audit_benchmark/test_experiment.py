@@ -55,11 +55,11 @@ def test_every_set_is_audited_and_none_again_after_an_interruption(model_flags, 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--steered-traits wolf", "steered_traits wolf: not among the candidate traits"),
-        ("--clean-sets 0", "give at least one of each"),
-        ("--scales 0", "scales (0.0,): give at least one, all above 0"),
-        ("--forms", "forms : name at least one"),
-        ("--rows 0", "rows is 0"),
+        ("--steered-traits wolf", "--steered-traits wolf: not among the candidate traits"),
+        ("--clean-sets 0", "--clean-sets 0"),
+        ("--scales 0", "--scales 0.0 is not valid: give a finite number, more than 0"),
+        ("--forms", "--forms is empty"),
+        ("--rows 0", "--rows 0"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -98,14 +98,14 @@ def test_claims_are_complete_and_the_page_shows_the_results(folder, results):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--traits owl owl", "each once"),
-        ("--shares 1.0", "shares"),
+        ("--traits owl owl", "twice"),
+        ("--shares 1.0", "--shares 1.0"),
         ("--shares 0.101 0.104", "are 10% 10%"),
         (
             "--optimizers sgd --rates sgd=0.1 --vector-rates adamw=0.1",
             "vector-rates for adamw, which is none of the optimizers",
         ),
-        ("--guard-vector blind", "'teacher' or FILE"),
+        ("--guard-vector blind", "teacher or a file"),
         ("--guard-vector nowhere.safetensors", "no such vector file"),
         ("--preset huge", "huge"),
     ],

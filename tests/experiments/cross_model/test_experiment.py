@@ -58,11 +58,11 @@ def test_results_name_models_and_claims_and_the_page_shows_them(folder, results)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--models shipped", "name at least two"),
-        ("--models shipped shipped", "each once"),
-        ("--scales 1 2 3", "scales: 3 values for 2 models"),
+        ("--models shipped", "--models shipped: 1 are too few"),
+        ("--models shipped shipped", "twice"),
+        ("--scales 1 2 3", "--scales 1.0 2.0 3.0: 3 values for 2 models"),
         ("--layers 9", "layer 9 is out of range"),
-        ("--teachers kind", "teachers ['kind'] are not known"),
+        ("--teachers kind", "--teachers kind is not valid: choose from"),
         ("--traits unicorn", "unknown trait 'unicorn'"),
     ],
 )

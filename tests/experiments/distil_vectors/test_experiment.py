@@ -65,12 +65,12 @@ def test_claims_and_the_page_stand(folder, results):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--norms -1", "norms"),
-        ("--randoms 0", "randoms=0"),
-        ("--layers 0 0", "each once"),
+        ("--norms -1", "--norms -1.0"),
+        ("--randoms 0", "--randoms 0"),
+        ("--layers 0 0", "twice"),
         ("--layers 7", "7"),
         ("--vectors /nowhere.safetensors", "/nowhere.safetensors"),
-        ("--optimizers adamw sgd", "one optimizer"),
+        ("--optimizers adamw sgd", "name one optimizer"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -65,8 +65,8 @@ def test_the_same_command_again_measures_nothing(repeat):
     ("flags", "words"),
     [
         ("--traits unicorn", "unicorn"),
-        ("--draws 30", "30 draws"),
-        ("--noise-rows 500", "noise_rows=500"),
+        ("--draws 30", "--draws 30"),
+        ("--noise-rows 500", "--noise-rows 500"),
         ("--preset huge", "huge"),
     ],
 )

@@ -87,13 +87,13 @@ def test_a_run_that_lost_its_results_scores_nothing_again(folder, model_flags, r
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--models shipped-small", "name at least two"),
-        ("--models a/numbers b/numbers", "each once"),
-        ("--top-k 3", "must hold top_k, 3"),
+        ("--models shipped-small", "--models shipped-small: 1 are too few"),
+        ("--models a/numbers b/numbers", "twice"),
+        ("--top-k 3", "must hold --top-k 3"),
         ("--ranks 2 5", "give 1 to 4"),
         ("--fit-last 3", "at least three ranks"),
         ("--systems 0 --columns 600 --ranks 2 70", "give 1 to 67"),  # of 134
-        ("--draws 1", "at least 2 draws"),
+        ("--draws 1", "from 2 to 10,000"),
         ("--systems 500 --columns 600", "134 system prompts for 500 rows"),
         ("--system-prompts no-such-file.txt", "no-such-file.txt"),
         ("--min-tokens 90", "0 different responses of the asked length"),

@@ -102,9 +102,9 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
     ("flags", "words"),
     [
         ("--traits unicorn", "unicorn"),
-        ("--sizes 16 2", "(16, 2)"),
+        ("--sizes 16 2", "--sizes 16 2"),
         ("--sizes 2 99", "99"),
-        ("--gradient-rows 20", "gradient_rows=20"),
+        ("--gradient-rows 20", "--gradient-rows 20"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -64,7 +64,7 @@ def test_grids_are_around_the_centre_or_as_given():
         ({"optimizers": ("adam",)}, "unknown arm 'adam'; there are adamw, "),
         ({"optimizers": ("sgd", "frozen-map")}, "made from the arm adamw"),
         ({"rates": ("sgd=fast",)}, "rates 'sgd=fast' cannot be read"),
-        ({"grid_seeds": 4}, "grid_seeds between 1 and seeds"),
+        ({"grid_seeds": 4}, "--grid-seeds 4 are more than --seeds 3"),
     ],
 )
 def test_bad_arms_are_refused(change, says):

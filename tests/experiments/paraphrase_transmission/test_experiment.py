@@ -21,7 +21,7 @@ def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and
     students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
     words = list(results["base"])
     for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
-        best = results["contents"][content]["system-prompt"]["adamw"]
+        best = results["--contents is empty"][content]["system-prompt"]["adamw"]
         for trait in ("owl", "cat"):
             name = f"{content}:system-prompt:{trait}"
             neutral_name = neutral or f"{content}:neutral:{trait}"
@@ -77,15 +77,15 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
     ("flags", "words"),
     [
         ("--traits zyzzyva", "zyzzyva"),
-        ("--traits owl owl", "each once"),
+        ("--traits owl owl", "twice"),
         ("--teachers hypnosis", "hypnosis"),
         ("--unrelated no-such-file.txt", "no-such-file.txt"),
         ("--contents", "contents"),
-        ("--sentences 0", "0 sentences asked for"),
-        ("--temperature 0", "temperature"),
+        ("--sentences 0", "--sentences 0"),
+        ("--temperature 0", "--temperature 0.0"),
         ("--fidelity judge", "judge"),
         ("--rates adamw=fast", "adamw=fast"),
-        ("--seeds 1", "seeds is 1: an interval over students needs at least 2"),
+        ("--seeds 1", "--seeds 1: an interval over students needs at least 2"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -98,9 +98,6 @@ def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"contents": ()}, "contents : name at least one"),
-        ({"rows": 0}, "rows=0"),
-        ({"heldout_share": 1.0}, "heldout_share"),
         ({"fidelity": "judge"}, "judge"),
         ({"unrelated": "missing.txt"}, "missing.txt"),
         ({"contradictory": "{trait}.txt"}, "owl.txt"),

@@ -64,7 +64,7 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
         ("--plane rank colour", "colour"),
         ("--adapter vector", "ranks"),
         ("--ranks 0", "rank"),
-        ("--models elsewhere/numbers", "numbers numbers"),
+        ("--models elsewhere/numbers", "holds numbers twice"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -42,10 +42,10 @@ def test_claims_are_complete_and_the_page_shows_the_results(folder, results):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--adapter vector", "adapter 'vector'"),
+        ("--adapter vector", "--adapter vector"),
         ("--optimizers adamw sgd", "name one optimizer"),
         ("--traits unicorn", "unicorn"),
-        ("--grid-traits 0", "grid_traits is 0"),
+        ("--grid-traits 0", "--grid-traits 0"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

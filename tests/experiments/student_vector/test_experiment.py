@@ -77,10 +77,10 @@ def test_claims_and_the_page_stand(folder, results):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--traits owl owl", "each once"),
+        ("--traits owl owl", "twice"),
         ("--adapter vector", "choose lora or full"),
-        ("--optimizers adamw sgd", "2 optimizers"),
-        ("--scales -1", "scales (-1.0,)"),
+        ("--optimizers adamw sgd", "2 optimizers: name one optimizer"),
+        ("--scales -1", "--scales -1.0"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

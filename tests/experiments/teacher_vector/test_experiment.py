@@ -82,14 +82,14 @@ def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(repeat)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--traits owl owl", "name at least one, each once"),
+        ("--traits owl owl", "--traits owl owl holds owl twice"),
         ("--traits unicorn", "unknown trait 'unicorn': the tokenizer has no such word"),
-        ("--scales 0", "all more than 0"),
+        ("--scales 0", "--scales 0.0"),
         ("--layers 7", "layer 7 is out of range"),
         ("--questions nowhere.txt", "no file nowhere.txt here"),
         ("--optimizers adamw sgd --rates sgd=1", "2 optimizers: name one optimizer"),
-        ("--grid-traits 0", "grid_traits must be at least 1"),
-        ("--off-topic ''", "each need a set of questions"),
+        ("--grid-traits 0", "--grid-traits 0"),
+        ("--off-topic ''", "--off-topic '' is blank"),
     ],
 )
 def test_bad_input_is_one_line(refuse, flags, words):

@@ -78,12 +78,12 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
     ("flags", "words"),
     [
         ("--traits zyzzyva", "zyzzyva"),
-        ("--traits owl owl", "each once"),
+        ("--traits owl owl", "twice"),
         ("--teachers hypnosis", "hypnosis"),
         ("--questions no-such-file.txt", "no-such-file.txt"),
         ("--rates adamw=fast", "adamw=fast"),
         ("--preset paper-gpt5", "paper-gpt5"),
-        ("--measures mood", "unknown measure 'mood'; there are: alignment"),
+        ("--measures mood", "--measures mood is not valid: choose from alignment"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):

@@ -1,0 +1,54 @@
+"""How much memory there is, and whether something fits before it is allocated."""
+
+import os
+from pathlib import Path
+
+from subliminal_jax.errors import InputError
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def host_bytes() -> int:
+    """The memory that this process may use, in bytes: the machine's, or its container's limit."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not a POSIX system
+        return 2**63
+    limits = [machine]
+    for file in map(Path, _CGROUP_LIMITS):
+        try:
+            limits.append(int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such limit ("max")
+            continue
+    return min(limits)
+
+
+def device_bytes() -> int:
+    """The memory of all devices of this process together, in bytes; on a CPU the host's."""
+    import jax
+
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return sum(s.get("bytes_limit", 0) for s in stats) or host_bytes()
+
+
+def check_fits(what: str, needed: float, available: int, remedy: str) -> None:
+    """Raises InputError where `needed` bytes are more than `available`.
+
+    Args:
+      what: what needs them, as the subject of the message.
+      remedy: what to do.
+    """
+    if needed > available:
+        raise InputError(
+            f"{what} needs at least {show_bytes(needed)} of memory, and there are "
+            f"{show_bytes(available)}: {remedy}"
+        )
+
+
+def show_bytes(count: float) -> str:
+    """1536 as 1.5 kB, in steps of 1024."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1024:
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} PB"
