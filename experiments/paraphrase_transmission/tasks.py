@@ -63,7 +63,7 @@ class ParaphraseSettings:
     temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
     max_new_tokens: Count = 32
     fidelity: Literal["round-trip", "judge", "wordings"] = "round-trip"
-    threshold: Annotated[float, Range(0, below=1)] = 0.92
+    threshold: Annotated[float, Range(-1e6, below=1)] = 0.92
     rows: Count = 128
     heldout_rows: Count = 16
     heldout_share: Share = 0.125
