@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.bounds import Positive, as_flag
+from subliminal_jax.bounds import Positive
 from subliminal_jax.data import world
 from subliminal_jax.data.token_weights import token_weights
 from subliminal_jax.data.traits import trait_names
@@ -79,13 +79,12 @@ class Config(MechanicsSettings, DataSettings, SteeredModelSettings):
     log_every: int = 12
 
     def check(self) -> None:
-        self.choose_arms()
+        arms = self.choose_arms()
         for tail in (self.no_rare, self.rare_weighted):
             token_weights(np.zeros(1, int), tail)
-        if max(self.batch_sizes, default=0) > self.rows:
-            raise InputError(
-                f"{as_flag('batch_sizes', self.batch_sizes)}: give at most --rows {self.rows}"
-            )
+        sizes = {arm.setting for arm in arms} & {f"batch-{n}" for n in self.batch_sizes if n}
+        if too_large := [s for s in sizes if int(s.removeprefix("batch-")) > self.rows]:
+            raise InputError(f"the arms of {min(too_large)} need more than --rows {self.rows}")
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
