@@ -384,8 +384,8 @@ class TrainingSettings:
         grids = list(self.learning_rates().items())
         if len(grids) != 1:
             raise InputError(
-                f"--optimizers: {len(grids)} optimizers: name one optimizer, with any number of rates; "
-                "optimizer-comparison compares several"
+                f"--optimizers: {len(grids)} optimizers: name one optimizer, with any number of "
+                "rates; optimizer-comparison compares several"
             )
         return grids[0]
 
