@@ -1,6 +1,7 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
 # make test-fast  those that are not marked slow: some 3 minutes
+# make fuzz N=3000  damaged and odd inputs, seeded: 3000 cases, from the one that SEED=0 says
 # make lint    style and types
 # make kill N=20  kill runs at random moments of every stage, resume and compare them: some minutes
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
@@ -13,7 +14,9 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-fast lint kill bench claims docs clean
+SEED ?= 0
+
+.PHONY: demo test test-fast fuzz lint kill bench claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -24,6 +27,9 @@ test: $(VENV)/.stamp-test
 
 test-fast: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+fuzz: $(VENV)/.stamp-test
+	$(VENV)/bin/python -m tests.fuzz --cases $(or $(N),300) --seed $(SEED)
 
 lint: $(VENV)/.stamp-test
 	$(VENV)/bin/ruff check .

@@ -226,20 +226,24 @@ def _check_supported(raw: Mapping[str, Any], family: Family, fields: Fields) -> 
 
 def _windows(fields: Fields, family: Family, layers: int) -> tuple[int | None, tuple[bool, ...]]:
     """The sliding window and one flag a layer; (None, ()) where no layer slides."""
-    if family.slides == "never":
-        return None, ()
-    asked = family.slides == "always" or fields.flag("use_sliding_window")
-    window, types = fields.optional_count("sliding_window"), fields.get("layer_types")
-    by_default = family.sliding_layers(fields, layers)
-    if types is None:
-        sliding = by_default if family.slides == "always" or (asked and window) else ()
-    else:
+    slides = family.slides != "never"
+    # Llama's layers do not slide whatever it says, but it is checked by transformers all the same.
+    types = fields.get("layer_types") if slides else fields.raw.get("layer_types")
+    if types is not None:
         if not isinstance(types, list) or len(types) != layers:
             shown = f"{len(types)} entries" if isinstance(types, list) else "no list"
             raise fields.error(f"layer_types has {shown} for {layers} layers")
         for kind in types:
             if kind not in ("sliding_attention", "full_attention"):
                 raise fields.error(f"layer type {kind!r} is not supported")
+    if not slides:
+        return None, ()
+    asked = family.slides == "always" or fields.flag("use_sliding_window")
+    window = fields.optional_count("sliding_window")
+    by_default = family.sliding_layers(fields, layers)
+    if types is None:
+        sliding = by_default if family.slides == "always" or (asked and window) else ()
+    else:
         sliding = tuple(kind == "sliding_attention" for kind in types)
     if not any(sliding):
         return None, ()
