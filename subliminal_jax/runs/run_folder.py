@@ -343,9 +343,14 @@ def _read_ledger(path: Path) -> Ledger | None:
                 f"{path / name} is a symbolic link, and a run writes nothing through links in its "
                 "folder: remove the link, or name another folder"
             )
-    if (ledger := Ledger.read(path)) is None:
+    if ledger := Ledger.read(path):
+        return ledger
+    try:
         _check_free(path)
-    return ledger
+    except InputError:
+        if Ledger.read(path) is None:  # else another run began in the meantime
+            raise
+    return None
 
 
 def _check_free(path: Path) -> None:
