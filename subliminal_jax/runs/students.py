@@ -7,7 +7,7 @@ best = best_rates(rows)                     # the rate of each optimizer, by hel
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ STANDARD = ("train-loss", "word-rates", "alignment")  # the measures of every st
 MEASURED_ROWS = 32  # training rows of each data set on which the training loss is measured
 
 
+@runtime_checkable
 class ProbeSettings(Protocol):
     """Settings that say of which kind the probe's prompts are."""
 
