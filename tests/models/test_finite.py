@@ -134,7 +134,10 @@ def test_a_weight_that_is_not_finite_is_named(params, message):
 
 STEERINGS = {
     "overflows float32": (steer(ADDED, 0, 1e30), "norm 5.66e[+]30 that begins in layer 1"),
-    "infinite scale": (steer(ADDED, 0, np.inf), "steering vector or its scale is not"),
+    "infinite scale": (
+        steer(ADDED, 0).replace(scale=jnp.asarray(jnp.inf)),
+        "steering vector or its scale is not",
+    ),
     "NaN": (steer(ADDED.at[3].set(jnp.nan), 0), "steering vector or its scale is not"),
     "at the last layer": (steer(ADDED, 1, 1e30), "begins in the final norm"),
     "too long to project": (
@@ -179,7 +182,7 @@ def test_a_finite_model_has_no_cause():
 
 @pytest.mark.parametrize("temperature", [1e-46, 1e-39, -1.0, -0.5, np.nan, np.inf, -np.inf, 1e39])
 def test_temperatures_that_float32_does_not_have_are_refused(temperature):
-    with pytest.raises(InputError, match="temperature is .*: give 0 for greedy decoding"):
+    with pytest.raises(InputError, match="temperature=.* give a finite number from .*, or 0"):
         SamplingConfig(4, temperature=temperature)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.experiments.optimizer_mechanics.arms import MechanicsSettings, list_arms
-from subliminal_jax.experiments.optimizer_mechanics.claims import COMPARED, RESCUES, SPARED
+from subliminal_jax.experiments.optimizer_mechanics.claims import BOUNDS, COMPARISONS
 from subliminal_jax.experiments.optimizer_mechanics.experiment import EXPERIMENT
 from subliminal_jax.experiments.optimizer_mechanics.explanations import (
     AT_ADAMW,
@@ -31,8 +31,8 @@ def test_arms_are_told_apart_and_every_named_one_exists():
         for prediction in explanation.predictions
         for arm in (*prediction.arms, *(a for pair in prediction.pairs for a in pair))
     }
-    used |= {arm for _, _, _, *both in COMPARED for arm in both}
-    used |= {arm for _, _, _, arms in RESCUES for arm in arms} | {row[-1] for row in SPARED}
+    used |= {arm for claim in COMPARISONS for arm in (claim.larger, claim.smaller)}
+    used |= {arm for claim in BOUNDS for arm in (*claim.arms, claim.reference)}
     assert used - {AT_ADAMW, AT_SGD} <= set(names)
 
 
