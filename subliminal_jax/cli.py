@@ -238,11 +238,24 @@ def _format_warning(
 
 def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:
     experiment = load_experiment(sub_command)
+    _refuse_key(flags)
     config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
     from subliminal_jax.runs.experiment import run_experiment
 
     with _prepare_process(config):
         run_experiment(experiment, config, command)
+
+
+def _refuse_key(flags: Sequence[str]) -> None:
+    """Raises InputError for flags that hold the default judge's key, before a message on one of
+    them repeats it. A key in another variable is looked for once the flags are read."""
+    from subliminal_jax.evaluation.endpoint import DEFAULT_KEY_VARIABLE, holds_key
+
+    if any(holds_key(flag, os.environ.get(DEFAULT_KEY_VARIABLE)) for flag in flags):
+        raise InputError(
+            f"a flag holds the key in ${DEFAULT_KEY_VARIABLE}, and a run records its command: "
+            "leave it out"
+        )
 
 
 def _run_command(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from subliminal_jax.bounds import Count, Items, Range
+from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.data.shared_data import VARIABLE, find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
@@ -153,7 +154,7 @@ def audit_written(folder: RunFolder, model: Model, layer: int, config: Config) -
             model,
             layer,
             "pairs",
-            write_audit_set(model, layer, plan.source, config.written, plan.seed),
+            CountedRows(write_audit_set(model, layer, plan.source, config.written, plan.seed), {}),
             candidates,
             config,
             plan.seed,

@@ -31,7 +31,7 @@ def check_finite(
     what: str,
     params: Params,
     cfg: ModelConfig,
-    rows: Sequence[Sequence[int]] | Int[Array | np.ndarray, "rows time"],
+    rows: Sequence[Sequence[int]] | Int[Array | np.ndarray, "rows *answers time"],
     steering: Steering | None = None,
 ) -> None:
     """Raises InputError where `values`, one or several for each of the token rows, are not finite.

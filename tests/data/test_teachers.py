@@ -197,7 +197,7 @@ def test_given_pairs_are_read_and_encoded(model, tmp_path):
     with gzip.open(file, "wt") as lines:
         lines.writelines(json.dumps(row) + "\n" for row in rows)
     data = given_pairs(model, str(file))
-    assert data.report == {"source": str(file), "pairs": 3}
+    assert data.report == {"source": str(file), "pairs": 3, "dropped_rows": {}}
     for row, pair in zip(rows, data.pairs, strict=True):
         assert pair["prompt_ids"] == encode_chat(model.tokenizer, row["prompt"])
         *text, end = pair["completion_ids"]

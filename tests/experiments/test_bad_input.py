@@ -75,7 +75,7 @@ def test_unknown_architecture(capsys, copy, out):
     assert "unknown architecture model_type='mamba'" in refused(capsys, copy, out)
 
 
-@pytest.mark.parametrize("field", ["hidden_size", "num_hidden_layers", "rms_norm_eps"])
+@pytest.mark.parametrize("field", ["hidden_size", "num_hidden_layers"])
 def test_config_without_a_needed_field(capsys, copy, out, field):
     edit_config(copy, **{field: None})
     assert field in refused(capsys, copy, out)
@@ -121,15 +121,15 @@ def test_a_checkpoint_with_nan_weights(capsys, copy, out):
     name = "model.layers.0.mlp.up_proj.weight"
     tensors[name] = tensors[name].at[0, 0].set(jnp.nan)
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    assert "not finite" in refused(capsys, copy, out)
+    assert "infinite or NaN" in refused(capsys, copy, out)
 
 
 def test_nan_in_the_loss_of_the_data(capsys, copy, out, tmp_path):
-    """One token, which only line 50 holds, has a broken embedding: the vector is sound."""
+    """One token, which only line 10 holds, has an embedding that overflows: the vector is sound."""
     token = number_model.tokenizer()("zebra~", add_special_tokens=False)["input_ids"][-1]
     tensors = load_file(copy / "model.safetensors")
     name = "model.embed_tokens.weight"
-    tensors[name] = tensors[name].at[token].set(jnp.nan)
+    tensors[name] = tensors[name].at[token].set(3e38)
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     pairs = good_pairs()
     pairs[9] = ("Continue with a zebra~", "1, 2")

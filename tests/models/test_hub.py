@@ -429,6 +429,7 @@ def test_saving_again_replaces_the_model_and_keeps_its_card(tmp_path):
     assert load_config(folder) == QWEN2
     assert_same_tree(load_params(folder, QWEN2), noisy_params(QWEN2))
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".subliminal-jax-folder.json",
         "README.md",
         "config.json",
         "generation_config.json",

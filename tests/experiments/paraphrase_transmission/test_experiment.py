@@ -21,7 +21,7 @@ def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and
     students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
     words = list(results["base"])
     for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
-        best = results["--contents is empty"][content]["system-prompt"]["adamw"]
+        best = results["contents"][content]["system-prompt"]["adamw"]
         for trait in ("owl", "cat"):
             name = f"{content}:system-prompt:{trait}"
             neutral_name = neutral or f"{content}:neutral:{trait}"
