@@ -45,8 +45,10 @@ STEERED, CONTROL = PALETTE[0], NEUTRAL
 
 
 @styled
-def curves(rows: Rows, *, styles: Styles | None = None) -> Figure:
-    """EAS over steps, a line with a band for each optimizer; controls are dashed, without bands.
+def curves(
+    rows: Rows, *, styles: Styles | None = None, x_label: str = "step", y_label: str = "EAS"
+) -> Figure:
+    """A line with a band for each optimizer; controls are dashed, without bands.
 
     Args:
       rows: one a line, with `optimizer`, `x`, `mean` and, where there is a band, `low` and `high`
@@ -76,8 +78,8 @@ def curves(rows: Rows, *, styles: Styles | None = None) -> Figure:
             handles[row["optimizer"]] = line
     if controls:
         handles["controls"] = Line2D([], [], color=NEUTRAL, linestyle=(0, (2, 2)), linewidth=1.2)
-    axes.set_xlabel("step")
-    axes.set_ylabel("EAS")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
     axes.margins(x=0.02)
     legend_above(figure, handles)
     return figure

@@ -85,6 +85,7 @@ def write_data_sets(
     forbidden: Mapping[str, Sequence[str]] | None = None,
     sources: Mapping[str, str] | None = None,
     prompts: Sequence[str] = (),
+    own_prompts: bool = False,
     seeds: Mapping[str, int] | None = None,
 ) -> DataSets:
     """What each teacher answers to the same prompts, filtered, as rows of one length.
@@ -98,6 +99,7 @@ def write_data_sets(
         of the settings, if any, looks for hints at the first of them.
       sources: files or hub data sets whose pairs stand in place of a teacher's answers.
       prompts: what is asked, in place of the prompts of the settings.
+      own_prompts: whether each teacher is asked prompts of its own draw.
       seeds: of sampling, in place of `name_seed`.
 
     Raises InputError where too few answers pass the filter.
@@ -115,6 +117,8 @@ def write_data_sets(
             if name in sources:
                 written = given_pairs(model, sources[name])
             else:
+                if own_prompts:
+                    asked = teacher_prompts(settings.prompts, count, name_seed(seed, name))
                 written = sample_once(
                     folder / "data" / name,
                     model,

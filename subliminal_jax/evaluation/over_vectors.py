@@ -1,0 +1,103 @@
+"""Intervals over vectors: each vector with data, a student and controls of its own draw.
+
+What they cover was simulated for the shapes in which effects of vectors come (few vectors carry
+the effect, say): `python -m tests.evaluation.coverage` prints the table.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
+
+LEAST = 5  # values from which skewness is corrected for; below, its estimate is noise
+
+
+def vector_interval(
+    values: Float[np.ndarray, " vectors"] | Sequence[float], level: float = 0.95
+) -> Interval:
+    """The mean of one value a vector, with an interval that allows for skewness.
+
+    Where few vectors carry the effect, Student's t is too short on their side: of 8 exponential
+    values it leaves the mean above its upper end in 10% of cases, in place of 2.5%. Here t is taken
+    of Hall's monotone cubic of the studentised mean, which removes most of that (5%) at the price
+    of an upper end farther away. Of fewer than 5 values it is Student's t. It cannot know of an
+    effect that no vector of the sample shows: where one vector in four has it, 10% of samples of 8
+    hold none.
+
+    Returns:
+      The interval; with one value its ends are NaN, with none the mean is NaN too.
+
+    Raises InputError for a value that is NaN and for a level outside (0, 1).
+
+    Source: Hall, "On the removal of skewness by transformation", 1992.
+    """
+    interval = mean_interval(values, level)
+    x = np.asarray(values, float)
+    spread = float(x.std(ddof=1)) if x.size > 1 else 0.0
+    if x.size < LEAST or spread == 0:
+        return interval
+    n = x.size
+    skewness = float(np.mean((x - x.mean()) ** 3)) * n * n / ((n - 1) * (n - 2)) / spread**3
+    error = spread / math.sqrt(n)
+    t = float(stats.t.ppf((1 + level) / 2, n - 1))
+    ends = [interval.mean - _invert_hall(quantile, skewness, n) * error for quantile in (t, -t)]
+    return replace(interval, low=ends[0], high=ends[1], method="Hall's t over vectors")
+
+
+def control_difference(
+    students: Float[np.ndarray, " vectors"] | Sequence[float],
+    controls: Float[np.ndarray, "draws vectors"] | Sequence[Sequence[float]],
+    level: float = 0.95,
+) -> Interval:
+    """The mean over vectors of student minus controls.
+
+    Args:
+      students: the value of each vector's student.
+      controls: the values of the controls, each a student of another draw of the base's data,
+        scored against every vector.
+
+    Returns:
+      `vector_interval` of each student less its vector's mean control, widened for what the draws
+      of controls have in common over vectors (the same few serve all of them).
+
+    Raises InputError for shapes that do not fit, without a control, and as `vector_interval` does.
+    """
+    s, c = np.asarray(students, float), np.asarray(controls, float)
+    if s.ndim != 1 or c.ndim != 2 or c.shape[1] != s.size or c.shape[0] < 1:
+        raise InputError(
+            f"students of the shape {s.shape} and controls of the shape {c.shape}: give one value "
+            "a vector, and of every control one a vector"
+        )
+    interval = vector_interval(s - c.mean(axis=0), level)
+    draws, vectors = c.shape
+    spread = float((s - c.mean(axis=0)).std(ddof=1)) if vectors > 1 else 0.0
+    if draws < 2 or spread == 0:
+        return interval
+    # What the draws differ by as a whole, without what chance of single vectors adds to it.
+    of_draws = c.mean(axis=1)
+    residual = c - of_draws[:, None] - c.mean(axis=0)[None] + c.mean()
+    chance = float((residual**2).sum()) / ((draws - 1) * (vectors - 1)) / vectors
+    common = max(float(of_draws.var(ddof=1)) - chance, 0.0) / draws
+    factor = math.sqrt(1 + common / (spread**2 / vectors))
+    centre = interval.mean
+    return replace(
+        interval,
+        low=centre + factor * (interval.low - centre),
+        high=centre + factor * (interval.high - centre),
+    )
+
+
+def _invert_hall(y: float, skewness: float, n: int) -> float:
+    """The studentised mean T at which Hall's cubic T + aT^2/3r + a^2T^3/27r^2 + a/6r is y, where a
+    is the skewness and r the root of n."""
+    r = math.sqrt(n)
+    if abs(skewness) < 1e-6:
+        return y
+    cubic = 1 + skewness * (y - skewness / (6 * r)) / r
+    return 3 * r / skewness * (math.copysign(abs(cubic) ** (1 / 3), cubic) - 1)
