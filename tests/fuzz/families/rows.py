@@ -118,10 +118,13 @@ def _reference(path: Path) -> list[Any]:
 
 
 def _texts(value: Any) -> list[str]:
+    """All texts in a row; those of a list's parts also as one, as a message's content is read."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        found = [text for item in inner for text in _texts(item)]
-        return [*found, "".join(found)]
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
+        joined = "".join(part for part in parts if isinstance(part, str))
+        return [joined, *(text for item in value for text in _texts(item))]
     return []
