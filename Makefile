@@ -7,6 +7,7 @@
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
 # make claims  docs/claims.md from the summaries of stored runs, experiments/*/results/*.json
+# make evidence  every stored run again, in stages of 40 minutes; needs SUBLIMINAL_JAX_RUNS, a folder outside
 # make docs    the documentation as a site in site/; fails at a warning
 # All need Python 3.11 or later and install what else they need into .venv, once.
 
@@ -16,7 +17,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 SEED ?= 0
 
-.PHONY: demo test test-fast fuzz lint kill bench claims docs clean
+.PHONY: demo test test-fast fuzz lint kill bench evidence claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -41,6 +42,9 @@ kill: $(VENV)/.stamp-test
 
 bench: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m benchmarks.all $(BENCH)
+
+evidence: $(VENV)/.stamp-run
+	$(VENV)/bin/python -m subliminal_jax.experiments.evidence $(EVIDENCE)
 
 claims: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax claims experiments/*/results/*.json --out docs/claims.md

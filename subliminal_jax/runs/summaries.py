@@ -1,6 +1,7 @@
 """Summaries of finished runs: small enough for the repository, and the source of docs/claims.md."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ class Summary:
     Attributes:
       name: the run's folder; an experiment may have several runs.
       experiment: the sub-command.
-      command: reproduces the run.
+      command: reproduces the run; where it was written is left out.
       settings: from config.json.
       claims: the run's claims.
       results: the small entries of results.json.
@@ -68,8 +69,25 @@ def summarise(folder: str | Path) -> Summary:
     left_out = tuple(key for key in results if key not in small_results)
     name = folder.resolve().name
     return Summary(
-        name, settings.pop("experiment"), command, settings, claims, small_results, left_out
+        name=name,
+        experiment=settings.pop("experiment"),
+        command=_drop_out(command),
+        settings=settings,
+        claims=claims,
+        results=small_results,
+        left_out=left_out,
     )
+
+
+def _drop_out(command: str) -> str:
+    """The command without `--out FOLDER`, which is a path of one machine."""
+    words = shlex.split(command)
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if "--out" not in (before, word) and not word.startswith("--out=")
+    ]
+    return shlex.join(kept)
 
 
 def write_summary(summary: Summary, folder: str | Path) -> Path:
