@@ -107,7 +107,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class BestArm:
-    """An optimizer at its best rate, after `steps` steps.
+    """An optimizer at its best rate, after as many steps as its choice says.
 
     Attributes:
       choice: its rate, and those that were tried.
@@ -159,13 +159,23 @@ class Curve:
 
 @dataclass(frozen=True)
 class Results(Measured):
-    """All numbers of the report."""
+    """All numbers of the report.
+
+    Attributes:
+      best: every optimizer after `steps` steps.
+      by_steps: those that are matched, after every number of steps.
+      levels: what is matched, at each of `FRACTIONS`.
+      at_level: every matched optimizer at every level.
+      curves: of the same.
+      unstable: students that blew up, of all but those of tuning.
+    """
 
     best: tuple[BestArm, ...]
+    by_steps: tuple[BestArm, ...]
     levels: Mapping[str, tuple[float, ...]]
     at_level: tuple[MatchedArm, ...]
     curves: tuple[Curve, ...]
-    unstable: int  # of all students but those of tuning
+    unstable: int
 
     def find_best(self, optimizer: str) -> BestArm | None:
         """The optimizer at its best rate, if it was trained."""
@@ -197,7 +207,12 @@ def analyse(measured: Measured) -> Results:
     levels = find_levels(measured)
     return Results(
         **vars(measured),
-        best=tuple(compare_best(measured, name) for name in measured.optimizers),
+        best=tuple(compare_best(measured, name, measured.steps) for name in measured.optimizers),
+        by_steps=tuple(
+            compare_best(measured, name, steps)
+            for steps in measured.lengths
+            for name in measured.matched
+        ),
         levels=levels,
         at_level=tuple(
             arm
@@ -237,21 +252,19 @@ def find_choice(measured: Measured, optimizer: str, steps: int) -> RateChoice | 
     return next((c for c in measured.choices if (c.optimizer, c.steps) == (optimizer, steps)), None)
 
 
-def compare_best(measured: Measured, optimizer: str) -> BestArm:
+def compare_best(measured: Measured, optimizer: str, steps: int) -> BestArm:
     """An optimizer at its best rate after `steps` steps."""
-    choice = find_choice(measured, optimizer, measured.steps)
-    assert choice is not None, "every optimizer is trained for `steps`"
-    sound = measured.sound(optimizer, measured.steps)
+    choice = find_choice(measured, optimizer, steps)
+    assert choice is not None, "rates are chosen for every length that an optimizer is trained for"
+    sound = measured.sound(optimizer, steps)
     trained = [
-        row.data
-        for row in measured.students
-        if (row.optimizer, row["steps"]) == (optimizer, measured.steps)
+        row.data for row in measured.students if (row.optimizer, row["steps"]) == (optimizer, steps)
     ]
     gains = [measured.gain(sound[trait]) for trait in measured.traits if trait in sound]
     metrics = {}
     for metric in METRICS:
-        excess = collect(measured, optimizer, measured.steps, metric)
-        reference = collect(measured, REFERENCE, measured.steps, metric)
+        excess = collect(measured, optimizer, steps, metric)
+        reference = collect(measured, REFERENCE, steps, metric)
         metrics[metric] = compare(excess, None if optimizer == REFERENCE else reference)
     return BestArm(
         optimizer=optimizer,

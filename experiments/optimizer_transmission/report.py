@@ -27,6 +27,7 @@ def make_page(results: Results) -> Page:
             best,
             *pictures(results),
             matched,
+            steps_table(results),
             Text(describe_method(results), "How the comparison is made"),
             rates_table(results),
         ],
@@ -72,21 +73,43 @@ def best_table(results: Results) -> Table:
         Column("gain", "gain", "number", digits=3),
         Column("metrics.eas.student", "EAS", "number"),
         Column("metrics.eas.control", "EAS, controls", "number"),
-        *(
-            Column(f"metrics.{metric}.difference", f"{NAMES[metric]}, student - control", "number")
-            for metric in METRICS
-        ),
-        *(
-            Column(f"metrics.{metric}.reference_lead", f"adamw's lead, {NAMES[metric]}", "number")
-            for metric in METRICS
-        ),
+        *difference_columns(),
+        Column("unstable", "unstable"),
     ]
     caption = (
         f"After {results.steps} steps; means over {len(results.traits)} vectors with 95% intervals "
         "over vectors. Gain: the base's held-out loss less the student's, nats a token. The lead "
-        "is AdamW's difference to its controls less the row's, paired by vector."
+        "is AdamW's difference to its controls less the row's, paired by vector. Unstable: data "
+        "sets whose student diverged or ended above the base's loss, left out."
     )
     return Table("At the best learning rates", columns, results.best, caption)
+
+
+def steps_table(results: Results) -> Table:
+    """Best rates after every number of steps."""
+    columns = [
+        Column("choice.steps", "steps", "count"),
+        Column("optimizer", "optimizer"),
+        Column("choice.rate", "best rate", "learning_rate"),
+        Column("choice.is_inside", "inside its grid"),
+        Column("gain", "gain", "number", digits=3),
+        *difference_columns(),
+        Column("unstable", "unstable"),
+    ]
+    caption = (
+        "As the table of best rates, after every number of steps, with rates found for each anew. "
+        "Where the gain no longer grows with the steps, training has ended."
+    )
+    return Table(
+        "At the best learning rates, by number of steps", columns, results.by_steps, caption
+    )
+
+
+def difference_columns() -> list[Column]:
+    """Student minus control in every metric, and AdamW's lead in it."""
+    return [
+        *difference_columns(),
+    ]
 
 
 def matched_table(results: Results) -> Table:
