@@ -108,7 +108,14 @@ def steps_table(results: Results) -> Table:
 def difference_columns() -> list[Column]:
     """Student minus control in every metric, and AdamW's lead in it."""
     return [
-        *difference_columns(),
+        *(
+            Column(f"metrics.{metric}.difference", f"{NAMES[metric]}, student - control", "number")
+            for metric in METRICS
+        ),
+        *(
+            Column(f"metrics.{metric}.reference_lead", f"adamw's lead, {NAMES[metric]}", "number")
+            for metric in METRICS
+        ),
     ]
 
 
@@ -121,14 +128,7 @@ def matched_table(results: Results) -> Table:
         Column("optimizer", "optimizer"),
         Column("bracketed", "vectors", "count"),
         Column("steps", "at steps", "number", digits=0),
-        *(
-            Column(f"metrics.{metric}.difference", f"{NAMES[metric]}, student - control", "number")
-            for metric in METRICS
-        ),
-        *(
-            Column(f"metrics.{metric}.reference_lead", f"adamw's lead, {NAMES[metric]}", "number")
-            for metric in METRICS
-        ),
+        *difference_columns(),
     ]
     caption = (
         f"Of {len(results.traits)} vectors those on which two finished runs of neighbouring "
