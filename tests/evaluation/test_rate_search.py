@@ -2,7 +2,7 @@
 
 import math
 
-from subliminal_jax.evaluation.rate_search import choose_rates, mean_losses
+from subliminal_jax.evaluation.rate_search import TOLERANCE, choose_rates, is_sound, mean_losses
 from subliminal_jax.evaluation.student_rows import StudentRow
 
 
@@ -60,3 +60,10 @@ def test_a_student_above_the_bases_loss_makes_its_rate_unsound():
     rows += [row("a", 0.4, None), row("b", 0.4, 1.0)]
     losses = mean_losses(rows, {"a": 2.0, "b": 4.0})
     assert losses == {"sgd": {0.1: 2.0, 0.2: None, 0.4: None}}
+
+
+def test_a_control_may_end_above_the_loss_of_the_base_that_wrote_its_data_but_not_blow_up():
+    control = StudentRow("sgd", 0.1, 0, "control-0", False, heldout_loss=3.3)
+    assert is_sound(control, {"control-0": 3.3 - 0.9 * TOLERANCE})
+    assert not is_sound(control, {"control-0": 3.3 - 1.1 * TOLERANCE})
+    assert not is_sound(control.replace_values(heldout_loss=None), {"control-0": 3.3})
