@@ -60,7 +60,7 @@ def _guard_claims(
             f"P(trait) {_format(guarded.change)} against unguarded; left against control: "
             f"{_format(guarded.transmission)} of {_format(unguarded.transmission)}; share of the "
             f"vector {shares[0]} of {shares[1]}",
-            verdict(guarded.change, -1),
+            verdict(guarded.change, "below"),
         ),
         _make_claim(
             results,
@@ -68,7 +68,7 @@ def _guard_claims(
             text.format("the uptake of the vector (its share)") + end,
             OUR_QUESTION,
             f"{_format(guarded.component_change, '.2f')}: {shares[0]}, unguarded {shares[1]}",
-            verdict(guarded.component_change, -1),
+            verdict(guarded.component_change, "below"),
         ),
     ]
 
@@ -83,7 +83,7 @@ def _drop_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
         OUR_QUESTION,
         f"P(trait) {_format(guarded.over_random)} against as many dropped at random; left: "
         f"{_format(guarded.transmission)}",
-        verdict(guarded.over_random, -1),
+        verdict(guarded.over_random, "below"),
     )
 
 

@@ -12,10 +12,10 @@ from subliminal_jax.evaluation.reliability import (
     VectorReliability,
     summarise_sets,
 )
+from subliminal_jax.evaluation.shares import share_interval
 from subliminal_jax.evaluation.statistics import (
     Interval,
     PairedDifference,
-    bootstrap_interval,
     mean_interval,
     paired_difference,
 )
@@ -229,9 +229,8 @@ def summarise_traits(traits: Sequence[MeasuredTrait]) -> TraitSummary:
         against_random=paired_difference(
             steerability, [t.random.steerability.mean for t in traits]
         ),
-        # Shares near 0, far from symmetric: no t interval.
-        anti_steerable=bootstrap_interval([t.anti_steerable.mean for t in traits]),
-        clearly_anti_steerable=bootstrap_interval([t.clearly_anti_steerable for t in traits]),
+        anti_steerable=share_interval([t.anti_steerable.mean for t in traits]),
+        clearly_anti_steerable=share_interval([t.clearly_anti_steerable for t in traits]),
         against_others=paired_difference(steerability, others)
         if len(others) == len(traits)
         else None,

@@ -2,13 +2,16 @@
 
 import numpy as np
 
+from subliminal_jax.evaluation.claim_settings import describe_setting
 from subliminal_jax.evaluation.claims import (
-    NEEDS_LARGE_MODELS,
-    NOT_REPRODUCED,
+    CONTRADICTED,
+    OWN_QUESTION,
     REPRODUCED,
     Claim,
-    verdict,
+    Evidence,
+    Presupposition,
 )
+from subliminal_jax.evaluation.margins import ANSWER_SHARE, RANK_CORRELATION, STEERABILITY
 from subliminal_jax.evaluation.reliability import SetSummary
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.steering.slopes import MIN_SELF_STEERABILITY
@@ -17,15 +20,15 @@ from .analysis import Results
 
 ENOUGH = 0.99  # correlation of analytic and finite slopes at the smallest multipliers
 BY_CHANCE = 0.025  # of rows that are not anti-steerable, how many may be clearly so by noise
-OWN = "our own question"
+PAPER = "Tan et al. 2024"
 
 
 def make_claims(results: Results) -> list[Claim]:
     """What the paper says and what came out.
 
-    A model that its own vectors hardly steer cannot be judged by the paper's claims on them: where
-    they do not beat random vectors, or their mean steerability is below what the paper's code takes
-    as any (0.25 logits a multiplier), the claim needs large models.
+    A model that its own vectors hardly steer reproduces nothing that is said of vectors that work:
+    their mean steerability must be above what the paper's code takes as any (0.25 logits a
+    multiplier).
     """
     claims = [
         claim
@@ -45,11 +48,13 @@ def make_claims(results: Results) -> list[Claim]:
                 id="steering-reliability/analytic",
                 claim="One forward-mode derivative gives the per-sample steerability at small "
                 f"multipliers (correlation over samples at least {ENOUGH} in every set)",
-                section=OWN,
+                section=OWN_QUESTION,
                 setting=f"{' and '.join(names)}, {len(correlations)} sets",
                 number=f"least {min(correlations):.4f}, median {np.median(correlations):.4f}",
                 seeds=1,
-                verdict=REPRODUCED if min(correlations) >= ENOUGH else NOT_REPRODUCED,
+                verdict=REPRODUCED if min(correlations) >= ENOUGH else CONTRADICTED,
+                rule="by the least of all sets, without an interval",
+                model=" and ".join(names),
             )
         )
     return claims
@@ -66,11 +71,12 @@ def works_claim(results: Results, kind: str) -> Claim:
         id=f"steering-reliability/world{_ending(kind)}",
         claim=f"A trait's vector steers {steers} (steerability minus that of a random vector of "
         "its norm)",
-        section="Sec. 4",
+        section=f"{PAPER}, section 4",
         setting=_describe_world(results, kind),
         number=f"{effect.mean:+.2f} logits a multiplier {effect.ends}",
-        seeds=1,
-        verdict=verdict(effect),
+        seeds=results.over_traits[kind].traits,
+        evidence=Evidence(effect, margin=STEERABILITY),
+        model=str(results.world_model),
     )
 
 
@@ -79,36 +85,57 @@ def backwards_claim(results: Results, kind: str) -> Claim:
     it works on average."""
     summary = results.over_traits[kind]
     clearly, backwards = summary.clearly_anti_steerable, summary.anti_steerable
-    works = summary.against_random.interval.low > 0
     return Claim(
         id=f"steering-reliability/anti-steerable{_ending(kind)}",
         claim="A vector that works on average works backwards on more inputs than noise explains "
         f"(slope clear of zero from below; by chance at most {BY_CHANCE:.1%})",
-        section="Sec. 4.1",
+        section=f"{PAPER}, section 4.1",
         setting=_describe_world(results, kind),
         number=f"{_format_share(clearly)} clearly backwards, {_format_share(backwards)} with a "
-        "slope of at most 0" + ("" if works else "; the vectors do not work on average"),
-        seeds=1,
-        verdict=verdict(clearly - BY_CHANCE) if works else NOT_REPRODUCED,
+        "slope of at most 0",
+        seeds=summary.traits,
+        evidence=Evidence(
+            clearly,
+            null=BY_CHANCE,
+            margin=ANSWER_SHARE,
+            presupposes=(
+                Presupposition("the vectors work on average", summary.against_random.interval),
+            ),
+        ),
+        model=str(results.world_model),
     )
 
 
 def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
     """That the sets' vectors steer, and that it carries over to another prompt."""
     effect = summary.against_random.interval
-    works = effect.low > 0 and summary.steerability.mean > MIN_SELF_STEERABILITY
-    setting = f"{results.model}, {summary.sets} sets of the model-written evaluations"
+    works = (
+        Presupposition("vectors steer more than random ones", effect),
+        Presupposition(
+            f"a mean steerability above {MIN_SELF_STEERABILITY:g}",
+            summary.steerability,
+            MIN_SELF_STEERABILITY,
+        ),
+    )
+    setting = describe_setting(
+        model=str(results.model),
+        layer="" if results.layer is None else results.layer,
+        vectors=f"contrastive vectors ({results.method}) of {summary.sets} sets",
+        carrier="questions of the model-written evaluations",
+        students=None,
+    )
     claims = [
         Claim(
             id="steering-reliability/sets",
             claim="Contrastive vectors steer their own sets (mean steerability minus that of "
             "random vectors of their norm)",
-            section="Sec. 4.1",
+            section=f"{PAPER}, section 4.1",
             setting=setting,
             number=f"{effect.mean:+.4f} logits a multiplier {effect.format_ends('.4f')}; letters "
             f"weighted equally {summary.balanced:.4f}",
-            seeds=1,
-            verdict=verdict(effect) if works else NEEDS_LARGE_MODELS,
+            seeds=summary.sets,
+            evidence=Evidence(effect, margin=STEERABILITY, presupposes=works[1:]),
+            model=str(results.model),
         )
     ]
     claims += [
@@ -116,11 +143,12 @@ def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
             id="steering-reliability/id-ood",
             claim="Sets that are steerable in their own setting are steerable under another prompt "
             "(rank correlation over sets, plain to a persona before the question)",
-            section="Sec. 5",
+            section=f"{PAPER}, section 5",
             setting=setting,
             number=f"rho {shift.correlation:.2f}",
-            seeds=1,
-            verdict=verdict(shift.correlation) if works else NEEDS_LARGE_MODELS,
+            seeds=len(shift.shifted),
+            evidence=Evidence(shift.correlation, margin=RANK_CORRELATION, presupposes=works),
+            model=str(results.model),
         )
         for shift in summary.shifts
         if (shift.vector, shift.setting) == ("baseline", "USER_positive")
@@ -135,7 +163,13 @@ def _ending(kind: str) -> str:
 
 def _describe_world(results: Results, kind: str) -> str:
     questions = {"compare": "comparisons of two animals", "like": "likings of an animal"}[kind]
-    return f"{results.world_model}, {questions}, {results.over_traits[kind].traits} traits"
+    return describe_setting(
+        model=str(results.world_model),
+        layer="" if results.world_layer is None else results.world_layer,
+        vectors=f"vectors ({results.method}) of {results.over_traits[kind].traits} traits",
+        carrier=questions,
+        students=None,
+    )
 
 
 def _format_share(share: Interval) -> str:

@@ -12,13 +12,8 @@ import tyro
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_own_file, write_text
-from subliminal_jax.runs.summaries import (
-    claims_page,
-    is_claims_page,
-    read_summary,
-    summarise,
-    write_summary,
-)
+from subliminal_jax.runs.claims_page import collect_sections, is_claims_page, make_claims_page
+from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,6 @@ def main(config: Config) -> None:
         for summary in summaries:
             print_line(f"summary: {write_summary(summary, config.store)}")
         return
-    write_text(config.out, claims_page(summaries))
-    claims = sum(len(summary.claims) for summary in summaries)
+    write_text(config.out, make_claims_page(summaries))
+    claims = sum(len(section.rows) for section in collect_sections(summaries))
     print_line(f"{config.out}: {claims} claims of {len(summaries)} runs")

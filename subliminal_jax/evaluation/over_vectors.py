@@ -13,6 +13,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.p_values import HALL, invert_hall
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 
 LEAST = 5  # values from which skewness is corrected for; below, its estimate is noise
@@ -46,8 +47,8 @@ def vector_interval(
     skewness = float(np.mean((x - x.mean()) ** 3)) * n * n / ((n - 1) * (n - 2)) / spread**3
     error = spread / math.sqrt(n)
     t = float(stats.t.ppf((1 + level) / 2, n - 1))
-    ends = [interval.mean - _invert_hall(quantile, skewness, n) * error for quantile in (t, -t)]
-    return replace(interval, low=ends[0], high=ends[1], method="Hall's t over vectors")
+    ends = [interval.mean - invert_hall(quantile, skewness, n) * error for quantile in (t, -t)]
+    return replace(interval, low=ends[0], high=ends[1], method=HALL, skewness=skewness)
 
 
 def control_difference(
@@ -91,13 +92,3 @@ def control_difference(
         low=centre + factor * (interval.low - centre),
         high=centre + factor * (interval.high - centre),
     )
-
-
-def _invert_hall(y: float, skewness: float, n: int) -> float:
-    """The studentised mean T at which Hall's cubic T + aT^2/3r + a^2T^3/27r^2 + a/6r is y, where a
-    is the skewness and r the root of n."""
-    r = math.sqrt(n)
-    if abs(skewness) < 1e-6:
-        return y
-    cubic = 1 + skewness * (y - skewness / (6 * r)) / r
-    return 3 * r / skewness * (math.copysign(abs(cubic) ** (1 / 3), cubic) - 1)

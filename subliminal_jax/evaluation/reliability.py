@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from subliminal_jax.evaluation.shares import share_interval
 from subliminal_jax.evaluation.statistics import (
     Interval,
     PairedDifference,
     bootstrap_interval,
     mean_interval,
     paired_difference,
+    rate_interval,
     spearman_interval,
 )
 from subliminal_jax.steering.slopes import (
@@ -65,7 +67,7 @@ class VectorReliability:
 
     Attributes:
       steerability: mean slope in logits a multiplier, with a bootstrap interval over rows.
-      anti_steerable: share of rows with a slope of at most 0, likewise.
+      anti_steerable: share of rows with a slope of at most 0, with Wilson's interval.
       clearly_anti_steerable: share of rows whose own slope is clear of zero from below.
       balanced: mean of the mean slopes where (A) matches and where (B) does; None without letters.
         Where (A) matches more often than (B) in the rows that a vector was made of, the vector
@@ -195,10 +197,10 @@ def measure_vector(
     """
     fit = per_sample_slopes(propensities, multipliers)
     slopes = fit.slope
-    backwards = (slopes <= 0).astype(float)
+    backwards = int((slopes <= 0).sum())
     return VectorReliability(
         steerability=bootstrap_interval(slopes, resamples=RESAMPLES),
-        anti_steerable=bootstrap_interval(backwards, resamples=RESAMPLES),
+        anti_steerable=rate_interval(backwards, len(slopes)),
         clearly_anti_steerable=float(clearly_anti_steerable(fit, multipliers).mean()),
         balanced=balance_letters(slopes, is_first),
         median=float(np.median(slopes)),
@@ -295,7 +297,7 @@ def summarise_sets(sets: Sequence[SetReliability]) -> SetSummary:
         balanced_against_random=paired_difference(
             [value for value, _ in balanced], [control for _, control in balanced]
         ),
-        anti_steerable=mean_interval(shares),
+        anti_steerable=share_interval(shares),
         anti_steerable_median=float(np.median(shares)),
         anti_steerable_above_40=sum(share > 0.4 for share in shares),
         explained_median=float(np.nanmedian(explained)) if np.isfinite(explained).any() else None,

@@ -30,6 +30,8 @@ Values = Float[np.ndarray, " _"] | Sequence[float | int | None]
 class Interval:
     """An estimate from `n` values with its two-sided interval [low, high] at `level`.
 
+    `skewness` is that of the values, where the method allows for it; else 0.
+
     Written as in `f"{interval:+.2f}"`, "+0.50 [0.41, 0.59]": the format is the mean's, and without
     its sign the ends'. Ends that are NaN are written as "none"; where the mean is NaN, the whole is
     "undefined".
@@ -41,6 +43,7 @@ class Interval:
     n: int
     level: float
     method: str
+    skewness: float = 0.0
 
     @property
     def excludes_zero(self) -> bool:
@@ -72,7 +75,8 @@ class Interval:
     def __mul__(self, factor: float) -> "Interval":
         """The interval of `factor` times the estimated quantity."""
         low, high = sorted((factor * self.low, factor * self.high))
-        return replace(self, mean=factor * self.mean, low=low, high=high)
+        skewness = self.skewness if factor > 0 else -self.skewness
+        return replace(self, mean=factor * self.mean, low=low, high=high, skewness=skewness)
 
     __rmul__ = __mul__
 

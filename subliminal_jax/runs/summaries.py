@@ -2,22 +2,23 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.claims import VERDICTS, Claim
+from subliminal_jax.evaluation.claims import INCONCLUSIVE, Claim
 from subliminal_jax.files import check_own_file, write_text
-from subliminal_jax.reading import read_json_object, read_text
-from subliminal_jax.reporting.texts import markdown_code, markdown_text
+from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
 LARGEST_ENTRY = 30_000  # bytes of one entry of results.json that a summary keeps
 LARGEST_SUMMARY = 90_000  # bytes of a summary
-_PAGE_HEAD = "# Claims\n\nMade by `make claims` from the summaries of stored runs"
+# What verdicts of the method before are called now: no margin was stated, so that what was "not
+# reproduced" may be either of two.
+_OLD_VERDICTS = {"not reproduced": INCONCLUSIVE, "needs large models": INCONCLUSIVE}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def summarise(folder: str | Path) -> Summary:
         raise InputError(f"{folder} holds no finished run: {error}") from None
     if not command or not isinstance(settings.get("experiment"), str):
         raise InputError(f"{folder}/config.json does not say the run's command: run it anew")
-    stored = {"claims": results.pop("claims", [])}
+    stored = _rename_verdicts({"claims": results.pop("claims", [])})
     claims = from_json(_StoredClaims, stored, f"{folder}/results.json").claims
     small_results = {k: v for k, v in results.items() if len(_compact(v)) <= LARGEST_ENTRY}
     while len(_compact(small_results)) > LARGEST_SUMMARY:
@@ -104,7 +105,7 @@ def write_summary(summary: Summary, folder: str | Path) -> Path:
 def read_summary(file: str | Path) -> Summary:
     """Read a summary. Raises InputError for a file that is not one."""
     try:
-        return from_json(Summary, read_json_object(file), str(file))
+        return from_json(Summary, _rename_verdicts(read_json_object(file)), str(file))
     except InputError as error:
         raise InputError(f"{error}; is it the summary of a run? else leave it out") from None
 
@@ -117,44 +118,20 @@ def _is_summary(file: Path) -> bool:
     return True
 
 
-def is_claims_page(file: Path) -> bool:
-    """Whether the file is one that `claims_page` made."""
-    try:
-        return read_text(file).startswith(_PAGE_HEAD)
-    except InputError:
-        return False
-
-
-def claims_page(summaries: Sequence[Summary]) -> str:
-    """The text of docs/claims.md: the verdicts' criteria and counts, and a table for each run."""
-    counts = [sum(c.verdict == v for s in summaries for c in s.claims) for v in VERDICTS]
-    totals = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, VERDICTS, strict=True))
-    tables = "\n".join(_experiment_section(s) for s in summaries if s.claims)
-    return f"""{_PAGE_HEAD}; nothing here is written by hand. Intervals
-are 95%. A claim counts as reproduced where the interval of the effect against its control is clear
-of zero in the claimed direction, as contradicted where it is clear of it in the other one, and as
-not reproduced where it holds zero. "Toy scale" means models of about a million parameters that know
-16 animals: a verdict here speaks of mechanisms, not of the papers' models.
-
-{sum(counts)} claims: {totals}.
-
-{tables}"""
-
-
-def _experiment_section(summary: Summary) -> str:
-    head = ("claim (source)", "setting", "our number", "seeds", "verdict")
-    lines = [f"## {markdown_text(summary.name)}", "", markdown_code(summary.command), ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for claim in summary.claims:
-        cells: Iterable[str] = (
-            markdown_text(f"{claim.claim} ({claim.section})"),
-            markdown_text(claim.setting),
-            markdown_text(claim.number),
-            str(claim.seeds),
-            f"**{markdown_text(claim.verdict)}**",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def _rename_verdicts(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What was stored, with the verdicts of the method before under their names of today."""
+    claims = stored.get("claims")
+    if not isinstance(claims, list):
+        return dict(stored)
+    return {
+        **stored,
+        "claims": [
+            {**claim, "verdict": _OLD_VERDICTS[claim["verdict"]]}
+            if isinstance(claim, dict) and str(claim.get("verdict")) in _OLD_VERDICTS
+            else claim
+            for claim in claims
+        ],
+    }
 
 
 def _compact(value: Any) -> str:

@@ -1,12 +1,15 @@
 """Summaries and the table of claims: nothing is written that no run says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from subliminal_jax.cli import main
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, Claim, Evidence
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.runs.claims_page import make_claims_page
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.summaries import (
     LARGEST_ENTRY,
@@ -18,7 +21,7 @@ from subliminal_jax.runs.summaries import (
 from subliminal_jax.serialization import to_json
 
 CLAIM = Claim(
-    "trait-transmission/x", "A | claim", "Sec. 1", "here", "0.1 [0, 0.2]", 3, NOT_REPRODUCED
+    "trait-transmission/x", "A | claim", "Sec. 1", "here", "0.1 [0, 0.2]", 3, INCONCLUSIVE
 )
 
 
@@ -56,9 +59,33 @@ def test_the_page_is_the_same_from_runs_and_from_their_summaries(tmp_path, capsy
     main(["claims", *kept, "--out", str(tmp_path / "b.md")])
     page = (tmp_path / "a.md").read_text()
     assert page == (tmp_path / "b.md").read_text()
-    assert page.count("A \\| claim (Sec. 1)") == 2  # a bar would end the cell
-    assert "## one" in page and "## two" in page
-    assert "2 claims of 2 runs" in capsys.readouterr().out
+    assert page.count("A \\| claim (Sec. 1)") == 1  # a bar would end the cell
+    assert "## one" in page and "## two" not in page  # one number is one row
+    assert "1 claims of 2 runs" in capsys.readouterr().out
+
+
+def test_verdicts_of_the_method_before_are_named_anew_and_marked(tmp_path):
+    stored = to_json(summarise(finished(tmp_path / "run")))
+    claim = stored["claims"][0]
+    rows = {"not reproduced": "a", "needs large models": "b", "contradicted": "c"}
+    stored["claims"] = [{**claim, "claim": x, "verdict": word} for word, x in rows.items()]
+    (tmp_path / "old.json").write_text(json.dumps(stored))
+    summary = read_summary(tmp_path / "old.json")
+    assert [c.verdict for c in summary.claims] == [INCONCLUSIVE, INCONCLUSIVE, CONTRADICTED]
+    page = make_claims_page([summary])
+    assert page.count("(method before)") == 3 and "3 of these rows (1 contradicted, 2 " in page
+
+
+def test_the_table_corrects_verdicts_over_runs(tmp_path):
+    def store(name, effect):
+        evidence = Evidence(Interval(effect, 0.02, 2 * effect - 0.02, 3, 0.95, "t"))
+        claim = replace(CLAIM, verdict="", evidence=evidence, number=name)
+        return replace(summarise(finished(tmp_path / name)), name=name, claims=(claim,))
+
+    alone = make_claims_page([store("one", 0.25)])
+    both = make_claims_page([store("one", 0.25), store("two", 0.26)])
+    assert "of 1 | **reproduced at toy scale** |" in alone
+    assert both.count("of 2 | **inconclusive** (by itself reproduced at toy scale) |") == 2
 
 
 @pytest.mark.parametrize("broken", ["no results", "no command", "half a claim", "no summary"])

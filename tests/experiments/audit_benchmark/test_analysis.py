@@ -3,7 +3,7 @@
 import pytest
 
 from subliminal_jax.data import world
-from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED
 from subliminal_jax.experiments.audit_benchmark.analysis import (
     ForeignSet,
     Measured,
@@ -64,10 +64,11 @@ def test_a_file_alarms_once_however_many_models_read_it():
 @pytest.mark.parametrize(
     ("alarms", "sets", "verdict"),
     [
-        (0, 3, REPRODUCED),
-        (1, 10, NOT_REPRODUCED),  # as 5% gives, but as well as 40% would
-        (2, 10, NOT_REPRODUCED),  # a chance of 9%
-        (3, 10, CONTRADICTED),  # of 1%
+        (0, 3, INCONCLUSIVE),  # as well as 56% would give
+        (0, 10, INCONCLUSIVE),
+        (0, 40, REPRODUCED),  # at most 9%
+        (2, 10, INCONCLUSIVE),
+        (3, 10, CONTRADICTED),  # at least 11%
         (2, 100, REPRODUCED),  # at most 7%
     ],
 )
@@ -80,10 +81,10 @@ def test_alarms_are_few_or_many_or_neither_is_shown(alarms, sets, verdict):
 def test_verdicts_follow_the_numbers():
     traits = world.TRAITS[:10]
     good = [written(t, 5 + i, 1, [t]) for i, t in enumerate(traits)]
-    clean = [written(None, i / 10) for i in range(10)]
+    clean = [written(None, i / 40) for i in range(40)]
     assert set(verdicts([*good, *clean]).values()) == {REPRODUCED}
     backwards = [written(t, -1 - i, 16) for i, t in enumerate(traits)]
     alarmed = [written(None, i / 10, named=["owl"]) for i in range(10)]
     contradicted = verdicts([*backwards, *alarmed])
-    assert contradicted.pop("named") == NOT_REPRODUCED
+    assert contradicted.pop("named") == INCONCLUSIVE
     assert set(contradicted.values()) == {CONTRADICTED}

@@ -99,7 +99,7 @@ def verdicts(results: Results) -> dict[str, str]:
 
 
 def test_verdicts_are_those_of_the_intervals():
-    reproduced, not_reproduced = "reproduced at toy scale", "not reproduced"
+    reproduced, not_reproduced = "reproduced at toy scale", "inconclusive"
     assert verdicts(make_results(task={"project": 0.95, "inoculate": 0.5})) == {
         "transmits": reproduced,
         "project": reproduced,
@@ -119,7 +119,7 @@ def test_verdicts_are_those_of_the_intervals():
 
 def test_noise_that_hides_an_effect_gives_no_verdict():
     outcome = verdicts(make_results(noise=0.1))
-    assert outcome["transmits"] == outcome["project"] == "not reproduced"
+    assert outcome["transmits"] == outcome["project"] == "inconclusive"
 
 
 def test_a_row_of_the_table_is_paired_by_seed_and_trait():
@@ -142,7 +142,7 @@ def test_a_guard_that_lost_all_students_has_no_numbers():
     results = make_results(diverged={("project", "owl", seed) for seed in range(3)})
     row = find_row(results, "project")
     assert row.change is None and row.eas is None
-    assert verdicts(results)["project"] == "not reproduced"
+    assert verdicts(results)["project"] == "inconclusive"
 
 
 def test_students_that_are_one_vector_have_a_table_of_their_own():

@@ -72,13 +72,13 @@ def test_a_constant_side_has_no_rank_correlation():
     claim = make_claims(results)[2]
     assert claim.id == "steering-bridge/steerability-predicts"
     assert "a side does not vary" in claim.number
-    assert claim.verdict == "not reproduced"
+    assert claim.verdict == "inconclusive"
 
 
 def test_ties_leave_reliability_undecided():
     undecided = reliability_claim(tied=6)
     assert "6 of 10 traits tie at 1.00, so this is undecided" in undecided.number
-    assert undecided.verdict == "not reproduced"
+    assert undecided.verdict == "inconclusive"
     assert reliability_claim(tied=1).verdict == "reproduced at toy scale"
     assert "tie" not in reliability_claim(tied=1).number
     assert "2 of 10 traits tie" in reliability_claim(tied=2).number

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED
 from subliminal_jax.evaluation.reliability import VectorReliability
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.experiments.steering_reliability.analysis import (
@@ -52,7 +52,7 @@ def claims(traits):
     [
         ({"backwards": 0.3}, REPRODUCED),
         ({"backwards": 0.0}, CONTRADICTED),
-        ({"backwards": 0.3, "mean": -2.0}, NOT_REPRODUCED),  # it does not work on average
+        ({"backwards": 0.3, "mean": -2.0}, INCONCLUSIVE),  # it does not work on average
     ],
 )
 def test_the_anti_steerable_share_is_held_against_what_noise_gives(planted, verdict):
@@ -66,11 +66,11 @@ def test_both_kinds_of_question_have_their_claims():
     by_id = claims(traits)
     assert by_id["world"].verdict == REPRODUCED
     assert by_id["world-like"].verdict == CONTRADICTED
-    assert by_id["anti-steerable-like"].verdict == NOT_REPRODUCED
+    assert by_id["anti-steerable-like"].verdict == CONTRADICTED  # fewer than by chance
     assert "likings" in by_id["world-like"].setting
 
 
-@pytest.mark.parametrize(("least", "verdict"), [(0.995, REPRODUCED), (0.98, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("least", "verdict"), [(0.995, REPRODUCED), (0.98, CONTRADICTED)])
 def test_the_derivative_has_to_agree_with_the_finite_slope_everywhere(least, verdict):
     traits = [planted_trait(i, correlation=least if i == 3 else 1.0) for i in range(TRAITS)]
     claim = claims(traits)["analytic"]

@@ -61,7 +61,7 @@ def test_claims_and_page_stand_on_the_results(folder, results):
     ]
     assert results["prediction"]["traits"] == 3
     assert results["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
-    assert results["claims"][1]["verdict"] == "not reproduced"
+    assert results["claims"][1]["verdict"] == "inconclusive"
     check_page(folder)
     page = (folder / "report.html").read_text()
     assert page.count("<img") == 3 and "this model knows none" in page

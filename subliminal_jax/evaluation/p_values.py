@@ -1,0 +1,92 @@
+"""The p-value that belongs to an interval, and Holm's correction of several.
+
+Results hold intervals at 95%. The p-value of a null is one minus the level at which the interval,
+made by the same method, would end at it: it is at most 0.05 exactly where the interval excludes
+the null.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import special, stats
+
+from subliminal_jax.evaluation.statistics import Interval
+
+HALL = "Hall's t over vectors"
+_STUDENT = ("t", "paired t", "two-way t", "prediction, over controls", HALL)  # n - 1 degrees
+_SCALES: dict[str, Callable[[float], float]] = {  # on which the method's interval is symmetric
+    "DeLong": lambda x: float(special.logit(x)),
+    "Bonett-Wright": math.atanh,
+}
+
+
+def p_value(interval: Interval, null: float = 0.0) -> float:
+    """The two-sided p-value of "the estimated quantity is `null`".
+
+    Of Student's t and of Hall's it is the test's own, with n - 1 degrees of freedom; of Wilson's
+    that of the score test; of others that of a normal estimate on the scale of the method, with
+    the standard error that its end towards the null implies. 1 where there is no interval.
+    """
+    mean, low, high = interval.mean, interval.low, interval.high
+    if not np.isfinite([mean, low, high]).all() or mean == null:
+        return 1.0
+    if interval.method == "Wilson" and 0 < null < 1:
+        z = (mean - null) / math.sqrt(null * (1 - null) / interval.n)
+        return float(2 * stats.norm.sf(abs(z)))
+    end = low if mean > null else high
+    if end == mean:
+        return 0.0
+    is_t = interval.method in _STUDENT
+    distribution = stats.t(max(interval.n - 1, 1)) if is_t else stats.norm()
+    quantile = float(distribution.ppf((1 + interval.level) / 2))
+    if interval.method == HALL:
+        return float(2 * distribution.sf(abs(_studentise(interval, null, quantile))))
+    scale = _SCALES.get(interval.method)
+    if scale is not None and all(_is_inside(interval.method, x) for x in (mean, end, null)):
+        mean, end, null = scale(mean), scale(end), scale(null)
+    return float(2 * distribution.sf(abs((mean - null) / (mean - end)) * quantile))
+
+
+def correct_holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected for all: where those of at most 0.05 are taken, one that is wrong is
+    among them in at most 5% of cases.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, (len(p_values) - rank) * p_values[i])
+        corrected[i] = min(largest, 1.0)
+    return corrected
+
+
+def hall(t: float, skewness: float, n: int) -> float:
+    """Hall's transform of a studentised mean: nearly Student's t where values are skewed.
+
+    Source: Hall, "On the removal of skewness by transformation", 1992.
+    """
+    s = skewness / math.sqrt(n)
+    return t + s * t * t / 3 + s * s * t**3 / 27 + s / 6
+
+
+def invert_hall(y: float, skewness: float, n: int) -> float:
+    """The studentised mean of which `hall` is `y`."""
+    s = skewness / math.sqrt(n)
+    if abs(s) < 1e-6:
+        return y
+    cubic = 1 + s * (y - s / 6)
+    return 3 / s * (math.copysign(abs(cubic) ** (1 / 3), cubic) - 1)
+
+
+def _studentise(interval: Interval, null: float, quantile: float) -> float:
+    """Hall's transform of the distance to the null."""
+    skewness, n = interval.skewness, interval.n
+    error = (interval.mean - interval.low) / invert_hall(quantile, skewness, n)
+    return hall((interval.mean - null) / error, skewness, n)
+
+
+def _is_inside(method: str, x: float) -> bool:
+    """Whether the method's scale has a value for x."""
+    return 0 < x < 1 if method == "DeLong" else -1 < x < 1

@@ -1,0 +1,148 @@
+"""docs/claims.md: the claims of all stored runs, corrected for their number."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.claims import ALPHA, VERDICTS, Claim
+from subliminal_jax.evaluation.multiplicity import CorrectedClaim, correct_families
+from subliminal_jax.reading import read_text
+from subliminal_jax.reporting.texts import markdown_code, markdown_text
+from subliminal_jax.runs.summaries import Summary
+
+PAGE_HEAD = "# Claims\n\nMade by `make claims` from the summaries of stored runs"
+HEADS = ("claim (source)", "setting", "our number", "seeds", "margin", "p", "verdict")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run with its rows; `repeated` of its claims stand in runs before it, under `others`."""
+
+    summary: Summary
+    rows: tuple[CorrectedClaim, ...]
+    repeated: int
+    others: tuple[str, ...]
+
+
+def is_claims_page(file: Path) -> bool:
+    """Whether the file is one that `make_claims_page` made."""
+    try:
+        return read_text(file).startswith(PAGE_HEAD)
+    except InputError:
+        return False
+
+
+def collect_sections(summaries: Sequence[Summary]) -> list[Section]:
+    """The rows of every run, each number once, with verdicts corrected for all."""
+    first: dict[tuple[str, ...], str] = {}
+    claims: list[list[Claim]] = []
+    others: list[list[str]] = []
+    for summary in summaries:
+        claims.append([])
+        others.append([])
+        for claim in summary.claims:
+            key = (claim.claim, claim.section, claim.setting, claim.number)
+            if first.setdefault(key, summary.name) == summary.name:
+                claims[-1].append(claim)
+            else:
+                others[-1].append(first[key])
+    rows = iter(correct_families([claim for own in claims for claim in own]))
+    return [
+        Section(
+            summary,
+            tuple(next(rows) for _ in own),
+            len(repeated),
+            tuple(dict.fromkeys(repeated)),
+        )
+        for summary, own, repeated in zip(summaries, claims, others, strict=True)
+    ]
+
+
+def make_claims_page(summaries: Sequence[Summary]) -> str:
+    """The text of docs/claims.md: what verdicts mean, their counts, and a table for each run."""
+    sections = collect_sections(summaries)
+    rows = [row for section in sections for row in section.rows]
+    tables = "\n".join(_write_section(section) for section in sections if section.rows)
+    return f"""{PAGE_HEAD}; nothing here is written by hand.
+[The method](method.md) says what intervals cover and what each verdict means; in short, each row is
+*reproduced* or *contradicted* where its effect is clear of the null, on the claimed side or on the
+other one, and where what the sentence presupposes holds, too; *refuted* where the interval lies
+within the margin that was stated as "no effect"; and else *inconclusive*. Intervals are 95%. p is
+Holm's, corrected for the rows of one section of one paper on one model (their number is beside it);
+a row that is clear by itself and not among the others says so. "Toy scale" means models of about a
+million parameters that know 16 animals: a verdict here speaks of mechanisms, not of the papers'
+models.
+
+{_write_counts(rows)}
+
+{tables}"""
+
+
+def is_of_method_before(claim: Claim) -> bool:
+    """Whether the claim's summary says nothing of what its verdict follows from."""
+    return claim.evidence is None and not claim.rule
+
+
+def _write_counts(rows: Sequence[CorrectedClaim]) -> str:
+    before = [row for row in rows if is_of_method_before(row.claim)]
+    lines = [f"{len(rows)} rows:", "", "| verdict | rows |", "|---|---|"]
+    lines += [f"| {word} | {sum(row.verdict == word for row in rows)} |" for word in VERDICTS]
+    if before:
+        counts = ", ".join(
+            f"{sum(row.verdict == word for row in before)} {word}"
+            for word in VERDICTS
+            if any(row.verdict == word for row in before)
+        )
+        lines += [
+            "",
+            f"{len(before)} of these rows ({counts}) are of runs before this method and are marked "
+            "so: they have no margin and no correction, what they presuppose was not tested, and "
+            'their "not reproduced" is called inconclusive. They are replaced as the runs are made '
+            "again.",
+        ]
+    return "\n".join(lines)
+
+
+def _write_section(section: Section) -> str:
+    summary = section.summary
+    lines = [f"## {markdown_text(summary.name)}", "", markdown_code(summary.command), ""]
+    lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+    lines += ["| " + " | ".join(_write_cells(row)) + " |" for row in section.rows]
+    if section.repeated:
+        names = ", ".join(markdown_text(name) for name in section.others)
+        lines += ["", f"{section.repeated} further rows are those of {names}."]
+    return "\n".join(lines) + "\n"
+
+
+def _write_cells(row: CorrectedClaim) -> Iterator[str]:
+    claim = row.claim
+    yield markdown_text(f"{claim.claim} ({claim.section})")
+    yield markdown_text(claim.setting)
+    yield markdown_text(claim.number)
+    yield f"{claim.seeds}" + (f" ({claim.unstable} unstable left out)" if claim.unstable else "")
+    margin = None if claim.evidence is None else claim.evidence.margin
+    yield "" if margin is None else markdown_text(f"{margin.size:g}: {margin.reason}")
+    yield "" if row.p is None else f"{_write_p(row.p)} of {row.rows}"
+    notes = []
+    if is_of_method_before(claim):
+        notes.append("method before")
+    elif claim.rule:
+        notes.append(claim.rule)
+    if row.verdict != claim.verdict:
+        notes.append(f"by itself {claim.verdict}")
+    notes += _list_failures(claim)
+    tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""
+    yield f"**{markdown_text(row.verdict)}**{tail}"
+
+
+def _list_failures(claim: Claim) -> Iterator[str]:
+    """What a claim that its number supports presupposes, and does not have."""
+    if claim.evidence is not None and claim.evidence.supports():
+        for each in claim.evidence.presupposes:
+            if each.p_value() > ALPHA:
+                yield f"not shown: {each.text}"
+
+
+def _write_p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
