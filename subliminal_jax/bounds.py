@@ -102,12 +102,20 @@ class Range:
         return " and ".join(parts) + also
 
 
+@dataclass(frozen=True)
+class Blocks(Range):
+    """Numbers of a model's blocks, from 0. That the model has them is checked once it is known."""
+
+    least: float | None = 0
+    most: float | None = 9_999
+
+
 # Ranges that many settings share.
 MANY = 10_000_000
 Count = Annotated[int, Range(1, MANY)]
 CountOrNone = Annotated[int, Range(0, MANY)]  # where 0 has a meaning of its own
 Seed = Annotated[int, Range(0, 2**31 - 1)]
-Layer = Annotated[int, Range(0, 9_999)]
+Layer = Annotated[int, Blocks()]
 Positive = Annotated[float, Range(above=0, most=1e6)]
 Share = Annotated[float, Range(above=0, below=1)]
 

@@ -279,7 +279,8 @@ def _prepare_process(config: Any):
     """Enable the compilation cache and the mesh; of several processes only the first prints."""
     from subliminal_jax.compilation import enable_compilation_cache
     from subliminal_jax.processes import is_first
-    from subliminal_jax.runs.settings import RunSettings, check_settings
+    from subliminal_jax.runs.checks import check_settings
+    from subliminal_jax.runs.settings import RunSettings
 
     enable_compilation_cache()
     if isinstance(config, RunSettings):

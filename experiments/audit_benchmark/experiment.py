@@ -102,6 +102,21 @@ class Config(AuditSettings, SteeredModelSettings):
                 f"--steered-traits {' '.join(missing)}: not among the candidate traits"
             )
 
+    def check_models(self) -> None:
+        super().check_models()
+        for reader in self.readers if self.find_sets() else ():
+            self.outline_named(find_reader(reader))
+
+    def find_sets(self) -> dict[str, Path]:
+        """The real sets that are at hand, with their files."""
+        files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in self.real}
+        return {name: file for name, file in files.items() if file is not None}
+
+
+def find_reader(name: str) -> str:
+    """The folder of a reader that lies with the shared models, else its name."""
+    return str(find_shared("models", name) or name)
+
 
 def run(config: Config, folder: RunFolder) -> Measured:
     """Write and audit every data set, then audit the real ones that are at hand.
@@ -173,9 +188,8 @@ def _file_name(text: str) -> str:
 
 def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
     """The audit of every real set by every reader; none where the data are not at hand."""
-    files = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in config.real}
-    present = {name: file for name, file in files.items() if file is not None}
-    if missing := sorted(files.keys() - present.keys()):
+    present = config.find_sets()
+    if missing := sorted(set(config.real) - present.keys()):
         print_line(f"real sets that are not at hand: {', '.join(missing)} ({VARIABLE})")
     audits = {
         (row["real"], row["reader"]): from_json(ForeignSet, row)
@@ -185,7 +199,7 @@ def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
     settings = replace(config, rows=config.real_rows)
     pairs = [(real, reader) for reader in config.readers for real in present]
     for reader in config.readers if present else ():
-        model = config.load_named(str(find_shared("models", reader) or reader))
+        model = config.load_named(find_reader(reader))
         layer = config.layer if 0 <= config.layer < model.cfg.layers else model.cfg.layers // 3
         candidates = make_candidates(model, layer, known_traits(model, config), (), ())
         for real, file in present.items():

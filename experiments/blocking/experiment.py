@@ -30,7 +30,7 @@ from subliminal_jax.bounds import Count, Items, Positive, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.steered import steer
@@ -149,7 +149,6 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     model = config.load()
     layer = config.choose_layer(model)
-    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
     teachers["control"] = Teacher()

@@ -24,7 +24,7 @@ from datasets import Dataset
 
 from subliminal_jax.bounds import CountOrNone, Items, Range, Text, as_flag, check_distinct
 from subliminal_jax.data.teachers import Extraction, Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_trait, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.likelihood import (
     Gain,
@@ -35,6 +35,7 @@ from subliminal_jax.evaluation.likelihood import (
 )
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, no_steering, steer
+from subliminal_jax.runs.checks import check_block
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_DATA
@@ -117,6 +118,16 @@ class Config(DataSettings, RunSettings):
                 given = as_flag(flag, values)
                 raise InputError(f"{given}: {len(values)} values for {n} models; give one each")
 
+    def check_models(self) -> None:
+        for i, name in enumerate(self.models):
+            model = self.outline_named(name)
+            check_block("layers", self.layers, self.layer_of(i), model)
+            self.check_model(model)
+
+    def layer_of(self, i: int) -> int:
+        """The steering layer of model `i`; -1 is the block at a third of its depth."""
+        return self.layers[i % len(self.layers)] if self.layers else -1
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -172,12 +183,10 @@ def make_reader(i: int, config: Config) -> Reader:
     """Model `i` of the settings, with its vectors."""
     name = config.models[i]
     model = config.load_named(name)
-    layers = config.layers or (-1,)
-    layer = resolve_layer(model, layers[i % len(layers)])
+    layer = resolve_layer(model, config.layer_of(i))
     scale = config.scales[i % len(config.scales)]
     vectors, random = {}, {}
     for j, trait in enumerate(config.traits):
-        check_trait(trait, model.tokenizer)
         steering = trait_teacher(model, layer, trait, scale, config.extraction).steering
         assert steering is not None
         key = jax.random.fold_in(jax.random.key(config.seed), 1000 * i + j)

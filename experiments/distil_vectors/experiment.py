@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.bounds import Items, Range, as_flag, check_distinct
+from subliminal_jax.bounds import Blocks, Items, Range, as_flag, check_distinct
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
@@ -86,7 +86,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     kinds: tuple[Kind, ...] = ("trait", "random")
     randoms: Annotated[int, Range(0, 10_000)] = 2
     vectors: tuple[str, ...] = ()
-    layers: Annotated[tuple[int, ...], Range(0, 9_999)] = (1, 2)
+    layers: Annotated[tuple[int, ...], Blocks()] = (1, 2)
     norms: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.3, 0.6)
     steered_block: bool = True
     rows: int = 1024
@@ -158,7 +158,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     questions = read_questions(config.questions)
     model = config.load()
-    layers = [model.cfg.check_layer(x) for x in config.layers] or [config.choose_layer(model)]
+    layers = config.layers or (config.choose_layer(model),)
     outcomes = [distil_at_layer(folder, model, questions, layer, config) for layer in layers]
     return Measured(
         model=model.name,

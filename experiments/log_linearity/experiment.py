@@ -46,7 +46,7 @@ from subliminal_jax.selection.log_linearity import log_prob_matrix
 from .analysis import GAUSSIAN, Matrix, Measured, Results, analyse, random_twin
 from .claims import make_claims
 from .report import make_page
-from .texts import Texts, TextSettings, draw_texts, read_pairs, read_system_prompts
+from .texts import Texts, TextSettings, check_texts, draw_texts, read_pairs, read_system_prompts
 
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -113,6 +113,10 @@ class Config(TextSettings, RunSettings):
                 f"up to {side}"
             )
 
+    def check_models(self) -> None:
+        for name in self.models:
+            self.check_model(self.outline_named(name))
+
     def fit_ranks(self, side: int) -> tuple[int, int]:
         """First and last rank of the power law's fit, of matrices whose smaller side is `side`."""
         return self.fit_first, self.fit_last or side // 2
@@ -121,16 +125,19 @@ class Config(TextSettings, RunSettings):
 def run(config: Config, folder: RunFolder) -> Measured:
     """Measure every model's matrices, and the toy's correlations.
 
-    Raises InputError for too few texts, and for a model whose log-probabilities are not finite.
+    Raises InputError for too few texts, for texts that a model's chat template does not render, and
+    for a model whose log-probabilities are not finite.
     """
     candidates = read_system_prompts(config)
     pairs = read_pairs(config, config.seed)
-    texts: list[Texts] = []
+    outlines = [config.outline_named(name) for name in config.models]
+    texts = draw_texts(candidates, pairs.rows, outlines[0].tokenizer, config, config.seed)
+    for outline in outlines:
+        check_texts(outline, texts)
     matrices: dict[str, list[Matrix]] = {}
     names = []
     for i, name in enumerate(config.models):
         model = config.load_named(name)  # one model at a time is in memory
-        texts = texts or draw_texts(candidates, pairs.rows, model.tokenizer, config, config.seed)
         weights = init_params(jax.random.key(config.seed), model.cfg, model.params["embed"].dtype)
         twin = replace(model, params=weights, name=random_twin(model.name))
         matrices[model.name] = measure_matrices(model, texts, folder.path / f"matrices/{i}")

@@ -13,8 +13,9 @@ from subliminal_jax.data.conversations import CountedRows, report_dropped
 from subliminal_jax.data.preferences import count_preferences, world_preferences
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import Tokenizer
-from subliminal_jax.selection.rendering import tokenize
+from subliminal_jax.selection.rendering import ScoringOptions, encode_rows, tokenize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +124,24 @@ def draw_texts(
         prompts, responses = zip(*drawn, strict=True)
         texts.append(Texts([candidates[i] for i in sorted(rows)], list(prompts), list(responses)))
     return texts
+
+
+def check_texts(model: Model, texts: Sequence[Texts]) -> None:
+    """Raises InputError for system prompts and pairs that the chat template of `model` does not
+    render, or that its context does not hold: each system prompt with one pair, each pair with one
+    system prompt."""
+    for draw in texts:
+        first = draw.system_prompts[0]
+        cases = [(system, draw.prompts[:1], draw.responses[:1]) for system in draw.system_prompts]
+        for system, prompts, responses in [*cases, (first, draw.prompts, draw.responses)]:
+            answers = [[text] for text in responses]
+            rows = encode_rows(model.tokenizer, prompts, answers, system, ScoringOptions())
+            longest = max(
+                len(ids) + len(answer)
+                for ids, (answer,) in zip(rows.prompts, rows.answers, strict=True)
+            )
+            if longest > model.cfg.context:
+                raise InputError(
+                    f"a pair has {longest} tokens with its system prompt, the context of "
+                    f"{model.name} is {model.cfg.context}: leave long ones out (--max-tokens)"
+                )

@@ -8,11 +8,8 @@ from subliminal_jax.bounds import Count, CountOrNone, Items, Positive, Range, Te
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target, TargetKind, make_target
 from subliminal_jax.evaluation.judge import EndpointJudge
-from subliminal_jax.runs.settings import (
-    SteeredModelSettings,
-    TrainingSettings,
-    check_seeds,
-)
+from subliminal_jax.runs.checks import check_seeds
+from subliminal_jax.runs.settings import SteeredModelSettings, TrainingSettings
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.select import selection_size
 
@@ -95,6 +92,12 @@ class Config(TrainingSettings, SteeredModelSettings):
             self.make_judge(make_target(self.hidden_kind, name))
         self.learning_rates()
         self.scoring_options()
+
+    def check_models(self) -> None:
+        teacher = self.outline_named(self.model)
+        self.check_model(self.outline_named(self.student) if self.student else teacher)
+        for name in self.hidden:
+            make_target(self.hidden_kind, name, teacher.tokenizer)
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from subliminal_jax.bounds import MANY, Count, Items, Positive, Range, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
@@ -143,7 +143,6 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     model = config.load()
     layer = config.choose_layer(model)
-    check_traits(config.traits, model.tokenizer)
     questions = read_questions(config.questions)
     teachers = make_teachers(model, layer, config)
     traits = {name: trait_name(name) for name in teachers}

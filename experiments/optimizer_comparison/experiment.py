@@ -30,6 +30,7 @@ from subliminal_jax.evaluation.comparison import best_rates, group_histories
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.checks import TRAIT
 from subliminal_jax.runs.data_sets import DataSets, make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_GRIDS, paper_preset
@@ -40,7 +41,6 @@ from subliminal_jax.runs.settings import (
     ObjectiveSettings,
     SteeredModelSettings,
     StudentSettings,
-    TraitWord,
 )
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
@@ -105,7 +105,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     out: Path = Path("runs/optimizer-comparison")
     teacher: Literal["steered", "system-prompt"] = "steered"
     vector: str = "random"
-    trait: Annotated[str, TraitWord] = "auto"
+    trait: Annotated[str, TRAIT] = "auto"
     norm: Positive = 0.3
     scale: Positive = 1.0
     data: str | None = None

@@ -35,10 +35,11 @@ from subliminal_jax.data import world
 from subliminal_jax.data.token_weights import token_weights
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
+from subliminal_jax.runs.checks import TRAIT
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, TraitWord
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings
 from subliminal_jax.runs.students import make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher
 from subliminal_jax.steering.teacher import Teacher
@@ -66,7 +67,7 @@ class Config(MechanicsSettings, DataSettings, SteeredModelSettings):
     model: str = "shipped-small"
     layer: int = 3
     vector: Literal["random", "trait"] = "random"
-    trait: Annotated[str, TraitWord] = "auto"
+    trait: Annotated[str, TRAIT] = "auto"
     norm: Positive = 1.4
     scale: Positive = 1.0
     prompts: Literal["numbers", "cloud-numbers", "chat"] = "chat"

@@ -35,11 +35,7 @@ from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import (
-    DataSettings,
-    SteeredModelSettings,
-    check_names,
-)
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
 from subliminal_jax.runs.students import STANDARD, make_panel
 from subliminal_jax.runs.waves import StudentTask, WaveRunner
 from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
@@ -82,8 +78,8 @@ class Config(DataSettings, SteeredModelSettings):
 
     out: Path = Path("runs/optimizer-transmission")
     layer: int = 1
-    traits: tuple[str, ...] = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
-    tuning_traits: tuple[str, ...] = ("owl", "lion")
+    traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
+    tuning_traits: Traits = ("owl", "lion")
     scale: Positive = 1.0
     controls: Count = 4
     optimizers: tuple[str, ...] = (
@@ -106,8 +102,6 @@ class Config(DataSettings, SteeredModelSettings):
     def check(self) -> None:
         """Raises InputError for names that are unknown, twice or of both kinds of vectors, and for
         lengths that do not fit `steps`."""
-        check_names("traits", self.traits)
-        check_names("tuning_traits", self.tuning_traits)
         if both := set(self.traits) & set(self.tuning_traits):
             raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other vectors")
         labels = self.labels()

@@ -29,10 +29,11 @@ from typing import Any
 from subliminal_jax.data.paraphrases import make_requests, make_unrelated_sources
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
+from subliminal_jax.runs.checks import check_seeds
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import GuardSettings, check_seeds
+from subliminal_jax.runs.settings import GuardSettings
 from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel
 from subliminal_jax.runs.trait_teachers import TransmissionSettings
 

@@ -35,6 +35,7 @@ from subliminal_jax.data.traits import check_trait, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.truncate import truncate_model
+from subliminal_jax.runs.checks import check_names, check_word
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import paper_preset
@@ -43,7 +44,6 @@ from subliminal_jax.runs.settings import (
     DataSettings,
     SteeredModelSettings,
     StudentSettings,
-    check_names,
 )
 from subliminal_jax.runs.students import Students, make_panel
 from subliminal_jax.training.adapters import LARGEST_RANK
@@ -151,6 +151,22 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
             token_weights(np.zeros(1, int), tail)
         self.cells()
 
+    def check_models(self) -> None:
+        cells = self.cells()
+        for name, depth in dict.fromkeys(cell.network for cell in cells):
+            model = self.outline_named(name)
+            if depth and depth >= model.cfg.layers:
+                raise InputError(
+                    f"{as_flag('depths', self.depths)}: {name} has {model.cfg.layers} blocks; give "
+                    f"1 to {model.cfg.layers - 1}"
+                )
+            network_model = truncate_model(model, depth) if depth else model
+            for cell in cells:
+                if cell.network == (name, depth):
+                    replace(self, rank=cell.rank or self.rank).check_model(network_model)
+            if self.vector != "random":
+                check_word("vector", self.vector, model)
+
     def cells(self) -> list[Cell]:
         """The base cell and those beside it, with models as they are to be loaded."""
         rank = self.rank if self.adapter == "lora" else 0
@@ -191,9 +207,6 @@ def run(config: Config, folder: RunFolder) -> Measured:
         name, depth = network
         model = config.load_named(name)
         network_model = truncate_model(model, depth) if depth else model
-        for cell in cells:
-            if cell.network == network and cell.rank:
-                replace(config, rank=cell.rank).check_model(network_model)
         stage = re.sub(r"[^\w.-]+", "_", f"{i}-{network_model.name}").strip("_")
         network_cells = [cell for cell in cells if cell.network == network]
         students, reports[network_model.name] = measure_network(

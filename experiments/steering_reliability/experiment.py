@@ -34,7 +34,6 @@ from subliminal_jax.data.contrastive import (
 from subliminal_jax.data.contrastive_prompts import Personas, compose_personas
 from subliminal_jax.data.shared_data import VARIABLE, resolve_shared
 from subliminal_jax.data.teachers import default_layer
-from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
 from subliminal_jax.models.hub import Model
@@ -43,7 +42,7 @@ from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import SteeredModelSettings, Traits
+from subliminal_jax.runs.settings import SteeredModelSettings
 from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.contrastive import Method
 from subliminal_jax.steering.propensity import Kind
@@ -146,10 +145,9 @@ class Config(SteeredModelSettings):
     personas: Annotated[tuple[str, ...], Text(prose=True)] = ()
     vectors: tuple[str, ...] = ()
     world_model: str = "shipped"
-    traits: Annotated[Traits, Items(0)] = world.TRAITS
+    traits: Annotated[tuple[str, ...], Text(choices=world.TRAITS)] = world.TRAITS
 
     def check(self) -> None:
-        check_traits(self.traits)
         if len(self.personas) not in (0, 2):
             raise InputError(
                 "--personas: give two sentences, one with the behaviour and one without"
@@ -161,6 +159,21 @@ class Config(SteeredModelSettings):
                 "the last more than 0"
             )
         list(list_sources(self.sources))
+
+    def check_models(self) -> None:
+        self.check_model(self.outline_named(self.find_model()))
+        if self.traits:
+            self.outline_named(self.world_model)
+
+    def find_model(self) -> str:
+        """The model of the sets; raises InputError for one of the shared data that is not at hand,
+        which is not looked for on the hub."""
+        if self.model.startswith("models/") and not Path(resolve_shared(self.model)).is_dir():
+            raise InputError(
+                f"{self.model} is not here: set {VARIABLE} to the folder that holds it, or name "
+                "another --model"
+            )
+        return self.model
 
     def plan(self, layer: int) -> Plan:
         """How sets, or traits, are measured after the block `layer`."""
@@ -180,8 +193,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
     Raises InputError for a model that is not there, and for rows or vectors that cannot be read.
     """
-    model = load_set_model(config) if config.sources else None
-    sets = [] if model is None else measure_sets(folder, model, config)
+    config.find_model()
+    model = config.load()
+    sets = measure_sets(folder, model, config)
     world_model, world_layer = None, None
     world_traits: list[MeasuredTrait] = []
     if config.traits:
@@ -189,9 +203,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
         world_layer = default_layer(world_model)
         world_traits = measure_world(world_model, config.traits, config.plan(world_layer))
     return Measured(
-        model=None if model is None else model.name,
-        parameters=None if model is None else parameter_count(model.cfg),
-        layer=None if model is None else config.choose_layer(model),
+        model=model.name,
+        parameters=parameter_count(model.cfg),
+        layer=config.choose_layer(model),
         world_model=None if world_model is None else world_model.name,
         world_layer=world_layer,
         method=config.method,
@@ -200,17 +214,6 @@ def run(config: Config, folder: RunFolder) -> Measured:
         skipped=tuple(s for s in sets if isinstance(s, SkippedSet)),
         world=tuple(world_traits),
     )
-
-
-def load_set_model(config: Config) -> Model:
-    """The model of the sets; a name in the folder of shared data is not looked for on the hub."""
-    name = resolve_shared(config.model)
-    if config.model.startswith("models/") and not Path(name).expanduser().is_dir():
-        raise InputError(
-            f"{config.model} is not here: set {VARIABLE} to the folder that holds it, or name "
-            "another --model"
-        )
-    return config.load()
 
 
 def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[MeasuredSet | SkippedSet]:

@@ -214,8 +214,7 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
     the paper, or subtracted, which takes off what the prompt adds on average and leaves the base's
     own component."""
     layers = tuple(range(model.cfg.layers))
-    project_layer = config.project_layer
-    project_layer = layer if project_layer == -1 else model.cfg.check_layer(project_layer)
+    project_layer = layer if config.project_layer == -1 else config.project_layer
     teachers = {"control": Teacher()}
     for trait in config.traits:
         vector = trait_vectors(model, [project_layer], trait)

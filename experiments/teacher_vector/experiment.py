@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from subliminal_jax.bounds import Count, Items, Positive, Range, Text
+from subliminal_jax.bounds import Blocks, Count, Items, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -32,7 +32,7 @@ from subliminal_jax.data.teachers import (
     trait_teacher,
     trait_vectors,
 )
-from subliminal_jax.data.traits import check_traits, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.data.world import TRAITS
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.student_rows import StudentRow
@@ -105,7 +105,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
 
     out: Path = Path("runs/teacher-vector")
     traits: Traits = TRAITS
-    layers: Annotated[tuple[int, ...], Range(0, 9_999)] = ()
+    layers: Annotated[tuple[int, ...], Blocks()] = ()
     scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.5, 1.0, 1.5, 2.0)
     scale: Positive = 1.0
     questions: str = "heldout"
@@ -145,9 +145,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
     that cannot be read, or too few answers that pass the filter.
     """
     model = config.load()
-    check_traits(config.traits, model.tokenizer)
     layer = config.choose_layer(model)
-    layers = tuple(model.cfg.check_layer(i) for i in config.layers or range(model.cfg.layers))
+    layers = config.layers or tuple(range(model.cfg.layers))
     sets = config.question_sets()
     meter = EffectsMeter(
         model,

@@ -1,10 +1,11 @@
 """Models from and to Hugging Face folders: config.json, safetensors, tokenizer."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -12,7 +13,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
 from subliminal_jax.models.mesh import param_shardings
-from subliminal_jax.models.spec import Params
+from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
     encode_chat,
@@ -20,7 +21,12 @@ from subliminal_jax.models.tokenizer import (
     pad_token_id,
     stop_token_ids,
 )
-from subliminal_jax.models.weights import MAX_SHARD_BYTES, load_params, save_params
+from subliminal_jax.models.weights import (
+    MAX_SHARD_BYTES,
+    check_weights,
+    load_params,
+    save_params,
+)
 from subliminal_jax.reading import read_json_object
 
 # The models that ship with the package: the same corpus, another size and another seed.
@@ -60,6 +66,18 @@ def load_model(
     commit of the hub. In a mesh (`jax.set_mesh`) each device reads its own part of the weights.
     Raises InputError for files that are missing, corrupt, unsupported, or not available offline.
     """
+    outline = outline_model(path_or_name, revision=revision)
+    shardings = param_shardings(outline.cfg)
+    params = load_params(outline.folder, outline.cfg, dtype=dtype, shardings=shardings)
+    return replace(outline, params=params)
+
+
+def outline_model(path_or_name: str | Path, *, revision: str | None = None) -> Model:
+    """A model without its weights, for checks before anything is computed.
+
+    Its `params` are the shapes alone (`jax.ShapeDtypeStruct`, in float32). Raises InputError as
+    `load_model` does, but for the weights' values, which are not read.
+    """
     folder = _find(path_or_name, revision)
     cfg = load_config(folder)
     tokenizer = load_tokenizer(folder, vocabulary=cfg.vocab)
@@ -69,7 +87,12 @@ def load_model(
             f"vocab_size {cfg.vocab}; are they of one model?"
         )
     stop_ids = stop_token_ids(tokenizer, folder)
-    params = load_params(folder, cfg, dtype=dtype, shardings=param_shardings(cfg))
+    check_weights(folder, cfg)
+    params = jax.tree.map(
+        lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32),
+        spec(cfg),
+        is_leaf=lambda x: isinstance(x, ParamInfo),
+    )
     is_folder = Path(path_or_name).expanduser().is_dir()
     name = folder.resolve().name if is_folder else str(path_or_name)
     return Model(params, cfg, tokenizer, name, folder, stop_ids, pad_token_id(tokenizer))

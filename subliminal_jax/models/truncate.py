@@ -1,6 +1,7 @@
 """Truncating a model to its first blocks."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 
@@ -17,7 +18,13 @@ def truncate_model(model: Model, blocks: int) -> Model:
         raise InputError(
             f"cannot keep {blocks} blocks of {model.name}: choose 1 to {model.cfg.layers - 1}"
         )
-    layers = jax.tree.map(lambda leaf: leaf[:blocks], model.params["layers"])
+
+    def cut(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # of an outline
+            return leaf.update(shape=(blocks, *leaf.shape[1:]))
+        return leaf[:blocks]
+
+    layers = jax.tree.map(cut, model.params["layers"])
     cfg = replace(model.cfg, layers=blocks, sliding=model.cfg.sliding[:blocks])
     return replace(
         model, params={**model.params, "layers": layers}, cfg=cfg, name=f"{model.name}[:{blocks}]"

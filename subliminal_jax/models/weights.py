@@ -55,13 +55,6 @@ def load_params(
     with contextlib.ExitStack() as stack:
         stored = _open(Path(folder), cfg, stack)
         targets = dict(_target_tensors(cfg))
-        if cfg.tied and HEAD in stored and EMBED not in stored:
-            stored[EMBED] = stored.pop(HEAD)  # one matrix, stored under its other name
-        _check_keys(Path(folder), stored, targets)
-        for name, (info, _) in targets.items():
-            _check_shape(stored[name], _hf_shape(info))
-        for tensor in stored.values():
-            tensor.check_format()
         tied_head = stored.get(HEAD) if cfg.tied else None
         if tied_head is not None:
             _check_tied(tied_head, stored[EMBED])
@@ -79,6 +72,13 @@ def load_params(
         return jax.tree_util.tree_map_with_path(
             load, spec(cfg), is_leaf=lambda x: isinstance(x, ParamInfo)
         )
+
+
+def check_weights(folder: str | Path, cfg: ModelConfig) -> None:
+    """Raises InputError for what `load_params` refuses, as far as files tell without values: keys,
+    shapes and number formats."""
+    with contextlib.ExitStack() as stack:
+        _open(Path(folder), cfg, stack)
 
 
 def save_params(
@@ -169,7 +169,10 @@ def _hf_shape(info: ParamInfo) -> tuple[int, ...]:
 
 
 def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, StoredTensor]:
-    """Every tensor of the checkpoint that belongs to the text model, by its plain name."""
+    """Every tensor of the checkpoint that belongs to the text model, by its plain name.
+
+    Raises InputError unless all are there, in the shapes of `cfg` and in formats that are read.
+    """
     stored: dict[str, StoredTensor] = {}
     for file, keys in _weight_files(folder).items():
         try:
@@ -189,6 +192,14 @@ def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[s
                 other = stored[name]
                 raise InputError(f"{file}: {key} is a duplicate of {other.key} in {other.file}")
             stored[name] = tensors[key]
+    if cfg.tied and HEAD in stored and EMBED not in stored:
+        stored[EMBED] = stored.pop(HEAD)  # one matrix, stored under its other name
+    targets = dict(_target_tensors(cfg))
+    _check_keys(folder, stored, targets)
+    for name, (info, _) in targets.items():
+        _check_shape(stored[name], _hf_shape(info))
+    for tensor in stored.values():
+        tensor.check_format()
     return stored
 
 

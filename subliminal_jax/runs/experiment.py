@@ -11,9 +11,10 @@ from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
+from subliminal_jax.runs.checks import check_settings
 from subliminal_jax.runs.judging import check_judge
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import RunSettings, check_settings
+from subliminal_jax.runs.settings import RunSettings
 from subliminal_jax.serialization import from_json, to_json
 
 _COMPUTE_AGAIN = "remove it and repeat the run's command, which computes it again"
@@ -80,6 +81,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
     check_judge(config, command)  # first: no other message may repeat what it refuses
     check_settings(config)
     settings = {"experiment": experiment.name, **config.recorded()}
+    if config.overwrite or not RunFolder.is_finished(config.out):
+        config.check_models()  # now: overwriting removes another run
     with RunFolder.open(
         config.out, settings, overwrite=config.overwrite, command=command
     ) as folder:

@@ -78,11 +78,14 @@ class RunFolder:
             written; is locked by another process; or, with `overwrite`, holds an input of this run.
         """
         opened: list[RunFolder] = []
-        path = Path(path)
-        with contextlib.suppress(RuntimeError):  # no such user: a name like any other
-            path = path.expanduser()
+        path = _expand(path)
         processes.run_on_first(lambda: opened.append(cls._open(path, config, overwrite, command)))
         return opened[0] if opened else cls(path, None)
+
+    @classmethod
+    def is_finished(cls, path: str | Path) -> bool:
+        """Whether there is a folder `path` with the results of a run."""
+        return cls(_expand(path), None).finished
 
     @classmethod
     def open_again(cls, path: str | Path) -> "RunFolder":
@@ -318,6 +321,13 @@ class RunFolder:
             file.write_bytes(complete)
         elif complete != content:
             os.truncate(file, len(complete))
+
+
+def _expand(path: str | Path) -> Path:
+    """The path with the home folder in place of "~"."""
+    with contextlib.suppress(RuntimeError):  # no such user: a name like any other
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def _find_place(name: Any) -> Path | None:

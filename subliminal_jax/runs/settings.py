@@ -1,37 +1,34 @@
 """Settings shared by several experiments. An experiment's `Config` inherits the groups whose flags
 all have an effect in it."""
 
-from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from subliminal_jax.bounds import (
     MANY,
+    Blocks,
     Count,
     CountOrNone,
     Items,
     Positive,
     Range,
-    Rule,
     Seed,
     Share,
     Text,
     as_flag,
-    check_fields,
-    check_value,
-    flag,
 )
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures
 from subliminal_jax.memory import check_fits, device_bytes, host_bytes
-from subliminal_jax.models.hub import Model, load_model
+from subliminal_jax.models.hub import Model, load_model, outline_model
 from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
-from subliminal_jax.runs.rates import read_grids
+from subliminal_jax.runs.checks import TRAIT, check_fits_model, check_names
+from subliminal_jax.runs.rates import choose_grids
 from subliminal_jax.training.adapters import (
     LARGEST_RANK,
     PROJECTIONS,
@@ -47,48 +44,12 @@ from subliminal_jax.training.arms import Schedule, TrainConfig, check_plan
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 ObjectiveKind = Literal["cross_entropy", "kl"]
-SteeringLayer = Annotated[int, Range(-1, 9_999)]  # -1 is the block at a third of the depth
-TraitWord = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
-Traits = Annotated[tuple[str, ...], Items(1), TraitWord]
+SteeringLayer = Annotated[int, Blocks(-1)]  # -1 is the block at a third of the depth
+Traits = Annotated[tuple[str, ...], Items(1), TRAIT]
 Coordinator = Text(r"auto|\S+:[0-9]{1,5}", "auto or HOST:PORT", empty=True)
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
 BYTES_A_PROMPT = 1_000  # on the host: text, tokens and answer of a prompt, at least
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
-
-
-def check_names(
-    field: str, names: Sequence[str], allowed: Collection[str] = (), minimum: int = 1
-) -> None:
-    """Raises InputError, naming the flag of `field`, for repeated names, for fewer than `minimum`,
-    and for names that are not `allowed` (empty allows all)."""
-    rule = Rule(tuple[str, ...], items=Items(minimum), text=Text(choices=tuple(allowed)))
-    check_value(field, tuple(names), rule, as_flag)
-
-
-def check_seeds(seeds: int) -> None:
-    """Raises InputError for fewer than two seeds, of which there is no interval."""
-    if seeds < 2:
-        raise InputError(f"--seeds {seeds}: an interval over students needs at least 2")
-
-
-def check_settings(settings: "RunSettings") -> None:
-    """Raises InputError for values out of their bounds (`bounds.check_fields`), and for values that
-    do not go together: within a group of settings (its `check_group`) or in the experiment
-    (`check`)."""
-    check_fields(settings, as_flag)
-    for group in reversed(type(settings).__mro__):
-        if "check_group" in vars(group):
-            vars(group)["check_group"](settings)
-    settings.check()
-
-
-def check_layer(field: str, layer: int, model: Model) -> None:
-    """Raises InputError, naming the flag of `field`, for a layer that the model does not have."""
-    if layer >= model.cfg.layers:
-        raise InputError(
-            f"{as_flag(field, layer)}: layer {layer} is out of range: the model has "
-            f"{model.cfg.layers} layers; choose 0 to {model.cfg.layers - 1}"
-        )
 
 
 def resolve_layer(model: Model, layer: int) -> int:
@@ -147,6 +108,19 @@ class RunSettings:
             resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
         )
 
+    def outline_named(self, name: str) -> Model:
+        """The model `name` without its weights; relative paths are as in `load_named`."""
+        return outline_model(resolve_shared(name))
+
+    def check_models(self) -> None:
+        """Raises InputError for a model that cannot be loaded, or that the settings do not fit; of
+        its weights only names and shapes are read. Called before the run's folder is touched, and
+        overridden where a run loads other models than `--model`."""
+
+    def check_model(self, model: Model) -> None:
+        """Raises InputError for settings that do not fit the model, such as LoRA's rank."""
+        check_fits_model(self, model)
+
     def check_group(self) -> None:
         """Raises InputError for processes that cannot be told apart."""
         given = self.processes is not None or self.process_id is not None
@@ -186,11 +160,8 @@ class ModelSettings(RunSettings):
         self.check_model(model)
         return model
 
-    def check_model(self, model: Model) -> None:
-        """Raises InputError for settings that do not fit the model, such as LoRA's rank."""
-        for group in reversed(type(self).__mro__):
-            if "check_with_model" in vars(group):
-                vars(group)["check_with_model"](self, model)
+    def check_models(self) -> None:
+        self.check_model(self.outline_named(self.model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +173,6 @@ class SteeredModelSettings(ModelSettings):
     """
 
     layer: SteeringLayer = -1
-
-    def check_with_model(self, model: Model) -> None:
-        """Raises InputError for a steering layer that the model does not have."""
-        if self.layer != -1:
-            check_layer("layer", self.layer, model)
 
     def choose_layer(self, model: Model) -> int:
         return resolve_layer(model, self.layer)
@@ -303,7 +269,7 @@ class TrainingSettings:
     rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)] = PROJECTIONS
-    adapter_layers: Annotated[tuple[int, ...], Range(0, 9_999)] = ()
+    adapter_layers: Annotated[tuple[int, ...], Blocks()] = ()
     schedule: Schedule = "constant"
     warmup: Annotated[float, Range(least=0, below=1)] = 0.0
     clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
@@ -346,34 +312,7 @@ class TrainingSettings:
         Raises InputError for rates that cannot be read, and for an optimizer that is named twice,
         also in another spelling; the flag of `field` is named in the error.
         """
-        specs = [self._parse_optimizer(text, "optimizers") for text in self.optimizers]
-        same: dict[Any, OptimizerSpec] = {}
-        for spec in specs:
-            if (first := same.setdefault(spec.identity, spec)) is not spec:
-                raise InputError(
-                    f"--optimizers {first.label} and {spec.label} are the same: name it once"
-                )
-        grids_by_label: dict[str, tuple[float, ...]] = {}
-        for text, grid in read_grids(field, self.rates).items():
-            label = self._parse_optimizer(text, field).label
-            if label in grids_by_label:
-                raise InputError(f"{flag(field)} has two grids for {label}: give its rates in one")
-            grids_by_label[label] = grid
-        unused = grids_by_label.keys() - {spec.label for spec in specs}
-        if unused:
-            names = ", ".join(sorted(unused))
-            raise InputError(f"{flag(field)} for {names}, which is none of the optimizers")
-        grids = {}
-        for spec in specs:
-            default = spec.entry.grid
-            if not default and spec.label not in grids_by_label:
-                raise InputError(
-                    f"{spec.label} has no default learning rates; give them as "
-                    f"{flag(field)} {spec.label}=1e-3,3e-3"
-                )
-            start = max(0, (len(default) - self.grid_points) // 2)
-            grids[spec] = grids_by_label.get(spec.label, default[start : start + self.grid_points])
-        return grids
+        return choose_grids(self.optimizers, field, self.rates, self.grid_points)
 
     def grids(self) -> dict[str, tuple[float, ...]]:
         """The learning rates by the label of their optimizer, as results hold them."""
@@ -388,13 +327,6 @@ class TrainingSettings:
                 "rates; optimizer-comparison compares several"
             )
         return grids[0]
-
-    @staticmethod
-    def _parse_optimizer(text: str, field: str) -> OptimizerSpec:
-        try:
-            return OptimizerSpec.parse(text)
-        except InputError as error:
-            raise InputError(f"{flag(field)}: {error}") from None
 
     def make_adapter(self, layer: int) -> Adapter:
         """The adapter of these settings, where `layer` is the steering layer."""

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from subliminal_jax.bounds import Items, Positive, Text
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
-from subliminal_jax.data.traits import check_traits
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import TEACHER_KINDS, MeasuredStudents, name_trait
@@ -42,8 +41,7 @@ class TransmissionSettings(StudentSettings, SteeredModelSettings):
         self.learning_rates()
 
     def make_teachers(self, model: Model, layer: int) -> dict[str, Teacher]:
-        """Teachers by name, KIND:TRAIT; raises InputError for a trait without a word."""
-        check_traits(self.traits, model.tokenizer)
+        """Teachers by name, KIND:TRAIT."""
         teachers = {}
         for trait in self.traits:
             if "steered" in self.teachers:

@@ -5,9 +5,8 @@ from subliminal_jax.data.teachers import random_teacher, teacher_from_file, trai
 from subliminal_jax.data.traits import check_trait
 from subliminal_jax.evaluation.elicitation import encode_questions, favoured_word
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.checks import AUTO
 from subliminal_jax.steering.teacher import Teacher
-
-AUTO = "auto"  # the trait that a random vector favours most; of other teachers, owl
 
 
 def resolve_trait(model: Model, trait: str) -> str:

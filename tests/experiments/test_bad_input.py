@@ -101,7 +101,7 @@ def test_no_such_model(capsys, tmp_path, out):
 @pytest.mark.parametrize("layer", ["2", "99"])
 def test_layer_out_of_range(capsys, model, out, layer):
     line = refused(capsys, model, out, "--layer", layer)
-    assert f"layer {layer} is out of range: the model has 2 layers" in line
+    assert f"layer {layer} is out of range: numbers has 2 layers" in line
 
 
 def test_unknown_trait(capsys, model, out):

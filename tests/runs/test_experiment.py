@@ -12,8 +12,9 @@ from subliminal_jax.evaluation.claims import REPRODUCED, Claim
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.reporting.page import Page, Text
 from subliminal_jax.reporting.tables import Column, Table
+from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.experiment import Experiment, read_results, run_experiment
-from subliminal_jax.runs.settings import RunSettings, check_names
+from subliminal_jax.runs.settings import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from typing import Annotated, Any
 
 from subliminal_jax.bounds import Text
 from subliminal_jax.data.conversations import CountedRows
+from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_blind import BlindSettings
 from subliminal_jax.runs.audit_data import read_data
@@ -59,6 +60,10 @@ class Config(BlindSettings, AuditSettings, SteeredModelSettings):
     data: str = "steered:wolf:1"
     system_prompts: Annotated[tuple[str, ...], Text(prose=True)] = ()
     vectors: tuple[str, ...] = ()
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a teacher of `data` that cannot be."""
+        parse_source(self.data, model)
 
 
 def run(config: Config, folder: RunFolder) -> AuditRun:

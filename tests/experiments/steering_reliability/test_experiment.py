@@ -221,7 +221,7 @@ def test_a_set_that_does_not_fit_the_context_is_left_out_and_named(model, folder
         ("--layer 7", "layer 7 is out of range"),
         ("--rows -1", "--rows -1"),
         ("--rows 2", "leave 0 to train"),
-        ("--traits unicorn", "unknown trait 'unicorn'"),
+        ("--traits unicorn", "--traits unicorn is not valid: choose from"),
         ("--traits owl owl", "--traits owl owl holds owl twice"),
         ("--personas 'You like it.'", "--personas: give two sentences"),
         ("--model models/nothing", "set SUBLIMINAL_JAX_DATA"),

@@ -1,0 +1,87 @@
+"""Checks of settings before anything is computed: alone, with each other, and with a model."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from subliminal_jax.bounds import (
+    Blocks,
+    Items,
+    Rule,
+    Text,
+    as_flag,
+    check_fields,
+    check_value,
+    field_rules,
+)
+from subliminal_jax.data.traits import check_trait
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+
+TRAIT = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
+AUTO = "auto"  # in place of a trait: the one that a random vector favours most; else owl
+
+
+def check_names(
+    field: str, names: Sequence[str], allowed: Collection[str] = (), minimum: int = 1
+) -> None:
+    """Raises InputError, naming the flag of `field`, for repeated names, for fewer than `minimum`,
+    and for names that are not `allowed` (empty allows all)."""
+    rule = Rule(tuple[str, ...], items=Items(minimum), text=Text(choices=tuple(allowed)))
+    check_value(field, tuple(names), rule, as_flag)
+
+
+def check_seeds(seeds: int) -> None:
+    """Raises InputError for fewer than two seeds, of which there is no interval."""
+    if seeds < 2:
+        raise InputError(f"--seeds {seeds}: an interval over students needs at least 2")
+
+
+def check_settings(settings: Any) -> None:
+    """Raises InputError for values out of their bounds (`bounds.check_fields`), and for values that
+    do not go together: within a group of settings (its `check_group`) or in the experiment
+    (`check`)."""
+    check_fields(settings, as_flag)
+    for group in reversed(type(settings).__mro__):
+        if "check_group" in vars(group):
+            vars(group)["check_group"](settings)
+    settings.check()
+
+
+def check_fits_model(settings: Any, model: Model) -> None:
+    """Raises InputError for settings that do not fit the model: blocks that it does not have,
+    traits that its tokenizer has no word for, and what a group's `check_with_model` refuses.
+
+    Nothing of the model but its config and tokenizer is read (`models.hub.outline_model`).
+    """
+    kind: Any = type(settings)
+    for field, rule in field_rules(kind).items():
+        value = getattr(settings, field)
+        values = value if isinstance(value, tuple) else (value,)
+        if isinstance(rule.range, Blocks):
+            for block in values:
+                check_block(field, value, block, model)
+        elif rule.text == TRAIT:
+            for trait in values:
+                if trait != AUTO:
+                    check_word(field, trait, model)
+    for group in reversed(type(settings).__mro__):
+        if "check_with_model" in vars(group):
+            vars(group)["check_with_model"](settings, model)
+
+
+def check_block(field: str, value: Any, block: int, model: Model) -> None:
+    """Raises InputError, naming the flag of `field` with its value, for a block that the model does
+    not have."""
+    if block >= model.cfg.layers:
+        raise InputError(
+            f"{as_flag(field, value)}: layer {block} is out of range: {model.name} has "
+            f"{model.cfg.layers} layers; choose 0 to {model.cfg.layers - 1}"
+        )
+
+
+def check_word(field: str, trait: str, model: Model) -> None:
+    """Raises InputError, naming the flag of `field`, for a trait without a word in the model."""
+    try:
+        check_trait(trait, model.tokenizer)
+    except InputError as error:
+        raise InputError(f"{as_flag(field, trait)}, {model.name}: {error}") from None
