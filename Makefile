@@ -4,6 +4,7 @@
 # make fuzz N=3000  damaged and odd inputs, seeded: 3000 cases, from the one that SEED=0 says
 # make lint    style and types
 # make kill N=20  kill runs at random moments of every stage, resume and compare them: some minutes
+# make mutate  plant subtle bugs, one at a time, and see whether the tests catch them: half an hour
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
 # make claims  docs/claims.md from the summaries of stored runs, experiments/*/results/*.json
@@ -17,7 +18,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 SEED ?= 0
 
-.PHONY: demo test test-fast fuzz lint kill bench evidence claims docs clean
+.PHONY: demo test test-fast fuzz lint kill mutate bench evidence claims docs clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -39,6 +40,9 @@ lint: $(VENV)/.stamp-test
 
 kill: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m tests.kills.kills --kills $(or $(N),20)
+
+mutate: $(VENV)/.stamp-test
+	$(VENV)/bin/python -m tests.bugs $(BUGS)
 
 bench: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m benchmarks.all $(BENCH)

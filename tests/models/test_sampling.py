@@ -68,6 +68,14 @@ def test_a_request_does_not_depend_on_its_batch(dtype, prompts):
     picks()
 
 
+def test_every_token_of_an_answer_is_a_draw_of_its_own():
+    """Under equal logits a token says which number it was drawn with."""
+    equal = PARAMS | {"final_norm": jnp.zeros_like(PARAMS["final_norm"])}
+    tokens = sample(SHORT, 7, params=equal).tokens
+    distinct = [len(set(row)) for row in tokens.tolist()]
+    assert min(distinct) >= NEW - 4  # of 67 tokens, 8 draws
+
+
 def test_lists_and_a_padded_array_with_a_seed_or_its_keys_are_one_thing():
     padded = np.zeros((len(PROMPTS), 40), np.int32)
     for row, prompt in zip(padded, PROMPTS, strict=True):
