@@ -10,13 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.p_values import HALL, invert_hall
+from subliminal_jax.evaluation import hall
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
-
-LEAST = 5  # values from which skewness is corrected for; below, its estimate is noise
 
 
 def vector_interval(
@@ -40,15 +37,12 @@ def vector_interval(
     """
     interval = mean_interval(values, level)
     x = np.asarray(values, float)
-    spread = float(x.std(ddof=1)) if x.size > 1 else 0.0
-    if x.size < LEAST or spread == 0:
+    skewness = hall.estimate_skewness(x)
+    if x.size < hall.LEAST or x.std() == 0:
         return interval
-    n = x.size
-    skewness = float(np.mean((x - x.mean()) ** 3)) * n * n / ((n - 1) * (n - 2)) / spread**3
-    error = spread / math.sqrt(n)
-    t = float(stats.t.ppf((1 + level) / 2, n - 1))
-    ends = [interval.mean - invert_hall(quantile, skewness, n) * error for quantile in (t, -t)]
-    return replace(interval, low=ends[0], high=ends[1], method=HALL, skewness=skewness)
+    error = float(x.std(ddof=1)) / math.sqrt(x.size)
+    low, high = hall.find_ends(interval.mean, error, skewness, x.size, x.size - 1, level)
+    return replace(interval, low=low, high=high, method="Hall's t over vectors", skewness=skewness)
 
 
 def control_difference(

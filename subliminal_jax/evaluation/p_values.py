@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import special, stats
 
+from subliminal_jax.evaluation import hall
 from subliminal_jax.evaluation.statistics import Interval
 
-HALL = "Hall's t over vectors"
-_STUDENT = ("t", "paired t", "two-way t", "prediction, over controls", HALL)  # n - 1 degrees
+# Methods of which the interval says all that its test needs.
+_STUDENT = ("t", "paired t", "two-way t", "prediction, over controls", "Hall's t over vectors")
 _SCALES: dict[str, Callable[[float], float]] = {  # on which the method's interval is symmetric
     "DeLong": lambda x: float(special.logit(x)),
     "Bonett-Wright": math.atanh,
@@ -24,7 +25,7 @@ _SCALES: dict[str, Callable[[float], float]] = {  # on which the method's interv
 def p_value(interval: Interval, null: float = 0.0) -> float:
     """The two-sided p-value of "the estimated quantity is `null`".
 
-    Of Student's t and of Hall's it is the test's own, with n - 1 degrees of freedom; of Wilson's
+    Of Student's t, with Hall's correction of skewness or without, it is the test's own; of Wilson's
     that of the score test; of others that of a normal estimate on the scale of the method, with
     the standard error that its end towards the null implies. 1 where there is no interval.
     """
@@ -37,15 +38,17 @@ def p_value(interval: Interval, null: float = 0.0) -> float:
     end = low if mean > null else high
     if end == mean:
         return 0.0
-    is_t = interval.method in _STUDENT
-    distribution = stats.t(max(interval.n - 1, 1)) if is_t else stats.norm()
-    quantile = float(distribution.ppf((1 + interval.level) / 2))
-    if interval.method == HALL:
-        return float(2 * distribution.sf(abs(_studentise(interval, null, quantile))))
+    if interval.method in _STUDENT:
+        n, skewness = interval.n, interval.skewness
+        distribution = stats.t(interval.degrees or max(n - 1, 1))
+        quantile = float(distribution.ppf((1 + interval.level) / 2))
+        error = (mean - low) / hall.invert(quantile, skewness, n)
+        return float(2 * distribution.sf(abs(hall.transform((mean - null) / error, skewness, n))))
     scale = _SCALES.get(interval.method)
     if scale is not None and all(_is_inside(interval.method, x) for x in (mean, end, null)):
         mean, end, null = scale(mean), scale(end), scale(null)
-    return float(2 * distribution.sf(abs((mean - null) / (mean - end)) * quantile))
+    quantile = float(stats.norm.ppf((1 + interval.level) / 2))
+    return float(2 * stats.norm.sf(abs((mean - null) / (mean - end)) * quantile))
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
@@ -60,31 +63,6 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, (len(p_values) - rank) * p_values[i])
         corrected[i] = min(largest, 1.0)
     return corrected
-
-
-def hall(t: float, skewness: float, n: int) -> float:
-    """Hall's transform of a studentised mean: nearly Student's t where values are skewed.
-
-    Source: Hall, "On the removal of skewness by transformation", 1992.
-    """
-    s = skewness / math.sqrt(n)
-    return t + s * t * t / 3 + s * s * t**3 / 27 + s / 6
-
-
-def invert_hall(y: float, skewness: float, n: int) -> float:
-    """The studentised mean of which `hall` is `y`."""
-    s = skewness / math.sqrt(n)
-    if abs(s) < 1e-6:
-        return y
-    cubic = 1 + s * (y - s / 6)
-    return 3 / s * (math.copysign(abs(cubic) ** (1 / 3), cubic) - 1)
-
-
-def _studentise(interval: Interval, null: float, quantile: float) -> float:
-    """Hall's transform of the distance to the null."""
-    skewness, n = interval.skewness, interval.n
-    error = (interval.mean - interval.low) / invert_hall(quantile, skewness, n)
-    return hall((interval.mean - null) / error, skewness, n)
 
 
 def _is_inside(method: str, x: float) -> bool:

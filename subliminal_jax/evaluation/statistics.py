@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy import optimize, special, stats
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation import hall
 
 NanPolicy = Literal["raise", "omit"]
 RESAMPLES = 9999  # of bootstraps and permutation tests; their random seed is 0
@@ -30,7 +31,8 @@ Values = Float[np.ndarray, " _"] | Sequence[float | int | None]
 class Interval:
     """An estimate from `n` values with its two-sided interval [low, high] at `level`.
 
-    `skewness` is that of the values, where the method allows for it; else 0.
+    `skewness` is that of the values, where the method allows for it; else 0. `degrees` are the
+    degrees of freedom of a t interval, where they are not n - 1.
 
     Written as in `f"{interval:+.2f}"`, "+0.50 [0.41, 0.59]": the format is the mean's, and without
     its sign the ends'. Ends that are NaN are written as "none"; where the mean is NaN, the whole is
@@ -44,6 +46,7 @@ class Interval:
     level: float
     method: str
     skewness: float = 0.0
+    degrees: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -199,31 +202,32 @@ def paired_difference(
 
 
 def crossed_interval(
-    values: Float[np.ndarray, "rows columns"],
+    values: Float[np.ndarray, "seeds vectors"],
     level: float = 0.95,
     *,
     nan_policy: NanPolicy = "raise",
 ) -> Interval:
-    """Mean of a table whose rows and columns are both drawn (seeds and traits), with a t interval.
+    """Mean of a table whose rows and columns are both drawn (seeds, and vectors or traits).
 
     Two-way random effects, one value a cell: the variance of the mean is estimated by (MSR + MSC -
     MSE) / (rows columns), or by MSR or MSC alone where that is more, with Satterthwaite's degrees
-    of freedom. Where all the variance is along one axis it equals Student's t over that axis. It
-    covers the mean in 93% to 99% of cases also with few rows and columns (the layouts in
-    tests/evaluation/test_crossed_interval.py), where a crossed bootstrap over 3 seeds covers 71%
-    to 90% in place of 95%.
+    of freedom; and the ends allow for the skewness of the vectors' means over seeds, as those of
+    `over_vectors.vector_interval` do. Where all the variance is along seeds it equals Student's t
+    over them, where it is along vectors Hall's over them. What it covers, by shape of the effect,
+    is printed by `python -m tests.evaluation.coverage`.
 
     Args:
       values: for a paired comparison the differences, treated - control. With "omit", a row with
         any NaN is left out whole.
 
     Returns:
-      The interval; its `n` is the number of rows. An axis of length 1 is held fixed: the interval
-      is Student's t over the other, and does not generalise to another trait (or seed). With a
-      single value the ends are NaN.
+      The interval; its `n` is the number of columns. An axis of length 1 is held fixed: the
+      interval is Student's t over the other, and does not generalise to another vector (or seed).
+      With a single value the ends are NaN.
 
-    Source: Searle, Casella and McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite,
-    "An approximate distribution of estimates of variance components", 1946.
+    Source: Hall, "On the removal of skewness by transformation", 1992; Searle, Casella and
+    McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite, "An approximate distribution
+    of estimates of variance components", 1946.
     """
     _check_level(level)
     x = _whole_rows(values, nan_policy, "rows")
@@ -231,20 +235,23 @@ def crossed_interval(
     mean = float(x.mean()) if x.size else math.nan
     if min(r, c) < 2:
         _, low, high = _t_interval(x.ravel(), level)
-        return Interval(mean, low, high, r, level, "t")
+        return Interval(mean, low, high, x.size, level, "t")
     row_means, column_means = x.mean(axis=1), x.mean(axis=0)
     residuals = x - row_means[:, None] - column_means[None] + mean
     degrees = np.array([r - 1, c - 1, (r - 1) * (c - 1)])
     row_sum, column_sum = ((row_means - mean) ** 2).sum(), ((column_means - mean) ** 2).sum()
     sums = np.array([c * row_sum, r * column_sum, (residuals**2).sum()])
     row_square, column_square, residual_square = mean_squares = sums / degrees
-    variance = max(row_square + column_square - residual_square, row_square, column_square)
+    variance = float(max(row_square + column_square - residual_square, row_square, column_square))
     if variance == 0:
-        return Interval(mean, mean, mean, r, level, "two-way t")
+        return Interval(mean, mean, mean, c, level, "two-way t")
     degrees_of_freedom = variance**2 / float((mean_squares**2 / degrees).sum())
     degrees_of_freedom = min(max(degrees_of_freedom, min(r, c) - 1), x.size - 1)
-    half = float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) * math.sqrt(variance / x.size)
-    return Interval(mean, mean - half, mean + half, r, level, "two-way t")
+    # What seeds have in common is taken as symmetric, so the whole is less skewed than vectors are.
+    skewness = hall.estimate_skewness(column_means) * float(column_square / variance) ** 1.5
+    error = math.sqrt(variance / x.size)
+    low, high = hall.find_ends(mean, error, skewness, c, degrees_of_freedom, level)
+    return Interval(mean, low, high, c, level, "two-way t", skewness, degrees_of_freedom)
 
 
 def hierarchical_bootstrap(

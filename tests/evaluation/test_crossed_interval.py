@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import (
     crossed_interval,
     hierarchical_bootstrap,
     mean_interval,
 )
+from tests.evaluation.coverage import simulate_crossed
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (3, 8), (5, 4), (3, 16)])
@@ -34,12 +36,28 @@ def test_where_one_axis_does_all_the_varying_it_is_students_t_over_it():
     assert (across.low, across.high) == pytest.approx((plain.low, plain.high))
 
 
-def test_rows_and_columns_are_alike():
-    x = np.random.default_rng(3).normal(size=(3, 5))
+def test_rows_and_columns_are_alike_where_neither_has_values_enough_for_skewness():
+    x = np.random.default_rng(3).normal(size=(3, 4))
     interval, transposed = crossed_interval(x), crossed_interval(x.T)
     assert (interval.mean, interval.low, interval.high) == pytest.approx(
         (transposed.mean, transposed.low, transposed.high)
     )
+
+
+def test_without_differences_between_seeds_it_is_the_interval_over_vectors():
+    values = np.random.default_rng(1).exponential(size=8)
+    crossed, plain = crossed_interval(np.tile(values[None], (3, 1))), vector_interval(values)
+    assert (crossed.mean, crossed.low, crossed.high) == pytest.approx(
+        (plain.mean, plain.low, plain.high)
+    )
+    assert crossed.n == 8
+
+
+def test_where_one_vector_in_four_has_the_effect_the_upper_end_is_rarely_below_the_mean():
+    held, below = simulate_crossed("one vector in four", 3, 8, 0.1, samples=400)
+    assert held > 0.9 and below < 0.08
+    _, without_correction = simulate_crossed("one vector in four", 3, 8, 0.1, True, samples=400)
+    assert without_correction > below
 
 
 def test_wider_than_the_bootstrap_with_three_seeds():
