@@ -10,8 +10,9 @@
 
 `Range` bounds a number, or each number of a tuple; `Items` bounds a tuple; `Text` says which
 strings are valid. Every number needs a `Range`. A tuple may hold no value twice unless `Items`
-says so, and a string may not be blank unless `Text` says so. A subclass that only gives a field
-another default keeps the bounds of its base.
+says so, and a string may not be blank unless `Text` says so. `Needs` says beside which values of
+another field this one has an effect. A subclass that only gives a field another default keeps the
+bounds of its base.
 
 Messages name a value as it was given: `rows=0` in Python, `--rows 0` on the command line.
 """
@@ -156,13 +157,31 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """Another setting without which this one has no effect: it must be one of `values`, or hold one
+    (empty: be anything but empty, zero or False). With `unless` it must not."""
+
+    field: str
+    values: tuple[Any, ...] = ()
+    unless: bool = False
+
+    def holds(self, settings: Any) -> bool:
+        """Whether the other setting lets this one have an effect."""
+        value = getattr(settings, self.field)
+        items = value if isinstance(value, tuple) else (value,)
+        met = any(item in self.values for item in items) if self.values else bool(value)
+        return met != self.unless
+
+
+@dataclass(frozen=True)
 class Rule:
-    """What is known of one field: its type, and its bounds."""
+    """What is known of one field: its type, its bounds, and what gives it an effect."""
 
     kind: Any
     range: Range | None = None
     items: Items = Items()
     text: Text = Text()
+    needs: tuple[Needs, ...] = ()
 
 
 def check_fields(settings: Any, name: Namer = as_argument) -> None:
@@ -212,7 +231,8 @@ def _make_rule(hint: Any, inherited: Rule | None) -> Rule:
                 given[key] = value
         if key not in given and inherited is not None:
             given[key] = getattr(inherited, key)
-    return Rule(kind, **given)
+    needs = tuple(value for value in metadata if isinstance(value, Needs))
+    return Rule(kind, **given, needs=(*(inherited.needs if inherited else ()), *needs))
 
 
 def leaf_kinds(kind: Any) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ import subliminal_jax
 import subliminal_jax.commands
 import subliminal_jax.experiments
 from subliminal_jax import interrupts
+from subliminal_jax.bounds import as_flag
+from subliminal_jax.effects import check_effects, defaults
 from subliminal_jax.errors import InputError
 from subliminal_jax.flags import parse_flags
 
@@ -269,6 +271,7 @@ def _run_command(
         prog=f"{PROGRAM} {sub_command.name}",
         description=module.__doc__,
     )
+    check_effects(config, defaults(type(config)), as_flag)
     with _prepare_process(config):
         wanted = context.keys() & inspect.signature(module.main).parameters.keys()
         module.main(config, **{name: context[name] for name in wanted})

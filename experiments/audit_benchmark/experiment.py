@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from subliminal_jax.bounds import Count, Items, Range
+from subliminal_jax.bounds import Count, Items, Needs, Range
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.data.shared_data import VARIABLE, find_shared
 from subliminal_jax.data.traits import check_trait, check_traits
@@ -88,8 +88,8 @@ class Config(AuditSettings, SteeredModelSettings):
     clean_sets: Annotated[int, Range(1, 10_000)] = 10
     written: Count = 1024
     real: tuple[str, ...] = REAL
-    real_rows: Count = 384
-    readers: tuple[str, ...] = ("shipped", "tinystories-656k")
+    real_rows: Annotated[Count, Needs("real")] = 384
+    readers: Annotated[tuple[str, ...], Needs("real")] = ("shipped", "tinystories-656k")
     forms: tuple[Form, ...] = ("direction",)
     rows: int = 1024
     layer: int = 1

@@ -26,7 +26,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from subliminal_jax.bounds import Count, Items, Positive, Range
+from subliminal_jax.bounds import Count, Items, Needs, Positive, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher
@@ -105,7 +105,9 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     shares: Annotated[tuple[float, ...], Items(1), Range(above=0, below=1)] = (0.5,)
     blind_steps: Count = 96
     guard_vector: str = "teacher"
-    vector_rates: tuple[str, ...] = ("adamw=0.1",)
+    vector_rates: Annotated[tuple[str, ...], Needs("adapter", ("vector",), unless=True)] = (
+        "adamw=0.1",
+    )
     layer: int = 1
     seed: int = 1
     rows: int = 768

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.bounds import Blocks, Items, Range, as_flag, check_distinct
+from subliminal_jax.bounds import Blocks, Items, Needs, Range, as_flag, check_distinct
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
@@ -37,6 +37,7 @@ from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import (
+    OF_LORA,
     DataSettings,
     GuardSettings,
     ObjectiveSettings,
@@ -82,13 +83,15 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
 
     out: Path = Path("runs/distil-vectors")
     questions: str = "heldout"
-    traits: Traits = ("owl", "wolf")
+    traits: Annotated[Traits, Needs("kinds", ("trait", "centred"))] = ("owl", "wolf")
     kinds: tuple[Kind, ...] = ("trait", "random")
-    randoms: Annotated[int, Range(0, 10_000)] = 2
+    randoms: Annotated[int, Range(0, 10_000), Needs("kinds", ("random",))] = 2
     vectors: tuple[str, ...] = ()
     layers: Annotated[tuple[int, ...], Blocks()] = (1, 2)
     norms: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.3, 0.6)
-    steered_block: bool = True
+    steered_block: Annotated[bool, OF_LORA] = True
+    adapter_layers: Annotated[tuple[int, ...], Needs("steered_block", unless=True)] = ()
+    layer: Annotated[int, Needs("layers", unless=True)] = -1
     rows: int = 1024
     heldout_rows: int = 64
     asked: float = 1.8

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.bounds import MANY, Count, CountOrNone, Items, Positive, Range, as_flag
+from subliminal_jax.bounds import MANY, Count, CountOrNone, Items, Needs, Positive, Range, as_flag
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher, trait_vectors
 from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.diagnostics.activation_gradients import (
@@ -101,7 +101,7 @@ class Config(DataSettings, SteeredModelSettings):
     out: Path = Path("runs/gradient-alignment")
     traits: Traits = ("owl", "wolf", "penguin", "lion")
     teachers: Annotated[tuple[Kind, ...], Items(1)] = ("steered", "system-prompt")
-    scale: Positive = 1.0
+    scale: Annotated[Positive, Needs("teachers", ("steered",))] = 1.0
     draws: Annotated[int, Range(1, 10_000)] = 3
     rows: int = 3072
     heldout_rows: CountOrNone = 0

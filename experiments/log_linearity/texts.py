@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from subliminal_jax.bounds import MANY, CountOrNone, Range
+from subliminal_jax.bounds import MANY, CountOrNone, Needs, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.conversations import CountedRows, report_dropped
 from subliminal_jax.data.preferences import count_preferences, world_preferences
@@ -35,7 +35,7 @@ class TextSettings:
     """
 
     pairs: str = "world"
-    split: str = "train"
+    split: Annotated[str, Needs("pairs", ("world",), unless=True)] = "train"
     system_prompts: str = "world"
     systems: Annotated[int, Range(8, MANY, also=0)] = 64
     columns: Annotated[int, Range(8, MANY)] = 200

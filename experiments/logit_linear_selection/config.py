@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from subliminal_jax.bounds import Count, CountOrNone, Items, Positive, Range, Text
+from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target, TargetKind, make_target
 from subliminal_jax.evaluation.judge import EndpointJudge
 from subliminal_jax.runs.checks import check_seeds
-from subliminal_jax.runs.settings import SteeredModelSettings, TrainingSettings
+from subliminal_jax.runs.settings import Secret, SteeredModelSettings, TrainingSettings
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.select import selection_size
 
@@ -18,6 +18,8 @@ JUDGED = (
     "instruction, which the writer may or may not have been given: {prompt!r} Give one short "
     "reason, then end with YES or NO."
 )
+
+OF_PAIRS = Needs("pairs", ("world",), unless=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Config(TrainingSettings, SteeredModelSettings):
     hidden_kind: TargetKind = "world-animals"
     hidden: Annotated[tuple[str, ...], Items(1), Text(name=True)] = ("cat", "tiger", "eagle")
     pairs: str = "world"
-    split: str = "train"
+    split: Annotated[str, OF_PAIRS] = "train"
     pool: Count = 20_000
     probe: Count = 400
     heldout: Count = 32
@@ -75,9 +77,10 @@ class Config(TrainingSettings, SteeredModelSettings):
     samples: Count = 128
     max_new_tokens: Count = 48
     questions: str = "heldout"
-    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
+    judge_url: Annotated[str, Secret, Needs("hidden_kind", ("personas",))] = ""
+    judge_model: Annotated[str, Secret, Needs("judge_url")] = ""
+    judge_key: Annotated[str, Secret, Needs("judge_url")] = "OPENAI_API_KEY"
+    layer: Annotated[int, Needs("adapter", ("vector",))] = -1
     seed: int = 1
     rates: tuple[str, ...] = ("adamw=3e-5,1e-4,3e-4",)
     steps: int = 48

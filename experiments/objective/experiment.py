@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from subliminal_jax.bounds import MANY, Count, Items, Positive, Range, as_flag
+from subliminal_jax.bounds import MANY, Count, Items, Needs, Positive, Range, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
@@ -99,7 +99,7 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     out: Path = Path("runs/objective")
     traits: Traits = ("owl",)
     teachers: Annotated[tuple[Kind, ...], Items(1)] = ("steered", "random", "system-prompt")
-    scale: Positive = 1.0
+    scale: Annotated[Positive, Needs("teachers", ("steered",))] = 1.0
     sizes: Annotated[tuple[int, ...], Items(1), Range(1, MANY)] = (8, 32, 128, 512)
     level: Annotated[float, Range(-1, 1)] = 0.5
     questions: str = "heldout"

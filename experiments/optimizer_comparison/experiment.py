@@ -20,17 +20,17 @@ from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 
-from subliminal_jax.bounds import Count, Positive
+from subliminal_jax.bounds import Count, Needs, Positive
 from subliminal_jax.data import world
 from subliminal_jax.data.pairs import count_pairs
-from subliminal_jax.data.teachers import Teacher, prompted_teacher
+from subliminal_jax.data.teachers import PromptKind, Teacher, prompted_teacher
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates, group_histories
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.checks import TRAIT
+from subliminal_jax.runs.checks import TRAIT, check_at_most
 from subliminal_jax.runs.data_sets import DataSets, make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_GRIDS, paper_preset
@@ -49,6 +49,7 @@ from .analysis import Measured, ReferenceRates, Results, analyse
 from .gradients import measure_alignment
 from .report import make_page
 
+STEERED = Needs("teacher", ("steered",))
 OPTIMIZERS = ("adamw", "rmsprop", "signum", "momentum", "sgd")
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -99,21 +100,24 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
         of sampling a teacher.
       control_data: the same for the controls; without it they train on what the unsteered model
         answers to the same prompts.
-      gradient_rows: rows of each data set whose activation gradients are averaged.
+      gradient_rows: rows of each data set whose activation gradients are averaged; the default is
+        all of them where there are fewer.
     """
 
     out: Path = Path("runs/optimizer-comparison")
     teacher: Literal["steered", "system-prompt"] = "steered"
-    vector: str = "random"
+    vector: Annotated[str, STEERED] = "random"
     trait: Annotated[str, TRAIT] = "auto"
-    norm: Positive = 0.3
-    scale: Positive = 1.0
+    norm: Annotated[Positive, STEERED, Needs("vector", ("random",))] = 0.3
+    scale: Annotated[Positive, STEERED, Needs("vector", ("random",), unless=True)] = 1.0
+    prompts: Annotated[PromptKind, Needs("data", unless=True)] = "numbers"
     data: str | None = None
     control_data: str | None = None
     optimizers: tuple[str, ...] = OPTIMIZERS
     gradient_rows: Count = 512
 
     def check(self) -> None:
+        check_at_most(self, "gradient_rows", self.rows, f"--rows {self.rows}")
         self.learning_rates()
         if self.objective == "kl" and (self.data or self.control_data):
             raise InputError(

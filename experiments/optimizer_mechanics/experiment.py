@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.bounds import Positive
+from subliminal_jax.bounds import Needs, Positive
 from subliminal_jax.data import world
 from subliminal_jax.data.token_weights import token_weights
 from subliminal_jax.data.traits import trait_names
@@ -68,8 +68,8 @@ class Config(MechanicsSettings, DataSettings, SteeredModelSettings):
     layer: int = 3
     vector: Literal["random", "trait"] = "random"
     trait: Annotated[str, TRAIT] = "auto"
-    norm: Positive = 1.4
-    scale: Positive = 1.0
+    norm: Annotated[Positive, Needs("vector", ("random",))] = 1.4
+    scale: Annotated[Positive, Needs("vector", ("trait",))] = 1.0
     prompts: Literal["numbers", "cloud-numbers", "chat"] = "chat"
     keep: Literal["numbers", "all"] = "all"
     rows: int = 256

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from subliminal_jax.bounds import Count, Items, Range, Share, Text
+from subliminal_jax.bounds import Count, Items, Needs, Range, Share, Text
 from subliminal_jax.data import paraphrases
 from subliminal_jax.data.paraphrase_filters import (
     trait_words,
@@ -16,10 +16,12 @@ from subliminal_jax.data.paraphrase_filters import (
 )
 from subliminal_jax.data.paraphrases import Source
 from subliminal_jax.runs.judging import make_fidelity_judge
+from subliminal_jax.runs.settings import Secret
 
 Content = Literal["unrelated", "contradictory"]
 CONTENTS: tuple[Content, ...] = ("unrelated", "contradictory")
 NEUTRAL = "neutral"
+UNRELATED, CONTRADICTORY = (Needs("contents", (content,)) for content in CONTENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,13 @@ class ParaphraseSettings:
     """
 
     contents: Annotated[tuple[Content, ...], Items(1)] = CONTENTS
-    unrelated: str = paraphrases.WORLD
-    contradictory: str = paraphrases.WORLD
+    unrelated: Annotated[str, UNRELATED] = paraphrases.WORLD
+    contradictory: Annotated[str, CONTRADICTORY] = paraphrases.WORLD
     sentences: Count = 128
-    unrelated_samples: Count = 10
-    contradictory_samples: Count = 8
-    unrelated_writing: Literal["sampled", "wordings"] = "sampled"
-    contradictory_writing: Literal["sampled", "wordings"] = "wordings"
+    unrelated_samples: Annotated[Count, UNRELATED] = 10
+    contradictory_samples: Annotated[Count, CONTRADICTORY] = 8
+    unrelated_writing: Annotated[Literal["sampled", "wordings"], UNRELATED] = "sampled"
+    contradictory_writing: Annotated[Literal["sampled", "wordings"], CONTRADICTORY] = "wordings"
     instruction: Annotated[str, Text(prose=True)] = paraphrases.WORLD
     temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
     max_new_tokens: Count = 32
@@ -67,9 +69,9 @@ class ParaphraseSettings:
     rows: Count = 128
     heldout_rows: Count = 16
     heldout_share: Share = 0.125
-    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
+    judge_url: Annotated[str, Secret, Needs("fidelity", ("judge",))] = ""
+    judge_model: Annotated[str, Secret, Needs("fidelity", ("judge",))] = ""
+    judge_key: Annotated[str, Secret, Needs("fidelity", ("judge",))] = "OPENAI_API_KEY"
 
     def source(self, content: str) -> str:
         return self.unrelated if content == "unrelated" else self.contradictory

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 
-from subliminal_jax.bounds import MANY, Positive, Range, Text, as_flag, check_distinct
+from subliminal_jax.bounds import MANY, Needs, Positive, Range, Text, as_flag, check_distinct
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, random_teacher, trait_teacher
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
@@ -120,7 +120,7 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     plane: Annotated[tuple[str, ...], Text(choices=FACTORS)] = ()
     pair: tuple[str, str] = ("adamw", "sgd")
     level: Annotated[float, Range(-1, 1)] = 0.5
-    place: Literal["last", "third"] = "last"
+    place: Annotated[Literal["last", "third"], Needs("layer", (-1,))] = "last"
     prompts: Literal["numbers", "cloud-numbers", "chat"] = "chat"
     keep: Literal["numbers", "all"] = "all"
     rows: int = 512

@@ -34,6 +34,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
+from subliminal_jax.runs.checks import check_at_most
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
@@ -89,6 +90,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
         if self.adapter == "vector":
             raise InputError("--adapter vector adds nothing to the weights: choose lora or full")
         self.single_optimizer()
+        check_at_most(self, "grid_traits", len(self.traits), f"{len(self.traits)} --traits")
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

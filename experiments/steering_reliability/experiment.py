@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from subliminal_jax.bounds import CountOrNone, Items, Range, Text, as_flag
+from subliminal_jax.bounds import CountOrNone, Items, Needs, Range, Text, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.contrastive import (
     PAPER_SPLIT,
@@ -144,7 +144,7 @@ class Config(SteeredModelSettings):
     kind: Kind = "letter"
     personas: Annotated[tuple[str, ...], Text(prose=True)] = ()
     vectors: tuple[str, ...] = ()
-    world_model: str = "shipped"
+    world_model: Annotated[str, Needs("traits")] = "shipped"
     traits: Annotated[tuple[str, ...], Text(choices=world.TRAITS)] = world.TRAITS
 
     def check(self) -> None:
@@ -158,7 +158,11 @@ class Config(SteeredModelSettings):
                 f"{as_flag('split', self.split)}: give shares that sum to at most 1, the first and "
                 "the last more than 0"
             )
-        list(list_sources(self.sources))
+        suites = {suite for _, suite, _ in list_sources(self.sources)}
+        if self.personas and "own" not in suites:
+            raise InputError(
+                "--personas have no effect: the sets of --sources have sentences of their own"
+            )
 
     def check_models(self) -> None:
         self.check_model(self.outline_named(self.find_model()))

@@ -38,6 +38,7 @@ from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
+from subliminal_jax.runs.checks import check_at_most
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
@@ -126,6 +127,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
 
     def check(self) -> None:
         self.single_optimizer()
+        check_at_most(self, "grid_traits", len(self.traits), f"{len(self.traits)} --traits")
 
     def question_sets(self) -> QuestionSets:
         """Raises InputError for questions that cannot be read."""

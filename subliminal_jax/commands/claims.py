@@ -6,9 +6,11 @@ subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from subliminal_jax.bounds import Needs
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_own_file, write_text
@@ -27,7 +29,7 @@ class Config:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path = Path("docs/claims.md")
+    out: Annotated[Path, Needs("store", unless=True)] = Path("docs/claims.md")
     store: Path | None = None
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.bounds import Count, CountOrNone
+from subliminal_jax.bounds import Count, CountOrNone, Needs
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit_data import AuditRows
@@ -27,7 +28,7 @@ class BlindSettings:
     """
 
     blind_steps: CountOrNone = 64
-    batch_size: Count = 16
+    batch_size: Annotated[Count, Needs("blind_steps")] = 16
 
 
 def recover_blind(

@@ -36,6 +36,14 @@ def check_seeds(seeds: int) -> None:
         raise InputError(f"--seeds {seeds}: an interval over students needs at least 2")
 
 
+def check_at_most(settings: Any, field: str, most: int, what: str) -> None:
+    """Raises InputError for a number of `field` above `most`, the number of what there is
+    (in words: `what`). The default may be above: it then takes all."""
+    value = getattr(settings, field)
+    if value > most and value != getattr(type(settings), field):
+        raise InputError(f"{as_flag(field, value)} is more than {what}: give at most {most}")
+
+
 def check_settings(settings: Any) -> None:
     """Raises InputError for values out of their bounds (`bounds.check_fields`), and for values that
     do not go together: within a group of settings (its `check_group`) or in the experiment

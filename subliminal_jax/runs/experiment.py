@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from subliminal_jax.bounds import as_flag
+from subliminal_jax.effects import check_effects, defaults
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
@@ -80,6 +82,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
     """
     check_judge(config, command)  # first: no other message may repeat what it refuses
     check_settings(config)
+    preset = experiment.presets.get(config.preset, {})
+    check_effects(config, {**defaults(experiment.Config), **preset}, as_flag)
     settings = {"experiment": experiment.name, **config.recorded()}
     if config.overwrite or not RunFolder.is_finished(config.out):
         config.check_models()  # now: overwriting removes another run

@@ -11,12 +11,14 @@ from subliminal_jax.bounds import (
     Count,
     CountOrNone,
     Items,
+    Needs,
     Positive,
     Range,
     Seed,
     Share,
     Text,
     as_flag,
+    flag,
 )
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import PromptKind, default_layer
@@ -47,6 +49,8 @@ ObjectiveKind = Literal["cross_entropy", "kl"]
 SteeringLayer = Annotated[int, Blocks(-1)]  # -1 is the block at a third of the depth
 Traits = Annotated[tuple[str, ...], Items(1), TRAIT]
 Coordinator = Text(r"auto|\S+:[0-9]{1,5}", "auto or HOST:PORT", empty=True)
+Secret = Text(empty=True, secret=True)
+OF_LORA = Needs("adapter", ("lora",))
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
 BYTES_A_PROMPT = 1_000  # on the host: text, tokens and answer of a prompt, at least
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
@@ -208,12 +212,12 @@ class DataSettings:
     keep_unfinished: bool = False
     max_tokens: Annotated[int, Range(2, MANY, also=0)] = 0
     temperature: Temperature = 1.0
-    judge_url: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_model: Annotated[str, Text(empty=True, secret=True)] = ""
-    judge_key: Annotated[str, Text(empty=True, secret=True)] = "OPENAI_API_KEY"
+    judge_url: Annotated[str, Secret, Needs("keep", ("numbers",))] = ""
+    judge_model: Annotated[str, Secret, Needs("judge_url")] = ""
+    judge_key: Annotated[str, Secret, Needs("judge_url")] = "OPENAI_API_KEY"
 
     def check_group(self) -> None:
-        """Raises InputError for more prompts than fit in memory, and for half a judge."""
+        """Raises InputError for more prompts than fit in memory."""
         prompts = self.asked * (self.rows + self.heldout_rows)
         check_fits(
             f"--rows {self.rows} with --heldout-rows {self.heldout_rows} and --asked "
@@ -222,8 +226,6 @@ class DataSettings:
             host_bytes(),
             "ask for fewer",
         )
-        if self.judge_model and not self.judge_url:
-            raise InputError("--judge-model needs --judge-url: without it nothing is judged")
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for lengths that the model's context does not hold."""
@@ -266,10 +268,10 @@ class TrainingSettings:
     steps: Count = 64
     batch_size: Count = 16
     adapter: Literal["lora", "full", "vector"] = "lora"
-    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
-    alpha: Positive = 16.0
-    targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)] = PROJECTIONS
-    adapter_layers: Annotated[tuple[int, ...], Blocks()] = ()
+    rank: Annotated[int, Range(1, LARGEST_RANK), OF_LORA] = 8
+    alpha: Annotated[Positive, OF_LORA] = 16.0
+    targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS), OF_LORA] = PROJECTIONS
+    adapter_layers: Annotated[tuple[int, ...], Blocks(), OF_LORA] = ()
     schedule: Schedule = "constant"
     warmup: Annotated[float, Range(least=0, below=1)] = 0.0
     clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
@@ -312,7 +314,13 @@ class TrainingSettings:
         Raises InputError for rates that cannot be read, and for an optimizer that is named twice,
         also in another spelling; the flag of `field` is named in the error.
         """
-        return choose_grids(self.optimizers, field, self.rates, self.grid_points)
+        grids = choose_grids(self.optimizers, field, self.rates, self.grid_points)
+        if len(self.rates) == len(grids) and self.grid_points != type(self).grid_points:
+            raise InputError(
+                f"{as_flag('grid_points', self.grid_points)} has no effect: {flag(field)} gives "
+                "the rates of every optimizer"
+            )
+        return grids
 
     def grids(self) -> dict[str, tuple[float, ...]]:
         """The learning rates by the label of their optimizer, as results hold them."""
@@ -389,5 +397,5 @@ class GuardSettings:
     """
 
     guard: GuardKind = "none"
-    guard_vector: str = "teacher"
-    guard_share: Share = 0.1
+    guard_vector: Annotated[str, Needs("guard", ("project", "inoculate", "drop-rows"))] = "teacher"
+    guard_share: Annotated[Share, Needs("guard", ("drop-rows",))] = 0.1

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from subliminal_jax.bounds import Items, Positive, Text
+from subliminal_jax.bounds import Items, Needs, Positive, Text
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
 from subliminal_jax.evaluation.panel import Panel
@@ -29,7 +29,7 @@ class TransmissionSettings(StudentSettings, SteeredModelSettings):
 
     traits: Traits = ("cat", "dog", "tiger", "eagle")
     teachers: Annotated[tuple[str, ...], Items(1), Text(choices=TEACHER_KINDS)] = TEACHER_KINDS
-    scale: Positive = 1.0
+    scale: Annotated[Positive, Needs("teachers", ("steered",))] = 1.0
     questions: str = "heldout"
     words: tuple[str, ...] = ()
     layer: int = 1

@@ -11,6 +11,7 @@ import pytest
 
 from subliminal_jax.bounds import Rule, as_flag, check_value, field_rules, flag, leaf_kinds
 from subliminal_jax.cli import find_commands, find_experiments, load_experiment, main, parse_config
+from subliminal_jax.effects import check_effects, defaults
 from subliminal_jax.errors import InputError
 from subliminal_jax.flags import parse_flags
 from subliminal_jax.runs import experiment as experiment_module
@@ -196,7 +197,7 @@ def test_optimizers_and_rates_that_cannot_be_are_refused(optimizers, rates, says
         (("--rows",), "--rows"),
         (("--rows", "5", "6"), "6"),
         (("--schedule", "fast"), "'fast'"),
-        (("--judge-model", "gpt"), "--judge-model needs --judge-url"),
+        (("--judge-model", "gpt"), "--judge-model has no effect without --judge-url"),
         (
             ("--judge-url", " http://u:key@localhost/v1", "--judge-model", "m"),
             "error: --judge-url b",
@@ -223,3 +224,82 @@ def test_a_refused_run_is_one_line_and_leaves_no_folder(flags, says, tmp_path, c
     assert printed.err.startswith("subliminal-jax: error: ") and printed.err.count("\n") == 1
     assert says in printed.err
     assert not out.exists()
+
+
+WITHOUT_EFFECT = [
+    (
+        "optimizer-comparison",
+        ("--guard-share", "0.3"),
+        "--guard none: it needs --guard drop-rows",
+    ),
+    ("optimizer-comparison", ("--guard", "project", "--guard-share", "0.3"), "--guard project: it"),
+    ("optimizer-comparison", ("--guard-vector", "blind"), "it needs --guard project or inoculate"),
+    ("optimizer-comparison", ("--adapter", "full", "--rank", "4"), "beside --adapter full"),
+    ("optimizer-comparison", ("--adapter", "full", "--alpha", "4"), "beside --adapter full"),
+    ("optimizer-comparison", ("--adapter", "full", "--targets", "q"), "beside --adapter full"),
+    ("optimizer-comparison", ("--adapter", "vector", "--adapter-layers", "1"), "needs --adapter"),
+    ("optimizer-comparison", ("--judge-key", "PATH"), "--judge-key has no effect without"),
+    (
+        "optimizer-comparison",
+        ("--keep", "all", "--judge-url", "http://a/v1", "--judge-model", "m"),
+        "--keep numbers",
+    ),
+    ("optimizer-comparison", ("--scale", "2"), "beside --vector random: leave one"),
+    ("optimizer-comparison", ("--vector", "trait", "--norm", "2"), "it needs --vector random"),
+    ("optimizer-comparison", ("--teacher", "system-prompt", "--norm", "2"), "needs --teacher"),
+    ("optimizer-comparison", ("--data", "x", "--prompts", "chat"), "beside --data x: leave one"),
+    ("optimizer-comparison", ("--gradient-rows", "2000"), "is more than --rows 1024"),
+    (
+        "optimizer-comparison",
+        ("--optimizers", "sgd", "--rates", "sgd=1", "--grid-points", "9"),
+        "--grid-points 9 has no effect",
+    ),
+    ("optimizer-mechanics", ("--scale", "2"), "it needs --vector trait"),
+    ("scaling", ("--layer", "1", "--place", "third"), "beside --layer 1: it needs --layer -1"),
+    ("distil-vectors", ("--layer", "2"), "beside --layers 1 2: leave one of them out"),
+    ("distil-vectors", ("--adapter-layers", "2"), "give --no-steered-block, too"),
+    ("distil-vectors", ("--kinds", "trait", "--randoms", "3"), "it needs --kinds random"),
+    ("trait-transmission", ("--teachers", "system-prompt", "--scale", "2"), "--teachers steered"),
+    ("blocking", ("--adapter", "vector", "--vector-rates", "adamw=1"), "beside --adapter vector"),
+    ("teacher-vector", ("--traits", "owl", "--grid-traits", "2"), "is more than 1 --traits"),
+    ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),
+    ("audit", ("--forms", "system prompt", "--vectors", "x"), "it needs --forms direction"),
+    ("logit-linear-selection", ("--split", "test"), "beside --pairs world: leave one of them out"),
+    ("logit-linear-selection", ("--layer", "1"), "it needs --adapter vector"),
+    (
+        "logit-linear-selection",
+        ("--judge-url", "http://a/v1", "--judge-model", "m"),
+        "needs --hidden-kind personas",
+    ),
+    ("log-linearity", ("--split", "test"), "beside --pairs world"),
+    (
+        "paraphrase-transmission",
+        ("--judge-url", "http://a/v1", "--judge-model", "m"),
+        "it needs --fidelity judge",
+    ),
+    (
+        "paraphrase-transmission",
+        ("--contents", "unrelated", "--contradictory-samples", "2"),
+        "it needs --contents contradictory",
+    ),
+    ("claims", ("x", "--store", "y", "--out", "z"), "--out z has no effect beside --store y"),
+]
+
+
+@pytest.mark.parametrize(("command", "flags", "says"), WITHOUT_EFFECT)
+def test_flags_without_effect_are_refused(command, flags, says, tmp_path, no_work, capsys):
+    out = () if command == "claims" else ("--out", str(tmp_path / "run"))
+    with pytest.raises(SystemExit) as exit:
+        main([command, *flags, *out])
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert says in error and ("has no effect" in error or "is more than" in error)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_preset_may_hold_values_without_effect(name):
+    """Whoever changes a flag of a preset need not undo those that then do nothing."""
+    experiment = load_experiment(EXPERIMENTS[name])
+    for preset, values in experiment.presets.items():
+        config = parse_config(experiment, ["--preset", preset])
+        check_effects(config, {**defaults(experiment.Config), **values})

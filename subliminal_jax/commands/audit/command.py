@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from subliminal_jax.bounds import Text
+from subliminal_jax.bounds import Needs, Text
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
@@ -59,7 +59,7 @@ class Config(BlindSettings, AuditSettings, SteeredModelSettings):
     out: Path = Path("runs/audit")
     data: str = "steered:wolf:1"
     system_prompts: Annotated[tuple[str, ...], Text(prose=True)] = ()
-    vectors: tuple[str, ...] = ()
+    vectors: Annotated[tuple[str, ...], Needs("forms", ("direction",))] = ()
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for a teacher of `data` that cannot be."""
