@@ -1,98 +1,124 @@
 """What has been said of optimizers and transmission, held against the two comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED, Claim, verdict
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
+from subliminal_jax.evaluation.claims import Claim, Claimed, Evidence, Presupposition
+from subliminal_jax.evaluation.margins import EAS, LOG_PROB
 from subliminal_jax.evaluation.statistics import Interval
 
-from .analysis import METRICS, REFERENCE, Comparison, Results
+from .analysis import METRICS, REFERENCE, BestArm, Comparison, Results
 
 NAMES = {"eas": "EAS", "shift_component": "share of the vector", "trait_log_prob": "log P(trait)"}
-BLANK = "Blank et al. 2026, figure 7"
+JUDGED = {"eas": EAS, "trait_log_prob": LOG_PROB}
+BEST, MATCHED = "Blank et al. 2026, figure 7", "Blank et al. 2026, appendix L"
 MINUS = "\N{MINUS SIGN}"
+# The rules whose steps are proportional to the gradient, of which the paper says that they fail.
+PROPORTIONAL = {"sgd", "momentum"}
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """AdamW against SGD at best rates and at equal gains, and whether each transmits at all."""
+    """Whether each optimizer transmits at all, and AdamW against SGD at best rates and at equal
+    gains."""
+    claims = [judge_alone(results, arm) for arm in results.best]
     adamw, sgd = results.find_best(REFERENCE), results.find_best("sgd")
-    claims = []
-    for name, arm in ((REFERENCE, adamw), ("sgd", sgd)):
-        if arm is not None:
-            comparison = arm.metrics["eas"]
-            claims.append(
-                Claim(
-                    id=f"optimizer-transmission/{name}-transmits",
-                    claim=f"Students trained with {name} move along the teacher's vector more than "
-                    "their controls",
-                    section=BLANK,
-                    setting=describe_setting(results),
-                    number=describe_differences(arm.metrics),
-                    seeds=len(results.traits),
-                    verdict=verdict(comparison.difference),
-                )
-            )
-    if adamw is None or sgd is None:
-        return claims
-    for metric in ("eas", "trait_log_prob"):
-        lead = sgd.metrics[metric].reference_lead
-        claims.append(
-            Claim(
-                id=f"optimizer-transmission/best-{metric}",
-                claim="AdamW transmits more than SGD, each at its best rate and minus its controls "
-                f"(by {NAMES[metric]})",
-                section=BLANK,
-                setting=describe_setting(results),
-                number=f"adamw {MINUS} sgd {write(lead)}",
-                seeds=len(results.traits),
-                verdict=judge_lead(lead, adamw.metrics[metric]),
-            )
-        )
-        matched = results.select_matched("sgd", "gain")
-        leads = [arm.metrics[metric].reference_lead for arm in matched]
-        ours = [arm.metrics[metric] for arm in results.select_matched(REFERENCE, "gain")]
-        parts = [
-            f"at {arm.fraction:.0%} of its gain {write(lead)} on {arm.shared} vectors"
-            for lead, arm in zip(leads, matched, strict=True)
-        ]
-        verdicts = {judge_lead(*pair) for pair in zip(leads, ours, strict=True)}
-        claims.append(
-            Claim(
-                id=f"optimizer-transmission/equal-gain-{metric}",
-                claim="AdamW transmits more than SGD at equal gains on held-out rows, each minus "
-                f"its controls (by {NAMES[metric]})",
-                section="Blank et al. 2026, appendix L",
-                setting=f"{describe_setting(results)}; finished runs of {results.lengths[0]} to "
-                f"{results.lengths[-1]} steps",
-                number=f"adamw {MINUS} sgd {', '.join(parts)}" if parts else "no level",
-                seeds=len(results.traits),
-                verdict=verdicts.pop() if len(verdicts) == 1 else NOT_REPRODUCED,
-            )
-        )
+    if adamw is not None and sgd is not None:
+        claims += compare_best(results, adamw, sgd)
+        claims += compare_matched(results)
     return claims
 
 
-def judge_lead(lead: Interval | None, reference: Comparison) -> str:
-    """The verdict on AdamW's lead: it must be clear of zero, and so must AdamW's own difference to
-    its controls, which the claim presupposes."""
-    outcome = verdict(lead)
-    transmits = verdict(reference.difference) == REPRODUCED
-    return outcome if outcome != REPRODUCED or transmits else NOT_REPRODUCED
-
-
-def describe_setting(results: Results) -> str:
-    """What was trained on what, in short."""
-    carrier = {"numbers": "filtered number lists", "all": f"unfiltered {results.prompts}"}
-    return (
-        f"{results.model}, vectors of {len(results.traits)} traits after block {results.layer} "
-        f"(0-based), {carrier[results.keep]}, LoRA of rank {results.rank}, {results.steps} steps "
-        f"of {results.batch_size} rows with {results.warmup:.0%} warm-up and {results.schedule} "
-        f"decay, rates chosen on {len(results.tuning_traits)} other vectors"
+def judge_alone(results: Results, arm: BestArm) -> Claim:
+    """Whether an optimizer's students move along the vector more than their controls."""
+    words = "move along the teacher's vector more than their controls"
+    claimed: Claimed = "above"
+    if arm.optimizer.partition(":")[0] in PROPORTIONAL:
+        words, claimed = "do not move along the teacher's vector more than their controls", "same"
+    return Claim(
+        id=f"optimizer-transmission/{arm.optimizer}-transmits",
+        claim=f"Students trained with {arm.optimizer} {words}",
+        section=BEST,
+        setting=describe(results, arm.optimizer),
+        number=", ".join(f"{NAMES[m]} {write(arm.metrics[m].difference)}" for m in METRICS),
+        seeds=len(results.traits),
+        evidence=Evidence(arm.metrics["eas"].difference, claimed, margin=EAS),
+        unstable=len(arm.unstable),
+        model=results.model,
     )
 
 
-def describe_differences(metrics: Mapping[str, Comparison]) -> str:
-    """Student minus control in every metric."""
-    return ", ".join(f"{NAMES[name]} {write(metrics[name].difference)}" for name in METRICS)
+def compare_best(results: Results, adamw: BestArm, sgd: BestArm) -> Iterator[Claim]:
+    """AdamW against SGD, each at its best rate."""
+    for metric, margin in JUDGED.items():
+        lead = sgd.metrics[metric].reference_lead
+        further = [
+            f"{arm.choice.steps}: {write(arm.metrics[metric].reference_lead)}"
+            for arm in results.by_steps
+            if arm.optimizer == "sgd" and arm.choice.steps != results.steps
+        ]
+        yield Claim(
+            id=f"optimizer-transmission/best-{metric}",
+            claim="AdamW transmits more than SGD, each at its best rate and minus its controls "
+            f"(by {NAMES[metric]})",
+            section=BEST,
+            setting=describe(results, "AdamW and SGD"),
+            number=f"adamw {MINUS} sgd {write(lead)} after {results.steps} steps"
+            + (f"; not judged, after {'; '.join(further)}" if further else ""),
+            seeds=len(results.traits),
+            evidence=Evidence(
+                lead, margin=margin, presupposes=(presuppose(adamw.metrics[metric], metric),)
+            ),
+            unstable=len(adamw.unstable) + len(sgd.unstable),
+            model=results.model,
+        )
+
+
+def compare_matched(results: Results) -> Iterator[Claim]:
+    """AdamW against SGD where their runs pass each level of the gain."""
+    arms = (results.select_matched(name, "gain") for name in (REFERENCE, "sgd"))
+    lengths = ", ".join(map(str, results.lengths))
+    for ours, theirs in zip(*arms, strict=False):
+        for metric, margin in JUDGED.items():
+            lead = theirs.metrics[metric].reference_lead
+            yield Claim(
+                id=f"optimizer-transmission/equal-gain-{ours.fraction:.0%}-{metric}",
+                claim=f"AdamW transmits more than SGD at the same gain on held-out rows, "
+                f"{ours.fraction:.0%} of AdamW's, each minus its controls (by {NAMES[metric]})",
+                section=MATCHED,
+                setting=describe(results, "AdamW and SGD", f"finished runs of {lengths} steps"),
+                number=f"adamw {MINUS} sgd {write(lead)} on the {theirs.shared} of "
+                f"{len(results.traits)} vectors where both bracket {ours.level:.3f} nats",
+                seeds=theirs.shared,
+                evidence=Evidence(
+                    lead, margin=margin, presupposes=(presuppose(ours.metrics[metric], metric),)
+                ),
+                unstable=results.unstable,
+                model=results.model,
+            )
+
+
+def presuppose(comparison: Comparison, metric: str) -> Presupposition:
+    """That AdamW transmits at all."""
+    words = f"AdamW's students exceed their controls in {NAMES[metric]}"
+    return Presupposition(words, comparison.difference)
+
+
+def describe(results: Results, optimizer: str, lengths: str = "") -> str:
+    """What was trained on what."""
+    carriers: Mapping[str, str] = {"numbers": "filtered number lists"}
+    return describe_setting(
+        model=results.model,
+        layer=results.layer,
+        vectors=f"vectors of {len(results.traits)} traits",
+        carrier=carriers.get(results.keep, f"unfiltered {results.prompts}"),
+        students=TrainedStudents(
+            adapter=f"LoRA (rank {results.rank})",
+            steps=results.steps,
+            optimizer=f"{optimizer}, {lengths or f'{results.batch_size} rows a step'}, "
+            f"{results.warmup:.0%} warm-up, {results.schedule} decay",
+            rate=f"best rate by held-out loss on {len(results.tuning_traits)} further vectors",
+        ),
+    )
 
 
 def write(interval: Interval | None) -> str:

@@ -8,7 +8,7 @@ from subliminal_jax.reporting.style import assign_styles
 from subliminal_jax.reporting.tables import Column, Table
 
 from .analysis import FRACTIONS, MATCHED_ON, METRICS, Results
-from .claims import NAMES, describe_setting
+from .claims import NAMES, describe
 
 ON = {
     "gain": "gain on held-out rows (nats a token)",
@@ -37,7 +37,7 @@ def make_page(results: Results) -> Page:
 
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
-    parts = [f"Students of {describe_setting(results)}."]
+    parts = [f"Students of {describe(results, 'each optimizer')}."]
     sgd = results.find_best("sgd")
     if sgd is not None:
         lead = sgd.metrics["eas"].reference_lead

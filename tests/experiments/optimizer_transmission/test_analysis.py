@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REFUTED, REPRODUCED
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.optimizer_transmission.analysis import Measured, analyse
@@ -104,8 +104,9 @@ def test_an_arm_that_is_only_faster_leads_at_equal_steps_and_not_at_equal_gain()
     best = results.find_best("sgd").metrics["eas"]
     assert best.difference.low > 0.1 and best.reference_lead.low > 0.1
     found = verdicts(results)
-    assert found["best-eas"] == found["sgd-transmits"] == found["adamw-transmits"] == REPRODUCED
-    assert found["equal-gain-eas"] == NOT_REPRODUCED
+    assert found["best-eas"] == found["adamw-transmits"] == REPRODUCED
+    assert found["sgd-transmits"] == CONTRADICTED  # the claim is that they do not
+    assert found["equal-gain-25%-eas"] in (REFUTED, CONTRADICTED)
     for arm in results.select_matched("sgd", "gain"):
         if arm.shared:
             assert arm.metrics["eas"].reference_lead.mean == pytest.approx(0, abs=0.05)
@@ -113,7 +114,9 @@ def test_an_arm_that_is_only_faster_leads_at_equal_steps_and_not_at_equal_gain()
 
 def test_an_arm_that_transmits_more_at_any_gain_leads_in_both():
     results = analyse(measure({"adamw": 1.0, "sgd": 0.8}, {"adamw": 0.3}))
-    assert verdicts(results)["best-eas"] == verdicts(results)["equal-gain-eas"] == REPRODUCED
+    found = verdicts(results)
+    assert found["best-eas"] == REPRODUCED
+    assert {found[f"equal-gain-{level}-eas"] for level in ("25%", "50%", "75%")} == {REPRODUCED}
     at_half = results.select_matched("sgd", "gain")[1]
     assert at_half.shared == len(TRAITS)
     assert at_half.metrics["eas"].reference_lead.mean == pytest.approx(0.3, abs=0.03)
@@ -129,7 +132,7 @@ def test_levels_are_adamws_on_the_tuning_vectors_and_nothing_is_read_beyond_the_
     for arm in results.select_matched("sgd", "gain"):  # it never gains a quarter of that
         assert arm.bracketed == arm.shared == 0 and arm.steps is None
         assert arm.metrics["eas"].difference is None
-    assert verdicts(results)["equal-gain-eas"] == NOT_REPRODUCED
+    assert verdicts(results)["equal-gain-75%-eas"] == INCONCLUSIVE
 
 
 def test_a_blown_up_student_is_counted_and_carries_no_number():
@@ -152,7 +155,7 @@ def test_a_blown_up_student_is_counted_and_carries_no_number():
 def test_an_adamw_that_does_not_transmit_proves_no_lead():
     results = analyse(measure({"adamw": 1.0, "sgd": 0.8}, {"adamw": -0.6, "sgd": -0.9}))
     assert results.find_best("sgd").metrics["eas"].reference_lead.low > 0
-    assert verdicts(results)["best-eas"] == NOT_REPRODUCED
+    assert verdicts(results)["best-eas"] == INCONCLUSIVE
 
 
 def test_results_survive_json_and_the_page_is_made_from_them():

@@ -47,8 +47,13 @@ def test_data_sets_are_of_their_own_draw(folder):
 def test_claims_are_complete_and_the_page_holds_the_results(folder, results):
     names = [claim["id"].partition("/")[2] for claim in results["claims"]]
     assert names == [
-        *("adamw-transmits", "sgd-transmits", "best-eas", "equal-gain-eas"),
-        *("best-trait_log_prob", "equal-gain-trait_log_prob"),
+        *("adamw-transmits", "sgd-transmits", "signum-transmits"),
+        *("best-eas", "best-trait_log_prob"),
+        *(
+            f"equal-gain-{level}-{metric}"
+            for level in ("25%", "50%", "75%")
+            for metric in ("eas", "trait_log_prob")
+        ),
     ]
     check_page(folder)
 
