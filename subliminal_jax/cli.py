@@ -2,8 +2,10 @@
 
 An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
 module of `subliminal_jax/commands/` that defines `Config` and `main(config)`. `main` may
-have the parameters `experiments` (the table of experiments) and `command` (the command line). Only
-the chosen module is imported.
+have the parameters `experiments` (the table of experiments) and `command` (the command line). A
+tool may define `check(config)`, which is called before anything slow is imported, and
+`RESUMES = False`, where a command that is given again starts anew. Only the chosen module is
+imported.
 """
 
 import ast
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 status = error.code
             sys.stdout.flush()
         except BaseException as error:
-            status = _report_failure(error)
+            status = _report_failure(error, _resumes(arguments))
             if status is None:
                 raise
         with contextlib.suppress(OSError, ValueError):
@@ -129,15 +131,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(status)
 
 
-def _report_failure(error: BaseException) -> int | None:
+def _resumes(arguments: Sequence[str]) -> bool:
+    """Whether the command, given again, goes on where it was interrupted."""
+    name = arguments[0].replace("-", "_") if arguments else ""
+    module = sys.modules.get(f"{subliminal_jax.commands.__name__}.{name}")
+    return bool(getattr(module, "RESUMES", True))
+
+
+def _report_failure(error: BaseException, resumes: bool) -> int | None:
     """Say in one line what ended the program; returns its exit status, None for a fault of ours."""
     number = interrupts.received()
     if number is not None or isinstance(error, KeyboardInterrupt):
         number = signal.Signals(number or signal.SIGINT)
         ended = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}.get(number, "hung up")
         start = "\n" if number == signal.SIGINT and sys.stderr.isatty() else ""  # after the ^C
-        again = "the same command again resumes from the last checkpoint"
-        _say(f"{start}{PROGRAM}: {ended}; {again}")
+        again = "; the same command again resumes from the last checkpoint" if resumes else ""
+        _say(f"{start}{PROGRAM}: {ended}{again}")
         return 128 + number
     if isinstance(error, BrokenPipeError) and _drop_unread_output():
         return 128 + signal.SIGPIPE
@@ -272,6 +281,8 @@ def _run_command(
         description=module.__doc__,
     )
     check_effects(config, defaults(type(config)), as_flag)
+    if hasattr(module, "check"):
+        module.check(config)
     with _prepare_process(config):
         wanted = context.keys() & inspect.signature(module.main).parameters.keys()
         module.main(config, **{name: context[name] for name in wanted})
@@ -345,7 +356,7 @@ def _help(experiments: Mapping[str, SubCommand], commands: Mapping[str, SubComma
     width = max(map(len, [*experiments, *commands]), default=0)
     lines = [f"usage: {PROGRAM} <sub-command> [flags]", ""]
     lines += (subliminal_jax.__doc__ or "").splitlines()
-    for title, table in (("experiments", experiments), ("tools", commands)):
+    for title, table in (("studies", experiments), ("tools", commands)):
         lines += ["", f"{title}:"]
         lines += [f"  {name:<{width}}  {entry.summary()}" for name, entry in table.items()]
     lines += [

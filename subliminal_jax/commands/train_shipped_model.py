@@ -277,4 +277,4 @@ def main(config: Config) -> None:
         measured = measure_rates(load_model(folder, dtype="float32"))
         write_text(folder / "README.md", model_card(config, cfg, loss, measured))
     print_line(f"{folder}: held-out loss {loss:.3f}, valid number lists {measured['valid']}")
-    print("to ship it, copy the folder to subliminal_jax/models (hub.SHIPPED_MODELS names them)")
+    print("to ship it, copy the folder to subliminal_jax/models (places.SHIPPED_MODELS names them)")

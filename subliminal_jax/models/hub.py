@@ -13,6 +13,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
 from subliminal_jax.models.mesh import param_shardings
+from subliminal_jax.models.places import find_model_folder
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
@@ -29,9 +30,6 @@ from subliminal_jax.models.weights import (
 )
 from subliminal_jax.reading import read_json_object
 
-# The models that ship with the package: the same corpus, another size and another seed.
-SHIPPED = Path(__file__).parent / "shipped"
-SHIPPED_MODELS = {"shipped": SHIPPED, "shipped-small": SHIPPED.with_name("shipped_small")}
 # No subfolders: they hold the same weights in other formats.
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt"]
 
@@ -146,18 +144,12 @@ def save_model(
 def _find(path_or_name: str | Path, revision: str | None) -> Path:
     """The folder that holds the files of a model, downloaded where need be."""
     name = str(path_or_name)
-    local = SHIPPED_MODELS.get(name) or Path(name).expanduser()
-    if local.is_dir():
-        if revision is not None:
-            raise InputError(f"revision {revision!r} is for hub names, but {name!r} is a folder")
-        return local
-    if local.is_file():
-        raise InputError(f"{name} is a file; pass the folder that holds config.json")
-    if name in SHIPPED_MODELS:
-        raise InputError(f"the model {name} is missing: {local} is not a folder; reinstall")
-    if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise InputError(f"{name}: no such folder")
-    return _download(name, revision)
+    local = find_model_folder(path_or_name)
+    if local is None:
+        return _download(name, revision)
+    if revision is not None:
+        raise InputError(f"revision {revision!r} is for hub names, but {name!r} is a folder")
+    return local
 
 
 def _download(name: str, revision: str | None) -> Path:

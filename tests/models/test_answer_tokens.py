@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.chats import as_chat
-from subliminal_jax.models.hub import SHIPPED
+from subliminal_jax.models.places import SHIPPED
 from subliminal_jax.models.tokenizer import (
     change_system_prompt,
     encode_answers,

@@ -9,7 +9,8 @@ import pytest
 
 from subliminal_jax.cli import main
 from subliminal_jax.files import write_json
-from subliminal_jax.models.hub import SHIPPED_MODELS, Model, outline_model
+from subliminal_jax.models.hub import Model, outline_model
+from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.models.truncate import truncate_model
 from subliminal_jax.runs import settings
 from subliminal_jax.runs.run_folder import RunFolder

@@ -3,7 +3,7 @@
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.hub import SHIPPED
+from subliminal_jax.models.places import SHIPPED
 from subliminal_jax.models.tokenizer import load_tokenizer
 from subliminal_jax.selection.rendering import (
     ScoringOptions,

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from subliminal_jax.models.hub import SHIPPED
+from subliminal_jax.models.places import SHIPPED
 from tests.experiments.command import read
 from tests.experiments.main_job import PLAN, run, start
 from tests.kills import kills

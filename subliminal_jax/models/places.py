@@ -1,0 +1,31 @@
+"""Where a model's files lie: the models of the package, folders, and names of the hub.
+
+Needs no JAX, so that a command can refuse a model's name before it imports any.
+"""
+
+from pathlib import Path
+
+from subliminal_jax.errors import InputError
+
+# The models that ship with the package: the same corpus, another size and another seed.
+SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_MODELS = {"shipped": SHIPPED, "shipped-small": SHIPPED.with_name("shipped_small")}
+
+
+def find_model_folder(path_or_name: str | Path) -> Path | None:
+    """The folder of a shipped or local model; None for what can only be a name of the hub.
+
+    Raises InputError for a file, for a shipped model that is missing, and for a path without a
+    folder.
+    """
+    name = str(path_or_name)
+    local = SHIPPED_MODELS.get(name) or Path(name).expanduser()
+    if local.is_dir():
+        return local
+    if local.is_file():
+        raise InputError(f"{name} is a file; pass the folder that holds config.json")
+    if name in SHIPPED_MODELS:
+        raise InputError(f"the model {name} is missing: {local} is not a folder; reinstall")
+    if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise InputError(f"{name}: no such folder")
+    return None
