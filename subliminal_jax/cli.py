@@ -212,6 +212,7 @@ def _leave_threads(status: int) -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    _refuse_key(arguments)
     experiments, commands = find_experiments(), find_commands()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help(experiments, commands))
@@ -249,7 +250,6 @@ def _format_warning(
 
 def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:
     experiment = load_experiment(sub_command)
-    _refuse_key(flags)
     config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
     from subliminal_jax.runs.experiment import run_experiment
 
@@ -257,16 +257,21 @@ def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> 
         run_experiment(experiment, config, command)
 
 
-def _refuse_key(flags: Sequence[str]) -> None:
-    """Raises InputError for flags that hold the default judge's key, before a message on one of
-    them repeats it. A key in another variable is looked for once the flags are read."""
+def _refuse_key(arguments: Sequence[str]) -> None:
+    """Raises InputError for arguments that hold a judge's key, before a message on one of them
+    repeats it: the value of the default variable, or of one that a flag of the judge names."""
     from subliminal_jax.evaluation.endpoint import DEFAULT_KEY_VARIABLE, holds_key
 
-    if any(holds_key(flag, os.environ.get(DEFAULT_KEY_VARIABLE)) for flag in flags):
-        raise InputError(
-            f"a flag holds the key in ${DEFAULT_KEY_VARIABLE}, and a run records its command: "
-            "leave it out"
-        )
+    names = {DEFAULT_KEY_VARIABLE}
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        if flag.startswith("--judge"):
+            names |= {value, following}
+    for name in sorted(names & os.environ.keys()):
+        if any(holds_key(text, os.environ[name].strip()) for text in arguments):
+            raise InputError(
+                f"a flag holds the key in ${name}, and a run records its command: leave it out"
+            )
 
 
 def _run_command(

@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Float
 
+from subliminal_jax.bounds import flag
 from subliminal_jax.data.paraphrases import Fidelity
 from subliminal_jax.data.teachers import Screen
 from subliminal_jax.errors import InputError
@@ -24,12 +25,19 @@ from subliminal_jax.runs.settings import DataSettings
 
 def check_judge(settings: Any, command: str = "") -> None:
     """Raise InputError where the settings name a judge that cannot be asked, or where they or the
-    command, which a run records, hold its key. For settings without a judge nothing is checked.
+    command, which a run records both, hold its key. For settings without a judge nothing is
+    checked.
     """
     variable = getattr(settings, "judge_key", None)
     if variable is None:
         return
     key = read_key(variable)
+    for field, value in vars(settings).items():
+        if holds_key(f"{value}", key):
+            raise InputError(
+                f"{flag(field)} holds the key in ${variable}, and a run records its settings: "
+                "leave it out"
+            )
     if settings.judge_url:
         EndpointJudge(settings.judge_url, settings.judge_model, "?", key_variable=variable)
     if holds_key(command.replace("'\"'\"'", "'"), key):  # as shlex quotes an apostrophe

@@ -96,18 +96,34 @@ FLAGS = {
     "variable": ["--judge-key", KEY],
     "variable that is a name": ["--judge-key", KEY.replace("-", "_")],
     "another flag": ["--traits", KEY],
+    "an unknown flag": [f"--{KEY}"],
 }
 
 
 @pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "--judge-key OTHER", "--judge_key=OTHER"])
 def test_a_key_on_the_command_line_is_refused_before_anything_is_written(
-    name, tmp_path, monkeypatch, capfd
+    name, variable, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    """Also where it is the value of another variable that the flags name."""
+    flags = [] if variable == "OPENAI_API_KEY" else variable.split()
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("OTHER" if flags else "OPENAI_API_KEY", f"{KEY}\n")
     with pytest.raises(SystemExit) as caught:
-        cli.main(["trait-transmission", "--out", str(tmp_path / "run"), *FLAGS[name]])
+        cli.main(["trait-transmission", "--out", str(tmp_path / "run"), *flags, *FLAGS[name]])
     assert caught.value.code == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
     assert_no_key(tmp_path, err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_among_settings_of_a_python_session_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("OTHER", KEY)
+    config = Config(
+        out=tmp_path / "run", judge_url="http://a/v1", judge_model=KEY, judge_key="OTHER"
+    )
+    with pytest.raises(InputError, match="--judge-model holds the key in \\$OTHER") as caught:
+        run_experiment(EXPERIMENT, config)
+    assert_no_key(tmp_path, str(caught.value))
     assert not (tmp_path / "run").exists()
