@@ -59,6 +59,8 @@ class Measured:
       model: the model's name.
       layer: the steering layer.
       adapter: what the main students train; others may have trained a vector.
+      steps: of every student.
+      carrier: what they train on, in words.
       temperature: of the teachers.
       traits: one teacher each.
       seeds: students for each guard, data set, optimizer and rate.
@@ -74,6 +76,8 @@ class Measured:
     model: str
     layer: int
     adapter: str
+    steps: int
+    carrier: str
     temperature: float
     traits: tuple[str, ...]
     seeds: int
@@ -102,6 +106,7 @@ class GuardResult:
       eas, control_eas: alignment with the teacher's vector.
       component, control_component: share of the vector.
       component_change: that share, guarded minus unguarded student.
+      component_excess: that share, student minus unguarded control.
       over_random: P(trait), student minus that of as many rows dropped at random.
       heldout_loss: on the teacher's held-out data, in nats a token.
       clean_loss: on the plain base's held-out data.
@@ -122,6 +127,7 @@ class GuardResult:
     component: Interval | None
     control_component: Interval | None
     component_change: Interval | None
+    component_excess: Interval | None
     over_random: Interval | None
     heldout_loss: Interval | None
     clean_loss: Interval | None
@@ -240,6 +246,7 @@ def analyse_case(students: PairedStudents, case: str, random: str) -> GuardResul
         component=seed_interval(component),
         control_component=seed_interval(control("component")),
         component_change=seed_interval(component - plain("component")),
+        component_excess=seed_interval(component - plain_control("component")),
         over_random=seed_interval(rate - students.values(random, "trait_rate")),
         heldout_loss=seed_interval(student("heldout_loss")),
         clean_loss=seed_interval(student("clean_loss")),

@@ -195,6 +195,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model=model.name,
         layer=layer,
         adapter=config.adapter,
+        steps=config.steps,
+        carrier=config.describe_carrier(),
         temperature=config.temperature,
         traits=config.traits,
         seeds=config.seeds,

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.claims import Claim, verdict
-from subliminal_jax.evaluation.statistics import Interval, mean_interval
+from subliminal_jax.evaluation.claim_settings import describe_setting
+from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.margins import LOSS
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class ScorerSummary:
-    """One scorer on one source: the gains of `Score`, as means over traits with t intervals."""
+    """One scorer on one source: the gains of `Score`, as means over traits with intervals."""
 
     scorer: str
     source: str
@@ -103,7 +106,7 @@ class Contrast:
     """Own data against foreign data, for one kind of data and of teacher.
 
     Scorers and sources are in balance, so that neither a strong vector nor a source that is easy to
-    score counts. Intervals are t intervals over traits.
+    score counts. Intervals are over traits (`vector_interval`).
 
     Attributes:
       kind: "numbers" or "semantic".
@@ -155,12 +158,12 @@ def contrast_own_and_foreign(scores: Sequence[Score]) -> Contrast:
         cells=tuple(
             summarise_scorer([s for s in scores if (s.scorer, s.source) == pair]) for pair in pairs
         ),
-        own_data=mean_interval(own),
-        foreign_data=mean_interval(foreign),
-        own_minus_foreign=mean_interval(own - foreign),
-        raw_own_data=mean_interval(raw_own),
-        raw_foreign_data=mean_interval(raw_foreign),
-        raw_own_minus_foreign=mean_interval(raw_own - raw_foreign),
+        own_data=vector_interval(own),
+        foreign_data=vector_interval(foreign),
+        own_minus_foreign=vector_interval(own - foreign),
+        raw_own_data=vector_interval(raw_own),
+        raw_foreign_data=vector_interval(raw_foreign),
+        raw_own_minus_foreign=vector_interval(raw_own - raw_foreign),
     )
 
 
@@ -171,12 +174,12 @@ def summarise_scorer(scores: Sequence[Score]) -> ScorerSummary:
         scorer=first.scorer,
         source=first.source,
         own_data=first.own_data,
-        gain=mean_interval([s.gain for s in scores]),
-        gain_per_completion=mean_interval([s.gain_per_completion for s in scores]),
-        plain_gain=mean_interval([s.plain_gain for s in scores]),
-        random_gain=mean_interval([s.random_gain for s in scores]),
-        random_plain_gain=mean_interval([s.random_plain_gain for s in scores]),
-        specific_gain=mean_interval([s.specific_gain for s in scores]),
+        gain=vector_interval([s.gain for s in scores]),
+        gain_per_completion=vector_interval([s.gain_per_completion for s in scores]),
+        plain_gain=vector_interval([s.plain_gain for s in scores]),
+        random_gain=vector_interval([s.random_gain for s in scores]),
+        random_plain_gain=vector_interval([s.random_plain_gain for s in scores]),
+        specific_gain=vector_interval([s.specific_gain for s in scores]),
     )
 
 
@@ -202,6 +205,7 @@ def make_claims(results: Results) -> list[Claim]:
 
 def _make_claim(results: Results, contrast: Contrast) -> Claim:
     own, foreign = f"{contrast.own_data:+.4f}", f"{contrast.foreign_data:+.4f}"
+    presupposes: tuple[Presupposition, ...] = ()
     if contrast.kind == "numbers":
         name, effect = "own-numbers", contrast.own_minus_foreign
         text = (
@@ -209,17 +213,30 @@ def _make_claim(results: Results, contrast: Contrast) -> Claim:
             "of another model's"
         )
         number = f"specific gain {own} own, {foreign} foreign; difference {effect:+.4f}"
+        presupposes = (Presupposition("it explains those of its own", contrast.own_data),)
+        carrier = "filtered number lists"
     else:
         name, effect = "shared-semantics", contrast.foreign_data
         text = "On text that names the trait openly, a model's vector explains foreign data too"
         number = f"specific gain {foreign} foreign, {own} own"
+        carrier = "chat answers that name the trait"
+    layers = ", ".join(str(model.layer) for model in results.models.values())
+    scales = ", ".join(f"{model.scale:g}" for model in results.models.values())
+    models = " and ".join(results.models)
     return Claim(
         id=f"cross-model/{name}-{contrast.teacher}",
         claim=text,
-        section="Sec. 4; Fig. 5b",
-        setting=f"{' and '.join(results.models)}, {contrast.teacher} teachers, "
-        f"{len(results.traits)} traits, over plain data and a random vector",
+        section="Blank et al. 2026, section 4, figure 5b",
+        setting=describe_setting(
+            model=models,
+            layer=f"after blocks {layers} (from 0), scaled by {scales}",
+            vectors=f"vectors of {len(results.traits)} traits",
+            carrier=f"{results.rows} {carrier} of {contrast.teacher} teachers, gains over plain "
+            "data and a random vector",
+            students=None,
+        ),
         number=f"{number} nats a token",
-        seeds=1,
-        verdict=verdict(effect),
+        seeds=len(results.traits),
+        evidence=Evidence(effect, margin=LOSS, presupposes=presupposes),
+        model=models,
     )

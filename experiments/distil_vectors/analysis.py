@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
+from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.margins import ANSWER_SHARE, EAS, LOSS
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 
@@ -106,7 +108,8 @@ class Measured:
 
     Attributes:
       model: the model's name.
-      steps, batch_size, seeds: how students were trained.
+      steps, batch_size, seeds, adapter, optimizer: how students were trained.
+      carrier: on what, in words.
       layers: one entry a layer at which vectors were added.
       vectors: those that left enough valid lists.
       refused: the others.
@@ -118,6 +121,9 @@ class Measured:
     steps: int
     batch_size: int
     seeds: int
+    adapter: str
+    optimizer: str
+    carrier: str
     layers: tuple[LayerStudents, ...]
     vectors: tuple[DistilledVector, ...]
     refused: tuple[RefusedVector, ...]
@@ -287,50 +293,96 @@ def average_seeds(vector: DistilledVector) -> VectorMeans:
 
 def make_claims(results: Results) -> list[Claim]:
     """What the paper says of trait and of random vectors, over all layers."""
-    blocks = ", ".join(str(students.layer) for students in results.layers)
     claims = []
     for kind, effects in results.kinds.items():
         section = "sections 4 and 5" if kind == "random" else "section 3, figure 6"
-        setting = (
-            f"{results.model}, {effects.vectors} {KINDS[kind]} of {effects.norms} norms after "
-            f"blocks {blocks}"
-        )
         eas, drop = effects.eas, effects.loss_drop.difference
+        vectors = f"{effects.vectors} {KINDS[kind]} of {effects.norms} norms"
         claims += [
-            Claim(
-                id=f"distil-vectors/{kind}-eas",
-                claim=f"students align with {KINDS[kind]} that they never saw",
-                section=section,
-                setting=setting,
-                number=f"EAS {eas.student:.2f}, control {eas.control:.2f}; difference "
+            _make_claim(
+                results,
+                f"{kind}-eas",
+                f"students align with {KINDS[kind]} that they never saw",
+                section,
+                vectors,
+                f"EAS {eas.student:.2f}, control {eas.control:.2f}; difference "
                 f"{eas.difference:.2f}",
-                seeds=results.seeds,
-                verdict=verdict(eas.difference),
+                Evidence(
+                    eas.difference,
+                    margin=EAS,
+                    presupposes=(Presupposition("an EAS above zero", eas.student),),
+                ),
             ),
-            Claim(
-                id=f"distil-vectors/{kind}-loss",
-                claim=f"their loss on unseen text steered by {KINDS[kind]} falls",
-                section=section,
-                setting=setting,
-                number=f"falls by {drop:.4f} nats a token more than the control's",
-                seeds=results.seeds,
-                verdict=verdict(drop),
+            _make_claim(
+                results,
+                f"{kind}-loss",
+                f"their loss on unseen text steered by {KINDS[kind]} falls",
+                section,
+                vectors,
+                f"falls by {drop:.4f} nats a token more than the control's",
+                Evidence(drop, margin=LOSS),
             ),
         ]
     if results.behaviour is not None:
         trait, random = (results.kinds[k].variation.difference for k in ("trait", "random"))
         claims.append(
-            Claim(
-                id="distil-vectors/behaviour",
-                claim="random vectors are distilled without a recognisable change of behaviour, "
-                "semantic ones change it",
-                section="sections 4 and 5",
-                setting=f"{results.model}, answers to favourite-animal questions, blocks {blocks}",
-                number="total variation to the control's answers beyond that among controls: "
-                f"trait vectors {trait:.3f}, random vectors {random:.3f}; difference "
-                f"{results.behaviour:.3f}",
-                seeds=results.seeds,
-                verdict=verdict(results.behaviour),
+            _make_claim(
+                results,
+                "behaviour",
+                "random vectors are distilled without a recognisable change of behaviour, semantic "
+                "ones change it",
+                "sections 4 and 5",
+                "trait and random vectors",
+                "total variation to the control's answers to favourite-animal questions beyond "
+                f"that among controls: trait vectors {trait:.3f}, random vectors {random:.3f}; "
+                f"difference {results.behaviour:.3f}",
+                Evidence(
+                    results.behaviour,
+                    margin=ANSWER_SHARE,
+                    presupposes=(
+                        Presupposition("semantic vectors change it", trait),
+                        Presupposition(
+                            f"random ones by less than {ANSWER_SHARE.size:g}",
+                            -random,
+                            -ANSWER_SHARE.size,
+                        ),
+                    ),
+                ),
             )
         )
     return claims
+
+
+def _make_claim(
+    results: Results,
+    name: str,
+    text: str,
+    section: str,
+    vectors: str,
+    number: str,
+    evidence: Evidence,
+) -> Claim:
+    blocks = ", ".join(str(students.layer) for students in results.layers)
+    rates = ", ".join(f"{students.learning_rate:g}" for students in results.layers)
+    grid = ", ".join(f"{rate:g}" for rate in results.layers[0].grid) if results.layers else ""
+    return Claim(
+        id=f"distil-vectors/{name}",
+        claim=text,
+        section=f"Blank et al. 2026, {section}",
+        setting=describe_setting(
+            model=results.model,
+            layer=f"after blocks {blocks} (from 0)",
+            vectors=vectors,
+            carrier=results.carrier,
+            students=TrainedStudents(
+                results.adapter,
+                results.steps,
+                f"{results.optimizer} {rates}",
+                f"best rate a layer by held-out loss of {grid}",
+            ),
+        ),
+        number=number,
+        seeds=results.seeds,
+        evidence=evidence,
+        model=results.model,
+    )

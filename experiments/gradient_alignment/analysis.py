@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.claim_settings import describe_setting
+from subliminal_jax.evaluation.claims import Claim, Evidence, Margin, Presupposition
+from subliminal_jax.evaluation.margins import COSINE
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 
 from .cosines import CurvePoint, PooledCosines, SingleRows, crossed
 from .outliers import Outliers
+
+COMPONENT = Margin(0.02, "a fiftieth of one row's gradient")
+TENTH_SHARE = Margin(0.02, "a fiftieth of the gradient")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Measured:
       layers: blocks of the model.
       traits: one teacher of each kind for each.
       teachers: kinds of teachers.
+      carrier: what they wrote, in words.
       draws: disjoint parts of the rows.
       largest_n: rows of a draw.
       noise_rows: rows of a draw on which the gradients of LoRA's factors are taken.
@@ -42,6 +48,7 @@ class Measured:
     layers: int
     traits: tuple[str, ...]
     teachers: tuple[str, ...]
+    carrier: str
     draws: int
     largest_n: int
     noise_rows: int
@@ -283,38 +290,58 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
     mass = np.array([mass_in_top_tenth(rows) for rows in draws])
     signal = np.array([component_in_top_tenth(rows) for rows in draws])
     gap = mean_interval(mass - signal)
-    setting = f"{results.model}, {kind} teacher, last prompt token, block {results.layer}"
+    setting = describe_setting(
+        model=results.model,
+        layer=results.layer,
+        vectors=f"vectors of {len(results.traits)} traits",
+        carrier=f"{results.draws} draws of {n} rows ({results.carrier}) of {kind} teachers, {{}}",
+        students=None,
+    )
     return [
         Claim(
             id=f"gradient-alignment/aligned-{kind}",
             claim="cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
-            section="figure 7a",
-            setting=setting,
+            section="Blank et al. 2026, figure 7, a",
+            setting=setting.format("gradients at the last prompt token"),
             number=f"{crossed(largest):.3f} at N = {n}, clean "
             f"{crossed(curves['control', n]):.3f}; component in units of one row's gradient, less "
             f"that of clean data {aligned:.3f}",
             seeds=results.draws,
-            verdict=verdict(aligned),
+            evidence=Evidence(
+                aligned,
+                margin=COMPONENT,
+                presupposes=(Presupposition("a cosine above zero", crossed(largest)),),
+            ),
+            model=results.model,
         ),
         Claim(
             id=f"gradient-alignment/rises-with-n-{kind}",
             claim="the cosine rises with the number N of gradients that are averaged",
-            section="figure 7a",
-            setting=setting,
+            section="Blank et al. 2026, figure 7, a",
+            setting=setting.format("gradients at the last prompt token"),
             number=f"{crossed(one):.3f} at N = 1, {crossed(largest):.3f} at N = {n}; "
             f"rise {rise:.3f}",
             seeds=results.draws,
-            verdict=verdict(rise),
+            evidence=Evidence(rise, margin=COSINE),
+            model=results.model,
         ),
         Claim(
             id=f"gradient-alignment/outliers-{kind}",
             claim="the largest coordinates of the parameter gradient hold most of its size, but "
             "not the signal",
-            section="section 6",
-            setting=f"{results.model}, {kind} teacher, LoRA factors B at the start, largest tenth",
+            section="Blank et al. 2026, section 6",
+            setting=setting.format("LoRA factors B at the start, largest tenth"),
             number=f"{mass.mean():.0%} of the squared gradient, {signal.mean():.0%} of the "
             f"component of g_clean - g_teacher; difference {gap:.3f}",
             seeds=results.draws,
-            verdict=verdict(gap),
+            evidence=Evidence(
+                gap,
+                margin=TENTH_SHARE,
+                presupposes=(
+                    Presupposition("they hold most of its size", mean_interval(mass), 0.5),
+                    Presupposition("less than half of the signal", -mean_interval(signal), -0.5),
+                ),
+            ),
+            model=results.model,
         ),
     ]

@@ -157,6 +157,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         layers=model.cfg.layers,
         traits=config.traits,
         teachers=config.teachers,
+        carrier=f"{'filtered' if config.keep == 'numbers' else 'unfiltered'} {config.prompts}",
         draws=config.draws,
         largest_n=config.rows_per_draw,
         noise_rows=config.noise_rows,

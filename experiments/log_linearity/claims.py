@@ -5,22 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 
 from subliminal_jax.evaluation.claims import (
-    NOT_REPRODUCED,
+    CONTRADICTED,
+    OWN_QUESTION,
     REPRODUCED,
     Claim,
-    joint_verdict,
-    verdict,
+    Evidence,
+    Margin,
+    Presupposition,
 )
+from subliminal_jax.evaluation.margins import COSINE
 
 from .analysis import RankErrors, Results, RowSpaceAngles, Spectrum, ToyArm
 
-PAPER_SLOPE, SLOPE_WITHIN, LEAST_FIT = -0.6, 0.15, 0.95
+PAPER_SLOPE, LEAST_FIT = -0.6, 0.95
+SLOPE_WITHIN = Margin(0.15, "a quarter of the slope that is reported")
+R_SQUARED = Margin(0.05, "a twentieth of the variance")
+PAPER = "Aden-Ali et al. 2026"
 
 
 def make_claims(results: Results) -> list[Claim]:
     """What the paper states, and what came out here by the rules that the claims name."""
     systems, pairs = results.shape
-    setting = f"{systems} system prompts x {pairs} pairs, {results.draws} draws"
+    setting = (
+        f"no steering; log-probabilities of {pairs} pairs under {systems} system prompts, "
+        f"{results.draws} draws; no students"
+    )
     claims = [power_law_claim(s, setting, results.draws) for s in results.model_spectra()]
     claims += [low_rank_claim(e, setting, results.draws) for e in results.claimed_errors()]
     for angles in results.angles:
@@ -30,19 +39,25 @@ def make_claims(results: Results) -> list[Claim]:
 
 def power_law_claim(spectrum: Spectrum, setting: str, draws: int) -> Claim:
     slope = spectrum.slope
-    farthest = max(abs(slope.low - PAPER_SLOPE), abs(slope.high - PAPER_SLOPE))
-    holds = spectrum.lowest_r_squared >= LEAST_FIT and farthest <= SLOPE_WITHIN
+    fits = spectrum.lowest_r_squared >= LEAST_FIT
     return Claim(
         id=f"log-linearity/power-law-{spectrum.model}",
         claim="The singular values of the log-probability matrix follow a power law of slope "
-        f"{PAPER_SLOPE} (R2 at least {LEAST_FIT} in each draw, interval within {SLOPE_WITHIN} of "
-        "it)",
-        section="Aden-Ali et al. 2026, Sec. 2",
+        f"{PAPER_SLOPE} (R2 at least {LEAST_FIT} in each draw, interval within "
+        f"{SLOPE_WITHIN.size} of it)",
+        section=f"{PAPER}, section 2",
         setting=f"{spectrum.model}, {setting}",
         number=f"slope {slope:.2f}, R2 {spectrum.lowest_r_squared:.2f} or more, ranks "
         f"{spectrum.first} to {spectrum.last}",
         seeds=draws,
-        verdict=REPRODUCED if holds else NOT_REPRODUCED,
+        evidence=Evidence(
+            slope,
+            "same",
+            PAPER_SLOPE,
+            SLOPE_WITHIN,
+            (Presupposition(f"R2 at least {LEAST_FIT} in each draw", holds=fits),),
+        ),
+        model=spectrum.model,
     )
 
 
@@ -54,12 +69,17 @@ def low_rank_claim(errors: RankErrors, setting: str, draws: int) -> Claim:
         claim=f"Factors of rank {errors.rank} predict log-probabilities of new system prompts for "
         "new pairs better than each pair's mean, and more of their variance than with random "
         "weights (low-rank prediction; Def. 2.1 bounds the largest error, which is beside it)",
-        section="after Aden-Ali et al. 2026, Def. 2.1",
+        section=f"{PAPER}, definition 2.1",
         setting=f"{errors.model}, {setting}",
         number=f"R2 {r_squared:.2f}, over random weights {over_random:+.2f}; error "
         f"{errors.held_out_rmse.mean:.2f} nats, the largest {errors.held_out_largest.mean:.1f}",
         seeds=draws,
-        verdict=joint_verdict(r_squared, over_random),
+        evidence=Evidence(
+            over_random,
+            margin=R_SQUARED,
+            presupposes=(Presupposition("better than each pair's mean", r_squared),),
+        ),
+        model=errors.model,
     )
 
 
@@ -75,16 +95,17 @@ def row_space_claims(angles: RowSpaceAngles, setting: str, draws: int) -> list[C
             setting=f"{angles.first} and {angles.other}, {setting}",
             number=f"{angles.models.mean:.2f}; over the baseline {over:.2f}",
             seeds=draws,
-            verdict=verdict(over),
+            evidence=Evidence(over, margin=COSINE),
+            model=f"{angles.first} and {angles.other}",
         )
         for name, baseline, section, over in (
             (
                 "gaussian",
                 "a Gaussian matrix's",
-                "Aden-Ali et al. 2026, Sec. 2",
+                f"{PAPER}, section 2",
                 angles.over_gaussian,
             ),
-            ("random", "random weights'", "our control", angles.over_random),
+            ("random", "random weights'", OWN_QUESTION, angles.over_random),
         )
     ]
 
@@ -101,11 +122,13 @@ def toy_claim(arms: Sequence[ToyArm]) -> Claim:
         id="log-linearity/theorem",
         claim="On an exactly log-linear model the student of selected pairs shifts like the system "
         "prompt: correlation at least 0.99, bottom at most -0.9, random within 0.2 of zero",
-        section="Aden-Ali et al. 2026, Thm 2.2 and C.1",
+        section=f"{PAPER}, theorem 2.2, and C.1",
         setting=f"exact toy, {selected.pairs} of the pairs selected, held-out pairs",
         number=f"LLS {np.mean(selected.values):.3f} (bound {selected.bound:.3f}), random "
         f"{farthest:+.2f} (the farthest from zero), bottom {np.mean(bottom.values):.3f}, teacher "
         f"turned by 45 and 90 degrees {rotated_45:.2f} and {rotated_90:+.2f}",
         seeds=len(selected.values),
-        verdict=REPRODUCED if holds else NOT_REPRODUCED,
+        verdict=REPRODUCED if holds else CONTRADICTED,
+        rule="every student by itself: the theorem is exact",
+        model="exact toy",
     )

@@ -82,6 +82,7 @@ class Measured:
       model: the name of the model that scores.
       student: that of the model that is trained.
       adapter: what students train.
+      steps: of every student.
       kind: what the targets are.
       targets: their names.
       words: the candidate answers, in the order of the students' word rates.
@@ -103,6 +104,7 @@ class Measured:
     model: str
     student: str
     adapter: str
+    steps: int
     kind: TargetKind
     targets: tuple[str, ...]
     words: tuple[str, ...]

@@ -1,16 +1,28 @@
 """What the paper on logit-linear selection states, and the verdicts on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, joint_verdict, verdict
+from subliminal_jax.evaluation.claim_settings import (
+    TrainedStudents,
+    describe_grids,
+    describe_setting,
+)
+from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.comparison import is_at_edge
+from subliminal_jax.evaluation.margins import ANSWER_SHARE, CORRELATION, TRAIT_RATE
 from subliminal_jax.evaluation.statistics import Interval
 
 from .analysis import RANDOM_OVER_BOTTOM, Metrics, Pooled, Results
 
 PAPER = "Aden-Ali et al. 2026"
 ARM_NAMES = {"lls": "selected", "random": "random", "bottom": "lowest"}
+MARGINS = {
+    "cosine": CORRELATION,
+    "share": ANSWER_SHARE,
+    "rate": ANSWER_SHARE,
+    "word_rate": TRAIT_RATE,
+}
 EDGE = " (edge of its grid)"
 COMPARED = {"cosine": "correlation", "share": "mentions", "word_rate": "rate"}
 
@@ -40,7 +52,7 @@ def make_statements(whose: str) -> list[Statement]:
             name="correlation",
             text=f"A student of pairs selected by {whose} scores shifts pairs that were never "
             "selected as the system prompt does, one of random pairs less so (Corr, uncentred)",
-            source="Thm 2.2",
+            source="theorem 2.2",
             metric="cosine",
             arm="lls",
         ),
@@ -48,7 +60,7 @@ def make_statements(whose: str) -> list[Statement]:
             name="bottom",
             text="A student of the pairs with the lowest scores shifts them the other way (Corr "
             "below zero, and below that of random pairs)",
-            source="Thm 2.2",
+            source="theorem 2.2",
             metric="cosine",
             arm="bottom",
             difference=RANDOM_OVER_BOTTOM,
@@ -57,13 +69,13 @@ def make_statements(whose: str) -> list[Statement]:
             name="mentions",
             text="The target's share of the animals that its answers mention rises over that of "
             "random pairs",
-            source="Sec. 4.1",
+            source="section 4.1",
             metric="share",
         ),
         Statement(
             name="rate",
             text="Its answers show the target more often than those of random pairs",
-            source="Sec. 4",
+            source="section 4",
             metric="rate",
         ),
         Statement(
@@ -76,12 +88,12 @@ def make_statements(whose: str) -> list[Statement]:
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """Verdicts by the two-way t over targets and seeds of the numbers that each statement needs,
-    jointly. With more than one optimizer, each has claims of its own, and AdamW is compared with
-    SGD.
+    """Verdicts by the two-way t over targets and seeds of the difference that each statement needs;
+    where it speaks of an arm by itself, that arm's own numbers are presupposed. With more than one
+    optimizer, each has claims of its own, and AdamW is compared with SGD.
 
-    A statement whose numbers are missing (diverged students, answers without an animal) is not
-    reproduced, and the claim says why; it is left out only where the run does not measure it.
+    A statement whose numbers are missing (diverged students, answers without an animal) is
+    inconclusive, and the claim says why; it is left out only where the run does not measure it.
     """
     crossed = results.student != results.model
     suffix = f"-{results.model.split('/')[-1]}" if results.model != "shipped" else ""
@@ -90,15 +102,11 @@ def make_claims(results: Results) -> list[Claim]:
     claims = []
     for optimizer, grid in results.grids.items():
         edge = EDGE if is_at_edge(results.best[optimizer], grid) else ""
-        setting = (
-            f"{results.model} selects, {results.student} is trained ({results.adapter}), "
-            f"{len(results.targets)} {results.kind}, pairs: {results.pairs}, {optimizer}, "
-            f"best of {len(grid)} rates by held-out loss{edge}"
-        )
+        setting = describe_students(results, {optimizer: grid}, edge)
         tail = (f"-{optimizer}" if len(results.grids) > 1 else "") + suffix
         for statement in statements:
             if is_measured(results, statement.metric) and (statement.arm or "lls") in results.arms:
-                number, outcome = judge_statement(results, optimizer, statement)
+                number, evidence = weigh_statement(results, optimizer, statement)
                 claims.append(
                     Claim(
                         id=f"logit-linear-selection/{statement.name}{tail}",
@@ -107,7 +115,8 @@ def make_claims(results: Results) -> list[Claim]:
                         setting=setting,
                         number=number,
                         seeds=results.seeds,
-                        verdict=outcome,
+                        evidence=evidence,
+                        model=results.student,
                     )
                 )
     if all(label in results.grids for label in ("adamw", "sgd")):
@@ -131,8 +140,24 @@ def is_measured(results: Results, metric: str) -> bool:
     return True
 
 
-def judge_statement(results: Results, optimizer: str, statement: Statement) -> tuple[str, str]:
-    """The numbers of one statement, and its verdict."""
+def describe_students(
+    results: Results, grids: Mapping[str, Sequence[float]], edge: str = ""
+) -> str:
+    """The setting of claims on the students of these optimizers."""
+    rates = ", ".join(f"{name} {results.best[name]}" for name in grids)
+    return describe_setting(
+        model=f"{results.model} selects, {results.student} is trained",
+        layer="",
+        vectors=f"no vectors: system prompts of {len(results.targets)} {results.kind}",
+        carrier=f"DPO (beta {results.beta:g}) on pairs: {results.pairs}",
+        students=TrainedStudents(
+            results.adapter, results.steps, f"{rates}{edge}", describe_grids(grids)
+        ),
+    )
+
+
+def weigh_statement(results: Results, optimizer: str, statement: Statement) -> tuple[str, Evidence]:
+    """The numbers of one statement, and what its verdict follows from."""
     result = results.optimizers.get(optimizer)
     arms: Mapping[str, Metrics] = {} if result is None else result.arms
     intervals = _pooled_intervals(arms, statement.metric)
@@ -141,13 +166,19 @@ def judge_statement(results: Results, optimizer: str, statement: Statement) -> t
     difference = differences.get(statement.difference, {}).get(statement.metric)
     if difference is None or (statement.arm and statement.arm not in intervals):
         reason = explain_missing(results, optimizer, statement.metric)
-        return "; ".join(text for text in (values, reason) if text), NOT_REPRODUCED
-    needed = [difference.pooled]
+        return "; ".join(text for text in (values, reason) if text), Evidence(None)
+    presupposes: tuple[Presupposition, ...] = ()
     if statement.arm:
         interval = intervals[statement.arm]
-        needed.append(-interval if statement.arm == "bottom" else interval)
+        side, interval = ("below", -interval) if statement.arm == "bottom" else ("above", interval)
+        presupposes = (
+            Presupposition(f"{ARM_NAMES[statement.arm]} pairs' own is {side} zero", interval),
+        )
     label = "random - lowest" if statement.difference == RANDOM_OVER_BOTTOM else "difference"
-    return f"{values}; {label} {difference.pooled:.2f}", joint_verdict(*needed)
+    evidence = Evidence(
+        difference.pooled, margin=MARGINS[statement.metric], presupposes=presupposes
+    )
+    return f"{values}; {label} {difference.pooled:.2f}", evidence
 
 
 def explain_missing(results: Results, optimizer: str, metric: str) -> str:
@@ -176,7 +207,7 @@ def optimizer_claim(results: Results, metric: str, name: str, suffix: str) -> Cl
         for label, result in results.optimizers.items()
         for interval in _pooled_intervals({"lls": result.arms["lls"]}, metric).values()
     }
-    parts, outcome = [], NOT_REPRODUCED
+    parts, evidence = [], Evidence(None)
     difference: Pooled | None = results.adamw_over_sgd.get(metric)
     if difference is None:
         parts += [
@@ -189,21 +220,31 @@ def optimizer_claim(results: Results, metric: str, name: str, suffix: str) -> Cl
         if open_labels := [label for label in two if label in edges]:
             parts[0] += f", left open: best rate of {' and '.join(open_labels)} at its grid's edge"
         else:
-            outcome = verdict(difference.pooled)
+            ahead = results.optimizers["adamw"].differences.get("random", {}).get(metric)
+            evidence = Evidence(
+                difference.pooled,
+                margin=MARGINS[metric],
+                presupposes=(
+                    Presupposition(
+                        "AdamW's students take up more of it than those of random pairs",
+                        None if ahead is None else ahead.pooled,
+                    ),
+                ),
+            )
     each = ", ".join(
         f"{label}{EDGE if label in edges else ''} {interval:.2f}"
         for label, interval in selected.items()
     )
-    grids = ", ".join(f"{k}: {', '.join(map(str, grid))}" for k, grid in results.grids.items())
     return Claim(
         id=f"logit-linear-selection/adamw-over-sgd-{name}{suffix}",
         claim="The optimizer matters here, too: AdamW's students take up more of the target than "
         "SGD's, each at its best rate",
-        section="Blank et al. 2026, of steering vectors",
-        setting=f"{results.student}, DPO on selected pairs, {grids}",
+        section="Blank et al. 2026, figure 7, of steering vectors",
+        setting=describe_students(results, results.grids),
         number="; ".join([*parts, *([each] if each else [])]),
         seeds=results.seeds,
-        verdict=outcome,
+        evidence=evidence,
+        model=results.student,
     )
 
 

@@ -146,6 +146,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model=teacher.name,
         student=student.name,
         adapter=config.adapter,
+        steps=config.steps,
         kind=config.hidden_kind,
         targets=tuple(t.name for t in targets),
         words=answers.words,

@@ -72,6 +72,7 @@ class Measured:
       preset: the settings that the flags started from.
       vector: "random", or the trait whose vector it is.
       pair: the two optimizers between which the gap is taken, the first minus the second.
+      carrier: what students train on, in words.
       level: an EAS that counts as having picked up the vector.
       rows: training rows of a cell that has all.
       seeds: students for each cell, optimizer and rate.
@@ -86,6 +87,7 @@ class Measured:
     preset: str
     vector: str
     pair: tuple[str, str]
+    carrier: str
     level: float
     rows: int
     seeds: int

@@ -6,19 +6,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.claim_settings import (
+    TrainedStudents,
+    describe_grids,
+    describe_setting,
+)
+from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.margins import EAS
 
-from .analysis import BestStudents, Gap, Results, compare_seeds
+from .analysis import BestStudents, CellResult, Gap, Results, compare_seeds
 
 
 class Statement(NamedTuple):
-    """A claim before its verdict: `gap` is what it states to be above zero."""
+    """A claim before its verdict: `gap` is what it states to be above zero, of the students of
+    `model`; `where` is what its setting has beyond the base's."""
 
     name: str
     claim: str
     section: str
-    setting: str
+    model: str
+    where: str
     gap: Gap | None
+    presupposes: tuple[Presupposition, ...] = ()
 
 
 def make_claims(results: Results) -> list[Claim]:
@@ -33,21 +42,36 @@ def make_claims(results: Results) -> list[Claim]:
             id=f"scaling/{statement.name}",
             claim=statement.claim,
             section=statement.section,
-            setting=statement.setting,
-            number="students diverged"
+            setting=_describe_setting(results, statement),
+            number="no sound students"
             if statement.gap is None
             else f"EAS {statement.gap.interval:+.2f}",
-            seeds=results.seeds,
-            verdict=verdict(None if statement.gap is None else statement.gap.interval),
+            seeds=results.seeds if statement.gap is None else len(statement.gap.seeds),
+            evidence=Evidence(
+                None if statement.gap is None else statement.gap.interval,
+                margin=EAS,
+                presupposes=statement.presupposes,
+            ),
+            model=statement.model,
         )
         for statement in statements
     ]
 
 
-def describe_base(results: Results) -> str:
-    """What all cells of one model have in common."""
-    base = results.base.cell
-    return f"rank {base.rank}, vector of norm {base.norm:g}"
+def _describe_setting(results: Results, statement: Statement) -> str:
+    vector = "a random vector" if results.vector == "random" else f"the vector of {results.vector}"
+    return describe_setting(
+        model=statement.model,
+        layer=next(r.layer for r in results.cells if r.cell.model == statement.model),
+        vectors=f"{vector} of norm {results.base.cell.norm:g}",
+        carrier=f"{results.rows} {results.carrier}; {statement.where}",
+        students=TrainedStudents(
+            "LoRA",
+            results.steps,
+            " and ".join(results.pair),
+            describe_grids(results.grids),
+        ),
+    )
 
 
 def _gap_statements(results: Results) -> Iterator[Statement]:
@@ -56,28 +80,35 @@ def _gap_statements(results: Results) -> Iterator[Statement]:
     for result in results.select_factor("model"):
         model = result.cell.model
         end = "" if result is base else f"-{model.rpartition('/')[2]}"
-        setting = f"{model}, {describe_base(results)}"
+        where = f"rank {base.cell.rank}"
+        ahead = (_transmits(result, lead),)
         yield Statement(
             f"gap{end}",
             f"Students of {lead} align with the vector better than those of {other}",
-            "Blank et al. 2026, Fig. 7b-c",
-            setting,
+            "Blank et al. 2026, figure 7, b and c",
+            model,
+            where,
             result.gap.equal_steps,
+            ahead,
         )
         yield Statement(
             f"gap-at-matched-loss{end}",
             f"{lead} stays ahead of {other} at equal training loss",
-            "Blank et al. 2026, App. L",
-            setting,
+            "Blank et al. 2026, appendix L",
+            model,
+            where,
             result.gap.matched_loss,
+            ahead,
         )
     best = base.select_optimizer(other)
     yield Statement(
         "plain-sgd",
         f"Students of {other} at their best rate align with the vector better than controls",
-        "Nief et al. 2606.00831",
-        f"{base.cell.model}, {describe_base(results)}",
+        "Nief et al. 2026 (arXiv 2606.00831)",
+        base.cell.model,
+        f"rank {base.cell.rank}",
         compare_seeds(best.values, best.control_values),
+        (Presupposition("an EAS above zero", best.eas.steered),),
     )
 
 
@@ -87,20 +118,28 @@ def _rank_statements(results: Results) -> Iterator[Statement]:
     ranks = ", ".join(str(result.cell.rank) for result in selected)
     best = [result.select_optimizer(lead) for result in selected]
     if len(best) > 1 and all(row.learning_rate is not None for row in best):
+        gaps = sorted((compare_seeds(row.values, row.control_values) for row in best), key=_low_end)
         yield Statement(
             "every-rank",
             f"{lead} aligns at every LoRA rank",
             "Blank et al. 2026, robustness",
-            f"{model}, ranks {ranks}; the least clear one",
-            min((compare_seeds(row.values, row.control_values) for row in best), key=_low_end),
+            model,
+            f"ranks {ranks}, minus controls; the least clear one",
+            gaps[0],
+            tuple(
+                Presupposition("another rank", None if gap is None else gap.interval)
+                for gap in gaps[1:]
+            ),
         )
     if len(best) > 2:
         yield Statement(
             "inverted-u",
             "Transfer is larger at middle LoRA ranks than at both ends (means)",
-            "Nief et al. 2606.00831",
-            f"{model}, {lead}, ranks {ranks}; middle minus ends",
+            "Nief et al. 2026 (arXiv 2606.00831)",
+            model,
+            f"{lead}, ranks {ranks}; middle minus ends",
             _contrast(best[1:-1], [best[0], best[-1]]),
+            (_transmits(results.base, lead),),
         )
 
 
@@ -113,12 +152,24 @@ def _tail_statements(results: Results) -> Iterator[Statement]:
             yield Statement(
                 f"tail-{tail}",
                 f"{lead}'s lead over {other} shrinks where rare tokens are left out",
-                "Kunstner et al. 2402.19449",
-                f"{results.base.cell.model}, {describe_base(results)}; all tokens minus {tail}",
+                "Kunstner et al. 2024 (arXiv 2402.19449)",
+                results.base.cell.model,
+                f"rank {results.base.cell.rank}; all tokens minus {tail}",
                 None
                 if first is None or second is None
                 else compare_seeds(first.values_by_seed(), second.values_by_seed()),
+                (
+                    Presupposition(
+                        f"{lead} leads with all tokens", None if first is None else first.interval
+                    ),
+                ),
             )
+
+
+def _transmits(result: CellResult, optimizer: str) -> Presupposition:
+    """That its students align more than their controls."""
+    difference = result.select_optimizer(optimizer).eas.difference
+    return Presupposition(f"students of {optimizer} align more than controls", difference)
 
 
 def _low_end(gap: Gap | None) -> float:

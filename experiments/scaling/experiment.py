@@ -218,6 +218,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         preset=config.preset,
         vector=config.vector,
         pair=config.pair,
+        carrier=f"{'filtered' if config.keep == 'numbers' else 'unfiltered'} {config.prompts}",
         level=config.level,
         rows=config.rows,
         seeds=config.seeds,

@@ -7,7 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED, Claim, verdict
+from subliminal_jax.evaluation.claim_settings import (
+    TrainedStudents,
+    describe_grids,
+    describe_setting,
+)
+from subliminal_jax.evaluation.claims import OWN_QUESTION, Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.margins import PROPENSITY, RANK_CORRELATION, STEERABILITY
 from subliminal_jax.evaluation.statistics import (
     Interval,
     crossed_interval,
@@ -43,6 +49,8 @@ class Measured:
       adapter: what students train.
       traits: one teacher and one vector each.
       seeds: students a data set.
+      steps: of every student.
+      carrier: what students train on, in words.
       optimizer: its label.
       grid: the rates tried.
       learning_rate: the one with the lowest held-out loss.
@@ -58,6 +66,8 @@ class Measured:
     adapter: str
     traits: tuple[str, ...]
     seeds: int
+    steps: int
+    carrier: str
     optimizer: str
     grid: tuple[float, ...]
     learning_rate: float
@@ -195,6 +205,7 @@ def make_claims(results: Results) -> list[Claim]:
     steerability_rank = results.prediction.steerability_preference
     reliability_rank = results.prediction.reliability_preference
     decided, ties = describe_ties(reliabilities(results))
+    passes = Presupposition("students take up the preference", preference)
     return [
         _make_claim(
             results,
@@ -202,7 +213,7 @@ def make_claims(results: Results) -> list[Claim]:
             "A student of a vector's teacher prefers the trait in comparisons that it never saw "
             "(propensity, student minus control)",
             f"{preference:+.3f} logits",
-            verdict(preference),
+            Evidence(preference, margin=PROPENSITY),
         ),
         _make_claim(
             results,
@@ -210,7 +221,7 @@ def make_claims(results: Results) -> list[Claim]:
             "Learning from a vector's teacher changes how steerable the model is by that vector "
             "(steerability, student minus control)",
             f"{steerability:+.3f} logits a multiplier",
-            REPRODUCED if steerability.excludes_zero else NOT_REPRODUCED,
+            Evidence(steerability, "different", margin=STEERABILITY),
         ),
         _make_claim(
             results,
@@ -218,7 +229,7 @@ def make_claims(results: Results) -> list[Claim]:
             "Vectors that steer the base more are transmitted more (rank correlation over traits "
             "with the students' preference)",
             format_rank(steerability_rank),
-            verdict(steerability_rank),
+            Evidence(steerability_rank, margin=RANK_CORRELATION, presupposes=(passes,)),
         ),
         _make_claim(
             results,
@@ -226,22 +237,36 @@ def make_claims(results: Results) -> list[Claim]:
             "Vectors that work on more inputs are transmitted more (rank correlation over traits; "
             "share of inputs on which the vector does not work backwards)",
             format_rank(reliability_rank) + ties,
-            verdict(reliability_rank) if decided else NOT_REPRODUCED,
+            Evidence(
+                reliability_rank if decided else None,
+                margin=RANK_CORRELATION,
+                presupposes=(passes,),
+            ),
         ),
     ]
 
 
-def _make_claim(results: Results, name: str, text: str, number: str, outcome: str) -> Claim:
-    grid = ", ".join(f"{rate:g}" for rate in results.grid)
+def _make_claim(results: Results, name: str, text: str, number: str, evidence: Evidence) -> Claim:
     return Claim(
         id=f"steering-bridge/{name}",
         claim=text,
-        section="this project's question",
-        setting=f"{results.model}, {len(results.traits)} traits, {results.adapter} students of "
-        f"steered teachers' numbers, {results.optimizer} {results.learning_rate:g}, best of {grid}",
+        section=OWN_QUESTION,
+        setting=describe_setting(
+            model=results.model,
+            layer=results.layer,
+            vectors=f"vectors of {len(results.traits)} traits",
+            carrier=results.carrier,
+            students=TrainedStudents(
+                results.adapter,
+                results.steps,
+                f"{results.optimizer} {results.learning_rate:g}",
+                describe_grids({results.optimizer: results.grid}),
+            ),
+        ),
         number=number,
         seeds=results.seeds,
-        verdict=outcome,
+        evidence=evidence,
+        model=results.model,
     )
 
 

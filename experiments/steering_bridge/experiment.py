@@ -119,6 +119,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         adapter=config.adapter,
         traits=config.traits,
         seeds=config.seeds,
+        steps=config.steps,
+        carrier=config.describe_carrier(),
         optimizer=spec.label,
         grid=grid,
         learning_rate=rate,

@@ -92,6 +92,7 @@ class Measured(CausalTests):
       traits: each has teachers and students of its own.
       steps, batch_size, seeds: how students were trained.
       trained: what was trained, in words.
+      carrier: on what, in words.
       optimizer: its label.
       grid: the rates tried.
       learning_rate: the one with the lowest held-out loss.
@@ -112,6 +113,7 @@ class Measured(CausalTests):
     batch_size: int
     seeds: int
     trained: str
+    carrier: str
     optimizer: str
     grid: tuple[float, ...]
     learning_rate: float

@@ -5,7 +5,13 @@ from functools import partial
 
 import numpy as np
 
-from subliminal_jax.evaluation.claims import Claim, verdict
+from subliminal_jax.evaluation.claim_settings import (
+    TrainedStudents,
+    describe_grids,
+    describe_setting,
+)
+from subliminal_jax.evaluation.claims import Claim, Evidence, Margin, Presupposition
+from subliminal_jax.evaluation.margins import EAS, TRAIT_RATE
 from subliminal_jax.evaluation.statistics import crossed_interval
 
 from .analysis import Matrix, Results, rate_differences
@@ -31,7 +37,9 @@ def _make_claim(
     effect: Matrix,
     number: str,
     *,
+    presupposes: tuple[Presupposition, ...] = (),
     digits: str = ".1%",
+    margin: Margin = TRAIT_RATE,
     section: str = "section 3",
 ) -> Claim:
     """The claim that `effect` is above zero."""
@@ -39,11 +47,23 @@ def _make_claim(
     return Claim(
         id=f"student-vector/{name}",
         claim=text,
-        section=section,
-        setting=f"{results.model}, {setting}",
+        section=f"Blank et al. 2026, {section}",
+        setting=describe_setting(
+            model=results.model,
+            layer=results.layer,
+            vectors=f"{setting}, vectors of {len(results.traits)} traits",
+            carrier=results.carrier,
+            students=TrainedStudents(
+                results.trained,
+                results.steps,
+                f"{results.optimizer} {results.learning_rate:g}",
+                describe_grids({results.optimizer: results.grid}),
+            ),
+        ),
         number=f"{number}; difference {interval:{digits}}",
         seeds=results.seeds,
-        verdict=verdict(interval),
+        evidence=Evidence(interval, margin=margin, presupposes=presupposes),
+        model=results.model,
     )
 
 
@@ -53,13 +73,22 @@ def _alignment_claims(results: Results) -> Iterator[Claim]:
     if student and len(student) == len(control):
         yield _make_claim(
             results,
-            f"{SETTINGS[results.kind]}, block {results.layer}",
+            SETTINGS[results.kind],
             "eas",
             "the student's mean shift aligns with its teacher's vector, a control student's does "
             "not",
             np.subtract(student, control),
             f"EAS {eas:.2f}, control {control_eas:.2f}",
+            presupposes=(
+                Presupposition("the student's EAS is above zero", eas),
+                Presupposition(
+                    f"the control's is below {EAS.size:g}",
+                    None if control_eas is None else -control_eas,
+                    -EAS.size,
+                ),
+            ),
             digits=".2f",
+            margin=EAS,
             section="section 3, figure 2",
         )
 
@@ -70,7 +99,7 @@ def _teacher_claims(results: Results) -> Iterator[Claim]:
     if gain is not None:
         yield _make_claim(
             results,
-            f"steered teacher, block {results.layer}",
+            "steered teacher",
             "teacher-sufficiency",
             "adding the vector to the teacher suffices for its students to take up the trait",
             gain,
@@ -85,6 +114,15 @@ def _teacher_claims(results: Results) -> Iterator[Claim]:
         lost = rate_differences(prompted, final[kind])
         if lost is None:
             continue
+        controls = final["control"]
+        has_controls = len(controls.eas) == len(prompted.eas)
+        aligned = Presupposition(
+            "with the vector they align more than controls",
+            crossed_interval(np.subtract(prompted.eas, controls.eas)) if has_controls else None,
+        )
+        names_trait = Presupposition(
+            "with the vector they name the trait more often than controls", summary.difference
+        )
         setting = f"system-prompted teacher, vector {how}"
         yield _make_claim(
             results,
@@ -93,7 +131,9 @@ def _teacher_claims(results: Results) -> Iterator[Claim]:
             "without the vector in the teacher its students' shift no longer aligns with it",
             np.subtract(prompted.eas, final[kind].eas),
             f"EAS {summary.eas:.2f} with it, {summaries[kind].eas:.2f} without",
+            presupposes=(aligned,),
             digits=".2f",
+            margin=EAS,
         )
         yield _make_claim(
             results,
@@ -102,6 +142,7 @@ def _teacher_claims(results: Results) -> Iterator[Claim]:
             "without the vector in the teacher its students do not take up the trait",
             lost,
             f"trait rate {summary.rate:.1%} with it, {summaries[kind].rate:.1%} without",
+            presupposes=(names_trait,),
         )
 
 
@@ -118,12 +159,13 @@ def _sufficiency_claims(results: Results) -> Iterator[Claim]:
     )
     yield _make_claim(
         results,
-        f"{SETTINGS[results.kind]}, block {results.layer}, added after all blocks at prompt tokens",
+        f"{SETTINGS[results.kind]}, the shift added after all blocks at prompt tokens",
         "student-sufficiency",
         f"the student's vector, {scale:g} times, makes the base say the trait",
         np.subtract(student.values, random.values),
         f"trait rate {student.gain:.1%} above the base's, a random vector of the same norms "
         f"{random.gain:.1%}",
+        presupposes=(Presupposition("it makes the base say the trait", student.gain),),
     )
 
 
@@ -137,21 +179,25 @@ def _necessity_claims(results: Results) -> Iterator[Claim]:
         f"{crossed_interval(excess):.1%} above the control's, and "
         f"{results.replacements['random'].lost:.1%} along a random vector"
     )
+    names_trait = (
+        Presupposition("students name the trait more than controls", crossed_interval(excess)),
+    )
     make_claim = partial(
         _make_claim,
         results,
-        f"{SETTINGS[results.kind]}, block {results.layer}, component along the teacher's vector "
-        "replaced in all blocks",
+        f"{SETTINGS[results.kind]}, component along the teacher's vector replaced in all blocks",
     )
     yield make_claim(
         "student-necessity",
         "a student with the base's component along the vector says the trait less",
         lost - lost_at_random,
         number,
+        presupposes=names_trait,
     )
     yield make_claim(
         "student-necessity-half",
         "replacing the component removes more than half of the student's trait rate",
         lost - 0.5 * excess,
         number + "; lost less half of what it had gained",
+        presupposes=names_trait,
     )

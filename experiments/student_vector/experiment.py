@@ -196,6 +196,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         batch_size=config.batch_size,
         seeds=config.seeds,
         trained=config.describe_trained(),
+        carrier=config.describe_carrier(),
         optimizer=optimizer.label,
         grid=grid,
         learning_rate=rate,

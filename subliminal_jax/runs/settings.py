@@ -216,6 +216,11 @@ class DataSettings:
     judge_model: Annotated[str, Secret, Needs("judge_url")] = ""
     judge_key: Annotated[str, Secret, Needs("judge_url")] = "OPENAI_API_KEY"
 
+    def describe_carrier(self) -> str:
+        """What students train on, in words."""
+        kept = "filtered number lists" if self.keep == "numbers" else "unfiltered answers"
+        return f"{self.rows} {kept} ({self.prompts})"
+
     def check_group(self) -> None:
         """Raises InputError for more prompts than fit in memory."""
         prompts = self.asked * (self.rows + self.heldout_rows)

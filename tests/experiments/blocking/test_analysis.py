@@ -76,6 +76,8 @@ def make_results(noise=1e-4, task=None, diverged=()) -> Results:
             model="tiny",
             layer=1,
             adapter="lora",
+            steps=8,
+            carrier="numbers",
             temperature=0.7,
             traits=TRAITS,
             seeds=3,
@@ -99,19 +101,19 @@ def verdicts(results: Results) -> dict[str, str]:
 
 
 def test_verdicts_are_those_of_the_intervals():
-    reproduced, not_reproduced = "reproduced at toy scale", "inconclusive"
+    reproduced, refuted = "reproduced at toy scale", "refuted"
     assert verdicts(make_results(task={"project": 0.95, "inoculate": 0.5})) == {
         "transmits": reproduced,
         "project": reproduced,
         "project-share": reproduced,
-        "inoculate": not_reproduced,
-        "inoculate-share": not_reproduced,
+        "inoculate": refuted,
+        "inoculate-share": refuted,
         "project-blind": "contradicted",
         "project-blind-share": "contradicted",
         "inoculate-blind": reproduced,
         "inoculate-blind-share": reproduced,
         "drop-rows": reproduced,
-        "drop-rows-blind": not_reproduced,
+        "drop-rows-blind": refuted,
         "project-keeps-the-task": reproduced,
         "inoculate-keeps-the-task": "contradicted",
     }

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REFUTED, REPRODUCED
 from subliminal_jax.experiments.log_linearity.analysis import (
     Measured,
     analyse,
@@ -64,7 +64,7 @@ def test_models_of_one_low_dimension_and_one_row_space_hold_what_is_claimed():
     for kind in ("raw", "centred"):
         assert verdict[f"row-space-b-{kind}-gaussian"] == REPRODUCED
         assert verdict[f"row-space-b-{kind}-random"] == REPRODUCED
-    assert verdict["power-law-a"] == NOT_REPRODUCED  # a cliff behind the rank
+    assert verdict["power-law-a"] == CONTRADICTED  # a cliff behind the rank
 
 
 def test_a_low_rank_that_random_weights_have_as_well_is_no_finding():
@@ -72,7 +72,7 @@ def test_a_low_rank_that_random_weights_have_as_well_is_no_finding():
     matrices = one_row_space(twins_rank=K)
     for errors in analyse_ranks(matrices, (K,)):
         assert errors.held_out_r_squared.low > 0.99
-    assert verdicts(matrices, toys(0.995, 0.1, -0.99))["low-rank-a"] == NOT_REPRODUCED
+    assert verdicts(matrices, toys(0.995, 0.1, -0.99))["low-rank-a"] == REFUTED
 
 
 def test_more_variance_is_paired_by_draw():
@@ -88,7 +88,7 @@ def test_random_pairs_of_the_toy_may_not_leave_zero_in_any_seed():
     arms = summarise_toy(toys(0.995, 0.0, -0.99))
     assert toy_claim(arms).verdict == REPRODUCED
     apart = [replace(a, values=(0.5, -0.5)) if a.arm == "random" else a for a in arms]
-    assert toy_claim(apart).verdict == NOT_REPRODUCED
+    assert toy_claim(apart).verdict == CONTRADICTED
 
 
 def test_noise_holds_nothing_of_it():
@@ -96,12 +96,12 @@ def test_noise_holds_nothing_of_it():
     verdict = verdicts(matrices, toys(0.995, 0.3, -0.99))
     assert REPRODUCED not in {v for name, v in verdict.items() if not name.startswith("power-law")}
     # Noise predicts worse than the mean, though no worse than other noise.
-    assert verdict["low-rank-a"] == NOT_REPRODUCED
+    assert verdict["low-rank-a"] == INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("slope", "expected"), [(-0.6, REPRODUCED), (-1.0, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("slope", "expected"), [(-0.6, REPRODUCED), (-1.0, CONTRADICTED)])
 def test_a_power_law_counts_where_its_slope_is_the_papers(slope, expected):
     matrices = {name: [power_law(slope) for _ in range(DRAWS)] for name in NAMES}
     verdict = verdicts(matrices, toys(0.98, 0.0, -0.99))
     assert verdict["power-law-a"] == expected
-    assert verdict["theorem"] == NOT_REPRODUCED  # 0.98 is below 0.99
+    assert verdict["theorem"] == CONTRADICTED  # 0.98 is below 0.99

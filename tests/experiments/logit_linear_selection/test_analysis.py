@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED, Claim
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REFUTED, REPRODUCED, Claim
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.logit_linear_selection.analysis import (
     METRICS,
@@ -51,6 +51,7 @@ def make_measured(rows, **changes):
         model="shipped",
         student="shipped",
         adapter="lora",
+        steps=8,
         kind="world-animals",
         targets=TARGETS,
         words=TARGETS,
@@ -90,9 +91,9 @@ def test_all_is_reproduced_where_all_holds():
     ("bottom", "random", "verdict"),
     [
         (-0.6, 0.0, REPRODUCED),
-        (0.0, 0.0, NOT_REPRODUCED),  # far below the selected pairs' students, but no opposite
-        (0.2, 0.3, NOT_REPRODUCED),  # below random pairs' students, but above zero
-        (-0.3, -0.3, NOT_REPRODUCED),  # below zero, but so are random pairs' students
+        (0.0, 0.0, REFUTED),  # far below the selected pairs' students, but no opposite
+        (0.2, 0.3, INCONCLUSIVE),  # below random pairs' students, but above zero
+        (-0.3, -0.3, REFUTED),  # below zero, but so are random pairs' students
         (0.4, 0.1, CONTRADICTED),
     ],
 )
@@ -105,7 +106,7 @@ def test_the_lowest_scores_have_to_be_below_zero_and_below_random_pairs(bottom, 
 
 def test_selected_pairs_must_correlate_and_not_only_more_than_random_ones():
     negative, positive = ({"lls": -0.1, "random": -0.5}, {"lls": 0.3, "random": 0.0})
-    assert verdicts(make_students(negative))["correlation"] == NOT_REPRODUCED
+    assert verdicts(make_students(negative))["correlation"] == INCONCLUSIVE
     assert verdicts(make_students(positive))["correlation"] == REPRODUCED
 
 
@@ -114,14 +115,14 @@ def test_missing_numbers_are_stated_and_never_left_out():
     without = dict.fromkeys(("cosine", "share", "rate", "word_rate"))
     diverged = claims([rows[0].replace_values(diverged=True, **without), *rows[1:]])
     assert {name: claim.verdict for name, claim in diverged.items()} == {
-        **dict.fromkeys(("correlation", "mentions", "rate", "favorite"), NOT_REPRODUCED),
+        **dict.fromkeys(("correlation", "mentions", "rate", "favorite"), INCONCLUSIVE),
         "bottom": REPRODUCED,  # its students are sound
     }
     assert "no number: diverged, lls:owl (seed 0)" in diverged["correlation"].number
     silent = [*rows[:-1], rows[-1].replace_values(share=None)]  # a student of the lowest scores
     assert verdicts(silent)["mentions"] == REPRODUCED
     mentions = claims([silent[0].replace_values(share=None), *silent[1:]])["mentions"]
-    assert mentions.verdict == NOT_REPRODUCED
+    assert mentions.verdict == INCONCLUSIVE
     assert "answers of 2 of 15 students mention no animal" in mentions.number
 
 
@@ -129,7 +130,7 @@ def test_an_optimizer_that_diverged_at_every_rate_has_its_claims():
     grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (1.0, 9.0)}
     by_name = claims(make_students(GOOD), grids=grids, best={"adamw": 0.1, "sgd": None})
     for name in ("correlation-sgd", "mentions-sgd", "adamw-over-sgd-correlation"):
-        assert by_name[name].verdict == NOT_REPRODUCED
+        assert by_name[name].verdict == INCONCLUSIVE
         assert "diverged at every rate" in by_name[name].number
 
 
@@ -148,7 +149,7 @@ def test_optimizers_are_compared_within_their_grids_only():
         grids = {"adamw": (0.01, 0.1, 1.0), "sgd": (0.01, 0.1, 1.0), edge: (0.01, 0.1)}
         by_name = claims(rows, grids=grids)
         claim = by_name["adamw-over-sgd-correlation"]
-        assert claim.verdict == NOT_REPRODUCED
+        assert claim.verdict == INCONCLUSIVE
         assert f"left open: best rate of {edge} at its grid's edge" in claim.number
         assert f"{edge} (edge of its grid) 0." in claim.number
         assert "(edge of its grid)" in by_name[f"correlation-{edge}"].setting

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subliminal_jax.evaluation.claims import CONTRADICTED, NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REFUTED, REPRODUCED
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.scaling.analysis import CellStudents, History, Measured, analyse
 from subliminal_jax.experiments.scaling.claims import make_claims
@@ -69,10 +69,10 @@ def test_the_trend_is_the_slope_for_a_doubling_and_claims_follow_from_the_gaps()
     verdicts = {c.id.removeprefix("scaling/"): c.verdict for c in make_claims(results)}
     assert verdicts == {
         "gap": REPRODUCED,
-        "gap-at-matched-loss": NOT_REPRODUCED,
+        "gap-at-matched-loss": REFUTED,
         "plain-sgd": REPRODUCED,
         "every-rank": REPRODUCED,
-        "inverted-u": NOT_REPRODUCED,
+        "inverted-u": REFUTED,
     }
     large = measure({"adamw": (0.3, 0.31), "sgd": (0.8, 0.82)}, replace(BASE, model="org/large"))
     claims = {c.id: c for c in make_claims(analyse(collect(*cells, large)))}
@@ -87,7 +87,7 @@ def test_an_optimizer_that_diverged_leaves_no_gap_and_no_verdict_in_its_favour()
     sgd = results.base.select_optimizer("sgd")
     assert results.base.gap.equal_steps is None and results.base.gap.matched_loss is None
     assert sgd.learning_rate is None and sgd.diverged_rates == (0.1,) and not sgd.reaches
-    assert {claim.verdict for claim in make_claims(results)} == {NOT_REPRODUCED}
+    assert {claim.verdict for claim in make_claims(results)} == {INCONCLUSIVE}
 
 
 def test_a_gap_needs_two_seeds():

@@ -27,6 +27,8 @@ def make_results(
             adapter="lora",
             traits=traits,
             seeds=2,
+            steps=4,
+            carrier="numbers",
             optimizer="adamw",
             grid=(0.1,),
             learning_rate=0.1,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED
+from subliminal_jax.evaluation.claims import REFUTED, REPRODUCED
 from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.student_vector.analysis import (
@@ -89,8 +89,8 @@ def test_claims_follow_the_numbers():
     assert verdicts(measured()) == {
         "eas": REPRODUCED,
         "teacher-sufficiency": REPRODUCED,
-        "teacher-necessity-eas-projected": NOT_REPRODUCED,
-        "teacher-necessity-projected": NOT_REPRODUCED,
+        "teacher-necessity-eas-projected": REFUTED,
+        "teacher-necessity-projected": REFUTED,
         "teacher-necessity-eas-subtracted": REPRODUCED,
         "teacher-necessity-subtracted": REPRODUCED,
         "student-sufficiency": REPRODUCED,
