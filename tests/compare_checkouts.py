@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 VOLATILE = re.compile(
-    r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second)(\.|$)"
+    r"(^|\.)(seconds|time|path|file|cost|command|version|duration|peak_bytes|rate_per_second|checksum)(\.|$)"
 )
 RENAMED: dict[str, dict[str, str]] = {
     "steering-reliability": {"own": "unshifted", "given": "given_vectors"},

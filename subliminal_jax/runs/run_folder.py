@@ -19,8 +19,9 @@ from subliminal_jax.files import (
     write_json,
     write_text,
 )
-from subliminal_jax.ledger import MARKER, Ledger, is_marker_temporary, note_written
-from subliminal_jax.reading import read_json_lines, read_json_object
+from subliminal_jax.ledger import MARKER, Ledger, is_marker_temporary
+from subliminal_jax.reading import read_json_object
+from subliminal_jax.runs.metrics import append_line, read_records, repair_lines, write_record
 
 _LOCK = ".lock"
 _CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
@@ -154,7 +155,7 @@ class RunFolder:
         if held_config != config:
             command_entry = {_COMMAND: command} if command else {}
             write_json(self.path / _CONFIG, {**config, **command_entry})
-        self._repair_metrics()
+        repair_lines(self.path / _METRICS)
 
     def _read_held_config(self, ledger: Ledger) -> dict[str, Any] | None:
         """The settings of the run in the folder; None where it had not yet written them."""
@@ -213,31 +214,23 @@ class RunFolder:
         return bool(processes.run_on_first((self.path / _RESULTS).exists))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl; a killed process leaves at most one truncated line.
+        """Append one line to metrics.jsonl, with a checksum; a killed process leaves at most one
+        truncated line.
 
         Raises InputError where the file cannot be written; it is as it was then.
         """
-        line = (json.dumps(plain_json(dict(record)), allow_nan=False) + "\n").encode()
-        if not processes.is_first():
-            return
-        file = self.path / _METRICS
-        note_written(file)
-        with storage_errors(file), file.open("ab", buffering=0) as opened:
-            end = opened.seek(0, os.SEEK_END)
-            try:
-                rest = memoryview(line)
-                while rest:  # a disk that is nearly full takes a part of it
-                    rest = rest[opened.write(rest) :]
-            except OSError:
-                opened.truncate(end)
-                raise
+        line = write_record(plain_json(dict(record)))
+        if processes.is_first():
+            append_line(self.path / _METRICS, line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged records, in order.
 
         Raises InputError for a damaged file.
         """
-        records: list[dict[str, Any]] = processes.run_on_first(self._read_records)
+        records: list[dict[str, Any]] = processes.run_on_first(
+            lambda: read_records(self.path / _METRICS)
+        )
         return records
 
     def rewind(self, step: int, **match: Any) -> None:
@@ -253,11 +246,10 @@ class RunFolder:
             return not (matches and record.get("step", step) > step)
 
         def forget() -> None:
-            records = self._read_records()
+            records = read_records(self.path / _METRICS)
             remaining = [record for record in records if is_kept(record)]
             if len(remaining) < len(records):
-                lines = (json.dumps(record, allow_nan=False) + "\n" for record in remaining)
-                write_text(self.path / _METRICS, "".join(lines))
+                write_text(self.path / _METRICS, "".join(map(write_record, remaining)))
 
         processes.run_on_first(forget)
 
@@ -290,37 +282,6 @@ class RunFolder:
             raise InputError(
                 f"{error}; or remove it and repeat the run's command, which computes it again"
             ) from None
-
-    def _read_records(self) -> list[dict[str, Any]]:
-        file = self.path / _METRICS
-        if not os.path.lexists(file):
-            return []
-        records = []
-        try:
-            for number, record in read_json_lines(file):
-                if not isinstance(record, dict):
-                    raise InputError(f"{file}, line {number}: no JSON object")
-                if not isinstance(record.get("step", 0), int | float):
-                    raise InputError(f"{file}, line {number}: its step is no number")
-                records.append(record)
-        except InputError as error:
-            raise InputError(f"{error}; or overwrite the run, or name another folder") from None
-        return records
-
-    def _repair_metrics(self) -> None:
-        """Drop the truncated line of a killed process, and part from copies by hard links."""
-        file = self.path / _METRICS
-        if not os.path.lexists(file):
-            return
-        if not file.is_file():
-            raise InputError(f"{file} is not a file: move it out of the run's folder")
-        content = file.read_bytes()
-        complete = content[: content.rfind(b"\n") + 1]
-        if file.stat().st_nlink > 1:
-            file.unlink()
-            file.write_bytes(complete)
-        elif complete != content:
-            os.truncate(file, len(complete))
 
 
 def _expand(path: str | Path) -> Path:

@@ -1,8 +1,11 @@
 """Checkpoints with Orbax: a resumed run ends bit for bit as one that was not interrupted."""
 
+import contextlib
 import logging
 import re
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,8 @@ class Checkpoints:
         if processes.is_first():
             note_written(path, tree=True)
         with storage_errors(path):
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            with _no_late_tracebacks():
+                self._manager.save(step, args=ocp.args.StandardSave(state))
             processes.barrier()
             processes.run_on_first(lambda: seal_folder(path, path.name))
 
@@ -140,6 +144,24 @@ class Checkpoints:
             f"{self.folder}: the checkpoint does not fit this run ({reason}); give another "
             "output folder or the settings that it was made with"
         )
+
+
+@contextlib.contextmanager
+def _no_late_tracebacks() -> Iterator[None]:
+    """Keep TensorStore silent about a save that failed.
+
+    Orbax raises the first error and closes its event loop; the other writes fail later, in threads,
+    find the loop closed, and print that (`sys.unraisablehook`). So the hook stays after a failure.
+    """
+    previous = sys.unraisablehook
+
+    def hook(report: Any) -> None:
+        if str(report.exc_value) != "Event loop is closed":
+            previous(report)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = previous
 
 
 def _first_line(error: Exception) -> str:

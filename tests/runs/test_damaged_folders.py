@@ -1,6 +1,7 @@
 """A damaged run folder is one line that names the file and what to do, for whoever reads it; and a
 disk that takes no more loses nothing that was written."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -194,6 +195,39 @@ def test_a_damaged_line_of_the_metrics_is_named(tmp_path, lines, place):
     assert (tmp_path / "metrics.jsonl").read_bytes() == lines.encode("latin-1")
     RunFolder.open(tmp_path, {"a": 1}, overwrite=True).close()
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_changed_byte_of_the_metrics_is_never_another_number(tmp_path):
+    record = {"step": 1, "loss": 2.503, "stage": "a", "eas": [0.25, None]}
+    with RunFolder.open(tmp_path, {"a": 1}) as run:
+        for step in (1, 2, 3):
+            run.log({**record, "step": step})
+        expected = run.read_metrics()
+        file = tmp_path / "metrics.jsonl"
+        content = file.read_bytes()
+        for place in range(len(content)):
+            changed = bytearray(content)
+            changed[place] ^= 1 << place % 7
+            file.write_bytes(changed)
+            with contextlib.suppress(InputError):
+                # Read: a space between two values, or the name of the first line's checksum.
+                records = run.read_metrics()
+                assert [{key: r[key] for key in record} for r in records] == expected
+        file.write_bytes(content)
+        run.rewind(2)
+        assert run.read_metrics() == expected[:2]
+
+
+def test_metrics_of_earlier_versions_are_read_and_continued(tmp_path):
+    with RunFolder.open(tmp_path, {"a": 1}) as run:
+        run.log({"step": 1})
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+        run.log({"step": 3})
+        assert [record["step"] for record in run.read_metrics()] == [1, 2, 3]
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 4}\n')
+        with pytest.raises(InputError, match="line 4: not as it was written; or overwrite the run"):
+            run.read_metrics()
 
 
 FULL = """
