@@ -15,4 +15,13 @@ worker process with limits on time and memory and has one of these outcomes:
     memory      over 4 GiB
 
 All but the first two are faults.
+
+Accepted on purpose, where a reference refuses or reads otherwise:
+
+* values in config.json that no forward pass reads, of any type (`use_cache`, `attention_dropout`,
+  `dtype`: the weights' own formats count);
+* Gemma 3's config with its image part, which is left out;
+* bare texts among the parts of a message, which are joined with the others;
+* a byte order mark and Windows line ends in UTF-8 files;
+* a chat template that asks for the date gets a fixed one.
 """

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tests.fuzz.families import FAMILIES
-from tests.fuzz.runner import FAULTS, Result, run_cases, table
+from tests.fuzz.runner import CLOCK_SECONDS, FAULTS, Result, run_cases, table
 from tests.fuzz.worker import run_case
 
 
@@ -14,6 +14,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="number of the first case of each")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--clock", type=float, default=CLOCK_SECONDS, help="seconds a case; more on a busy machine"
+    )
     parser.add_argument("--case", help="FAMILY:NUMBER: run this one here and print what it says")
     parser.add_argument("--show", action="store_true", help="print every outcome")
     options = parser.parse_args()
@@ -31,7 +34,7 @@ def main() -> None:
         for i in range(options.cases // n + (k < options.cases % n))
     ]
     results: list[Result] = []
-    for result in run_cases(cases, options.workers):
+    for result in run_cases(cases, options.workers, options.clock):
         results.append(result)
         if result.outcome in FAULTS or options.show:
             last = (result.message.strip().splitlines() or [""])[-1]

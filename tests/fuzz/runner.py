@@ -41,7 +41,8 @@ class Result(NamedTuple):
 class Worker:
     """One worker process; it is started when it is first needed and after each that was ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_seconds: float) -> None:
+        self._clock_seconds = clock_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._cases = 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the worker
@@ -65,10 +66,10 @@ class Worker:
         assert process.stdin is not None
         process.stdin.write(f"{family} {number}\n".encode())
         process.stdin.flush()
-        line, outcome = self._wait(process, PREPARING_SECONDS, PREPARING_SECONDS)
+        line, outcome = self._wait(process, PREPARING_SECONDS, 5 * self._clock_seconds)
         started = time.monotonic()
         if line is not None:
-            line, outcome = self._wait(process, SECONDS, CLOCK_SECONDS)
+            line, outcome = self._wait(process, SECONDS, self._clock_seconds)
         seconds = time.monotonic() - started
         if line is None:
             self.close()
@@ -102,10 +103,12 @@ class Worker:
             self._process = None
 
 
-def run_cases(cases: Iterable[tuple[str, int]], workers: int) -> Iterator[Result]:
+def run_cases(
+    cases: Iterable[tuple[str, int]], workers: int, clock_seconds: float = CLOCK_SECONDS
+) -> Iterator[Result]:
     """The results of the cases, as they come."""
     free: SimpleQueue[Worker] = SimpleQueue()
-    pool = [Worker() for _ in range(workers)]
+    pool = [Worker(clock_seconds) for _ in range(workers)]
     for worker in pool:
         free.put(worker)
 
