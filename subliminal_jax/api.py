@@ -313,7 +313,7 @@ class SweepResult:
           data: their data set; by default the first that is not called "control".
 
         Raises InputError for an optimizer or a data set that is not in the sweep, and where a
-        student diverged at every rate.
+        student diverged, or ended above the base's own loss, at every rate.
         """
         rows = [student.row for student in self.students if student.row.optimizer == optimizer]
         if not rows:
@@ -326,7 +326,10 @@ class SweepResult:
             raise InputError(f"no students of data {data!r}; there are: {', '.join(names)}")
         rate = best_rates([row for row in rows if row.data == data])[optimizer]
         if rate is None:
-            raise InputError(f"a student of {optimizer} diverged at every rate: give lower ones")
+            raise InputError(
+                f"at every rate a student of {optimizer} diverged or ended above the base's own "
+                "loss: give lower ones"
+            )
         key = (optimizer, data, rate)
         chosen = [
             student

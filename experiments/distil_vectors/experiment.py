@@ -211,7 +211,10 @@ def distil_at_layer(
     optimizer, grid = config.single_optimizer()
     rate = best_rates(rows)[optimizer.label]
     if rate is None:
-        raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
+        raise InputError(
+            f"at every rate of {optimizer.label} a student diverged or ended above the base's own "
+            "loss: lower the rates"
+        )
     seeds = range(config.seeds)
     arms = students.make_arms(optimizer, rate, data.names)
     trained = students.train(f"{stage}-{grid.index(rate)}", arms)  # reads the last checkpoint

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+from subliminal_jax.evaluation.student_rows import is_unstable
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.optimizers import (
     ANATOMY_COLUMNS,
@@ -39,7 +40,10 @@ def summarise(results: Results) -> str:
     setting = describe_setting(results)
     best = [students for students in results.best if students.learning_rate is not None]
     if not best:
-        return f"{setting}\n\nEvery student diverged at every learning rate: there is no result."
+        return (
+            f"{setting}\n\nAt every learning rate a student diverged or ended above the base's "
+            "own loss: there is no result."
+        )
     ranked = sorted(best, key=lambda students: -students.metrics["eas"].student.mean)
     names = [f"{s.optimizer} {s.metrics['eas'].student.mean:.2f}" for s in ranked]
     clip = f"clipped at {results.clip}" if results.clip else "not clipped"
@@ -47,7 +51,30 @@ def summarise(results: Results) -> str:
         f"{setting}\n\nThe alignment of the student's activation shift with the vector (EAS, 1 is "
         f"the same direction, 0 none) at each optimizer's best learning rate: {', '.join(names)}. "
         f"Learning rates were chosen on held-out loss over {results.seeds} seeds; gradients "
-        f"were {clip}.{warn_of_edges(best)}"
+        f"were {clip}.{warn_of_edges(best)}{warn_of_seeds(results)}{name_unstable(results)}"
+    )
+
+
+def warn_of_seeds(results: Results) -> str:
+    """A sentence where rates were chosen on the seeds that are reported."""
+    if all(len(students.grid) == 1 for students in results.best):
+        return ""
+    return (
+        "\n\nThe rates were chosen on the seeds that are reported, so that the held-out loss at "
+        "the best rate is lower than that of fresh seeds; this is a demonstration and no verdict "
+        "(optimizer-transmission chooses rates on vectors and seeds that it does not report)."
+    )
+
+
+def name_unstable(results: Results) -> str:
+    """A sentence that counts students that ended above the base's own held-out loss."""
+    unstable = [row for row in results.students if is_unstable(row)]
+    if not unstable:
+        return ""
+    rates = sorted({f"{row.optimizer} at {row.learning_rate:g}" for row in unstable})
+    return (
+        f"\n\n{len(unstable)} of {len(results.students)} students ended above the base's own "
+        f"held-out loss ({', '.join(rates)}): they are unstable and have no part in any mean."
     )
 
 
@@ -114,6 +141,8 @@ def matched_table(results: Results) -> Table:
     """Every optimizer where its training loss first reaches the common level."""
     columns = [
         Column("optimizer", "optimizer"),
+        Column("students", "students", "count"),
+        Column("bracketed", "bracketed", "count"),
         Column("step", "at step", "number", digits=0),
         Column("metrics.eas", "EAS", "number"),
         Column("metrics.shift_component", "share of the vector", "number"),
@@ -121,10 +150,13 @@ def matched_table(results: Results) -> Table:
     ]
     level = results.matched_loss.loss
     caption = (
-        "The level is the lowest training loss that every student at its optimizer's best rate "
-        f"reaches: {level:.4f} nats a token, on fixed training rows."
+        "The level is the lowest training loss at which every student at its optimizer's best rate "
+        f"ends: {level:.4f} nats a token, on fixed training rows. Values are of the bracketed "
+        "students, between two of whose logged steps the loss falls to the level by at most a "
+        "third of its whole fall; nothing is read elsewhere (a fast student needs a small "
+        "--log-every). Matching describes: the loss comes after the optimizer."
         if level is not None
-        else "No student stayed sound."
+        else "No student stayed sound and learned anything."
     )
     return Table("At one training loss", columns, results.matched_loss.students, caption)
 

@@ -238,13 +238,11 @@ def match_arms(
             if not all(both.values()):
                 continue
             matched = match_training_loss(both, JUDGED)
-            assert matched.loss is not None
+            if matched.loss is None or not all(s.bracketed for s in matched.students):
+                continue  # no logged rows close enough on both sides of the level
             levels.append(matched.loss)
-            upper, lower = (
-                {metric: interval.mean for metric, interval in students.metrics.items()}
-                for students in matched.students
-            )
-            pairs[seed] = upper, lower
+            upper, lower = (students.by_seed[seed] for students in matched.students)
+            pairs[seed] = dict(upper), dict(lower)
         if not pairs:
             continue
         metrics = {}

@@ -289,7 +289,8 @@ def select_metric(students: Sequence[StudentRow], metric: str) -> dict[int, floa
 def match_losses(
     histories: Sequence[History], rates: Mapping[str, float | None], pair: tuple[str, str]
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """EAS by seed of both optimizers, where both have first come to that seed's common loss."""
+    """EAS by seed of both optimizers, where both have first come to that seed's common loss; only
+    of students whose logged rows bracket it (`match_training_loss`)."""
     values: tuple[dict[int, float], dict[int, float]] = {}, {}
     by_student: dict[tuple[str, float | None, int], History] = {
         (h.optimizer, h.learning_rate, h.seed): h for h in histories
@@ -301,8 +302,9 @@ def match_losses(
         }
         if len(rows) == len(pair):
             matched = match_training_loss(rows, ("eas",)).students
-            for eas, summary in zip(values, matched, strict=True):
-                eas[seed] = summary.metrics["eas"].mean
+            for eas, summary in zip(values, matched, strict=False):
+                if seed in summary.by_seed:
+                    eas[seed] = summary.by_seed[seed]["eas"]
     return values
 
 

@@ -165,7 +165,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
     rows = students.grid(names)
     rate = best_rates(rows)[optimizer.label]
     if rate is None:
-        raise InputError(f"a student diverged at every rate of {optimizer.label}: lower the rates")
+        raise InputError(
+            f"at every rate of {optimizer.label} a student diverged or ended above the base's own "
+            "loss: lower the rates"
+        )
     if any(row.diverged for row in rows if row.learning_rate == rate):
         raise InputError(f"a control diverged at the rate {rate:g}: lower it")
 
@@ -261,7 +264,9 @@ def align_over_training(
     logged = {
         (row["step"], row["data"], row["seed"]): row["eas"]
         for row in folder.read_metrics()
-        if row["learning_rate"] == rate and row["stage"].startswith("students-")
+        if row["learning_rate"] == rate
+        and row["stage"].startswith("students-")
+        and row["step"] > 0  # before training a student has no direction
     }
     teachers = [data_name(trait, config.teacher) for trait in config.traits]
     references = [panel.references.index(name) for name in teachers]

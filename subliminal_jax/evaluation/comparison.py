@@ -2,20 +2,27 @@
 
 A row is one student: optimizer, learning_rate, seed, data ("steered" or "control"), diverged, and
 its measured numbers (None where it has none). The best rate is chosen on the held-out loss of the
-training kind, never on what is reported about the trait.
+training kind, never on what is reported about the trait. A student that ended above the base's own
+held-out loss is unstable: it is counted, has no part in any mean, and its rate cannot be the best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation.matching import bracket_level
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.student_rows import ended_sound, is_unstable
 
+# A level is read between two logged rows where the loss falls between them by no more than this
+# part of its fall from the first row to the level: so much of a bend does a straight line hide.
+WIDEST = 1 / 3
 Row = Mapping[str, Any]
-# The logged rows of steered students, in the order of their steps, by optimizer and seed.
+# The logged rows of steered students by optimizer and seed, in the order of their steps (0 is
+# before training).
 Histories = Mapping[tuple[str, int], Sequence[Row]]
 
 
@@ -33,10 +40,12 @@ class BestStudents:
     """The students of one optimizer at its best rate.
 
     Attributes:
-      learning_rate: None where some student diverged at every rate; no metric then has values.
+      learning_rate: None where at every rate some student diverged or was unstable; no metric then
+        has values.
       grid: the rates tried.
       grid_edge: whether the best rate is at the edge of the grid.
       diverged_rates: those at which some student diverged.
+      unstable_rates: those at which some student, or control, ended above the base's held-out loss.
     """
 
     optimizer: str
@@ -45,20 +54,34 @@ class BestStudents:
     grid_edge: bool
     diverged_rates: tuple[float, ...]
     metrics: Mapping[str, MetricSummary]
+    unstable_rates: tuple[float, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
 class MatchedStudents:
-    """The students of one optimizer where their training loss first reaches the common level."""
+    """The students of one optimizer where their training loss first reaches the common level.
+
+    Attributes:
+      students: how many there are.
+      bracketed: how many of them have logged rows close enough on both sides of the level; values
+        are of these alone.
+      step: where the level lies; None where none is bracketed.
+      metrics: empty then.
+      by_seed: each metric of the bracketed students.
+    """
 
     optimizer: str
-    step: Interval
+    students: int
+    bracketed: int
+    step: Interval | None
     metrics: Mapping[str, Interval]
+    by_seed: Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class MatchedLoss:
-    """Every optimizer at one training loss, in nats per predicted token; None without students."""
+    """Every optimizer at one training loss, in nats per predicted token; None without students that
+    learned anything."""
 
     loss: float | None
     students: tuple[MatchedStudents, ...]
@@ -123,7 +146,7 @@ def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
     """For each optimizer the rate with the lowest mean held-out loss over its students but the
     controls.
 
-    A rate at which any seed diverged is out; None where that leaves none.
+    A rate at which any seed diverged or ended unstable is out; None where that leaves none.
     """
     best: dict[str, float | None] = {}
     for optimizer in _unique(rows, "optimizer"):
@@ -131,7 +154,7 @@ def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
         losses = {}
         for rate in _unique(students, "learning_rate"):
             at_rate = [r for r in students if r["learning_rate"] == rate]
-            if not any(r["diverged"] or r["heldout_loss"] is None for r in at_rate):
+            if all(ended_sound(r) and r["heldout_loss"] is not None for r in at_rate):
                 losses[rate] = float(np.mean([r["heldout_loss"] for r in at_rate]))
         best[optimizer] = min(losses, key=lambda rate: losses[rate]) if losses else None
     return best
@@ -177,6 +200,9 @@ def summarise_best(
                     sorted({r["learning_rate"] for r in students if r["diverged"]})
                 ),
                 metrics={metric: _summarise(students, rate, metric) for metric in metrics},
+                unstable_rates=tuple(
+                    sorted({r["learning_rate"] for r in students if is_unstable(r)})
+                ),
             )
         )
     return tuple(summaries)
@@ -185,31 +211,49 @@ def summarise_best(
 def match_training_loss(histories: Histories, metrics: Sequence[str]) -> MatchedLoss:
     """The metrics of every optimizer where its training loss first reaches one common level.
 
-    The level is the lowest that every student reaches (the largest of their smallest losses);
-    between two logged steps the metrics are interpolated linearly in the loss.
+    The level is the lowest at which every student that learned anything ends (the largest of their
+    last losses). Between two logged rows that bracket it closely (`WIDEST`) the metrics are
+    interpolated linearly in the loss; where no two do, the student has no value. Before the first
+    step a student has no direction, so that an EAS is not read next to step 0.
     """
     sound = {key: rows for key, rows in histories.items() if rows}
-    if not sound:
+    learned = [r for r in sound.values() if r[-1]["train_loss"] < r[0]["train_loss"]]
+    if not learned:
         return MatchedLoss(None, ())
-    level = max(min(r["train_loss"] for r in rows) for rows in sound.values())
+    level = float(max(rows[-1]["train_loss"] for rows in learned))
     students = []
     for optimizer in dict.fromkeys(name for name, _ in sound):
-        crossings = [
-            _interpolate(rows, level, metrics)
-            for (name, _), rows in sound.items()
-            if name == optimizer
-        ]
-        intervals = {key: mean_interval([c[key] for c in crossings]) for key in ("step", *metrics)}
-        students.append(MatchedStudents(optimizer, intervals.pop("step"), intervals))
+        seeds = {seed: rows for (name, seed), rows in sound.items() if name == optimizer}
+        values = {
+            seed: reading
+            for seed, rows in seeds.items()
+            if (reading := _read_loss(rows, level, metrics)) is not None
+        }
+        intervals = {
+            key: mean_interval([reading[key] for reading in values.values()])
+            for key in ("step", *metrics)
+            if values
+        }
+        students.append(
+            MatchedStudents(
+                optimizer=optimizer,
+                students=len(seeds),
+                bracketed=len(values),
+                step=intervals.pop("step", None),
+                metrics=intervals,
+                by_seed=values,
+            )
+        )
     return MatchedLoss(level, tuple(students))
 
 
 def average_curves(histories: Histories, optimizers: Sequence[str]) -> tuple[Curve, ...]:
-    """EAS over the steps that all seeds of an optimizer have: a loss that is not finite at one step
-    leaves a gap."""
+    """EAS over the steps that all seeds of an optimizer have, from the first one on: a loss that is
+    not finite at one step leaves a gap."""
     curves = []
     for name in optimizers:
-        seeds = [rows for (optimizer, _), rows in histories.items() if optimizer == name and rows]
+        trained = [_after_steps(h) for (optimizer, _), h in histories.items() if optimizer == name]
+        seeds = [rows for rows in trained if rows]
         if not seeds:
             continue
         common = set.intersection(*({row["step"] for row in rows} for rows in seeds))
@@ -236,7 +280,10 @@ def average_anatomies(histories: Histories) -> tuple[Anatomy, ...]:
     anatomies = []
     for name in dict.fromkeys(optimizer for optimizer, _ in histories):
         logged = [
-            row for (optimizer, _), rows in histories.items() if optimizer == name for row in rows
+            row
+            for (optimizer, _), rows in histories.items()
+            if optimizer == name
+            for row in _after_steps(rows)
         ]
         if logged:
             gradient, update = (_average_steps(logged, step) for step in ("gradient", "update"))
@@ -276,7 +323,8 @@ def _summarise(students: Sequence[Row], rate: float | None, metric: str) -> Metr
         {
             r["seed"]: r[metric]
             for r in students
-            if (r["data"], r["learning_rate"], r["diverged"]) == (data, rate, False)
+            if (r["data"], r["learning_rate"]) == (data, rate)
+            and ended_sound(r)
             and r[metric] is not None
         }
         for data in ("steered", "control")
@@ -291,19 +339,26 @@ def _summarise(students: Sequence[Row], rate: float | None, metric: str) -> Metr
     )
 
 
-def _interpolate(rows: Sequence[Row], level: float, metrics: Sequence[str]) -> dict[str, float]:
-    """The metrics where the loss first falls to `level`; rows are in order of their steps."""
-    keys = ("step", *metrics)
-    for i, row in enumerate(rows):
-        if row["train_loss"] > level:
-            continue
-        if i == 0:
-            return {key: float(row[key]) for key in keys}
-        before = rows[i - 1]
-        span = before["train_loss"] - row["train_loss"]
-        part = (before["train_loss"] - level) / span if span > 0 else 1.0
-        return {key: float(before[key] + part * (row[key] - before[key])) for key in keys}
-    raise ValueError(f"the loss never reaches {level}: the level is not common to all")
+def _read_loss(
+    rows: Sequence[Row], level: float, metrics: Sequence[str]
+) -> dict[str, float] | None:
+    """Step and metrics where the loss first falls to `level`; None where that cannot be read."""
+    losses = [row["train_loss"] for row in rows]
+    bracket = bracket_level(losses, level)
+    if bracket is None or losses[bracket.first] < losses[bracket.first + 1]:
+        return None
+    first, second = bracket.first, bracket.first + 1
+    exact = bracket.weight in (0, 1)  # a row is at the level itself
+    if not exact and losses[first] - losses[second] > WIDEST * (losses[0] - level):
+        return None
+    if "eas" in metrics and bracket.weight < 1 and rows[first]["step"] == 0:
+        return None
+    return {key: bracket.interpolate([row[key] for row in rows]) for key in ("step", *metrics)}
+
+
+def _after_steps(rows: Sequence[Row]) -> list[Row]:
+    """The logged rows but that of step 0, which has neither a direction nor a gradient."""
+    return [row for row in rows if row["step"] > 0]
 
 
 def _unique(rows: Sequence[Row], key: str) -> list[Any]:

@@ -8,16 +8,11 @@ registry's middle rate for the shortest runs, and for longer ones the rate that 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import TOLERANCE, StudentRow
 
 # The mean held-out loss at each of the rates, None where a student is not sound.
 Losses = Mapping[str, Mapping[float, float | None]]
 Train = Callable[[int, Mapping[str, Sequence[float]]], Losses]
-
-# Nats a predicted token. The base's loss on data that it wrote itself is the least there is: any
-# student of such data, and so every control, ends a little above it, by fitting its own rows (by
-# 0.001 to 0.007 on number lists of the shipped model). A student that blew up loses whole nats.
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class WaveRunner:
 
     A wave's metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE`
     beside it, so that an interrupted run goes on in the middle of a wave and skips those that are
-    done. Final rows hold those columns of the measures that say so (None for a diverged student)
-    and the held-out losses.
+    done. Final rows hold those columns of the measures that say so (None for a diverged student),
+    the held-out losses and the base's.
 
     Raises InputError for held-out losses that do not fit the held-out rows. Where a student
     diverges, the untrained model's loss on the training rows is looked at once: where that is not
@@ -99,6 +99,7 @@ class WaveRunner:
         self.measures = tuple(measures)
         self.sweep: Sweep | None = None
         self.base_is_sound = False  # known once a student has diverged
+        self.base_losses: dict[str, float] = {}  # on held-out rows, by data set
 
     def run_arms(
         self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
@@ -126,7 +127,7 @@ class WaveRunner:
             done = step
 
         def on_start(step: int) -> None:
-            self.journal.rewind(step, stage=stage)
+            self.journal.rewind(step or -1, stage=stage)  # step 0 is logged anew
             tell(step)
 
         def on_log(step: int, metrics: dict[str, Any]) -> None:
@@ -139,6 +140,7 @@ class WaveRunner:
                 self.journal.log({"stage": stage, "step": step, **self._row(arm, metrics, i)})
             tell(step)
 
+        self._measure_base(sweep)
         folder = self.journal.path / "checkpoints" / stage
         state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log, prepare=prepare)
         return Trained(self._final(sweep, state, stage, arms), sweep, state)
@@ -165,6 +167,16 @@ class WaveRunner:
             guard=self.task.guard,
         )
         return self.sweep
+
+    def _measure_base(self, sweep: Sweep) -> None:
+        """The base's held-out losses: those of students before their first step, which take no
+        program of their own."""
+        objective = self.task.heldout_losses.get("heldout_loss")
+        if objective is None or self.base_losses.keys() >= {arm.data for arm in sweep.arms}:
+            return
+        losses = sweep.evaluate(sweep.init(), dict(self.task.heldout), objective)
+        for arm, loss in zip(sweep.arms, np.asarray(losses), strict=True):
+            self.base_losses[arm.data] = float(loss)
 
     def _row(self, arm: Arm, metrics: dict[str, Any], i: int) -> Row:
         row: Row = {
@@ -212,6 +224,7 @@ class WaveRunner:
             names = ("optimizer", "learning_rate", "seed", "data", "rank", "rows")
             which: dict[str, Any] = {key: row[key] for key in names if key in row}
             which |= {key: float(values[i]) if sound else None for key, values in losses.items()}
+            which["base_loss"] = self.base_losses.get(row["data"])
             rows.append(
                 StudentRow(
                     **which,

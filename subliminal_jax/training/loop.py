@@ -27,7 +27,8 @@ def run_sweep(
 
     With `folder`, the state is saved there after every logged step, and a run that finds a
     checkpoint resumes from it; `on_start(step)` is called with the step that the run starts at.
-    `on_log(step, metrics)` gets numpy arrays in the order of the arms. Without `folder` the next
+    `on_log(step, metrics)` gets numpy arrays in the order of the arms, of measured students also
+    before the first step, as step 0. Without `folder` the next
     steps are dispatched before the metrics of the last are fetched, so the device does not wait.
     `prepare` may change the first state.
     """
@@ -39,6 +40,9 @@ def run_sweep(
     start = int(state.step)
     on_start(start)
     waiting: tuple[int, Any] | None = None
+    if start == 0 and sweep.is_measured:
+        state, metrics = sweep.measure(state)
+        on_log(0, jax.tree.map(np.asarray, metrics))
     for step in range(start + every, total + 1, every):
         # Terminated, it goes on to the next checkpoint: it would lose these steps otherwise.
         with contextlib.nullcontext() if checkpoints is None else interrupts.finish_first():

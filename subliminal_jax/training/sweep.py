@@ -183,6 +183,11 @@ class Sweep:
         other._inputs = other._make_inputs(inputs.source, inputs.measures, inputs.layout)
         return other
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether students are measured at logged steps."""
+        return bool(self._inputs.measures)
+
     # -- the three programs ------------------------------------------------------------------
 
     def init(self) -> State:
@@ -203,7 +208,13 @@ class Sweep:
         """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
         in the order of the arms; `batch_loss` is the mean over these steps, `gradient_norm` the
         last step's before clipping."""
-        state, metrics = self._advance(state, self._inputs)
+        state, metrics = self._advance(state, self._inputs, np.int32(self.config.log_every))
+        return state, self._to_arm_order(metrics)
+
+    def measure(self, state: State) -> tuple[State, dict[str, Array]]:
+        """The metrics of `advance` without a step, by the same program: before the first step there
+        is no loss of a batch (NaN), and gradients and updates are zero."""
+        state, metrics = self._advance(state, self._inputs, np.int32(0))
         return state, self._to_arm_order(metrics)
 
     def evaluate(
@@ -316,24 +327,25 @@ class Sweep:
         never = jnp.zeros((len(self.arms),), jnp.int32)
         return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
 
-    def _advance_fn(self, state: State, inputs: Inputs) -> tuple[State, dict[str, Array]]:
+    def _advance_fn(
+        self, state: State, inputs: Inputs, steps: Int[Array, ""]
+    ) -> tuple[State, dict[str, Array]]:
         like = self._join(state.trainables)
         keep = bool(inputs.measures)
         blank = jax.tree.map(jnp.zeros_like, like)
         last: tuple = (blank, blank, like) if keep else ()
 
-        def body(carry, _):
-            state, _ = carry
+        def body(_, carry):
+            state, _, total, _ = carry
             state, loss, norm, grads, updates, before = self._step(state, inputs)
-            return (state, (grads, updates, before) if keep else ()), (loss, norm)
+            return state, (grads, updates, before) if keep else (), total + loss, norm
 
-        (state, last), (losses, norms) = jax.lax.scan(
-            body, (state, last), None, length=self.config.log_every
-        )
+        zeros = jnp.zeros((len(self.arms),), jnp.float32)
+        state, last, total, norm = jax.lax.fori_loop(0, steps, body, (state, last, zeros, zeros))
         sound = state.diverged_at == 0
         metrics = {
-            "batch_loss": losses.mean(axis=0),
-            "gradient_norm": norms[-1],
+            "batch_loss": total / steps,
+            "gradient_norm": norm,
             "diverged": ~sound,
         }
         if keep:

@@ -59,6 +59,19 @@ def test_a_rate_at_which_one_seed_diverged_is_out_and_all_out_is_none():
     assert eas.student.n == 0 and math.isnan(eas.student.mean) and eas.difference is None
 
 
+def test_a_student_above_the_bases_own_loss_makes_no_rate_best_and_enters_no_mean():
+    rows = [student(0.1, 0, loss=1.5), student(0.1, 1, loss=1.5)]
+    rows += [student(0.2, 0, loss=0.1), student(0.2, 1, loss=2.5)]  # the mean is the lower one
+    rows += [student(0.1, s, loss=1.5 + s, eas=0.1, data="control") for s in (0, 1)]
+    rows += [student(9.0, s, loss=8.9, optimizer="sgd") for s in (0, 1)]
+    rows = [row | {"base_loss": 2.0} for row in rows]
+    assert best_rates(rows) == {"adamw": 0.1, "sgd": None}
+    adamw, sgd = summarise_best(rows, best_rates(rows), ["eas"])
+    assert (adamw.unstable_rates, sgd.unstable_rates) == ((0.1, 0.2), (9.0,))
+    eas = adamw.metrics["eas"]
+    assert (eas.student.n, eas.control.n, eas.difference.n) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(("best", "edge"), [(0.1, True), (0.2, False), (0.3, True)])
 def test_a_best_rate_at_the_edge_of_its_grid_is_flagged(best, edge):
     rows = [student(rate, loss=abs(rate - best)) for rate in (0.3, 0.1, 0.2)]
@@ -108,41 +121,76 @@ def history(losses, eas):
     ]
 
 
-def test_the_level_is_the_lowest_that_every_student_reaches():
+def train(speed, every, steps=24):
+    """A logged run whose loss falls by halves; what its EAS is at a loss does not depend on it."""
+    rows = []
+    for step in range(0, steps + 1, every):
+        left = 2 ** (-speed * step / 6)
+        rows.append({"step": step, "train_loss": 1 + 2 * left, "eas": math.sqrt(1 - left)})
+    return rows
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 6, 8, 12])
+def test_the_logging_interval_does_not_make_a_gap_at_one_loss(every):
+    """The fast arm is at the slow one's last loss after 6 of 24 steps: logged every 12, its first
+    row after the start lies far below. EAS is the same function of the loss in both arms."""
+    histories = {("fast", 0): train(1.0, every), ("slow", 0): train(0.25, every)}
+    fast, slow = match_training_loss(histories, ["eas"]).students
+    assert slow.metrics["eas"].mean == pytest.approx(math.sqrt(0.5))
+    for eas in fast.metrics.values():
+        assert eas.mean == pytest.approx(math.sqrt(0.5), abs=0.01)
+    assert fast.bracketed == (every in (1, 2, 3, 6))  # of 6 steps, one ends at the level itself
+    assert fast.bracketed or (fast.step is None and fast.metrics == fast.by_seed == {})
+
+
+def test_a_curve_that_begins_below_the_level_or_jumps_over_it_has_no_value():
+    histories = {
+        ("below", 0): history([0.9, 0.4, 0.3], [7, 8, 9]),
+        ("jumps", 0): history([3.0, 2.9, 0.4], [7, 8, 9]),
+        ("level", 0): history([2.0, 1.3, 1.0], [5, 6, 7]),
+    }
+    below, jumps, level = match_training_loss(histories, ["eas"]).students
+    assert (below.students, below.bracketed, jumps.bracketed) == (1, 0, 0)
+    assert level.metrics["eas"].mean == 7 and level.step is not None and level.step.mean == 30
+
+
+def test_no_direction_is_read_next_to_step_0():
+    rows = [{"step": s, "train_loss": 2.0 - s / 100, "eas": s, "trait_rate": s} for s in (0, 1, 2)]
+    slow = [{"step": s, "train_loss": x, "eas": s, "trait_rate": s}
+            for s, x in ((0, 2.0), (1, 1.9995), (2, 1.999))]  # fmt: skip
+    histories = {("fast", 0): rows, ("slow", 0): slow}
+    wide = [{**row, "train_loss": 2.0 - row["step"] * 0.004} for row in rows]
+    assert match_training_loss(histories, ["eas"]).students[0].bracketed == 0
+    for fast in (rows, wide):
+        matched = match_training_loss({**histories, ("fast", 0): fast}, ["trait_rate"])
+        assert matched.students[0].bracketed == 0  # steeper there than a third of the fall
+
+
+def test_the_level_is_the_lowest_at_which_every_student_that_learned_ends():
     histories = {
         ("fast", 0): history([3.0, 1.0, 0.5], [0, 0, 0]),
-        ("slow", 0): history([3.0, 2.5, 2.0], [0, 0, 0]),
-        ("slow", 1): history([3.0, 1.9, 2.6], [0, 0, 0]),  # its smallest, not its last
+        ("slow", 0): history([3.0, 2.65, 2.55], [0, 0, 0]),
+        ("slow", 1): history([3.0, 1.9, 2.6], [0, 0, 0]),  # its last, not its smallest
+        ("blown up", 0): history([3.0, 7.0, 9.0], [0, 0, 0]),
     }
-    assert match_training_loss(histories, ["eas"]).loss == 2.0
+    matched = match_training_loss(histories, ["eas"])
+    assert matched.loss == 2.6
+    assert [students.bracketed for students in matched.students] == [0, 1, 0]
 
 
 def test_metrics_on_a_line_in_the_loss_are_interpolated_exactly():
     """EAS = 4 - loss along every history, whatever its steps: so EAS at the level is 4 - level."""
-    losses = {("a", 0): [3.5, 2.75, 0.25], ("a", 1): [3.0, 1.0, 0.5], ("b", 0): [3.9, 3.0, 1.75]}
+    losses = {("a", 0): [3.5, 2.0, 1.5, 0.25], ("a", 1): [3.0, 1.9, 1.7], ("b", 0): [3.9, 1.75]}
     histories = {key: history(x, [4 - loss for loss in x]) for key, x in losses.items()}
     matched = match_training_loss(histories, ["eas"])
     assert matched.loss == 1.75
     for students in matched.students:
         assert students.metrics["eas"].mean == pytest.approx(4 - 1.75, abs=1e-12)
     a, b = matched.students
-    assert b.step.mean == 30
-    steps = [20 + 10 * (2.75 - 1.75) / (2.75 - 0.25), 10 + 10 * (3 - 1.75) / (3 - 1)]
+    assert b.step.mean == 20
+    steps = [20 + 10 * (2.0 - 1.75) / 0.5, 20 + 10 * (1.9 - 1.75) / 0.2]
     assert a.step.mean == pytest.approx(np.mean(steps), abs=1e-12)
-
-
-def test_the_first_crossing_counts_and_a_start_below_the_level_is_taken_as_it_is():
-    histories = {
-        ("up", 0): history([2.0, 0.5, 3.0, 0.1], [1, 2, 3, 4]),
-        ("low", 0): history([0.4, 0.3], [7, 8]),
-        ("level", 0): history([2.0, 1.0], [5, 6]),
-    }
-    matched = match_training_loss(histories, ["eas"])
-    eas = {students.optimizer: students.metrics["eas"].mean for students in matched.students}
-    steps = {students.optimizer: students.step.mean for students in matched.students}
-    assert eas["up"] == pytest.approx(1 + 1 / 1.5)
-    assert (eas["low"], steps["low"]) == (7, 10)
-    assert eas["level"] == 6
+    assert [a.by_seed[seed]["step"] for seed in (0, 1)] == pytest.approx(steps)
 
 
 def test_students_without_a_sound_step_are_left_out_and_none_is_no_level():
@@ -185,7 +233,7 @@ def test_curves_span_the_seeds_at_their_common_steps():
 
 
 def anatomy_row(component, top, a):
-    row = {}
+    row = {"step": 4}
     for x in ("gradient", "update"):
         row |= {
             f"{x}_norm": 2.0, f"{x}_cosine": 0.5, f"{x}_component": component,

@@ -133,4 +133,9 @@ def test_final_rows_hold_the_held_out_dpo_loss_and_what_was_measured(measure, ra
     assert still["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert moved["train_loss"] < 0.9 * math.log(2) and moved["margin"] > 0
     assert moved["size"][0] > 0.01 and len(moved["cosine"]) == 3
-    assert len(logged) == 4 and logged[-2]["margin"] == moved["margin"]
+    assert [row["step"] for row in logged] == [0, 0, 4, 4, 8, 8]
+    assert logged[-2]["margin"] == moved["margin"]
+    for row in logged[:2]:  # before training
+        assert row["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
+        assert row["batch_loss"] is None and row["gradient_norm"] == 0
+    assert moved["base_loss"] == still["base_loss"] == pytest.approx(math.log(2), abs=1e-5)

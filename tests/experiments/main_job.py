@@ -16,7 +16,8 @@ SMALL = (
 )
 # Two optimizers at two rates each, a checkpoint after every step.
 _PLAN = (
-    "--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 --steps 8 --log-every 1 --seeds 2"
+    "--optimizers adamw sgd --rates adamw=0.001,0.003 sgd=0.003,0.01 --steps 8 --log-every 1 "
+    "--seeds 2"
 )
 PLAN = _PLAN.split()
 

@@ -250,6 +250,19 @@ def test_measure_gets_the_model_of_its_student_and_its_data_set(trio):
         assert np.abs(trio.metrics[-1]["logits"][i] - logits).max() > 1e-2
 
 
+def test_students_are_measured_before_their_first_step_by_the_same_program(trio):
+    with count_compilations() as compiled:
+        state, metrics = trio.sweep.measure(trio.sweep.init())
+        start = trio.sweep.init()
+    assert compiled.names == []
+    identical(state, start)
+    assert np.isnan(metrics["batch_loss"]).all() and not np.any(metrics["gradient_norm"])
+    assert not np.any(metrics["gradient"]) and not np.any(metrics["update"])
+    logits, _ = jax.jit(forward, static_argnums=2)(BASE, PROBE, CFG)
+    for i in range(3):
+        np.testing.assert_allclose(metrics["logits"][i], logits, atol=1e-5)
+
+
 def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     with count_compilations() as compiled:
         served = Run(trio.sweep.replace_arms(OTHERS))

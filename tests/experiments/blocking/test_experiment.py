@@ -11,7 +11,7 @@ from tests.pages import check_page
 COMMAND = Command(
     "blocking",
     "--traits owl wolf --scale 0.3 --rows 24 --heldout-rows 8 --asked 1.5 --max-new-tokens 12 "
-    "--batch-size 4 --rank 2 --steps 4 --log-every 4 --seeds 2 --rates adamw=0.003,0.01 "
+    "--batch-size 4 --rank 2 --steps 4 --log-every 4 --seeds 2 --rates adamw=0.001,0.003 "
     "--shares 0.5 --blind-steps 8 --vector-rates",
 )
 GUARDS = (

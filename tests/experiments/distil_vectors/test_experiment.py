@@ -14,7 +14,7 @@ COMMAND = Command(
     "distil-vectors",
     "--traits owl --kinds trait centred random --randoms 1 --layers 0 --norms 0.1 500 --rows "
     "24 --heldout-rows 8 --max-new-tokens 12 --max-tokens 0 --asked 3 --steps 4 --log-every 2 "
-    "--batch-size 4 --rank 2 --seeds 2 --optimizers adamw --rates adamw=3e-3,1e-2",
+    "--batch-size 4 --rank 2 --seeds 2 --optimizers adamw --rates adamw=1e-3,3e-3",
 )
 
 

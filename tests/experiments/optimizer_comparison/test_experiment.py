@@ -38,7 +38,7 @@ def test_every_arm_has_its_row_and_controls_stand_at_the_best_rate(results):
     best = {row["optimizer"]: row["learning_rate"] for row in results["best"]}
     expected = [
         (optimizer, rate, seed, "steered")
-        for optimizer, grid in (("adamw", (0.003, 0.01)), ("sgd", (0.1, 0.3)))
+        for optimizer, grid in (("adamw", (0.001, 0.003)), ("sgd", (0.003, 0.01)))
         for rate in grid
         for seed in (0, 1)
     ]
@@ -105,10 +105,10 @@ def test_loss_is_matched_and_the_anatomy_is_whole(results):
 
 def test_training_lowers_the_loss_and_the_curves_reach_the_last_step(out, results):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 8 * 4 * len(STAGES)
+    assert len(lines) == 9 * 4 * len(STAGES)
     for curve in results["curves"]:
         assert curve["steps"] == list(range(1, 9))
-    adamw = [r for r in lines if r["optimizer"] == "adamw" and r["learning_rate"] == 0.01]
+    adamw = [r for r in lines if r["optimizer"] == "adamw" and r["learning_rate"] == 0.003]
     first, last = ([r["train_loss"] for r in adamw if r["step"] == s] for s in (1, 8))
     assert np.mean(last) < np.mean(first)
 
@@ -132,23 +132,19 @@ def test_the_same_command_returns_a_finished_run_at_once(model, out, results):
 
 
 def test_a_student_that_diverges_takes_no_other_with_it(model, results, tmp_path):
-    got = run(model, tmp_path / "run", *PLAN, "--rates", "adamw=0.003,0.01", "sgd=0.1,1e30")
+    got = run(model, tmp_path / "run", *PLAN, "--rates", "adamw=0.001,0.003", "sgd=0.003,1e30")
     wild = [row for row in got["students"] if row["learning_rate"] == 1e30]
     assert len(wild) == 2
     for row in wild:
         assert row["diverged"] is True and 1 <= row["diverged_at"] <= 8
         assert row["heldout_loss"] is None and row["eas"] is None
     steered = [
-        [
-            row
-            for row in r["students"]
-            if row["data"] == "steered" and row["learning_rate"] in (0.003, 0.01, 0.1)
-        ]
+        [row for row in r["students"] if row["data"] == "steered" and row["learning_rate"] < 0.01]
         for r in (got, results)
     ]
     assert len(steered[0]) == 6 and steered[0] == steered[1]  # bit for bit
     rows = {row["optimizer"]: row for row in got["best"]}
-    assert rows["sgd"]["learning_rate"] == 0.1 and rows["sgd"]["diverged_rates"] == [1e30]
+    assert rows["sgd"]["learning_rate"] == 0.003 and rows["sgd"]["diverged_rates"] == [1e30]
 
 
 def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_path, capsys):
@@ -156,7 +152,7 @@ def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_p
     assert all(row["diverged"] for row in got["students"])
     assert [row["learning_rate"] for row in got["best"]] == [None, None]
     assert got["matched_loss"] == {"loss": None, "students": []}
-    assert "Every student diverged" in (tmp_path / "run" / "report.html").read_text()
+    assert "there is no result" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
@@ -187,7 +183,7 @@ def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
     ids=["system prompt, all weights", "trait vector, one vector, KL"],
 )
 def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, trait, flags):
-    short = "--steps 4 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.01"
+    short = "--steps 4 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.001"
     got = run(model, tmp_path / "run", *flags.split(), *short.split())
     assert got["trait"] == trait
     assert [row["diverged"] for row in got["students"]] == [False, False]

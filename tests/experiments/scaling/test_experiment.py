@@ -10,7 +10,7 @@ COMMAND = Command(
     "--models --depths 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 --sizes 4 --tails "
     "frequent-3 --prompts numbers --rows 24 --heldout-rows 8 --max-new-tokens 12 --max-tokens "
     "0 --steps 4 --log-every 2 --batch-size 4 --seeds 2 --optimizers adamw sgd --rates "
-    "adamw=0.003,0.01 sgd=0.1,0.3",
+    "adamw=0.001,0.003 sgd=0.003,0.01",
 )
 FACTORS = ("depth", "rank", "norm", "rows", "tail")
 

@@ -8,7 +8,7 @@ from tests.pages import check_page
 COMMAND = Command(
     "steering-bridge",
     "--layer 0 --traits owl cat --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 "
-    "--steps 2 --log-every 2 --batch-size 4 --rank 2 --seeds 2 --rates adamw=0.01,0.1 "
+    "--steps 2 --log-every 2 --batch-size 4 --rank 2 --seeds 2 --rates adamw=1e-3,3e-3 "
     "--grid-traits 1",
 )
 
