@@ -13,7 +13,7 @@ from subliminal_jax.evaluation.margins import ANSWER_SHARE, EAS, LOSS
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 
-from .distillation import bootstrap_difference
+from .distillation import compare_kinds
 
 METRICS = ("eas", "component", "loss_drop", "variation")
 KINDS = {
@@ -212,7 +212,7 @@ def analyse(measured: Measured) -> Results:
             average_norms(vectors, np.subtract(*matrices(vectors, "variation")))
             for vectors in by_kind.values()
         )
-        behaviour = bootstrap_difference(trait, random)
+        behaviour = compare_kinds(trait, random)
     return Results(
         **vars(measured),
         pooled=tuple(pool_vectors(measured.vectors)),

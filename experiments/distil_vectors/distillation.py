@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from scipy import stats
 
-from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
@@ -18,7 +19,6 @@ from subliminal_jax.training.losses import heldout_loss
 from subliminal_jax.training.sweep import State, Sweep
 
 ROWS_AT_ONCE = 32
-RESAMPLES = 4999
 
 
 def losses_on_all(
@@ -71,33 +71,23 @@ def variation_among(
     return distances.sum(axis=1) / (n - 1) if n > 1 else np.full(n, np.nan)
 
 
-def bootstrap_difference(
-    a: Float[np.ndarray, "seeds vectors"],
-    b: Float[np.ndarray, "seeds others"],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+def compare_kinds(
+    a: Float[np.ndarray, "seeds vectors"], b: Float[np.ndarray, "seeds others"]
 ) -> Interval:
-    """mean(a) - mean(b) with a 95% percentile bootstrap interval.
+    """mean(a) - mean(b), with the wider of two 95% t intervals: Welch's over vectors, each a mean
+    over seeds, and that of each seed's difference, which both kinds share.
 
-    Seeds are drawn for both together, vectors for each set by itself.
+    Of one seed, or one vector of a kind, only the other of the two is left.
+
+    Source: Welch, "The generalization of Student's problem when several different population
+    variances are involved", 1947.
     """
-    rng = np.random.default_rng(seed)
-
-    def resample(
-        x: Float[np.ndarray, "seeds n"], seeds: np.ndarray
-    ) -> Float[np.ndarray, "seeds n"]:
-        return x[np.ix_(seeds, rng.integers(x.shape[1], size=x.shape[1]))]
-
-    draws = np.empty(resamples)
-    for i in range(resamples):
-        seeds = rng.integers(len(a), size=len(a))
-        draws[i] = resample(a, seeds).mean() - resample(b, seeds).mean()
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(
-        mean=float(a.mean() - b.mean()),
-        low=float(low),
-        high=float(high),
-        n=len(a),
-        level=0.95,
-        method="bootstrap of two sets",
-    )
+    mean = float(a.mean() - b.mean())
+    intervals = [mean_interval(a.mean(axis=1) - b.mean(axis=1))]
+    of_vectors = a.mean(axis=0), b.mean(axis=0)
+    if min(map(len, of_vectors)) > 1 and any(np.ptp(x) > 0 for x in of_vectors):
+        welch = stats.ttest_ind(*of_vectors, equal_var=False)
+        ends, n = welch.confidence_interval(0.95), sum(map(len, of_vectors))
+        degrees = float(welch.df)
+        intervals.append(Interval(mean, ends.low, ends.high, n, 0.95, "t", degrees=degrees))
+    return max(intervals, key=lambda each: np.nan_to_num(each.high - each.low))

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.data.filters import contains_word
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.statistics import Interval, hierarchical_bootstrap, rate_interval
+from subliminal_jax.evaluation.shares import share_interval
+from subliminal_jax.evaluation.statistics import Interval, rate_interval
 from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.finite import check_finite
@@ -277,9 +278,9 @@ class SampledAnswers(NamedTuple):
         return np.array([[contains_word(text, words) for text in row] for row in self.texts])
 
     def rate(self, words: Sequence[str]) -> Interval:
-        """The share of answers that begin with one of `words`; the interval resamples questions and
-        answers, and so generalises to other questions."""
-        return hierarchical_bootstrap(self.begins_with(words).astype(float), design="nested")
+        """The share of answers that begin with one of `words`; the interval is over questions, and
+        so generalises to others."""
+        return share_interval(self.begins_with(words).mean(axis=1))
 
     def rates(self, words: Sequence[str]) -> list[Interval]:
         """The share for each question, with Wilson's interval over its answers."""

@@ -148,8 +148,8 @@ def bootstrap_interval(
 def rate_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """A rate of independent trials with Wilson's score interval, valid at rates of 0 and 1 too.
 
-    Answers to one question, or of one student, are not independent: use `hierarchical_bootstrap`
-    over seeds and questions.
+    Answers to one question, or of one student, are not independent: use `shares.share_interval`
+    over questions or students.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -252,51 +252,6 @@ def crossed_interval(
     error = math.sqrt(variance / x.size)
     low, high = hall.find_ends(mean, error, skewness, c, degrees_of_freedom, level)
     return Interval(mean, low, high, c, level, "two-way t", skewness, degrees_of_freedom)
-
-
-def hierarchical_bootstrap(
-    values: Float[np.ndarray, "seeds questions"],
-    level: float = 0.95,
-    *,
-    design: Literal["crossed", "nested"] = "crossed",
-    resamples: int = RESAMPLES,
-    nan_policy: NanPolicy = "raise",
-) -> Interval:
-    """Mean over seeds and questions, with a percentile interval that resamples both.
-
-    For a paired comparison give the differences, treated - control. With few seeds the interval is
-    too narrow (a bootstrap over n values has (n - 1) / n of the right variance, and no heavier
-    tails): use `crossed_interval`.
-
-    Args:
-      values: a number for each seed and question, such as the share of answers with the trait.
-        With "omit", a seed with any NaN is left out.
-      design: "crossed" where every seed answered the same questions: a resample draws seeds, and
-        one set of questions for all of them. "nested" where each seed has its own questions, which
-        are drawn for each seed. "nested" is too narrow for crossed data.
-
-    Returns:
-      The interval; its `n` is the number of seeds.
-
-    Source: Owen, "The pigeonhole bootstrap", 2007 (crossed); Davison and Hinkley, "Bootstrap
-    Methods and their Application", 1997, section 3.8 (nested).
-    """
-    _check_level(level)
-    x = _whole_rows(values, nan_policy, "seeds")
-    s, q = x.shape
-    method = f"{design} bootstrap"
-    if x.size == 0:
-        return Interval(math.nan, math.nan, math.nan, s, level, method)
-    rng = np.random.default_rng(0)
-    means = np.empty(resamples)
-    for i in range(resamples):
-        seeds = rng.integers(s, size=(s,))
-        if design == "crossed":
-            means[i] = x[np.ix_(seeds, rng.integers(q, size=q))].mean()
-        else:
-            means[i] = x[seeds.reshape(-1, 1), rng.integers(q, size=(s, q))].mean()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(x.mean()), float(low), float(high), s, level, method)
 
 
 def auc_interval(

@@ -9,7 +9,6 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import (
     crossed_interval,
-    hierarchical_bootstrap,
     mean_interval,
 )
 from tests.evaluation.coverage import simulate_crossed
@@ -58,12 +57,6 @@ def test_where_one_vector_in_four_has_the_effect_the_upper_end_is_rarely_below_t
     assert held > 0.9 and below < 0.08
     _, without_correction = simulate_crossed("one vector in four", 3, 8, 0.1, True, samples=400)
     assert without_correction > below
-
-
-def test_wider_than_the_bootstrap_with_three_seeds():
-    x = np.array([[0.1], [0.2], [0.5]]) + np.array([[0.0, 0.3, -0.1]])
-    t, bootstrap = crossed_interval(x), hierarchical_bootstrap(x)
-    assert t.low < bootstrap.low < bootstrap.high < t.high
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (4, 1)])

@@ -13,7 +13,6 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import (
     auc_interval,
     bootstrap_interval,
-    hierarchical_bootstrap,
     mean_interval,
     paired_difference,
     rate_interval,
@@ -77,8 +76,6 @@ def test_nan_is_refused_unless_left_out_by_choice():
         bootstrap_interval(values)
     with pytest.raises(InputError, match="NaN"):
         auc_interval(values, [0.0])
-    with pytest.raises(InputError, match=r"seeds \[1\]"):
-        hierarchical_bootstrap(np.array([[1.0, 2.0], [math.nan, 3.0]]))
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
@@ -160,30 +157,6 @@ def test_pairs_are_left_out_whole_and_must_match():
         paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
     equal = paired_difference([1.0, 2.0], [1.0, 2.0])
     assert (equal.p_t, equal.p_permutation) == (1.0, 1.0)
-
-
-def test_crossed_bootstrap_sees_the_questions_that_all_seeds_share():
-    rng = np.random.default_rng(5)
-    questions = rng.normal(0, 1, size=(1, 20))  # all variance between questions: one draw of 20
-    values = np.repeat(questions, 8, axis=0)
-    crossed = hierarchical_bootstrap(values, resamples=2000)
-    nested = hierarchical_bootstrap(values, design="nested", resamples=2000)
-    width = 2 * 1.96 * questions.std() / math.sqrt(20)
-    assert crossed.high - crossed.low == pytest.approx(width, rel=0.1)
-    assert nested.high - nested.low == pytest.approx(width / math.sqrt(8), rel=0.1)
-
-
-@pytest.mark.parametrize("design", ["crossed", "nested"])
-def test_hierarchical_bootstrap_widens_with_the_spread_between_seeds(design):
-    rng = np.random.default_rng(6)
-    noise = rng.normal(0, 1, size=(30, 40))
-    noise -= noise.mean(axis=1, keepdims=True)
-    spread_seeds = noise + rng.normal(0, 2, size=(30, 1))
-    interval = hierarchical_bootstrap(spread_seeds, design=design, resamples=2000)
-    assert interval.mean == pytest.approx(spread_seeds.mean())
-    assert interval.n == 30
-    t = mean_interval(spread_seeds.mean(axis=1))
-    assert interval.high - interval.low == pytest.approx(t.high - t.low, rel=0.15)
 
 
 @given(
