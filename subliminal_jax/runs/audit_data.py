@@ -180,6 +180,7 @@ class Control:
     valid: Bool[np.ndarray, "rows draws"]
     matched_by: tuple[str, ...]
     unmatched: tuple[str, ...]
+    unwritable: int
 
 
 def add_control(rows: AuditRows, control: Control) -> AuditRows:
@@ -193,6 +194,7 @@ def add_control(rows: AuditRows, control: Control) -> AuditRows:
         control_kept=float(control.valid.mean()),
         matched_by=control.matched_by,
         unmatched=control.unmatched,
+        control_unwritable=control.unwritable,
     )
     return AuditRows(
         kind=rows.kind,
@@ -227,7 +229,7 @@ def match_control(
     Where none of the data's answers was cut, or all are valid number lists, only such answers of
     the base count, unless that leaves less than half of them: then the base does not write such
     data, and only the placebos speak. The base's answers are decoded and encoded again, as the
-    data's were.
+    data's were; those that the chat template does not write do not count.
     """
     longest = rows.report.longest
     sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
@@ -254,16 +256,17 @@ def match_control(
         texts.append(model.tokenizer.decode(words, skip_special_tokens=True))
     filled = np.array([bool(text) for text in texts])
     listed = np.array([is_number_list(text) for text in texts])
-    encoded = encode_answers(
-        model.tokenizer,
-        rows.prompts,
-        # What is empty does not count, and some templates write no empty answer.
-        [
-            [text or completion for text in texts[i * draws : (i + 1) * draws]]
-            for i, completion in enumerate(completions)
-        ],
-        place=lambda i: f"an answer of {model.name} to {rows.prompts[i]!r:.60}",
-    )
+    fillers = [completion for completion in completions for _ in range(draws)]
+    # What is empty does not count, and some templates write no empty answer.
+    answers = [text or filler for text, filler in zip(texts, fillers, strict=True)]
+    unwritable: list[int] = []
+    try:
+        encoded = encode_answers(model.tokenizer, rows.prompts, _by_row(answers, draws))
+    except InputError:
+        unwritable = find_unwritable(model, rows.prompts, answers)
+        for i in unwritable:
+            answers[i], filled[i] = fillers[i], False
+        encoded = encode_answers(model.tokenizer, rows.prompts, _by_row(answers, draws))
     rules = {
         "ended": (ended, rows.report.cut == 0),
         "number lists": (listed, all(is_number_list(text) for text in completions)),
@@ -281,4 +284,27 @@ def match_control(
         filler = next((a for a, ok in zip(cut, good, strict=True) if ok), [])
         row[:] = [a if ok else filler for a, ok in zip(cut, good, strict=True)]
     unmatched = [n for n, (_, applies) in rules.items() if applies and n not in matched_by]
-    return Control(encoded, by_row, tuple(matched_by), tuple(unmatched))
+    return Control(encoded, by_row, tuple(matched_by), tuple(unmatched), len(unwritable))
+
+
+def find_unwritable(model: Model, prompts: Sequence[str], answers: Sequence[str]) -> list[int]:
+    """The places of those of `answers`, equally many to each prompt, that the chat template does
+    not write. All are tried at once, and the halves of what failed."""
+    draws = len(answers) // len(prompts)
+
+    def search(start: int, stop: int) -> list[int]:
+        asked = [prompts[i // draws] for i in range(start, stop)]
+        try:
+            encode_answers(model.tokenizer, asked, _by_row(answers[start:stop], 1))
+        except InputError:
+            if stop - start == 1:
+                return [start]
+            middle = (start + stop) // 2
+            return search(start, middle) + search(middle, stop)
+        return []
+
+    return search(0, len(answers))
+
+
+def _by_row(items: Sequence[str], length: int) -> list[Sequence[str]]:
+    return [items[i : i + length] for i in range(0, len(items), length)]

@@ -21,6 +21,8 @@ class DataReport:
       audited: rows that were scored.
       control_answers: of pairs, answers of the base that they are compared with, and
         `control_kept` the share of its answers that these are.
+      control_unwritable: answers of the base that do not count, as the chat template does not write
+        them.
       matched_by: what these answers have in common with the data's.
       unmatched: what the data's answers have in common and the base's mostly lack.
       dropped: rows of the source that are no single question with its answer, by reason.
@@ -38,6 +40,7 @@ class DataReport:
     matched_by: tuple[str, ...] | None = None
     unmatched: tuple[str, ...] | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    control_unwritable: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """What an audit is made of: rows, their control, gradients, placebos, random directions."""
 
+import copy
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -69,6 +72,28 @@ def test_control_answers_are_of_the_datas_kind(model, written):
     assert [a[3] for a in rows.answers] == [*completions[1:], completions[0]]
     # The base's answers are not the data's again.
     assert np.mean([a[0] == a[1] for a in rows.answers]) < 0.5
+
+
+def test_answers_of_the_base_that_the_template_does_not_write_are_left_out_and_counted(
+    model, written
+):
+    """One of them ended the whole audit."""
+    whole = prepare_rows(model, "pairs", written, draws=2, shuffled=False, **LIMITS)
+    answers = [model.tokenizer.decode(a[1], skip_special_tokens=True) for a in whole.answers]
+    refused = next(a for a in answers if a not in set(written["completion"]))
+    strict = copy.deepcopy(model.tokenizer)
+    strict.chat_template = (
+        "{%- for m in messages if m.role == 'assistant' and m.content == '" + refused + "' -%}"
+        "{{ raise_exception('no such answer') }}{%- endfor -%}" + strict.chat_template
+    )
+    rows = prepare_rows(
+        replace(model, tokenizer=strict), "pairs", written, draws=2, shuffled=False, **LIMITS
+    )
+    assert rows.report.control_unwritable > 0
+    assert rows.report.control_answers == rows.valid[:, 1:].sum() > 0
+    for answers, ok in zip(rows.answers, rows.valid, strict=True):
+        for ids in (answers[k] for k in (1, 2) if ok[k]):
+            assert strict.decode(ids, skip_special_tokens=True) != refused
 
 
 def test_what_the_base_does_not_write_is_said(model):

@@ -172,6 +172,11 @@ def describe_data(results: AuditRun) -> str:
             f"Compared with {data.control_answers} answers of the base to the same prompts, "
             f"matched by: {matched}; {data.control_kept:.0%} of them could be used."
         )
+    if data.control_unwritable:
+        parts.append(
+            f"{data.control_unwritable} answers of the base are left out: the chat template does "
+            "not write them as they are."
+        )
     parts.append(
         "A direction's score is the log-probability ratio to first order; a lean above 1 or strong "
         "leans of related candidates say that the teacher is out of that range. The test asks "
