@@ -263,7 +263,7 @@ def _refuse_key(arguments: Sequence[str]) -> None:
     from subliminal_jax.evaluation.endpoint import DEFAULT_KEY_VARIABLE, holds_key
 
     names = {DEFAULT_KEY_VARIABLE}
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         flag, _, value = word.partition("=")
         if flag.startswith("--judge"):
             names |= {value, following}

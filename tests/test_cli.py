@@ -74,6 +74,7 @@ def test_files_and_folders_become_sub_commands(folder):
 def test_help_lists_first_lines_without_importing(folder, capsys):
     main(["--help"])
     listed = capsys.readouterr().out
+    assert listed.index("studies:") < listed.index("no-study") < listed.index("tools:")
     assert "double-it      Double a number." in listed
     assert "broken-import  Need a library." in listed
     assert "no-study       Not an experiment." in listed
