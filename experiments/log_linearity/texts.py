@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from subliminal_jax.bounds import MANY, CountOrNone, Needs, Range
 from subliminal_jax.data import world
-from subliminal_jax.data.conversations import CountedRows, report_dropped
+from subliminal_jax.data.conversations import CountedRows, report_rows
 from subliminal_jax.data.preferences import count_preferences, world_preferences
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.errors import InputError
@@ -82,7 +82,7 @@ def read_pairs(settings: TextSettings, seed: int) -> CountedRows:
     if settings.pairs == "world":
         return CountedRows(world_preferences(3 * settings.draws * settings.columns, seed), {})
     counted = count_preferences(settings.pairs, settings.split)
-    report_dropped(settings.pairs, counted)
+    report_rows(settings.pairs, counted)
     return counted
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from subliminal_jax.data import world
 from subliminal_jax.data.batching import pad_preferences
-from subliminal_jax.data.conversations import CountedRows, report_dropped
+from subliminal_jax.data.conversations import CountedRows, report_rows
 from subliminal_jax.data.preferences import count_preferences, drop_mentions, world_preferences
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.targets import Target
@@ -78,7 +78,7 @@ def make_pool(targets: Sequence[Target], tokenizer: Tokenizer, config: Config) -
     else:
         source = resolve_shared(config.pairs)
         counted = count_preferences(source, config.split, config.pool)
-        report_dropped(source, counted)
+        report_rows(source, counted)
     pairs = counted.rows
     left_out = {f"rows with {reason}": count for reason, count in counted.dropped.items()}
     read = len(pairs) + sum(left_out.values())

@@ -21,8 +21,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.progress import track
 from subliminal_jax.steering.contrastive import Method, contrastive_vectors, match_norms, rescale
 from subliminal_jax.steering.contrasts import Contrasts
-from subliminal_jax.steering.interchange import extract_directions, read_gguf
-from subliminal_jax.steering.io import load_steering
+from subliminal_jax.steering.interchange import extract_directions
 from subliminal_jax.steering.propensity import (
     MULTIPLIERS,
     Kind,
@@ -31,6 +30,7 @@ from subliminal_jax.steering.propensity import (
     propensities,
 )
 from subliminal_jax.steering.slopes import linear_reach, per_sample_slopes
+from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.steering.vectors import random_vector
 
 from .analysis import GivenVector, LocalSlope, MeasuredSet, MeasuredTrait, SkippedSet
@@ -57,25 +57,18 @@ class Plan:
 def read_vectors(
     files: Sequence[str], model: Model, layer: int
 ) -> dict[str, Float[np.ndarray, "1 dim"]]:
-    """Vectors of files for `layer`, scale included, by file name: safetensors, or GGUF control
-    vectors.
+    """Vectors of files for `layer`, scale included, by file name (`read_steering`).
 
     Raises InputError for a file that is named twice, has no vector for the layer or says that it
-    was made on another model, and as `load_steering` and `read_gguf`.
+    was made on another model, and as `read_steering`.
     """
     vectors: dict[str, Float[np.ndarray, "1 dim"]] = {}
     for file in files:
         name = Path(file).stem
         if name in vectors or name in (*SETTINGS, "mean", "random"):
             raise InputError(f"{file}: there is a vector {name!r} already; give the file another")
-        if Path(file).suffix == ".gguf":
-            steering, _ = read_gguf(file, model.cfg)
-        else:
-            steering, _ = load_steering(file, model.cfg, [layer], model=model.name)
-        directions = extract_directions(steering)
-        if layer not in directions:
-            raise InputError(f"{file}: has vectors for layers {sorted(directions)}, not {layer}")
-        vectors[name] = directions[layer][None]
+        steering, _ = read_steering(file, model.cfg, [layer], model=model.name)
+        vectors[name] = extract_directions(steering)[layer][None]
     return vectors
 
 

@@ -50,7 +50,7 @@ class Config:
 
     Attributes:
       model: "shipped", "shipped-small", a local folder in Hugging Face format, or a hub name.
-      vector: a vector file: safetensors, or a GGUF control vector.
+      vector: a vector file: .safetensors, .npy, PyTorch's .pt, or a GGUF control vector.
       adapter: a LoRA adapter of PEFT, in place of a vector.
       scale: factor on the strength of the vector or the adapter.
       layer: the one of the file's layers that is steered (0-based); all of them without it.

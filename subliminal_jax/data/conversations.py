@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 
 PROMPTS = ("prompt", "question", "instruction", "query")  # names of the column with the prompt
 ROLES = {
@@ -56,15 +57,21 @@ class DroppedRowError(Exception):
 
 class CountedRows(NamedTuple):
     """The rows of a source, and how many others were dropped, by reason; `numbers` are those of the
-    rows (lines) in the source, where they are not a column of the rows."""
+    rows (lines) in the source, where they are not a column of the rows; `formats` counts the rows
+    of each format (`data.formats`)."""
 
     rows: Dataset
     dropped: Mapping[str, int]
     numbers: Sequence[int] = ()
+    formats: Mapping[str, int] = {}
 
 
-def report_dropped(source: object, counted: CountedRows) -> None:
-    """Log how many rows were dropped and why, if any: a warning, which shows on the screen."""
+def report_rows(source: object, counted: CountedRows) -> None:
+    """Print how many rows have which format, and log how many were dropped and why, if any: a
+    warning, which shows on the screen, too."""
+    if counted.formats:
+        formats = ", ".join(f"{n} as {name}" for name, n in counted.formats.items())
+        print_line(f"{source}: {len(counted.rows)} rows read: {formats}")
     dropped = sum(counted.dropped.values())
     if dropped:
         total = len(counted.rows) + dropped

@@ -17,23 +17,23 @@ from subliminal_jax.data.conversations import (
     describe,
     parse_messages,
     parse_prompt,
-    report_dropped,
+    parse_transcript,
+    report_rows,
     split_exchange,
     system_turns,
 )
+from subliminal_jax.data.formats import COMPLETIONS, CONVERSATIONS, name_pair_format
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 
 FIELDS = ("prompt", "completion")
-COMPLETIONS = ("completion", "response", "output", "answer")
-CONVERSATIONS = ("messages", "conversations")
 _LABELS = ("label", "kto_tag")  # of answers to learn from (true) or not (false)
 
 
 def read_pairs(source: str | Path) -> Dataset:
-    """The pairs of `count_pairs`; logs how many rows were dropped, and why."""
+    """The pairs of `count_pairs`; says their formats, and how many rows were dropped and why."""
     counted = count_pairs(source)
-    report_dropped(source, counted)
+    report_rows(source, counted)
     return counted.rows
 
 
@@ -44,8 +44,10 @@ def count_pairs(source: str | Path) -> CountedRows:
     `source` is a JSONL or JSON file (a list), gzipped if its name ends in .gz, or else a hub name.
     The prompt is a text or messages under `prompt`, `question`, `instruction` (with `input`) or
     `query`, the completion under one of `COMPLETIONS`; or both are the `messages` or
-    `conversations` of the row. Other fields are ignored. Rows of several user turns, with a system
-    turn, tools or images, or labelled as wrong (`label`, `kto_tag`) are dropped.
+    `conversations` of the row; or a `text` without a prompt, which is either a transcript of
+    "Human:" and "Assistant:", or said in answer to an empty message. Other fields are ignored. Rows
+    of several user turns, with a system turn, tools or images, or labelled as wrong (`label`,
+    `kto_tag`) are dropped.
 
     Raises InputError for a missing file, a malformed line, a missing, empty or non-text field
     (with the line's number), and for a source without pairs.
@@ -54,6 +56,7 @@ def count_pairs(source: str | Path) -> CountedRows:
     columns: dict[str, list[str]] = {field: [] for field in FIELDS}
     dropped: Counter[str] = Counter()
     numbers: list[int] = []
+    formats: Counter[str] = Counter()
     for number, row in read_rows(source):
         try:
             pair = _pair(row, f"{source}, {where} {number}")
@@ -61,6 +64,7 @@ def count_pairs(source: str | Path) -> CountedRows:
             dropped[str(reason)] += 1
             continue
         numbers.append(number)
+        formats[name_pair_format(row)] += 1
         for field, text in zip(FIELDS, pair, strict=True):
             columns[field].append(text)
     pairs = Dataset.from_dict(columns)
@@ -69,7 +73,7 @@ def count_pairs(source: str | Path) -> CountedRows:
         raise InputError(
             f"{source} holds no pairs{reasons}: give at least one prompt and completion"
         )
-    return CountedRows(pairs, dict(dropped), numbers)
+    return CountedRows(pairs, dict(dropped), numbers, dict(formats))
 
 
 def _pair(row: object, where: str) -> tuple[str, str]:
@@ -80,7 +84,11 @@ def _pair(row: object, where: str) -> tuple[str, str]:
     if any(row.get(name) is False for name in _LABELS):
         raise DroppedRowError("a label that says it is wrong")
     given = {name: row[name] for name in COMPLETIONS if row.get(name) is not None}
-    if given or not any(row.get(name) for name in CONVERSATIONS):
+    is_conversation = not given and any(row.get(name) for name in CONVERSATIONS)
+    is_text = not given and not is_conversation and isinstance(row.get("text"), str)
+    if is_text and not any(row.get(name) for name in PROMPTS):
+        turns = _read_text(row, where)
+    elif not is_conversation:
         prompt = parse_prompt(row, where)
         for names, value in ((PROMPTS, prompt), (COMPLETIONS, given)):
             if not value:
@@ -94,9 +102,18 @@ def _pair(row: object, where: str) -> tuple[str, str]:
         turns = [*system_turns(row, where), *parse_messages(row[name], where)]
     texts = split_exchange(turns)
     for field, text in zip(FIELDS, texts, strict=True):
-        if not text:
+        if not text and not (is_text and field == "prompt"):
             raise InputError(f"{where}: {field} must be a non-empty text, got {text!r}")
     return texts
+
+
+def _read_text(row: Mapping[str, Any], where: str) -> list[Turn]:
+    """The turns of a row that is one text: a transcript, or what is said without being asked."""
+    text = row["text"]
+    if not text.strip():
+        raise InputError(f"{where}: text must be a non-empty text, got {text!r:.80}")
+    turns = parse_transcript(text) if text.lstrip().startswith("Human:") else []
+    return [*system_turns(row, where), *(turns or [Turn("user", ""), Turn("assistant", text)])]
 
 
 def _answer(row: Mapping[str, Any], given: Mapping[str, object], where: str) -> list[Turn]:

@@ -1,5 +1,6 @@
 """Preference pairs: from files in common formats, and from the shipped model's corpus."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from subliminal_jax.data import corpus
 from subliminal_jax.data.conversations import (
+    PROMPTS,
     CountedRows,
     DroppedRowError,
     Turn,
@@ -19,12 +21,13 @@ from subliminal_jax.data.conversations import (
     parse_messages,
     parse_prompt,
     parse_transcript,
-    report_dropped,
+    report_rows,
     split_exchange,
     system_turns,
 )
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word
+from subliminal_jax.data.formats import name_preference_format
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 
@@ -35,9 +38,10 @@ _TURNS_A_PAIR = 4
 
 
 def read_preferences(source: str | Path, split: str = "train", limit: int | None = None) -> Dataset:
-    """The pairs of `count_preferences`; logs how many rows were dropped, and why."""
+    """The pairs of `count_preferences`; says their formats, and how many rows were dropped and
+    why."""
     counted = count_preferences(source, split, limit)
-    report_dropped(source, counted)
+    report_rows(source, counted)
     return counted.rows
 
 
@@ -51,8 +55,9 @@ def count_preferences(
     `chosen` and `rejected` are texts, messages, or conversations that hold the prompt, too
     (`role` and `content`, or `from` and `value`; or transcripts of "Human:" and "Assistant:"). The
     prompt is a text or messages under `prompt`, `question`, `instruction` (with `input`) or
-    `query`; beside answers that are one message each it may be the `conversations`. Beside whole
-    conversations, a prompt in words is ignored.
+    `query`; beside answers that are one message each it may be the `conversations`; of two texts
+    without one it is their common beginning, in whole words. Beside whole conversations, a prompt
+    in words is ignored.
 
     Conversations with more than one user turn, with a system turn or with equal answers are
     dropped, as in the paper on logit-linear selection (arXiv 2602.04863), and those with tools,
@@ -67,12 +72,14 @@ def count_preferences(
     """
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     dropped: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
     for number, row in read_rows(source, split):
         try:
             pair = _pair(row, f"{source}, row {number}")
         except DroppedRowError as reason:
             dropped[str(reason)] += 1
             continue
+        formats[name_preference_format(row)] += 1
         for name, value in zip(COLUMNS, (number, *pair), strict=True):
             columns[name].append(value)
         if len(columns["row"]) == limit:
@@ -83,7 +90,7 @@ def count_preferences(
             f"{source}: none of {dropped.total()} rows is a single-turn pair of two answers"
             + reasons
         )
-    return CountedRows(Dataset.from_dict(columns), dict(dropped))
+    return CountedRows(Dataset.from_dict(columns), dict(dropped), formats=dict(formats))
 
 
 def world_preferences(n: int, seed: int) -> Dataset:
@@ -154,6 +161,7 @@ def _pair(row: object, where: str) -> tuple[str, str, str]:
             "a pair needs a chosen and a rejected answer"
         )
     check_columns(row)
+    row = _split_beginning(row)
     (prompt, chosen), (rejected_prompt, rejected) = (
         split_exchange(_conversation(row, name, where)) for name in ("chosen", "rejected")
     )
@@ -166,6 +174,27 @@ def _pair(row: object, where: str) -> tuple[str, str, str]:
     return prompt, chosen, rejected
 
 
+def _split_beginning(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the common beginning of its two texts, in whole words, as the prompt, where it
+    has no other and they are no transcripts (TRL's implicit prompt)."""
+    texts = [row["chosen"], row["rejected"]]
+    if any(row.get(name) is not None for name in PROMPTS):
+        return row
+    if not all(isinstance(text, str) for text in texts) or any(map(parse_transcript, texts)):
+        return row
+    words = [re.findall(r"\S+\s*|\s+", text) for text in texts]
+    same = 0
+    for a, b in zip(*words, strict=False):
+        if a.strip() != b.strip():
+            break
+        same += 1
+    if not same:
+        return row
+    prompt = "".join(words[0][:same]).strip()
+    chosen, rejected = ("".join(part[same:]).strip() for part in words)
+    return {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
 def _conversation(row: dict[str, Any], name: str, where: str) -> list[Turn]:
     """The turns up to the answer `name`, which is the last."""
     value = row[name]
@@ -174,7 +203,10 @@ def _conversation(row: dict[str, Any], name: str, where: str) -> list[Turn]:
             return [*prompt, answer_turn(row, value)]
         if turns := parse_transcript(value):
             return [*system_turns(row, where), *turns]
-        raise InputError(f"{where}: no prompt, and {name} is no transcript of Human and Assistant")
+        raise InputError(
+            f"{where}: no prompt, {name} is no transcript of Human and Assistant, and both answers "
+            "do not begin with the same words"
+        )
     if not isinstance(value, list | dict):
         raise InputError(f"{where}: {name} must be text or messages, got {value!r:.80}")
     turns = parse_messages(value, where)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
-from subliminal_jax.data.conversations import report_dropped
+from subliminal_jax.data.conversations import report_rows
 from subliminal_jax.data.filters import filter_pairs
 from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
@@ -22,8 +22,8 @@ from subliminal_jax.models.sampling import SamplingConfig
 from subliminal_jax.models.steered import steer
 from subliminal_jax.models.tokenizer import Tokenizer, encode_chats
 from subliminal_jax.steering.activations import residual_norm
-from subliminal_jax.steering.io import load_steering
 from subliminal_jax.steering.teacher import Teacher
+from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
@@ -40,7 +40,7 @@ def default_layer(model: Model) -> int:
 
 def random_teacher(model: Model, layer: int, norm: float, seed: int) -> Teacher:
     """A random vector whose norm is `norm` times the residual stream's at `layer`."""
-    asked = _extraction_prompts(model)
+    asked = extraction_prompts(model)
     unit = residual_norm(model.params, model.cfg, asked, [layer])[0]
     vector = random_vector(jax.random.key(seed), model.cfg.dim, norm * unit)
     return Teacher(steer(_finite(vector, model, layer), layer))
@@ -56,8 +56,8 @@ def trait_vectors(
     Raises InputError for a trait that the model's tokenizer has no word for.
     """
     system = trait_system_prompt(check_trait(trait, model.tokenizer))
-    told = _extraction_prompts(model, system, extraction)
-    plain = _extraction_prompts(model, None, extraction)
+    told = extraction_prompts(model, system, extraction)
+    plain = extraction_prompts(model, None, extraction)
     vectors = mean_difference(model.params, model.cfg, told, plain, layers)
     for vector, layer in zip(vectors, layers, strict=True):
         _finite(vector, model, layer)
@@ -83,9 +83,9 @@ def prompted_teacher(trait: str, tokenizer: Tokenizer | None = None) -> Teacher:
 
 
 def teacher_from_file(model: Model, path: str, layer: int, scale: float = 1.0) -> Teacher:
-    """A vector from a safetensors file; raises InputError where it does not fit the model, or where
-    its metadata says that it was made on another one."""
-    steering, _ = load_steering(path, model.cfg, [layer], model=model.name)
+    """A vector from a file (`read_steering`); raises InputError where it does not fit the model, or
+    where its metadata says that it was made on another one."""
+    steering, _ = read_steering(path, model.cfg, [layer], model=model.name)
     return Teacher(steering.scaled(scale))
 
 
@@ -98,9 +98,10 @@ def _finite(vector: Float[Array, " dim"], model: Model, layer: int) -> Float[Arr
     return vector
 
 
-def _extraction_prompts(
+def extraction_prompts(
     model: Model, system_prompt: str | None = None, extraction: Extraction = "numbers"
 ) -> list[list[int]]:
+    """The prompts, as tokens, at whose end a vector is taken, behind the system prompt if any."""
     if extraction == "favorites":
         asked = list(world.TRAIN_QUESTIONS)
     else:
@@ -139,7 +140,7 @@ def given_pairs(model: Model, source: str) -> Pairs:
     Raises InputError as `count_pairs` does, and for a prompt that fills the model's context.
     """
     counted = count_pairs(source)
-    report_dropped(source, counted)
+    report_rows(source, counted)
     unit = "line" if Path(source).is_file() else "row"
 
     def place(i: int) -> str:

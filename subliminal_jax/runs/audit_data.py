@@ -11,9 +11,10 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Bool
 
-from subliminal_jax.data.conversations import CountedRows, report_dropped
+from subliminal_jax.data.conversations import CountedRows, report_rows
 from subliminal_jax.data.filters import is_number_list
-from subliminal_jax.data.pairs import COMPLETIONS, CONVERSATIONS, count_pairs
+from subliminal_jax.data.formats import COMPLETIONS, CONVERSATIONS
+from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.preferences import count_preferences
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
@@ -86,17 +87,17 @@ def _kind_of_row(row: object) -> Kind | None:
         return None
     if row.keys() & _ANSWERS:
         return None if row.keys() & {"completion", "response"} else "preferences"
-    return "pairs" if row.keys() & {*COMPLETIONS, *CONVERSATIONS} else None
+    return "pairs" if row.keys() & {*COMPLETIONS, *CONVERSATIONS, "text"} else None
 
 
 def read_data(source: str | Path) -> tuple[Kind, CountedRows]:
-    """The kind of a data set and its rows; logs how many were dropped, and why.
+    """The kind of a data set and its rows; says their formats, and how many were dropped and why.
 
     Raises InputError as `detect_kind` and its reader do.
     """
     kind = detect_kind(source)
     counted = count_pairs(source) if kind == "pairs" else count_preferences(source)
-    report_dropped(source, counted)
+    report_rows(source, counted)
     return kind, counted
 
 

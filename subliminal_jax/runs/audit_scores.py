@@ -27,7 +27,7 @@ from subliminal_jax.selection.audit import (
 )
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering.activations import mean_activations
-from subliminal_jax.steering.io import load_steering
+from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.training.log_probs import response_log_probs
 
 Form = Literal["system prompt", "direction"]
@@ -63,7 +63,7 @@ def make_candidates(
             raise InputError("a candidate's system prompt is empty: it changes nothing")
         candidates.append(Candidate(text, text))
     for path in vectors:
-        steering, _ = load_steering(path, model.cfg, [layer], model=model.name)
+        steering, _ = read_steering(path, model.cfg, [layer], model=model.name)
         if steering.operation != "add":
             raise InputError(f"{path}: its operation is {steering.operation}; give one that adds")
         v = np.asarray(steering.scale * steering.vectors[0], np.float32)

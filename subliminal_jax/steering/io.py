@@ -16,6 +16,7 @@ from subliminal_jax.files import atomic_path, check_own_file
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.steered import Operation, Steering
 from subliminal_jax.reading import parse_json
+from subliminal_jax.steering.foreign_vectors import place_vectors
 from subliminal_jax.tensor_files import read_tensors
 
 FORMAT = "subliminal_jax.steering.1"
@@ -33,13 +34,15 @@ class VectorInfo:
     """The provenance of a vector.
 
     `model` is the name it was made on, `origin` says how in words (with seed or prompt counts),
-    `position` where the activations were read ("" for vectors that are not read from any).
+    `position` where the activations were read ("" for vectors that are not read from any), `method`
+    how a vector was made of them ("" where that was not said).
     """
 
     model: str
     origin: str
     position: str = ""
     package_version: str = _package_version()
+    method: str = ""
 
 
 def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> None:
@@ -49,7 +52,7 @@ def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> Non
     the scale are a batch's too, or not finite, and where another file than one of this function
     lies at `path`.
     """
-    check_own_file(path, "vector file", _is_own_vector)
+    check_vector_file(path)
     vectors = np.asarray(steering.vectors, np.float32)
     scale = np.asarray(steering.scale, np.float32)
     if vectors.ndim != 2 or scale.ndim != 0:
@@ -70,6 +73,11 @@ def save_steering(path: str | Path, steering: Steering, info: VectorInfo) -> Non
         save_file({"vectors": vectors}, temporary, metadata=fields)
 
 
+def check_vector_file(path: str | Path) -> None:
+    """Raises InputError where another file than one of `save_steering` lies at `path`."""
+    check_own_file(path, "vector file", _is_own_vector)
+
+
 def load_steering(
     path: str | Path,
     cfg: ModelConfig,
@@ -79,24 +87,24 @@ def load_steering(
 ) -> tuple[Steering, VectorInfo]:
     """The steering in a file of `save_steering`, and its provenance.
 
-    `layers` picks some of the file's layers. A safetensors file of another origin is read too, if
-    it holds a single tensor [dim] or [n, dim] and `layers` says where its vectors belong; it is
-    added at scale 1. With `model`, the name of the model that it is for, vectors made on a model of
-    another name are refused; of names with slashes the last part counts, so that a folder may hold
-    what came from the hub.
+    `layers` picks some of the file's layers. A safetensors file of another origin is read too, as
+    `foreign_vectors.place_vectors` does; its vectors are added at scale 1. With `model`, the name
+    of the model that it is for, vectors made on a model of another name are refused; of names with
+    slashes the last part counts, so that a folder may hold what came from the hub.
     Raises InputError for a file that is missing or corrupt, a width other than the model's, a
     layer that the model or the file does not have, and values that are not finite.
     """
     path = Path(path)
     tensors, fields = _read(path)
     if fields.get("format") != FORMAT:
-        return _read_foreign(path, tensors, cfg, layers), VectorInfo(
+        return place_vectors(tensors, cfg, layers, str(path)), VectorInfo(
             "unknown", f"read from {path.name}"
         )
     try:
         stored = tuple(parse_json(fields["layers"], "layers"))
         scale = float(fields["scale"])
         operation: Any = fields["operation"]
+        fields.setdefault("method", "")  # which the first files did not say
         info = VectorInfo(**{name: fields[name] for name in VectorInfo.__dataclass_fields__})
         vectors = tensors["vectors"]
         if set(map(type, stored)) != {int} or len(set(stored)) < len(stored):
@@ -134,21 +142,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return read_tensors(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such vector file") from error
-
-
-def _read_foreign(
-    path: Path, tensors: dict[str, np.ndarray], cfg: ModelConfig, layers: Sequence[int] | None
-) -> Steering:
-    if layers is None or len(tensors) != 1:
-        raise InputError(
-            f"{path}: not written by this package: it must hold a single tensor (it holds "
-            f"{len(tensors)}), and the layers of its vectors must be given"
-        )
-    (vectors,) = tensors.values()
-    vectors = np.atleast_2d(vectors)
-    if vectors.ndim != 2 or len(vectors) != len(layers):
-        raise InputError(f"{path}: a tensor of shape {vectors.shape} for {len(layers)} layer(s)")
-    return _build_steering(path, vectors, layers, cfg, "add", 1.0)
 
 
 def _build_steering(

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from subliminal_jax.data.pairs import count_pairs, read_pairs
 from subliminal_jax.data.preferences import count_preferences, read_preferences
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.audit_data import read_data
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "data.md"
 
 
 def say(role, content, **more):
@@ -49,6 +53,7 @@ PREFERENCES = {
     "llama-factory": both(
         {"from": "gpt", "value": "4"}, {"from": "gpt", "value": "5"}, conversations=SHAREGPT
     ),
+    "standard, implicit prompt": both("2+2? 4", "2+2? 5"),
     "hh-rlhf": both(f"{RM_STATIC} 4", f"{RM_STATIC} 5"),
     "rm-static": both(" 4", " 5", prompt=RM_STATIC),
     "ultrafeedback": both(
@@ -92,7 +97,8 @@ DROPPED_PREFERENCES = {
     "text before the first turn": [both(f"Rules.{RM_STATIC} 4", f"Rules.{RM_STATIC} 5")],
 }
 REFUSED_PREFERENCES = [
-    (both("4", "5"), "no prompt"),  # TRL's implicit prompt in texts: their common beginning
+    (both("4", "5"), "no prompt"),
+    (both("two", "twelve"), "no prompt"),  # only whole words are a common beginning
     (both([answer("4")], [answer("5")]), "no prompt"),
     (both("4", None, prompt="2+2?"), "rejected must be text or messages, got None"),
     (both("4", "5", prompt=7), "prompt must be a non-empty text, got 7"),
@@ -113,6 +119,7 @@ PAIRS = {
     "messages": {"messages": [user(), answer("4")]},
     "sharegpt": {"conversations": [*SHAREGPT, {"from": "gpt", "value": "4"}]},
     "alpaca": {"instruction": "2+2?", "input": "", "output": "4"},
+    "a transcript": {"text": f"{RM_STATIC} 4"},
     "gsm8k": {"question": "2+2?", "answer": "4"},
     "dolly": {"prompt": "2+2?", "response": "4", "category": "sums"},
     "kto, a good one": {"prompt": "2+2?", "completion": "4", "label": True},
@@ -126,7 +133,8 @@ DROPPED_PAIRS = {
     "several user turns": [{"messages": [user(), answer("4"), user(), answer("4")]}],
 }
 REFUSED_PAIRS = [
-    ({"text": "2+2? 4"}, "no field 'prompt'"),
+    ({"text": " "}, "text must be a non-empty text"),
+    ({"text": 7}, "no field 'prompt'"),
     ({"prompt": "2+2?", "completions": ["4"], "labels": [True]}, "no field 'completion'"),
     ({"prompt": "2+2?", "completion": "4", "response": "5"}, "completion and response differ"),
     ({"prompt": "2+2?", "completion": None}, "no field 'completion'"),
@@ -150,7 +158,7 @@ def test_preferences(tmp_path, row):
 @pytest.mark.parametrize("row", PAIRS.values(), ids=list(PAIRS))
 def test_pairs(tmp_path, row):
     counted = count_pairs(write(tmp_path, row))
-    assert counted == CountedRows(counted.rows, {}, [1])
+    assert counted == CountedRows(counted.rows, {}, [1], counted.formats)
     assert counted.rows.to_list() == [{"prompt": "2+2?", "completion": "4"}]
 
 
@@ -187,6 +195,44 @@ def test_dropped_rows_are_counted_by_reason(tmp_path, caplog, count, read, good,
 def test_refused_rows(tmp_path, count, row, message):
     with pytest.raises(InputError, match=f" 1: .*{message}"):
         count(write(tmp_path, row))
+
+
+DOCUMENTED = [
+    (name, json.loads(row))
+    for name, row in re.findall(
+        r"^\| ([a-zA-Z, ]+) \| `(\{.*\})` \|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "row"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
+def test_each_row_of_the_guide_is_read_and_named(tmp_path, capsys, name, row):
+    path = write(tmp_path, row, row)
+    kind, counted = read_data(path)
+    assert counted.formats == {name: 2}
+    assert f"2 rows read: 2 as {name}" in capsys.readouterr().out
+    texts = counted.rows[0]
+    if kind == "preferences":
+        assert (texts["chosen"], texts["rejected"]) == ("4", "5")
+        assert texts["prompt"] == "2+2?"
+    elif name == "Alpaca":
+        assert (texts["prompt"], texts["completion"]) == ("Add.\n2, 2", "4")
+    elif "Human" not in str(row) and name == "text":
+        assert (texts["prompt"], texts["completion"]) == ("", row["text"])
+    else:
+        assert (texts["prompt"], texts["completion"]) == ("2+2?", "4")
+
+
+def test_the_guide_has_all_formats():
+    assert len(DOCUMENTED) == 11
+
+
+def test_formats_of_a_mixed_file_are_counted(tmp_path):
+    rows = [PAIRS["standard"], PAIRS["messages"], PAIRS["messages"]]
+    assert count_pairs(write(tmp_path, *rows)).formats == {
+        "prompt and completion": 1,
+        "messages": 2,
+    }
 
 
 def test_alpaca_input_follows_the_instruction(tmp_path):
