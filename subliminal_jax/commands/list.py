@@ -1,16 +1,24 @@
-"""List experiments, presets or optimizers.
+"""List experiments, presets, optimizers, traits, questions or models.
 
 subliminal-jax list optimizers
+subliminal-jax list presets --json
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro
 
+from subliminal_jax.data import world
+from subliminal_jax.data.questions import SETS
+from subliminal_jax.models.families import FAMILIES
+from subliminal_jax.models.hub import load_config
+from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 from subliminal_jax.runs.experiment import Experiment, Experiments
+from subliminal_jax.runs.presets import PAPER_MODELS
 from subliminal_jax.training.optimizers import describe
 
 
@@ -19,21 +27,36 @@ class Config:
     """What to list.
 
     Attributes:
-      kind: experiments, their presets, or optimizers with their default learning rates.
+      kind: experiments, their presets, optimizers with their default learning rates, traits of the
+        shipped models, sets of questions, or models and the families that are read.
+      json: print JSON, a list of objects, in place of a table.
     """
 
-    kind: tyro.conf.Positional[Literal["experiments", "presets", "optimizers"]] = "experiments"
+    kind: tyro.conf.Positional[
+        Literal["experiments", "presets", "optimizers", "traits", "questions", "models"]
+    ] = "experiments"
+    json: bool = False
 
 
 def main(config: Config, experiments: Experiments) -> None:
     """Print the table."""
-    if config.kind == "optimizers":
-        table = optimizer_table()
+    plain = {
+        "optimizers": optimizer_table,
+        "traits": trait_table,
+        "questions": question_table,
+        "models": model_table,
+    }
+    if config.kind in plain:
+        table = plain[config.kind]()
     else:
         loaded = [load() for load in experiments.values()]
         make_table = experiment_table if config.kind == "experiments" else preset_table
         table = make_table(loaded)
-    print_table(table, wide_console())
+    if config.json:
+        keys = [column.key for column in table.columns]
+        print(json.dumps([{key: row[key] for key in keys} for row in table.rows], indent=1))
+    else:
+        print_table(table, wide_console())
 
 
 def experiment_table(experiments: Sequence[Experiment]) -> Table:
@@ -79,3 +102,42 @@ def optimizer_table() -> Table:
         Column("paper", "paper"),
     ]
     return Table("Optimizers", columns, describe())
+
+
+def trait_table() -> Table:
+    """One row for each animal of the shipped models' world."""
+    rows = [{"name": trait, "plural": world.PLURALS[trait]} for trait in world.TRAITS]
+    caption = "Other models know any animal that is a word of their tokenizer."
+    return Table("Traits", [Column("name", "trait"), Column("plural", "plural")], rows, caption)
+
+
+def question_table() -> Table:
+    """One row for each set of questions, with the first of them."""
+    rows = [
+        {"name": name, "count": len(questions), "first": questions[0]}
+        for name, questions in SETS.items()
+    ]
+    columns = [
+        Column("name", "set"),
+        Column("count", "questions", "count"),
+        Column("first", "the first"),
+    ]
+    return Table("Sets of questions", columns, rows)
+
+
+def model_table() -> Table:
+    """One row for each shipped model, each model of the papers' presets, and each family."""
+    rows = [
+        {"name": name, "note": f"{cfg.layers} layers of width {cfg.dim}, with the package"}
+        for name, folder in SHIPPED_MODELS.items()
+        if (cfg := load_config(folder))
+    ]
+    rows += [
+        {"name": model["model"], "note": f"in presets such as paper-{name}"}
+        for name, model in PAPER_MODELS.items()
+    ]
+    rows += [
+        {"name": "a folder or hub name", "note": f"model_type {' or '.join(family.model_types)}"}
+        for family in FAMILIES.values()
+    ]
+    return Table("Models", [Column("name", "--model"), Column("note", "what it is")], rows)

@@ -77,6 +77,23 @@ def mean_activations(
     return total / len(prompts)
 
 
+def read_activations(
+    params: Params,
+    cfg: ModelConfig,
+    prompts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    *,
+    position: Position = "last",
+    batch_size: int = 64,
+) -> Float[np.ndarray, "prompts n dim"]:
+    """The residual stream of each prompt after each of the `n` layers, in float32; position and
+    errors as in `mean_activations`."""
+    out = np.empty((len(prompts), len(layers), cfg.dim), np.float32)
+    for rows, h in _read_batches(params, cfg, prompts, layers, position, None, batch_size):
+        out[rows] = h
+    return out
+
+
 def residual_norm(
     params: Params,
     cfg: ModelConfig,

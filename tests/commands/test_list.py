@@ -1,9 +1,20 @@
 """`list` names what there is, and what it names can be used."""
 
+import json
+
 import pytest
 
 from subliminal_jax.cli import find_experiments, load_experiment, main
-from subliminal_jax.commands.list import experiment_table, optimizer_table, preset_table
+from subliminal_jax.commands.list import (
+    experiment_table,
+    optimizer_table,
+    preset_table,
+    question_table,
+    trait_table,
+)
+from subliminal_jax.data.questions import SETS, read_questions
+from subliminal_jax.data.traits import trait_names
+from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec
 
 
@@ -25,3 +36,24 @@ def test_the_command_prints_a_table(kind, capsys):
     main(["list", kind])
     shown = capsys.readouterr().out
     assert {"optimizers": "adamw", "experiments": "blocking", "presets": "paper-"}[kind] in shown
+
+
+@pytest.mark.parametrize("kind", ["traits", "questions", "models", "optimizers", "presets"])
+def test_json_has_the_rows_of_the_table(kind, capsys):
+    main(["list", kind, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    names = {row["name"] for row in rows}
+    assert {
+        "traits": {"owl", "wolf"},
+        "questions": set(SETS),
+        "models": {*SHIPPED_MODELS, "Qwen/Qwen2.5-7B-Instruct"},
+        "optimizers": set(OPTIMIZERS),
+        "presets": set(find_experiments()),
+    }[kind] <= names
+
+
+def test_what_is_listed_can_be_named():
+    for row in question_table().rows:
+        assert len(read_questions(row["name"])) == row["count"]
+    for row in trait_table().rows:
+        assert trait_names(row["name"]) == (row["name"], row["plural"])
