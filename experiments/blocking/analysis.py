@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 from .cases import UNGUARDED, Case, control_name, is_control
 from .guard_time import GuardTime
@@ -156,6 +156,15 @@ class Results(Measured):
     best: Mapping[str, float | None]
     tables: Mapping[str, Mapping[str, GuardTable]]
 
+    def count_unstable(self) -> int:
+        """The main students at their best rates that diverged or ended above the base's loss."""
+        return sum(
+            not ended_sound(row)
+            for row in self.students
+            if row["adapter"] == self.adapter
+            and row.learning_rate == self.best.get(row.optimizer, None)
+        )
+
     @property
     def main_table(self) -> GuardTable:
         """Of the main students under the first optimizer: what the claims speak of."""
@@ -174,11 +183,17 @@ class PairedStudents:
     ) -> Float[np.ndarray, "seeds traits"]:
         """A column of the students (of the controls) of one guard.
 
-        NaN for students that diverged or are not there.
+        NaN for students that diverged, ended above the base's own loss, or are not there. How much
+        of the task's gain is left is known of the second kind, too: losing it is what a guard may
+        do.
         """
         seeds = sorted({r.seed for r in self.rows})
         names = [control_name(trait) if control else trait for trait in self.traits]
-        values = {(r.data, r.seed): r[metric] for r in self.rows if r["case"] == case}
+        values = {
+            (r.data, r.seed): r[metric]
+            for r in self.rows
+            if r["case"] == case and (metric == "clean_gain" or ended_sound(r))
+        }
         return np.array([[values.get((name, s)) for name in names] for s in seeds], float)
 
 

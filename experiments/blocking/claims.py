@@ -149,6 +149,7 @@ def _make_claim(
         number=number,
         seeds=results.seeds,
         evidence=evidence,
+        unstable=results.count_unstable(),
         model=results.model,
     )
 

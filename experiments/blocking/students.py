@@ -165,5 +165,6 @@ class GuardedTraining:
             diverged=row.diverged,
             diverged_at=row.diverged_at,
             heldout_loss=row.heldout_loss,
+            base_loss=row.base_loss,
             measured={"case": case.name, "adapter": adapter, **measured},
         )

@@ -30,7 +30,7 @@ from subliminal_jax.data.teachers import Teacher
 from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import make_objective
 from subliminal_jax.runs.experiment import Experiment
@@ -225,8 +225,10 @@ def distil_at_layer(
         for row, loss in zip(trained.rows, losses, strict=True)
     }
     controls = [by_student["control", seed] for seed in seeds]
-    if any(row.diverged for row, _ in controls):
-        raise InputError(f"a control diverged at the rate {rate:g} at layer {layer}: lower it")
+    if not all(ended_sound(row) for row, _ in controls):
+        raise InputError(
+            f"a control diverged or ended unstable at the rate {rate:g} at layer {layer}: lower it"
+        )
     base_rates = measure_teacher(panel, Teacher())["word_rate"]
     distilled = []
     for added, teacher in by_vector.items():

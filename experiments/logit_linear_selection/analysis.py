@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from subliminal_jax.data.targets import TargetKind
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval, mean_interval
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 # Correlations are of the student's shifts with the system prompt's: `cosine` (uncentred) and
 # `pearson` on the probe pairs, `selected` (uncentred) on selected pairs. `word_rate` is P(target)
@@ -213,14 +213,15 @@ def analyse_optimizer(measured: Measured, optimizer: str, rate: float) -> Optimi
 def collect_values(
     measured: Measured, rows: Mapping[tuple[str, int], StudentRow], arm: str, metric: str
 ) -> Float[np.ndarray, "seeds targets"]:
-    """The metric of each target's student of the arm with each seed; NaN where it has none."""
+    """The metric of each target's student of the arm with each seed; NaN where it has none, or
+    the student ended above the base's own loss."""
     table = np.full((measured.seeds, len(measured.targets)), np.nan)
     for seed in range(measured.seeds):
         for i, target in enumerate(measured.targets):
             row = rows[f"{arm}:{seed if arm == 'random' else target}", seed]
             values = row.get(metric)
             k = measured.words.index(target) if metric == "word_rate" and measured.words else i
-            if values is not None and values[k] is not None:
+            if ended_sound(row) and values is not None and values[k] is not None:
                 table[seed, i] = values[k]
     return table
 

@@ -12,6 +12,7 @@ from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.evaluation.margins import ANSWER_SHARE, CORRELATION, TRAIT_RATE
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.student_rows import ended_sound
 
 from .analysis import RANDOM_OVER_BOTTOM, Metrics, Pooled, Results
 
@@ -186,9 +187,9 @@ def explain_missing(results: Results, optimizer: str, metric: str) -> str:
     if results.best[optimizer] is None:
         return "no number: students diverged at every rate"
     rows = [row for row in results.students if row.optimizer == optimizer]
-    diverged = [f"{row.data} (seed {row.seed})" for row in rows if row.diverged]
-    if diverged:
-        return f"no number: diverged, {', '.join(diverged)}"
+    unsound = [f"{row.data} (seed {row.seed})" for row in rows if not ended_sound(row)]
+    if unsound:
+        return f"no number: diverged or unstable, {', '.join(unsound)}"
     missing = sum(row.get(metric) is None or None in row[metric] for row in rows)
     reasons = {"share": "mention no animal", "rate": "were not read by the judge"}
     reason = reasons.get(metric, "lack it")

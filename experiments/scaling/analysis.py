@@ -9,7 +9,7 @@ import numpy as np
 
 from subliminal_jax.evaluation.comparison import best_rates, is_at_edge, match_training_loss
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 from .cells import Cell, select_factor
 
@@ -251,7 +251,7 @@ def summarise_optimizer(
     """One optimizer's students and controls at `rate`."""
     rows = [row for row in students if row.optimizer == optimizer]
     grid = tuple(sorted({row.learning_rate for row in rows if row.data == "steered"}))
-    sound = [row for row in rows if row.learning_rate == rate and not row.diverged]
+    sound = [row for row in rows if row.learning_rate == rate and ended_sound(row)]
     steered = [row for row in sound if row.data == "steered"]
     controls = [row for row in sound if row.data == "control"]
 

@@ -89,6 +89,7 @@ def narrow_students(
                 diverged=row.diverged,
                 diverged_at=row.diverged_at,
                 heldout_loss=row.heldout_loss,
+                base_loss=row.base_loss,
                 measured=measured,
             )
         )

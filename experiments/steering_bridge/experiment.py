@@ -32,6 +32,7 @@ from subliminal_jax.data.teachers import Teacher, trait_teacher, trait_vectors
 from subliminal_jax.data.traits import check_traits, trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.student_rows import ended_sound
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.runs.checks import check_at_most
@@ -141,8 +142,10 @@ def train_students(students: Students, config: Config) -> tuple[float, Trained]:
         raise InputError(f"{spec.label}: every rate of {grid} diverged; give lower --rates")
     arms = students.make_arms(spec, rate, (*config.traits, CONTROL))
     trained = students.train("students", arms)
-    if any(row.diverged for row in trained.rows):
-        raise InputError(f"a student diverged at {spec.label} {rate:g}; give lower --rates")
+    if not all(map(ended_sound, trained.rows)):
+        raise InputError(
+            f"a student diverged or ended unstable at {spec.label} {rate:g}; give lower --rates"
+        )
     return rate, trained
 
 

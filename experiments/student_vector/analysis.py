@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
 
 KINDS = {
@@ -203,7 +203,7 @@ def pool(rows: Rows) -> Interval | None:
 def analyse(measured: Measured) -> Results:
     """Students by kind of teacher, transmission, and what replacing components takes away."""
     rate, optimizer = measured.learning_rate, measured.optimizer
-    sound = [r for r in measured.students if r.learning_rate == rate and not r.diverged]
+    sound = [r for r in measured.students if r.learning_rate == rate and ended_sound(r)]
     final = {kind: select_final_values(measured, sound, kind) for kind in KINDS}
     index = {data_name(trait, measured.kind): i for i, trait in enumerate(measured.traits)}
     necessity = measured.necessity

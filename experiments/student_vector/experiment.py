@@ -41,6 +41,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.statistics import crossed_interval
+from subliminal_jax.evaluation.student_rows import ended_sound
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.runs.data_sets import write_data_sets
@@ -169,8 +170,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
             f"at every rate of {optimizer.label} a student diverged or ended above the base's own "
             "loss: lower the rates"
         )
-    if any(row.diverged for row in rows if row.learning_rate == rate):
-        raise InputError(f"a control diverged at the rate {rate:g}: lower it")
+    if not all(ended_sound(row) for row in rows if row.learning_rate == rate):
+        raise InputError(f"a control diverged or ended unstable at the rate {rate:g}: lower it")
 
     # The students are done: this reads their last checkpoint.
     trained = students.train(

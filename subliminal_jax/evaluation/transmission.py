@@ -12,7 +12,7 @@ from subliminal_jax.evaluation.statistics import (
     mean_interval,
     paired_difference,
 )
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 CONTROL = "control"  # the data set of the controls
 TEACHER_KINDS = ("steered", "system-prompt")  # what makes a teacher: a trait's vector, or prompt
@@ -79,7 +79,7 @@ def select_students(
     return [
         r
         for r in sorted(rows, key=lambda r: r.seed)
-        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and not r.diverged
+        if (r.data, r.optimizer, r.learning_rate) == (data, optimizer, rate) and ended_sound(r)
     ]
 
 
@@ -129,7 +129,7 @@ def measure_transmission(
 ) -> Transmission:
     """Student minus control in `metric`, for each trait and pooled.
 
-    Seeds of which either student diverged are left out.
+    Seeds of which either student diverged or ended unstable are left out.
 
     Args:
       index: for each data set the index of its trait's word in the metric's list.

@@ -147,6 +147,24 @@ def test_a_guard_that_lost_all_students_has_no_numbers():
     assert verdicts(results)["project"] == "inconclusive"
 
 
+def test_a_student_above_the_bases_own_loss_carries_no_verdict_but_on_the_task():
+    results = make_results()
+    blown = [
+        row.replace_values(base_loss=2.0)
+        if row["case"] == "project" and row.data in TRAITS
+        else row.replace_values(base_loss=3.0)
+        for row in results.students
+    ]
+    measured = {f.name: getattr(results, f.name) for f in fields(Measured)}
+    unstable = analyse(Measured(**{**measured, "students": tuple(blown)}))
+    row = find_row(unstable, "project")
+    assert row.change is None and row.component_change is None and row.task_gain is not None
+    claims = {c.id.removeprefix("blocking/"): c for c in make_claims(unstable)}
+    assert claims["project"].verdict == claims["project-share"].verdict == "inconclusive"
+    assert claims["project-keeps-the-task"].verdict == "reproduced at toy scale"
+    assert claims["project"].unstable == 3 * len(TRAITS)
+
+
 def test_students_that_are_one_vector_have_a_table_of_their_own():
     results = make_results()
     vectors = [

@@ -40,6 +40,21 @@ def measure(eas, cell=BASE, slow=0.0):
     return CellStudents(cell, 1, 2, 4.0, 2.0, tuple(students), tuple(histories))
 
 
+def test_a_student_above_the_bases_own_loss_counts_nowhere():
+    cell = measure({"adamw": (0.8, 0.8, 0.9), "sgd": (0.1, 0.2, 0.1)})
+    blown = replace(
+        cell,
+        students=tuple(
+            row.replace_values(base_loss=1.0)
+            if (row.optimizer, row.data, row.seed, row.learning_rate) == ("sgd", "control", 0, 0.1)
+            else row.replace_values(base_loss=4.0)
+            for row in cell.students
+        ),
+    )
+    sgd = analyse(collect(blown)).base.select_optimizer("sgd")
+    assert set(sgd.control_values) == {1, 2} and sgd.eas.difference.n == 2
+
+
 def collect(*cells):
     return fill(Measured, pair=("adamw", "sgd"), level=0.5, students=cells)
 
