@@ -1,0 +1,218 @@
+"""Experiments over vectors: each vector has a teacher, data and a student's seed of its own.
+
+Controls are trained on several draws of the plain base's data and serve all vectors. Learning rates
+are found on tuning vectors, of which nothing is reported (`evaluation.rate_search`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jax
+
+from subliminal_jax.bounds import Count, Positive, Range
+from subliminal_jax.data import world
+from subliminal_jax.data.teachers import Teacher, trait_teacher
+from subliminal_jax.data.traits import check_traits, trait_names
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import named_measures
+from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.rate_search import Losses, RateChoice, choose_rates, mean_losses
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.runs.data_sets import DataSets, write_data_sets
+from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
+from subliminal_jax.runs.students import make_panel
+from subliminal_jax.runs.waves import StudentTask, Trained, WaveRunner
+from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
+from subliminal_jax.training.arms import Arm, Schedule, TrainConfig
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.fixed_rows import FixedRows
+from subliminal_jax.training.optimizers import OptimizerSpec
+
+Point = tuple[str, float, str]  # a student: its optimizer (or arm), learning rate and data set
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSettings(DataSettings, SteeredModelSettings):
+    """Students of several vectors.
+
+    Attributes:
+      traits: animals whose vectors are reported.
+      tuning_traits: animals on whose vectors rates are chosen; none of them is reported.
+      scale: factor on a trait's vector.
+      controls: draws of the base's data, each with a control of every optimizer.
+      batch_size: rows in each step.
+      rank: of LoRA, on all projections.
+      alpha: LoRA's alpha.
+      schedule: what follows the warm-up.
+      warmup: share of the steps.
+      factor: between neighbouring rates of a search.
+      extensions: rounds by which a search may be extended.
+    """
+
+    layer: int = 1
+    traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
+    tuning_traits: Traits = ("owl", "lion")
+    scale: Positive = 1.0
+    controls: Count = 4
+    rows: Count = 512
+    heldout_rows: Count = 128
+    batch_size: Count = 16
+    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
+    alpha: Positive = 16.0
+    schedule: Schedule = "cosine"
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
+    factor: Annotated[float, Range(above=1, most=100)] = 2.0
+    extensions: Annotated[int, Range(0, 100)] = 4
+
+    def check_group(self) -> None:
+        """Raises InputError for a trait of both kinds of vectors."""
+        if both := set(self.traits) & set(self.tuning_traits):
+            raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other vectors")
+
+    def list_controls(self) -> tuple[str, ...]:
+        """The names of the base's data sets."""
+        return tuple(f"control-{i}" for i in range(self.controls))
+
+    def plan(self, steps: int) -> TrainConfig:
+        """How students of so many steps are trained; they are measured at the end."""
+        return TrainConfig(
+            steps=steps,
+            batch_size=self.batch_size,
+            adapter=LoRA(self.rank, self.alpha),
+            schedule=self.schedule,
+            warmup=self.warmup,
+            log_every=steps,
+        )
+
+
+@dataclass(frozen=True)
+class VectorLab:
+    """What students are trained and measured with.
+
+    Attributes:
+      teachers: by data set; the controls' are the plain base.
+      base_losses: the base's held-out loss by data set, in nats a predicted token.
+    """
+
+    folder: RunFolder
+    settings: VectorSettings
+    panel: Panel
+    teachers: Mapping[str, Teacher]
+    data: DataSets
+    base_losses: Mapping[str, float]
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The data sets of the reported vectors and of the controls."""
+        tuning = self.settings.tuning_traits
+        return tuple(name for name in self.data.names if name not in tuning)
+
+    def make_runner(
+        self,
+        plan: TrainConfig,
+        measures: Sequence[str],
+        rows: Mapping[str, Batch] | None = None,
+    ) -> WaveRunner:
+        """Trains students by `plan`, on `rows` if they are others than the data sets'."""
+        return WaveRunner(
+            self.folder,
+            self.panel.model,
+            plan,
+            StudentTask(self.data.train if rows is None else rows, self.data.heldout),
+            named_measures(measures, self.panel),
+        )
+
+    def train(self, runner: WaveRunner, stage: str, arms: Sequence[Arm], **prepare: Any) -> Trained:
+        """Students with one seed each, by their data; `prepare` as in `WaveRunner.train`."""
+        with track(stage, len(arms) * runner.plan.steps, "student steps") as progress:
+            return runner.train(stage, arms, progress, **prepare)
+
+    def make_arm(self, optimizer: str | OptimizerSpec, rate: float, data: str) -> Arm:
+        """The student of a data set: its seed is that of the data set alone."""
+        return Arm(optimizer, rate, self.data.names.index(data), data)
+
+    def find_rates(
+        self,
+        centers: Mapping[str, float],
+        steps: int,
+        train: Callable[[int, Sequence[Point]], Sequence[StudentRow]],
+    ) -> tuple[tuple[RateChoice, ...], list[StudentRow]]:
+        """The best rate of each optimizer on the tuning vectors, and the students that it was
+        chosen by.
+
+        Args:
+          centers: where each search begins.
+          train: (round, students) -> their final rows, with the names in `centers` as optimizers.
+        """
+        rows: list[StudentRow] = []
+
+        def train_round(number: int, rates: Mapping[str, Sequence[float]]) -> Losses:
+            points = [
+                (optimizer, rate, trait)
+                for optimizer, each in rates.items()
+                for rate in each
+                for trait in self.settings.tuning_traits
+            ]
+            new = train(number, points)
+            rows.extend(new)
+            return mean_losses(new, self.base_losses)
+
+        factor, extensions = self.settings.factor, self.settings.extensions
+        chosen = choose_rates(centers, steps, train_round, factor=factor, extensions=extensions)
+        return chosen, rows
+
+    def describe(self) -> dict[str, Any]:
+        """The fields of a `VectorRun`."""
+        settings = self.settings
+        copied = (
+            *("traits", "tuning_traits", "scale", "prompts", "keep", "rows", "batch_size"),
+            *("rank", "schedule", "warmup", "factor"),
+        )
+        return {name: getattr(settings, name) for name in copied} | {
+            "model": self.panel.model.name,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.panel.model.params)),
+            "layer": self.panel.layer,
+            "controls": settings.list_controls(),
+            "words": self.panel.words,
+            "references": self.panel.references,
+            "data": self.data.reports,
+            "base_losses": self.base_losses,
+        }
+
+
+def prepare_lab(settings: VectorSettings, folder: RunFolder) -> VectorLab:
+    """Teachers, data, and what students are measured with.
+
+    Raises InputError for a trait without a word, or too few answers that pass the filter.
+    """
+    model = settings.load()
+    layer = settings.choose_layer(model)
+    traits = (*settings.traits, *settings.tuning_traits)
+    check_traits(traits, model.tokenizer)
+    teachers = {trait: trait_teacher(model, layer, trait, settings.scale) for trait in traits}
+    teachers |= {name: Teacher() for name in settings.list_controls()}
+    data = write_data_sets(
+        folder.path,
+        model,
+        teachers,
+        settings,
+        settings.seed,
+        forbidden={trait: trait_names(trait) for trait in traits},
+        own_prompts=True,
+    )
+    panel = make_panel(
+        model,
+        teachers,
+        data,
+        settings,
+        layer=layer,
+        words=traits,
+        questions=world.HELDOUT_QUESTIONS,
+    )
+    heldout = FixedRows.from_rows([data.heldout[name] for name in data.names], model.cfg)
+    loss = jax.jit(lambda params, i: heldout.loss(params, model.cfg, i, None))
+    losses = {name: float(loss(model.params, i)) for i, name in enumerate(data.names)}
+    return VectorLab(folder, settings, panel, teachers, data, losses)
