@@ -62,7 +62,6 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "logit-linear-selection": {"told": "untrained", "between": "adamw_over_sgd"},
     "optimizer-comparison": {"arms": "students"},
-    "optimizer-mechanics": {"arms": "students", "by": "by_metric"},
     "scaling": {"blocks": "depth"},
     "steering-bridge": {
         "steerability-preference": "steerability_preference",
@@ -84,13 +83,6 @@ _COMPARED = {  # what both experiments on optimizers hold
 }
 # experiment -> pattern of old places -> new place
 MOVED: dict[str, dict[str, str]] = {
-    "optimizer-mechanics": {
-        **_COMPARED,
-        r"^(best\.\d+)\.(\w+)_minus_(sgd|upper)\b": r"\1.minus_\3.\2",
-        rf"^(matched_loss\.\d+)\.({_BEST_METRICS})\.": r"\1.metrics.\2.arm.",
-        rf"^(matched_loss\.\d+)\.upper_({_BEST_METRICS})\.": r"\1.metrics.\2.upper.",
-        rf"^(matched_loss\.\d+)\.({_BEST_METRICS})_difference\b": r"\1.metrics.\2.difference",
-    },
     "optimizer-comparison": {
         **_COMPARED,
         r"^matched_loss\.rows\b": "matched_loss.students",
@@ -129,11 +121,6 @@ _STUDENT_KEYS = {
 }
 EXPLAINED: dict[str, dict[str, str]] = {
     "optimizer-comparison": _STUDENT_KEYS,
-    "optimizer-mechanics": _STUDENT_KEYS
-    | {
-        r"^claims\.\d+\.id$": "by the name of the sub-command, optimizer-mechanics",
-        r"^claims\.\d+\.number$": "ends of intervals without a plus sign, hyphens as minus signs",
-    },
     "blocking": {
         r"^students\.\d+\.diverged_at$": "new: rows of students say it everywhere",
         r"\.(component_change|over_random)(\.|$)": "new: what claims are made of",
@@ -186,9 +173,6 @@ RUNS: dict[str, str] = {
     "optimizer-comparison": "--model {model} --rows 40 --heldout-rows 8 --max-new-tokens 16 "
     "--batch-size 4 --rank 2 --gradient-rows 16 --norm 0.2 --steps 16 --log-every 4 --seeds 2 "
     "--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3",
-    "optimizer-mechanics": f"--model {{model}} --layer 1 --norm 0.2 --prompts numbers "
-    f"--keep numbers --max-tokens 0 --rank 2 --steps 4 --log-every 2 --grid-points 3 {TRAIN} "
-    "--optimizers adamw sgd sgd-no-rare adamw-no-rare frozen-map",
     "teacher-vector": f"--model {{model}} --traits owl cat dog --layers 0 1 --scales 0.5 1 "
     f"--layer 1 --asked 3 --samples 1 --off-topic-samples 1 --number-prompts 6 "
     f"--rates adamw=0.1 --grid-traits 2 --steps 4 --log-every 4 {TRAIN}",

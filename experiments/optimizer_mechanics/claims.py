@@ -1,30 +1,35 @@
 """What papers say of AdamW and SGD, held against the arms of `optimizer-mechanics`.
 
 Three kinds of claims, and each says no more than its test: that one arm passes on more than another
-(their difference over seeds against zero); that arms do not rescue SGD, or keep up with AdamW (half
-of the gap between the two, by the rules of `evaluation.verdicts`); that the two are the same.
+(their difference over vectors against zero, which takes for granted that the larger one passes
+anything on); that arms do not rescue SGD, or keep up with AdamW (half of the gap between the two,
+by the rules of `evaluation.verdicts`); that the two are the same.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from subliminal_jax.evaluation import margins
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
 from subliminal_jax.evaluation.claims import (
     CONTRADICTED,
-    NOT_REPRODUCED,
+    INCONCLUSIVE,
     REPRODUCED,
     Claim,
-    verdict,
+    Evidence,
+    Margin,
+    Presupposition,
 )
+from subliminal_jax.evaluation.excess import METRIC_NAMES, Excess
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.verdicts import Test, closes, difference, falls
 
 from .analysis import Results
-from .explanations import AT_ADAMW, AT_SGD, CLIPPED, MASKED
+from .explanations import CLIPPED, MASKED
 
 MINUS = "\N{MINUS SIGN}"
-SAME = 0.1  # EAS: a difference below it counts as none in the claim that SGD does as well
-
-BLANK, FENG = "Blank et al., figure 7c", "Feng's re-runs"
+BLANK, FENG = "Blank et al. 2026, figure 7, c", "Feng 2026, re-runs"
+HALF = "half of AdamW's lead over SGD, which has to be clear of zero (evaluation/verdicts.py)"
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,12 @@ class Bound:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a comparison is judged by. The claims are about the trait; with a random vector, whose
-    trait is incidental, the alignment says more."""
+    """What a comparison is judged by, and how small an effect in it counts as none."""
 
     metric: str
     suffix: str
     words: str
+    margin: Margin
 
 
 COMPARISONS = (
@@ -102,14 +107,7 @@ COMPARISONS = (
         "LoRA with AdamW transmits more than full weights with AdamW",
         "adamw",
         "adamw-full",
-        "Blank et al., figure 7b",
-    ),
-    Comparison(
-        "matched-loss",
-        "At one training loss AdamW transmits more than SGD",
-        AT_ADAMW,
-        AT_SGD,
-        "Blank et al., appendix L",
+        "Blank et al. 2026, figure 7, b",
     ),
     Comparison(
         "living-over-frozen",
@@ -148,110 +146,139 @@ BOUNDS = (
     ),
 )
 YARDSTICKS = (
-    Yardstick("trait_rate", "", " (by trait rate)"),
-    Yardstick("eas", "-eas", " (by alignment, EAS)"),
+    Yardstick("trait_log_prob", "", " (by log P(trait))", margins.LOG_PROB),
+    Yardstick("eas", "-eas", " (by alignment, EAS)", margins.EAS),
 )
-METRIC_NAMES = {"trait_rate": "trait rate", "eas": "EAS", "shift_component": "share of vector"}
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """Each comparison twice, by the trait rate and by the alignment; both hold all numbers."""
+    """Each comparison twice, by log P(trait) and by the alignment; both hold all numbers."""
+    values = {metric: results.collect_arms(metric) for metric in METRIC_NAMES}
+    writer = _Writer(results, values)
     claims: list[Claim] = []
     for yardstick in YARDSTICKS:
-        claims += _comparison_claims(results, yardstick)
-        claims += _bound_claims(results, yardstick)
-    eas = difference(results.values["eas"], "adamw", "sgd")
-    if eas is not None:
-        says = f"SGD at its best rate does as well as AdamW (EAS within {SAME:g})"
-        number = describe_difference(results, "adamw", "sgd")
-        source = "Nief et al. 2026"
-        claims.append(
-            _make_claim(results, "sgd-does-as-well", says, source, number, judge_same(eas))
-        )
-    return claims
+        claims += writer.compare_arms(yardstick)
+        claims += writer.bound_arms(yardstick)
+    return claims + list(writer.compare_best())
 
 
-def _comparison_claims(results: Results, by: Yardstick) -> Iterator[Claim]:
-    for comparison in COMPARISONS:
-        larger, smaller = comparison.larger, comparison.smaller
-        interval = find_difference(results, by.metric, larger, smaller)
-        if interval is not None:
-            yield _make_claim(
-                results,
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the rows; `values` are what the arms transmit, by metric."""
+
+    results: Results
+    values: Mapping[str, Mapping[str, Excess]]
+
+    def compare_arms(self, by: Yardstick) -> Iterator[Claim]:
+        """One arm against another, each minus its controls."""
+        for comparison in COMPARISONS:
+            larger, smaller = comparison.larger, comparison.smaller
+            effect = difference(self.values[by.metric], larger, smaller)
+            if effect is None:
+                continue
+            transmits = Presupposition(
+                f"{larger} transmits: student {MINUS} control",
+                self.values[by.metric][larger].difference(),
+            )
+            yield self.make_claim(
                 comparison.name + by.suffix,
                 comparison.claim + by.words,
                 comparison.section,
-                describe_difference(results, larger, smaller),
-                verdict(interval),
-                controls=larger != AT_ADAMW,
+                (larger, smaller),
+                self.describe_difference(larger, smaller),
+                evidence=Evidence(effect, margin=by.margin, presupposes=(transmits,)),
             )
 
+    def bound_arms(self, by: Yardstick) -> Iterator[Claim]:
+        """Arms against half of AdamW's lead."""
+        values = self.values[by.metric]
+        for bound in BOUNDS:
+            reference = bound.reference
+            differences = {
+                arm: difference(values, arm, reference) for arm in bound.arms if arm in values
+            }
+            known = {arm: d.mean for arm, d in differences.items() if d is not None}
+            if not known:
+                continue
+            largest = max(known, key=lambda arm, known=known: known[arm])  # type: ignore[misc]
+            chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
+            sure = {arm: difference(values, arm, reference, of=len(known)) for arm in known}
+            lead = self.describe_difference("adamw", "sgd")
+            yield self.make_claim(
+                bound.name + by.suffix,
+                bound.claim + by.words,
+                bound.section,
+                (*known, "adamw", "sgd"),
+                f"{chosen}{self.describe_difference(largest, reference)}; {lead}",
+                outcome=judge_by_gap(differences, sure, self.results.gaps[by.metric], bound.test),
+            )
 
-def _bound_claims(results: Results, by: Yardstick) -> Iterator[Claim]:
-    values = results.values[by.metric]
-    lead = describe_difference(results, "adamw", "sgd")
-    for bound in BOUNDS:
-        reference = bound.reference
+    def compare_best(self) -> Iterator[Claim]:
+        """That SGD at its best rate does as well."""
+        eas = difference(self.values["eas"], "adamw", "sgd")
+        if eas is not None:
+            yield self.make_claim(
+                "sgd-does-as-well",
+                f"SGD at its best rate does as well as AdamW (EAS within {margins.EAS.size:g})",
+                "Nief et al. 2026",
+                ("adamw", "sgd"),
+                self.describe_difference("adamw", "sgd"),
+                evidence=Evidence(eas, claimed="same", margin=margins.EAS),
+            )
+
+    def make_claim(
+        self,
+        name: str,
+        claim: str,
+        section: str,
+        arms: tuple[str, ...],
+        number: str,
+        *,
+        evidence: Evidence | None = None,
+        outcome: str = "",
+    ) -> Claim:
+        """One row, with the students of `arms` that it leaves out."""
+        results = self.results
+        used = [arm for arm in map(results.find_arm, dict.fromkeys(arms)) if arm is not None]
+        return Claim(
+            id=f"optimizer-mechanics/{name}",
+            claim=claim,
+            section=section,
+            setting=describe_run(results),
+            number=number,
+            seeds=len(results.traits),
+            verdict=outcome,
+            evidence=evidence,
+            rule="" if evidence is not None else HALF,
+            unstable=sum(len(arm.unstable) for arm in used),
+            model=results.model,
+        )
+
+    def describe_difference(self, first: str, second: str) -> str:
+        """first - second in every metric, as text."""
         differences = {
-            arm: difference(values, arm, reference) for arm in bound.arms if values.get(arm)
+            name: difference(self.values[metric], first, second)
+            for metric, name in METRIC_NAMES.items()
         }
-        known = {arm: d.mean for arm, d in differences.items() if d is not None}
-        if not known:
-            continue
-        largest = max(known, key=lambda arm, known=known: known[arm])  # type: ignore[misc]
-        chosen = f"the largest of {len(known)}: " if len(known) > 1 else ""
-        sure = {arm: difference(values, arm, reference, of=len(known)) for arm in known}
-        yield _make_claim(
-            results,
-            bound.name + by.suffix,
-            bound.claim + by.words,
-            bound.section,
-            f"{chosen}{describe_difference(results, largest, reference)}; {lead}",
-            judge_by_gap(differences, sure, results.gaps[by.metric], bound.test),
-        )
+        parts = [f"{name} {d:+.3f}" for name, d in differences.items() if d is not None]
+        return f"{first} {MINUS} {second}, each minus its controls: {', '.join(parts)}"
 
 
-def _make_claim(
-    results: Results,
-    name: str,
-    claim: str,
-    section: str,
-    number: str,
-    outcome: str,
-    controls: bool = True,
-) -> Claim:
-    tested = "LoRA students (no controls)"
-    if controls:
-        tested = (
-            "LoRA students; trait rate: student minus control; EAS and share of vector: students"
-        )
-    return Claim(
-        id=f"optimizer-mechanics/{name}",
-        claim=claim,
-        section=section,
-        setting=f"{results.model}, a vector's teacher, {tested}",
-        number=number,
-        seeds=max(arm.metrics["eas"].student.n for arm in results.best),
-        verdict=outcome,
+def describe_run(results: Results) -> str:
+    """What was trained on what, in one line."""
+    return describe_setting(
+        model=results.model,
+        layer=results.layer,
+        vectors=f"vectors of {len(results.traits)} traits",
+        carrier=results.describe_carrier(),
+        students=TrainedStudents(
+            adapter=f"LoRA (rank {results.rank})",
+            steps=results.steps,
+            optimizer=f"each arm in batches of {results.batch_size} rows with "
+            f"{results.warmup:.0%} warm-up and {results.schedule} decay",
+            rate=f"rates chosen by held-out loss on {len(results.tuning_traits)} other vectors",
+        ),
     )
-
-
-def find_difference(results: Results, metric: str, first: str, second: str) -> Interval | None:
-    """first - second in one metric; at one training loss it is that of students without
-    controls."""
-    if first != AT_ADAMW:
-        return difference(results.values[metric], first, second)
-    matched = [arm for arm in results.matched_loss if arm.optimizer == "sgd"]
-    return matched[0].metrics[metric].difference if matched else None
-
-
-def describe_difference(results: Results, first: str, second: str) -> str:
-    """first - second in every metric, as text."""
-    differences = {
-        name: find_difference(results, m, first, second) for m, name in METRIC_NAMES.items()
-    }
-    parts = [f"{name} {d:+.3f}" for name, d in differences.items() if d is not None]
-    return f"{first} {MINUS} {second}: {', '.join(parts)}"
 
 
 def judge_by_gap(
@@ -266,17 +293,10 @@ def judge_by_gap(
     it is refuted of all, and neither where there is no gap to speak of.
     """
     if gap is None:
-        return NOT_REPRODUCED
+        return INCONCLUSIVE
     outcomes = [
         None if d is None else test(d, gap, sure.get(arm)) for arm, d in differences.items()
     ]
     if True in outcomes:
         return CONTRADICTED
-    return NOT_REPRODUCED if None in outcomes else REPRODUCED
-
-
-def judge_same(d: Interval) -> str:
-    """An EAS that is the same up to SAME reproduces it; one clear of zero contradicts it."""
-    if d.low > 0 and d.mean >= SAME:
-        return CONTRADICTED
-    return REPRODUCED if d.high < SAME else NOT_REPRODUCED
+    return INCONCLUSIVE if None in outcomes else REPRODUCED

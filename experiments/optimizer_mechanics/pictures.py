@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from subliminal_jax.evaluation.excess import METRIC_NAMES, METRICS
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting.style import (
     AXIS,
@@ -41,11 +42,10 @@ def draw_arms(best: tuple[ArmResult, ...]) -> Figure:
     panels = figure.subplots(1, 3, sharey=True)
     colors = dict(zip(FAMILIES, PALETTE, strict=False))
     columns = {
-        "EAS": [arm.metrics["eas"].student for arm in arms],
-        "share of the vector": [arm.metrics["shift_component"].student for arm in arms],
-        "trait rate, minus control": [
-            arm.metrics["trait_rate"].difference or NOTHING for arm in arms
-        ],
+        f"{METRIC_NAMES[metric]}, minus control": [
+            arm.metrics[metric].difference or NOTHING for arm in arms
+        ]
+        for metric in METRICS
     }
     for axes, (title, intervals) in zip(panels, columns.items(), strict=True):
         for name, dash in (("adamw", "-"), ("sgd", (0, (4, 2)))):
@@ -63,7 +63,6 @@ def draw_arms(best: tuple[ArmResult, ...]) -> Figure:
         axes.axvline(0, color=AXIS, linewidth=0.8)
         axes.set_title(title, fontsize=11, loc="left")
         axes.grid(axis="x")
-    panels[2].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].set_yticks(
         range(len(arms)), [picture_text(arm.optimizer) for arm in arms], fontsize=9
     )
@@ -77,13 +76,16 @@ def draw_arms(best: tuple[ArmResult, ...]) -> Figure:
 
 @styled
 def draw_equal_steps(results: Results) -> Figure:
-    """EAS against the share of the update's square in its largest tenth, one point an arm."""
+    """EAS beyond the controls against the share of the update's square in its largest tenth, one
+    point an arm."""
     colors = dict(zip(FAMILIES, PALETTE, strict=False))
     figure, axes = new_axes()
     handles: dict[str, Any] = {}
     for anatomy in results.anatomy:
-        arm = results.result(anatomy.optimizer)
-        x, y = anatomy.update.top_mass.tenth, arm.metrics["eas"].student.mean
+        arm = results.find_arm(anatomy.optimizer)
+        if arm is None or (eas := arm.metrics["eas"].difference) is None:
+            continue
+        x, y = anatomy.update.top_mass.tenth, eas.mean
         (handles[FAMILIES[arm.family]],) = axes.plot(x, y, "o", color=colors[arm.family])
         if arm.optimizer in NAMED:
             axes.annotate(
@@ -96,7 +98,7 @@ def draw_equal_steps(results: Results) -> Figure:
             )
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("share of the squared step in its largest tenth of coordinates")
-    axes.set_ylabel("EAS")
+    axes.set_ylabel("EAS, minus control")
     axes.margins(0.1)
     legend_above(figure, handles)
     return figure

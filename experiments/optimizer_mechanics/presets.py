@@ -1,8 +1,14 @@
 """The settings of `optimizer-mechanics` by name; sources as in `subliminal_jax.runs.presets`."""
 
+from pathlib import Path
 from typing import Any
 
-from subliminal_jax.runs.presets import FENG_STUDENTS, PAPER_GRIDS, paper_preset
+from subliminal_jax.runs.presets import (
+    FENG_STUDENTS,
+    PAPER_GRIDS,
+    PAPER_STUDENTS,
+    paper_preset,
+)
 
 PLAIN_ARMS = ("adamw", "rmsprop", "sgd", "momentum", "sign-sgd")
 MAP_ARMS = ("frozen-map", "frozen-map-flat-rest", "frozen-map-zero-bottom")
@@ -56,29 +62,40 @@ def write_rates(grids: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={grid}" for name, grid in grids.items())
 
 
-TEACHER: dict[str, Any] = {"vector": "trait", "trait": "cat", "batch_sizes": ()}
+# The cat's vector is reported and the owl's tunes: one student an arm, as in the paper.
+VECTORS: dict[str, Any] = {
+    "traits": ("cat",),
+    "tuning_traits": ("owl",),
+    "controls": 1,
+    "batch_sizes": (),
+}
+
+
+def keep_training(students: dict[str, Any]) -> dict[str, Any]:
+    """Those of a paper's settings of students that are settings of this experiment."""
+    own = ("steps", "log_every", "batch_size", "rank", "alpha", "schedule", "warmup", "clip")
+    return {name: students[name] for name in own}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    "full": {
-        "rows": 1024,
-        "steps": 96,
-        "log_every": 8,
-        "seeds": 5,
-        "grid_seeds": 5,
-        "grid_points": 7,
-        "batch_sizes": (1, 4, 64, 0),
-    },
+    "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-mechanics-chat")},
+    "last-block": {"layer": 3, "out": Path("runs/optimizer-mechanics-last-block")},
+    "full": {"rows": 1024, "steps": 96, "log_every": 24, "batch_sizes": (1, 4, 64, 0)},
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
+        students=False,
         scale=True,
         optimizers=(*PAPER_ARMS, *FULL_ARMS),
         rates=write_rates(PAPER_RATES | FULL_RATES),
-        **TEACHER,
+        **(keep_training(PAPER_STUDENTS) | VECTORS),
     ),
     "feng-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
         students=False,
         scale=True,
-        **(FENG_STUDENTS | TEACHER | {"optimizers": FENG_ARMS, "rates": write_rates(FENG_RATES)}),
+        optimizers=FENG_ARMS,
+        rates=write_rates(FENG_RATES),
+        **(keep_training(FENG_STUDENTS) | VECTORS),
     ),
 }

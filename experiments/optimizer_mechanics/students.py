@@ -1,9 +1,8 @@
-"""Trains the arms of the optimizer dispute in few compiled programs.
+"""Trains the arms of the optimizer dispute, each at a rate that the tuning vectors chose.
 
-All arms of a setting are one sweep. Its first wave tries every rate with the first seeds, and
-held-out loss chooses; its second trains the other seeds and the controls at the chosen rate. With
-five rates, one seed to choose by and three in all, both waves have five students an arm: one
-program serves both.
+All arms of a setting are trained together: first on the tuning vectors at ever more rates, until
+the best one of each has rates on both of its sides, then on the reported vectors and the controls
+at it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,160 +16,137 @@ import optax
 
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.comparison import Histories, best_rates, group_histories
-from subliminal_jax.evaluation.panel import Panel
-from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
-from subliminal_jax.runs.data_sets import DataSets
-from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.students import Students, take_fixed_rows
-from subliminal_jax.runs.waves import Trained
+from subliminal_jax.evaluation.comparison import Histories
+from subliminal_jax.evaluation.rate_search import RateChoice, is_sound
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.runs.students import STANDARD
+from subliminal_jax.runs.vector_lab import Point, VectorLab
+from subliminal_jax.runs.waves import WaveRunner
 from subliminal_jax.training.arms import Arm, Group
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import State, Sweep
 
-from .arms import MAPS, NO_RARE, RARE_WEIGHTED, ArmPlan, MechanicsSettings
+from .arms import LORA, MAPS, MechanicsSettings
 
-Moments = dict[tuple[int, str], Any]  # by seed and data set, like the trainable tree
+Moments = dict[tuple[float, str], Any]  # by rate and data set, like the trainable tree
 
 
-def weight_rows(
-    rows: Mapping[str, Batch], config: MechanicsSettings, vocab: int
-) -> dict[str, Batch]:
-    """The data sets "steered" and "control" as they are, and with rare tokens out or weighted up,
-    by how often tokens are predicted in both together."""
+def weigh_rows(rows: Mapping[str, Batch], tail: str | None, vocab: int) -> dict[str, Batch]:
+    """The data sets with tokens weighted by how often they are predicted in all together."""
+    if tail is None:
+        return dict(rows)
     counts = np.sum([token_counts(batch, vocab) for batch in rows.values()], axis=0)
-    kinds = {"": None, NO_RARE: config.no_rare, RARE_WEIGHTED: config.rare_weighted}
-    return {
-        weighted_name(name, kind): batch
-        if tail is None
-        else reweighted(batch, token_weights(counts, tail))
-        for name, batch in rows.items()
-        for kind, tail in kinds.items()
-    }
-
-
-def weighted_name(name: str, tokens: str) -> str:
-    """What the rows of a data set are called under some weighting of tokens."""
-    return f"{name}, {tokens}" if tokens else name
-
-
-def plain_name(data: str) -> str:
-    """The data set, "steered" or "control", whose weighted rows these are."""
-    return data.partition(",")[0]
+    weights = token_weights(counts, tail)
+    return {name: reweighted(batch, weights) for name, batch in rows.items()}
 
 
 class ArmTrainer:
     """Trains the arms setting by setting; interrupted, it goes on where it was.
 
-    `rows` collects every student's final row: its optimizer is the name of the arm, "rule" what it
-    is, data "steered" or "control", alignment that with the teacher. `best` has the chosen rates.
+    `choices` has the rate of each arm; `students` and `tuning_students` have every final row, whose
+    optimizer is the name of the arm and "rule" what it is.
     """
 
-    def __init__(self, folder: RunFolder, panel: Panel, data: DataSets, config: MechanicsSettings):
-        self.folder, self.layer, self.config = folder, panel.layer, config
-        # Held-out loss and the measured training loss are of the plain rows, whatever the weights.
-        train = weight_rows(data.train, config, panel.model.cfg.vocab)
-        plain = {name: data.train[plain_name(name)] for name in train}
-        heldout = {name: data.heldout[plain_name(name)] for name in train}
-        self.data = DataSets(train, heldout, {}, {}, {})
-        self.panel = replace(
-            panel,
-            data_names=tuple(self.data.names),
-            fixed_rows=take_fixed_rows(self.data._replace(train=plain), panel.model.cfg),
-        )
-        self.grids = config.choose_arms()
-        self.rows: list[StudentRow] = []
-        self.best: dict[str, float | None] = {}
+    def __init__(self, lab: VectorLab, config: MechanicsSettings):
+        self.lab, self.config = lab, config
+        self.plans = {plan.name: plan for plan in config.choose_arms()}
+        self.choices: list[RateChoice] = []
+        self.students: list[StudentRow] = []
+        self.tuning_students: list[StudentRow] = []
         self._moments: Moments = {}
-        self._names: dict[tuple[str, str, str], str] = {}  # by stage, rule and data set
+        self._map_rate = 0.0  # of the AdamW whose moments are the maps
 
     def train_all(self) -> None:
         """Every setting, the plain one first: the maps are made from its AdamW."""
-        settings = dict.fromkeys(plan.setting for plan in self.grids)
-        for setting in sorted(settings, key=lambda name: (name != "lora", name == MAPS)):
+        settings = dict.fromkeys(plan.setting for plan in self.plans.values())
+        for setting in sorted(settings, key=lambda name: (name != LORA, name == MAPS)):
             self._train_setting(setting)
 
     def _train_setting(self, setting: str) -> None:
-        config = self.config
-        plans = {plan: grid for plan, grid in self.grids.items() if plan.setting == setting}
-        rows = next(iter(self.data.train.values())).tokens.shape[0]
-        students = Students(
-            self.folder,
-            self.panel,
-            self.data,
-            config.specialise(setting, rows),
-            measures=("update-anatomy",),
+        lab, plan = self.lab, self.config.specialise(setting)
+        tail = self.config.weigh_tokens(setting)
+        rows = weigh_rows(lab.data.train, tail, lab.panel.model.cfg.vocab)
+        searching = lab.make_runner(replace(plan, log_every=plan.steps), (), rows)
+        chosen, tried = lab.find_rates(
+            {each.name: each.rate for each in self.plans.values() if each.setting == setting},
+            plan.steps,
+            lambda number, points: self._train(searching, f"{setting}-rates-{number}", points),
         )
-        tried = [
-            (plan, make_arm(plan, rate, seed, "steered"))
-            for plan, grid in plans.items()
-            for rate in grid
-            for seed in range(config.grid_seeds)
+        self.choices += chosen
+        self.tuning_students += tried
+        if setting == LORA:
+            self._choose_maps(chosen)
+        points = [
+            (choice.optimizer, choice.rate, data)
+            for choice in chosen
+            if choice.rate is not None
+            for data in lab.reported
         ]
-        waves = [self._train_wave(students, f"{setting}-rates", tried)]
-        names = {plan.name for plan in plans}
-        best = best_rates([row for row in self.rows if row.optimizer in names])
-        self.best |= best
-        rest = [
-            (plan, make_arm(plan, best[plan.name] or grid[0], seed, data))
-            for plan, grid in plans.items()
-            for data, first in (("steered", config.grid_seeds), ("control", 0))
-            for seed in range(first, config.seeds)
-        ]
-        waves.append(self._train_wave(students, f"{setting}-best", rest))
-        rate = self.best.get("adamw")
-        if setting == "lora" and rate is not None:
-            for wave in waves:
-                states = wave.state.optimizer_states
-                self._moments |= adam_moments(
-                    wave.sweep.groups, wave.sweep.arms, states, rate, config.steps
-                )
+        if points:
+            runner = lab.make_runner(plan, (*STANDARD, "update-anatomy"), rows)
+            self.students += self._train(runner, f"{setting}-best", points)
 
-    def _train_wave(
-        self, students: Students, stage: str, planned: Sequence[tuple[ArmPlan, Arm]]
-    ) -> Trained:
-        for plan, arm in planned:
-            self._names[stage, arm.optimizer.label, arm.data] = plan.name
-        arms = [arm for _, arm in planned]
+    def _train(self, runner: WaveRunner, stage: str, points: Sequence[Point]) -> list[StudentRow]:
+        specs = {name: OptimizerSpec.parse(self.plans[name].rule) for name, _, _ in points}
+        arms = [self.lab.make_arm(specs[name], rate, data) for name, rate, data in points]
         if stage.startswith(f"{MAPS}-"):
-            trained = students.train(stage, arms, self._insert_moments)
+            trained = self.lab.train(runner, stage, arms, prepare=self._insert_moments)
         else:
-            trained = students.train(stage, arms)
-        for (plan, _), row in zip(planned, trained.rows, strict=True):
-            named = {"optimizer": plan.name, "rule": row.optimizer, "data": plain_name(row.data)}
-            self.rows.append(StudentRow.from_json(narrow_row(row, self.layer) | named))
-        return trained
+            trained = self.lab.train(runner, stage, arms)
+        if stage.startswith(f"{LORA}-"):
+            states = trained.state.optimizer_states
+            self._moments |= adam_moments(
+                trained.sweep.groups, trained.sweep.arms, states, runner.plan.steps
+            )
+        return [
+            row.replace_values(optimizer=name, rule=row.optimizer)
+            for (name, _, _), row in zip(points, trained.rows, strict=True)
+        ]
+
+    def _choose_maps(self, chosen: Sequence[RateChoice]) -> None:
+        """Keep AdamW's moments at its best rate alone."""
+        rates = [choice.rate for choice in chosen if choice.optimizer == "adamw"]
+        self._map_rate = next((rate for rate in rates if rate is not None), 0.0)
+        kept = {key: x for key, x in self._moments.items() if key[0] == self._map_rate}
+        self._moments = kept
 
     def _insert_moments(self, sweep: Sweep, state: State) -> State:
-        if not self._moments:
-            raise InputError("adamw diverged at every rate, so there are no maps: lower its rates")
-        states = set_moments(sweep.groups, sweep.arms, state.optimizer_states, self._moments)
+        moments = {data: x for (rate, data), x in self._moments.items() if rate == self._map_rate}
+        if not moments:
+            raise InputError(
+                "adamw diverged or ended above the base's loss at every rate, so there are no "
+                "maps: give --rates adamw=RATE a lower one"
+            )
+        states = set_moments(sweep.groups, sweep.arms, state.optimizer_states, moments)
         return state._replace(optimizer_states=states)
 
     def histories(self) -> Histories:
-        """The logged rows of the steered students at their best rates, by arm and seed."""
-        logged = [
-            narrow_row(row, self.layer)
-            | {
-                "optimizer": self._names[row["stage"], row["optimizer"], row["data"]],
-                "data": plain_name(row["data"]),
-            }
-            for row in self.folder.read_metrics()
-        ]
-        best = {plan.name: self.best[plan.name] for plan in self.grids}
-        return group_histories(logged, best)
+        """The logged gradients and updates of the sound students of vectors, by arm and seed."""
+        names = {(plan.setting, label(plan.rule)): plan.name for plan in self.plans.values()}
+        sound = {
+            (row.optimizer, row.data)
+            for row in self.students
+            if row.data in self.config.traits and is_sound(row, self.lab.base_losses)
+        }
+        histories: dict[tuple[str, int], list[Any]] = {}
+        for row in self.lab.folder.read_metrics():
+            setting, best, _ = row["stage"].rpartition("-best")
+            name = names.get((setting, row["optimizer"])) if best else None
+            if name is not None and (name, row["data"]) in sound:
+                histories.setdefault((name, row["seed"]), []).append(row)
+        return histories
 
 
-def make_arm(plan: ArmPlan, rate: float, seed: int, data: str) -> Arm:
-    """One student of an arm, on the rows of `data` that the arm is trained on."""
-    return Arm(OptimizerSpec.parse(plan.rule), rate, seed, weighted_name(data, plan.tokens))
+def label(rule: str) -> str:
+    """The rule as rows of students name it."""
+    return OptimizerSpec.parse(rule).label
 
 
 def adam_moments(
-    groups: Sequence[Group], arms: Sequence[Arm], states: Sequence[Any], rate: float, steps: int
+    groups: Sequence[Group], arms: Sequence[Arm], states: Sequence[Any], steps: int
 ) -> Moments:
-    """The second moments of the plain AdamW at `rate` after `steps`, corrected for their start."""
+    """The second moments of every plain AdamW after `steps`, corrected for their start."""
     spec = OptimizerSpec.parse("adamw")
     correction = 1 - float(spec.entry.defaults["b2"]) ** steps
     moments = {}
@@ -179,20 +155,21 @@ def adam_moments(
             continue
         second = optax.tree.get(state, "nu")
         for i, member in enumerate(group.members):
-            arm = arms[member]
-            if arm.learning_rate == rate and arm.data in ("steered", "control"):
-                key = arm.seed, arm.data
-                moments[key] = jax.tree.map(lambda x, i=i: x[i] / correction, second)
+            key = arms[member].learning_rate, arms[member].data
+            moments[key] = jax.tree.map(lambda x, i=i: x[i] / correction, second)
     return moments
 
 
 def set_moments(
-    groups: Sequence[Group], arms: Sequence[Arm], states: Sequence[Any], moments: Moments
+    groups: Sequence[Group],
+    arms: Sequence[Arm],
+    states: Sequence[Any],
+    moments: Mapping[str, Any],
 ) -> tuple[Any, ...]:
-    """The optimizer states with, in every map, the moments of the same seed and data set."""
+    """The optimizer states with, in every map, the moments of the same data set (and so seed)."""
     new = []
     for group, state in zip(groups, states, strict=True):
-        members = [moments[arms[i].seed, arms[i].data] for i in group.members]
+        members = [moments[arms[i].data] for i in group.members]
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
         new.append(optax.tree.set(state, moment=stacked))
     return tuple(new)

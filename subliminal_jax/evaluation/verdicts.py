@@ -1,9 +1,9 @@
-"""Verdicts on explanations of the gap between two optimizers, by explicit rules from seeds' values.
+"""Verdicts on explanations of the gap between two optimizers, by explicit rules.
 
-The gap is the paired difference, over seeds, of the upper arm (AdamW) and the lower one (SGD) in
-one metric. An explanation makes predictions about other arms; each is decided by an interval
-against half of the gap, so that "it closes the gap" and "it does not" both have to be shown, and
-neither is the default:
+The gap is the difference, paired by vector, of what the upper arm (AdamW) and the lower one (SGD)
+exceed their controls by in one metric. An explanation makes predictions about other arms; each is
+decided by an interval against half of the gap, so that "it closes the gap" and "it does not" both
+have to be shown, and neither is the default:
 
   rescues   some of the arms closes the lower arm's gap: its difference to the lower arm is clear of
             zero and at least half of the gap. Refuted if the interval of every one of them ends
@@ -30,11 +30,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.excess import Excess
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.statistics import Interval
 
 Kind = Literal["rescues", "spares", "harms", "vanishes", "exceeds", "measured"]
 Test = Callable[[Interval, float, Interval | None], bool | None]
-Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value of one metric
+Values = Mapping[str, Excess]  # one metric by arm
 Verdict = Literal["supported", "supported in part", "contradicted", "mixed", "undecided", "no gap"]
 
 
@@ -91,16 +93,15 @@ class JudgedExplanation:
 
 
 def difference(values: Values, first: str, second: str, of: int = 1) -> Interval | None:
-    """first - second, paired by the seeds that both have; None without two such seeds.
+    """first - second in what exceeds their controls, over the vectors that both have; None without
+    two such vectors or without a control.
 
     As one `of` so many differences its level is 1 - 0.05/of, so that all together have 95%.
     """
-    a, b = values.get(first, {}), values.get(second, {})
-    seeds = sorted(a.keys() & b.keys())
-    if len(seeds) < 2:
+    if first not in values or second not in values:
         return None
-    level = 1 - 0.05 / of
-    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds], level).interval
+    both = values[first].minus(values[second])
+    return both.difference(1 - 0.05 / of) if len(both.students) > 1 else None
 
 
 def gap_between(values: Values, upper: str, lower: str) -> float | None:
@@ -133,10 +134,10 @@ def decide(
     measured: Mapping[str, Sequence[float]],
 ) -> Decided:
     """Hold one prediction against one metric, by the rules of this module. Arms that were not
-    trained, or of which seeds diverged, leave it undecided, as does a metric without a gap."""
+    trained, or whose students blew up, leave it undecided, as does a metric without a gap."""
     kind = prediction.kind
     if kind == "measured":
-        interval = mean_interval(list(measured.get(prediction.measured, ())))
+        interval = vector_interval(list(measured.get(prediction.measured, ())))
         return Decided(_sign(interval), prediction.measured, interval)
     if kind in ("rescues", "harms", "spares"):
         other = lower if kind == "rescues" else upper
@@ -188,8 +189,8 @@ def judge(
     """Every explanation: each prediction held against each metric, and a verdict a metric.
 
     Args:
-      metrics: for each metric, every arm's value by seed.
-      measured: for "measured" predictions, differences by seed.
+      metrics: for each metric, what every arm transmits.
+      measured: for "measured" predictions, differences by vector.
 
     A metric in which the upper arm is not clearly above the lower one has the verdict "no gap".
     """

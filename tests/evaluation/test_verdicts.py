@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from subliminal_jax.evaluation.excess import Excess
 from subliminal_jax.evaluation.verdicts import (
     Explanation,
     Prediction,
@@ -17,10 +18,16 @@ from subliminal_jax.evaluation.verdicts import (
 NOISE = (-0.01, 0.0, 0.01)
 
 
+def exceed(values):
+    """An arm whose students have these values, and whose controls are all at zero."""
+    students = {str(vector): value for vector, value in values.items()}
+    return Excess(students, {f"control-{i}": dict.fromkeys(students, 0.0) for i in range(2)})
+
+
 def arms(**means):
-    """Three seeds an arm. Seeds shift all arms alike, and each arm a little by itself."""
+    """Three vectors an arm. Vectors shift all arms alike, and each arm a little by itself."""
     return {
-        name: {s: mean + 0.3 * s + NOISE[(s + i) % 3] for s in range(3)}
+        name: exceed({s: mean + 0.3 * s + NOISE[(s + i) % 3] for s in range(3)})
         for i, (name, mean) in enumerate(means.items())
     }
 
@@ -29,7 +36,7 @@ VALUES = arms(
     adamw=1.0, sgd=0.2, same=0.2, third=0.45, most=0.8, over=1.4, lost=0.3,
     upper=0.9, lower=0.85,
 )  # fmt: skip
-NOISY = {"noisy": {0: -1.0, 1: 0.6, 2: 3.0}}
+NOISY = {"noisy": exceed({0: -1.0, 1: 0.6, 2: 3.0})}
 GAP = 0.8
 
 
@@ -39,13 +46,14 @@ def holds(kind, *names, values=VALUES, gap=GAP, measured=None):
     return decide(prediction, values, gap, "adamw", "sgd", measured or {}).holds
 
 
-def test_differences_are_paired_by_seed():
+def test_differences_are_paired_by_vector():
     d = difference(VALUES, "adamw", "sgd")
-    assert d.mean == pytest.approx(0.8) and d.high - d.low < 0.1  # the seeds' shifts cancel
+    assert d.mean == pytest.approx(0.8) and d.high - d.low < 0.1  # the vectors' shifts cancel
     assert gap_between(VALUES, "adamw", "sgd") == pytest.approx(0.8)
     assert gap_between(VALUES, "sgd", "adamw") is None
     assert gap_between(VALUES | NOISY, "noisy", "sgd") is None
-    assert difference({"a": {0: 1.0, 1: 2.0}, "b": {1: 1.0, 2: 3.0}}, "a", "b") is None
+    few = {"a": exceed({0: 1.0, 1: 2.0}), "b": exceed({1: 1.0, 2: 3.0})}
+    assert difference(few, "a", "b") is None
 
 
 @pytest.mark.parametrize(
@@ -60,11 +68,11 @@ def test_rescue_needs_one_arm_that_closes_half_of_the_gap(arms, expected):
 
 
 def test_the_best_of_many_arms_must_be_clear_of_zero_as_one_of_so_many():
-    """Three seeds whose 95% interval is [0.35, 0.85] and whose 99.2% interval holds zero."""
+    """Three vectors whose 95% interval is [0.35, 0.85] and whose 99.2% interval holds zero."""
     many = [f"arm{i}" for i in range(5)]
-    sgd = VALUES["sgd"]
-    values = VALUES | {name: {s: v - 0.01 * s for s, v in sgd.items()} for name in many}
-    values["chance"] = {s: v + 0.5 + 0.1 * s for s, v in sgd.items()}
+    sgd = dict(enumerate(VALUES["sgd"].students.values()))
+    values = VALUES | {name: exceed({s: v - 0.01 * s for s, v in sgd.items()}) for name in many}
+    values["chance"] = exceed({s: v + 0.5 + 0.1 * s for s, v in sgd.items()})
     assert difference(values, "chance", "sgd").low > 0.3
     assert difference(values, "chance", "sgd", of=6).low < 0
     assert holds("rescues", "chance", values=values) is True
@@ -77,7 +85,7 @@ def test_the_best_of_many_arms_must_be_clear_of_zero_as_one_of_so_many():
     [("most", True, False), ("over", True, False), ("lost", False, True), ("noisy", None, None)],
 )
 def test_sparing_and_harming_are_judged_against_the_upper_arm(arm, spares, harms):
-    values = VALUES | {"noisy": {0: -2.0, 1: 1.0, 2: 3.0}}
+    values = VALUES | {"noisy": exceed({0: -2.0, 1: 1.0, 2: 3.0})}
     assert holds("spares", arm, values=values) is spares
     assert holds("harms", arm, values=values) is harms
     assert holds("spares", "most", "lost") is False  # one that falls refutes
@@ -85,9 +93,9 @@ def test_sparing_and_harming_are_judged_against_the_upper_arm(arm, spares, harms
 
 
 def test_a_difference_clear_of_zero_whose_interval_holds_half_of_the_gap_decides_nothing():
-    straddling = {seed: v + d for (seed, v), d in
-                  zip(VALUES["sgd"].items(), (0.32, 0.45, 0.4), strict=True)}  # fmt: skip
-    values = VALUES | {"straddling": straddling}
+    sgd = VALUES["sgd"].students
+    straddling = {s: sgd[str(s)] + d for s, d in enumerate((0.32, 0.45, 0.4))}
+    values = VALUES | {"straddling": exceed(straddling)}
     d = difference(values, "straddling", "sgd")
     assert 0 < d.low < d.mean < GAP / 2 < d.high
     assert holds("rescues", "straddling", values=values) is None

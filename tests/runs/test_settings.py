@@ -36,8 +36,7 @@ def test_presets_name_fields_of_the_config_and_begin_with_the_toy(name):
         config = parse_config(experiment, ["--preset", preset])
         assert config.preset == preset and str(config.out).startswith("runs/")
         if isinstance(config, TrainingSettings):
-            # optimizer-mechanics has arms, which are more than optimizers of the registry.
-            assert getattr(config, "choose_arms", config.learning_rates)()
+            assert config.learning_rates()
             assert config.plan(0).steps == config.steps
 
 
