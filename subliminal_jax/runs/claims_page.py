@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import ALPHA, VERDICTS, Claim
@@ -15,12 +16,15 @@ PAGE_HEAD = "# Claims\n\nMade by `make claims` from the summaries of stored runs
 HEADS = ("claim (source)", "setting", "our number", "seeds", "margin", "p", "verdict")
 
 
+Row = tuple[CorrectedClaim, ...]  # what is claimed of one number
+
+
 @dataclass(frozen=True)
 class Section:
     """A run with its rows; `repeated` of its claims stand in runs before it, under `others`."""
 
     summary: Summary
-    rows: tuple[CorrectedClaim, ...]
+    rows: tuple[Row, ...]
     repeated: int
     others: tuple[str, ...]
 
@@ -51,7 +55,7 @@ def collect_sections(summaries: Sequence[Summary]) -> list[Section]:
     return [
         Section(
             summary,
-            tuple(next(rows) for _ in own),
+            merge_rows([next(rows) for _ in own]),
             len(repeated),
             tuple(dict.fromkeys(repeated)),
         )
@@ -59,10 +63,20 @@ def collect_sections(summaries: Sequence[Summary]) -> list[Section]:
     ]
 
 
+def merge_rows(claims: Sequence[CorrectedClaim]) -> tuple[Row, ...]:
+    """One row a number: claims of one model whose effects are the same interval share one."""
+    rows: dict[Any, list[CorrectedClaim]] = {}
+    for i, each in enumerate(claims):
+        effect = None if each.claim.evidence is None else each.claim.evidence.effect
+        key = i if effect is None or each.p is None else (effect, each.claim.model)
+        rows.setdefault(key, []).append(each)
+    return tuple(map(tuple, rows.values()))
+
+
 def make_claims_page(summaries: Sequence[Summary]) -> str:
     """The text of docs/claims.md: what verdicts mean, their counts, and a table for each run."""
     sections = collect_sections(summaries)
-    rows = [row for section in sections for row in section.rows]
+    rows = [row[0] for section in sections for row in section.rows]
     tables = "\n".join(_write_section(section) for section in sections if section.rows)
     return f"""{PAGE_HEAD}; nothing here is written by hand.
 [The method](method.md) says what intervals cover and what each verdict means; in short, each row is
@@ -70,7 +84,8 @@ def make_claims_page(summaries: Sequence[Summary]) -> str:
 other one, and where what the sentence presupposes holds, too; *refuted* where the interval lies
 within the margin that was stated as "no effect"; and else *inconclusive*. Intervals are 95%. p is
 Holm's, corrected for the rows of one section of one paper on one model (their number is beside it);
-a row that is clear by itself and not among the others says so. "Toy scale" means models of about a
+a row that is clear by itself and not among the others says so. Claims of one number are one row and
+count by the first of them. "Toy scale" means models of about a
 million parameters that know 16 animals: a verdict here speaks of mechanisms, not of the papers'
 models.
 
@@ -115,16 +130,20 @@ def _write_section(section: Section) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_cells(row: CorrectedClaim) -> Iterator[str]:
-    claim = row.claim
-    yield markdown_text(f"{claim.claim} ({claim.section})")
+def _write_cells(row: Row) -> Iterator[str]:
+    claim, p = row[0].claim, row[0].p
+    yield "; ".join(markdown_text(f"{each.claim.claim} ({each.claim.section})") for each in row)
     yield markdown_text(claim.setting)
     yield markdown_text(claim.number)
     yield f"{claim.seeds}" + (f" ({claim.unstable} unstable left out)" if claim.unstable else "")
     margin = None if claim.evidence is None else claim.evidence.margin
     yield "" if margin is None else markdown_text(f"{margin.size:g}: {margin.reason}")
-    yield "" if row.p is None else f"{_write_p(row.p)} of {row.rows}"
-    notes = []
+    yield "" if p is None else f"{_write_p(p)} of {row[0].rows}"
+    yield "; ".join(_write_verdict(each) for each in row)
+
+
+def _write_verdict(row: CorrectedClaim) -> str:
+    claim, notes = row.claim, []
     if is_of_method_before(claim):
         notes.append("method before")
     elif claim.rule:
@@ -133,7 +152,7 @@ def _write_cells(row: CorrectedClaim) -> Iterator[str]:
         notes.append(f"by itself {claim.verdict}")
     notes += _list_failures(claim)
     tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""
-    yield f"**{markdown_text(row.verdict)}**{tail}"
+    return f"**{markdown_text(row.verdict)}**{tail}"
 
 
 def _list_failures(claim: Claim) -> Iterator[str]:

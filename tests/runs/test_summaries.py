@@ -7,7 +7,7 @@ import pytest
 
 from subliminal_jax.cli import main
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, Claim, Evidence
+from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, Claim, Evidence, Margin
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.runs.claims_page import make_claims_page
 from subliminal_jax.runs.run_folder import RunFolder
@@ -74,6 +74,20 @@ def test_verdicts_of_the_method_before_are_named_anew_and_marked(tmp_path):
     assert [c.verdict for c in summary.claims] == [INCONCLUSIVE, INCONCLUSIVE, CONTRADICTED]
     page = make_claims_page([summary])
     assert page.count("(method before)") == 3 and "3 of these rows (1 contradicted, 2 " in page
+
+
+def test_claims_of_one_number_are_one_row(tmp_path):
+    effect = Interval(0.5, 0.4, 0.6, 8, 0.95, "t")
+    more = replace(CLAIM, verdict="", evidence=Evidence(effect), claim="more", section="A, 1")
+    same = replace(
+        more,
+        evidence=Evidence(effect, "same", margin=Margin(0.1, "x")),
+        claim="same",
+        section="B, 1",
+    )
+    page = make_claims_page([replace(summarise(finished(tmp_path)), claims=(more, same))])
+    assert "1 rows:" in page and "| more (A, 1); same (B, 1) |" in page
+    assert "| **reproduced at toy scale**; **contradicted** |" in page
 
 
 def test_the_table_corrects_verdicts_over_runs(tmp_path):
