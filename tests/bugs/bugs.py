@@ -35,7 +35,7 @@ BUGS = (
     ),
     Bug(
         "mask: packed documents see those before them",
-        "models/forward.py",
+        "models/block.py",
         "mask = same[:, None] & (distance >= 0)",
         "mask = (same | True)[:, None] & (distance >= 0)",
         ("models/test_forward.py", "training/test_layout.py"),
@@ -56,7 +56,7 @@ BUGS = (
     ),
     Bug(
         "norm gain: the MLP reads that of the attention",
-        "models/forward.py",
+        "models/block.py",
         'x = rms_norm(h, w["mlp_norm"], cfg)',
         'x = rms_norm(h, w["attn_norm"], cfg)',
         MODELS,
@@ -70,7 +70,7 @@ BUGS = (
     ),
     Bug(
         "steering: all layers get the vector of the first",
-        "models/forward.py",
+        "models/stack.py",
         "return edit(h, steering.vectors[i], steering, target)",
         "return edit(h, steering.vectors[0], steering, target)",
         ("models/test_forward.py",),

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import forward as module
 from subliminal_jax.models import linear as linear_module
+from subliminal_jax.models import stack as module
 from subliminal_jax.models.attention import empty_cache
 from subliminal_jax.models.forward import Capture, forward, hidden_states, unembed
 from subliminal_jax.models.linear import LoraWeight, linear
