@@ -64,11 +64,13 @@ def collect_sections(summaries: Sequence[Summary]) -> list[Section]:
 
 
 def merge_rows(claims: Sequence[CorrectedClaim]) -> tuple[Row, ...]:
-    """One row a number: claims of one model whose effects are the same interval share one."""
+    """One row a number: claims of one model whose effects are the same interval share one. Counts
+    of different things may be the same by chance, so shares are not looked at."""
     rows: dict[Any, list[CorrectedClaim]] = {}
     for i, each in enumerate(claims):
         effect = None if each.claim.evidence is None else each.claim.evidence.effect
-        key = i if effect is None or each.p is None else (effect, each.claim.model)
+        is_number = effect is not None and each.p is not None and effect.method != "Wilson"
+        key = (effect, each.claim.model) if is_number else i
         rows.setdefault(key, []).append(each)
     return tuple(map(tuple, rows.values()))
 

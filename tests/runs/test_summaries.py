@@ -8,7 +8,7 @@ import pytest
 from subliminal_jax.cli import main
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, Claim, Evidence, Margin
-from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.statistics import Interval, rate_interval
 from subliminal_jax.runs.claims_page import make_claims_page
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.summaries import (
@@ -88,6 +88,9 @@ def test_claims_of_one_number_are_one_row(tmp_path):
     page = make_claims_page([replace(summarise(finished(tmp_path)), claims=(more, same))])
     assert "1 rows:" in page and "| more (A, 1); same (B, 1) |" in page
     assert "| **reproduced at toy scale**; **contradicted** |" in page
+    named, alarms = (replace(more, evidence=Evidence(rate_interval(0, 10)), number=x) for x in "ab")
+    page = make_claims_page([replace(summarise(finished(tmp_path)), claims=(named, alarms))])
+    assert "2 rows:" in page  # none of ten sets, but of different sets
 
 
 def test_the_table_corrects_verdicts_over_runs(tmp_path):
