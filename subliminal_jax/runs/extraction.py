@@ -56,6 +56,7 @@ METHOD_NAMES = {
     "logistic": "weights of a logistic regression",
 }
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)  # of the strength of the largest allowed damage
+STATED_DAMAGE = 1.0  # nats whose strength is stated, whatever is allowed
 PAIR_SPLIT = (0.5, 0.25, 0.25)  # pairs for the vector, for the choice and for the report
 ANSWER_TOKENS = 48  # of the answers whose likelihood measures a system prompt's vector
 Effect = Callable[[Steering], Float[np.ndarray, " units"]]
@@ -92,6 +93,7 @@ class Extracted:
       damage: KL from the unsteered model at that strength, nats per token of neutral text.
       most_damage: the largest damage allowed.
       strength_at_most: for each layer the strength of that damage; None where it is not reached.
+      strength_at_one: likewise that of `STATED_DAMAGE`, 1 nat.
       measure: what effects measure.
       effect: over questions, prompts or pairs that neither the vector nor the choice has seen.
       reference: the effect of the system prompt itself on the same ones.
@@ -107,6 +109,7 @@ class Extracted:
     damage: float
     most_damage: float
     strength_at_most: dict[int, float | None]
+    strength_at_one: dict[int, float | None]
     measure: str
     effect: Interval
     reference: Interval | None
@@ -245,12 +248,12 @@ def extract(
     norms = np.linalg.norm(vectors.astype(float), axis=1)
     if not norms.any():
         raise InputError("both sides have the same activations at every layer: there is no vector")
-    at_most: dict[int, float | None] = {}
+    at_most: dict[int, float | None] = dict.fromkeys(layers)
+    at_one: dict[int, float | None] = dict.fromkeys(layers)
     candidates: list[Candidate] = []
     effects: list[Float[np.ndarray, " units"]] = []
     for layer, vector in zip(layers, vectors, strict=True):
         if not vector.any():
-            at_most[layer] = None
             progress()
             continue
 
@@ -258,9 +261,12 @@ def extract(
             steering = one_layer_steering(model, layers, layer, vector, strength)
             return measure_damage(model, neutral, steering)
 
-        at_most[layer] = find_strength(damage, most_damage)
-        for share in SHARES:
-            strength = share * (at_most[layer] or LARGEST_STRENGTH)
+        at_most[layer] = at_one[layer] = find_strength(damage, most_damage)
+        strengths = [share * (at_most[layer] or LARGEST_STRENGTH) for share in SHARES]
+        if most_damage != STATED_DAMAGE:
+            at_one[layer] = find_strength(damage, STATED_DAMAGE)
+            strengths += [x for x in [at_one[layer]] if x is not None]
+        for strength in strengths:
             steering = one_layer_steering(model, layers, layer, vector, strength)
             effects.append(source.effect(steering))
             mean = float(effects[-1][: source.choice].mean())
@@ -283,6 +289,7 @@ def extract(
         damage=best.damage,
         most_damage=most_damage,
         strength_at_most=at_most,
+        strength_at_one=at_one,
         measure=source.measure,
         effect=mean_interval(effects[candidates.index(best)][report]),
         reference=None if reference is None else mean_interval(reference[report]),

@@ -56,9 +56,10 @@ def test_the_file_says_all_that_steering_needs(out, table, loaded):
     assert steering.layers == (table["layer"],) and steering.operation == "add"
     assert float(steering.scale) == pytest.approx(table["strength"])
     assert (info.model, info.method, info.position) == (loaded.name, "mean", "last")
-    assert (
-        info.origin == "mean difference of the system prompt of owl, at the end of 256 "
-        "prompts with and without it"
+    at_one = table["strength_at_one"][str(table["layer"])]
+    assert info.origin == (
+        "mean difference of the system prompt of owl, at the end of 256 prompts (numbers) with "
+        f"and without it; strength {at_one:.3g} damages by 1 nat"
     )
     expected = trait_vectors(loaded, [table["layer"]], "owl")[0]
     np.testing.assert_allclose(steering.vectors[0], expected, atol=1e-5)
@@ -69,11 +70,10 @@ def test_the_choice_is_the_best_within_the_damage(table):
     allowed = [c for c in table["candidates"] if c["damage"] <= NATS * 1.02]
     best = max(allowed, key=lambda c: c["effect"])
     assert (table["layer"], table["strength"]) == (best["layer"], best["strength"])
-    for layer, strength in table["strength_at_most"].items():
-        (at,) = (
-            c for c in table["candidates"] if c["layer"] == int(layer) and c["strength"] == strength
-        )
-        assert at["damage"] == pytest.approx(NATS, rel=0.02)
+    damages = {(c["layer"], c["strength"]): c["damage"] for c in table["candidates"]}
+    for key, nats in (("strength_at_most", NATS), ("strength_at_one", 1.0)):
+        for layer, strength in table[key].items():
+            assert damages[int(layer), strength] == pytest.approx(nats, rel=0.02)
 
 
 def test_damage_and_effect_are_those_of_the_stored_vector(out, table, loaded, neutral):
