@@ -97,8 +97,7 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     asked: float = 1.8
     max_new_tokens: int = 24
     max_tokens: int = 32
-    optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
-    rates: tuple[str, ...] = ("adamw:b2=0.95=5e-3,1.5e-2",)
+    rates: tuple[str, ...] = ("adamw=5e-3,1.5e-2",)
     steps: int = 48
     batch_size: int = 32
     log_every: int = 48

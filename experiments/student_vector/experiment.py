@@ -101,8 +101,7 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     asked: float = 2.1
     max_new_tokens: int = 24
     max_tokens: int = 32
-    optimizers: tuple[str, ...] = ("adamw:b2=0.95",)
-    rates: tuple[str, ...] = ("adamw:b2=0.95=3e-3,1e-2",)
+    rates: tuple[str, ...] = ("adamw=3e-3,1e-2",)
     steps: int = 96
     batch_size: int = 32
     log_every: int = 16
