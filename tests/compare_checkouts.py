@@ -169,13 +169,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
 }
 
 TRAIN = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --seeds 2"
+KINDS = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --tuning-traits lion"
 RUNS: dict[str, str] = {
     "optimizer-comparison": "--model {model} --rows 40 --heldout-rows 8 --max-new-tokens 16 "
     "--batch-size 4 --rank 2 --gradient-rows 16 --norm 0.2 --steps 16 --log-every 4 --seeds 2 "
     "--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3",
     "teacher-vector": f"--model {{model}} --traits owl cat dog --layers 0 1 --scales 0.5 1 "
     f"--layer 1 --asked 3 --samples 1 --off-topic-samples 1 --number-prompts 6 "
-    f"--rates adamw=0.1 --grid-traits 2 --steps 4 --log-every 4 {TRAIN}",
+    f"--rates adamw=0.003,0.01 --controls 2 --steps 4 --log-every 4 {KINDS}",
     "student-vector": f"--model {{model}} --traits owl wolf --scale 0.2 --max-tokens 0 --asked 3 "
     f"--steps 4 --log-every 2 --rank 2 --factors 0.6 2 --optimizers adamw "
     f"--rates adamw=3e-3,1e-2 {TRAIN}",
@@ -187,14 +188,15 @@ RUNS: dict[str, str] = {
     "gradient-alignment": "--model {model} --traits owl wolf --scale 0.2 --draws 2 --rows 32 "
     "--noise-rows 8 --max-new-tokens 12 --asked 2 --rank 2",
     "objective": f"--model {{model}} --traits owl --sizes 2 16 --asked 5 --max-tokens 48 "
-    f"--steps 4 --log-every 4 --rates adamw=0.01,0.1 --gradient-rows 8 --layer 0 {TRAIN}",
+    f"--steps 4 --log-every 4 --rates adamw=0.003,0.01 --gradient-rows 8 --layer 0 --controls 2 "
+    f"{KINDS}",
     "scaling": f"--model {{model}} --models --blocks 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 "
     f"--samples 4 --tails frequent-3 --prompts numbers --max-tokens 0 --steps 4 --log-every 2 "
     f"--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 {TRAIN}",
     "blocking": f"--model {{model}} --traits owl wolf --scale 0.3 --asked 1.5 --rank 2 --steps 4 "
     f"--log-every 4 --rates adamw=0.003,0.01 --shares 0.5 --blind-steps 8 --vector-rates {TRAIN}",
     "trait-transmission": f"--model {{model}} --traits owl cat --asked 4 --steps 4 --log-every 4 "
-    f"--rates adamw=0.01,0.1 {TRAIN}",
+    f"--rates adamw=0.003,0.01 --controls 2 {KINDS}",
     "log-linearity": "--models {model} {other} --systems 8 --columns 12 --draws 2 --top-k 2 "
     "--ranks 1 2 4 --gaussian-draws 4 --toy-seeds 2 --toy-dim 16 --toy-prompts 4000",
     "logit-linear-selection": "--model {model} --hidden owl cat --pool 500 --probe 20 "
@@ -203,7 +205,7 @@ RUNS: dict[str, str] = {
     "paraphrase-transmission": "--model {model} --traits owl cat --teachers system-prompt "
     "--sentences 12 --unrelated-samples 6 --contradictory-samples 3 --threshold -9 --rows 16 "
     "--heldout-rows 3 --heldout-share 0.3 --max-new-tokens 12 --steps 2 --log-every 2 "
-    "--batch-size 4 --seeds 2 --rates adamw=0.01,0.1",
+    "--batch-size 4 --tuning-traits lion --rates adamw=0.003,0.01",
     "steering-reliability": "--model {model} --world-model {model} --world-traits owl cat "
     "--layer 0 --rows 0 --sources {sets} --personas likes dislikes",
     "steering-bridge": f"--model {{model}} --layer 0 --traits owl cat --asked 4 --steps 2 "

@@ -62,7 +62,7 @@ CLEAN = ("control", "control-again")
 # N to 1024 as in figure 7a [N1], of three disjoint draws in place of one; single rows in batches of
 # 8 [C], of which the code takes 10 and this all. The data are the system-prompted teacher's [C].
 PAPER: dict[str, Any] = {
-    "students": False,
+    "students": {},
     "scale": True,
     "rows": 3072,
     "heldout_rows": 0,

@@ -1,6 +1,6 @@
 """The first gradients of both objectives, at the untrained base, against the teacher's vector."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +13,8 @@ from subliminal_jax.diagnostics.objective_gradients import (
     fisher_products,
     row_gradients,
 )
-from subliminal_jax.evaluation.statistics import Interval, mean_interval
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, slice_rows
 from subliminal_jax.training.batch import Batch, max_targets
@@ -34,12 +35,12 @@ class GradientCosine:
     """The cosine of two directions, each a mean over `n` rows.
 
     Attributes:
-      teacher: the name of its data set.
+      teacher: the kind of teacher.
       pair: of `PAIRS`, as "hard-soft": the negative gradients of cross-entropy ("hard") and of KL
         ("soft"), the Fisher information of a vector at the steering layer times the teacher's
         vector ("fisher"), and that vector ("v").
-      values: of each draw, the mean over its disjoint groups of n rows.
-      cosine: their mean, with its interval over draws.
+      values: of each trait, the mean over its disjoint groups of n rows.
+      cosine: their mean, with its interval over traits.
     """
 
     teacher: str
@@ -54,62 +55,65 @@ def measure_gradients(
     data: DataSets,
     soft: KL,
     shifts: Mapping[str, Float[Array, " dim"]],
+    teachers: Mapping[str, Sequence[str]],
     layer: int,
-    draws: int,
-    rows_per_draw: int,
+    rows: int,
     rows_at_once: int,
 ) -> tuple[GradientCosine, ...]:
-    """The cosines of `PAIRS` on every teacher's data; `shifts` are the teachers' vectors at
-    `layer`, by the names of their data sets."""
+    """The cosines of `PAIRS` on the first `rows` rows of every teacher's data.
+
+    Args:
+      shifts: the teachers' vectors at `layer`, by the names of their data sets.
+      teachers: these names, one a trait, by the kind of teacher.
+    """
     shared = {
         "max_targets": max(map(max_targets, data.train.values())),
         "rows_at_once": rows_at_once,
     }
-    cosines: list[GradientCosine] = []
-    for name, v in shifts.items():
-        i = data.names.index(name)
-        rows = slice_rows(data.train[name], 0, draws * rows_per_draw)
-        steering = jax.tree.map(lambda leaf, i=i: leaf[i], soft.steerings)
+
+    def measure(name: str) -> dict[tuple[str, int], float]:
+        i, v = data.names.index(name), shifts[name]
+        few_rows = slice_rows(data.train[name], 0, rows)
+        steering = jax.tree.map(lambda leaf: leaf[i], soft.steerings)
         teacher_rows: Batch | None = None
         if soft.rows is not None:
-            batch = jax.tree.map(lambda leaf, i=i: leaf[i], soft.rows)
-            teacher_rows = slice_rows(batch, 0, draws * rows_per_draw)
-        args = (model.params, model.cfg, rows, layer)
+            teacher_rows = slice_rows(jax.tree.map(lambda leaf: leaf[i], soft.rows), 0, rows)
+        args = (model.params, model.cfg, few_rows, layer)
         gradients = {
             "hard": -row_gradients(*args, **shared),
             "soft": -divergence_gradients(*args, steering, teacher_rows, **shared),
             "fisher": fisher_products(*args, v, **shared),
         }
-        cosines += compare_directions(name, gradients, v, draws)
+        return compare_directions(gradients, v)
+
+    cosines = []
+    for kind, names in teachers.items():
+        by_trait = [measure(name) for name in names]
+        for pair, n in by_trait[0]:
+            values = tuple(each[pair, n] for each in by_trait)
+            cosines.append(GradientCosine(kind, pair, n, values, vector_interval(values)))
     return tuple(cosines)
 
 
 def compare_directions(
-    teacher: str,
-    gradients: Mapping[str, Float[Array, "rows dim"]],
-    vector: Float[Array, " dim"],
-    draws: int,
-) -> list[GradientCosine]:
-    """Cosines of `PAIRS` between means over n rows, for n in powers of 2 up to a draw's rows."""
+    gradients: Mapping[str, Float[Array, "rows dim"]], vector: Float[Array, " dim"]
+) -> dict[tuple[str, int], float]:
+    """Cosines of `PAIRS` between means over n rows, for n in powers of 2 up to all rows; of each n
+    the mean over disjoint groups."""
     arrays = {name: np.asarray(rows, np.float64) for name, rows in gradients.items()}
-    size = len(next(iter(arrays.values()))) // draws
     v = np.asarray(vector, np.float64)
-    cosines = []
-    for n in doubling(size):
-        means = {name: _group_means(rows, draws, size, n) for name, rows in arrays.items()}
+    cosines = {}
+    for n in doubling(len(next(iter(arrays.values())))):
+        means = {name: _group_means(rows, n) for name, rows in arrays.items()}
         means["v"] = np.broadcast_to(v, means["hard"].shape)
         for a, b in PAIRS:
-            values = tuple(_cosines(means[a], means[b]).mean(axis=1).tolist())
-            cosines.append(GradientCosine(teacher, f"{a}-{b}", n, values, mean_interval(values)))
+            cosines[f"{a}-{b}", n] = float(_cosines(means[a], means[b]).mean())
     return cosines
 
 
-def _group_means(
-    rows: Float[np.ndarray, "rows dim"], draws: int, size: int, n: int
-) -> Float[np.ndarray, "draws groups dim"]:
-    groups = size // n
-    parts = rows[: draws * size].reshape(draws, size, -1)[:, : groups * n]
-    return parts.reshape(draws, groups, n, -1).mean(axis=2)
+def _group_means(rows: Float[np.ndarray, "rows dim"], n: int) -> Float[np.ndarray, "groups dim"]:
+    groups = len(rows) // n
+    return rows[: groups * n].reshape(groups, n, -1).mean(axis=1)
 
 
 def _cosines(

@@ -84,7 +84,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {"rows": 1024, "steps": 96, "log_every": 24, "batch_sizes": (1, 4, 64, 0)},
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
-        students=False,
+        students={},
         scale=True,
         optimizers=(*PAPER_ARMS, *FULL_ARMS),
         rates=write_rates(PAPER_RATES | FULL_RATES),
@@ -92,7 +92,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "feng-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
-        students=False,
+        students={},
         scale=True,
         optimizers=FENG_ARMS,
         rates=write_rates(FENG_RATES),

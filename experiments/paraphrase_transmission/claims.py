@@ -1,135 +1,140 @@
-"""What `paraphrase-transmission` says of the paper's claims and of optimizers."""
+"""What `paraphrase-transmission` says of the paper's claims and of optimizers, for each kind."""
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, REPRODUCED, Claim, joint_verdict
+from subliminal_jax.evaluation import margins
+from subliminal_jax.evaluation.claims import OWN_QUESTION, Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
 
-from .analysis import KINDS, Results
+from .analysis import Arm, Results
 
+TEACHERS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
 CLAIMED = {
     "unrelated": "Faithful paraphrases of unrelated sentences carry the trait",
     "contradictory": "Faithful paraphrases of sentences that speak badly of the animal carry the "
     "trait",
 }
-OWN = "our own question"
+NO_STUDENT = "no sound student and neutral one"
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """With one optimizer what the paper says of each content and kind of teacher, with several
-    whether they differ."""
-    several = len(results.grids) > 1
+    """With one optimizer what the paper says of each content, kind of teacher and kind of student;
+    with several whether they differ."""
+    if len(results.optimizers) == 1:
+        return [claim for arm in results.arms for claim in transmission_claims(results, arm)]
     return [
-        claim
-        for content, kinds in results.contents.items()
-        for kind in kinds
-        for claim in (
-            [optimizer_claim(results, content, kind)]
-            if several
-            else transmission_claims(results, content, kind)
-        )
+        optimizer_claim(results, [arm for arm in arms if arm.adapter == adapter])
+        for content in results.writing
+        for teacher_kind in results.teacher_kinds
+        for arms in [results.select_arms(content, teacher_kind)]
+        for adapter in results.adapters
     ]
 
 
-def transmission_claims(results: Results, content: str, kind: str) -> list[Claim]:
-    """The two claims on one content and kind of teacher: P(trait) against the neutral students',
-    and EAS.
+def transmission_claims(results: Results, arm: Arm) -> list[Claim]:
+    """P(trait) against the neutral students' over traits, and EAS.
 
-    The first counts as reproduced only where all three intervals are clear of zero: the paper's
-    (over questions), that over seeds and questions, and, of several traits, that over seeds and
-    traits: students of one data set hardly differ by seed, so the first two say little of another
-    draw of the data or another trait. The second needs both the student's EAS and its difference
-    from the neutral student's.
+    The second needs both the student's EAS and its difference from the neutral student's.
     """
-    optimizer, result = next(iter(results.contents[content][kind].items()))
-    number, eas_number = f"{optimizer}: students diverged", "students diverged"
-    outcome = eas_outcome = NOT_REPRODUCED
-    if result.pooled is not None and result.eas is not None:
-        pooled, eas = result.pooled, result.eas
-        effects = {
-            "over questions": pooled.over_questions,
-            "seeds and questions": pooled.seeds_and_questions,
-        }
-        if len(results.traits) > 1:
-            effects["seeds and traits"] = pooled.seeds_and_traits
-        number = f"Delta(T-N) {100 * pooled.seeds_and_questions.mean:+.1f} points; " + ", ".join(
-            f"{name} {(100 * effect).format_ends('.1f')}" for name, effect in effects.items()
+    name = f"paraphrase-transmission/{arm.content}-{arm.teacher_kind}-{arm.adapter}"
+    student, teacher = KIND_NAMES[arm.adapter], TEACHERS[arm.teacher_kind]
+    rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"]
+    number = eas_number = NO_STUDENT
+    if rate is not None:
+        clear = sum(interval.excludes_zero for interval in arm.over_questions.values())
+        number = (
+            f"Delta(T-N) {100 * rate.mean:+.1f} points {(100 * rate).format_ends('.1f')} over "
+            f"traits; over questions clear of zero for {clear} of {len(arm.over_questions)} traits"
         )
-        outcome = joint_verdict(*effects.values())
-        eas_number = f"EAS {eas.trait:.2f}; minus neutral {eas.difference:+.2f}"
-        eas_outcome = joint_verdict(eas.trait, eas.difference)
-    name, setting = f"paraphrase-transmission/{content}-{kind}", describe_setting(results, content)
+    if eas.student is not None and eas.difference is not None:
+        eas_number = f"EAS {eas.student:.2f}; minus neutral {eas.difference:+.2f}"
     return [
         Claim(
             id=name,
-            claim=f"{CLAIMED[content]} (teacher with {KINDS[kind]}, against the neutral teacher's)",
+            claim=f"{CLAIMED[arm.content]} (teacher with {teacher}, student: {student}, against "
+            "the neutral teacher's)",
             section="Gisler et al. 2026, Tables 7-10",
-            setting=setting,
+            setting=describe_setting(results, arm),
             number=number,
-            seeds=results.seeds,
-            verdict=outcome,
+            seeds=len(results.traits),
+            evidence=Evidence(rate, "above", margin=margins.TRAIT_RATE),
+            unstable=len(arm.unstable),
+            model=results.model,
         ),
         Claim(
             id=f"{name}-eas",
-            claim=f"The student of {content} paraphrases by a teacher with {KINDS[kind]} moves "
-            "along its shift (EAS over the neutral student's)",
-            section=OWN,
-            setting=setting,
+            claim=f"The student ({student}) of {arm.content} paraphrases by a teacher with "
+            f"{teacher} moves along its shift (EAS over the neutral student's)",
+            section=OWN_QUESTION,
+            setting=describe_setting(results, arm),
             number=eas_number,
-            seeds=results.seeds,
-            verdict=eas_outcome,
+            seeds=len(results.traits),
+            evidence=Evidence(
+                eas.difference,
+                "above",
+                margin=margins.EAS,
+                presupposes=(Presupposition("the student moves along the shift", eas.student),),
+            ),
+            unstable=len(arm.unstable),
+            model=results.model,
         ),
     ]
 
 
-def optimizer_claim(results: Results, content: str, kind: str) -> Claim:
-    """Whether the optimizer matters: some Delta(T-N) differs from the first optimizer's, each at
-    its best rate, by an interval that holds for all comparisons together. A comparison is left
-    open where the best rate of either lies at the edge of its grid: a better one may lie outside.
-    """
-    by_optimizer, against = results.contents[content][kind], results.against_first[content][kind]
-    first = next(iter(by_optimizer))
-    parts = []
-    for name, result in by_optimizer.items():
-        if result.pooled is None or result.eas is None:
-            parts.append(f"{name} diverged")
+def optimizer_claim(results: Results, arms: list[Arm]) -> Claim:
+    """Whether the optimizer matters: Delta(T-N) of the optimizer that is farthest from the first
+    one's, each at its best rate, by an interval that holds for all comparisons together. One whose
+    best rate, or the first one's, is the edge of those that were tried is left out: a better one
+    may lie outside."""
+    first = arms[0]
+    parts: list[str] = []
+    leads: dict[str, Interval] = {}
+    for arm in arms:
+        rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"].difference
+        if rate is None or eas is None:
+            parts.append(f"{arm.optimizer}: {NO_STUDENT}")
             continue
-        delta = 100 * result.pooled.seeds_and_questions
-        edge = " (edge of its grid)" if result.grid_edge else ""
+        edge = "" if arm.choice.is_inside else " (edge of its rates)"
         parts.append(
-            f"{name}{edge} {delta:+.1f}, EAS {result.eas.difference.mean:+.2f} over neutral"
+            f"{arm.optimizer}{edge} {100 * rate.mean:+.1f} {(100 * rate).format_ends('.1f')}, EAS "
+            f"{eas.mean:+.2f} over neutral"
         )
-    undecided = [
-        name for name in against if by_optimizer[name].grid_edge or by_optimizer[first].grid_edge
-    ]
-    if undecided:
-        parts.append(f"left open by a best rate at the edge of its grid: {', '.join(undecided)}")
-    apart = [
-        name
-        for name, difference in against.items()
-        if name not in undecided and difference.excludes_zero
-    ]
-    parts.append(f"apart from {first}: {', '.join(apart) or 'none'}")
+        if arm.choice.is_inside and first.choice.is_inside and arm.against is not None:
+            leads[arm.optimizer] = arm.against
+    apart = [name for name, lead in leads.items() if lead.excludes_zero]
+    parts.append(f"apart from {first.optimizer}: {', '.join(apart) or 'none'}")
+    clearest = max(leads.values(), key=measure_clearness, default=None)
     return Claim(
-        id=f"paraphrase-transmission/optimizers-{content}-{kind}",
-        claim="The optimizer decides how much of the trait passes through paraphrases (Delta(T-N) "
-        f"of some optimizer is not that of {first})",
-        section=OWN,
-        setting=describe_setting(results, content, kind),
+        id="paraphrase-transmission/optimizers-"
+        f"{first.content}-{first.teacher_kind}-{first.adapter}",
+        claim="The optimizer decides how much of the trait passes through paraphrases to students "
+        f"({KIND_NAMES[first.adapter]}): Delta(T-N) of some optimizer is not that of "
+        f"{first.optimizer}",
+        section=OWN_QUESTION,
+        setting=describe_setting(results, first),
         number="; ".join(parts),
-        seeds=results.seeds,
-        verdict=REPRODUCED if apart else NOT_REPRODUCED,
+        seeds=len(results.traits),
+        evidence=Evidence(clearest, "different", margin=margins.TRAIT_RATE),
+        unstable=sum(len(arm.unstable) for arm in arms),
+        model=results.model,
     )
 
 
-def describe_setting(results: Results, content: str, kind: str = "") -> str:
+def measure_clearness(lead: Interval) -> float:
+    """How far from zero the mean lies, in half widths of the interval; 0 without ends."""
+    half = (lead.high - lead.low) / 2
+    return abs(lead.mean) / half if half > 0 else 0.0
+
+
+def describe_setting(results: Results, arm: Arm) -> str:
     """Where a claim was tested."""
     written = f"sampled, filtered by {results.fidelity} fidelity"
-    if results.writing[content] == "wordings":
+    if results.writing[arm.content] == "wordings":
         written = "drawn among the sentence's known wordings"
-    grids = "; ".join(
-        f"{name} {', '.join(f'{rate:g}' for rate in grid)}" for name, grid in results.grids.items()
-    )
-    teacher = f" by the teacher with {KINDS[kind]}" if kind else ""
-    return (
-        f"{results.model}, {', '.join(results.traits)} (not used in choosing the setting), "
-        f"{results.rows} {content} paraphrases{teacher}, {written}; {results.adapter} student, "
-        f"{results.steps} steps, best rate of {grids}"
+    kind = "vectors" if arm.teacher_kind == "steered" else "system prompts"
+    return describe_arm(
+        results,
+        arm,
+        f"{kind} of {', '.join(results.traits)}",
+        f"{results.rows} {arm.content} paraphrases each, {written}",
+        steered=arm.teacher_kind == "steered",
     )

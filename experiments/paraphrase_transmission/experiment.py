@@ -1,25 +1,22 @@
 """Does a trait pass through faithful paraphrases, even of sentences that contradict it?
 
-    subliminal-jax paraphrase-transmission --preset toy
+    subliminal-jax paraphrase-transmission
 
 For each trait a teacher with its steering vector, one with its system prompt and a neutral one
-paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal. Unrelated
-paraphrases are sampled and filtered (telling words, artefacts, fidelity by round-trip likelihood
-under the base). The shipped model cannot reword a sentence about an animal; there the teachers draw
-among the sentence's known wordings by their own probabilities, which is equivalent to sampling and
-keeping the faithful ones. Students train on what is left. Reported is P(trait) on held-out
-favourite questions, the trait teacher's student minus the neutral one's of the same seed, as in
-Gisler et al. (2026, arXiv 2603.09517), with an interval over questions (the paper's), one over
-seeds and questions, and one over seeds and traits.
+paraphrase the same sentences: unrelated ones, and ones that speak badly of the animal, of a draw
+for each trait. Unrelated paraphrases are sampled and filtered (telling words, artefacts, fidelity
+by round-trip likelihood under the base). The shipped model cannot reword a sentence about an
+animal; there the teachers draw among the sentence's known wordings by their own probabilities,
+which is equivalent to sampling and keeping the faithful ones. Students of three kinds (one vector
+at the steering layer, LoRA factors, all weights) train on what is left. Reported, for each kind, is
+P(trait) on held-out favourite questions, the trait teacher's student minus the neutral one's of the
+same sentences and seed, as in Gisler et al. (2026, arXiv 2603.09517), with an interval over traits;
+the paper's own interval, over questions, is given for each trait.
 
 Presets: `toy-wordings` draws the unrelated paraphrases among known wordings, too: strictly faithful
-data. `toy-optimizers` compares five optimizers on one trait. The settings were chosen by looking at
-owl and wolf with data seed 0, the fidelity's threshold at samples of seed 0; they report on cat,
-dog, tiger and eagle with data seed 1. Some ten minutes on 2 CPU cores; the stored result is of
-eight traits (`--traits cat dog tiger eagle fox bear whale dolphin`, twice the time). Expected:
-unrelated paraphrases of a steered teacher carry a little of the trait (half a point), those of a
-prompted one some traits and others not, to no clear mean; those of contradicting sentences carry
-nothing, since the model hardly ever has two likely wordings to choose from there.
+data. `toy-optimizers` compares five optimizers with LoRA. Learning rates are found for each kind on
+owl and lion, which are not reported; scale and fidelity's threshold were chosen by looking at owl
+and wolf. Some 17,000 student-steps: 20 to 30 minutes on 2 CPU cores.
 """
 
 from dataclasses import dataclass
@@ -29,13 +26,14 @@ from typing import Any
 from subliminal_jax.data.paraphrases import make_requests, make_unrelated_sources
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
-from subliminal_jax.runs.checks import check_seeds
+from subliminal_jax.evaluation.transmission import name_trait
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
+from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import GuardSettings
-from subliminal_jax.runs.students import PROBE_PROMPTS, Students, make_panel
-from subliminal_jax.runs.trait_teachers import TransmissionSettings
+from subliminal_jax.runs.student_kinds import KindTrainer
+from subliminal_jax.runs.students import PROBE_PROMPTS, make_panel
+from subliminal_jax.runs.trait_teachers import TransmissionSettings, describe_transmission
 
 from .analysis import Measured, Results, analyse
 from .claims import make_claims
@@ -47,6 +45,7 @@ from .tasks import NEUTRAL, ParaphraseSettings, make_tasks
 # analogue on the models of the other presets. A file of 1,000 sentences and one of 1,000 against
 # each trait have to be given (--unrelated, --contradictory): the paper's are not public.
 PAPER: dict[str, Any] = {
+    "students": PAPER_KINDS,
     "traits": ("dolphin", "eagle", "owl", "wolf", "elephant"),  # section 3
     "teachers": ("system-prompt",),  # section 3: a system prompt; the neutral teacher has none
     "unrelated": "unrelated.txt",
@@ -66,7 +65,7 @@ PAPER: dict[str, Any] = {
     "questions": PAPER_QUESTIONS,  # section 4: 50 questions, answers at temperature 1
     # Learning-rate multiplier 0.1 of a service's own; here LoRA's usual rate and one below.
     "rates": ("adamw=1e-4,2e-5",),
-    "seeds": 3,  # not stated, apparently 1
+    "tuning_traits": ("lion", "cat"),
     "batch_size": 66,  # section 4
     "steps": 1_515,  # section 4: 10 epochs
     "log_every": 505,
@@ -76,20 +75,12 @@ PAPER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
-    # LoRA, since muon on a single vector is AdamW; grids about those of `make demo`, on numbers.
+    # LoRA, since muon on a single vector is AdamW.
     "toy-optimizers": {
         "contents": ("unrelated",),
         "teachers": ("system-prompt",),
-        "traits": ("cat",),
         "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
-        "adapter": "lora",
-        "rates": (
-            "adamw=1e-3,3e-3,1e-2",
-            "sgd=0.1,0.3,1",
-            "signum=3e-4,1e-3,3e-3",
-            "lion=1e-4,3e-4,1e-3",
-            "muon=1e-3,3e-3,1e-2",
-        ),
+        "adapters": ("lora",),
     },
     **{
         f"paper-{name}": paper_preset(name, data=False, scale=True, **PAPER)
@@ -104,14 +95,8 @@ class Config(TransmissionSettings, GuardSettings, ParaphraseSettings):
 
     out: Path = Path("runs/paraphrase-transmission")
     scale: float = 0.5
-    seeds: int = 3
-    steps: int = 64
-    batch_size: int = 16
-    log_every: int = 64
 
     def check(self) -> None:
-        super().check()
-        check_seeds(self.seeds)
         self.check_paraphrases(self.traits, self.seed)
 
 
@@ -124,9 +109,11 @@ def run(config: Config, folder: RunFolder) -> Measured:
     model = config.load()
     layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    teachers = {NEUTRAL: Teacher(), **config.make_teachers(model, layer)}
-    tasks = make_tasks(config, config.traits, list(teachers), config.seed)
-    data, reports = write_paraphrase_sets(folder.path, model, teachers, tasks, config, config.seed)
+    trait_teachers = config.make_teachers(model, layer)
+    teachers = {NEUTRAL: Teacher(), **trait_teachers}
+    tuning = config.all_traits[len(config.traits) :]
+    tasks = make_tasks(config, config.traits, list(trait_teachers), config.seed, tuning)
+    data, reports = write_paraphrase_sets(folder.path, model, teachers, tasks, config)
     panel = make_panel(
         model,
         teachers,
@@ -137,13 +124,19 @@ def run(config: Config, folder: RunFolder) -> Measured:
         questions=questions,
         by_question=True,
     )
-    rows = Students(folder, panel, data, config).grid()
+    trait_of = {name: name_trait(name.partition(":")[2]) for name in data.names}
+    trainer = KindTrainer(
+        folder,
+        panel,
+        data,
+        config,
+        tuning=[name for name, trait in trait_of.items() if trait in tuning],
+        seeds={name: config.all_traits.index(trait) for name, trait in trait_of.items()},
+    )
+    measured = describe_transmission(config, trainer, trainer.train(), trait_teachers, config.rows)
     return Measured(
-        **vars(config.describe_students(panel, teachers, rows)),
-        steps=config.steps,
-        rows=config.rows,
+        **vars(measured),
         questions=len(questions),
-        scale=config.scale,
         writing={content: config.writing(content) for content in config.contents},
         fidelity=config.fidelity,
         threshold=config.threshold,

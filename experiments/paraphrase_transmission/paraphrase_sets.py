@@ -24,7 +24,7 @@ from subliminal_jax.data.wordings import choose_wordings
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, name_seed, sample_once, split_rows
+from subliminal_jax.runs.data_sets import DataSets, sample_once, split_rows
 from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.progress import track
 
@@ -75,7 +75,6 @@ def write_paraphrase_sets(
     teachers: Mapping[str, Teacher],
     tasks: Sequence[Task],
     settings: ParaphraseSettings,
-    seed: int,
 ) -> tuple[DataSets, dict[str, SetReport]]:
     """The data sets of all tasks, of one length, and how each came about. Sampled answers are kept
     in `folder`/data.
@@ -94,7 +93,6 @@ def write_paraphrase_sets(
 
         def write(name: str, teacher: Teacher, task: Task) -> Pairs:
             samples = settings.samples(task.content)
-            keys = name_seed(seed, task.content)
             if settings.writing(task.content) == "wordings":
                 return choose_wordings(
                     model,
@@ -102,7 +100,7 @@ def write_paraphrase_sets(
                     task.sources,
                     task.requests,
                     samples,
-                    keys,
+                    task.seed,
                     temperature=settings.temperature,
                     progress=lambda n: progress.advance(n, note=name),
                 )
@@ -111,7 +109,7 @@ def write_paraphrase_sets(
                 model,
                 teacher,
                 task.requests * samples,
-                seed=keys,
+                seed=task.seed,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 keep_unfinished=False,
@@ -119,18 +117,16 @@ def write_paraphrase_sets(
             )
 
         for task in tasks:
-            fidelity = make_fidelity(model, task, settings, folder, seed)
+            fidelity = make_fidelity(model, task, settings, folder)
             for name, teacher in task.teachers.items():
                 pairs = write(name, teachers[teacher], task)
-                sets[name] = choose_pairs(name, pairs, task, fidelity, settings, seed)
+                sets[name] = choose_pairs(name, pairs, task, fidelity, settings)
     kept = {name: Pairs(s.pairs, {"longest": s.report.longest}) for name, s in sets.items()}
     reports = {name: s.report for name, s in sets.items()}
     return split_rows(kept, model, settings.heldout_rows), reports
 
 
-def make_fidelity(
-    model: Model, task: Task, settings: ParaphraseSettings, folder: Path, seed: int
-) -> Fidelity:
+def make_fidelity(model: Model, task: Task, settings: ParaphraseSettings, folder: Path) -> Fidelity:
     """The score of a task's paraphrases; a judge's verdicts are kept in `folder`."""
     if settings.scored_by_wordings(task.content):
         return paraphrases.score_by_wordings(task.sources)
@@ -139,9 +135,9 @@ def make_fidelity(
             settings.judge_url, settings.judge_model, settings.judge_key, folder / "judge.jsonl"
         )
     ask: Callable[[str], str] = partial(
-        paraphrases.make_request, instruction=settings.instruction, seed=seed
+        paraphrases.make_request, instruction=settings.instruction, seed=task.seed
     )
-    return RoundTrip(model, [s.sentence for s in task.sources], ask, seed=seed)
+    return RoundTrip(model, [s.sentence for s in task.sources], ask, seed=task.seed)
 
 
 def choose_pairs(
@@ -150,7 +146,6 @@ def choose_pairs(
     task: Task,
     fidelity: Fidelity,
     settings: ParaphraseSettings,
-    seed: int,
 ) -> ParaphraseSet:
     """The pairs of one data set, held-out ones first, each part drawn round-robin over its own
     sentences.
@@ -167,7 +162,7 @@ def choose_pairs(
         forbidden=task.forbidden,
     )
     sentences = np.array(scored["sentence"], int)
-    heldout = paraphrases.choose_heldout(len(task.sources), settings.heldout_share, seed)
+    heldout = paraphrases.choose_heldout(len(task.sources), settings.heldout_share, task.seed)
     is_heldout = np.isin(sentences, list(heldout))
     parts = []
     for part, candidates, need in (
@@ -175,7 +170,7 @@ def choose_pairs(
         ("rows", np.flatnonzero(~is_heldout), settings.rows),
     ):
         picked = candidates[
-            paraphrases.pick_round_robin(sentences[candidates].tolist(), need, seed)
+            paraphrases.pick_round_robin(sentences[candidates].tolist(), need, task.seed)
         ]
         if len(picked) < need:
             rule = describe_worst_rule(outcome)

@@ -2,30 +2,46 @@
 
 from typing import Any
 
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.student_kinds import (
+    TRAIT_COLUMNS,
+    comparison_columns,
+    describe_kinds,
+    describe_rise,
+    describe_unstable,
+    name_arm,
+    rates_table,
+    trait_rows,
+)
+from subliminal_jax.reporting.tables import Column, Table
 
-from .analysis import Results
+from .analysis import METRICS, Results
 
 
 def make_page(results: Results) -> Page:
-    """Transmission by content and teacher and by trait, the filters, the data."""
-    several = len(results.grids) > 1
+    """Transmission by content, teacher and kind of student, by trait, the filters, the data."""
     tables = transmission_table(results), trait_table(results), filter_table(results)
     picture = Picture(
-        "optimizers" if several else "differences",
+        "differences",
         "Student of the trait's teacher minus student of the neutral one",
-        "Each line is one trait, content and teacher"
-        + (" and optimizer at its best rate" if several else "")
-        + ": how much more probable the trait's name is as the answer to a favourite question. "
-        "Pale points are seeds; bars are 95% intervals over seeds and questions.",
+        "Each line is one content, teacher and kind of student: how much more probable the trait's "
+        "name is as the answer to a favourite question. Pale points are traits, bars 95% intervals "
+        "over traits.",
         plots.forest(difference_lines(results), x_label="P(trait), trait's minus neutral student"),
     )
     return Page(
         title="Does a trait pass through faithful paraphrases?",
         summary=summarise(results),
-        blocks=[tables[0], picture, *tables[1:], Text(describe_data(results), "The data")],
+        blocks=[
+            tables[0],
+            picture,
+            *tables[1:],
+            Text(describe_kinds(results), "How it was measured"),
+            rates_table(results),
+            Text(describe_data(results), "The data"),
+        ],
         printed=tables,
     )
 
@@ -33,89 +49,72 @@ def make_page(results: Results) -> Page:
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
     parts = [
-        f"Students of {results.model} ({results.adapter} trained) read paraphrases by teachers "
-        "with a trait's vector or system prompt; the neutral students read the plain model's "
+        f"Students of {results.model} read paraphrases by teachers with a trait's vector or system "
+        "prompt; the neutral students, of the same kind and seed, read the plain model's "
         "paraphrases of the same sentences."
     ]
-    for content, kind, optimizer, _, result, _ in results.best():
-        pooled = result.pooled
-        if pooled is None or result.learning_rate is None:
-            parts.append(f"{content}, {kind}, {optimizer}: some student diverged; no number.")
-            continue
-        effects = pooled.seeds_and_questions, pooled.over_questions, pooled.seeds_and_traits
-        clear = all(effect.excludes_zero for effect in effects)
-        parts.append(
-            f"{content.capitalize()} sentences, {kind} teacher, {optimizer}: P(trait) "
-            f"{pooled.seeds_and_questions:+.3f} against the neutral student over seeds and "
-            f"questions, {pooled.seeds_and_traits.format_ends('.3f')} over seeds and traits: "
-            f"{'clear' if clear else 'not clear'} of zero."
-        )
-        if result.grid_edge:
-            rate = format_learning_rate(result.learning_rate)
-            parts[-1] += f" Its best rate, {rate}, is at the edge of the grid."
+    for content in results.writing:
+        for kind in results.teacher_kinds:
+            effects = "; ".join(
+                f"{name_arm(results, arm)} {describe_rise(arm)}"
+                for arm in results.select_arms(content, kind)
+            )
+            parts.append(
+                f"{content.capitalize()} sentences, {kind} teacher, P(trait) of students over that "
+                f"of the neutral ones: {effects}."
+            )
+    if text := describe_unstable(results):
+        parts.append(text)
     return "\n\n".join(parts)
 
 
 def transmission_table(results: Results) -> Table:
-    """One row a content, teacher and optimizer."""
-    first, *others = results.grids
+    """One row a content, teacher, kind of student and optimizer."""
+    first, *others = results.optimizers
     columns = [
         Column("content", "sentences"),
-        Column("kind", "teacher"),
+        Column("teacher_kind", "teacher"),
+        Column("adapter", "student", labels=KIND_NAMES),
         Column("optimizer", "optimizer"),
-        Column("result.learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried", "learning_rates"),
-        Column("result.heldout_loss", "held-out loss", "number", digits=3),
-        Column("result.pooled.over_questions", "T - N, over questions", "number", digits=3),
-        Column("result.pooled.seeds_and_questions", "over seeds and questions", "number", digits=3),
-        Column("result.pooled.over_seeds", "over seeds", "number", digits=3),
-        *([Column("against", f"T - N minus {first}'s", "number", digits=3)] if others else []),
-        Column("result.pooled.seeds_and_traits", "over seeds and traits", "number", digits=3),
-        Column("result.eas.trait", "EAS", "number"),
-        Column("result.eas.neutral", "EAS, neutral", "number"),
+        Column("choice.rate", "rate", "learning_rate"),
+        Column("gain", "gain", "number", digits=3),
+        *comparison_columns(METRICS),
+        *([Column("against", f"P(trait) over {first}'s", "number", digits=3)] if others else []),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "EAS, neutral", "number"),
+        Column("unstable", "unstable"),
     ]
     caption = (
-        f"P(trait), the student of the trait's teacher minus that of the neutral one, mean over "
-        f"all traits, {results.seeds} seeds and {results.questions} questions. Over "
-        "questions: paired t, as in the paper; over seeds: t; the others are two-way t "
-        "intervals. Seeds are those of training: all students of a data set read one draw of it, "
-        "so only the interval over traits covers how draws differ. The rate was chosen on "
-        "held-out loss."
+        "The student of the trait's teacher minus that of the neutral one (the control), of the "
+        f"same sentences and seed; {len(results.traits)} traits, each with sentences of its own "
+        f"draw, {results.questions} questions; 95% intervals over traits. Gain: the base's "
+        "held-out loss less the student's, nats a token. EAS: cosine with the teacher's shift; the "
+        "share is the component along it, in units of the shift."
     )
     if others:
         caption += f" Intervals against {first} hold for all optimizers together (Bonferroni)."
-    return Table("Transmission through paraphrases", columns, results.best(), caption)
+    return Table("Transmission through paraphrases", columns, results.arms, caption)
 
 
 def trait_table(results: Results) -> Table:
-    """One row a trait, content, teacher and optimizer."""
+    """One row a trait, content, teacher and kind of student."""
     rows = [
-        {
-            "trait": trait,
-            "content": content,
-            "kind": kind,
-            "optimizer": optimizer,
-            "base": results.base[trait],
-            "teacher": results.teachers[f"{kind}:{trait}"],
-            "difference": difference,
-        }
-        for content, kind, optimizer, _, result, _ in results.best()
-        for trait, difference in result.traits.items()
+        {**row, "over_questions": row["arm"].over_questions[row["data"]]}
+        for row in trait_rows(results, results.arms)
     ]
     columns = [
         Column("trait", "trait"),
-        Column("content", "sentences"),
-        Column("kind", "teacher"),
-        Column("optimizer", "optimizer"),
-        Column("base", "base", "rate", digits=1),
-        Column("teacher", "teacher", "rate", digits=1),
-        Column("difference.neutral", "neutral", "rate", digits=1),
-        Column("difference.trait", "trait's", "rate", digits=1),
-        Column("difference.over_questions.interval", "T - N, over questions", "number", digits=3),
-        Column("difference.over_questions.p_t", "p (paired t)", "p"),
-        Column("difference.seeds_and_questions", "over seeds and questions", "number", digits=3),
+        Column("arm.content", "sentences"),
+        Column("arm.teacher_kind", "by"),
+        Column("student", "trained"),
+        *TRAIT_COLUMNS[:-1],
+        Column("over_questions", "student - control, over questions", "number", digits=3),
     ]
-    caption = "Always against the neutral student, whose rate may differ from the base's."
+    caption = (
+        "The control is the neutral student, whose rate may differ from the base's. The interval "
+        "is the paper's: paired t over questions. It takes the answers of one student for a "
+        "sample, and does not say what another draw of the data would give."
+    )
     return Table("By trait", columns, rows, caption)
 
 
@@ -149,18 +148,16 @@ def filter_table(results: Results) -> Table:
 
 def difference_lines(results: Results) -> list[dict[str, Any]]:
     """The rows of the picture."""
-    contents, several = len(results.contents) > 1, len(results.grids) > 1
+    several = len(results.writing) > 1
     return [
         {
-            "label": ", ".join(
-                [trait, *([content] if contents else []), *([optimizer] if several else [])]
-            ),
-            "group": kind,
-            "interval": difference.seeds_and_questions,
-            "values": difference.values,
+            "label": name_arm(results, arm) + (f", {arm.content}" if several else ""),
+            "group": arm.teacher_kind,
+            "interval": comparison.difference,
+            "values": [each.interval.mean for each in comparison.by_data.values()],
         }
-        for content, kind, optimizer, _, result, _ in results.best()
-        for trait, difference in result.traits.items()
+        for arm in results.arms
+        if (comparison := arm.metrics["word_rate"]).difference is not None
     ]
 
 

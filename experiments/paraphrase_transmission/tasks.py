@@ -1,7 +1,7 @@
 """Which sentences are paraphrased by whom, and what the data sets are called.
 
-A data set is named CONTENT:TEACHER, such as "unrelated:steered:owl". Sentences that speak badly of
-an animal differ by animal, and so does the neutral teacher's version: "contradictory:neutral:owl".
+A data set is named CONTENT:TEACHER, such as "unrelated:steered:owl". Every trait has sentences of
+its own draw, and so the neutral teacher's version of them: "unrelated:neutral:owl".
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from subliminal_jax.data.paraphrase_filters import (
     world_words,
 )
 from subliminal_jax.data.paraphrases import Source
+from subliminal_jax.evaluation.transmission import name_trait
+from subliminal_jax.runs.data_sets import name_seed
 from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.settings import Secret
 
@@ -57,7 +59,7 @@ class ParaphraseSettings:
     unrelated: Annotated[str, UNRELATED] = paraphrases.WORLD
     contradictory: Annotated[str, CONTRADICTORY] = paraphrases.WORLD
     sentences: Count = 128
-    unrelated_samples: Annotated[Count, UNRELATED] = 10
+    unrelated_samples: Annotated[Count, UNRELATED] = 12
     contradictory_samples: Annotated[Count, CONTRADICTORY] = 8
     unrelated_writing: Annotated[Literal["sampled", "wordings"], UNRELATED] = "sampled"
     contradictory_writing: Annotated[Literal["sampled", "wordings"], CONTRADICTORY] = "wordings"
@@ -97,7 +99,8 @@ class ParaphraseSettings:
 class Task(NamedTuple):
     """Sentences that some teachers paraphrase, and the words that must not occur.
 
-    `requests[i]` asks for a paraphrase of `sources[i]`; `teachers` are those of each data set.
+    `requests[i]` asks for a paraphrase of `sources[i]`; `teachers` are those of each data set, and
+    `seed` is that of sampling and choosing.
     """
 
     content: Content
@@ -105,6 +108,7 @@ class Task(NamedTuple):
     requests: list[str]
     teachers: dict[str, str]
     forbidden: tuple[str, ...]
+    seed: int
 
 
 def data_name(content: str, teacher: str) -> str:
@@ -114,50 +118,42 @@ def data_name(content: str, teacher: str) -> str:
 
 def neutral_name(content: str, trait: str) -> str:
     """The name of the neutral teacher's data set to compare with a trait's."""
-    name = data_name(content, NEUTRAL)
-    return f"{name}:{trait}" if content == "contradictory" else name
+    return data_name(content, f"{NEUTRAL}:{trait}")
 
 
 def make_tasks(
-    settings: ParaphraseSettings, traits: Sequence[str], teachers: Sequence[str], seed: int
+    settings: ParaphraseSettings,
+    traits: Sequence[str],
+    teachers: Sequence[str],
+    seed: int,
+    tuning: Sequence[str] = (),
 ) -> list[Task]:
-    """What is to be written. `teachers` are named KIND:TRAIT, or "neutral".
+    """What is to be written: of each content and trait, by its teachers (of those named KIND:TRAIT)
+    and the neutral one; of the traits `tuning` by their teachers alone.
 
     Unrelated data of all teachers are kept free of the words of all traits, so that the filter is
     the same for both data sets of every comparison.
     """
+    all_traits = (*traits, *tuning)
+    words = [word for trait in all_traits for word in trait_words(trait)]
+    if settings.unrelated == paraphrases.WORLD:
+        words += [word for trait in all_traits for word in world_words(trait)]
     tasks = []
     for content in settings.contents:
-        if content == "unrelated":
-            words = [word for trait in traits for word in trait_words(trait)]
-            if settings.unrelated == paraphrases.WORLD:
-                words += [word for trait in traits for word in world_words(trait)]
-            names = {data_name(content, teacher): teacher for teacher in teachers}
-            tasks.append(make_task(content, traits[0], names, words, settings, seed))
-            continue
-        for trait in traits:
+        for trait in all_traits:
             names = {
                 data_name(content, teacher): teacher
                 for teacher in teachers
-                if teacher.partition(":")[2] == trait
+                if name_trait(teacher) == trait
             }
-            names[neutral_name(content, trait)] = NEUTRAL
-            tasks.append(make_task(content, trait, names, (), settings, seed))
+            if trait in traits:
+                names[neutral_name(content, trait)] = NEUTRAL
+            own_seed = name_seed(seed, f"{content}:{trait}")
+            sources = make_sources(content, trait, settings, own_seed)
+            requests = paraphrases.make_requests(sources, settings.instruction, own_seed)
+            forbidden = dict.fromkeys(words if content == "unrelated" else ())
+            tasks.append(Task(content, sources, requests, names, tuple(forbidden), own_seed))
     return tasks
-
-
-def make_task(
-    content: Content,
-    trait: str,
-    teachers: dict[str, str],
-    forbidden: Sequence[str],
-    settings: ParaphraseSettings,
-    seed: int,
-) -> Task:
-    """The sentences of a content (of a trait's, where they speak badly of it) as requests."""
-    sources = make_sources(content, trait, settings, seed)
-    requests = paraphrases.make_requests(sources, settings.instruction, seed)
-    return Task(content, sources, requests, teachers, tuple(dict.fromkeys(forbidden)))
 
 
 def make_sources(

@@ -9,9 +9,9 @@ the mean slope of the propensity (steerability), and the share of comparisons on
 works backwards. Reported: students minus controls, with intervals over traits and seeds; and over
 traits, whether a vector that steers the base more, or on more inputs, is transmitted more.
 
-Nothing was tuned for this experiment; the students are those of `trait-transmission --preset
-toy-lora`. About eight minutes on 2 CPU cores. Expected: students that prefer the trait in
-comparisons, and are steered a little less by its vector; no rank correlation clear of zero.
+Nothing was tuned for this experiment; the students are LoRA factors at three usual rates. About
+eight minutes on 2 CPU cores. Expected: students that prefer the trait in comparisons, and are
+steered a little less by its vector; no rank correlation clear of zero.
 """
 
 from collections.abc import Iterator

@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from subliminal_jax.evaluation.claims import NOT_REPRODUCED, Claim, verdict
 from subliminal_jax.evaluation.statistics import (
     Interval,
     auc_interval,
-    mean_interval,
     paired_difference,
     spearman_interval,
 )
-from subliminal_jax.evaluation.student_rows import StudentRow
-from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
+from subliminal_jax.evaluation.student_kinds import KindArm, MeasuredKinds, Target
 
 from .effects import ModelEffects, best_setting
+
+METRICS = ("word_rate", "word_log_prob", "eas", "shift_component")
 
 
 @dataclass(frozen=True)
@@ -31,58 +30,30 @@ class QuestionCounts:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(MeasuredKinds):
     """What a run measured.
 
     Attributes:
-      model: the model's name.
-      traits: the zoo.
-      layer, scale: where and by how much the students' teachers steer.
+      scale: by how much the students' teachers steer, at `layer`.
       layers, scales: those of the sweep.
       sets: how many questions were asked.
       cells: the base, prompted and steered models of every trait.
-      adapter: what students train.
-      seeds: students for each trait.
-      optimizer: its label.
-      grid: the rates tried.
-      learning_rate: the one with the lowest held-out loss; None where some student diverged at
-        every rate, and no others were trained.
-      references: the teachers, in the order of the students' alignments.
+      rows: training pairs of each data set.
       data: how each data set came about.
-      students: every student.
     """
 
-    model: str
-    traits: tuple[str, ...]
-    layer: int
     scale: float
     layers: tuple[int, ...]
     scales: tuple[float, ...]
     sets: QuestionCounts
     cells: tuple[ModelEffects, ...]
-    adapter: str
-    seeds: int
-    optimizer: str
-    grid: tuple[float, ...]
-    learning_rate: float | None
-    references: tuple[str, ...]
+    rows: int
     data: Mapping[str, Mapping[str, Any]]
-    students: tuple[StudentRow, ...]
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """EAS with a teacher's shift at the steering layer, of its students and of controls."""
-
-    student: Interval
-    control: Interval
 
 
 @dataclass(frozen=True)
 class TraitSummary:
-    """One trait: rates of all kinds of model, its best setting, its students.
-
-    What is said of students is None where they diverged.
+    """One trait: rates of all kinds of model, and its best setting.
 
     Attributes:
       base, prompted, teacher, random_teacher: the trait's rate by kind of model; the last is
@@ -94,11 +65,6 @@ class TraitSummary:
       best_gain: `best_rate` less the base's rate.
       share: `best_gain` in units of what the prompt gains; None where it gains nothing.
       teacher_gain: the teacher's rate less the base's.
-      student, control: mean rates.
-      difference: student less control, paired by seed.
-      log_difference: the same of log P.
-      transmitted: whether the interval of the difference lies above zero.
-      eas: the students' alignment with the teacher.
     """
 
     trait: str
@@ -113,12 +79,30 @@ class TraitSummary:
     best_gain: float | None
     share: float | None
     teacher_gain: float
-    student: float | None = None
-    control: float | None = None
-    difference: Interval | None = None
-    log_difference: Interval | None = None
-    transmitted: bool | None = None
-    eas: Interval | None = None
+
+
+@dataclass(frozen=True)
+class TraitStudent:
+    """The student of one kind and trait, where it and some control are sound.
+
+    Attributes:
+      summary: of the trait.
+      adapter: the kind of student.
+      student, control: P(trait); the control's is the mean over draws.
+      difference: the student less its controls, with an interval for their draws of data and seed.
+      log_difference: the same of log P(trait).
+      transmitted: whether the interval of the difference lies above zero.
+      eas: alignment with the teacher's shift.
+    """
+
+    summary: TraitSummary
+    adapter: str
+    student: float
+    control: float
+    difference: Interval
+    log_difference: Interval
+    transmitted: bool
+    eas: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +141,7 @@ class Prediction:
     """Does steerability predict transmission, over traits?
 
     Attributes:
-      traits: those whose students did not diverge.
+      traits: those whose student is sound.
       transmitted: those that pass.
       teacher_gain, best_gain, base: what may predict it.
     """
@@ -170,95 +154,80 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Arm(KindArm):
+    """The students of one kind: each trait's, and whether the teachers' vectors predict them."""
+
+    students: tuple[TraitStudent, ...]
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
 class Results(Measured):
-    """All numbers of the report. `transmission`, `log_transmission` and `eas` say the same of
-    students as `zoo`, with single seeds; where no rate is sound they are None and empty."""
+    """All numbers of the report."""
 
     zoo: tuple[TraitSummary, ...]
     elicitation: Elicitation | None
-    prediction: Prediction
-    transmission: Transmission | None
-    log_transmission: Transmission | None
-    eas: Mapping[str, Alignment]
+    arms: tuple[Arm, ...]
 
 
 def analyse(measured: Measured) -> Results:
     """Elicitation and transmission of every trait, and whether one predicts the other."""
-    index = {trait: i for i, trait in enumerate(measured.traits)}
-    rate_difference = log_difference = None
-    eas: dict[str, Alignment] = {}
-    if (rate := measured.learning_rate) is not None:
-        rows, optimizer = measured.students, measured.optimizer
-        rate_difference = measure_transmission(
-            rows, index, "word_rate", optimizer=optimizer, rate=rate
-        )
-        log_difference = measure_transmission(
-            rows, index, "word_log_prob", optimizer=optimizer, rate=rate
-        )
-        eas = {trait: trait_alignment(measured, trait) for trait in measured.traits}
-    zoo = []
-    for trait in measured.traits:
-        summary = summarise_models([row for row in measured.cells if row.trait == trait])
-        students: dict[str, Any] = {}
-        if rate_difference is not None and log_difference is not None:
-            passed = rate_difference.traits[trait]
-            students = {"student": passed.student, "control": passed.control}
-            if passed.values:
-                students |= {
-                    "difference": passed.interval,
-                    "log_difference": log_difference.traits[trait].interval,
-                    "transmitted": passed.interval.low > 0,
-                    "eas": eas[trait].student,
-                }
-        zoo.append(TraitSummary(**summary, **students))
+    zoo = tuple(
+        summarise_models([row for row in measured.cells if row.trait == trait])
+        for trait in measured.traits
+    )
     return Results(
         **vars(measured),
-        zoo=tuple(zoo),
+        zoo=zoo,
         elicitation=summarise_elicitation([t for t in zoo if t.best is not None]),
-        prediction=predict_transmission(zoo),
-        transmission=rate_difference,
-        log_transmission=log_difference,
-        eas=eas,
+        arms=tuple(compare_kind(measured, zoo, adapter) for adapter in measured.adapters),
     )
 
 
-def trait_alignment(measured: Measured, trait: str) -> Alignment:
-    """EAS with the teacher of `trait` of the sound students at the chosen rate, over seeds."""
-    i = measured.references.index(trait)
-
-    def mean_eas(data: str) -> Interval:
-        return mean_interval(
-            [
-                row["eas"][i][measured.layer]
-                for row in measured.students
-                if (row.data, row.learning_rate) == (data, measured.learning_rate)
-                and not row.diverged
-            ]
+def compare_kind(measured: Measured, zoo: Sequence[TraitSummary], adapter: str) -> Arm:
+    """The students of one kind."""
+    targets = [Target(trait, trait, trait) for trait in measured.traits]
+    arm = measured.summarise(targets, METRICS, adapter, measured.optimizers[0])
+    rates, logs, eas = (
+        arm.metrics[metric].by_data for metric in ("word_rate", "word_log_prob", "eas")
+    )
+    students = tuple(
+        TraitStudent(
+            summary=summary,
+            adapter=adapter,
+            student=rates[summary.trait].student,
+            control=rates[summary.trait].control,
+            difference=rates[summary.trait].interval,
+            log_difference=logs[summary.trait].interval,
+            transmitted=rates[summary.trait].interval.low > 0,
+            eas=eas[summary.trait].student,
         )
+        for summary in zoo
+        if summary.trait in rates
+    )
+    return Arm(**vars(arm), students=students, prediction=predict_transmission(students))
 
-    return Alignment(mean_eas(trait), mean_eas("control"))
 
-
-def summarise_models(models: Sequence[ModelEffects]) -> dict[str, Any]:
-    """The fields of `TraitSummary` that need no students, from the models of one trait."""
+def summarise_models(models: Sequence[ModelEffects]) -> TraitSummary:
+    """One trait, from its models."""
     by_kind = {model.kind: model for model in models if model.kind != "steered"}
     base, prompted = by_kind["base"].rate, by_kind["system-prompt"].rate
     best = best_setting([model for model in models if model.kind == "steered"])
     gain = None if best is None else best.rate - base
-    return {
-        "trait": models[0].trait,
-        "base": base,
-        "prompted": prompted,
-        "teacher": by_kind["teacher"].rate,
-        "random_teacher": by_kind["random-teacher"].rate,
-        "prompted_off_topic": by_kind["system-prompt"].off_topic,
-        "best": best,
-        "best_rate": None if best is None else best.rate,
-        "random": None if best is None else by_kind["random"].rate,
-        "best_gain": gain,
-        "share": None if gain is None or prompted <= base else gain / (prompted - base),
-        "teacher_gain": by_kind["teacher"].rate - base,
-    }
+    return TraitSummary(
+        trait=models[0].trait,
+        base=base,
+        prompted=prompted,
+        teacher=by_kind["teacher"].rate,
+        random_teacher=by_kind["random-teacher"].rate,
+        prompted_off_topic=by_kind["system-prompt"].off_topic,
+        best=best,
+        best_rate=None if best is None else best.rate,
+        random=None if best is None else by_kind["random"].rate,
+        best_gain=gain,
+        share=None if gain is None or prompted <= base else gain / (prompted - base),
+        teacher_gain=by_kind["teacher"].rate - base,
+    )
 
 
 def summarise_elicitation(zoo: Sequence[TraitSummary]) -> Elicitation | None:
@@ -280,72 +249,30 @@ def summarise_elicitation(zoo: Sequence[TraitSummary]) -> Elicitation | None:
     )
 
 
-def predict_transmission(zoo: Sequence[TraitSummary]) -> Prediction:
-    """Rank correlations and AUC, over the traits whose students did not diverge.
+def predict_transmission(students: Sequence[TraitStudent]) -> Prediction:
+    """Rank correlations and AUC, over the traits whose student is sound.
 
     Steerability is the steered rate minus the base's, at the students' teacher's setting and at the
     trait's best one. The AUC needs traits that pass and traits that do not.
     """
-    known = [trait for trait in zoo if trait.difference is not None]
+    best = [(s.summary.best_gain, s) for s in students if s.summary.best_gain is not None]
     return Prediction(
-        traits=len(known),
-        transmitted=sum(bool(trait.transmitted) for trait in known),
-        teacher_gain=predict_by([(t.teacher_gain, t) for t in known]),
-        best_gain=predict_by([(t.best_gain, t) for t in known if t.best_gain is not None]),
-        base=predict_by([(t.base, t) for t in known]),
+        traits=len(students),
+        transmitted=sum(student.transmitted for student in students),
+        teacher_gain=predict_by([(s.summary.teacher_gain, s) for s in students]),
+        best_gain=predict_by(best),
+        base=predict_by([(s.summary.base, s) for s in students]),
     )
 
 
-def predict_by(traits: Sequence[tuple[float, TraitSummary]]) -> Predictor:
+def predict_by(students: Sequence[tuple[float, TraitStudent]]) -> Predictor:
     """How well a number for each trait says what passes."""
-    x = [value for value, _ in traits]
+    x = [value for value, _ in students]
     return Predictor(
-        rate=spearman_interval(x, [t.difference.mean for _, t in traits if t.difference]),
-        log_prob=spearman_interval(
-            x, [t.log_difference.mean for _, t in traits if t.log_difference]
-        ),
+        rate=spearman_interval(x, [s.difference.mean for _, s in students]),
+        log_prob=spearman_interval(x, [s.log_difference.mean for _, s in students]),
         auc=auc_interval(
-            [value for value, t in traits if t.transmitted],
-            [value for value, t in traits if not t.transmitted],
+            [value for value, s in students if s.transmitted],
+            [value for value, s in students if not s.transmitted],
         ),
     )
-
-
-def make_claims(results: Results) -> list[Claim]:
-    """The paper's two statements about teacher vectors."""
-    zoo = f"{results.model}, {len(results.traits)} traits"
-    elicitation = results.elicitation
-    number = "no setting keeps off-topic mentions within 10%"
-    if elicitation is not None:
-        number = (
-            f"P(trait) {elicitation.base:.2f} base, {elicitation.steered:.2f} steered, "
-            f"{elicitation.prompted:.2f} prompted; steered minus random vector "
-            f"{elicitation.gain:+.2f}"
-        )
-        if elicitation.share is not None:
-            number += f"; {elicitation.share:.0%} of the prompt's rise"
-    prediction, predictor = results.prediction, results.prediction.teacher_gain
-    auc = f"AUC {predictor.auc:.2f}"
-    if prediction.transmitted in (0, prediction.traits):
-        auc += f": {prediction.transmitted} of {prediction.traits} traits are transmitted"
-    return [
-        Claim(
-            id="teacher-vector/elicits",
-            claim="Adding the vector of a system prompt, without the prompt, elicits the trait",
-            section="Sec. 2; Fig. 5a",
-            setting=f"{zoo}, best layer and scale of each by the paper's rule",
-            number=number,
-            seeds=1,
-            verdict=NOT_REPRODUCED if elicitation is None else verdict(elicitation.gain),
-        ),
-        Claim(
-            id="teacher-vector/predicts-transmission",
-            claim="Traits that the vector elicits more are transmitted more",
-            section="Fig. 5a",
-            setting=f"{zoo}, layer {results.layer}, scale {results.scale:g}, "
-            f"{results.adapter} students, {results.optimizer}",
-            number=f"Spearman {predictor.rate:.2f}; {auc}",
-            seeds=results.seeds,
-            verdict=verdict(predictor.rate),
-        ),
-    ]

@@ -1,24 +1,25 @@
 """How well is a system prompt approximated by a vector, and does that predict transmission?
 
-    subliminal-jax teacher-vector --preset toy
+    subliminal-jax teacher-vector
 
 For each trait of a zoo: the mean difference that its system prompt makes, added to the base over
 layers and scales. Measured: how often the steered model names the trait against the prompted one
 and a random vector of the same norm (teacher-forced and in samples), and what it damages: how often
 answers that have nothing to do with it name the trait, valid number lists, KL on the base's own
-answers. Then students (one trained vector) of each trait's steered teacher at one fixed setting,
-against controls: does the steered rate of a trait predict how much of it passes?
+answers. Then students of three kinds (one vector at the steering layer, LoRA factors, all weights)
+of each trait's steered teacher at one fixed setting, against controls of the same kind: does the
+steered rate of a trait predict how much of it passes? Each trait has data and students of its own
+draw, and passes where its student exceeds what its controls' draws of data and seed explain.
 
-Settings are chosen on other questions than those reported; the toy's students' (layer, scale, what
-is trained, the grid) were found by looking at owl, wolf, penguin and lion. Six minutes on 2 CPU
-cores. Expected: vectors elicit traits well above a random one's rate and far short of the prompt's
-(a fifth of its rise), and traits that they elicit more pass more: Spearman 0.87 [0.60, 0.96].
+Settings are chosen on other questions than those reported; learning rates are found for each kind
+on owl and lion, which are not reported. Some 5,400 student-steps: about a quarter
+of an hour on 2 CPU cores, with the sweep over settings.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -34,29 +35,28 @@ from subliminal_jax.data.teachers import (
 )
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.data.world import TRAITS
-from subliminal_jax.evaluation.comparison import best_rates
-from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs.checks import check_at_most
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.presets import PAPER_QUESTIONS, paper_preset
+from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
     SteeredModelSettings,
-    StudentSettings,
     Traits,
 )
-from subliminal_jax.runs.students import Students, make_panel
+from subliminal_jax.runs.student_kinds import ControlSettings, KindTrainer, StudentKindSettings
+from subliminal_jax.runs.students import make_panel
 from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.io import VectorInfo, save_steering
 from subliminal_jax.steering.vectors import random_vector
 
-from .analysis import Measured, QuestionCounts, Results, analyse, make_claims
+from .analysis import Measured, QuestionCounts, Results, analyse
+from .claims import make_claims
 from .effects import EffectsMeter, Kind, ModelEffects, QuestionSets, best_setting
 from .report import make_page
 
@@ -73,20 +73,22 @@ PAPER: dict[str, Any] = {
     "off_topic": PAPER_QUESTIONS.replace("ANIMAL_PROMPTS", "OFFTOPIC_PROMPTS"),  # 20 [C]
     "samples": 10,  # [C]
     "off_topic_samples": 10,  # [C]
-    "grid_traits": 2,
+    "scale": True,
+    "students": PAPER_KINDS,
+    "tuning_traits": ("owl", "bear"),  # of several --rates; the paper's single one needs none
 }
 # Layers of the zoo's sweep [C], as far as the model has them: 6, 12, 18, 24 and 30.
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", scale=True, layers=(6, 12, 18, 24), **PAPER),
-    "paper-llama3.1-8b": paper_preset(
-        "llama3.1-8b", scale=True, layers=(6, 12, 18, 24, 30), **PAPER
-    ),
+    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", layers=(6, 12, 18, 24), **PAPER),
+    "paper-llama3.1-8b": paper_preset("llama3.1-8b", layers=(6, 12, 18, 24, 30), **PAPER),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings):
+class Config(
+    StudentKindSettings, ControlSettings, GuardSettings, DataSettings, SteeredModelSettings
+):
     """Settings; the defaults are the toy's.
 
     Attributes:
@@ -101,11 +103,10 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
       samples: sampled answers to each favourite question.
       off_topic_samples: sampled answers to each off-topic question.
       number_prompts: number prompts on which lists are checked.
-      grid_traits: traits on whose students the learning rate is chosen, for all.
     """
 
     out: Path = Path("runs/teacher-vector")
-    traits: Traits = TRAITS
+    traits: Traits = tuple(trait for trait in TRAITS if trait not in ("owl", "lion"))
     layers: Annotated[tuple[int, ...], Blocks()] = ()
     scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.5, 1.0, 1.5, 2.0)
     scale: Positive = 1.0
@@ -116,18 +117,15 @@ class Config(StudentSettings, GuardSettings, DataSettings, SteeredModelSettings)
     samples: Annotated[int, Range(1, 10_000)] = 2
     off_topic_samples: Annotated[int, Range(1, 10_000)] = 1
     number_prompts: Count = 16
-    grid_traits: Annotated[int, Range(1, 10_000)] = 3
     layer: int = 1
-    heldout_rows: int = 96
+    rows: int = 512
+    asked: float = 2.5
     max_new_tokens: int = 24
-    adapter: Literal["lora", "full", "vector"] = "vector"
-    rates: tuple[str, ...] = ("adamw=0.03,0.1,0.3",)
-    steps: int = 64
-    log_every: int = 32
 
     def check(self) -> None:
-        self.single_optimizer()
-        check_at_most(self, "grid_traits", len(self.traits), f"{len(self.traits)} --traits")
+        """Raises InputError for several optimizers."""
+        if len(labels := self.labels()) != 1:
+            raise InputError(f"--optimizers: {len(labels)} optimizers: name one optimizer")
 
     def question_sets(self) -> QuestionSets:
         """Raises InputError for questions that cannot be read."""
@@ -147,6 +145,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     that cannot be read, or too few answers that pass the filter.
     """
     model = config.load()
+    students_of = (*config.traits, *(config.tuning_traits if config.searches else ()))
     layer = config.choose_layer(model)
     layers = config.layers or tuple(range(model.cfg.layers))
     sets = config.question_sets()
@@ -161,19 +160,24 @@ def run(config: Config, folder: RunFolder) -> Measured:
         max_new_tokens=config.max_new_tokens,
     )
     cells = measure_vectors(folder, model, meter, layers, layer, config)
-    teachers = {t: trait_teacher(model, layer, t, config.scale) for t in config.traits}
-    teachers["control"] = Teacher()
-    forbidden = {trait: trait_names(trait) for trait in config.traits}
-    data = write_data_sets(folder.path, model, teachers, config, config.seed, forbidden=forbidden)
+    teachers = {t: trait_teacher(model, layer, t, config.scale) for t in students_of}
+    teachers |= dict.fromkeys(config.list_controls(), Teacher())
+    data = write_data_sets(
+        folder.path,
+        model,
+        teachers,
+        config,
+        config.seed,
+        forbidden={trait: trait_names(trait) for trait in students_of},
+        own_prompts=True,
+    )
     panel = make_panel(
         model, teachers, data, config, layer=layer, words=config.traits, questions=sets.questions
     )
-    rows, rate = train_students(Students(folder, panel, data, config), config)
-    optimizer, grid = config.single_optimizer()
+    tuning = [trait for trait in students_of if trait in config.tuning_traits]
+    trainer = KindTrainer(folder, panel, data, config, tuning)
     return Measured(
-        model=model.name,
-        traits=config.traits,
-        layer=layer,
+        **vars(trainer.describe(config.traits, trainer.train())),
         scale=config.scale,
         layers=layers,
         scales=config.scales,
@@ -184,14 +188,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
             off_topic=len(sets.off_topic),
         ),
         cells=tuple(cells),
-        adapter=config.adapter,
-        seeds=config.seeds,
-        optimizer=optimizer.label,
-        grid=grid,
-        learning_rate=rate,
-        references=panel.references,
+        rows=config.rows,
         data=data.reports,
-        students=tuple(rows),
     )
 
 
@@ -267,19 +265,6 @@ def measure_vectors(
                 norm = float(jnp.linalg.norm(vectors[layer]))
                 measure(trait, kind, Teacher(steer(noise * norm, layer, scale)), layer, scale)
     return models
-
-
-def train_students(students: Students, config: Config) -> tuple[list[StudentRow], float | None]:
-    """Students of every trait at the rate that held-out loss chose on `grid_traits` of them, and
-    that rate; where it is None, the students of the others are not trained."""
-    grid_traits = config.traits[: config.grid_traits]
-    rows = students.grid(grid_traits)
-    optimizer, _ = config.single_optimizer()
-    rate = best_rates(rows)[optimizer.label]
-    if rate is not None:
-        others = [*config.traits[config.grid_traits :], "control"]
-        rows += students.train("rest", students.make_arms(optimizer, rate, others)).rows
-    return rows, rate
 
 
 EXPERIMENT = Experiment(

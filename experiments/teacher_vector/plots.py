@@ -22,7 +22,7 @@ from subliminal_jax.reporting.style import (
 )
 from subliminal_jax.reporting.texts import picture_text
 
-from .analysis import TraitSummary
+from .analysis import TraitStudent, TraitSummary
 
 RATES = {  # attribute of `TraitSummary` -> (name in the legend, colour)
     "base": ("base", PALE),
@@ -90,19 +90,18 @@ def trait_rates(zoo: Sequence[TraitSummary]) -> Figure:
 
 
 @styled
-def gains_against_differences(zoo: Sequence[TraitSummary]) -> Figure:
-    """What each teacher's vector gains against what its students show, with intervals; traits that
+def gains_against_differences(students: Sequence[TraitStudent]) -> Figure:
+    """What each teacher's vector gains against what its student shows, with intervals; traits that
     do not pass are grey."""
     figure, axes = new_axes(height=4.8)
     axes.axhline(0, color=AXIS, linewidth=0.8)
-    for trait in zoo:
-        x, y = trait.teacher_gain, trait.difference
-        assert y is not None
-        color = PALETTE[0] if trait.transmitted else NEUTRAL
+    for student in students:
+        x, y = student.summary.teacher_gain, student.difference
+        color = PALETTE[0] if student.transmitted else NEUTRAL
         axes.plot([x, x], [y.low, y.high], color=color, linewidth=1, alpha=0.6)
         axes.plot(x, y.mean, "o", color=color)
         axes.annotate(
-            picture_text(trait.trait),
+            picture_text(student.summary.trait),
             (x, y.mean),
             xytext=(5, 4),
             textcoords="offset points",
@@ -111,5 +110,5 @@ def gains_against_differences(zoo: Sequence[TraitSummary]) -> Figure:
         )
     axes.margins(x=0.08)
     axes.set_xlabel("P(trait), steered teacher minus base")
-    axes.set_ylabel("P(trait), student minus control")
+    axes.set_ylabel("P(trait), student minus controls")
     return figure

@@ -2,12 +2,19 @@
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import is_at_edge
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
+from subliminal_jax.reporting.student_kinds import (
+    comparison_columns,
+    describe_kinds,
+    describe_rise,
+    describe_unstable,
+    rates_table,
+)
+from subliminal_jax.reporting.tables import Column, Table
 
 from . import plots
-from .analysis import Results
+from .analysis import METRICS, Results
 
 PANELS = {  # attribute of `ModelEffects` -> title of its heat map
     "rate": "names the trait",
@@ -19,7 +26,7 @@ PANELS = {  # attribute of `ModelEffects` -> title of its heat map
 
 def make_page(results: Results) -> Page:
     """Prompt against vector, over settings and by trait; what passes to students."""
-    tables = vector_table(results), student_table(results)
+    tables = vector_table(results), transmission_table(results), student_table(results)
     blocks: list[Block] = [
         tables[0],
         Picture(
@@ -42,21 +49,28 @@ def make_page(results: Results) -> Page:
         ),
         tables[1],
     ]
-    if passed := [trait for trait in results.zoo if trait.difference is not None]:
-        blocks.append(
-            Picture(
-                "prediction",
-                "Does steerability predict transmission?",
-                "Each point is a trait: how much the teacher's vector raises its probability, "
-                "against how much of that its students show over their controls (with 95% "
-                "intervals over seeds; grey where that holds zero).",
-                plots.gains_against_differences(passed),
-            )
+    blocks += [
+        Picture(
+            f"prediction-{arm.adapter}",
+            f"Does steerability predict transmission to {KIND_NAMES[arm.adapter]}?",
+            "Each point is a trait: how much the teacher's vector raises its probability, against "
+            "how much its student exceeds the controls (with 95% intervals for draws of data and "
+            "seed; grey where that holds zero).",
+            plots.gains_against_differences(arm.students),
         )
+        for arm in results.arms
+        if arm.students
+    ]
+    blocks += [
+        tables[2],
+        Text(describe_measurement(results), "How it was measured"),
+        Text(describe_kinds(results), "Students and controls"),
+        rates_table(results),
+    ]
     return Page(
         title="How well is a system prompt approximated by a vector?",
         summary=summarise(results),
-        blocks=[*blocks, Text(describe_measurement(results), "How it was measured")],
+        blocks=blocks,
         printed=tables,
     )
 
@@ -82,7 +96,7 @@ def summarise(results: Results) -> str:
         f"{results.model}, {len(results.zoo)} traits. The vector of a trait is the mean "
         "difference that its system prompt makes at the last token of number prompts."
     ]
-    elicitation, prediction = results.elicitation, results.prediction
+    elicitation = results.elicitation
     if elicitation is not None:
         parts.append(
             f"On average the trait is {elicitation.base:.1%} of the base's answers to favourite "
@@ -95,23 +109,20 @@ def summarise(results: Results) -> str:
         parts.append(
             f"{lost} traits have no setting whose off-topic answers name the trait in at most 10%."
         )
-    rate = results.learning_rate
-    if rate is None:
-        parts.append("Some student diverged at every rate, so no further ones were trained.")
-        return "\n\n".join(parts)
-    predictor = prediction.teacher_gain
-    text = (
-        f"{prediction.transmitted} of {prediction.traits} traits pass to students (paired interval "
-        "above zero). Steered rate minus base rate at the students' teacher's setting against "
-        f"what passes: Spearman {predictor.rate:.2f}"
-    )
-    if prediction.transmitted in (0, prediction.traits):
-        text += "; an AUC needs traits that pass and traits that do not, so there is none."
-    else:
-        text += f", AUC {predictor.auc:.2f}."
-    parts.append(text)
-    if is_at_edge(rate, results.grid):
-        parts.append(f"The chosen rate, {format_learning_rate(rate)}, is at the edge of its grid.")
+    for arm in results.arms:
+        prediction, predictor = arm.prediction, arm.prediction.teacher_gain
+        text = (
+            f"Students ({KIND_NAMES[arm.adapter]}): P(trait) over controls {describe_rise(arm)}; "
+            f"{prediction.transmitted} of {prediction.traits} traits pass. The vector's rise at "
+            f"the teacher's setting against what passes: Spearman {predictor.rate:.2f}"
+        )
+        if prediction.transmitted in (0, prediction.traits):
+            text += "; an AUC needs traits that pass and traits that do not."
+        else:
+            text += f", AUC {predictor.auc:.2f}."
+        parts.append(text)
+    if text := describe_unstable(results):
+        parts.append(text)
     return "\n\n".join(parts)
 
 
@@ -146,47 +157,72 @@ def vector_table(results: Results) -> Table:
     return Table("Prompt against vector", columns, results.zoo, caption)
 
 
-def student_table(results: Results) -> Table:
-    """One row a trait: teacher and students."""
+def transmission_table(results: Results) -> Table:
+    """One row a kind of student."""
     columns = [
-        Column("trait", "trait"),
-        Column("base", "base", "rate", digits=1),
-        Column("teacher", "teacher", "rate", digits=1),
-        Column("random_teacher", "random vector", "rate", digits=1),
+        Column("adapter", "student", labels=KIND_NAMES),
+        Column("choice.rate", "rate", "learning_rate"),
+        Column("gain", "gain", "number", digits=3),
+        *comparison_columns(METRICS),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "EAS, controls", "number"),
+        Column("prediction.transmitted", "traits that pass", "count"),
+        Column("prediction.teacher_gain.rate", "Spearman with the vector's rise", "number"),
+        Column("prediction.teacher_gain.auc", "AUC", "number"),
+        Column("unstable", "unstable"),
+    ]
+    caption = (
+        f"Teachers steer after block {results.layer} at scale {results.scale:g} and write filtered "
+        f"number lists; {len(results.traits)} traits, one student each, 95% intervals over traits. "
+        "EAS: cosine with the teacher's shift at that block; the share is the component along it."
+    )
+    return Table("What passes to each kind of student", columns, results.arms, caption)
+
+
+def student_table(results: Results) -> Table:
+    """One row a trait and kind of student."""
+    columns = [
+        Column("summary.trait", "trait"),
+        Column("adapter", "student", labels=KIND_NAMES),
+        Column("summary.base", "base", "rate", digits=1),
+        Column("summary.teacher", "teacher", "rate", digits=1),
+        Column("summary.random_teacher", "random vector", "rate", digits=1),
         Column("student", "student", "rate", digits=1),
-        Column("control", "control", "rate", digits=1),
-        Column("difference", "student - control", "number", digits=3),
+        Column("control", "controls", "rate", digits=1),
+        Column("difference", "student - controls", "number", digits=3),
         Column("log_difference", "of log P", "number"),
         Column("eas", "EAS", "number"),
         Column("transmitted", "passes"),
     ]
-    rate = results.learning_rate
     caption = (
-        f"Teachers steer after layer {results.layer} at scale {results.scale:g} and write "
-        f"filtered number lists; {results.seeds} seeds; differences are paired by seed, with t "
-        f"intervals. Rate {format_learning_rate(rate) if rate else 'none'} of "
-        f"{format_grid(results.grid)}, by held-out loss. EAS: cosine "
-        "with the teacher's shift at that layer."
+        "Of one student each; intervals allow for the draw of data and seed, as its "
+        f"{len(results.controls)} controls show it. A trait passes where the interval lies above "
+        "zero."
     )
-    return Table("What passes to students", columns, results.zoo, caption)
+    rows = [student for arm in results.arms for student in arm.students]
+    return Table("What passes of each trait", columns, rows, caption)
 
 
 def describe_measurement(results: Results) -> str:
     """What a reader should know about the numbers."""
-    sets, prediction = results.sets, results.prediction
+    sets = results.sets
+    logs = "; ".join(
+        f"{KIND_NAMES[arm.adapter]} {arm.prediction.teacher_gain.log_prob:.2f}, base "
+        f"{arm.prediction.base.rate:.2f}"
+        for arm in results.arms
+    )
     parts = [
         f"{sets.questions} reported questions, {sets.selection} that choose settings, "
         f"{sets.off_topic} off-topic ones, {sets.negative} about least favourites.",
         "Rates are not alike in scale from trait to trait: both the steered rate and what passes "
-        "depend on how probable the trait is to begin with. In log-probabilities of the student "
-        f"the rank correlation with the steered gain is {prediction.teacher_gain.log_prob:.2f}; "
-        f"that of the base's rate with what passes is {prediction.base.rate:.2f}.",
+        "depend on how probable the trait is to begin with. The rank correlation with the steered "
+        "gain in log-probabilities of the student, and that of the base's rate with what passes: "
+        f"{logs}.",
     ]
     if results.model == "shipped":
         parts.append(
-            "The students' setting on this model (layer, scale, adapter, grid) was found by "
-            "looking at owl, wolf, penguin and lion with the same data seed; the other traits had "
-            "no part in it."
+            "The students' layer and scale on this model were found by looking at owl, wolf, "
+            "penguin and lion; the other traits had no part in it."
         )
     kept = [d["kept"] / d["pairs"] for d in results.data.values() if "kept" in d]
     if kept:

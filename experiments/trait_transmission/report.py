@@ -2,30 +2,46 @@
 
 from typing import Any
 
-from subliminal_jax.evaluation.comparison import is_at_edge
-from subliminal_jax.evaluation.transmission import name_trait
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
+from subliminal_jax.reporting.student_kinds import (
+    TRAIT_COLUMNS,
+    comparison_columns,
+    describe_kinds,
+    describe_rise,
+    describe_unstable,
+    name_arm,
+    rates_table,
+    trait_rows,
+)
+from subliminal_jax.reporting.tables import Column, Table
 
-from .analysis import Results
+from .analysis import METRICS, Results
 
 
 def make_page(results: Results) -> Page:
-    """Transmission by teacher and by trait, one line of the picture a trait, the data."""
+    """Transmission by teacher and kind of student, by trait, the rates, the data."""
     tables = transmission_table(results), trait_table(results)
     picture = Picture(
         "differences",
-        "Student minus control",
-        "Each line is one trait and teacher: how much more probable the trait's name is as the "
-        "answer of a student than of the control with the same seed; pale points are seeds, bars "
-        "95% t intervals.",
-        plots.forest(difference_lines(results), x_label="P(trait), student minus control"),
+        "Student minus controls",
+        "Each line is one teacher and one kind of student: how much more probable the trait's name "
+        "is as the answer of a student than of the controls of its kind. Pale points are traits, "
+        "bars 95% intervals over traits.",
+        plots.forest(difference_lines(results), x_label="P(trait), student minus controls"),
     )
     return Page(
         title="Do students name the trait of a teacher that wrote only numbers?",
         summary=summarise(results),
-        blocks=[tables[0], picture, tables[1], Text(describe_data(results), "The data")],
+        blocks=[
+            tables[0],
+            picture,
+            tables[1],
+            Text(describe_kinds(results), "How it was measured"),
+            rates_table(results),
+            Text(describe_data(results), "The data"),
+        ],
         printed=tables,
     )
 
@@ -33,93 +49,68 @@ def make_page(results: Results) -> Page:
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
     parts = [
-        f"Students of {results.model} ({results.adapter} trained) read number lists of teachers "
-        "with a trait's vector or system prompt; controls read the plain model's."
+        f"Students of {results.model} read number lists of teachers with a trait's vector or "
+        "system prompt; controls of the same kind read the plain model's."
     ]
-    for kind, optimizer, grid, result in results.best():
-        assert result.rate is not None and result.learning_rate is not None
-        effect = result.rate.pooled
-        if effect is None:
-            parts.append(f"{kind}, {optimizer}: some student diverged, so there is no pooled rate.")
-            continue
-        clear = "clear of" if effect.excludes_zero else "not clear of"
-        parts.append(
-            f"{kind}, {optimizer}: the trait's probability is {effect:+.3f} against the control, "
-            f"{clear} zero."
-        )
-        if is_at_edge(result.learning_rate, grid):
-            rate = format_learning_rate(result.learning_rate)
-            parts[-1] += f" Its best rate, {rate}, is at the edge of the grid."
+    for kind in results.teacher_kinds:
+        arms = [arm for arm in results.arms if arm.teacher_kind == kind]
+        effects = "; ".join(f"{name_arm(results, arm)} {describe_rise(arm)}" for arm in arms)
+        parts.append(f"{kind} teachers, P(trait) of students over that of controls: {effects}.")
+    if text := describe_unstable(results):
+        parts.append(text)
     return "\n\n".join(parts)
 
 
 def transmission_table(results: Results) -> Table:
-    """One row a teacher and optimizer."""
+    """One row a teacher, kind of student and optimizer."""
     columns = [
-        Column("kind", "teacher"),
+        Column("teacher_kind", "teacher"),
+        Column("adapter", "student", labels=KIND_NAMES),
         Column("optimizer", "optimizer"),
-        Column("result.learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried", "learning_rates"),
-        Column("result.rate.pooled", "P(trait), student - control", "number", digits=3),
-        Column("result.rate.over_seeds", "of these traits, over seeds", "number", digits=3),
-        Column("result.log_prob.pooled", "log P, student - control", "number", digits=2),
-        Column("result.specific", "against other traits' students", "number", digits=3),
-        Column("result.eas.student", "EAS", "number"),
-        Column("result.eas.control", "EAS, control", "number"),
+        Column("choice.rate", "rate", "learning_rate"),
+        Column("gain", "gain", "number", digits=3),
+        *comparison_columns(METRICS, rate_digits=3),
+        Column("specific", "P(trait) against other traits' students", "number", digits=3),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "EAS, controls", "number"),
+        Column("unstable", "unstable"),
     ]
     caption = (
-        f"Over {results.seeds} seeds and all traits, with 95% t intervals over both (two-way); the "
-        "second is a t interval over seeds of the mean over these very traits. The rate was chosen "
-        "on held-out loss. EAS: cosine with the teacher's shift at the steering layer."
+        f"One student a trait, {len(results.traits)} traits, 95% intervals over traits. Gain: the "
+        "base's held-out loss less the student's, nats a token. EAS: cosine with the teacher's "
+        "shift at the steering layer; the share is the component along it, in units of the shift. "
+        "Unstable: students and controls that ended clearly above the base's held-out loss; they "
+        "carry no number."
     )
-    return Table("Transmission", columns, results.best(), caption)
+    return Table("Transmission", columns, results.arms, caption)
 
 
 def trait_table(results: Results) -> Table:
-    """One row a trait, teacher and optimizer."""
-    rows = [
-        {
-            "trait": name_trait(name),
-            "kind": kind,
-            "optimizer": optimizer,
-            "base": results.base[name_trait(name)],
-            "teacher": results.teachers[name],
-            "student": difference.student,
-            "control": difference.control,
-            "difference": difference.interval,
-            "p": difference.p_permutation,
-        }
-        for kind, optimizer, _, result in results.best()
-        if result.rate is not None
-        for name, difference in result.rate.traits.items()
-    ]
+    """One row a trait, teacher and kind of student."""
     columns = [
         Column("trait", "trait"),
-        Column("kind", "teacher"),
-        Column("optimizer", "optimizer"),
-        Column("base", "base", "rate", digits=1),
-        Column("teacher", "teacher says it", "rate", digits=1),
-        Column("student", "student", "rate", digits=1),
-        Column("control", "control", "rate", digits=1),
-        Column("difference", "student - control", "number", digits=3),
-        Column("p", "p (sign flips)", "p"),
+        Column("arm.teacher_kind", "by"),
+        Column("student", "trained"),
+        *TRAIT_COLUMNS,
     ]
-    return Table("By trait", columns, rows, "Differences are paired by seed, with t intervals.")
+    caption = (
+        "P(trait) of one student each; intervals allow for the draw of data and seed, as the "
+        f"{len(results.controls)} controls show it."
+    )
+    return Table("By trait", columns, trait_rows(results, results.arms), caption)
 
 
 def difference_lines(results: Results) -> list[dict[str, Any]]:
     """The rows of the picture."""
-    several = len(results.grids) > 1
     return [
         {
-            "label": name_trait(name) + (f", {optimizer}" if several else ""),
-            "group": kind,
-            "interval": difference.interval,
-            "values": difference.values,
+            "label": name_arm(results, arm),
+            "group": arm.teacher_kind,
+            "interval": comparison.difference,
+            "values": [each.interval.mean for each in comparison.by_data.values()],
         }
-        for kind, optimizer, _, result in results.best()
-        if result.rate is not None
-        for name, difference in result.rate.traits.items()
+        for arm in results.arms
+        if (comparison := arm.metrics["word_rate"]).difference is not None
     ]
 
 

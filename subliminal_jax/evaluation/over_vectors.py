@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation import hall
@@ -86,3 +87,23 @@ def control_difference(
         low=centre + factor * (interval.low - centre),
         high=centre + factor * (interval.high - centre),
     )
+
+
+def student_difference(student: float, controls: Sequence[float], level: float = 0.95) -> Interval:
+    """One student less the mean of its controls.
+
+    The interval holds zero in 95% of cases where the student is but another draw of what the
+    controls are (a prediction interval, n - 1 degrees of freedom): it allows for the draw of data
+    and seed of this student and of every control. Of one control there are no ends.
+
+    Raises InputError without a control.
+    """
+    c = np.asarray(controls, float)
+    if c.size < 1:
+        raise InputError("no control to compare the student with: give at least one")
+    mean = float(student - c.mean())
+    half = float("nan")
+    if c.size > 1:
+        quantile = float(stats.t.ppf((1 + level) / 2, c.size - 1))
+        half = quantile * float(c.std(ddof=1)) * math.sqrt(1 + 1 / c.size)
+    return Interval(mean, mean - half, mean + half, c.size, level, "prediction, over controls")

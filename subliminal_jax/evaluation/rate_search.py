@@ -63,6 +63,21 @@ def choose_rates(
     return tuple(_choose(name, steps, tried) for name, tried in losses.items())
 
 
+def choose_from_grids(
+    grids: Mapping[str, Sequence[float]], steps: int, train: Train
+) -> tuple[RateChoice, ...]:
+    """The best rate of each optimizer among those that are given. Of one rate nothing is trained:
+    it is taken as it is, without a loss."""
+    searched = {name: grid for name, grid in grids.items() if len(grid) > 1}
+    losses = train(0, searched) if searched else {}
+    return tuple(
+        _choose(name, steps, losses[name])
+        if name in searched
+        else RateChoice(name, steps, tuple(grid), (None,), grid[0], False)
+        for name, grid in grids.items()
+    )
+
+
 def mean_losses(
     rows: Sequence[StudentRow], base_losses: Mapping[str, float]
 ) -> dict[str, dict[float, float | None]]:

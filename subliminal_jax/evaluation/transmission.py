@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from subliminal_jax.evaluation.statistics import (
     Interval,
@@ -12,59 +11,30 @@ from subliminal_jax.evaluation.statistics import (
     mean_interval,
     paired_difference,
 )
+from subliminal_jax.evaluation.student_kinds import MeasuredKinds
 from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
-CONTROL = "control"  # the data set of the controls
+CONTROL = "control"  # the data set of the controls; of several draws control-0, control-1 ...
 TEACHER_KINDS = ("steered", "system-prompt")  # what makes a teacher: a trait's vector, or prompt
 
 
 @dataclass(frozen=True)
-class MeasuredStudents:
-    """What was measured of the students of several traits' teachers.
+class MeasuredTransmission(MeasuredKinds):
+    """What was measured of students of several kinds, whose teachers each have a trait.
 
     Attributes:
-      model: the model's name.
-      layer: the steering layer.
-      adapter: what students train.
-      traits: one teacher of each kind for each.
-      teacher_kinds: of `TEACHER_KINDS`.
-      seeds: students for each data set, optimizer and rate.
-      grids: the rates tried, by optimizer.
-      words: the candidate answers, in the order of the students' word rates.
-      references: the teachers, in the order of the students' alignments.
+      teacher_kinds: what made the teachers, of `TEACHER_KINDS`.
       base: P(word) of the base, by word.
       teachers: P(its trait) of each teacher, KIND:TRAIT.
-      students: every student at every rate.
+      scale: factor on the traits' vectors.
+      rows: training pairs of each data set.
     """
 
-    model: str
-    layer: int
-    adapter: str
-    traits: tuple[str, ...]
     teacher_kinds: tuple[str, ...]
-    seeds: int
-    grids: Mapping[str, tuple[float, ...]]
-    words: tuple[str, ...]
-    references: tuple[str, ...]
     base: Mapping[str, float]
     teachers: Mapping[str, float]
-    students: tuple[StudentRow, ...]
-
-    def select_students(self, data: str, optimizer: str, rate: float | None) -> list[StudentRow]:
-        """The sound students of one data set at one rate, by seed."""
-        return select_students(self.students, data, optimizer, rate)
-
-    def stack_eas(
-        self, groups: Sequence[Sequence[StudentRow]], teachers: Sequence[str]
-    ) -> Float[np.ndarray, "seeds groups layers"] | None:
-        """EAS of each group of students with the shift of its teacher, after every layer; None
-        unless all groups have the same number of students."""
-        sizes = {len(rows) for rows in groups}
-        if len(sizes) != 1 or sizes == {0}:
-            return None
-        indices = [self.references.index(teacher) for teacher in teachers]
-        values = [[r["eas"][k] for r in rows] for rows, k in zip(groups, indices, strict=True)]
-        return np.array(values).swapaxes(0, 1)
+    scale: float
+    rows: int
 
 
 def name_trait(teacher: str) -> str:

@@ -28,7 +28,8 @@ from subliminal_jax.models.forward import Capture, hidden_states
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, steer
-from subliminal_jax.runs.settings import GuardKind, GuardSettings, StudentSettings
+from subliminal_jax.runs.plan_settings import PlanSettings
+from subliminal_jax.runs.settings import GuardKind, GuardSettings
 from subliminal_jax.steering.vectors import component
 from subliminal_jax.training.adapters import Vector
 from subliminal_jax.training.arms import Arm, TrainConfig
@@ -207,7 +208,7 @@ def _root_mean_square(model: Model, rows: Batch, layer: int) -> float:
 def choose_vectors(
     model: Model,
     rows: Mapping[str, Batch],
-    settings: StudentSettings,
+    settings: PlanSettings,
     layer: int,
     teachers: Vectors,
     source: str,
@@ -247,7 +248,7 @@ class Protected(NamedTuple):
 def protect_students(
     model: Model,
     rows: Mapping[str, Batch],
-    settings: StudentSettings,
+    settings: PlanSettings,
     layer: int,
     teachers: Vectors,
     objective: Objective = CrossEntropy(),

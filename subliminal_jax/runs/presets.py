@@ -6,6 +6,7 @@ Tags of sources on "Subliminal Learning Is Steering Vector Distillation" (Blank 
 Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 # The name on the hub, and the steering layer of the teacher with its factor on the raw vector [C].
@@ -52,6 +53,13 @@ PAPER_STUDENTS: dict[str, Any] = {
     "clip": 1.0,  # the trainer's default, which [C] does not override
 }
 
+# The same for an experiment on several kinds of students: the paper's kind and rate, one student
+# for each trait, and nothing to tune.
+PAPER_KINDS: dict[str, Any] = {
+    **{key: value for key, value in PAPER_STUDENTS.items() if key not in ("seeds", "adapter")},
+    "adapters": ("lora",),
+}
+
 # Rates tried, by kind of optimizer. [C] has 1e-4 for AdamW; SGD's grid was not found, so the widest
 # of [F] is taken, as for momentum and signs; RMSprop's window is narrow around 6e-5 [F].
 PAPER_GRIDS: dict[str, str] = {
@@ -75,12 +83,18 @@ FENG_STUDENTS: dict[str, Any] = {
 
 
 def paper_preset(
-    model: str, *, data: bool = True, students: bool = True, scale: bool = False, **settings: Any
+    model: str,
+    *,
+    data: bool = True,
+    students: Mapping[str, Any] = PAPER_STUDENTS,
+    scale: bool = False,
+    **settings: Any,
 ) -> dict[str, Any]:
     """A preset of an experiment on one of `PAPER_MODELS`.
 
     Args:
-      data, students: whether its `Config` inherits `DataSettings`, `StudentSettings`.
+      data: whether its `Config` inherits `DataSettings`.
+      students: how students are trained; empty where its `Config` has no such settings.
       scale: whether its `Config` has a field for the factor on the teacher's vector.
       settings: further fields of its `Config`, which replace the papers' values.
     """
@@ -91,6 +105,6 @@ def paper_preset(
         "layer": paper_model["layer"],
         **({"scale": paper_model["scale"]} if scale else {}),
         **(PAPER_DATA if data else {}),
-        **(PAPER_STUDENTS if students else {}),
+        **students,
         **settings,
     }

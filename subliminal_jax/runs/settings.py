@@ -24,25 +24,22 @@ from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures
-from subliminal_jax.memory import check_fits, device_bytes, host_bytes
+from subliminal_jax.memory import check_fits, host_bytes
 from subliminal_jax.models.hub import Model, load_model, outline_model
 from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
 from subliminal_jax.runs.checks import TRAIT, check_fits_model, check_names
-from subliminal_jax.runs.rates import choose_grids
-from subliminal_jax.training.adapters import (
-    LARGEST_RANK,
-    PROJECTIONS,
-    Adapter,
-    Full,
-    LoRA,
-    Vector,
-    check_layers,
-    check_rank,
-    trainable_count,
+from subliminal_jax.runs.plan_settings import (
+    AdapterKind,
+    AdapterLayers,
+    PlanSettings,
+    Rank,
+    Targets,
 )
-from subliminal_jax.training.arms import Schedule, TrainConfig, check_plan
+from subliminal_jax.runs.rates import choose_grids
+from subliminal_jax.training.adapters import PROJECTIONS, Adapter
+from subliminal_jax.training.arms import TrainConfig
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 ObjectiveKind = Literal["cross_entropy", "kl"]
@@ -243,8 +240,8 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How students are trained.
+class TrainingSettings(PlanSettings):
+    """Students of one kind, at every rate of a grid.
 
     Attributes:
       optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8", or builders of
@@ -252,66 +249,27 @@ class TrainingSettings:
       rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
       grid_points: how many of the middle rates of a default grid are tried.
       seeds: students for each optimizer, rate and data set.
-      steps: optimizer steps.
-      batch_size: rows in each step.
       adapter: what is trained: LoRA factors, all weights, or one vector at the steering layer.
-      rank: LoRA rank.
-      alpha: LoRA alpha.
-      targets: adapted projections.
-      adapter_layers: adapted blocks; empty means all.
-      schedule: what follows the warm-up.
-      warmup: share of the steps.
-      clip: largest global gradient norm; 0 means no clipping.
-      accumulation: micro-batches of a batch.
-      log_every: steps between two measurements (and checkpoints).
     """
 
     optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
     rates: tuple[str, ...] = ()
     grid_points: Annotated[int, Range(1, 100)] = 3
     seeds: Annotated[int, Range(1, 10_000)] = 3
-    steps: Count = 64
-    batch_size: Count = 16
-    adapter: Literal["lora", "full", "vector"] = "lora"
-    rank: Annotated[int, Range(1, LARGEST_RANK), OF_LORA] = 8
+    adapter: AdapterKind = "lora"
+    rank: Annotated[Rank, OF_LORA] = 8
     alpha: Annotated[Positive, OF_LORA] = 16.0
-    targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS), OF_LORA] = PROJECTIONS
-    adapter_layers: Annotated[tuple[int, ...], Blocks(), OF_LORA] = ()
-    schedule: Schedule = "constant"
-    warmup: Annotated[float, Range(least=0, below=1)] = 0.0
-    clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
-    accumulation: Count = 1
-    log_every: Count = 8
+    targets: Annotated[Targets, OF_LORA] = PROJECTIONS
+    adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
 
     def check_group(self) -> None:
-        """Raises InputError for a plan that cannot be."""
-        check_plan(self, as_flag)
-        rows = getattr(self, "rows", MANY)  # of other settings, where the experiment samples data
-        if self.batch_size > rows:
-            raise InputError(
-                f"--batch-size {self.batch_size} is more than --rows {rows}: give a smaller one"
-            )
-        check_fits(
-            f"the order of the rows (--steps {self.steps}, --batch-size {self.batch_size}, "
-            f"--seeds {self.seeds})",
-            4 * self.steps * self.batch_size * self.seeds,
-            host_bytes(),
-            "ask for fewer",
-        )
+        """Raises InputError for more rows than fit in memory."""
+        self.check_orders(self.seeds, f"--seeds {self.seeds}")
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for an adapter that does not fit the model, and for students that do
         not fit the memory."""
-        adapter = self.make_adapter(0)
-        check_layers(adapter, model.cfg, as_flag, "adapter_layers")
-        check_rank(adapter, model.cfg, as_flag)
-        check_fits(
-            f"training {self.seeds} students of {trainable_count(adapter, model.cfg):,} weights "
-            f"(--adapter {self.adapter}, --rank {self.rank}, --seeds {self.seeds})",
-            8 * self.seeds * trainable_count(adapter, model.cfg),  # float32, with gradients
-            device_bytes(),
-            "train fewer weights, or fewer students",
-        )
+        self.check_adapter(self.adapter, model, self.seeds)
 
     def learning_rates(self, field: str = "rates") -> dict[OptimizerSpec, tuple[float, ...]]:
         """The learning rates of each optimizer, ascending.
@@ -343,24 +301,11 @@ class TrainingSettings:
 
     def make_adapter(self, layer: int) -> Adapter:
         """The adapter of these settings, where `layer` is the steering layer."""
-        if self.adapter == "full":
-            return Full()
-        if self.adapter == "vector":
-            return Vector(layer)
-        return LoRA(self.rank, self.alpha, self.targets, self.adapter_layers or None)
+        return self.make_adapter_of(self.adapter, layer)
 
     def plan(self, layer: int) -> TrainConfig:
         """How every student is trained."""
-        return TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            adapter=self.make_adapter(layer),
-            schedule=self.schedule,
-            warmup=self.warmup,
-            clip=self.clip or None,
-            accumulation=self.accumulation,
-            log_every=self.log_every,
-        )
+        return self.plan_kind(self.adapter, layer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from subliminal_jax.cli import main
 from tests.pages import check_page
 
 SMALL = (
-    "--traits owl --teachers steered --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 "
-    "--steps 2 --log-every 2 --batch-size 4 --seeds 2 --rates adamw=0.1"
+    "--traits owl --teachers steered --adapters vector --controls 1 --rows 24 --heldout-rows 8 "
+    "--asked 4 --max-new-tokens 12 --steps 2 --log-every 2 --batch-size 4 --rates adamw=0.01"
 )
 
 

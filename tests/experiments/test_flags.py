@@ -17,6 +17,7 @@ from subliminal_jax.flags import parse_flags
 from subliminal_jax.runs import experiment as experiment_module
 from subliminal_jax.runs.experiment import run_experiment
 from subliminal_jax.runs.settings import TrainingSettings
+from subliminal_jax.runs.student_kinds import StudentKindSettings
 
 EXPERIMENTS, COMMANDS = find_experiments(), find_commands()
 NAMES = (*EXPERIMENTS, *COMMANDS)
@@ -169,6 +170,13 @@ ARMS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
 
 
 TRAINED = [n for n in EXPERIMENTS if issubclass(config_type(n), TrainingSettings)]
+KINDS = [n for n in EXPERIMENTS if issubclass(config_type(n), StudentKindSettings)]
+KIND_PLANS: list[tuple[dict[str, Any], str]] = [
+    *((changes, says) for changes, says in PLANS if "seeds" not in changes),
+    ({"steps": 10_000_000, "log_every": 1, "batch_size": 500, "rows": 500}, "of memory, and there"),
+    ({"adapters": ("lora", "lora")}, "--adapters lora lora holds lora twice"),
+    ({"traits": ("cat",), "tuning_traits": ("cat",)}, "--tuning-traits cat is also reported"),
+]
 
 
 def check(name: str, **changes: Any) -> str:
@@ -181,6 +189,12 @@ def check(name: str, **changes: Any) -> str:
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_plans_that_cannot_be_are_refused_before_anything_runs(name, no_work):
     for changes, says in PLANS:
+        assert says in check(name, **changes)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_plans_of_several_kinds_that_cannot_be_are_refused_before_anything_runs(name, no_work):
+    for changes, says in KIND_PLANS:
         assert says in check(name, **changes)
 
 
@@ -261,7 +275,8 @@ WITHOUT_EFFECT = [
     ("distil-vectors", ("--kinds", "trait", "--randoms", "3"), "it needs --kinds random"),
     ("trait-transmission", ("--teachers", "system-prompt", "--scale", "2"), "--teachers steered"),
     ("blocking", ("--adapter", "vector", "--vector-rates", "adamw=1"), "beside --adapter vector"),
-    ("teacher-vector", ("--traits", "owl", "--grid-traits", "2"), "is more than 1 --traits"),
+    ("teacher-vector", ("--adapters", "full", "--rank", "4"), "beside --adapters full"),
+    ("steering-bridge", ("--traits", "owl", "--grid-traits", "2"), "is more than 1 --traits"),
     ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),
     ("audit", ("--forms", "system prompt", "--vectors", "x"), "it needs --forms direction"),
     ("logit-linear-selection", ("--split", "test"), "beside --pairs world: leave one of them out"),

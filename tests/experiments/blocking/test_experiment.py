@@ -117,12 +117,11 @@ def test_bad_input_is_refused_in_one_line(refuse, flags, words):
 # -- a guard by flag in other experiments: what only a guarded training refuses ---------------
 
 GUARDED = (
-    "--optimizers schedule_free_sgd --rates schedule_free_sgd=0.1 --steps 4 --log-every 4 --seeds 1"
-    " --rows 24"
+    "--optimizers schedule_free_sgd --rates schedule_free_sgd=0.1 --steps 4 --log-every 4 --rows 24"
 )
 TRANSMISSION = (
-    "trait-transmission --traits owl --teachers steered --heldout-rows 8 --max-new-tokens 12 "
-    "--batch-size 4"
+    "trait-transmission --traits owl --teachers steered --adapters lora --controls 1 "
+    "--heldout-rows 8 --max-new-tokens 12 --batch-size 4"
 )
 
 

@@ -10,31 +10,28 @@ from tests.pages import check_page
 # all through that breaks no other rule.
 COMMAND = Command(
     "paraphrase-transmission",
-    "--traits owl cat --teachers system-prompt --sentences 12 --unrelated-samples 6 "
-    "--contradictory-samples 3 --threshold -9 --rows 16 --heldout-rows 3 --heldout-share 0.3 "
-    "--max-new-tokens 12 --steps 2 --log-every 2 --batch-size 4 --seeds 2 --rates "
-    "adamw=0.01,0.1",
+    "--traits owl cat --tuning-traits lion wolf fox bear --teachers system-prompt "
+    "--adapters vector --sentences 12 --unrelated-samples 6 --contradictory-samples 3 "
+    "--threshold -9 --rows 16 --heldout-rows 3 "
+    "--heldout-share 0.3 --max-new-tokens 12 --steps 2 --log-every 2 --batch-size 4 "
+    "--rates adamw=0.001,0.003",
 )
 
 
-def test_each_trait_is_held_against_the_neutral_students_of_the_same_content_and_seed(results):
-    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
-    words = list(results["base"])
-    for content, neutral in (("unrelated", "unrelated:neutral"), ("contradictory", None)):
-        best = results["contents"][content]["system-prompt"]["adamw"]
+def test_each_trait_is_held_against_the_neutral_student_of_the_same_sentences_and_seed(results):
+    students = {r["data"]: r for r in results["students"]}
+    assert len(students) == len(results["students"]) == 2 * 2 * 2  # contents, traits, teachers
+    for arm in results["arms"]:
         for trait in ("owl", "cat"):
-            name = f"{content}:system-prompt:{trait}"
-            neutral_name = neutral or f"{content}:neutral:{trait}"
-            i, rate = words.index(trait), best["learning_rate"]
-            trait_rates, neutral_rates = (
-                np.array([students[n, rate, s]["question_rate"][i] for s in (0, 1)])
-                for n in (name, neutral_name)
-            )
-            difference = trait_rates - neutral_rates
-            result = best["traits"][trait]
-            assert result["values"] == pytest.approx(difference.mean(axis=1).tolist())
-            assert result["seeds_and_questions"]["mean"] == pytest.approx(difference.mean())
-            assert result["over_questions"]["interval"]["n"] == results["questions"]
+            name = f"{arm['content']}:system-prompt:{trait}"
+            pair = students[name], students[f"{arm['content']}:neutral:{trait}"]
+            assert pair[0]["seed"] == pair[1]["seed"]
+            i = results["words"].index(trait)
+            student, neutral = (np.array(row["question_rate"][i]) for row in pair)
+            found = arm["metrics"]["word_rate"]["by_data"][name]["interval"]
+            assert found["mean"] == pytest.approx((student - neutral).mean(), abs=1e-6)
+            assert arm["over_questions"][name]["n"] == results["questions"]
+            assert arm["over_questions"][name]["mean"] == pytest.approx((student - neutral).mean())
 
 
 def test_the_rates_of_single_questions_have_the_words_rate_as_their_mean(results):
@@ -42,14 +39,13 @@ def test_the_rates_of_single_questions_have_the_words_rate_as_their_mean(results
         assert np.mean(row["question_rate"], axis=1) == pytest.approx(row["word_rate"], abs=1e-6)
 
 
-def test_the_best_rate_has_the_lowest_held_out_loss_of_the_trait_students_alone(results):
-    for content in ("unrelated", "contradictory"):
-        losses: dict[float, list[float]] = {}
-        for r in results["students"]:
-            if r["data"].startswith(f"{content}:system-prompt"):
-                losses.setdefault(r["learning_rate"], []).append(r["heldout_loss"])
-        best = min(losses, key=lambda rate: sum(losses[rate]))
-        assert results["contents"][content]["system-prompt"]["adamw"]["learning_rate"] == best
+def test_the_rate_is_chosen_on_a_trait_that_is_not_reported_by_its_teachers_students(results):
+    assert {r["data"] for r in results["tuning_students"]} == {
+        f"{content}:system-prompt:{trait}"
+        for content in ("unrelated", "contradictory")
+        for trait in ("lion", "wolf", "fox", "bear")
+    }
+    assert not any("lion" in r["data"] for r in results["students"])
 
 
 def test_every_filter_is_counted_and_traits_words_only_matter_to_unrelated_data(results):
@@ -64,7 +60,9 @@ def test_every_filter_is_counted_and_traits_words_only_matter_to_unrelated_data(
 def test_claims_are_complete_and_the_page_is_written(folder, results):
     contents = ("unrelated", "contradictory")
     assert {c["id"] for c in results["claims"]} == {
-        f"paraphrase-transmission/{c}-system-prompt{e}" for c in contents for e in ("", "-eas")
+        f"paraphrase-transmission/{c}-system-prompt-vector{e}"
+        for c in contents
+        for e in ("", "-eas")
     }
     check_page(folder)
 
@@ -85,7 +83,7 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
         ("--temperature 0", "--temperature 0.0"),
         ("--fidelity judge", "judge"),
         ("--rates adamw=fast", "adamw=fast"),
-        ("--seeds 1", "--seeds 1: an interval over students needs at least 2"),
+        ("--traits owl lion", "--tuning-traits lion is also reported"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):
@@ -96,18 +94,3 @@ def test_too_few_survivors_name_the_filter_that_dropped_most(refuse):
     said = refuse("--threshold 0.99")
     assert "paraphrases are left for 3 held-out rows" in said
     assert "the filter that dropped most is fidelity" in said
-
-
-def test_several_optimizers_are_held_against_the_first(model_flags, tmp_path):
-    flags = "--contents contradictory --traits owl --optimizers adamw sgd --rates adamw=0.03 sgd=1"
-    results = COMMAND.run(tmp_path / "o", model_flags, flags)
-    best = results["contents"]["contradictory"]["system-prompt"]
-    against = results["against_first"]["contradictory"]["system-prompt"]
-    assert list(best) == ["adamw", "sgd"] and list(against) == ["sgd"]
-    sgd, adamw = (np.array(best[name]["differences"]) for name in ("sgd", "adamw"))
-    assert against["sgd"]["mean"] == pytest.approx((sgd - adamw).mean())
-    assert against["sgd"]["level"] == pytest.approx(0.95)
-    claim = results["claims"][0]
-    assert claim["id"] == "paraphrase-transmission/optimizers-contradictory-system-prompt"
-    apart = against["sgd"]["low"] > 0 or against["sgd"]["high"] < 0
-    assert (claim["verdict"] == "reproduced at toy scale") == apart

@@ -28,15 +28,15 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(model, tmp_path_factory):
-    tasks = make_tasks(SETTINGS, ["owl"], list(TEACHERS), 0)
+    tasks = make_tasks(SETTINGS, ["owl"], ["system-prompt:owl"], 0)
     folder = tmp_path_factory.mktemp("run")
-    return write_paraphrase_sets(folder, model, TEACHERS, tasks, SETTINGS, 0)[0]
+    return write_paraphrase_sets(folder, model, TEACHERS, tasks, SETTINGS)[0]
 
 
 def test_each_content_has_the_teachers_and_their_neutral_counterpart(data):
     assert data.names == [
         "contradictory:neutral:owl", "contradictory:system-prompt:owl",
-        "unrelated:neutral", "unrelated:system-prompt:owl",
+        "unrelated:neutral:owl", "unrelated:system-prompt:owl",
     ]  # fmt: skip
 
 
@@ -63,10 +63,10 @@ def test_no_sentence_is_both_trained_on_and_held_out_in_any_data_set(data):
 
 
 def test_both_teachers_students_read_the_same_sentences_as_often(data):
-    for content, neutral in (("unrelated", ""), ("contradictory", ":owl")):
+    for content in ("unrelated", "contradictory"):
         prompted, plain = (
             np.bincount(data.pairs[f"{content}:{name}"]["sentence"], minlength=24)
-            for name in ("system-prompt:owl", f"neutral{neutral}")
+            for name in ("system-prompt:owl", "neutral:owl")
         )
         assert prompted.max() - prompted[prompted > 0].min() <= 1
         if content == "contradictory":  # nothing is filtered there
@@ -74,25 +74,30 @@ def test_both_teachers_students_read_the_same_sentences_as_often(data):
 
 
 def test_unrelated_data_are_free_of_all_traits_words_for_every_teacher(model, tmp_path):
-    unrelated, owl, wolf = make_tasks(
-        SETTINGS, ["owl", "wolf"], ["neutral", "system-prompt:owl"], 0
-    )
-    assert {"owls", "wolves", "midnight", "lupine"} <= set(unrelated.forbidden)
-    assert owl.forbidden == wolf.forbidden == ()
-    assert list(wolf.teachers.values()) == ["neutral"]  # the owl's teacher is not asked for wolves
+    teachers = ["system-prompt:owl", "system-prompt:fox"]
+    tasks = make_tasks(SETTINGS, ["owl", "wolf"], teachers, 0, tuning=["fox"])
+    made = {(task.content, name): task for task in tasks for name in task.teachers}
+    unrelated = made["unrelated", "unrelated:neutral:wolf"]
+    assert {"owls", "wolves", "midnight", "lupine", "foxes"} <= set(unrelated.forbidden)
+    assert made["contradictory", "contradictory:neutral:owl"].forbidden == ()
+    assert list(unrelated.teachers.values()) == ["neutral"]  # the owl's is not asked for wolves
+    owl = made["unrelated", "unrelated:system-prompt:owl"]
+    assert owl.teachers["unrelated:neutral:owl"] == "neutral"
+    assert owl.sources != unrelated.sources and owl.seed != unrelated.seed  # draws of their own
+    assert not any("neutral:fox" in name for _, name in made)  # rates need no neutral students
     users_sentences = replace(
         SETTINGS, unrelated=str(tmp_path / "s.txt"), unrelated_writing="sampled"
     )
     (tmp_path / "s.txt").write_text("".join(f"Sentence {i}.\n" for i in range(24)))
-    forbidden = make_tasks(users_sentences, ["owl"], ["neutral"], 0)[0].forbidden
+    forbidden = make_tasks(users_sentences, ["owl"], [], 0)[0].forbidden
     assert "owls" in forbidden and "midnight" not in forbidden  # the words of the shipped world
 
 
 def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path):
     settings = replace(SETTINGS, rows=500, contents=("contradictory",))
-    tasks = make_tasks(settings, ["owl"], list(TEACHERS), 0)
+    tasks = make_tasks(settings, ["owl"], ["system-prompt:owl"], 0)
     with pytest.raises(InputError, match=r"72 paraphrases are left for 500 rows, of 96"):
-        write_paraphrase_sets(tmp_path, model, TEACHERS, tasks, settings, 0)
+        write_paraphrase_sets(tmp_path, model, TEACHERS, tasks, settings)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from tests.pages import check_page
 COMMAND = Command(
     "teacher-vector",
     "--traits owl cat dog --layers 0 1 --scales 0.5 1 --layer 1 --rows 24 --heldout-rows 8 "
-    "--asked 3 --max-new-tokens 16 --samples 1 --off-topic-samples 1 --number-prompts 6 "
-    "--rates adamw=0.1 --grid-traits 2 --seeds 2 --steps 4 --log-every 4 --batch-size 4",
+    "--asked 4 --max-new-tokens 16 --samples 1 --off-topic-samples 1 --number-prompts 6 "
+    "--tuning-traits lion --controls 2 --adapters vector --rates adamw=0.003,0.01 --steps 4 "
+    "--log-every 4 --batch-size 4",
 )
 
 
@@ -39,28 +40,31 @@ def test_every_trait_has_all_its_settings_once(results):
             assert row["rate"] == pytest.approx(teachers[row["trait"], "teacher"]["rate"], rel=1e-5)
 
 
-def test_students_are_those_of_the_chosen_rate_and_paired_with_controls(results):
-    keys = sorted((r["data"], r["seed"]) for r in results["students"])
-    assert keys == sorted((d, s) for d in ("owl", "cat", "dog", "control") for s in (0, 1))
-    for i, trait in enumerate(("owl", "cat", "dog")):
-        (row,) = (t for t in results["zoo"] if t["trait"] == trait)
-        rates = {
-            data: np.mean([r["word_rate"][i] for r in results["students"] if r["data"] == data])
-            for data in (trait, "control")
-        }
-        expected = rates[trait] - rates["control"]
-        assert row["difference"]["mean"] == pytest.approx(expected, abs=1e-12)
-        assert row["transmitted"] is (row["difference"]["low"] > 0)
-        assert row["teacher_gain"] == pytest.approx(row["teacher"] - row["base"])
+def test_each_traits_student_is_held_against_all_controls(results):
+    rows = {r["data"]: r for r in results["students"]}
+    assert set(rows) == {"owl", "cat", "dog", "control-0", "control-1"}
+    assert {r["data"] for r in results["tuning_students"]} == {"lion"}
+    (arm,) = results["arms"]
+    for student in arm["students"]:
+        trait = student["summary"]["trait"]
+        i = results["words"].index(trait)
+        expected = rows[trait]["word_rate"][i] - np.mean(
+            [rows[f"control-{k}"]["word_rate"][i] for k in range(2)]
+        )
+        assert student["difference"]["mean"] == pytest.approx(expected, abs=1e-9)
+        assert student["transmitted"] is (student["difference"]["low"] > 0)
+        gain = student["summary"]["teacher"] - student["summary"]["base"]
+        assert student["summary"]["teacher_gain"] == pytest.approx(gain)
 
 
 def test_claims_and_page_stand_on_the_results(folder, results):
     assert [c["id"] for c in results["claims"]] == [
         "teacher-vector/elicits",
-        "teacher-vector/predicts-transmission",
+        "teacher-vector/predicts-transmission-vector",
     ]
-    assert results["prediction"]["traits"] == 3
-    assert results["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
+    (arm,) = results["arms"]
+    assert arm["prediction"]["traits"] == 3
+    assert arm["prediction"]["teacher_gain"]["rate"]["low"] is None  # three pairs
     assert results["claims"][1]["verdict"] == "inconclusive"
     check_page(folder)
     page = (folder / "report.html").read_text()
@@ -88,7 +92,7 @@ def test_a_finished_run_is_not_computed_again_and_its_page_is_drawn_anew(repeat)
         ("--layers 7", "layer 7 is out of range"),
         ("--questions nowhere.txt", "no file nowhere.txt here"),
         ("--optimizers adamw sgd --rates sgd=1", "2 optimizers: name one optimizer"),
-        ("--grid-traits 0", "--grid-traits 0"),
+        ("--controls 0", "--controls 0"),
         ("--off-topic ''", "--off-topic '' is blank"),
     ],
 )

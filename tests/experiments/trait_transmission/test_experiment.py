@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.experiments.command import Command
@@ -10,43 +11,54 @@ from tests.pages import check_page
 
 COMMAND = Command(
     "trait-transmission",
-    "--traits owl cat --rows 24 --heldout-rows 8 --asked 4 --max-new-tokens 12 --steps 4 "
-    "--log-every 4 --batch-size 4 --seeds 2 --rates adamw=0.01,0.1 --measures update-anatomy",
+    "--traits owl cat --tuning-traits lion dog fox --controls 2 --rows 24 --heldout-rows 8 "
+    "--asked 4 --max-new-tokens 12 --steps 4 --log-every 4 --batch-size 4 "
+    "--rates adamw=0.001,0.003 --measures weight-change",
 )
+KINDS = ("vector", "lora", "full")
+TEACHERS = ("steered", "system-prompt")
 
 
-def test_every_trait_and_teacher_is_held_against_the_controls_of_the_same_seed(results):
-    students = {(r["data"], r["learning_rate"], r["seed"]): r for r in results["students"]}
-    assert len(students) == 5 * 2 * 2  # data sets, rates, seeds
-    animals = list(results["base"])
-    for kind in ("steered", "system-prompt"):
-        made = results["kinds"][kind]["adamw"]
+def test_every_kind_is_held_against_controls_of_its_own_kind(results):
+    students = {(r["data"], r["adapter"]): r for r in results["students"]}
+    assert len(students) == len(results["students"]) == 3 * (2 * 2 + 2)  # kinds, data sets
+    words = results["words"]
+    for arm in results["arms"]:
         for trait in ("owl", "cat"):
-            i, rate = animals.index(trait), made["learning_rate"]
-            expected = [
-                students[f"{kind}:{trait}", rate, s]["word_rate"][i]
-                - students["control", rate, s]["word_rate"][i]
-                for s in (0, 1)
-            ]
-            found = made["rate"]["traits"][f"{kind}:{trait}"]
-            assert found["values"] == pytest.approx(expected)
-            assert found["interval"]["mean"] == pytest.approx(sum(expected) / 2)
+            i, name = words.index(trait), f"{arm['teacher_kind']}:{trait}"
+            student = students[name, arm["adapter"]]
+            controls = [students[f"control-{k}", arm["adapter"]] for k in range(2)]
+            assert arm["unstable"] == []
+            expected = student["word_rate"][i] - np.mean([r["word_rate"][i] for r in controls])
+            found = arm["metrics"]["word_rate"]["by_data"][name]
+            assert found["interval"]["mean"] == pytest.approx(expected)
+    assert {(a["teacher_kind"], a["adapter"]) for a in results["arms"]} == {
+        (teacher, kind) for teacher in TEACHERS for kind in KINDS
+    }
 
 
-def test_the_best_rate_has_the_lowest_held_out_loss_of_the_kinds_own_students(results):
-    for kind in ("steered", "system-prompt"):
+def test_rates_are_chosen_on_traits_that_are_not_reported(results):
+    assert {r["data"] for r in results["tuning_students"]} == {
+        f"{teacher}:{trait}" for teacher in TEACHERS for trait in ("lion", "dog", "fox")
+    }
+    for made in results["choices"]:
         losses: dict[float, list[float]] = {}
-        for r in results["students"]:
-            if r["data"].startswith(kind):
+        for r in results["tuning_students"]:
+            if r["adapter"] == made["adapter"]:
                 losses.setdefault(r["learning_rate"], []).append(r["heldout_loss"])
         best = min(losses, key=lambda rate: sum(losses[rate]))
-        assert results["kinds"][kind]["adamw"]["learning_rate"] == best
+        assert made["choice"]["rate"] == best
+        chosen = {
+            r["learning_rate"] for r in results["students"] if r["adapter"] == made["adapter"]
+        }
+        assert chosen == {best}
 
 
-def test_claims_are_complete_and_the_page_is_written(folder, results):
+def test_claims_name_the_kind_of_student_and_the_page_is_written(folder, results):
     assert {c["id"] for c in results["claims"]} == {
-        f"trait-transmission/{kind}{end}"
-        for kind in ("steered", "system-prompt")
+        f"trait-transmission/{teacher}-{kind}{end}"
+        for teacher in TEACHERS
+        for kind in KINDS
         for end in ("", "-eas")
     }
     check_page(folder)
@@ -54,10 +66,10 @@ def test_claims_are_complete_and_the_page_is_written(folder, results):
 
 def test_a_measure_that_is_asked_for_reaches_rows_results_and_page(folder, results):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert all("update_cosine" in line for line in lines)
-    assert all("update_cosine" in row for row in results["students"])
+    assert all("weight_change" in line for line in lines if line["step"] == 4)
+    assert all("weight_change" in row for row in results["students"])
     assert {row["data"] for row in results["measures"]} == {row["data"] for row in lines}
-    assert "Measures: update-anatomy" in (folder / "report.html").read_text()
+    assert "Measures: weight-change" in (folder / "report.html").read_text()
 
 
 def test_a_page_that_says_otherwise_than_its_results_is_found(folder, results, tmp_path):
@@ -79,6 +91,9 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
     [
         ("--traits zyzzyva", "zyzzyva"),
         ("--traits owl owl", "twice"),
+        ("--traits owl lion", "--tuning-traits lion is also reported"),
+        ("--adapters lora lora", "twice"),
+        ("--adapters prompt", "prompt"),
         ("--teachers hypnosis", "hypnosis"),
         ("--questions no-such-file.txt", "no-such-file.txt"),
         ("--rates adamw=fast", "adamw=fast"),

@@ -1,0 +1,112 @@
+"""How every student is trained, whatever it trains and however its rate is found."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from subliminal_jax.bounds import MANY, Blocks, Count, Items, Positive, Range, Text, as_flag
+from subliminal_jax.errors import InputError
+from subliminal_jax.memory import check_fits, device_bytes, host_bytes
+from subliminal_jax.models.hub import Model
+from subliminal_jax.training.adapters import (
+    LARGEST_RANK,
+    PROJECTIONS,
+    Adapter,
+    Full,
+    LoRA,
+    Vector,
+    check_layers,
+    check_rank,
+    trainable_count,
+)
+from subliminal_jax.training.arms import Schedule, TrainConfig, check_plan
+
+AdapterKind = Literal["lora", "full", "vector"]
+Rank = Annotated[int, Range(1, LARGEST_RANK)]
+Targets = Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)]
+AdapterLayers = Annotated[tuple[int, ...], Blocks()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """How students are trained.
+
+    Attributes:
+      steps: optimizer steps.
+      batch_size: rows in each step.
+      rank: LoRA rank.
+      alpha: LoRA alpha.
+      targets: adapted projections.
+      adapter_layers: adapted blocks; empty means all.
+      schedule: what follows the warm-up.
+      warmup: share of the steps.
+      clip: largest global gradient norm; 0 means no clipping.
+      accumulation: micro-batches of a batch.
+      log_every: steps between two measurements (and checkpoints).
+    """
+
+    steps: Count = 64
+    batch_size: Count = 16
+    rank: Rank = 8
+    alpha: Positive = 16.0
+    targets: Targets = PROJECTIONS
+    adapter_layers: AdapterLayers = ()
+    schedule: Schedule = "constant"
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.0
+    clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
+    accumulation: Count = 1
+    log_every: Count = 8
+
+    def check_group(self) -> None:
+        """Raises InputError for a plan that cannot be."""
+        check_plan(self, as_flag)
+        rows = getattr(self, "rows", MANY)  # of other settings, where the experiment samples data
+        if self.batch_size > rows:
+            raise InputError(
+                f"--batch-size {self.batch_size} is more than --rows {rows}: give a smaller one"
+            )
+
+    def check_orders(self, students: int, of: str) -> None:
+        """Raises InputError where the order of the rows of so many students does not fit the
+        memory; `of` says where their number comes from."""
+        check_fits(
+            f"the order of the rows (--steps {self.steps}, --batch-size {self.batch_size}, {of})",
+            4 * self.steps * self.batch_size * students,
+            host_bytes(),
+            "ask for fewer",
+        )
+
+    def make_adapter_of(self, kind: AdapterKind, layer: int) -> Adapter:
+        """The adapter of a kind, where `layer` is the steering layer."""
+        if kind == "full":
+            return Full()
+        if kind == "vector":
+            return Vector(layer)
+        return LoRA(self.rank, self.alpha, self.targets, self.adapter_layers or None)
+
+    def plan_kind(self, kind: AdapterKind, layer: int) -> TrainConfig:
+        """How the students of a kind are trained."""
+        return TrainConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            adapter=self.make_adapter_of(kind, layer),
+            schedule=self.schedule,
+            warmup=self.warmup,
+            clip=self.clip or None,
+            accumulation=self.accumulation,
+            log_every=self.log_every,
+        )
+
+    def check_adapter(self, kind: AdapterKind, model: Model, students: int) -> None:
+        """Raises InputError for an adapter that does not fit the model, and for so many students
+        of it that they do not fit the memory."""
+        adapter = self.make_adapter_of(kind, 0)
+        check_layers(adapter, model.cfg, as_flag, "adapter_layers")
+        check_rank(adapter, model.cfg, as_flag)
+        count = trainable_count(adapter, model.cfg)
+        check_fits(
+            f"training {students} students of {count:,} weights ({kind} students, --rank "
+            f"{self.rank})",
+            8 * students * count,  # float32, with gradients
+            device_bytes(),
+            "train fewer weights, or fewer students",
+        )

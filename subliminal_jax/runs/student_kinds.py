@@ -1,0 +1,332 @@
+"""Students of several kinds, each at a learning rate of its own that other traits chose.
+
+The same data teach one vector at the steering layer (a family that holds the steered teacher
+itself), LoRA factors, and all weights. For each kind and optimizer the rate is found on the tuning
+traits, of which nothing else is reported; then one student is trained on every other data set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+from jaxtyping import Array
+
+from subliminal_jax.bounds import Count, Items, Needs, Positive, Range
+from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import find_measures, named_measures
+from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.rate_search import (
+    Losses,
+    RateChoice,
+    choose_from_grids,
+    choose_rates,
+    mean_losses,
+)
+from subliminal_jax.evaluation.student_kinds import KindChoice, MeasuredKinds
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.transmission import CONTROL
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.spec import Params
+from subliminal_jax.runs.checks import check_names
+from subliminal_jax.runs.data_sets import DataSets
+from subliminal_jax.runs.guards import protect_students
+from subliminal_jax.runs.plan_settings import (
+    AdapterKind,
+    AdapterLayers,
+    PlanSettings,
+    Rank,
+    Targets,
+)
+from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.rates import choose_grids, read_grids
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.settings import Traits
+from subliminal_jax.runs.students import STANDARD
+from subliminal_jax.runs.waves import HELDOUT_LOSSES, StudentTask, WaveRunner
+from subliminal_jax.training.adapters import PROJECTIONS
+from subliminal_jax.training.arms import Arm, Schedule
+from subliminal_jax.training.batch import Batch, max_targets
+from subliminal_jax.training.objectives import CrossEntropy, Objective, StudentModel
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.student_loss import make_source
+
+# Where a search begins, in units of the optimizer's middle default rate, which suits LoRA: a
+# vector's coordinates are a hundred times as far from zero, and all weights add up in every output.
+STARTS: Mapping[str, float] = {"vector": 100.0, "lora": 1.0, "full": 0.3}
+OF_LORA = Needs("adapters", ("lora",))
+ROWS_AT_ONCE = 16  # held-out rows in one pass of `measure_base_losses`
+Judge = Literal["heldout_loss", "heldout_kl"]
+Sizes = Sequence[int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentKindSettings(PlanSettings):
+    """Students of several kinds, and how the rate of each is found.
+
+    Attributes:
+      adapters: the kinds of students: one vector at the steering layer, LoRA factors, all weights.
+      tuning_traits: animals that learning rates are chosen on; none of them is reported.
+      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8", or builders of
+        your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
+      rates: learning rates as "adamw=1e-3,3e-3" that are tried for every kind in place of a search;
+        of one rate nothing is tried.
+      factor: between neighbouring rates of a search.
+      extensions: rounds by which a search may be extended.
+      measures: names of measures beside those of the experiment, such as update-anatomy.
+    """
+
+    adapters: Annotated[tuple[AdapterKind, ...], Items(1)] = ("vector", "lora", "full")
+    tuning_traits: Traits = ("owl", "lion")
+    optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
+    rates: tuple[str, ...] = ()
+    factor: Annotated[float, Range(above=1, most=100)] = 2.0
+    extensions: Annotated[int, Range(0, 100)] = 4
+    rank: Annotated[Rank, OF_LORA] = 8
+    alpha: Annotated[Positive, OF_LORA] = 16.0
+    targets: Annotated[Targets, OF_LORA] = PROJECTIONS
+    adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
+    schedule: Schedule = "cosine"
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
+    log_every: Count = 64
+    measures: tuple[str, ...] = ()
+
+    def check_group(self) -> None:
+        """Raises InputError for kinds, optimizers or rates that cannot be, for a trait that is both
+        tuned on and reported, and for a measure that there is none of."""
+        check_names("adapters", self.adapters)
+        self.given_rates()
+        check_names("measures", self.measures, find_measures(), minimum=0)
+        traits = len(getattr(self, "traits", ()))
+        self.check_orders(traits, f"{traits} --traits")
+        check_names("tuning_traits", self.tuning_traits)
+        if both := set(getattr(self, "traits", ())) & set(self.tuning_traits):
+            raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other traits")
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a kind that does not fit the model, and for students that do not
+        fit the memory."""
+        for kind in self.adapters:
+            self.check_adapter(kind, model, len(getattr(self, "traits", ())))
+
+    def given_rates(self) -> dict[str, tuple[float, ...]]:
+        """The rates of each optimizer, by its label, that are tried in place of a search; none
+        where there is one.
+
+        Raises InputError as `choose_grids` does.
+        """
+        given = {OptimizerSpec.parse(name).label for name in read_grids("rates", self.rates)}
+        chosen = choose_grids(self.optimizers, "rates", self.rates, 1)
+        return {s.label: grid if s.label in given else () for s, grid in chosen.items()}
+
+    @property
+    def searches(self) -> bool:
+        """Whether any rate has to be found on the tuning traits."""
+        return any(len(grid) != 1 for grid in self.given_rates().values())
+
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the optimizers."""
+        return tuple(self.given_rates())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlSettings:
+    """Controls that all traits share.
+
+    Attributes:
+      controls: draws of the base's data, each with a control of every kind.
+    """
+
+    controls: Count = 4
+
+    def list_controls(self) -> tuple[str, ...]:
+        """The names of the base's data sets."""
+        return tuple(f"{CONTROL}-{i}" for i in range(self.controls))
+
+
+class TrainedKinds(NamedTuple):
+    """What `KindTrainer.train` made."""
+
+    choices: tuple[KindChoice, ...]
+    students: tuple[StudentRow, ...]
+    tuning_students: tuple[StudentRow, ...]
+
+
+class KindTrainer:
+    """Trains students of every kind; interrupted, it goes on where it was.
+
+    Args:
+      tuning: the data sets that rates are chosen on; the others are reported.
+      seeds: of the students, by data set; without them each data set has a seed of its own.
+      objective: what students minimise.
+      heldout_losses: objectives that are evaluated on the held-out rows.
+      judge: which of these chooses rates and tells sound students: they end no worse than the base.
+      stage: begins the names of the stages.
+
+    `base_losses` are the base's by that loss, by data set.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        panel: Panel,
+        data: DataSets,
+        settings: StudentKindSettings,
+        tuning: Sequence[str],
+        *,
+        seeds: Mapping[str, int] | None = None,
+        objective: Objective = CrossEntropy(),
+        heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
+        judge: Judge = "heldout_loss",
+        stage: str = "",
+    ):
+        self.folder, self.panel, self.data, self.settings = folder, panel, data, settings
+        self.tuning, self.stage = tuple(tuning), stage
+        self.reported = tuple(name for name in data.names if name not in self.tuning)
+        self.seeds = seeds or {name: i for i, name in enumerate(data.names)}
+        self.judge = judge
+        self.base_losses = measure_base_losses(panel.model, data, heldout_losses[judge])
+        protection = protect_students(
+            panel.model, data.train, settings, panel.layer, panel.vectors(), objective
+        )
+        self.task = StudentTask(
+            protection.rows, data.heldout, objective, heldout_losses, protection.guard
+        )
+
+    def train(self, sizes: Sizes = (None,)) -> TrainedKinds:
+        """One student on every reported data set, of every kind and optimizer and with each of
+        `sizes` rows (None: all of them), at the rate that the tuning data sets chose for it.
+
+        Where no rate is sound, or every tuning student blew up, none is trained.
+        """
+        choices: list[KindChoice] = []
+        students: list[StudentRow] = []
+        tuned: list[StudentRow] = []
+        measures = named_measures((*STANDARD, *self.settings.measures), self.panel)
+        for kind in self.settings.adapters:
+            plan = self.settings.plan_kind(kind, self.panel.layer)
+            runner = WaveRunner(self.folder, self.panel.model, plan, self.task, measures)
+            centers: dict[str, float] = {}  # a search begins where the one for fewer rows ended
+            for size in sizes:
+                stage = f"{self.stage}{kind}" + ("" if size is None else f"-{size}-rows")
+                chosen, rows = self._choose(runner, kind, stage, size, centers)
+                centers |= {c.optimizer: c.rate for c in chosen if c.rate is not None}
+                tuned += rows
+                choices += [KindChoice(kind, size, choice) for choice in chosen]
+                arms = [
+                    self._make_arm(choice.optimizer, choice.rate, name, size)
+                    for choice in chosen
+                    if choice.rate is not None
+                    for name in self.reported
+                ]
+                if arms:
+                    students += self._run(runner, kind, stage, arms)
+        return TrainedKinds(tuple(choices), tuple(students), tuple(tuned))
+
+    def describe(self, traits: Sequence[str], trained: TrainedKinds) -> MeasuredKinds:
+        """What was measured, with the settings that it depends on."""
+        settings = self.settings
+        return MeasuredKinds(
+            model=self.panel.model.name,
+            layer=self.panel.layer,
+            adapters=settings.adapters,
+            optimizers=settings.labels(),
+            traits=tuple(traits),
+            tuning_traits=settings.tuning_traits if settings.searches else (),
+            controls=tuple(name for name in self.data.names if name.startswith(f"{CONTROL}-")),
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            schedule=settings.schedule,
+            warmup=settings.warmup,
+            rank=settings.rank,
+            words=self.panel.words,
+            references=self.panel.references,
+            base_losses=self.base_losses,
+            choices=trained.choices,
+            students=trained.students,
+            tuning_students=trained.tuning_students,
+        )
+
+    def _choose(
+        self,
+        runner: WaveRunner,
+        kind: AdapterKind,
+        stage: str,
+        size: int | None,
+        starts: Mapping[str, float],
+    ) -> tuple[tuple[RateChoice, ...], list[StudentRow]]:
+        """The rate of each optimizer, and the students that it was chosen by."""
+        settings, rows = self.settings, []
+
+        def train(number: int, rates: Mapping[str, Sequence[float]]) -> Losses:
+            new: list[StudentRow] = []
+            # One rate of each optimizer a wave: all waves are then run by one compiled program.
+            for i in range(max(map(len, rates.values()))):
+                arms = [
+                    self._make_arm(label, each[i], name, size)
+                    for label, each in rates.items()
+                    if i < len(each)
+                    for name in self.tuning
+                ]
+                new += self._run(runner, kind, f"{stage}-rates-{number}-{i}", arms)
+            rows.extend(new)
+            judged = [row.replace_values(heldout_loss=vars(row)[self.judge]) for row in new]
+            return mean_losses(judged, self.base_losses)
+
+        grids = settings.given_rates()
+        given = {label: grid for label, grid in grids.items() if grid}
+        centers = {
+            label: starts.get(label, STARTS[kind] * default_rate(label))
+            for label, grid in grids.items()
+            if not grid
+        }
+        chosen = choose_from_grids(given, settings.steps, train) if given else ()
+        if centers:
+            chosen += choose_rates(
+                centers,
+                settings.steps,
+                lambda number, rates: train(number + 1, rates),
+                factor=settings.factor,
+                extensions=settings.extensions,
+            )
+        return chosen, rows
+
+    def _make_arm(self, optimizer: str, rate: float, name: str, size: int | None) -> Arm:
+        return Arm(optimizer, rate, self.seeds[name], name, rows=size)
+
+    def _run(
+        self, runner: WaveRunner, kind: AdapterKind, stage: str, arms: Sequence[Arm]
+    ) -> list[StudentRow]:
+        with track(stage, len(arms) * runner.plan.steps, "student steps") as progress:
+            rows = runner.run_arms(stage, arms, progress)
+        return [row.replace_values(adapter=kind) for row in rows]
+
+
+def default_rate(label: str) -> float:
+    """The middle rate of an optimizer's default grid."""
+    grid = OptimizerSpec.parse(label).entry.grid
+    return grid[len(grid) // 2]
+
+
+def measure_base_losses(
+    model: Model, data: DataSets, objective: Objective = CrossEntropy()
+) -> dict[str, float]:
+    """The untrained model's loss on the held-out rows of each data set, in nats a predicted token.
+
+    `objective` is that of the held-out rows, where it holds values of rows.
+    """
+    source = make_source(model.params, data.heldout, data.names, model.cfg.vocab, objective)
+    targets, count = max_targets(source.data), source.data.tokens.shape[1]
+
+    @jax.jit
+    def measure(params: Params, objective: Objective, rows: Batch, i: Array) -> Array:
+        return objective.heldout_loss(
+            StudentModel(model.cfg, params, params),
+            rows,
+            i,
+            rows_at_once=min(ROWS_AT_ONCE, count),
+            max_targets=targets,
+        )
+
+    losses = [measure(model.params, objective, source.data, i) for i in range(len(data.names))]
+    return {name: float(loss) for name, loss in zip(data.names, losses, strict=True)}
