@@ -15,7 +15,10 @@ from subliminal_jax.evaluation import hall
 from subliminal_jax.evaluation.statistics import Interval
 
 # Methods of which the interval says all that its test needs.
-_STUDENT = ("t", "paired t", "two-way t", "prediction, over controls", "Hall's t over vectors")
+_STUDENT = (
+    *("t", "paired t", "two-way t", "Welch t"),
+    *("prediction, over controls", "Hall's t over vectors"),
+)
 _SCALES: dict[str, Callable[[float], float]] = {  # on which the method's interval is symmetric
     "DeLong": lambda x: float(special.logit(x)),
     "Bonett-Wright": math.atanh,

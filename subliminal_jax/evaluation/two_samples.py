@@ -23,12 +23,14 @@ def difference_interval(
     n = a.size + b.size
     difference = float(a.mean() - b.mean()) if a.size and b.size else math.nan
     low = high = math.nan
+    degrees = None
     if min(a.size, b.size) >= 2:
         variances = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
         error = math.sqrt(sum(variances))
         low = high = difference
         if error:
             parts = (v**2 / (x.size - 1) for v, x in zip(variances, (a, b), strict=True))
-            half = float(stats.t.ppf((1 + level) / 2, error**4 / sum(parts))) * error
+            degrees = error**4 / sum(parts)
+            half = float(stats.t.ppf((1 + level) / 2, degrees)) * error
             low, high = difference - half, difference + half
-    return Interval(difference, low, high, n, level, "Welch t")
+    return Interval(difference, low, high, n, level, "Welch t", degrees=degrees)
