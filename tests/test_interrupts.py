@@ -91,6 +91,7 @@ def test_a_second_interrupt_ends_a_cleanup_that_hangs():
     assert end(start(body), signal.SIGINT, signal.SIGINT)[:2] == (130, "")
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's: `preexec_fn` forks
 def test_what_was_ignored_before_stays_ignored():
     """As by nohup, and for what a shell starts in the background."""
 
