@@ -105,7 +105,7 @@ def test_a_vector_from_a_file_is_the_files_and_must_fit(model, tmp_path):
     teacher = teacher_from_file(model, str(tmp_path / "v.safetensors"), LAYER, 3.0)
     np.testing.assert_allclose(vector_of(teacher), 3 * v, rtol=1e-6)
     save_file({"v": v[:-1]}, tmp_path / "narrow.safetensors")
-    with pytest.raises(InputError, match="width 15 for a model of width 16"):
+    with pytest.raises(InputError, match="for a model of width 16"):
         teacher_from_file(model, str(tmp_path / "narrow.safetensors"), LAYER)
 
 
