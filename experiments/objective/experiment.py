@@ -139,7 +139,7 @@ class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSet
     @property
     def all_traits(self) -> tuple[str, ...]:
         """Those that are reported, and those that rates are chosen on, if any."""
-        return (*self.traits, *(self.tuning_traits if self.searches else ()))
+        return (*self.traits, *self.searched_traits)
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -177,7 +177,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     )
     heldout_kl = kl_objective(model, teachers, data, heldout=True)
     # The random vectors of the tuning traits have no data: rates serve all teachers of a kind.
-    tuning = [name for name, trait in traits.items() if trait in config.tuning_traits]
+    tuning = [name for name, trait in traits.items() if trait in config.searched_traits]
 
     def make_trainer(objective: Objective, judge: Judge, stage: str) -> KindTrainer:
         return KindTrainer(

@@ -145,7 +145,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     that cannot be read, or too few answers that pass the filter.
     """
     model = config.load()
-    students_of = (*config.traits, *(config.tuning_traits if config.searches else ()))
+    students_of = (*config.traits, *config.searched_traits)
     layer = config.choose_layer(model)
     layers = config.layers or tuple(range(model.cfg.layers))
     sets = config.question_sets()
@@ -174,8 +174,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     panel = make_panel(
         model, teachers, data, config, layer=layer, words=config.traits, questions=sets.questions
     )
-    tuning = [trait for trait in students_of if trait in config.tuning_traits]
-    trainer = KindTrainer(folder, panel, data, config, tuning)
+    trainer = KindTrainer(folder, panel, data, config, config.searched_traits)
     return Measured(
         **vars(trainer.describe(config.traits, trainer.train())),
         scale=config.scale,

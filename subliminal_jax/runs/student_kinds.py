@@ -100,7 +100,8 @@ class StudentKindSettings(PlanSettings):
         traits = len(getattr(self, "traits", ()))
         self.check_orders(traits, f"{traits} --traits")
         check_names("tuning_traits", self.tuning_traits)
-        if both := set(getattr(self, "traits", ())) & set(self.tuning_traits):
+        both = set(getattr(self, "traits", ())) & set(self.tuning_traits)
+        if both and self.searches:  # else none is tuned on
             raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other traits")
 
     def check_with_model(self, model: Model) -> None:
@@ -123,6 +124,11 @@ class StudentKindSettings(PlanSettings):
     def searches(self) -> bool:
         """Whether any rate has to be found on the tuning traits."""
         return any(len(grid) != 1 for grid in self.given_rates().values())
+
+    @property
+    def searched_traits(self) -> tuple[str, ...]:
+        """The traits that rates are chosen on; none where all rates are given."""
+        return self.tuning_traits if self.searches else ()
 
     def labels(self) -> tuple[str, ...]:
         """The labels of the optimizers."""
@@ -232,7 +238,7 @@ class KindTrainer:
             adapters=settings.adapters,
             optimizers=settings.labels(),
             traits=tuple(traits),
-            tuning_traits=settings.tuning_traits if settings.searches else (),
+            tuning_traits=settings.searched_traits,
             controls=tuple(name for name in self.data.names if name.startswith(f"{CONTROL}-")),
             steps=settings.steps,
             batch_size=settings.batch_size,

@@ -41,7 +41,7 @@ class TransmissionSettings(StudentKindSettings, SteeredModelSettings):
     @property
     def all_traits(self) -> tuple[str, ...]:
         """Those that are reported, and those that rates are chosen on, if any."""
-        return (*self.traits, *(self.tuning_traits if self.searches else ()))
+        return (*self.traits, *self.searched_traits)
 
     def make_teachers(self, model: Model, layer: int) -> dict[str, Teacher]:
         """Teachers by name, KIND:TRAIT."""
@@ -59,7 +59,7 @@ class TransmissionSettings(StudentKindSettings, SteeredModelSettings):
 
     def select_tuning(self, names: Mapping[str, str]) -> list[str]:
         """The data sets of the tuning traits; `names` are the teachers, KIND:TRAIT, of each."""
-        return [data for data, name in names.items() if name_trait(name) in self.tuning_traits]
+        return [data for data, name in names.items() if name_trait(name) in self.searched_traits]
 
 
 def describe_transmission(
