@@ -112,7 +112,7 @@ def test_a_second_model_is_refused_before_anything_is_done(
         (("distil-vectors", "--layers", "1", "7"), "--layers 1 7: layer 7 is out of range"),
         (("teacher-vector", "--layers", "7"), "--layers 7: layer 7 is out of range"),
         (("student-vector", "--project-layer", "7"), "--project-layer 7: layer 7 is out"),
-        (("trait-transmission", "--adapter-layers", "7"), "--adapter-layers 7: layer 7 is"),
+        (("blocking", "--adapter-layers", "7"), "--adapter-layers 7: layer 7 is out of range"),
         (("trait-transmission", "--layer", "7"), "--layer 7: layer 7 is out of range"),
         (("trait-transmission", "--traits", "cat", "axolotl"), "--traits axolotl, shipped"),
         (("optimizer-comparison", "--trait", "axolotl"), "--trait axolotl, shipped"),
