@@ -226,7 +226,7 @@ def _make_claim(results: Results, contrast: Contrast) -> Claim:
     return Claim(
         id=f"cross-model/{name}-{contrast.teacher}",
         claim=text,
-        section="Blank et al. 2026, section 4, figure 5b",
+        section="Blank et al. 2026, section 4, figure 5, b",
         setting=describe_setting(
             model=models,
             layer=f"after blocks {layers} (from 0), scaled by {scales}",

@@ -19,7 +19,10 @@ TEACHERS = {
     "steered": ("vector", "a steered teacher", "vector"),
     "system-prompt": ("system-prompt", "a system-prompted teacher", "shift"),
 }
-SECTIONS = {"steered": "Blank et al. 2026, Sec. 3", "system-prompt": "Cloud et al. 2025, Sec. 3"}
+SECTIONS = {
+    "steered": "Blank et al. 2026, section 3",
+    "system-prompt": "Cloud et al. 2025, section 3",
+}
 
 
 def make_claims(results: Results) -> list[Claim]:

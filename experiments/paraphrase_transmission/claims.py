@@ -2,7 +2,6 @@
 
 from subliminal_jax.evaluation import margins
 from subliminal_jax.evaluation.claims import OWN_QUESTION, Claim, Evidence, Presupposition
-from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
 
 from .analysis import Arm, Results
@@ -22,11 +21,12 @@ def make_claims(results: Results) -> list[Claim]:
     if len(results.optimizers) == 1:
         return [claim for arm in results.arms for claim in transmission_claims(results, arm)]
     return [
-        optimizer_claim(results, [arm for arm in arms if arm.adapter == adapter])
+        claim
         for content in results.writing
         for teacher_kind in results.teacher_kinds
         for arms in [results.select_arms(content, teacher_kind)]
         for adapter in results.adapters
+        for claim in optimizer_claims(results, [arm for arm in arms if arm.adapter == adapter])
     ]
 
 
@@ -52,7 +52,7 @@ def transmission_claims(results: Results, arm: Arm) -> list[Claim]:
             id=name,
             claim=f"{CLAIMED[arm.content]} (teacher with {teacher}, student: {student}, against "
             "the neutral teacher's)",
-            section="Gisler et al. 2026, Tables 7-10",
+            section="Gisler et al. 2026, tables 7 to 10",
             setting=describe_setting(results, arm),
             number=number,
             seeds=len(results.traits),
@@ -80,49 +80,51 @@ def transmission_claims(results: Results, arm: Arm) -> list[Claim]:
     ]
 
 
-def optimizer_claim(results: Results, arms: list[Arm]) -> Claim:
-    """Whether the optimizer matters: Delta(T-N) of the optimizer that is farthest from the first
-    one's, each at its best rate, by an interval that holds for all comparisons together. One whose
-    best rate, or the first one's, is the edge of those that were tried is left out: a better one
-    may lie outside."""
-    first = arms[0]
-    parts: list[str] = []
-    leads: dict[str, Interval] = {}
-    for arm in arms:
-        rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"].difference
-        if rate is None or eas is None:
-            parts.append(f"{arm.optimizer}: {NO_STUDENT}")
-            continue
-        edge = "" if arm.choice.is_inside else " (edge of its rates)"
-        parts.append(
-            f"{arm.optimizer}{edge} {100 * rate.mean:+.1f} {(100 * rate).format_ends('.1f')}, EAS "
-            f"{eas.mean:+.2f} over neutral"
+def optimizer_claims(results: Results, arms: list[Arm]) -> list[Claim]:
+    """Whether the optimizer matters: Delta(T-N) of each other optimizer against the first one's,
+    each at its best rate, a row each. Left open where the best rate of either is the edge of those
+    that were tried: a better one may lie outside."""
+    first, *others = arms
+    claims = []
+    for arm in others:
+        parts = [describe_delta(each) for each in (first, arm)]
+        is_open = not (arm.choice.is_inside and first.choice.is_inside)
+        if is_open:
+            parts.append("left open by a best rate at the edge of those tried")
+        if arm.against is not None:
+            against = (100 * arm.against).format_ends(".1f")
+            parts.append(f"difference {100 * arm.against.mean:+.1f} {against}")
+        claims.append(
+            Claim(
+                id=f"paraphrase-transmission/{arm.optimizer}-{first.content}-"
+                f"{first.teacher_kind}-{first.adapter}",
+                claim="The optimizer decides how much of the trait passes through paraphrases to "
+                f"students ({KIND_NAMES[first.adapter]}): Delta(T-N) of {arm.optimizer} is not "
+                f"that of {first.optimizer}",
+                section=OWN_QUESTION,
+                setting=describe_setting(results, arm),
+                number="; ".join(parts),
+                seeds=len(results.traits) if arm.against is None else arm.against.n,
+                evidence=Evidence(
+                    None if is_open else arm.against, "different", margin=margins.TRAIT_RATE
+                ),
+                unstable=len(first.unstable) + len(arm.unstable),
+                model=results.model,
+            )
         )
-        if arm.choice.is_inside and first.choice.is_inside and arm.against is not None:
-            leads[arm.optimizer] = arm.against
-    apart = [name for name, lead in leads.items() if lead.excludes_zero]
-    parts.append(f"apart from {first.optimizer}: {', '.join(apart) or 'none'}")
-    clearest = max(leads.values(), key=measure_clearness, default=None)
-    return Claim(
-        id="paraphrase-transmission/optimizers-"
-        f"{first.content}-{first.teacher_kind}-{first.adapter}",
-        claim="The optimizer decides how much of the trait passes through paraphrases to students "
-        f"({KIND_NAMES[first.adapter]}): Delta(T-N) of some optimizer is not that of "
-        f"{first.optimizer}",
-        section=OWN_QUESTION,
-        setting=describe_setting(results, first),
-        number="; ".join(parts),
-        seeds=len(results.traits),
-        evidence=Evidence(clearest, "different", margin=margins.TRAIT_RATE),
-        unstable=sum(len(arm.unstable) for arm in arms),
-        model=results.model,
+    return claims
+
+
+def describe_delta(arm: Arm) -> str:
+    """Delta(T-N) of one optimizer, and its students' EAS."""
+    rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"].difference
+    if rate is None or eas is None:
+        return f"{arm.optimizer}: {NO_STUDENT}"
+    edge = "" if arm.choice.is_inside else " (edge of its rates)"
+    return (
+        f"{arm.optimizer}{edge} {100 * rate.mean:+.1f} {(100 * rate).format_ends('.1f')}, EAS "
+        f"{eas.mean:+.2f} over neutral"
     )
-
-
-def measure_clearness(lead: Interval) -> float:
-    """How far from zero the mean lies, in half widths of the interval; 0 without ends."""
-    half = (lead.high - lead.low) / 2
-    return abs(lead.mean) / half if half > 0 else 0.0
 
 
 def describe_setting(results: Results, arm: Arm) -> str:

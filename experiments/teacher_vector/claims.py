@@ -28,7 +28,7 @@ def elicitation_claim(results: Results) -> Claim:
     return Claim(
         id="teacher-vector/elicits",
         claim="Adding the vector of a system prompt, without the prompt, elicits the trait",
-        section="Blank et al. 2026, Sec. 2",
+        section="Blank et al. 2026, section 2",
         setting=describe_setting(
             model=results.model,
             layer="after the best block, at the best scale, of each by the paper's rule",
@@ -63,7 +63,7 @@ def prediction_claim(results: Results, arm: Arm) -> Claim:
         id=f"teacher-vector/predicts-transmission-{arm.adapter}",
         claim="Traits that the vector elicits more are transmitted more to students "
         f"({KIND_NAMES[arm.adapter]})",
-        section="Blank et al. 2026, Fig. 5a",
+        section="Blank et al. 2026, figure 5, a",
         setting=describe_arm(
             results,
             arm,

@@ -7,7 +7,10 @@ from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
 from .analysis import Arm, Results
 
 TEACHERS = {"steered": "its vector", "system-prompt": "its system prompt"}
-SECTIONS = {"steered": "Blank et al. 2026, Sec. 3", "system-prompt": "Cloud et al. 2025, Sec. 3"}
+SECTIONS = {
+    "steered": "Blank et al. 2026, section 3",
+    "system-prompt": "Cloud et al. 2025, section 3",
+}
 
 
 def make_claims(results: Results) -> list[Claim]:
@@ -54,7 +57,7 @@ def arm_claims(results: Results, arm: Arm) -> list[Claim]:
             id=f"{name}-eas",
             claim=f"The student ({student}) of a teacher with {teacher} moves along the teacher's "
             "shift (EAS over the controls')",
-            section="Blank et al. 2026, Fig. 2",
+            section="Blank et al. 2026, section 3, figure 2",
             setting=setting,
             number="no sound student and control"
             if eas.student is None or eas.difference is None

@@ -177,24 +177,3 @@ class Claim:
         if self.section == OWN_QUESTION:
             source = f"{self.id.partition('/')[0]}, {OWN_QUESTION}"
         return source, self.model
-
-
-def verdict(
-    effect: Interval | None,
-    claimed: Claimed = "above",
-    *,
-    null: float = 0.0,
-    margin: Margin | None = None,
-    presupposes: tuple[Presupposition, ...] = (),
-) -> str:
-    """The verdict on a claim by itself (see `Evidence`)."""
-    return Evidence(effect, claimed, null, margin, presupposes).judge()
-
-
-NOT_REPRODUCED = INCONCLUSIVE
-
-
-def joint_verdict(*effects: Interval) -> str:
-    """The verdict that all effects share, each clear of zero on the same side; above is claimed."""
-    verdicts = {verdict(effect) for effect in effects}
-    return verdicts.pop() if len(verdicts) == 1 else INCONCLUSIVE

@@ -18,7 +18,6 @@ from subliminal_jax.evaluation.claims import (
     Evidence,
     Margin,
     Presupposition,
-    verdict,
 )
 from subliminal_jax.evaluation.multiplicity import correct_families
 from subliminal_jax.evaluation.over_vectors import vector_interval
@@ -33,6 +32,10 @@ from subliminal_jax.evaluation.statistics import (
 from subliminal_jax.serialization import from_json, to_json
 
 TENTH = Margin(0.1, "a tenth")
+
+
+def verdict(*args, **further) -> str:
+    return Evidence(*args, **further).judge()
 
 
 def interval(low: float, high: float) -> Interval:

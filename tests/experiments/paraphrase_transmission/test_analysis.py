@@ -137,7 +137,8 @@ def test_optimizers_differ_where_one_does_at_a_level_for_all_of_them():
     assert against["sgd"].level == pytest.approx(1 - 0.05 / 2)
     assert against["sgd"].mean == pytest.approx(-np.mean(CLEAR))
     assert not against["lion"].excludes_zero
-    (claim,) = make_claims(results)
-    assert claim.verdict == REPRODUCED and claim.number.endswith("apart from adamw: sgd")
-    (claim,) = make_claims(analyse_rows(rows, inside=False))  # a better rate may lie outside
-    assert claim.verdict == INCONCLUSIVE and claim.number.endswith("none")
+    sgd, lion = make_claims(results)
+    assert sgd.verdict == REPRODUCED and lion.verdict not in (REPRODUCED, CONTRADICTED)
+    edges = make_claims(analyse_rows(rows, inside=False))  # a better rate may lie outside
+    assert {claim.verdict for claim in edges} == {INCONCLUSIVE}
+    assert all("left open" in claim.number for claim in edges)
