@@ -12,7 +12,7 @@ from tests.pages import check_page
 COMMAND = Command(
     "logit-linear-selection",
     "--hidden owl cat --pool 500 --probe 20 --heldout 4 --gamma 0.5 --optimizers adamw sgd "
-    "--rates adamw=1e-3,1e-2 sgd=0.01 --seeds 2 --steps 2 --log-every 2 --batch-size 4 --rank "
+    "--rates adamw=1e-4,3e-4 sgd=1e-4 --seeds 2 --steps 2 --log-every 2 --batch-size 4 --rank "
     "2 --samples 2 --max-new-tokens 4",
 )
 
