@@ -8,7 +8,7 @@ own seed is trained on them with every optimizer. Controls are trained on severa
 base's data and scored against every vector. Learning rates are found on further vectors that are
 not reported, for every number of steps anew, with warm-up and decay. Two comparisons, with 95%
 intervals over vectors: all optimizers at their best rates after the same number of steps; and some
-of them at equal gains on held-out rows, where runs of 16 to 256 steps, each with a whole schedule,
+of them at equal gains on held-out rows, where runs of 4 to 256 steps, each with a whole schedule,
 stand for the time of training, and a value is read between two finished runs alone.
 
 Matching describes and does not explain: the gain comes after the optimizer. Half an hour to an hour
@@ -25,6 +25,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.experiment import Experiment
+from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.vector_lab import Point, VectorSettings, prepare_lab
@@ -36,9 +37,23 @@ from .claims import make_claims
 from .report import make_page
 
 PRESETS = {
-    "numbers": {},
+    "toy": {},
     "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-transmission-chat")},
     "last-block": {"layer": 3, "out": Path("runs/optimizer-transmission-last-block")},
+    # The paper's students, a vector each; rates are searched for, and all of its run in halves.
+    "paper-qwen2.5-7b": paper_preset(
+        "qwen2.5-7b",
+        students={},
+        scale=True,
+        traits=("cat", "dog", "eagle"),
+        tuning_traits=("owl",),
+        controls=1,
+        lengths=(221, 443, 887, 1_775, 3_550),
+        **{
+            name: PAPER_STUDENTS[name]
+            for name in ("steps", "batch_size", "rank", "alpha", "schedule", "warmup")
+        },
+    ),
 }
 
 
@@ -59,7 +74,7 @@ class Config(VectorSettings):
         *("signum", "momentum", "muon"),
     )
     matched: tuple[str, ...] = ("adamw", "sgd", "signum", "muon")
-    lengths: Annotated[tuple[int, ...], Range(1, MANY), Items(2)] = (16, 32, 64, 128, 256)
+    lengths: Annotated[tuple[int, ...], Range(1, MANY), Items(2)] = (4, 8, 16, 32, 64, 128, 256)
     steps: Count = 64
 
     def check(self) -> None:

@@ -64,6 +64,7 @@ def test_broken_lists(text):
         (", ".join("1" * 11), "count"),
         ("0, 999", None),
         ("1000", "range"),
+        ("7, 1000, 8", "range"),
         ("5 owls", "format"),
     ],
 )
