@@ -180,4 +180,4 @@ def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):
 def test_a_direction_of_another_width(capsys, model, tmp_path):
     file = tmp_path / "wide.safetensors"
     save_file({"v": jnp.ones(8)}, file)
-    assert "width 8" in refused(capsys, model, tmp_path / "run", "--vectors", str(file))
+    assert "shape (8,)" in refused(capsys, model, tmp_path / "run", "--vectors", str(file))

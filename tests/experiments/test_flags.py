@@ -21,7 +21,7 @@ from subliminal_jax.runs.student_kinds import StudentKindSettings
 
 EXPERIMENTS, COMMANDS = find_experiments(), find_commands()
 NAMES = (*EXPERIMENTS, *COMMANDS)
-NEED_AN_ARGUMENT = ("claims", "report")
+NEED_AN_ARGUMENT = ("claims", "extract", "report")
 POSITIONAL = ("runs", "run", "kind")
 
 
@@ -268,7 +268,6 @@ WITHOUT_EFFECT = [
         ("--optimizers", "sgd", "--rates", "sgd=1", "--grid-points", "9"),
         "--grid-points 9 has no effect",
     ),
-    ("optimizer-mechanics", ("--scale", "2"), "it needs --vector trait"),
     ("scaling", ("--layer", "1", "--place", "third"), "beside --layer 1: it needs --layer -1"),
     ("distil-vectors", ("--layer", "2"), "beside --layers 1 2: leave one of them out"),
     ("distil-vectors", ("--adapter-layers", "2"), "give --no-steered-block, too"),
@@ -276,7 +275,7 @@ WITHOUT_EFFECT = [
     ("trait-transmission", ("--teachers", "system-prompt", "--scale", "2"), "--teachers steered"),
     ("blocking", ("--adapter", "vector", "--vector-rates", "adamw=1"), "beside --adapter vector"),
     ("teacher-vector", ("--adapters", "full", "--rank", "4"), "beside --adapters full"),
-    ("steering-bridge", ("--traits", "owl", "--grid-traits", "2"), "is more than 1 --traits"),
+    ("steering-bridge", ("--traits", "owl", "--grid-traits", "3"), "is more than 1 --traits"),
     ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),
     ("audit", ("--forms", "system prompt", "--vectors", "x"), "it needs --forms direction"),
     ("logit-linear-selection", ("--split", "test"), "beside --pairs world: leave one of them out"),

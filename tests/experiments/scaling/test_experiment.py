@@ -26,7 +26,8 @@ def test_every_cell_has_both_optimizers_at_their_best_rate_with_controls(results
         gap = cell["gap"]["equal_steps"]
         first, second = (row["values"] for row in cell["best"])
         assert gap["values"] == pytest.approx([first[s] - second[s] for s in ("0", "1")])
-        assert cell["gap"]["matched_loss"]["interval"]["n"] == 2
+        matched = cell["gap"]["matched_loss"]  # of the seeds whose logged rows bracket the loss
+        assert matched is None or 1 <= matched["interval"]["n"] <= 2
 
 
 def test_cells_differ_from_the_base_in_one_factor_and_in_their_students(results):
