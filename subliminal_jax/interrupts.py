@@ -97,6 +97,7 @@ def handle_signals() -> Iterator[None]:
         yield
     finally:
         _cancel_retry()
+        _state.received, _state.finishing = None, 0  # what follows was not asked to end
         sys.unraisablehook = hook
         for number, handler in before.items():
             if handler is not None:  # set by something else than Python

@@ -114,6 +114,9 @@ def test_a_loop_that_lost_its_interrupt_ends_at_the_next_step():
             progress.advance()
         assert interrupted.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert interrupts.received() is None
+    with track("counting", 10) as progress:  # outside, nothing was asked for
+        progress.advance()
 
 
 @pytest.mark.parametrize(
