@@ -7,6 +7,7 @@ from subliminal_jax.evaluation.verdicts import JudgedPrediction
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.optimizers import ANATOMY_COLUMNS, LORA_COLUMNS, decile_rows
 from subliminal_jax.reporting.page import Page, Picture, Text
+from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.tables import Column, Table
 
 from .analysis import Results
@@ -27,7 +28,7 @@ def make_page(results: Results) -> Page:
             arms,
             anatomy_table(results),
             Text(describe_data(results), "The data"),
-            rates_table(results),
+            make_rates_table(results.choices, results.tuning_traits),
             verdicts,
         ],
         printed=[arms, verdicts],
@@ -101,22 +102,6 @@ def arms_table(results: Results) -> Table:
         f"is {results.reference.base:.2f}, of the teachers {results.reference.teacher:.2f}."
     )
     return Table("At the best learning rate", columns, results.best, caption)
-
-
-def rates_table(results: Results) -> Table:
-    """The search for the rates."""
-    columns = [
-        Column("optimizer", "arm"),
-        Column("rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried", "learning_rates"),
-        Column("losses", "held-out loss", "number", digits=3),
-        Column("is_inside", "inside"),
-    ]
-    caption = (
-        f"On the tuning vectors ({', '.join(results.tuning_traits)}), which are not reported. A "
-        "rate at which a student diverged or ended above the base's loss has no loss."
-    )
-    return Table("How the rates were found", columns, results.choices, caption)
 
 
 def verdict_table(results: Results) -> Table:

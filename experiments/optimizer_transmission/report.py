@@ -4,6 +4,7 @@ from typing import Any
 
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
+from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.style import assign_styles
 from subliminal_jax.reporting.tables import Column, Table
 
@@ -29,7 +30,9 @@ def make_page(results: Results) -> Page:
             matched,
             steps_table(results),
             Text(describe_method(results), "How the comparison is made"),
-            rates_table(results),
+            make_rates_table(
+                results.choices, results.tuning_traits, Column("steps", "steps", "count")
+            ),
         ],
         printed=[best, matched],
     )
@@ -136,23 +139,6 @@ def matched_table(results: Results) -> Table:
         "vectors that AdamW's runs bracket, too."
     )
     return Table("At equal levels", columns, results.at_level, caption)
-
-
-def rates_table(results: Results) -> Table:
-    """The search for the rates."""
-    columns = [
-        Column("optimizer", "optimizer"),
-        Column("steps", "steps", "count"),
-        Column("rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried", "learning_rates"),
-        Column("losses", "held-out loss", "number", digits=3),
-        Column("is_inside", "inside"),
-    ]
-    caption = (
-        f"On the tuning vectors ({', '.join(results.tuning_traits)}), which are not reported. A "
-        "rate at which a student diverged or ended above the base's loss has no loss."
-    )
-    return Table("How the rates were found", columns, results.choices, caption)
 
 
 def pictures(results: Results) -> list[Picture]:
