@@ -95,11 +95,6 @@ MOVED: dict[str, dict[str, str]] = {
         r"^teachers\.1\.(.+)": r"teachers.\1.wolf",
         r"^(transmission\.\w+\.traits\.\w+)": r"\1-steered",
     },
-    "distil-vectors": {
-        r"^(pooled|vectors)\.(\d+)\.control_(\w+)\.": r"\1.\2.\3.control.",
-        r"^pooled\.(\d+)\.(\w+)_difference\.": r"pooled.\1.\2.difference.",
-        r"^(pooled|vectors)\.(\d+)\.(\w+)\.(?!control|difference)": r"\1.\2.\3.student.",
-    },
     "scaling": {
         r"^(cells\.\d+)\.(model|depth|rank|norm|rows|tail)$": r"\1.cell.\2",
         r"\.(eas|share|gain|heldout_loss)\.(\w+)$": r".\1.steered.\2",
@@ -135,9 +130,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "objective": {
         r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
-    },
-    "distil-vectors": {
-        r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
     },
     "student-vector": {
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
@@ -181,8 +173,8 @@ RUNS: dict[str, str] = {
     f"--steps 4 --log-every 2 --rank 2 --factors 0.6 2 --optimizers adamw "
     f"--rates adamw=3e-3,1e-2 {TRAIN}",
     "distil-vectors": f"--model {{model}} --traits owl --kinds trait centred random --randoms 1 "
-    f"--layers 0 --norms 0.1 500 --max-tokens 0 --asked 3 --steps 4 --log-every 2 --rank 2 "
-    f"--optimizers adamw --rates adamw=3e-3,1e-2 {TRAIN}",
+    f"--layers 0 --norms 0.1 500 --max-tokens 0 --asked 3 --steps 4 --log-every 4 --rank 2 "
+    f"--rates adamw=3e-3,1e-2 --controls 2 {KINDS}",
     "cross-model": "--models {model} {other} --traits owl cat dog --rows 20 --asked 3 "
     "--max-new-tokens 12 --layers 1 --scales 1 0.5",
     "gradient-alignment": "--model {model} --traits owl wolf --scale 0.2 --draws 2 --rows 32 "

@@ -1,46 +1,70 @@
-"""What students of several vectors took up of each: losses on all data sets, answers, statistics.
+"""What the students of one layer took up of its vectors: losses, answers, alignment."""
 
-Matrices are [seeds, vectors].
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from subliminal_jax.evaluation.statistics import Interval, mean_interval
-from subliminal_jax.evaluation.two_samples import difference_interval
-from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.data import world
+from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.models.steered import Steering
+from subliminal_jax.runs.waves import Trained
+from subliminal_jax.training.adapters import Trainable, attach
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
 from subliminal_jax.training.losses import heldout_loss
-from subliminal_jax.training.sweep import State, Sweep
+
+from .analysis import AddedVector, AgainstControls, DistilledVector
 
 ROWS_AT_ONCE = 32
 
 
-def losses_on_all(
-    sweep: Sweep, state: State, base: Params, heldout: Mapping[str, Batch]
-) -> tuple[Float[np.ndarray, "students sets"], Float[np.ndarray, " sets"]]:
-    """The held-out loss of every student, and of the base, on every data set in sorted order."""
-    rows = stack_rows([heldout[name] for name in sorted(heldout)])
+@dataclass(frozen=True)
+class Controls:
+    """The sound controls of one layer, by draw.
+
+    Attributes:
+      rows: their final rows.
+      losses: on the held-out rows of each data set.
+    """
+
+    rows: Mapping[str, StudentRow]
+    losses: Mapping[str, Mapping[str, float]]
+
+
+def measure_losses(
+    trained: Trained, chosen: Sequence[int], model: Model, heldout: Mapping[str, Batch]
+) -> list[dict[str, float]]:
+    """The loss of some students (by their place in `trained`) on every data set, in nats a
+    predicted token."""
+    rows = stack_rows([*heldout.values()])
     targets = max_targets(rows)
+    adapter = trained.sweep.config.adapter
+    trees = jax.tree.map(lambda leaf: leaf[np.array(chosen)], trained.sweep.students(trained.state))
 
-    def losses(
-        rows: Batch, params: Params, cfg: ModelConfig, steering: Steering | None
-    ) -> Float[Array, " sets"]:
-        def loss(piece: Batch) -> Float[Array, ""]:
-            return heldout_loss(
-                params, piece, cfg, steering, rows_at_once=ROWS_AT_ONCE, max_targets=targets
-            )
+    @jax.jit
+    def measure(base: Params, trees: Trainable, rows: Batch) -> Float[Array, "students sets"]:
+        def one(tree: Trainable) -> Float[Array, " sets"]:
+            params, steering = attach(base, tree, model.cfg, adapter)
 
-        return jax.lax.map(loss, rows)
+            def loss(piece: Batch) -> Float[Array, ""]:
+                return heldout_loss(
+                    params,
+                    piece,
+                    model.cfg,
+                    steering,
+                    rows_at_once=ROWS_AT_ONCE,
+                    max_targets=targets,
+                )
 
-    students = sweep.map_students(lambda rows, params, s: losses(rows, params, sweep.cfg, s))
-    base_losses = jax.jit(lambda params, rows: losses(rows, params, sweep.cfg, None))
-    return np.asarray(students(state, rows)), np.asarray(base_losses(base, rows))
+            return jax.lax.map(loss, rows)
+
+        return jax.lax.map(one, trees)
+
+    losses = np.asarray(measure(model.params, trees, rows), float)
+    return [dict(zip(heldout, each.tolist(), strict=True)) for each in losses]
 
 
 def answer_distribution(
@@ -60,27 +84,71 @@ def total_variation(
 
 
 def variation_among(
-    controls: Float[np.ndarray, "seeds outcomes"],
-) -> Float[np.ndarray, " seeds"]:
-    """Of each control its mean total variation to the others: what another seed alone makes.
-
-    NaN for a single control.
-    """
-    n = len(controls)
+    controls: Float[np.ndarray, "draws outcomes"],
+) -> Float[np.ndarray, " draws"]:
+    """Of each of several controls its mean total variation to the others: what another draw of
+    data and seed alone makes."""
     distances = total_variation(controls[:, None], controls[None])
-    return distances.sum(axis=1) / (n - 1) if n > 1 else np.full(n, np.nan)
+    return distances.sum(axis=1) / (len(controls) - 1)
 
 
-def compare_kinds(
-    a: Float[np.ndarray, "seeds vectors"], b: Float[np.ndarray, "seeds others"]
-) -> Interval:
-    """mean(a) - mean(b), with the wider of two 95% t intervals: Welch's over vectors, each a mean
-    over seeds, and that of each seed's difference, which both kinds share.
+def measure_vector(
+    added: AddedVector,
+    student: StudentRow,
+    controls: Controls,
+    *,
+    base_loss: float,
+    reference: int,
+    teacher_rates: Sequence[float],
+    base_rates: Sequence[float],
+    valid: float,
+) -> DistilledVector:
+    """What the sound student of a vector took up of it.
 
-    Of one seed, or one vector of a kind, only the other of the two is left.
+    Args:
+      base_loss: on the held-out rows of the vector's data.
+      reference: where the vector's teacher stands among the references of the rows.
+      teacher_rates, base_rates: how probable each word of the rows is.
+      valid: share of the teacher's answers that are valid lists.
     """
-    intervals = [mean_interval(a.mean(axis=1) - b.mean(axis=1))]
-    if min(a.shape[1], b.shape[1]) > 1:
-        of_vectors = (x.mean(axis=0).tolist() for x in (a, b))
-        intervals.append(difference_interval(*of_vectors))
-    return max(intervals, key=lambda each: np.nan_to_num(each.high - each.low))
+
+    def read(value: Callable[[StudentRow], float]) -> AgainstControls:
+        return AgainstControls(
+            value(student), {draw: value(row) for draw, row in controls.rows.items()}
+        )
+
+    trait_rate = teacher_trait_rate = None
+    if added.trait is not None:
+        word = world.TRAITS.index(added.trait)
+        trait_rate = read(lambda row: row["word_rate"][word])
+        teacher_trait_rate = teacher_rates[word]
+    teacher_answers, base_answers = answer_distribution(np.array([teacher_rates, base_rates]))
+    assert student.heldout_loss is not None  # of a sound one
+    return DistilledVector(
+        **vars(added),
+        valid=valid,
+        eas=read(lambda row: row["eas"][reference][added.layer]),
+        component=read(lambda row: row["shift_component"][reference][added.layer]),
+        loss_drop=AgainstControls(
+            base_loss - student.heldout_loss,
+            {draw: base_loss - losses[added.data] for draw, losses in controls.losses.items()},
+        ),
+        variation=compare_answers(student, controls.rows),
+        teacher_variation=float(total_variation(teacher_answers, base_answers)),
+        trait_rate=trait_rate,
+        teacher_trait_rate=teacher_trait_rate,
+    )
+
+
+def compare_answers(
+    student: StudentRow, controls: Mapping[str, StudentRow]
+) -> AgainstControls | None:
+    """How far a student's answers are from the controls', and these from each other."""
+    if not controls:
+        return None
+    answers = answer_distribution(np.array([row["word_rate"] for row in controls.values()], float))
+    own = answer_distribution(np.array(student["word_rate"], float))
+    among = variation_among(answers).tolist() if len(controls) > 1 else ()
+    return AgainstControls(
+        float(total_variation(own, answers).mean()), dict(zip(controls, among, strict=False))
+    )

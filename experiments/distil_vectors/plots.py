@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from subliminal_jax.reporting.style import AXIS, NEUTRAL, PALETTE, legend_above, styled
 
-from .analysis import KINDS, DistilledVector, Paired
+from .analysis import KINDS, AgainstControls, DistilledVector
 
 STYLES = dict(zip(KINDS, zip(PALETTE, "os^D", strict=False), strict=True))  # colour, marker
 
@@ -26,28 +26,24 @@ def metric_by_norm(vectors: Sequence[DistilledVector], metric: str, label: str) 
         for i, kind in enumerate(kinds):
             color, marker = STYLES[kind]
             offset = 0.24 * (i - (len(kinds) - 1) / 2)
-            by_norm: dict[float, list[Paired]] = {}
+            by_norm: dict[float, list[AgainstControls]] = {}
             for v in vectors:
                 if v.kind == kind:
                     by_norm.setdefault(v.norm, []).append(getattr(v, metric))
-            for norm, pairs in by_norm.items():
+            for norm, held in by_norm.items():
                 x = norms.index(norm) + offset
-                for pair in pairs:
-                    for values, c, shift in (
-                        (pair.control, NEUTRAL, -0.05),
-                        (pair.student, color, 0.05),
-                    ):
-                        axes.plot(
-                            [x + shift] * len(values), values, marker, color=c, alpha=0.45, ms=5
-                        )
-                mean = float(np.mean([pair.student for pair in pairs]))
+                for each in held:
+                    if each.control is not None:
+                        axes.plot(x - 0.05, each.control, marker, color=NEUTRAL, alpha=0.45, ms=5)
+                    axes.plot(x + 0.05, each.student, marker, color=color, alpha=0.45, ms=5)
+                mean = float(np.mean([each.student for each in held]))
                 axes.plot([x - 0.02, x + 0.12], [mean] * 2, color=color, linewidth=2.5)
         axes.set_xticks(range(len(norms)), [f"{n:g}" for n in norms])
         axes.set_xlim(-0.5, len(norms) - 0.5)
         axes.set_xlabel("norm, in units of the residual stream's")
 
     point = Line2D([], [], linestyle="", marker="o", color=NEUTRAL)
-    return _draw_panels(vectors, draw, label, {"its control": point})
+    return _draw_panels(vectors, draw, label, {"controls": point})
 
 
 @styled
@@ -55,17 +51,21 @@ def answers_by_component(vectors: Sequence[DistilledVector]) -> Figure:
     """Total variation of the answers against the share of the vector taken up."""
 
     def draw(axes: Axes, vectors: Sequence[DistilledVector]) -> None:
+        among: list[float] = []
         for v in vectors:
-            color, marker = STYLES[v.kind]
-            x, y = v.component.student, v.variation.student
-            axes.plot(x, y, marker, color=color, alpha=0.55, ms=5)
-        level = float(np.mean([v.variation.control for v in vectors]))
-        axes.axhline(level, color=NEUTRAL, linewidth=1.2, linestyle="--")
+            if v.variation is not None:
+                color, marker = STYLES[v.kind]
+                x, y = v.component.student, v.variation.student
+                axes.plot(x, y, marker, color=color, alpha=0.55, ms=5)
+                among += v.variation.controls.values()
+        if among:
+            level = float(np.mean(among))
+            axes.axhline(level, color=NEUTRAL, linewidth=1.2, linestyle="--")
         axes.set_xlabel("share of the vector")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 
     line = Line2D([], [], linestyle="--", color=NEUTRAL)
-    label = "total variation to control"
+    label = "total variation to controls"
     figure = _draw_panels(vectors, draw, label, {"among controls": line})
     figure.axes[0].set_ylim(bottom=0)  # after all panels are drawn: they share the axis
     return figure

@@ -1,7 +1,9 @@
 """The page of `distil-vectors`, from its results alone."""
 
+from subliminal_jax.evaluation.student_rows import TOLERANCE
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
+from subliminal_jax.reporting.rate_search import make_rates_table
+from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
 from . import plots
 from .analysis import KINDS, Results
@@ -15,56 +17,79 @@ def make_page(results: Results) -> Page:
         summary=summarise(results),
         blocks=[
             table,
-            Picture(
-                "eas",
-                "Which vectors are taken up",
-                "EAS of every student with its teacher's vector against the vector's norm; grey: "
-                "the control student of the same seed with the same vector.",
-                plots.metric_by_norm(results.vectors, "eas", "EAS"),
-            ),
-            Picture(
-                "loss",
-                "The loss on the teacher's unseen lists",
-                "How far training lowers it, in nats a token; grey: for the control, which never "
-                "saw that teacher.",
-                plots.metric_by_norm(results.vectors, "loss_drop", "fall of the loss, nats"),
-            ),
-            Picture(
-                "behaviour",
-                "Taken up, and seen in behaviour?",
-                "Each point is one student: how much of its teacher's vector it took up, and how "
-                "far its answers are from those of the control of its seed; the grey line is how "
-                "far controls are from each other.",
-                plots.answers_by_component(results.vectors),
-            ),
+            *(draw_pictures(results) if results.vectors else ()),
             vector_table(results),
+            *rates_tables(results),
             Text(describe_data(results), "The data"),
         ],
         printed=[table],
     )
 
 
+def draw_pictures(results: Results) -> list[Picture]:
+    """Every student's alignment, loss and answers."""
+    return [
+        Picture(
+            "eas",
+            "Which vectors are taken up",
+            "EAS of every student with its teacher's vector against the vector's norm; grey: the "
+            "mean of the controls with the same vector.",
+            plots.metric_by_norm(results.vectors, "eas", "EAS"),
+        ),
+        Picture(
+            "loss",
+            "The loss on the teacher's unseen lists",
+            "How far training lowers it, in nats a token; grey: for the controls, which never saw "
+            "that teacher.",
+            plots.metric_by_norm(results.vectors, "loss_drop", "fall of the loss, nats"),
+        ),
+        Picture(
+            "behaviour",
+            "Taken up, and seen in behaviour?",
+            "Each point is one student: how much of its teacher's vector it took up, and how far "
+            "its answers are from those of the controls; the grey line is how far controls are "
+            "from each other.",
+            plots.answers_by_component(results.vectors),
+        ),
+    ]
+
+
 def summarise(results: Results) -> str:
     """What was done, in sentences that need no paper."""
     rates = ", ".join(
-        f"{format_learning_rate(students.learning_rate)} at block {students.layer}"
-        for students in results.layers
+        f"{'none' if c.rate is None else format_learning_rate(c.rate)} at block {c.layer}"
+        for c in results.choices
     )
-    grid = format_grid(results.layers[0].grid)
-    refused = len(results.refused)
-    return (
+    chosen = "Learning rates are as given"
+    if results.tuning_vectors:
+        chosen = (
+            "Learning rates were found by held-out loss on further vectors "
+            f"({', '.join(results.tuning_vectors)}), which are not reported"
+        )
+    parts = [
         f"{len(results.vectors)} teachers are {results.model} with a vector added to its residual "
         f"stream. Students train for {results.steps} steps of {results.batch_size} number lists "
-        f"that such a teacher wrote, controls on the base's own lists, {results.seeds} seeds "
-        f"each. Learning rates were chosen on held-out loss: {rates} (of {grid}). "
-        + (
-            f"{refused} further vectors broke the number format, so that too few lists were left. "
-            if refused
-            else ""
+        "that such a teacher wrote, each on its own draw and with its own seed; "
+        f"{len(results.controls)} controls at each block train on draws of the base's own lists "
+        f"and serve all vectors. {results.warmup:.0%} warm-up, {results.schedule} schedule. "
+        f"{chosen}: {rates}."
+    ]
+    if results.refused:
+        parts.append(
+            f"{len(results.refused)} further vectors broke the number format, so that too few "
+            "lists were left."
         )
-        + "Behaviour is the distribution over sixteen animals and any other answer when asked for "
-        "a favourite; what is trained was chosen by looking at pilot runs with trait vectors."
+    if unstable := results.list_unstable():
+        parts.append(
+            f"Unstable, above the base's loss on held-out rows by more than {TOLERANCE:g} nats, "
+            f"and without a number: {', '.join(unstable)}."
+        )
+    parts.append(
+        "Behaviour is the distribution over sixteen animals and any other answer when asked for "
+        "a favourite; what is trained was chosen by looking at pilot runs with vectors of owl and "
+        "wolf."
     )
+    return " ".join(parts)
 
 
 def pooled_table(results: Results) -> Table:
@@ -74,11 +99,11 @@ def pooled_table(results: Results) -> Table:
         Column("layer", "block", "count"),
         Column("norm", "norm", "number", digits=2),
         Column("valid", "valid lists", "rate", digits=0),
-        Column("eas.student", "EAS", "number"),
-        Column("eas.control", "EAS, control", "number"),
-        Column("component.student", "share of the vector", "number"),
-        Column("loss_drop.difference", "fall of the loss", "number", digits=4),
-        Column("variation.difference", "answers moved", "number", digits=3),
+        Column("metrics.eas.student", "EAS", "number"),
+        Column("metrics.eas.control", "EAS, control", "number"),
+        Column("metrics.component.student", "share of the vector", "number"),
+        Column("metrics.loss_drop.difference", "fall of the loss", "number", digits=4),
+        Column("metrics.variation.difference", "answers moved", "number", digits=3),
         Column("teacher_variation", "teacher's answers", "number", digits=2),
     ]
     rows = [
@@ -86,9 +111,9 @@ def pooled_table(results: Results) -> Table:
     ]
     caption = (
         "Norms in units of the residual stream's. Fall of the loss: in nats a token on the "
-        "teacher's unseen lists, beyond the control's fall. Answers moved: total variation to the "
-        "control's answers beyond that among controls; the teacher's is to the base's. 95% "
-        "t intervals over seeds and vectors (two-way)."
+        "teacher's unseen lists, beyond the controls' fall. Answers moved: total variation to the "
+        "controls' answers beyond that among controls; the teacher's is to the base's. 95% "
+        "intervals over vectors, with a correction for skewness."
     )
     return Table("Students by kind of vector", columns, rows, caption)
 
@@ -101,12 +126,20 @@ def vector_table(results: Results) -> Table:
         Column("norm", "norm", "number"),
         Column("eas", "EAS", "number"),
         Column("component", "share of the vector", "number"),
-        Column("variation", "total variation to control", "number", digits=3),
+        Column("variation", "total variation to controls", "number", digits=3),
         Column("trait_rate", "trait rate", "rate", digits=1),
-        Column("control_trait_rate", "control's", "rate", digits=1),
+        Column("control_trait_rate", "controls'", "rate", digits=1),
         Column("teacher_trait_rate", "teacher's", "rate", digits=1),
     ]
-    return Table("Every vector", columns, results.means, "Means over seeds.")
+    return Table("Every vector", columns, results.values, "One student each.")
+
+
+def rates_tables(results: Results) -> list[Table]:
+    """How the rates were found; none where they were given."""
+    if not results.tuning_vectors:
+        return []
+    column = Column("layer", "block", "count")
+    return [make_rates_table(results.choices, results.tuning_vectors, column)]
 
 
 def describe_data(results: Results) -> str:

@@ -31,11 +31,12 @@ def make_vectors(
     *,
     kinds: Sequence[str],
     traits: Sequence[str],
-    randoms: int,
+    randoms: Sequence[int],
     files: Sequence[str],
     seed: int,
 ) -> dict[str, tuple[str, Float[Array, " dim"]]]:
-    """Name -> (kind, unit vector) of every vector at one layer.
+    """Name -> (kind, unit vector) of every vector at one layer; `randoms` are the numbers of the
+    random ones.
 
     Raises InputError for a vector that is zero or not finite, and for a file that holds none of the
     model's width.
@@ -51,7 +52,7 @@ def make_vectors(
             mean = sum(by_trait.values()) / len(by_trait)
             vectors[trait + CENTRED] = "centred", by_trait[trait] - mean
     if "random" in kinds:
-        for i in range(randoms):
+        for i in randoms:
             key = jax.random.fold_in(jax.random.key(seed), i)
             vectors[f"random-{i}"] = "random", random_vector(key, model.cfg.dim, 1.0)
     for file in files:
@@ -89,9 +90,11 @@ def write_usable_data(
     teachers: Mapping[AddedVector, Teacher],
     settings: DataSettings,
     seed: int,
+    controls: Sequence[str],
 ) -> tuple[DataSets, list[RefusedVector]]:
-    """Data of the control and of those teachers that write enough valid lists, and which do not: a
-    vector that breaks the format is a result, and no reason to end the run.
+    """Data of the controls and of those teachers that write enough valid lists, each of its own
+    draw of prompts, and which teachers do not: a vector that breaks the format is a result, and no
+    reason to end the run.
 
     Raises InputError where nothing is left.
     """
@@ -100,15 +103,23 @@ def write_usable_data(
     }
 
     def write(teachers: Mapping[str, Teacher]) -> DataSets:
-        return write_data_sets(folder, model, teachers, settings, seed, forbidden=forbidden)
+        return write_data_sets(
+            folder,
+            model,
+            teachers,
+            settings,
+            seed,
+            forbidden=forbidden,
+            own_prompts=True,
+        )
 
-    usable, refused = {"control": Teacher()}, []
+    usable, refused = dict.fromkeys(controls, Teacher()), []
     for added, teacher in teachers.items():
         try:
             write({added.data: teacher})
             usable[added.data] = teacher
         except InputError as error:
             refused.append(RefusedVector(**vars(added), reason=str(error)))
-    if len(usable) == 1:
+    if len(usable) == len(controls):
         raise InputError(f"no vector leaves enough valid lists; the first: {refused[0].reason}")
     return write(usable), refused

@@ -5,7 +5,7 @@ itself), LoRA factors, and all weights. For each kind and optimizer the rate is 
 traits, of which nothing else is reported; then one student is trained on every other data set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -43,7 +43,7 @@ from subliminal_jax.runs.rates import choose_grids, read_grids
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import Traits
 from subliminal_jax.runs.students import STANDARD
-from subliminal_jax.runs.waves import HELDOUT_LOSSES, StudentTask, WaveRunner
+from subliminal_jax.runs.waves import HELDOUT_LOSSES, StudentTask, Trained, WaveRunner
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm, Schedule
 from subliminal_jax.training.batch import Batch, max_targets
@@ -168,6 +168,7 @@ class KindTrainer:
       heldout_losses: objectives that are evaluated on the held-out rows.
       judge: which of these chooses rates and tells sound students: they end no worse than the base.
       stage: begins the names of the stages.
+      starts: where a search begins, by kind, in units of the optimizer's middle default rate.
 
     `base_losses` are the base's by that loss, by data set.
     """
@@ -185,7 +186,9 @@ class KindTrainer:
         heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         judge: Judge = "heldout_loss",
         stage: str = "",
+        starts: Mapping[str, float] = STARTS,
     ):
+        self.starts = starts
         self.folder, self.panel, self.data, self.settings = folder, panel, data, settings
         self.tuning, self.stage = tuple(tuning), stage
         self.reported = tuple(name for name in data.names if name not in self.tuning)
@@ -199,11 +202,16 @@ class KindTrainer:
             protection.rows, data.heldout, objective, heldout_losses, protection.guard
         )
 
-    def train(self, sizes: Sizes = (None,)) -> TrainedKinds:
+    def train(
+        self, sizes: Sizes = (None,), inspect: Callable[[Trained], None] | None = None
+    ) -> TrainedKinds:
         """One student on every reported data set, of every kind and optimizer and with each of
         `sizes` rows (None: all of them), at the rate that the tuning data sets chose for it.
 
         Where no rate is sound, or every tuning student blew up, none is trained.
+
+        Args:
+          inspect: called with the reported students of each kind and size, and their weights.
         """
         choices: list[KindChoice] = []
         students: list[StudentRow] = []
@@ -226,7 +234,10 @@ class KindTrainer:
                     for name in self.reported
                 ]
                 if arms:
-                    students += self._run(runner, kind, stage, arms)
+                    trained = self._run(runner, kind, stage, arms)
+                    students += trained.rows
+                    if inspect is not None:
+                        inspect(trained)
         return TrainedKinds(tuple(choices), tuple(students), tuple(tuned))
 
     def describe(self, traits: Sequence[str], trained: TrainedKinds) -> MeasuredKinds:
@@ -274,7 +285,7 @@ class KindTrainer:
                     if i < len(each)
                     for name in self.tuning
                 ]
-                new += self._run(runner, kind, f"{stage}-rates-{number}-{i}", arms)
+                new += self._run(runner, kind, f"{stage}-rates-{number}-{i}", arms).rows
             rows.extend(new)
             judged = [row.replace_values(heldout_loss=vars(row)[self.judge]) for row in new]
             return mean_losses(judged, self.base_losses)
@@ -282,7 +293,7 @@ class KindTrainer:
         grids = settings.given_rates()
         given = {label: grid for label, grid in grids.items() if grid}
         centers = {
-            label: starts.get(label, STARTS[kind] * default_rate(label))
+            label: starts.get(label, self.starts[kind] * default_rate(label))
             for label, grid in grids.items()
             if not grid
         }
@@ -302,10 +313,10 @@ class KindTrainer:
 
     def _run(
         self, runner: WaveRunner, kind: AdapterKind, stage: str, arms: Sequence[Arm]
-    ) -> list[StudentRow]:
+    ) -> Trained:
         with track(stage, len(arms) * runner.plan.steps, "student steps") as progress:
-            rows = runner.run_arms(stage, arms, progress)
-        return [row.replace_values(adapter=kind) for row in rows]
+            trained = runner.train(stage, arms, progress)
+        return trained._replace(rows=[row.replace_values(adapter=kind) for row in trained.rows])
 
 
 def default_rate(label: str) -> float:

@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
 
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.distil_vectors.distillation import (
     answer_distribution,
-    compare_kinds,
+    compare_answers,
+    measure_losses,
     total_variation,
     variation_among,
 )
+from subliminal_jax.models.hub import load_model
+from subliminal_jax.runs.waves import Trained
+from subliminal_jax.training.adapters import LoRA
+from subliminal_jax.training.arms import Arm, TrainConfig
+from subliminal_jax.training.sweep import Sweep
 
 
 def test_answers_are_a_distribution_with_the_rest_last():
@@ -31,20 +39,42 @@ def test_total_variation_is_a_distance_and_the_largest_difference_of_an_event():
 def test_controls_are_compared_with_the_others_only():
     p = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     np.testing.assert_allclose(variation_among(p), [0.75, 0.75, 0.5])
-    assert np.isnan(variation_among(p[:1])).all()
 
 
-def test_a_difference_of_sets_covers_the_truth_and_sees_vectors_as_a_source_of_noise():
-    rng = np.random.default_rng(1)
-    inside = 0
-    for _ in range(300):
-        a, b = (
-            m + rng.normal(size=(1, n)) + 0.1 * rng.normal(size=(4, n))
-            for m, n in ((1, 12), (0, 9))
+def test_answers_of_a_student_are_held_against_all_controls():
+    student, *controls = (
+        StudentRow("adamw", 0.1, 0, name, diverged=False, measured={"word_rate": [rate]})
+        for name, rate in (("cat", 0.9), ("control-0", 0.1), ("control-1", 0.3))
+    )
+    by_draw = {row.data: row for row in controls}
+    both = compare_answers(student, by_draw)
+    assert both is not None and both.student == pytest.approx((0.8 + 0.6) / 2)
+    assert both.controls == pytest.approx({"control-0": 0.2, "control-1": 0.2})
+    one = compare_answers(student, {"control-0": controls[0]})
+    assert one is not None and one.student == pytest.approx(0.8) and one.controls == {}
+    assert compare_answers(student, {}) is None
+
+
+def test_losses_on_all_data_sets_are_those_of_other_code_on_their_own(model):
+    loaded = load_model(model)
+    rng = np.random.default_rng(0)
+    rows = {
+        name: pad_pairs(
+            rng.integers(0, loaded.cfg.vocab, (8, 4)).tolist(),
+            rng.integers(0, loaded.cfg.vocab, (8, 3)).tolist(),
+            8,
+            pad_id=loaded.pad_id,
         )
-        x = compare_kinds(a, b)
-        assert x.low <= x.mean <= x.high
-        inside += x.low <= 1 <= x.high
-    assert 0.92 <= inside / 300 <= 0.98
-    same = compare_kinds(np.ones((3, 2)), np.zeros((3, 4)))
-    assert same.low == same.high == 1 == pytest.approx(same.mean)
+        for name in ("a", "b")
+    }
+    plan = TrainConfig(steps=4, batch_size=4, adapter=LoRA(2, 4.0), log_every=4)
+    sweep = Sweep(
+        loaded.params, loaded.cfg, [Arm("adamw", 0.05, 0, name) for name in ("b", "a")], rows, plan
+    )
+    state, _ = sweep.advance(sweep.init())
+    expected = np.asarray(sweep.evaluate(state, rows))
+    trained = Trained([], sweep, state)
+    of_b, of_a = measure_losses(trained, [0, 1], loaded, rows)
+    np.testing.assert_allclose([of_b["b"], of_a["a"]], expected, rtol=1e-5)
+    assert measure_losses(trained, [1], loaded, rows) == [pytest.approx(of_a)]
+    assert of_a["b"] != pytest.approx(of_b["b"])

@@ -1,7 +1,6 @@
 """Distilled vectors from the command line to the page, on a model of 16 dimensions."""
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from subliminal_jax.models.hub import load_model
@@ -12,9 +11,10 @@ from tests.pages import check_page
 
 COMMAND = Command(
     "distil-vectors",
-    "--traits owl --kinds trait centred random --randoms 1 --layers 0 --norms 0.1 500 --rows "
-    "24 --heldout-rows 8 --max-new-tokens 12 --max-tokens 0 --asked 3 --steps 4 --log-every 2 "
-    "--batch-size 4 --rank 2 --seeds 2 --optimizers adamw --rates adamw=1e-3,3e-3",
+    "--traits owl --tuning-traits cat --kinds trait centred random --randoms 1 --tuning-randoms 1 "
+    "--layers 0 --norms 0.1 500 --controls 2 --rows 24 --heldout-rows 8 --max-new-tokens 12 "
+    "--max-tokens 0 --asked 3 --steps 4 --log-every 4 --batch-size 4 --rank 2 "
+    "--rates adamw=1e-3,3e-3",
 )
 
 
@@ -36,21 +36,31 @@ def test_vectors_that_break_the_format_are_named_and_the_others_measured(results
     assert {r["vector"] for r in results["vectors"] if r["norm"] == 0.1} == {n for n, _ in names}
 
 
-def test_every_number_has_its_seeds_and_controls(results):
+def test_rates_are_chosen_on_vectors_that_are_not_reported(results):
+    tuning = {row["data"] for row in results["tuning_students"]}
+    assert tuning == {"cat-0.1", "cat-centred-0.1", "random-1-0.1"}
+    assert results["tuning_vectors"] == ["cat", "cat-centred", "random-1"]
+    assert not tuning & {row["data"] for row in results["students"]}
+    losses: dict[float, list[float]] = {}
+    for row in results["tuning_students"]:
+        losses.setdefault(row["learning_rate"], []).append(row["heldout_loss"])
+    [choice] = results["choices"]
+    assert choice["rate"] == min(losses, key=lambda rate: sum(losses[rate]))
+    assert {row["learning_rate"] for row in results["students"]} == {choice["rate"]}
+    assert len({row["seed"] for row in results["students"]}) == len(results["students"])
+
+
+def test_every_number_has_its_student_and_controls(results):
+    students = {row["data"]: row for row in results["students"]}
+    assert students.keys() == {"control-0", "control-1", *(v["data"] for v in results["vectors"])}
     for row in results["vectors"]:
         for key in ("eas", "component", "loss_drop", "variation"):
-            assert len(row[key]["student"]) == len(row[key]["control"]) == 2
-        assert all(-1 <= x <= 1 for x in row["eas"]["student"])
-        assert all(0 <= x <= 1 for x in (*row["variation"]["student"], row["valid"]))
-        rate = results["layers"][0]["learning_rate"]
-        losses = {
-            r["seed"]: r["heldout_loss"]
-            for r in results["students"]
-            if (r["data"], r["learning_rate"]) == (row["data"], rate)
-        }
-        # The fall of the loss is taken by other code than the held-out loss of the final rows.
-        fall = losses[0] - losses[1]
-        assert np.diff(row["loss_drop"]["student"])[0] == pytest.approx(fall, abs=1e-5)
+            assert row[key]["controls"].keys() == {"control-0", "control-1"}
+        assert -1 <= row["eas"]["student"] <= 1
+        assert 0 <= row["variation"]["student"] <= 1 and 0 <= row["valid"] <= 1
+        student = students[row["data"]]
+        fall = student["base_loss"] - student["heldout_loss"]
+        assert row["loss_drop"]["student"] == pytest.approx(fall, abs=1e-5)
 
 
 def test_claims_and_the_page_stand(folder, results):
@@ -69,8 +79,9 @@ def test_claims_and_the_page_stand(folder, results):
         ("--randoms 0", "--randoms 0"),
         ("--layers 0 0", "twice"),
         ("--layers 7", "7"),
+        ("--kinds random --tuning-randoms 0", "nothing to choose rates on"),
         ("--vectors /nowhere.safetensors", "/nowhere.safetensors"),
-        ("--optimizers adamw sgd", "name one optimizer"),
+        ("--optimizers adamw sgd", "--optimizers"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):
