@@ -67,7 +67,9 @@ class ArmTrainer:
         lab, plan = self.lab, self.config.specialise(setting)
         tail = self.config.weigh_tokens(setting)
         rows = weigh_rows(lab.data.train, tail, lab.panel.model.cfg.vocab)
-        searching = lab.make_runner(replace(plan, log_every=plan.steps), (), rows)
+        rules = [each.rule for each in self.plans.values() if each.setting == setting]
+        last = replace(plan, log_every=plan.steps)
+        searching = lab.make_runner(last, (), rows, optimizers=rules)
         chosen, tried = lab.find_rates(
             {each.name: each.rate for each in self.plans.values() if each.setting == setting},
             plan.steps,
@@ -84,7 +86,8 @@ class ArmTrainer:
             for data in lab.reported
         ]
         if points:
-            runner = lab.make_runner(plan, (*STANDARD, "update-anatomy"), rows)
+            measures = (*STANDARD, "update-anatomy")
+            runner = lab.make_runner(plan, measures, rows, optimizers=rules)
             self.students += self._train(runner, f"{setting}-best", points)
 
     def _train(self, runner: WaveRunner, stage: str, points: Sequence[Point]) -> list[StudentRow]:
@@ -170,6 +173,10 @@ def set_moments(
     new = []
     for group, state in zip(groups, states, strict=True):
         members = [moments[arms[i].data] for i in group.members]
+        if not members:
+            new.append(state)
+            continue
+        members += members[:1] * (group.slots - len(members))  # idle
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
         new.append(optax.tree.set(state, moment=stacked))
     return tuple(new)

@@ -118,8 +118,14 @@ def run(config: Config, folder: RunFolder) -> Measured:
     choices: list[RateChoice] = []
     students: list[StudentRow] = []
     tuned: list[StudentRow] = []
+    runner = lab.make_runner(
+        config.plan(config.lengths[0]),
+        (*STANDARD, "weight-change"),
+        optimizers=config.labels(),
+        steps=max(config.lengths),
+    )
     for steps in config.lengths:
-        runner = lab.make_runner(config.plan(steps), (*STANDARD, "weight-change"))
+        runner = runner.replace_plan(config.plan(steps))
         names = config.list_optimizers(steps)
 
         def tune(

@@ -45,7 +45,7 @@ from subliminal_jax.runs.settings import Traits
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.waves import HELDOUT_LOSSES, StudentTask, Trained, WaveRunner
 from subliminal_jax.training.adapters import PROJECTIONS
-from subliminal_jax.training.arms import Arm, Schedule
+from subliminal_jax.training.arms import Arm, Room, Schedule
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.objectives import CrossEntropy, Objective, StudentModel
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -219,7 +219,14 @@ class KindTrainer:
         measures = named_measures((*STANDARD, *self.settings.measures), self.panel)
         for kind in self.settings.adapters:
             plan = self.settings.plan_kind(kind, self.panel.layer)
-            runner = WaveRunner(self.folder, self.panel.model, plan, self.task, measures)
+            room = Room(
+                tuple(
+                    self._make_arm(label, 1.0, name, sizes[-1])
+                    for label in self.settings.labels()
+                    for name in self.data.names
+                )
+            )
+            runner = WaveRunner(self.folder, self.panel.model, plan, self.task, measures, room)
             centers: dict[str, float] = {}  # a search begins where the one for fewer rows ended
             for size in sizes:
                 stage = f"{self.stage}{kind}" + ("" if size is None else f"-{size}-rows")
@@ -277,7 +284,7 @@ class KindTrainer:
 
         def train(number: int, rates: Mapping[str, Sequence[float]]) -> Losses:
             new: list[StudentRow] = []
-            # One rate of each optimizer a wave: all waves are then run by one compiled program.
+            # One rate of each optimizer a wave: the program has room for a student a data set.
             for i in range(max(map(len, rates.values()))):
                 arms = [
                     self._make_arm(label, each[i], name, size)

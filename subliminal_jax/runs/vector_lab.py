@@ -26,7 +26,7 @@ from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Tra
 from subliminal_jax.runs.students import make_panel
 from subliminal_jax.runs.waves import StudentTask, Trained, WaveRunner
 from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
-from subliminal_jax.training.arms import Arm, Schedule, TrainConfig
+from subliminal_jax.training.arms import Arm, Room, Schedule, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -115,14 +115,28 @@ class VectorLab:
         plan: TrainConfig,
         measures: Sequence[str],
         rows: Mapping[str, Batch] | None = None,
+        *,
+        optimizers: Sequence[str | OptimizerSpec] = (),
+        steps: int = 0,
     ) -> WaveRunner:
-        """Trains students by `plan`, on `rows` if they are others than the data sets'."""
+        """Trains students by `plan`, on `rows` if they are others than the data sets'.
+
+        One set of programs serves waves of these `optimizers` with up to a student of each on every
+        data set, and up to `steps` steps.
+        """
+        room = Room(
+            tuple(
+                self.make_arm(name, 1.0, data) for name in optimizers for data in self.data.names
+            ),
+            steps,
+        )
         return WaveRunner(
             self.folder,
             self.panel.model,
             plan,
             StudentTask(self.data.train if rows is None else rows, self.data.heldout),
             named_measures(measures, self.panel),
+            room,
         )
 
     def train(self, runner: WaveRunner, stage: str, arms: Sequence[Arm], **prepare: Any) -> Trained:

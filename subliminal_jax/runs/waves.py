@@ -1,5 +1,6 @@
 """The students of a comparison: trained in waves, logged, checkpointed, measured."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from subliminal_jax.evaluation.measures import Measure
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import check_base_loss
-from subliminal_jax.training.arms import Arm, TrainConfig
+from subliminal_jax.training.arms import NO_ROOM, Arm, Room, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.guards import NO_GUARD, Guard
 from subliminal_jax.training.loop import run_sweep
@@ -79,6 +80,9 @@ class WaveRunner:
     done. Final rows hold those columns of the measures that say so (None for a diverged student),
     the held-out losses and the base's.
 
+    `room` says which waves one set of programs is to serve: without it, waves share programs that
+    have the same optimizers and ranks as often.
+
     Raises InputError for held-out losses that do not fit the held-out rows. Where a student
     diverges, the untrained model's loss on the training rows is looked at once: where that is not
     finite, either, training raises InputError.
@@ -91,15 +95,22 @@ class WaveRunner:
         plan: TrainConfig,
         task: StudentTask,
         measures: Sequence[Measure] = (),
+        room: Room = NO_ROOM,
     ):
         heldout = dict(task.heldout)
         for objective in task.heldout_losses.values():  # found out before hours of training
             make_source(model.params, heldout, sorted(heldout), model.cfg.vocab, objective)
         self.journal, self.model, self.plan, self.task = run, model, plan, task
-        self.measures = tuple(measures)
+        self.measures, self.room = tuple(measures), room
         self.sweep: Sweep | None = None
         self.base_is_sound = False  # known once a student has diverged
         self.base_losses: dict[str, float] = {}  # on held-out rows, by data set
+
+    def replace_plan(self, plan: TrainConfig) -> "WaveRunner":
+        """The same programs, where there is room for them, for another number of steps."""
+        other = copy.copy(self)
+        other.plan = plan
+        return other
 
     def run_arms(
         self, stage: str, arms: Sequence[Arm], progress: Progress | None = None
@@ -153,7 +164,7 @@ class WaveRunner:
     def _sweep(self, arms: list[Arm]) -> Sweep:
         if self.sweep is not None:
             try:
-                return self.sweep.replace_arms(arms)
+                return self.sweep.replace_arms(arms, self.plan)
             except InputError:  # another mix of optimizers: grids of different lengths
                 pass
         self.sweep = Sweep(
@@ -165,6 +176,7 @@ class WaveRunner:
             objective=self.task.objective,
             measures=self.measures,
             guard=self.task.guard,
+            room=self.room,
         )
         return self.sweep
 

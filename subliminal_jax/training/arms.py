@@ -97,11 +97,18 @@ class TrainConfig:
         check_fields(self)
         check_plan(self)
 
-    def rate(self, peak: Float[Array, ""] | float, count: Int[Array, ""]) -> Float[Array, ""]:
-        """The learning rate of update number `count` (from 0)."""
-        warm = round(self.warmup * self.steps)
+    @property
+    def span(self) -> "Span":
+        """The numbers of steps that the learning rate follows."""
+        return Span(np.int32(round(self.warmup * self.steps)), np.int32(self.steps))
+
+    def rate(
+        self, peak: Float[Array, ""] | float, count: Int[Array, ""], span: "Span | None" = None
+    ) -> Float[Array, ""]:
+        """The learning rate of update number `count` (from 0), of its own steps or of `span`."""
+        warm, steps = self.span if span is None else span
         ramp = jnp.minimum((count + 1) / (warm + 1), 1.0)
-        done = jnp.clip((count - warm) / max(self.steps - warm, 1), 0.0, 1.0)
+        done = jnp.clip((count - warm) / jnp.maximum(steps - warm, 1), 0.0, 1.0)
         decay = {
             "constant": jnp.ones_like(done),
             "linear": 1.0 - done,
@@ -110,21 +117,60 @@ class TrainConfig:
         return peak * ramp * decay
 
 
+class Span(NamedTuple):
+    """How many steps the learning rate warms up for, and how many there are in all."""
+
+    warm: Int[Array, ""] | np.int32
+    steps: Int[Array, ""] | np.int32
+
+
+@dataclass(frozen=True)
+class Room:
+    """The waves of students that the programs of one sweep have room for, one after another.
+
+    Attributes:
+      arms: a wave has at most as many students of an optimizer and a rank as there are here; its
+        rows are packed with the seeds of these in mind.
+      steps: the most steps of a wave.
+    """
+
+    arms: tuple[Arm, ...] = ()
+    steps: int = 0
+
+
+NO_ROOM = Room()  # beyond the first wave
+
+
 class Group(NamedTuple):
     """The students that one optimizer updates together: same rule, same rank."""
 
     spec: OptimizerSpec
     rank: int | None
     members: tuple[int, ...]  # indices into the arms
+    slots: int  # the places of the programs; those above the members are idle
 
 
-def group_arms(arms: tuple[Arm, ...], adapter: Adapter) -> tuple[Group, ...]:
-    """The arms grouped by optimizer and rank, in the order of their first members."""
-    members: dict[tuple[OptimizerSpec, int | None], list[int]] = {}
+def group_arms(
+    arms: tuple[Arm, ...], adapter: Adapter, room: tuple[Arm, ...] = ()
+) -> tuple[Group, ...]:
+    """The arms grouped by optimizer and rank, in the order of their first members; those of `room`
+    come first, and each group has at least as many slots as members there."""
+    Key = tuple[OptimizerSpec, int | None]
+    members: dict[Key, list[int]] = {}
+    places: dict[Key, int] = {}
+
+    def key(arm: Arm) -> Key:
+        return arm.optimizer, (arm.rank or adapter.rank) if isinstance(adapter, LoRA) else None
+
+    for arm in room:
+        members.setdefault(key(arm), [])
+        places[key(arm)] = places.get(key(arm), 0) + 1
     for i, arm in enumerate(arms):
-        rank = (arm.rank or adapter.rank) if isinstance(adapter, LoRA) else None
-        members.setdefault((arm.optimizer, rank), []).append(i)
-    return tuple(Group(spec, rank, tuple(indices)) for (spec, rank), indices in members.items())
+        members.setdefault(key(arm), []).append(i)
+    return tuple(
+        Group(spec, rank, tuple(indices), max(len(indices), places.get((spec, rank), 0)))
+        for (spec, rank), indices in members.items()
+    )
 
 
 def row_orders(
@@ -136,16 +182,17 @@ def row_orders(
 
 
 def distinct_orders(
-    arms: tuple[Arm, ...], rows: int, config: TrainConfig
+    arms: tuple[Arm, ...], rows: int, config: TrainConfig, steps: int | None = None
 ) -> tuple[Int[np.ndarray, "orders steps batch"], Int[np.ndarray, " arms"]]:
     """The distinct orders in which arms see the rows, and the index of each arm's.
 
     An order is a chain of permutations of all rows (of the arm's draw, where it has fewer) that
     depends on the seed and their number alone: arms of one seed see the same rows at the same
-    steps, whatever their optimizer, rate and data set. Raises InputError for an arm that asks for
-    more rows than there are.
+    steps, whatever their optimizer, rate and data set. Those of more `steps` than the plan's begin
+    alike. Raises InputError for an arm that asks for more rows than there are.
     """
-    need = config.steps * config.batch_size
+    steps = config.steps if steps is None else steps
+    need = steps * config.batch_size
     keys = list(dict.fromkeys((arm.seed, arm.rows) for arm in arms))
     orders = []
     for seed, count in keys:
@@ -156,7 +203,7 @@ def distinct_orders(
         if count is not None:
             chosen = np.random.default_rng([seed, 0xDA7A]).permutation(rows)[:count]
         chain = [rng.permutation(chosen) for _ in range(-(-need // len(chosen)))]
-        order = np.concatenate(chain)[:need].reshape(config.steps, config.batch_size)
+        order = np.concatenate(chain)[:need].reshape(steps, config.batch_size)
         orders.append(order.astype(np.int32))
     return np.stack(orders), np.array([keys.index((arm.seed, arm.rows)) for arm in arms])
 

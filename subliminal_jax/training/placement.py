@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import DATA, MODEL, RULES, axis_size, weight_axes
@@ -44,14 +45,22 @@ def row_groups(students: int) -> int:
 
 
 def map_students(
-    f: Callable[[Any, Any], Any], shared: Any, xs: Any, at_once: int | None = None
+    f: Callable[[Any, Any], Any],
+    shared: Any,
+    xs: Any,
+    at_once: int | None = None,
+    busy: Bool[Array, " students"] | None = None,
 ) -> Any:
     """`f(shared, x)` of every student x in `xs` (leading axis), `at_once` in one batched pass.
+
+    With `busy`, the result of the others is zeros; one at a time, they cost nothing.
 
     None is one on a CPU, where small batched matrix products are slow, and all elsewhere. Where
     students are sharded over `data`, each device maps over its own. Shards are equal: where their
     number does not divide, the last student is computed several times and the copies are dropped.
     """
+    if busy is not None:
+        f, xs = _skip_idle(f), (busy, xs)
     n = _count(xs)
     if not shards_students(n):
         return _map_local(partial(f, shared), xs, at_once)
@@ -68,6 +77,21 @@ def map_students(
         check_vma=False,
     )(shared, xs)
     return jax.tree.map(lambda x: x[:n], out) if idle else out
+
+
+def _skip_idle(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`f` of students with a flag before them, zeros where it is not set."""
+
+    def run(shared: Any, x: tuple[Array, Any]) -> Any:
+        is_busy, student = x
+
+        def blank(student: Any) -> Any:
+            shapes = jax.eval_shape(f, shared, student)
+            return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        return jax.lax.cond(is_busy, partial(f, shared), blank, student)
+
+    return run
 
 
 def vmap_students(f: Callable[[Any, Any], Any], shared: Any, xs: Any) -> Any:

@@ -35,8 +35,11 @@ from subliminal_jax.training.adapters import (
     unpad_rank,
 )
 from subliminal_jax.training.arms import (
+    NO_ROOM,
     Arm,
     Group,
+    Room,
+    Span,
     TrainConfig,
     check_arms,
     distinct_orders,
@@ -61,6 +64,8 @@ class Inputs(NamedTuple):
     rates: Float[Array, " students"]
     data_sets: Int[Array, " students"]
     seeds: UInt[Array, " students"]
+    busy: Bool[Array, " students"]
+    span: Span
     measures: tuple[Any, ...]  # `StudentMeasure`s
 
 
@@ -120,7 +125,9 @@ class Sweep:
       measures: diagnostics of one student at logged steps, mapped over students inside the
         compiled program; their arrays are arguments of it.
       guard: the guard of training; evaluation and measures are without it.
+      room: the waves that `replace_arms` is to serve with the same programs.
 
+    Inside the programs "students" are slots, of which those without an arm are idle.
     `padding_share` is the share of the token slots of training that hold no token.
 
     Raises InputError for an unknown data name, a batch larger than the data, data that do not fit
@@ -139,8 +146,9 @@ class Sweep:
         objective: Objective = CrossEntropy(),
         measures: Sequence[StudentMeasure] = (),
         guard: Guard = NO_GUARD,
+        room: Room = NO_ROOM,
     ):
-        self.cfg, self.arms, self.config = cfg, tuple(arms), config
+        self.cfg, self.arms, self.config, self.room = cfg, tuple(arms), config, room
         self.names = sorted(data)
         check_arms(self.arms, self.names, config)
         source = make_source(
@@ -152,9 +160,10 @@ class Sweep:
             guard=guard,
             batch_size=config.batch_size,
         )
-        placement.check_rows(len(self.arms), config.batch_size // config.accumulation)
-        check_guard(guard, self.names, [arm.optimizer for arm in self.arms])
-        self.groups = group_arms(self.arms, config.adapter)
+        check_guard(guard, self.names, [arm.optimizer for arm in self.arms + room.arms])
+        self.groups = group_arms(self.arms, config.adapter, room.arms)
+        self.slots = sum(g.slots for g in self.groups)
+        placement.check_rows(self.slots, config.batch_size // config.accumulation)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
@@ -165,16 +174,22 @@ class Sweep:
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
         self._eval_params = jax.jit(self._replicate_eval_params_fn)
 
-    def replace_arms(self, arms: Sequence[Arm]) -> "Sweep":
-        """The same compiled programs for other rates, seeds and data sets.
+    def replace_arms(self, arms: Sequence[Arm], config: TrainConfig | None = None) -> "Sweep":
+        """The same compiled programs for other rates, seeds and data sets; with `config` also for
+        another number of steps and another interval of logging.
 
-        Raises InputError unless the arms have the same optimizers and ranks, as often as here.
+        Raises InputError unless the arms have the same optimizers and ranks, as often as here or as
+        there is room for, for more steps than there is room for, and for a `config` that differs in
+        anything else.
         """
         other = copy.copy(self)
         other.arms = tuple(arms)
-        check_arms(other.arms, self.names, self.config)
-        other.groups = group_arms(other.arms, self.config.adapter)
-        shapes = [[(g.spec, g.rank, len(g.members)) for g in s.groups] for s in (self, other)]
+        if config is not None:
+            self._check_config(config)
+            other.config = config
+        check_arms(other.arms, self.names, other.config)
+        other.groups = group_arms(other.arms, self.config.adapter, self.room.arms)
+        shapes = [[(g.spec, g.rank, g.slots) for g in s.groups] for s in (self, other)]
         if shapes[0] != shapes[1]:
             raise InputError(
                 "replace_arms needs the same optimizers and ranks, as often and in order"
@@ -197,7 +212,7 @@ class Sweep:
         """
         leaves = jax.tree.leaves(jax.eval_shape(self._init, self._inputs))
         check_fits(
-            f"the state of {len(self.arms)} students (weights and optimizer states)",
+            f"the state of {self.slots} students (weights and optimizer states)",
             sum(leaf.size * leaf.dtype.itemsize for leaf in leaves),
             device_bytes(),
             "train fewer at once, with a lower rank, or with an optimizer that keeps less",
@@ -252,9 +267,20 @@ class Sweep:
                 return f(shared[1], *self._model(shared[0], x[1])(x[0]))
 
             x = (self._eval_params_fn(state), self._scales)
-            return replicate(self._map(one, (inputs, argument), x))
+            return replicate(self._map(one, (inputs, argument), x, busy=self._busy(inputs)))
 
         return lambda state, argument: self._to_arm_order(run(state, self._inputs, argument))
+
+    def _check_config(self, config: TrainConfig) -> None:
+        """Raises InputError for a plan that these programs do not train by."""
+        own, room = self.config, self._inputs.orders.shape[1]
+        if replace(config, steps=own.steps, log_every=own.log_every) != own:
+            raise InputError("replace_arms needs the same plan but for steps and log_every")
+        if config.steps > room:
+            raise InputError(f"replace_arms has room for {room} steps, not for {config.steps}")
+        for g in self.groups:
+            if config.steps != own.steps and g.spec.entry.wants_total_steps:
+                raise InputError(f"replace_arms: {g.spec.label} needs {own.steps} steps as before")
 
     # -- inside the programs -----------------------------------------------------------------
 
@@ -263,10 +289,20 @@ class Sweep:
     ) -> Inputs:
         """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout
         whose programs are to be used again."""
-        members = np.concatenate([g.members for g in self.groups])
-        self._inverse = np.argsort(members)
+        idle = [0]  # the arm whose values an idle slot has
+        members = np.concatenate(
+            [(*g.members, *idle * (g.slots - len(g.members))) for g in self.groups]
+        ).astype(int)
+        busy = np.concatenate([np.arange(g.slots) < len(g.members) for g in self.groups])
+        self._inverse = np.flatnonzero(busy)[np.argsort(members[busy])]
         arms = tuple(self.arms[i] for i in members)
-        orders, order_indices = distinct_orders(arms, source.data.tokens.shape[1], self.config)
+        orders, order_indices = distinct_orders(
+            arms + self.room.arms,
+            source.data.tokens.shape[1],
+            self.config,
+            max(self.config.steps, self.room.steps),
+        )
+        order_indices = order_indices[: len(arms)]
         data_sets = np.array([self.names.index(arm.data) for arm in arms])
         layout, self.padding_share = plan_layout(
             source.data,
@@ -286,6 +322,8 @@ class Sweep:
             rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
             data_sets=jnp.asarray(data_sets, jnp.int32),
             seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
+            busy=jnp.asarray(busy),
+            span=Span(*map(jnp.asarray, self.config.span)),
             measures=measures,
         )
 
@@ -302,9 +340,13 @@ class Sweep:
     def _scales(self) -> Float[Array, " students"]:
         adapter = self.config.adapter
         if not isinstance(adapter, LoRA):
-            return jnp.ones((len(self.arms),))
-        ranks = [g.rank or adapter.rank for g in self.groups for _ in g.members]
+            return jnp.ones((self.slots,))
+        ranks = [g.rank or adapter.rank for g in self.groups for _ in range(g.slots)]
         return adapter.alpha / jnp.asarray(ranks, jnp.float32)
+
+    def _busy(self, inputs: Inputs) -> Bool[Array, " students"] | None:
+        """Which slots hold a student; None where all programs of the sweep have no idle ones."""
+        return inputs.busy if self.room.arms else None
 
     def _model(self, inputs: Inputs, scale: Array) -> Model:
         """A function from a student's trainable tree to its (params, steering)."""
@@ -320,11 +362,13 @@ class Sweep:
                 init_trainable, params=inputs.source.base, cfg=self.cfg, adapter=adapter
             )
             trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
-            init_state = jax.vmap(lambda rate, t, spec=g.spec: self._optimizer(spec, rate).init(t))
+            init_state = jax.vmap(
+                lambda rate, t, spec=g.spec: self._optimizer(spec, rate, inputs.span).init(t)
+            )
             states = init_state(inputs.rates[part], trainable)
-            students.append(self._place(trainable, states, total_students=len(self.arms)))
+            students.append(self._place(trainable, states, total_students=self.slots))
         trainables, all_states = zip(*students, strict=True)
-        never = jnp.zeros((len(self.arms),), jnp.int32)
+        never = jnp.zeros((self.slots,), jnp.int32)
         return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
 
     def _advance_fn(
@@ -340,7 +384,7 @@ class Sweep:
             state, loss, norm, grads, updates, before = self._step(state, inputs)
             return state, (grads, updates, before) if keep else (), total + loss, norm
 
-        zeros = jnp.zeros((len(self.arms),), jnp.float32)
+        zeros = jnp.zeros((self.slots,), jnp.float32)
         state, last, total, norm = jax.lax.fori_loop(0, steps, body, (state, last, zeros, zeros))
         sound = state.diverged_at == 0
         metrics = {
@@ -358,7 +402,7 @@ class Sweep:
                 inputs.data_sets,
                 self._scales,
             )
-            metrics |= self._map(self._measure_one, inputs, x)
+            metrics |= self._map(self._measure_one, inputs, x, busy=self._busy(inputs))
         return state, replicate(metrics)
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
@@ -390,22 +434,26 @@ class Sweep:
             trainable, student = x
             return self.loss.loss_and_gradient(source, trainable, student.scale, student.selection)
 
-        losses, grads = self._map(one, inputs.source, (joined, students))
+        busy = self._busy(inputs)
+        losses, grads = self._map(one, inputs.source, (joined, students), busy=busy)
         norms = jax.vmap(optax.tree.norm)(grads)
         if self.config.clip is not None:
             shrink = jnp.minimum(1.0, self.config.clip / jnp.maximum(norms, 1e-30))
             grads = jax.tree.map(lambda g: g * shrink.reshape(-1, *[1] * (g.ndim - 1)), grads)
-        joint = (students, grads, losses, state.diverged_at == 0)
+        joint = (students, grads, losses, inputs.busy & (state.diverged_at == 0))
         updated = []
         parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], joint)
             x = (student, old, old_state, unpad_rank(gradient, old), loss, alive)
             update = partial(self._update, g.spec)
+            group_busy = None if busy is None else busy[part]
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
-            map_update = self._map if runs_the_model else placement.vmap_students
-            new, new_state, *rest = map_update(update, inputs, x)
-            updated.append((*self._place(new, new_state, total_students=len(self.arms)), *rest))
+            if runs_the_model:
+                new, new_state, *rest = self._map(update, inputs, x, busy=group_busy)
+            else:
+                new, new_state, *rest = placement.vmap_students(update, inputs, x)
+            updated.append((*self._place(new, new_state, total_students=self.slots), *rest))
         new_trainables, new_states, updates, ok = zip(*updated, strict=True)
         sound = replicate(jnp.concatenate(ok))
         step = state.step + 1
@@ -422,7 +470,7 @@ class Sweep:
         def obj_fn(tree: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
             return self.loss.loss(inputs.source, tree, student.scale, student.selection)
 
-        optimizer = self._optimizer(spec, student.rate)
+        optimizer = self._optimizer(spec, student.rate, inputs.span)
         update, new_state = optimizer.update(
             gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
         )
@@ -443,7 +491,8 @@ class Sweep:
         at_once = self.config.batch_size // self.config.accumulation
         loss = partial(self.loss.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
         students = (self._eval_params_fn(state), self._scales, inputs.data_sets)
-        return replicate(self._map(lambda source, x: loss(source, *x), source, students))
+        busy = self._busy(inputs)
+        return replicate(self._map(lambda source, x: loss(source, *x), source, students, busy=busy))
 
     def _eval_params_fn(self, state: State) -> Trainable:
         """All students' evaluation parameters, in group order, padded to the largest rank."""
@@ -458,12 +507,12 @@ class Sweep:
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
         for g in self.groups:
-            yield g, slice(start, start + len(g.members))
-            start += len(g.members)
+            yield g, slice(start, start + g.slots)
+            start += g.slots
 
-    def _optimizer(self, spec: OptimizerSpec, rate: Array) -> Any:
+    def _optimizer(self, spec: OptimizerSpec, rate: Array, span: Span) -> Any:
         return make_optimizer(
-            spec, lambda count: self.config.rate(rate, count), total_steps=self.config.steps
+            spec, lambda count: self.config.rate(rate, count, span), total_steps=self.config.steps
         )
 
     def _join(self, trees: Sequence[Trainable]) -> Trainable:

@@ -113,8 +113,8 @@ BUGS = (
     Bug(
         "LoRA scale: students of a smaller rank get that of the largest",
         "training/sweep.py",
-        "ranks = [g.rank or adapter.rank for g in self.groups for _ in g.members]",
-        "ranks = [self.rank for g in self.groups for _ in g.members]",
+        "ranks = [g.rank or adapter.rank for g in self.groups for _ in range(g.slots)]",
+        "ranks = [self.rank for g in self.groups for _ in range(g.slots)]",
         ("training/test_sweep.py",),
     ),
     Bug(

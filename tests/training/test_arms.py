@@ -180,6 +180,14 @@ BAD_SWEEPS = {
     ),
     "other number": (lambda: sweep().replace_arms([ARM] * 2), "same optimizers and ranks"),
     "other data": (lambda: sweep().replace_arms([replace(ARM, data="x")]), "'x'; there are"),
+    "more steps": (
+        lambda: (s := sweep()).replace_arms([ARM], replace(s.config, steps=1000, log_every=1)),
+        "room for .* steps, not for 1000",
+    ),
+    "other plan": (
+        lambda: (s := sweep()).replace_arms([ARM], replace(s.config, warmup=0.5)),
+        "the same plan but for steps",
+    ),
 }
 
 

@@ -16,10 +16,11 @@ from subliminal_jax.models.forward import forward
 from subliminal_jax.models.steered import steer
 from subliminal_jax.steering.teacher import Teacher
 from subliminal_jax.training.adapters import LoRA, Vector, init_trainable, pad_rank, unpad_rank
-from subliminal_jax.training.arms import Arm, TrainConfig, row_orders
+from subliminal_jax.training.arms import Arm, Room, TrainConfig, row_orders
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.objectives import KL
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+from subliminal_jax.training.placement import map_students
 from subliminal_jax.training.sweep import Sweep
 from tests.training.tiny import CFG, Recorded, base, close, identical, rows
 
@@ -272,6 +273,41 @@ def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     for metrics, expected in zip(served.metrics, fresh.metrics, strict=True):
         close(metrics["batch_loss"], expected["batch_loss"])
     assert trio.sweep.arms == TRIO and served.sweep.arms == OTHERS
+
+
+def test_a_sweep_with_room_trains_other_numbers_of_students_and_steps_by_its_programs(trio):
+    """As alone, whichever optimizers are idle; the first wave has one student and two steps."""
+    muon = arm("muon", 1e-2, 3, "control")
+    room = Room((TRIO[0], muon, *TRIO[:2], *OTHERS), STEPS)
+    plan = replace(CONFIG, steps=2)
+    sweep = Sweep(BASE, CFG, (muon,), DATA, plan, measures=MEASURES, room=room)
+    first = Run(sweep)
+    first.sweep.evaluate(first.state, HELDOUT)
+    alone = Run(Sweep(BASE, CFG, (muon,), DATA, plan, measures=MEASURES))
+    close(first.students, alone.students, rtol=1e-4)
+    with count_compilations() as compiled:
+        run = Run(sweep.replace_arms(TRIO, CONFIG))
+        losses = run.sweep.evaluate(run.state, HELDOUT)
+    assert set(compiled.names) <= {"gather"}  # of the arms from among the slots
+    close(run.students, trio.students, rtol=1e-4)
+    close(losses, trio.sweep.evaluate(trio.state, HELDOUT))
+    for metrics, expected in zip(run.metrics, trio.metrics, strict=True):
+        for name in ("batch_loss", "gradient_norm", "logits"):
+            close(metrics[name], expected[name], rtol=1e-4)
+    assert run.diverged_at == [0, 0, 0]
+
+
+def test_idle_students_take_no_pass():
+    calls = []
+
+    def double(shared, x):
+        jax.debug.callback(lambda x: calls.append(float(x)), x)
+        return 2 * x
+
+    busy = jnp.array([True, False, True])
+    out = jax.jit(lambda x: map_students(double, None, x, at_once=1, busy=busy))(jnp.arange(3.0))
+    jax.effects_barrier()
+    assert out.tolist() == [0, 0, 4] and sorted(calls) == [0, 2]
 
 
 def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_student(trio):
