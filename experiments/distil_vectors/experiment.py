@@ -109,8 +109,7 @@ class Config(
     vectors: tuple[str, ...] = ()
     layers: Annotated[tuple[int, ...], Blocks()] = (1, 2)
     norms: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (0.3, 0.6)
-    adapters: Annotated[tuple[AdapterKind, ...], Items(1, 1)] = ("lora",)
-    optimizers: Annotated[tuple[str, ...], Items(1, 1)] = ("adamw",)
+    adapters: tuple[AdapterKind, ...] = ("lora",)
     steered_block: Annotated[bool, OF_LORA] = True
     adapter_layers: Annotated[tuple[int, ...], Needs("steered_block", unless=True)] = ()
     layer: Annotated[int, Needs("layers", unless=True)] = -1
@@ -126,6 +125,12 @@ class Config(
 
     def check(self) -> None:
         check_traits((*self.traits, *self.searched_traits))
+        for field in ("adapters", "optimizers"):
+            if len(names := getattr(self, field)) > 1:
+                raise InputError(
+                    f"{as_flag(field, names)}: name one of them; one kind of student and one "
+                    "optimizer are trained here"
+                )
         if self.randoms < 1 and "random" in self.kinds:
             raise InputError(
                 f"--randoms {self.randoms}: give at least 1, or leave random out of --kinds"

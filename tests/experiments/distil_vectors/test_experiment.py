@@ -81,7 +81,8 @@ def test_claims_and_the_page_stand(folder, results):
         ("--layers 7", "7"),
         ("--kinds random --tuning-randoms 0", "nothing to choose rates on"),
         ("--vectors /nowhere.safetensors", "/nowhere.safetensors"),
-        ("--optimizers adamw sgd", "--optimizers"),
+        ("--optimizers adamw sgd", "--optimizers adamw sgd: name one"),
+        ("--adapters lora full", "--adapters lora full: name one"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):
