@@ -72,7 +72,7 @@ from subliminal_jax.training.arms import Arm, Schedule, TrainConfig
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.objectives import CrossEntropy, Objective
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 
 if TYPE_CHECKING:
     import pandas

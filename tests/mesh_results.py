@@ -37,7 +37,8 @@ from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.log_probs import response_log_probs
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.sweep import StudentView, Sweep
+from subliminal_jax.training.student_view import StudentView
+from subliminal_jax.training.sweep import Sweep
 from tests.models.families import LLAMA, noisy_params
 from tests.training.tiny import Recorded
 

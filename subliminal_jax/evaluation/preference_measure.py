@@ -21,7 +21,7 @@ from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.vectors import safe_norm
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.preference import compiled_margins, margins, pair_losses
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 
 ROWS_AT_ONCE = 64
 

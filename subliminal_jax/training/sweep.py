@@ -10,13 +10,13 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.memory import check_fits, device_bytes
@@ -42,31 +42,18 @@ from subliminal_jax.training.arms import (
     Span,
     TrainConfig,
     check_arms,
-    distinct_orders,
     group_arms,
 )
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
-from subliminal_jax.training.layout import Layout, plan_layout
+from subliminal_jax.training.layout import Layout
 from subliminal_jax.training.objectives import CrossEntropy, Objective, Selection
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+from subliminal_jax.training.slots import Inputs, fill_slots
 from subliminal_jax.training.student_loss import Source, StudentLoss, make_source
+from subliminal_jax.training.student_view import StudentMeasure, StudentView
 
 SWEEP_METRICS = {"batch_loss", "gradient_norm", "diverged"}  # logged without any measure
-
-
-class Inputs(NamedTuple):
-    """The arrays that the programs take as arguments; closed over, they would be constants."""
-
-    source: Source
-    orders: Int[Array, "students steps batch"]
-    layout: Layout
-    rates: Float[Array, " students"]
-    data_sets: Int[Array, " students"]
-    seeds: UInt[Array, " students"]
-    busy: Bool[Array, " students"]
-    span: Span
-    measures: tuple[Any, ...]  # `StudentMeasure`s
 
 
 class _Student(NamedTuple):
@@ -84,33 +71,6 @@ class State(NamedTuple):
     optimizer_states: tuple[Any, ...]
     diverged_at: Int[Array, " students"]  # the step (from 1), 0 while the student is sound
     step: Int[Array, ""]
-
-
-class StudentView(NamedTuple):
-    """What a diagnostic sees of one student at a logged step.
-
-    `gradient` and `update` are those of the last step, the gradient as the optimizer got it (after
-    clipping, if any), the update zero for a diverged student. `before` are the weights they were
-    taken at, `trainable` the weights to evaluate: `before + update`, but for the averages of
-    schedule-free. `data_set` is the index of its data set among the sorted names. `model` turns a
-    trainable tree into (params, steering).
-    """
-
-    trainable: Trainable
-    before: Trainable
-    gradient: Trainable
-    update: Trainable
-    data_set: Int[Array, ""]
-    model: Model
-
-
-@runtime_checkable
-class StudentMeasure(Protocol):
-    """A diagnostic of single students at logged steps: a pytree of the arrays that it needs."""
-
-    def measure_student(self, view: StudentView, cfg: ModelConfig, /) -> dict[str, Array]:
-        """The values of one student by name, inside the compiled program."""
-        ...
 
 
 class Sweep:
@@ -168,7 +128,7 @@ class Sweep:
         self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
-        self._inputs = self._make_inputs(source, tuple(measures))
+        self._fill_slots(source, tuple(measures))
         self._init = jax.jit(self._init_fn)
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
@@ -195,7 +155,7 @@ class Sweep:
                 "replace_arms needs the same optimizers and ranks, as often and in order"
             )
         inputs = self._inputs
-        other._inputs = other._make_inputs(inputs.source, inputs.measures, inputs.layout)
+        other._fill_slots(inputs.source, inputs.measures, inputs.layout)
         return other
 
     @property
@@ -250,7 +210,7 @@ class Sweep:
 
     def diverged_at(self, state: State) -> np.ndarray:
         """The step (from 1) at which each arm's loss or weights became non-finite; 0: never."""
-        return gather_to_host(state.diverged_at)[self._inverse]
+        return gather_to_host(state.diverged_at)[self._places]
 
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
@@ -284,52 +244,26 @@ class Sweep:
 
     # -- inside the programs -----------------------------------------------------------------
 
-    def _make_inputs(
+    def _fill_slots(
         self, source: Source, measures: tuple[StudentMeasure, ...], at_least: Layout | None = None
-    ) -> Inputs:
-        """The arrays of the arms, in the order of the groups. `at_least` is an earlier layout
-        whose programs are to be used again."""
-        idle = [0]  # the arm whose values an idle slot has
-        members = np.concatenate(
-            [(*g.members, *idle * (g.slots - len(g.members))) for g in self.groups]
-        ).astype(int)
-        busy = np.concatenate([np.arange(g.slots) < len(g.members) for g in self.groups])
-        self._inverse = np.flatnonzero(busy)[np.argsort(members[busy])]
-        arms = tuple(self.arms[i] for i in members)
-        orders, order_indices = distinct_orders(
-            arms + self.room.arms,
-            source.data.tokens.shape[1],
-            self.config,
-            max(self.config.steps, self.room.steps),
-        )
-        order_indices = order_indices[: len(arms)]
-        data_sets = np.array([self.names.index(arm.data) for arm in arms])
-        layout, self.padding_share = plan_layout(
-            source.data,
-            orders,
-            order_indices,
-            data_sets,
+    ) -> None:
+        """Set the arrays of the arms. `at_least` is an earlier layout whose programs are to
+        be used again."""
+        self._inputs, self._places, self.padding_share = fill_slots(
+            self.arms,
+            self.groups,
+            self.names,
+            source,
             self.cfg,
-            parts=self.config.accumulation,
-            pack=source.objective.packs,
-            groups=placement.row_groups(len(arms)),
-            at_least=at_least,
-        )
-        return Inputs(
-            source=source,
-            orders=jnp.asarray(orders[order_indices]),
-            layout=layout,
-            rates=jnp.asarray([arm.learning_rate for arm in arms], jnp.float32),
-            data_sets=jnp.asarray(data_sets, jnp.int32),
-            seeds=jnp.asarray([arm.seed for arm in arms], jnp.uint32),
-            busy=jnp.asarray(busy),
-            span=Span(*map(jnp.asarray, self.config.span)),
+            self.config,
+            room=self.room,
             measures=measures,
+            at_least=at_least,
         )
 
     def _to_arm_order(self, tree: Any) -> Any:
         """Reorder leaves [students, ...] from the order of the groups to that of the arms."""
-        return jax.tree.map(lambda x: x[self._inverse], tree)
+        return jax.tree.map(lambda x: x[self._places], tree)
 
     @property
     def _adapter(self) -> Adapter:

@@ -25,7 +25,7 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import stack_rows
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.preference import DPO, reference_log_ratios
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 from tests.training.tiny import CFG, TIME, base, pairs
 
 PARAMS, BETA, N = base(), 0.5, 40

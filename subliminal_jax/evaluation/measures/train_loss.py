@@ -10,7 +10,7 @@ from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.training.fixed_rows import FixedRows
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 
 
 @jax.tree_util.register_dataclass

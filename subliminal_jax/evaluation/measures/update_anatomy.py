@@ -12,7 +12,7 @@ from subliminal_jax.diagnostics.parameter_space import anatomy, score_gradient
 from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 
 LOGGED = ("norm", "component", "cosine", "a_mass", "a_component", "b_mass", "b_component")
 TOP, DECILES = ("largest coordinates",), ("deciles",)

@@ -12,7 +12,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.spec import Params
-from subliminal_jax.training.sweep import StudentView
+from subliminal_jax.training.student_view import StudentView
 
 
 @jax.tree_util.register_dataclass

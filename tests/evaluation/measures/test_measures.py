@@ -21,7 +21,8 @@ from subliminal_jax.training.adapters import Vector, attach
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.sweep import StudentView, Sweep
+from subliminal_jax.training.student_view import StudentView
+from subliminal_jax.training.sweep import Sweep
 from tests.tiny_configs import TINY
 
 CFG = replace(TINY, layers=3)
