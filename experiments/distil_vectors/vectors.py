@@ -111,6 +111,7 @@ def write_usable_data(
             seed,
             forbidden=forbidden,
             own_prompts=True,
+            rounds=1,  # a vector is refused by the yield of the prompts that are asked for
         )
 
     usable, refused = dict.fromkeys(controls, Teacher()), []

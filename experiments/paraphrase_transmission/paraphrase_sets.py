@@ -19,12 +19,18 @@ from subliminal_jax.data.paraphrase_filters import (
 )
 from subliminal_jax.data.paraphrases import Fidelity
 from subliminal_jax.data.round_trip import RoundTrip
-from subliminal_jax.data.teachers import Pairs, Teacher
+from subliminal_jax.data.teachers import Pairs, Teacher, TooFewPairsError
 from subliminal_jax.data.wordings import choose_wordings
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import DataSets, sample_once, split_rows
+from subliminal_jax.runs.data_sets import (
+    DataSets,
+    name_round,
+    sample_enough,
+    sample_once,
+    seed_round,
+    split_rows,
+)
 from subliminal_jax.runs.judging import make_fidelity_judge
 from subliminal_jax.runs.progress import track
 
@@ -79,8 +85,9 @@ def write_paraphrase_sets(
     """The data sets of all tasks, of one length, and how each came about. Sampled answers are kept
     in `folder`/data.
 
-    All data sets of a task have the same sentences, held-out sentences and sampling keys. Raises
-    InputError where too few paraphrases are left, and says which filter dropped most.
+    All data sets of a task have the same sentences, held-out sentences and sampling keys; a teacher
+    whose paraphrases leave too few goes on with further rounds (`sample_enough`). Raises InputError
+    where too few are left after those, and says which filter dropped most.
     """
     sets: dict[str, ParaphraseSet] = {}
     n = sum(
@@ -91,8 +98,9 @@ def write_paraphrase_sets(
     )
     with track("paraphrases", max(n, 1), "paraphrases") as progress:
 
-        def write(name: str, teacher: Teacher, task: Task) -> Pairs:
+        def write(name: str, teacher: Teacher, task: Task, number: int) -> Pairs:
             samples = settings.samples(task.content)
+            seed = seed_round(task.seed, number)
             if settings.writing(task.content) == "wordings":
                 return choose_wordings(
                     model,
@@ -100,16 +108,16 @@ def write_paraphrase_sets(
                     task.sources,
                     task.requests,
                     samples,
-                    task.seed,
+                    seed,
                     temperature=settings.temperature,
                     progress=lambda n: progress.advance(n, note=name),
                 )
             return sample_once(
-                folder / "data" / name,
+                folder / "data" / name_round(name, number),
                 model,
                 teacher,
                 task.requests * samples,
-                seed=task.seed,
+                seed=seed,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 keep_unfinished=False,
@@ -119,8 +127,12 @@ def write_paraphrase_sets(
         for task in tasks:
             fidelity = make_fidelity(model, task, settings, folder)
             for name, teacher in task.teachers.items():
-                pairs = write(name, teachers[teacher], task)
-                sets[name] = choose_pairs(name, pairs, task, fidelity, settings)
+                sets[name] = sample_enough(
+                    name,
+                    partial(write, name, teachers[teacher], task),
+                    partial(choose_pairs, task=task, fidelity=fidelity, settings=settings),
+                    progress,
+                )
     kept = {name: Pairs(s.pairs, {"longest": s.report.longest}) for name, s in sets.items()}
     reports = {name: s.report for name, s in sets.items()}
     return split_rows(kept, model, settings.heldout_rows), reports
@@ -141,7 +153,6 @@ def make_fidelity(model: Model, task: Task, settings: ParaphraseSettings, folder
 
 
 def choose_pairs(
-    name: str,
     written: Pairs,
     task: Task,
     fidelity: Fidelity,
@@ -150,7 +161,7 @@ def choose_pairs(
     """The pairs of one data set, held-out ones first, each part drawn round-robin over its own
     sentences.
 
-    Raises InputError where too few pairs pass the filters.
+    Raises TooFewPairsError where too few pairs pass the filters.
     """
     by_wordings = settings.scored_by_wordings(task.content)
     pairs = paraphrases.add_sentences(written.pairs, task.requests)
@@ -164,23 +175,23 @@ def choose_pairs(
     sentences = np.array(scored["sentence"], int)
     heldout = paraphrases.choose_heldout(len(task.sources), settings.heldout_share, task.seed)
     is_heldout = np.isin(sentences, list(heldout))
-    parts = []
-    for part, candidates, need in (
-        ("held-out rows", np.flatnonzero(is_heldout), settings.heldout_rows),
-        ("rows", np.flatnonzero(~is_heldout), settings.rows),
-    ):
-        picked = candidates[
-            paraphrases.pick_round_robin(sentences[candidates].tolist(), need, task.seed)
-        ]
-        if len(picked) < need:
-            rule = describe_worst_rule(outcome)
-            raise InputError(
-                f"data {name}: {len(candidates)} paraphrases are left for {need} {part}, of "
-                f"{outcome.total}; the filter that dropped most is {rule}: ask for more samples, "
-                "or fewer rows"
-            )
-        parts.append(picked)
-    chosen = scored.select(np.concatenate(parts))
+    parts = {
+        "held-out rows": (np.flatnonzero(is_heldout), settings.heldout_rows),
+        "rows": (np.flatnonzero(~is_heldout), settings.rows),
+    }
+    part = min(parts, key=lambda part: len(parts[part][0]) / parts[part][1])
+    left, need = len(parts[part][0]), parts[part][1]
+    if left < need:
+        raise TooFewPairsError(
+            f"{left} paraphrases are left for {need} {part}, of {outcome.total}; the filter that "
+            f"dropped most is {describe_worst_rule(outcome)}: ask for more samples, or fewer rows",
+            left / need,
+        )
+    picked = [
+        candidates[paraphrases.pick_round_robin(sentences[candidates].tolist(), need, task.seed)]
+        for candidates, need in parts.values()
+    ]
+    chosen = scored.select(np.concatenate(picked))
     known = paraphrases.match_wordings(chosen, task.sources)
     report = SetReport(
         source=written.report["source"],

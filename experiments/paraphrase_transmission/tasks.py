@@ -36,8 +36,9 @@ class ParaphraseSettings:
       contradictory: the same for sentences against the trait; {trait} in a file's name stands for
         the animal.
       sentences: how many of each.
-      unrelated_samples: paraphrases of an unrelated sentence that are drawn.
-      contradictory_samples: paraphrases of a contradictory sentence that are drawn.
+      unrelated_samples: paraphrases of an unrelated sentence that are drawn; as many again, up to
+        twice, for a teacher of whose paraphrases too few are left.
+      contradictory_samples: the same for a contradictory sentence.
       unrelated_writing: "sampled" answers, or "wordings": drawn among the sentence's faithful
         wordings by the teacher's probabilities, where all of them are known.
       contradictory_writing: the same for contradictory sentences.

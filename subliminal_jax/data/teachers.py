@@ -188,6 +188,14 @@ def sampled_pairs(
 Screen = Callable[[Dataset], Sequence[bool]]
 
 
+class TooFewPairsError(InputError):
+    """Of the pairs that are needed, `share` pass the filter: more answers may do."""
+
+    def __init__(self, message: str, share: float) -> None:
+        super().__init__(message)
+        self.share = share
+
+
 def filtered(
     data: Pairs,
     model: Model,
@@ -201,8 +209,8 @@ def filtered(
 
     `forbidden_words` must not occur; None keeps answers of any kind. `max_tokens` bounds prompt and
     completion together, None by the model's context. `screen` says which of some pairs may stay
-    (a judge); it is asked about no more of them than needed. Raises InputError where fewer than
-    `need` are left.
+    (a judge); it is asked about no more of them than needed. Raises TooFewPairsError where fewer
+    than `need` are left.
     """
     limit = min(max_tokens or model.cfg.context, model.cfg.context)
     pairs, report = data.pairs, dict(data.report)
@@ -221,9 +229,11 @@ def filtered(
         pairs, asked = _screened(pairs, need, screen)
         report |= {"judged": asked, "judged_out": asked - len(pairs)}
     if len(pairs) < need:
-        raise InputError(
-            f"data from {report['source']}: {len(pairs)} pairs are left of {report['pairs']}, "
-            f"{need} are needed (rows and held-out rows); ask for fewer"
+        source = "" if report["source"] == "sampled" else f"data from {report['source']}: "
+        raise TooFewPairsError(
+            f"{source}{len(pairs)} pairs are left of {report['pairs']}, {need} are needed (rows "
+            "and held-out rows); ask for fewer",
+            len(pairs) / need,
         )
     pairs = pairs.select(range(need))
     return Pairs(pairs, {**report, "longest": longest_pair(pairs)})

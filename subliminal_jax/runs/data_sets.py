@@ -1,16 +1,18 @@
 """The data sets of an experiment: sampled once from its teachers, kept in the run's folder."""
 
+import math
 import os
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, concatenate_datasets, disable_progress_bars, load_from_disk
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax import processes
@@ -18,12 +20,14 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.data.teachers import (
     Pairs,
     Teacher,
+    TooFewPairsError,
     filtered,
     given_pairs,
     sampled_pairs,
     teacher_prompts,
 )
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.files import atomic_path
 from subliminal_jax.ledger import check_written
 from subliminal_jax.models.config import ModelConfig
@@ -47,6 +51,9 @@ from subliminal_jax.training.objectives import (
 )
 
 CHECKED_AT_ONCE = 16  # rows in one pass of `check_base_loss`
+MOST_ROUNDS = 3  # of sampling, where those before left too few pairs
+
+T = TypeVar("T")
 
 
 class DataSets(NamedTuple):
@@ -87,11 +94,13 @@ def write_data_sets(
     prompts: Sequence[str] = (),
     own_prompts: bool = False,
     seeds: Mapping[str, int] | None = None,
+    rounds: int = MOST_ROUNDS,
 ) -> DataSets:
     """What each teacher answers to the same prompts, filtered, as rows of one length.
 
-    Answers are kept in `folder`/data/NAME as they were sampled, and read from there when the run
-    goes on after an interruption.
+    A teacher whose answers leave too few pairs is asked as many prompts again, the next ones of the
+    same draw, in up to `rounds` rounds. Answers are kept in `folder`/data as they were sampled
+    (`name_round`), and read from there when the run goes on after an interruption.
 
     Args:
       forbidden: words that must not occur in the answers of a data set, beside the number rules
@@ -106,35 +115,40 @@ def write_data_sets(
     """
     need = settings.heldout_rows + settings.rows
     count = round(settings.asked * need)
-    asked = list(prompts[:count]) or teacher_prompts(settings.prompts, count, seed)
+    if prompts:
+        rounds = min(rounds, math.ceil(len(prompts) / count))
     sources, seeds = sources or {}, seeds or {}
     kept: dict[str, Pairs] = {}
     todo = [
         name for name in teachers if name not in sources and not (folder / "data" / name).is_dir()
     ]
-    with track("sampling", max(1, len(todo) * len(asked)), "answers") as progress:
-        for name, teacher in teachers.items():
-            if name in sources:
-                written = given_pairs(model, sources[name])
-            else:
-                if own_prompts:
-                    asked = teacher_prompts(settings.prompts, count, name_seed(seed, name))
-                written = sample_once(
-                    folder / "data" / name,
-                    model,
-                    teacher,
-                    asked,
-                    seed=seeds.get(name, name_seed(seed, name)),
-                    max_new_tokens=settings.max_new_tokens,
-                    temperature=settings.temperature,
-                    keep_unfinished=settings.keep_unfinished,
-                    progress=progress,
-                )
+    asked_once = min(count, len(prompts)) or count
+    with track("sampling", max(1, len(todo) * asked_once), "answers") as progress:
+
+        def sample(name: str, number: int) -> Pairs:
+            own_seed = name_seed(seed, name)
+            drawn = prompts or teacher_prompts(
+                settings.prompts, number * count, own_seed if own_prompts else seed
+            )
+            first_seed = seeds.get(name, own_seed)
+            return sample_once(
+                folder / "data" / name_round(name, number),
+                model,
+                teachers[name],
+                list(drawn[(number - 1) * count : number * count]),
+                seed=seed_round(first_seed, number),
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                keep_unfinished=settings.keep_unfinished,
+                progress=progress,
+            )
+
+        def choose(name: str, written: Pairs) -> Pairs:
             words = None
             if settings.keep == "numbers":
                 words = tuple((forbidden or {}).get(name, ()))
-            hinted = () if teacher.is_base else words or ()
-            kept[name] = filtered(
+            hinted = () if teachers[name].is_base else words or ()
+            return filtered(
                 written,
                 model,
                 need,
@@ -142,7 +156,59 @@ def write_data_sets(
                 max_tokens=settings.max_tokens or None,
                 screen=make_leak_screen(settings, hinted, folder / "judge.jsonl"),
             )
+
+        for name in teachers:
+            if name in sources:
+                kept[name] = choose(name, given_pairs(model, sources[name]))
+            else:
+                kept[name] = sample_enough(
+                    name, partial(sample, name), partial(choose, name), progress, rounds
+                )
     return split_rows(kept, model, settings.heldout_rows)
+
+
+def sample_enough(
+    name: str,
+    sample: Callable[[int], Pairs],
+    choose: Callable[[Pairs], T],
+    progress: Tracker,
+    rounds: int = MOST_ROUNDS,
+) -> T:
+    """What `choose` takes of the pairs of a data set, after as many rounds of `sample` (1, 2, ...)
+    as it needs.
+
+    Raises the TooFewPairsError of `choose`, with the data set's name, after the last round, and as
+    soon as all rounds would not do at the rate so far.
+    """
+    written = sample(1)
+    for number in range(1, rounds + 1):
+        try:
+            return choose(written)
+        except TooFewPairsError as error:
+            if number == rounds or error.share * rounds < number:
+                raise TooFewPairsError(f"data set {name}: {error}", error.share) from None
+            print_line(f"data set {name}, round {number + 1} of at most {rounds}: {error}")
+        done = progress.completed
+        more = sample(number + 1)
+        progress.extend(progress.completed - done)  # nothing where they were read
+        written = Pairs(
+            concatenate_datasets([written.pairs, more.pairs]),
+            {
+                **written.report,
+                **{key: written.report[key] + more.report[key] for key in ("asked", "pairs")},
+            },
+        )
+    raise AssertionError("the last round returns or raises")
+
+
+def name_round(name: str, number: int) -> str:
+    """The folder of what was sampled for a data set in a round: its name, at first."""
+    return name if number == 1 else f"{name}-round-{number}"
+
+
+def seed_round(seed: int, number: int) -> int:
+    """The sampling seed of a round: `seed` itself, at first."""
+    return seed if number == 1 else name_seed(seed, f"round {number}")
 
 
 def split_rows(kept: Mapping[str, Pairs], model: Model, heldout: int) -> DataSets:

@@ -41,6 +41,10 @@ class Tracker:
             self.note = escape_controls(note)
         self._show(self)
 
+    def extend(self, amount: int) -> None:
+        """Count `amount` items more that are to be completed."""
+        self.total += amount
+
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -107,7 +111,13 @@ def _show_bar(
 
         def show(tracker: Tracker) -> None:
             rate = f"{format_rate(tracker.rate)} {unit}/s"
-            bar.update(task, completed=tracker.completed, rate=rate, note=tracker.note)
+            bar.update(
+                task,
+                total=tracker.total,
+                completed=tracker.completed,
+                rate=rate,
+                note=tracker.note,
+            )
 
         yield Tracker(total, completed, show)
 
@@ -124,18 +134,20 @@ def _print_lines(
 
     def show(tracker: Tracker) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES and tracker.completed < total:
+        due = time.monotonic() - last >= SECONDS_BETWEEN_LINES
+        if due and tracker.completed < tracker.total:
             last = time.monotonic()
             time_left = (
                 "" if tracker.remaining is None else f"{format_seconds(tracker.remaining)} left"
             )
             rate = f"{format_rate(tracker.rate)} {unit}/s"
-            print_line(f"{tracker.completed}/{total} {unit}", rate, time_left, tracker.note)
+            print_line(f"{tracker.completed}/{tracker.total} {unit}", rate, time_left, tracker.note)
 
     tracker = Tracker(total, completed, show)
     yield tracker
     print_line(
-        f"{tracker.completed}/{total} {unit} in {format_seconds(tracker.elapsed)}", tracker.note
+        f"{tracker.completed}/{tracker.total} {unit} in {format_seconds(tracker.elapsed)}",
+        tracker.note,
     )
 
 

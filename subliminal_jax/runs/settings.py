@@ -189,7 +189,8 @@ class DataSettings:
       keep: which answers are kept: valid number lists without the trait's name, or all.
       rows: training pairs in each data set.
       heldout_rows: held-out pairs in each data set.
-      asked: prompts for each data set, as a multiple of its pairs.
+      asked: prompts for each data set, as a multiple of its pairs; as many again, up to twice, for
+        a teacher of whose answers too few are left.
       max_new_tokens: largest number of tokens of an answer.
       keep_unfinished: keep answers without an end token, for models that rarely write one.
       max_tokens: largest number of tokens of a pair, prompt and answer; 0 means the context.

@@ -100,6 +100,18 @@ def test_too_few_survivors_are_refused_with_the_filter_to_blame(model, tmp_path)
         write_paraphrase_sets(tmp_path, model, TEACHERS, tasks, settings)
 
 
+def test_more_paraphrases_are_drawn_where_too_few_are_left(model, tmp_path):
+    few = replace(SETTINGS, unrelated_samples=1, contents=("unrelated",))
+    tasks = make_tasks(few, ["owl"], ["system-prompt:owl"], 0)
+    drawn, reports = write_paraphrase_sets(tmp_path, model, TEACHERS, tasks, few)
+    for name, report in reports.items():
+        assert report.asked == report.pairs == 48  # two rounds of one for each sentence
+        pairs = drawn.pairs[name]
+        assert len(pairs) == 30
+        texts = len(set(zip(pairs["sentence"], pairs["completion"], strict=True)))
+        assert texts > len(set(pairs["sentence"]))  # no copies of the first round
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
