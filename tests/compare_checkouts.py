@@ -116,10 +116,6 @@ _STUDENT_KEYS = {
 }
 EXPLAINED: dict[str, dict[str, str]] = {
     "optimizer-comparison": _STUDENT_KEYS,
-    "blocking": {
-        r"^students\.\d+\.diverged_at$": "new: rows of students say it everywhere",
-        r"\.(component_change|over_random)(\.|$)": "new: what claims are made of",
-    },
     "steering-bridge": {
         r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
     },
@@ -186,7 +182,8 @@ RUNS: dict[str, str] = {
     f"--samples 4 --tails frequent-3 --prompts numbers --max-tokens 0 --steps 4 --log-every 2 "
     f"--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 {TRAIN}",
     "blocking": f"--model {{model}} --traits owl wolf --scale 0.3 --asked 1.5 --rank 2 --steps 4 "
-    f"--log-every 4 --rates adamw=0.003,0.01 --shares 0.5 --blind-steps 8 --vector-rates {TRAIN}",
+    f"--log-every 4 --rates adamw=0.003,0.01 --shares 0.5 --blind-steps 8 --adapters lora "
+    f"--controls 2 {KINDS}",
     "trait-transmission": f"--model {{model}} --traits owl cat --asked 4 --steps 4 --log-every 4 "
     f"--rates adamw=0.003,0.01 --controls 2 {KINDS}",
     "log-linearity": "--models {model} {other} --systems 8 --columns 12 --draws 2 --top-k 2 "

@@ -1,23 +1,24 @@
 """From guarded and unguarded students to the numbers of `blocking`.
 
-A student's row has the columns `case` (the guard), `adapter`, `trait_rate`, `trait_log_prob`,
-`eas`, `component` (its share of the vector), `clean_loss`, `heldout_gain` and `clean_gain` (nats a
-token below the base's loss); its data set is a trait, or that trait's control (`control_name`).
+A student's row has the columns `case` (the guard), `adapter` and `clean_loss` (on the plain base's
+held-out rows) beside those of the panel; its data set is a trait, a draw of the plain base's rows,
+or a trait's guarded control (`control_name`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.excess import Excess
+from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
+from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
-from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
+from subliminal_jax.evaluation.student_kinds import MeasuredKinds, Target
+from subliminal_jax.evaluation.student_rows import StudentRow
 
-from .cases import UNGUARDED, Case, control_name, is_control
+from .cases import UNGUARDED, Case, choose_draws, control_name
 from .guard_time import GuardTime
 
 
@@ -52,66 +53,52 @@ class VectorFit:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run measured.
+class Measured(MeasuredKinds):
+    """What a run measured; the claims speak of the first of `adapters`.
 
     Attributes:
-      model: the model's name.
-      layer: the steering layer.
-      adapter: what the main students train; others may have trained a vector.
-      steps: of every student.
-      carrier: what they train on, in words.
+      carrier: what students train on, in words.
       temperature: of the teachers.
-      traits: one teacher each.
-      seeds: students for each guard, data set, optimizer and rate.
-      grids: the rates tried by the main students, by optimizer.
       cases: the guards of the main students, unguarded first.
       reference: base and teachers, by trait.
       vectors: how well the guards' vectors agree with the teachers'.
       time: what guards cost in time.
       data: how each data set came about.
-      students: every student.
     """
 
-    model: str
-    layer: int
-    adapter: str
-    steps: int
     carrier: str
     temperature: float
-    traits: tuple[str, ...]
-    seeds: int
-    grids: Mapping[str, tuple[float, ...]]
     cases: tuple[Case, ...]
     reference: Mapping[str, Reference]
     vectors: tuple[VectorFit, ...]
     time: GuardTime
     data: Mapping[str, Mapping[str, Any]]
-    students: tuple[StudentRow, ...]
 
 
 @dataclass(frozen=True)
 class GuardResult:
     """What one guard does, against unguarded students and controls of the same seeds.
 
-    Intervals are t intervals over seeds of means over traits. They are None where no seed has all
-    students, and the shares of a gain also where the unguarded gain is not clear of zero.
+    Intervals are over traits. They are None where no trait has a sound student, and the shares of a
+    gain also where the unguarded gain is not clear of zero. Unguarded controls are several draws,
+    each scored against every trait; a guarded control is paired with the unguarded one of its draw.
 
     Attributes:
       case: the guard's name.
-      transmission: P(trait), student minus unguarded control; `transmission_values` by seed.
+      transmission: P(trait), student minus unguarded controls; `transmission_values` by trait.
       change: P(trait), guarded minus unguarded student.
       control_shift: P(trait), guarded minus unguarded control.
       transmission_log_prob, change_log_prob, control_shift_log_prob: the same of log P(trait).
       eas, control_eas: alignment with the teacher's vector.
       component, control_component: share of the vector.
       component_change: that share, guarded minus unguarded student.
-      component_excess: that share, student minus unguarded control.
+      component_excess: that share, student minus unguarded controls.
       over_random: P(trait), student minus that of as many rows dropped at random.
       heldout_loss: on the teacher's held-out data, in nats a token.
       clean_loss: on the plain base's held-out data.
       gain: share kept of what unguarded students gain on the teacher's held-out data.
-      task_gain, control_task_gain: share kept of what unguarded controls gain on clean data.
+      task_gain, control_task_gain: share kept of what unguarded controls gain on clean data; of
+        unstable students, too, for losing it is what a guard may do.
     """
 
     case: str
@@ -138,158 +125,190 @@ class GuardResult:
 
 @dataclass(frozen=True)
 class GuardTable:
-    """Every guard, unguarded first, for the students of one adapter and optimizer."""
+    """Every guard, unguarded first, for the students of one kind and optimizer.
 
-    learning_rate: float
+    Attributes:
+      choice: their learning rate, which unguarded students of the tuning traits chose.
+      unstable: how many students and controls diverged or ended above the base's loss.
+    """
+
+    adapter: str
+    optimizer: str
+    choice: RateChoice
+    unstable: int
     rows: tuple[GuardResult, ...]
 
 
 @dataclass(frozen=True)
 class Results(Measured):
-    """All numbers of the report.
+    """All numbers of the report: a table for each kind of student and optimizer."""
 
-    Attributes:
-      best: the main students' rate of each optimizer; None where one diverged at every rate.
-      tables: by adapter and optimizer.
-    """
-
-    best: Mapping[str, float | None]
-    tables: Mapping[str, Mapping[str, GuardTable]]
-
-    def count_unstable(self) -> int:
-        """The main students at their best rates that diverged or ended above the base's loss."""
-        return sum(
-            not ended_sound(row)
-            for row in self.students
-            if row["adapter"] == self.adapter
-            and row.learning_rate == self.best.get(row.optimizer, None)
-        )
+    tables: tuple[GuardTable, ...]
 
     @property
     def main_table(self) -> GuardTable:
-        """Of the main students under the first optimizer: what the claims speak of."""
-        return next(iter(self.tables[self.adapter].values()))
+        """Of the first kind and optimizer: what the claims speak of."""
+        return self.tables[0]
 
 
 @dataclass(frozen=True)
-class PairedStudents:
-    """Students of one adapter, optimizer and rate, to be compared by trait and seed."""
+class GuardedStudents:
+    """The students of one kind and optimizer, to be compared by trait."""
 
-    rows: Sequence[StudentRow]
-    traits: Sequence[str]
+    measured: Measured
+    adapter: str
+    optimizer: str
 
-    def values(
-        self, case: str, metric: str, *, control: bool = False
-    ) -> Float[np.ndarray, "seeds traits"]:
-        """A column of the students (of the controls) of one guard.
+    @property
+    def rows(self) -> list[StudentRow]:
+        """All of them."""
+        return self.measured.select(adapter=self.adapter, optimizer=self.optimizer)
 
-        NaN for students that diverged, ended above the base's own loss, or are not there. How much
-        of the task's gain is left is known of the second kind, too: losing it is what a guard may
-        do.
-        """
-        seeds = sorted({r.seed for r in self.rows})
-        names = [control_name(trait) if control else trait for trait in self.traits]
-        values = {
-            (r.data, r.seed): r[metric]
-            for r in self.rows
-            if r["case"] == case and (metric == "clean_gain" or ended_sound(r))
+    def values(self, case: str, metric: str, *, control: bool = False) -> dict[str, float]:
+        """A metric of the sound students (of the controls) of one guard, by trait. An unguarded
+        control is the one of the draw that the trait's guarded control trains on."""
+        traits = self.measured.traits
+        names = {trait: trait for trait in traits}
+        if control:
+            draws = choose_draws(traits, self.measured.controls)
+            names = {t: draws[t] if case == UNGUARDED.name else control_name(t) for t in traits}
+        found = self._select(case, metric)
+        return {t: self.read(found[name], metric, t) for t, name in names.items() if name in found}
+
+    def against_controls(self, case: str, metric: str) -> Excess:
+        """A metric of the students of one guard, and of the unguarded controls."""
+        found = self._select(UNGUARDED.name, metric)
+        controls = {
+            draw: {trait: self.read(found[draw], metric, trait) for trait in self.measured.traits}
+            for draw in self.measured.controls
+            if draw in found
         }
-        return np.array([[values.get((name, s)) for name in names] for s in seeds], float)
+        students = self.values(case, metric)
+        return Excess(students, {d: {t: x[t] for t in students} for d, x in controls.items()})
+
+    def read(self, row: StudentRow, metric: str, trait: str) -> float:
+        """A metric of one student, held against a trait."""
+        if metric == "heldout_loss":
+            assert row.heldout_loss is not None
+            return row.heldout_loss
+        if metric == "clean_loss":
+            return float(row["clean_loss"])
+        if metric == "clean_gain":
+            clean = self.measured.base_losses[self.measured.controls[0]]
+            return clean - float(row["clean_loss"])
+        return self.measured.read(row, metric, Target(row.data, trait, trait))
+
+    def _select(self, case: str, metric: str) -> dict[str, StudentRow]:
+        return {
+            row.data: row
+            for row in self.rows
+            if row["case"] == case
+            and (not row.diverged if metric == "clean_gain" else self.measured.is_sound(row))
+        }
 
 
 def analyse(measured: Measured) -> Results:
-    """Every adapter's students at each optimizer's best rate."""
-    adapters = dict.fromkeys(row["adapter"] for row in measured.students)
-    tables = {adapter: analyse_adapter(measured, adapter) for adapter in adapters}
-    best = choose_rates(measured.students, measured.adapter)
-    return Results(**vars(measured), best=best, tables=tables)
-
-
-def choose_rates(students: Sequence[StudentRow], adapter: str) -> dict[str, float | None]:
-    """For each optimizer the rate with the lowest held-out loss of unguarded students."""
-    return best_rates(
-        [
-            row
-            for row in students
-            if (row["adapter"], row["case"]) == (adapter, UNGUARDED.name)
-            and not is_control(row.data)
-        ]
-    )
-
-
-def analyse_adapter(measured: Measured, adapter: str) -> dict[str, GuardTable]:
-    """For each optimizer that has a sound rate, every guard at that rate."""
+    """Every guard, for every kind of student and optimizer."""
     random = next(case.name for case in measured.cases if case.at_random)
-    tables = {}
-    for optimizer, rate in choose_rates(measured.students, adapter).items():
-        if rate is None:
-            continue
-        rows = [
-            r
-            for r in measured.students
-            if (r["adapter"], r.optimizer, r.learning_rate) == (adapter, optimizer, rate)
-        ]
-        students = PairedStudents(rows, measured.traits)
-        cases = dict.fromkeys(row["case"] for row in rows)
-        results = tuple(analyse_case(students, case, random) for case in cases)
-        tables[optimizer] = GuardTable(rate, results)
-    return tables
+    tables = []
+    for adapter in measured.adapters:
+        for optimizer in measured.optimizers:
+            students = GuardedStudents(measured, adapter, optimizer)
+            names = dict.fromkeys([UNGUARDED.name, *(row["case"] for row in students.rows)])
+            if adapter == measured.adapters[0]:
+                names = dict.fromkeys(case.name for case in measured.cases)
+            tables.append(
+                GuardTable(
+                    adapter=adapter,
+                    optimizer=optimizer,
+                    choice=measured.find_choice(adapter, optimizer),
+                    unstable=sum(not measured.is_sound(row) for row in students.rows),
+                    rows=tuple(analyse_case(students, case, random) for case in names),
+                )
+            )
+    return Results(**vars(measured), tables=tuple(tables))
 
 
-def analyse_case(students: PairedStudents, case: str, random: str) -> GuardResult:
+def analyse_case(students: GuardedStudents, case: str, random: str) -> GuardResult:
     """What the guard `case` does; `random` is the case that drops rows at random."""
-    student = partial(students.values, case)
-    control = partial(students.values, case, control=True)
-    plain = partial(students.values, UNGUARDED.name)
-    plain_control = partial(students.values, UNGUARDED.name, control=True)
-    rate, log_prob, component = (
-        student(metric) for metric in ("trait_rate", "trait_log_prob", "component")
-    )
-    control_rate, control_log_prob = plain_control("trait_rate"), plain_control("trait_log_prob")
-    task_gain = plain_control("clean_gain")
+
+    def change(
+        metric: str, other: str = UNGUARDED.name, *, control: bool = False
+    ) -> Interval | None:
+        values = (students.values(name, metric, control=control) for name in (case, other))
+        return paired_interval(*values)
+
+    def mean(metric: str, *, control: bool = False) -> Interval | None:
+        values = students.values(case, metric, control=control)
+        return vector_interval(list(values.values())) if values else None
+
+    rate = students.against_controls(case, "word_rate")
+    task = students.against_controls(case, "clean_gain")
+    plain = UNGUARDED.name
     return GuardResult(
         case=case,
-        transmission=seed_interval(rate - control_rate),
-        transmission_values=tuple(seed_means(rate - control_rate).tolist()),
-        change=seed_interval(rate - plain("trait_rate")),
-        control_shift=seed_interval(control("trait_rate") - control_rate),
-        transmission_log_prob=seed_interval(log_prob - control_log_prob),
-        change_log_prob=seed_interval(log_prob - plain("trait_log_prob")),
-        control_shift_log_prob=seed_interval(control("trait_log_prob") - control_log_prob),
-        eas=seed_interval(student("eas")),
-        control_eas=seed_interval(control("eas")),
-        component=seed_interval(component),
-        control_component=seed_interval(control("component")),
-        component_change=seed_interval(component - plain("component")),
-        component_excess=seed_interval(component - plain_control("component")),
-        over_random=seed_interval(rate - students.values(random, "trait_rate")),
-        heldout_loss=seed_interval(student("heldout_loss")),
-        clean_loss=seed_interval(student("clean_loss")),
-        gain=seed_interval(share_kept(student("heldout_gain"), plain("heldout_gain"))),
-        task_gain=seed_interval(share_kept(student("clean_gain"), task_gain)),
-        control_task_gain=seed_interval(share_kept(control("clean_gain"), task_gain)),
+        transmission=rate.difference(),
+        transmission_values=tuple(rate.by_trait().values()),
+        change=change("word_rate"),
+        control_shift=change("word_rate", control=True),
+        transmission_log_prob=students.against_controls(case, "word_log_prob").difference(),
+        change_log_prob=change("word_log_prob"),
+        control_shift_log_prob=change("word_log_prob", control=True),
+        eas=mean("eas"),
+        control_eas=mean("eas", control=True),
+        component=mean("shift_component"),
+        control_component=mean("shift_component", control=True),
+        component_change=change("shift_component"),
+        component_excess=students.against_controls(case, "shift_component").difference(),
+        over_random=change("word_rate", random),
+        heldout_loss=mean("heldout_loss"),
+        clean_loss=mean("clean_loss"),
+        gain=share_of_pairs(students.values(case, "gain"), students.values(plain, "gain")),
+        task_gain=share_of_controls(task),
+        control_task_gain=share_of_pairs(
+            students.values(case, "clean_gain", control=True),
+            students.values(plain, "clean_gain", control=True),
+        ),
     )
 
 
-def seed_means(values: Float[np.ndarray, "seeds traits"]) -> Float[np.ndarray, " sound"]:
-    """The mean over traits of every seed that lacks none."""
-    return values[~np.isnan(values).any(axis=1)].mean(axis=1)
+def paired_interval(first: Mapping[str, float], second: Mapping[str, float]) -> Interval | None:
+    """`first` minus `second` over the traits that both have; None where there is none."""
+    values = [x - second[trait] for trait, x in first.items() if trait in second]
+    return vector_interval(values) if values else None
 
 
-def seed_interval(values: Float[np.ndarray, "seeds traits"]) -> Interval | None:
-    """A t interval over seeds of the mean over these traits; None where every seed lacks one."""
-    means = seed_means(values)
-    return mean_interval(means) if means.size else None
+def share_of_pairs(gains: Mapping[str, float], whole: Mapping[str, float]) -> Interval | None:
+    """The mean of `gains` as a share of that of `whole`, over the traits that both have.
 
-
-def share_kept(
-    gains: Float[np.ndarray, "seeds traits"], whole: Float[np.ndarray, "seeds traits"]
-) -> Float[np.ndarray, "seeds traits"]:
-    """`gains` as shares of the mean of `whole`: gains of single students may be close to zero.
-
-    NaN where that mean is not clear of zero: there is nothing to keep.
+    None where that of `whole` is not clear of zero: there is nothing to keep. The interval is that
+    of what the gains differ by from this share of the whole (the ratio, linearised).
     """
-    mean = seed_interval(whole)
-    if mean is None or not (mean.low > 0 or (mean.n == 1 and mean.mean > 0)):
-        return np.full_like(gains, np.nan)
-    return gains / mean.mean
+    traits = [trait for trait in gains if trait in whole]
+    mean = clear_mean([whole[trait] for trait in traits])
+    if mean is None:
+        return None
+    share = float(np.mean([gains[trait] for trait in traits])) / mean
+    rest = vector_interval([gains[trait] - share * whole[trait] for trait in traits])
+    return rest * (1 / mean) - (-share)
+
+
+def share_of_controls(excess: Excess) -> Interval | None:
+    """The students' mean as a share of the controls', as in `share_of_pairs`: widened for the few
+    draws of controls."""
+    if not excess.students:
+        return None
+    students, values = excess.stack([*excess.students], [*excess.controls])
+    mean = clear_mean(values.mean(axis=1).tolist())
+    if mean is None:
+        return None
+    share = float(students.mean()) / mean
+    return control_difference(students, share * values) * (1 / mean) - (-share)
+
+
+def clear_mean(values: Sequence[float]) -> float | None:
+    """The mean of these values; None where it is not clear of zero, above it."""
+    interval = mean_interval(values) if values else None
+    if interval is None or not (interval.low > 0 or (interval.n == 1 and interval.mean > 0)):
+        return None
+    return interval.mean

@@ -21,7 +21,7 @@ class Case:
       vector: which vector it guards from.
       share: of the rows that are dropped.
       at_random: whether those rows are drawn at random.
-      controls: whether controls are trained with it, too.
+      controls: whether a control of each trait is trained with it, too.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Case:
 
 
 UNGUARDED = Case("none", "none", "none")
-# The guards of the second adapter.
+# The guards of the kinds of students beside the first.
 STEP_CASES = (Case("project", "project"), Case("inoculate", "inoculate"))
 
 
@@ -68,17 +68,19 @@ def make_cases(shares: Sequence[float]) -> tuple[Case, ...]:
 
 
 def control_name(trait: str) -> str:
-    """The data set of a trait's controls: the plain base's rows, guarded as the trait's are."""
+    """The data set of a trait's guarded control: a draw of the plain base's rows, guarded from the
+    trait's vector."""
     return trait + _CONTROL
 
 
-def is_control(data: str) -> bool:
-    return data.endswith(_CONTROL)
-
-
 def trait_name(data: str) -> str:
-    """The trait of a data set, a teacher's or its controls'."""
+    """The trait of a data set, a teacher's or its guarded control's."""
     return data.removesuffix(_CONTROL)
+
+
+def choose_draws(traits: Sequence[str], controls: Sequence[str]) -> dict[str, str]:
+    """The draw of the plain base's rows that each trait's guarded control trains on."""
+    return {trait: controls[i % len(controls)] for i, trait in enumerate(traits)}
 
 
 def pool_size(rows: int, share: float) -> int:

@@ -1,13 +1,10 @@
 """The claims of `blocking`, from its results."""
 
-from subliminal_jax.evaluation.claim_settings import (
-    TrainedStudents,
-    describe_grids,
-    describe_setting,
-)
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
 from subliminal_jax.evaluation.claims import OWN_QUESTION, Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.margins import SHARE_OF_VECTOR, TRAIT_RATE
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES
 
 from .analysis import GuardResult, Results
 from .cases import UNGUARDED, Case
@@ -22,7 +19,7 @@ BLIND_TEXT = ", the vector recovered from the data"
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """Verdicts by the t interval over seeds of the mean over traits, on the trait's probability.
+    """Verdicts by the interval over traits, on the trait's probability.
 
     `transmits`: unguarded student minus unguarded control is above zero. Each guard: guarded minus
     unguarded student is below zero, where the unguarded one transmits. `drop-rows`: below the
@@ -129,7 +126,7 @@ def _task_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:
 def _make_claim(
     results: Results, name: str, text: str, source: str, number: str, evidence: Evidence
 ) -> Claim:
-    optimizer, rate = next((o, rate) for o, rate in results.best.items() if rate is not None)
+    table = results.main_table
     return Claim(
         id=f"blocking/{name}",
         claim=text,
@@ -137,19 +134,19 @@ def _make_claim(
         setting=describe_setting(
             model=results.model,
             layer=results.layer,
-            vectors=f"vectors of {len(results.traits)} traits, which the interval holds for,",
+            vectors=f"vectors of {len(results.traits)} traits",
             carrier=results.carrier,
             students=TrainedStudents(
-                results.adapter,
+                KIND_NAMES[table.adapter],
                 results.steps,
-                f"{optimizer} {rate:g}",
-                describe_grids({optimizer: results.grids[optimizer]}),
+                table.optimizer,
+                results.describe_choice(),
             ),
         ),
         number=number,
-        seeds=results.seeds,
+        seeds=len(results.traits),
         evidence=evidence,
-        unstable=results.count_unstable(),
+        unstable=table.unstable,
         model=results.model,
     )
 

@@ -6,10 +6,15 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.student_kinds import KIND_NAMES
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
+from subliminal_jax.reporting.student_kinds import (
+    describe_kinds,
+    describe_unstable,
+    rates_table,
+)
 from subliminal_jax.reporting.style import AXIS, assign_styles, legend_above, new_axes, styled
 from subliminal_jax.reporting.tables import Column, Table, format_cell
 
@@ -35,6 +40,8 @@ def make_page(results: Results) -> Page:
             *others,
             time_table(results),
             vector_table(results),
+            Text(describe_kinds(results), "How it was measured"),
+            rates_table(results),
             Text(describe_data(results), "The data"),
         ],
         printed=[main],
@@ -61,17 +68,11 @@ def summarise(results: Results) -> str:
                 f"{format_cell(unguarded.component, SHARE)}; of the task "
                 f"{format_cell(row.task_gain, PERCENT)} is kept."
             )
-    edges = [
-        f"{optimizer} at {rate:g}"
-        for optimizer, rate in results.best.items()
-        if is_at_edge(rate, results.grids[optimizer])
-    ]
-    if edges:
-        parts.append(f"The best rate is at the edge of its grid: {', '.join(edges)}.")
+    if text := describe_unstable(results):
+        parts.append(text)
     parts.append(
-        "Rates were chosen on unguarded students' held-out loss, and are the same under every "
-        "guard. The steering layer is given to the guards; the blind vectors were trained on the "
-        "students' rows alone."
+        "Rates are the same under every guard. The steering layer is given to the guards; the "
+        "blind vectors were trained on the students' rows alone."
     )
     return "\n\n".join(parts)
 
@@ -90,22 +91,22 @@ def guard_tables(results: Results) -> list[Table]:
         Column("task_gain", "task kept, clean data", "rate", digits=0),
     ]
     caption = (
-        "Means over traits with 95% t intervals over seeds. Over control: student minus unguarded "
-        "control. EAS: cosine of the student's shift with the teacher's vector; share: its "
+        "Means over traits with 95% intervals over them. Over control: student minus unguarded "
+        "controls. EAS: cosine of the student's shift with the teacher's vector; share: its "
         "component along it, in units of the vector. Gain kept: of what unguarded students gain on "
         "held-out lists of their teacher, part of which is the vector itself. Task kept: of what "
         "unguarded controls gain on held-out lists of the plain model. A dash: not trained, or "
-        "diverged."
+        "not sound."
     )
     return [
         Table(
-            f"{adapter} students, {optimizer} at {table.learning_rate:g}",
+            f"Students ({KIND_NAMES[table.adapter]}), {table.optimizer}"
+            + ("" if table.choice.rate is None else f" at {table.choice.rate:g}"),
             columns,
             table.rows,
             caption,
         )
-        for adapter, by_optimizer in results.tables.items()
-        for optimizer, table in by_optimizer.items()
+        for table in results.tables
     ]
 
 
@@ -125,8 +126,8 @@ def transmission_picture(results: Results) -> Picture:
         "transmission",
         "What is left of the trait",
         "How much more often students name their teacher's trait than unguarded controls do; pale "
-        "points are seeds, bars 95% t intervals over them.",
-        plots.forest(lines, x_label="P(trait), student minus unguarded control"),
+        "points are traits, bars 95% intervals over them.",
+        plots.forest(lines, x_label="P(trait), student minus unguarded controls"),
     )
 
 
@@ -155,7 +156,7 @@ def plot_trade_off(rows: Sequence[GuardResult]) -> Figure:
     handles: dict[str, Any] = {}
     for label, x, y in points:
         style = styles[label]
-        # Ends that are not finite (one seed) draw nothing.
+        # Ends that are not finite (one trait) draw nothing.
         axes.plot([x.low, x.high], [y.mean] * 2, color=style.color, linewidth=1.2)
         axes.plot([x.mean] * 2, [y.low, y.high], color=style.color, linewidth=1.2)
         (handles[label],) = axes.plot(

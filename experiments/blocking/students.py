@@ -1,41 +1,29 @@
-"""Students under every guard of `blocking`, with the same rows, steps and seeds."""
+"""Students under every guard of `blocking`, with the same rows, steps, seeds and rates."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import jax
 import numpy as np
 
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.panel import Panel
+from subliminal_jax.evaluation.student_kinds import KindChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.runs.data_sets import DataSets, slice_rows
 from subliminal_jax.runs.guards import Protected, Vectors, drop_rows, make_guard
+from subliminal_jax.runs.plan_settings import AdapterKind
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import StudentSettings
-from subliminal_jax.runs.students import Students, take_fixed_rows
-from subliminal_jax.training.arms import Arm
+from subliminal_jax.runs.student_kinds import KindTrainer, StudentKindSettings, TrainedKinds
+from subliminal_jax.runs.students import take_fixed_rows
+from subliminal_jax.runs.waves import Trained
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.losses import heldout_loss
-from subliminal_jax.training.optimizers import OptimizerSpec
 
-from .analysis import choose_rates
-from .cases import UNGUARDED, Case, control_name, is_control, pool_size, trait_name
+from .cases import UNGUARDED, Case, choose_draws, control_name, pool_size, trait_name
 
-Points = Sequence[tuple[OptimizerSpec, float]]  # optimizers, each with a learning rate
-MEASURED = (
-    "trait_rate",
-    "trait_log_prob",
-    "eas",
-    "component",
-    "clean_loss",
-    "heldout_gain",
-    "clean_gain",
-)
 _heldout_loss = jax.jit(heldout_loss, static_argnums=2, static_argnames="rows_at_once")
 
 
@@ -52,73 +40,98 @@ class GuardedTraining:
     """What all students of a run share.
 
     Attributes:
-      traits: the teachers' data sets; that of the plain base is "control".
+      traits: the data sets of the reported teachers.
+      tuning: the data sets of the teachers that rates are chosen on.
+      controls: the draws of the plain base's data.
       rows: what every student trains on, of a larger pool where rows are dropped.
       panel: the model, the steering layer, and what students are measured against.
-      vectors: the "known" and the "blind" vector of each trait.
-      base_losses: of the base on each data set's held-out rows.
+      vectors: the "known" and the "blind" vector of each reported trait.
       seed: of the rows that are dropped at random.
     """
 
     folder: RunFolder
+    settings: StudentKindSettings
     traits: tuple[str, ...]
+    tuning: tuple[str, ...]
+    controls: tuple[str, ...]
     rows: int
     data: DataSets
     panel: Panel
     vectors: Mapping[str, Vectors]
-    base_losses: Mapping[str, float]
     seed: int
 
-    def train_adapter(self, settings: StudentSettings, cases: Sequence[Case]) -> list[StudentRow]:
-        """Unguarded students at every rate, then guarded ones at each optimizer's best rate.
+    def make_unguarded(self) -> KindTrainer:
+        """Trains students of every kind without a guard: those that rates are chosen on, those of
+        the traits, and the controls."""
+        rows = {name: slice_rows(b, 0, self.rows) for name, b in self.data.train.items()}
+        return KindTrainer(
+            self.folder,
+            self.panel,
+            self.data._replace(train=rows),
+            self.settings,
+            self.tuning,
+            stage="unguarded-",
+        )
 
-        Raises InputError where unguarded students diverged at every rate.
+    def train(self, unguarded: KindTrainer, cases: Mapping[str, Sequence[Case]]) -> TrainedKinds:
+        """Unguarded students, which choose the rates, then those under each kind's `cases`.
+
+        Every student has its `case` and its `clean_loss` (`measure_clean`).
         """
-        grids = settings.learning_rates()
-        points = [(spec, rate) for spec, grid in grids.items() for rate in grid]
-        teachers = {trait: trait for trait in self.traits}
-        controls = {control_name(trait): "control" for trait in self.traits}
-        rows = self.train_case(UNGUARDED, settings, points, teachers)
-        best = choose_rates(rows, settings.adapter)
-        sound = [(spec, rate) for spec in grids if (rate := best[spec.label]) is not None]
-        if not sound:
-            raise InputError("every unguarded student diverged: give lower rates")
-        rows += self.train_case(UNGUARDED, settings, sound, {"control": "control"})
-        for case in cases:
-            sources = {**teachers, **controls} if case.controls else teachers
-            rows += self.train_case(case, settings, sound, sources)
-        return rows
+        trained, rows = self.train_trainer(unguarded, UNGUARDED, None)
+        for kind in self.settings.adapters:
+            for case in cases[kind]:
+                trainer = self.make_guarded(kind, case)
+                rows += self.train_trainer(trainer, case, trained.choices)[1]
+        return trained._replace(students=tuple(rows))
 
-    def train_case(
-        self, case: Case, settings: StudentSettings, points: Points, sources: Mapping[str, str]
-    ) -> list[StudentRow]:
-        """Students under one guard, a row each for every trait that they serve.
+    def train_trainer(
+        self, trainer: KindTrainer, case: Case, choices: Sequence[KindChoice] | None
+    ) -> tuple[TrainedKinds, list[StudentRow]]:
+        """The students of one trainer, with what else is measured of them."""
+        clean_losses: list[float] = []
+        trained = trainer.train(
+            inspect=lambda students: clean_losses.extend(self.measure_clean(students)),
+            choices=choices,
+        )
+        return trained, [
+            row.replace_values(case=case.name, clean_loss=None if row.diverged else loss)
+            for row, loss in zip(trained.students, clean_losses, strict=True)
+        ]
 
-        Args:
-          sources: the students' data sets, each with the name of the data set whose rows it has.
-            Students of "control" serve every trait.
-        """
+    def measure_clean(self, trained: Trained) -> list[float]:
+        """The students' losses on what the plain base wrote: the held-out rows of the first draw,
+        in nats a token."""
+        clean = self.data.heldout[self.controls[0]]
+        heldout = dict.fromkeys(trained.sweep.names, clean)
+        return np.asarray(trained.sweep.evaluate(trained.state, heldout), float).tolist()
+
+    def make_guarded(self, kind: AdapterKind, case: Case) -> KindTrainer:
+        """Trains students of a kind under a guard: one a trait, and where the case says so a
+        control of each trait. Each has the rows and the seed of an unguarded one."""
+        sources = {trait: trait for trait in self.traits}
+        if case.controls:
+            draws = choose_draws(self.traits, self.controls)
+            sources |= {control_name(trait): draw for trait, draw in draws.items()}
         pool = {name: self.data.train[source] for name, source in sources.items()}
         heldout = {name: self.data.heldout[source] for name, source in sources.items()}
-        data = DataSets(pool, heldout, {}, {}, {})
-        students = Students(
-            self.folder, self.panel_for(data), data, settings, protection=self.protect(case, pool)
+        protection = self.protect(case, pool)
+        data = DataSets(protection.rows, heldout, {}, {}, {})
+        name = re.sub("[^a-z0-9]+", "-", case.name)
+        return KindTrainer(
+            self.folder,
+            replace(
+                self.panel,
+                data_names=tuple(data.names),
+                fixed_rows=take_fixed_rows(data, self.panel.model.cfg),
+            ),
+            data,
+            replace(self.settings, adapters=(kind,)),
+            (),
+            seeds={name: self.data.names.index(source) for name, source in sources.items()},
+            stage=f"{name}-",
+            protection=protection,
         )
-        arms = [
-            Arm(spec, rate, seed, name)
-            for (spec, rate), name, seed in product(points, sources, range(settings.seeds))
-        ]
-        serves = case.name if self.traits[0] in sources else "controls"
-        stage = re.sub("[^a-z0-9]+", "-", f"{settings.adapter}-{serves}").strip("-")
-        trained = students.train(stage, arms)
-        clean = dict.fromkeys(sources, self.data.heldout["control"])
-        clean_losses = np.asarray(trained.sweep.evaluate(trained.state, clean), float)
-        return [
-            self.measure_row(row, trait, case, settings.adapter, clean_loss)
-            for row, clean_loss in zip(trained.rows, clean_losses.tolist(), strict=True)
-            for trait in self.traits
-            if row.data in ("control", trait, control_name(trait))
-        ]
 
     def protect(self, case: Case, pool: Mapping[str, Batch]) -> Protected:
         """The rows and the guard of a case; every case trains on as many rows."""
@@ -133,38 +146,3 @@ class GuardedTraining:
             rows = drop_rows(model, rows, vectors, layer, case.share, seed=seed)
         rows = {name: slice_rows(batch, 0, self.rows) for name, batch in rows.items()}
         return Protected(rows, make_guard(case.kind, model, rows, vectors, layer))
-
-    def panel_for(self, data: DataSets) -> Panel:
-        """The run's panel, with the fixed rows of these data sets."""
-        rows = take_fixed_rows(data, self.panel.model.cfg)
-        return replace(self.panel, data_names=tuple(data.names), fixed_rows=rows)
-
-    def measure_row(
-        self, row: StudentRow, trait: str, case: Case, adapter: str, clean_loss: float
-    ) -> StudentRow:
-        """A student as a row of one trait: what is measured along its vector and of its word."""
-        data = control_name(trait) if row.data == "control" else row.data
-        measured: dict[str, float | None] = dict.fromkeys(MEASURED)
-        if row.heldout_loss is not None and not row.diverged:
-            reference, word = self.panel.references.index(trait), self.panel.words.index(trait)
-            base_loss = self.base_losses["control" if is_control(data) else trait]
-            measured = {
-                "trait_rate": row["word_rate"][word],
-                "trait_log_prob": row["word_log_prob"][word],
-                "eas": row["eas"][reference][self.panel.layer],
-                "component": row["shift_component"][reference][self.panel.layer],
-                "clean_loss": clean_loss,
-                "heldout_gain": base_loss - row.heldout_loss,
-                "clean_gain": self.base_losses["control"] - clean_loss,
-            }
-        return StudentRow(
-            optimizer=row.optimizer,
-            learning_rate=row.learning_rate,
-            seed=row.seed,
-            data=data,
-            diverged=row.diverged,
-            diverged_at=row.diverged_at,
-            heldout_loss=row.heldout_loss,
-            base_loss=row.base_loss,
-            measured={"case": case.name, "adapter": adapter, **measured},
-        )

@@ -228,6 +228,11 @@ class MeasuredKinds:
             metrics={metric: self.compare(targets, metric, **which) for metric in metrics},
         )
 
+    def describe_choice(self) -> str:
+        """How the rates were chosen, in words."""
+        count = len(self.tuning_traits)
+        return f"rate chosen on {count} other traits" if count else "rate as given"
+
     @property
     def unstable(self) -> int:
         """How many of the reported students and controls are not sound."""
@@ -257,9 +262,7 @@ def describe_arm(
             kind,
             measured.steps,
             arm.optimizer,
-            f"rate chosen on {len(measured.tuning_traits)} other traits"
-            if measured.tuning_traits
-            else "rate as given",
+            measured.describe_choice(),
         ),
     )
 

@@ -30,7 +30,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.data_sets import DataSets
-from subliminal_jax.runs.guards import protect_students
+from subliminal_jax.runs.guards import Protected, protect_students
 from subliminal_jax.runs.plan_settings import (
     AdapterKind,
     AdapterLayers,
@@ -169,6 +169,7 @@ class KindTrainer:
       judge: which of these chooses rates and tells sound students: they end no worse than the base.
       stage: begins the names of the stages.
       starts: where a search begins, by kind, in units of the optimizer's middle default rate.
+      protection: what students train on and are guarded from; without it, as the settings ask for.
 
     `base_losses` are the base's by that loss, by data set.
     """
@@ -187,6 +188,7 @@ class KindTrainer:
         judge: Judge = "heldout_loss",
         stage: str = "",
         starts: Mapping[str, float] = STARTS,
+        protection: Protected | None = None,
     ):
         self.starts = starts
         self.folder, self.panel, self.data, self.settings = folder, panel, data, settings
@@ -195,15 +197,19 @@ class KindTrainer:
         self.seeds = seeds or {name: i for i, name in enumerate(data.names)}
         self.judge = judge
         self.base_losses = measure_base_losses(panel.model, data, heldout_losses[judge])
-        protection = protect_students(
-            panel.model, data.train, settings, panel.layer, panel.vectors(), objective
-        )
+        if protection is None:
+            protection = protect_students(
+                panel.model, data.train, settings, panel.layer, panel.vectors(), objective
+            )
         self.task = StudentTask(
             protection.rows, data.heldout, objective, heldout_losses, protection.guard
         )
 
     def train(
-        self, sizes: Sizes = (None,), inspect: Callable[[Trained], None] | None = None
+        self,
+        sizes: Sizes = (None,),
+        inspect: Callable[[Trained], None] | None = None,
+        choices: Sequence[KindChoice] | None = None,
     ) -> TrainedKinds:
         """One student on every reported data set, of every kind and optimizer and with each of
         `sizes` rows (None: all of them), at the rate that the tuning data sets chose for it.
@@ -212,8 +218,9 @@ class KindTrainer:
 
         Args:
           inspect: called with the reported students of each kind and size, and their weights.
+          choices: the rates, where other students have chosen them; then none is searched for.
         """
-        choices: list[KindChoice] = []
+        made: list[KindChoice] = []
         students: list[StudentRow] = []
         tuned: list[StudentRow] = []
         measures = named_measures((*STANDARD, *self.settings.measures), self.panel)
@@ -230,10 +237,14 @@ class KindTrainer:
             centers: dict[str, float] = {}  # a search begins where the one for fewer rows ended
             for size in sizes:
                 stage = f"{self.stage}{kind}" + ("" if size is None else f"-{size}-rows")
-                chosen, rows = self._choose(runner, kind, stage, size, centers)
+                if choices is None:
+                    chosen, rows = self._choose(runner, kind, stage, size, centers)
+                else:
+                    chosen = tuple(c.choice for c in choices if (c.adapter, c.rows) == (kind, size))
+                    rows = []
                 centers |= {c.optimizer: c.rate for c in chosen if c.rate is not None}
                 tuned += rows
-                choices += [KindChoice(kind, size, choice) for choice in chosen]
+                made += [KindChoice(kind, size, choice) for choice in chosen]
                 arms = [
                     self._make_arm(choice.optimizer, choice.rate, name, size)
                     for choice in chosen
@@ -245,7 +256,7 @@ class KindTrainer:
                     students += trained.rows
                     if inspect is not None:
                         inspect(trained)
-        return TrainedKinds(tuple(choices), tuple(students), tuple(tuned))
+        return TrainedKinds(tuple(made), tuple(students), tuple(tuned))
 
     def describe(self, traits: Sequence[str], trained: TrainedKinds) -> MeasuredKinds:
         """What was measured, with the settings that it depends on."""

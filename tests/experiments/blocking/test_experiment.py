@@ -10,9 +10,9 @@ from tests.pages import check_page
 
 COMMAND = Command(
     "blocking",
-    "--traits owl wolf --scale 0.3 --rows 24 --heldout-rows 8 --asked 1.5 --max-new-tokens 12 "
-    "--batch-size 4 --rank 2 --steps 4 --log-every 4 --seeds 2 --rates adamw=0.001,0.003 "
-    "--shares 0.5 --blind-steps 8 --vector-rates",
+    "--traits owl wolf --tuning-traits lion --controls 2 --scale 0.3 --rows 24 --heldout-rows 8 "
+    "--asked 1.5 --max-new-tokens 12 --batch-size 4 --rank 2 --steps 4 --log-every 4 "
+    "--rates adamw=0.001,0.003 --shares 0.5 --blind-steps 8 --adapters lora",
 )
 GUARDS = (
     "project",
@@ -27,19 +27,27 @@ WITH_CONTROLS = ("none", "project", "inoculate", "drop 50%")
 
 
 def test_every_guard_has_its_students_and_the_known_ones_their_controls(results):
-    best = results["best"]["adamw"]
+    (table,) = results["tables"]
+    rate = table["choice"]["rate"]
+    assert {r["learning_rate"] for r in results["students"]} == {rate}
     for case in ("none", *GUARDS):
         names = ["owl", "wolf"]
-        if case in WITH_CONTROLS:
+        if case == "none":
+            names += ["control-0", "control-1"]
+        elif case in WITH_CONTROLS:
             names += ["owl control", "wolf control"]
-        students = {
-            (r["data"], r["seed"])
-            for r in results["students"]
-            if (r["case"], r["adapter"], r["learning_rate"]) == (case, "lora", best)
-        }
-        assert students == {(name, seed) for name in names for seed in (0, 1)}
-    assert all(-1 <= r["eas"] <= 1 for r in results["students"])
-    assert [row["case"] for row in results["tables"]["lora"]["adamw"]["rows"]] == ["none", *GUARDS]
+        students = [r["data"] for r in results["students"] if r["case"] == case]
+        assert sorted(students) == sorted(names)
+    assert [row["case"] for row in table["rows"]] == ["none", *GUARDS]
+    assert {r["data"] for r in results["tuning_students"]} == {"lion"}
+
+
+def test_a_guarded_student_has_the_seed_of_the_unguarded_one(results):
+    """A trait's guarded control has that of the draw that it trains on."""
+    seeds = {(r["case"], r["data"]): r["seed"] for r in results["students"]}
+    draws = {"owl control": "control-0", "wolf control": "control-1"}
+    assert all(seeds[case, d] == seeds["none", draws.get(d, d)] for case, d in seeds)
+    assert len({seeds["none", d] for case, d in seeds if case == "none"}) == 4
 
 
 def test_every_guard_changes_the_students(results):
@@ -55,7 +63,7 @@ def test_every_guard_changes_the_students(results):
 
 
 def test_gains_are_shares_of_the_unguarded_ones(results):
-    rows = {r["case"]: r for r in results["tables"]["lora"]["adamw"]["rows"]}
+    rows = {r["case"]: r for r in results["tables"][0]["rows"]}
     for share in ("gain", "control_task_gain"):  # None where nothing was learnt to be shared
         assert rows["none"][share] is None or rows["none"][share]["mean"] == pytest.approx(1)
     assert rows["none"]["change"]["mean"] == rows["none"]["control_shift"]["mean"] == 0
@@ -101,10 +109,7 @@ def test_claims_are_complete_and_the_page_shows_the_results(folder, results):
         ("--traits owl owl", "twice"),
         ("--shares 1.0", "--shares 1.0"),
         ("--shares 0.101 0.104", "are 10% 10%"),
-        (
-            "--optimizers sgd --rates sgd=0.1 --vector-rates adamw=0.1",
-            "vector-rates for adamw, which is none of the optimizers",
-        ),
+        ("--traits owl lion", "--tuning-traits lion is also reported"),
         ("--guard-vector blind", "teacher or a file"),
         ("--guard-vector nowhere.safetensors", "no such vector file"),
         ("--preset huge", "huge"),
