@@ -39,7 +39,12 @@ from .report import make_page
 PRESETS = {
     "toy": {},
     "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-transmission-chat")},
-    "last-block": {"layer": 3, "out": Path("runs/optimizer-transmission-last-block")},
+    "last-block": {
+        "layer": 3,  # where few steered lists are lists
+        "prompts": "chat",
+        "keep": "all",
+        "out": Path("runs/optimizer-transmission-last-block"),
+    },
     # The paper's students, a vector each; rates are searched for, and all of its run in halves.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
