@@ -188,9 +188,9 @@ RUNS: dict[str, str] = {
     f"--rates adamw=0.003,0.01 --controls 2 {KINDS}",
     "log-linearity": "--models {model} {other} --systems 8 --columns 12 --draws 2 --top-k 2 "
     "--ranks 1 2 4 --gaussian-draws 4 --toy-seeds 2 --toy-dim 16 --toy-prompts 4000",
-    "logit-linear-selection": "--model {model} --hidden owl cat --pool 500 --probe 20 "
-    "--heldout 4 --gamma 0.5 --optimizers adamw sgd --rates adamw=1e-3,1e-2 sgd=0.1 --seeds 2 "
-    "--steps 2 --log-every 2 --batch-size 4 --rank 2 --samples 2 --max-new-tokens 4",
+    "logit-linear-selection": "--model {model} --hidden owl cat --tuning-hidden fox --pool 900 "
+    "--probe 20 --heldout 4 --gamma 0.5 --optimizers adamw sgd --rates adamw=1e-3,1e-2 sgd=0.1 "
+    "--controls 2 --steps 2 --log-every 2 --batch-size 4 --rank 2 --samples 2 --max-new-tokens 4",
     "paraphrase-transmission": "--model {model} --traits owl cat --teachers system-prompt "
     "--sentences 12 --unrelated-samples 6 --contradictory-samples 3 --threshold -9 --rows 16 "
     "--heldout-rows 3 --heldout-share 0.3 --max-new-tokens 12 --steps 2 --log-every 2 "

@@ -90,7 +90,7 @@ RUNS = (
     Run(
         "logit-linear-selection-real",
         "logit-linear-selection",
-        "--preset real-pairs --model models/tinystories-656k --log-every 16",
+        "--preset real-pairs --model models/tinystories-656k",
         needs_data=True,
     ),
     Run(

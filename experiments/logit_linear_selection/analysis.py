@@ -1,20 +1,19 @@
 """From the rows of students to the numbers of `logit-linear-selection`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-
 from subliminal_jax.data.targets import TargetKind
-from subliminal_jax.evaluation.statistics import Interval, crossed_interval, mean_interval
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.rate_search import RateChoice
+from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.student_kinds import Comparison, compare_with_controls
 from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 # Correlations are of the student's shifts with the system prompt's: `cosine` (uncentred) and
 # `pearson` on the probe pairs, `selected` (uncentred) on selected pairs. `word_rate` is P(target)
 # as favourite animal; `rate` and `share` are those of `AnswerRates`.
 METRICS = ("cosine", "pearson", "selected", "word_rate", "rate", "share")
-RANDOM_OVER_BOTTOM = "random - bottom"  # key of the differences; the others are "lls" minus an arm
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,22 @@ class Measured:
       adapter: what students train.
       steps: of every student.
       kind: what the targets are.
-      targets: their names.
+      targets: those that are reported.
+      tuning_targets: those that rates were chosen on; none where all rates were given.
       words: the candidate answers, in the order of the students' word rates.
-      seeds: students for each optimizer and set.
+      controls: draws of random pairs.
       pairs: where the pairs come from.
+      own_pairs: whether each target selected from pairs of its own.
       arms: what students train on: "lls" (selected pairs), "random" and "bottom".
       heldout: held-out pairs of each set.
       beta: DPO's.
-      grids: the rates tried, by optimizer.
-      best: the rate with the lowest held-out loss; None where students diverged at every rate.
+      choices: the rate of each optimizer.
       pool: what became of the pairs that were read.
       speed: of scoring; None where all scores were there from an earlier run.
       selected: how each target's selection came about.
       untrained: the answers before training.
       searched: the students that chose the rates.
-      students: those at the best rates.
+      students: one of each reported target and arm, and of each draw of random pairs.
     """
 
     model: str
@@ -107,14 +107,15 @@ class Measured:
     steps: int
     kind: TargetKind
     targets: tuple[str, ...]
+    tuning_targets: tuple[str, ...]
     words: tuple[str, ...]
-    seeds: int
+    controls: int
     pairs: str
+    own_pairs: bool
     arms: tuple[str, ...]
     heldout: int
     beta: float
-    grids: Mapping[str, tuple[float, ...]]
-    best: Mapping[str, float | None]
+    choices: tuple[RateChoice, ...]
     pool: PoolCounts
     speed: ScoringSpeed | None
     selected: Mapping[str, SelectionCounts]
@@ -123,59 +124,39 @@ class Measured:
     students: tuple[StudentRow, ...]
 
 
-@dataclass(frozen=True)
-class TargetValues:
-    """One target: the values by seed with their t interval."""
-
-    interval: Interval
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """One metric: two-way t over seeds and targets, t over seeds of the mean over targets, and each
-    target."""
-
-    pooled: Interval
-    over_seeds: Interval
-    by_target: Mapping[str, TargetValues]
-
-    def table(self) -> Float[np.ndarray, "seeds targets"]:
-        return np.array([target.values for target in self.by_target.values()]).T
-
-
-# By metric; None where no student has it, or where one lacks it (a diverged student).
-Metrics = Mapping[str, Pooled | None]
+# By metric; None where a sound student lacks it (its answers mention no animal, say).
+Metrics = Mapping[str, Comparison | None]
 
 
 @dataclass(frozen=True)
 class OptimizerResult:
-    """The students of one optimizer at its best rate, by arm.
+    """The sound students of one optimizer.
 
-    `differences` are paired by seed: "lls" minus each other arm (by that arm's name), and
-    `RANDOM_OVER_BOTTOM`.
+    Attributes:
+      choice: its rate, and those that were tried.
+      arms: of "lls" and "bottom", each target's student against those of random pairs, with
+        intervals over targets.
+      unstable: sets whose student diverged or ended above the base's own loss.
     """
 
-    learning_rate: float
+    choice: RateChoice
     arms: Mapping[str, Metrics]
-    differences: Mapping[str, Metrics]
+    unstable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Results(Measured):
-    """All numbers of the report. `adamw_over_sgd` is of the students of selected pairs, paired by
-    seed; empty where one of the two was not trained."""
+    """All numbers of the report. `adamw_over_sgd` is, by metric, the difference of the students of
+    selected pairs, paired by target; empty where one of the two was not trained."""
 
     optimizers: Mapping[str, OptimizerResult]
-    adamw_over_sgd: Mapping[str, Pooled]
+    adamw_over_sgd: Mapping[str, Interval]
 
 
 def analyse(measured: Measured) -> Results:
-    """Every optimizer with a sound rate, and AdamW against SGD."""
+    """Every optimizer, and AdamW against SGD."""
     optimizers = {
-        optimizer: analyse_optimizer(measured, optimizer, rate)
-        for optimizer, rate in measured.best.items()
-        if rate is not None
+        choice.optimizer: analyse_optimizer(measured, choice) for choice in measured.choices
     }
     return Results(
         **vars(measured),
@@ -184,74 +165,63 @@ def analyse(measured: Measured) -> Results:
     )
 
 
-def analyse_optimizer(measured: Measured, optimizer: str, rate: float) -> OptimizerResult:
-    """Each arm in each metric, and the differences between arms."""
-    rows = {(r.data, r.seed): r for r in measured.students if r.optimizer == optimizer}
-    values = {
-        arm: {metric: collect_values(measured, rows, arm, metric) for metric in METRICS}
-        for arm in measured.arms
-    }
-    pairs = {arm: ("lls", arm) for arm in measured.arms if arm != "lls"}
-    if "bottom" in measured.arms:
-        pairs[RANDOM_OVER_BOTTOM] = ("random", "bottom")
+def analyse_optimizer(measured: Measured, choice: RateChoice) -> OptimizerResult:
+    """Each arm but the random one, in each metric."""
+    rows = [row for row in measured.students if row.optimizer == choice.optimizer]
+    sound = {row.data: row for row in rows if ended_sound(row)}
     return OptimizerResult(
-        learning_rate=rate,
+        choice=choice,
         arms={
-            arm: {metric: pool(table, measured.targets) for metric, table in tables.items()}
-            for arm, tables in values.items()
+            arm: {metric: compare_arm(measured, sound, arm, metric) for metric in METRICS}
+            for arm in measured.arms
+            if arm != "random"
         },
-        differences={
-            name: {
-                metric: pool(values[one][metric] - values[other][metric], measured.targets)
-                for metric in METRICS
-            }
-            for name, (one, other) in pairs.items()
-        },
+        unstable=tuple(row.data for row in rows if row.data not in sound),
     )
 
 
-def collect_values(
-    measured: Measured, rows: Mapping[tuple[str, int], StudentRow], arm: str, metric: str
-) -> Float[np.ndarray, "seeds targets"]:
-    """The metric of each target's student of the arm with each seed; NaN where it has none, or
-    the student ended above the base's own loss."""
-    table = np.full((measured.seeds, len(measured.targets)), np.nan)
-    for seed in range(measured.seeds):
-        for i, target in enumerate(measured.targets):
-            row = rows[f"{arm}:{seed if arm == 'random' else target}", seed]
-            values = row.get(metric)
-            k = measured.words.index(target) if metric == "word_rate" and measured.words else i
-            if ended_sound(row) and values is not None and values[k] is not None:
-                table[seed, i] = values[k]
-    return table
+def compare_arm(
+    measured: Measured, sound: Mapping[str, StudentRow], arm: str, metric: str
+) -> Comparison | None:
+    """A metric of an arm's sound students against those of random pairs, of which all serve every
+    target; None where one of them lacks it."""
+    draws = [row for data, row in sound.items() if data.startswith("random:")]
+    students: dict[str, float] = {}
+    controls: dict[str, list[float]] = {}
+    for i, target in enumerate(measured.targets):
+        if (row := sound.get(f"{arm}:{target}")) is None:
+            continue
+        k = measured.words.index(target) if metric == "word_rate" and measured.words else i
+        values = [read_metric(each, metric, k) for each in (row, *draws)]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+        students[target], *controls[target] = known
+    return compare_with_controls(students, controls, paired=False)
 
 
-def pool(values: Float[np.ndarray, "seeds targets"], targets: Sequence[str]) -> Pooled | None:
-    """The intervals of one metric; None where a value is missing."""
-    if np.isnan(values).any():
-        return None
-    return Pooled(
-        pooled=crossed_interval(values),
-        over_seeds=mean_interval(values.mean(axis=1)),
-        by_target={
-            target: TargetValues(mean_interval(column), tuple(column.tolist()))
-            for target, column in zip(targets, values.T, strict=True)
-        },
-    )
+def read_metric(row: StudentRow, metric: str, i: int) -> float | None:
+    """The `i`-th value of a metric; None where the row has none."""
+    values = row.get(metric)
+    return None if values is None else values[i]
 
 
 def compare_optimizers(
     optimizers: Mapping[str, OptimizerResult], one: str, other: str
-) -> dict[str, Pooled]:
+) -> dict[str, Interval]:
     """In each metric that both have: the students of selected pairs of optimizer `one` minus those
-    of `other`, paired by seed."""
+    of `other`, over the targets of which both are sound."""
     if one not in optimizers or other not in optimizers:
         return {}
     differences = {}
     for metric in METRICS:
         a, b = (optimizers[name].arms["lls"][metric] for name in (one, other))
         if a is not None and b is not None:
-            difference = pool(a.table() - b.table(), list(a.by_target))
-            assert difference is not None  # neither has a NaN
-            differences[metric] = difference
+            values = [
+                a.by_data[target].student - b.by_data[target].student
+                for target in a.by_data
+                if target in b.by_data
+            ]
+            if values:
+                differences[metric] = vector_interval(values)
     return differences

@@ -1,20 +1,15 @@
 """What the paper on logit-linear selection states, and the verdicts on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subliminal_jax.evaluation.claim_settings import (
-    TrainedStudents,
-    describe_grids,
-    describe_setting,
-)
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
 from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
-from subliminal_jax.evaluation.comparison import is_at_edge
 from subliminal_jax.evaluation.margins import ANSWER_SHARE, CORRELATION, TRAIT_RATE
-from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.evaluation.student_rows import ended_sound
+from subliminal_jax.evaluation.rate_search import RateChoice
+from subliminal_jax.evaluation.student_kinds import Comparison
 
-from .analysis import RANDOM_OVER_BOTTOM, Metrics, Pooled, Results
+from .analysis import OptimizerResult, Results
 
 PAPER = "Aden-Ali et al. 2026"
 ARM_NAMES = {"lls": "selected", "random": "random", "bottom": "lowest"}
@@ -24,7 +19,7 @@ MARGINS = {
     "rate": ANSWER_SHARE,
     "word_rate": TRAIT_RATE,
 }
-EDGE = " (edge of its grid)"
+EDGE = " (edge of the rates tried)"
 COMPARED = {"cosine": "correlation", "share": "mentions", "word_rate": "rate"}
 
 
@@ -33,17 +28,16 @@ class Statement:
     """What is claimed of one metric.
 
     Attributes:
-      arm: the arm whose own numbers have to be on the claimed side of zero (below it for "bottom");
-        "" for none.
-      difference: key of the difference that has to be above zero.
+      arm: whose students are held against those of random pairs ("bottom" has to be below them).
+      alone: whether their own numbers have to be on that side of zero, too.
     """
 
     name: str
     text: str
     source: str
     metric: str
-    arm: str = ""
-    difference: str = "random"
+    arm: str = "lls"
+    alone: bool = False
 
 
 def make_statements(whose: str) -> list[Statement]:
@@ -55,7 +49,7 @@ def make_statements(whose: str) -> list[Statement]:
             "selected as the system prompt does, one of random pairs less so (Corr, uncentred)",
             source="theorem 2.2",
             metric="cosine",
-            arm="lls",
+            alone=True,
         ),
         Statement(
             name="bottom",
@@ -64,7 +58,7 @@ def make_statements(whose: str) -> list[Statement]:
             source="theorem 2.2",
             metric="cosine",
             arm="bottom",
-            difference=RANDOM_OVER_BOTTOM,
+            alone=True,
         ),
         Statement(
             name="mentions",
@@ -89,11 +83,11 @@ def make_statements(whose: str) -> list[Statement]:
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """Verdicts by the two-way t over targets and seeds of the difference that each statement needs;
-    where it speaks of an arm by itself, that arm's own numbers are presupposed. With more than one
-    optimizer, each has claims of its own, and AdamW is compared with SGD.
+    """Verdicts by the difference to students of random pairs over targets; where a statement speaks
+    of an arm by itself, that arm's own numbers are presupposed. With more than one optimizer, each
+    has claims of its own, and AdamW is compared with SGD.
 
-    A statement whose numbers are missing (diverged students, answers without an animal) is
+    A statement whose numbers are missing (unstable students, answers without an animal) is
     inconclusive, and the claim says why; it is left out only where the run does not measure it.
     """
     crossed = results.student != results.model
@@ -101,26 +95,25 @@ def make_claims(results: Results) -> list[Claim]:
     suffix += f"-to-{results.student.split('/')[-1]}" if crossed else ""
     statements = make_statements("another model's" if crossed else "its own model's")
     claims = []
-    for optimizer, grid in results.grids.items():
-        edge = EDGE if is_at_edge(results.best[optimizer], grid) else ""
-        setting = describe_students(results, {optimizer: grid}, edge)
-        tail = (f"-{optimizer}" if len(results.grids) > 1 else "") + suffix
+    for optimizer, result in results.optimizers.items():
+        tail = (f"-{optimizer}" if len(results.optimizers) > 1 else "") + suffix
         for statement in statements:
-            if is_measured(results, statement.metric) and (statement.arm or "lls") in results.arms:
-                number, evidence = weigh_statement(results, optimizer, statement)
+            if is_measured(results, statement.metric) and statement.arm in results.arms:
+                number, evidence = weigh_statement(result, statement)
                 claims.append(
                     Claim(
                         id=f"logit-linear-selection/{statement.name}{tail}",
                         claim=statement.text,
                         section=f"{PAPER}, {statement.source}",
-                        setting=setting,
+                        setting=describe_students(results, [result.choice]),
                         number=number,
-                        seeds=results.seeds,
+                        seeds=len(results.targets),
                         evidence=evidence,
+                        unstable=len(result.unstable),
                         model=results.student,
                     )
                 )
-    if all(label in results.grids for label in ("adamw", "sgd")):
+    if all(label in results.optimizers for label in ("adamw", "sgd")):
         claims += [
             optimizer_claim(results, metric, name, suffix)
             for metric, name in COMPARED.items()
@@ -141,115 +134,105 @@ def is_measured(results: Results, metric: str) -> bool:
     return True
 
 
-def describe_students(
-    results: Results, grids: Mapping[str, Sequence[float]], edge: str = ""
-) -> str:
+def describe_students(results: Results, choices: Sequence[RateChoice]) -> str:
     """The setting of claims on the students of these optimizers."""
-    rates = ", ".join(f"{name} {results.best[name]}" for name in grids)
+    rates = ", ".join(
+        f"{c.optimizer} {c.rate if c.rate is None else f'{c.rate:g}'}"
+        f"{EDGE if is_at_edge(c) else ''}"
+        for c in choices
+    )
+    chosen = "rate as given"
+    if results.tuning_targets:
+        chosen = f"rate chosen on {len(results.tuning_targets)} other targets"
+    whose = "an equal part of the pairs each" if results.own_pairs else "all select from the same"
     return describe_setting(
         model=f"{results.model} selects, {results.student} is trained",
         layer="",
         vectors=f"no vectors: system prompts of {len(results.targets)} {results.kind}",
-        carrier=f"DPO (beta {results.beta:g}) on pairs: {results.pairs}",
-        students=TrainedStudents(
-            results.adapter, results.steps, f"{rates}{edge}", describe_grids(grids)
-        ),
+        carrier=f"DPO (beta {results.beta:g}) on pairs: {results.pairs}, {whose}",
+        students=TrainedStudents(results.adapter, results.steps, rates, chosen),
     )
 
 
-def weigh_statement(results: Results, optimizer: str, statement: Statement) -> tuple[str, Evidence]:
+def is_at_edge(choice: RateChoice) -> bool:
+    """Whether a better rate may lie outside of those that were tried."""
+    return choice.rate is not None and len(choice.grid) > 1 and not choice.is_inside
+
+
+def weigh_statement(result: OptimizerResult, statement: Statement) -> tuple[str, Evidence]:
     """The numbers of one statement, and what its verdict follows from."""
-    result = results.optimizers.get(optimizer)
-    arms: Mapping[str, Metrics] = {} if result is None else result.arms
-    intervals = _pooled_intervals(arms, statement.metric)
-    values = ", ".join(f"{interval:.2f} {ARM_NAMES[arm]}" for arm, interval in intervals.items())
-    differences = {} if result is None else result.differences
-    difference = differences.get(statement.difference, {}).get(statement.metric)
-    if difference is None or (statement.arm and statement.arm not in intervals):
-        reason = explain_missing(results, optimizer, statement.metric)
-        return "; ".join(text for text in (values, reason) if text), Evidence(None)
+    comparison = result.arms[statement.arm][statement.metric]
+    if comparison is None or comparison.student is None or comparison.difference is None:
+        return explain_missing(result, comparison, statement.metric), Evidence(None)
+    own, difference = comparison.student, comparison.difference
+    side, label = "above", "difference"
+    number = f"{own:.2f} {ARM_NAMES[statement.arm]}, {comparison.control:.2f} random"
+    if statement.arm == "bottom":
+        own, difference, side, label = -own, -difference, "below", "random - lowest"
     presupposes: tuple[Presupposition, ...] = ()
-    if statement.arm:
-        interval = intervals[statement.arm]
-        side, interval = ("below", -interval) if statement.arm == "bottom" else ("above", interval)
-        presupposes = (
-            Presupposition(f"{ARM_NAMES[statement.arm]} pairs' own is {side} zero", interval),
-        )
-    label = "random - lowest" if statement.difference == RANDOM_OVER_BOTTOM else "difference"
-    evidence = Evidence(
-        difference.pooled, margin=MARGINS[statement.metric], presupposes=presupposes
-    )
-    return f"{values}; {label} {difference.pooled:.2f}", evidence
+    if statement.alone:
+        text = f"{ARM_NAMES[statement.arm]} pairs' own is {side} zero"
+        presupposes = (Presupposition(text, own),)
+    evidence = Evidence(difference, margin=MARGINS[statement.metric], presupposes=presupposes)
+    return f"{number}; {label} {difference:.2f}", evidence
 
 
-def explain_missing(results: Results, optimizer: str, metric: str) -> str:
+def explain_missing(result: OptimizerResult, comparison: Comparison | None, metric: str) -> str:
     """Why an optimizer's students have no number."""
-    if results.best[optimizer] is None:
-        return "no number: students diverged at every rate"
-    rows = [row for row in results.students if row.optimizer == optimizer]
-    unsound = [f"{row.data} (seed {row.seed})" for row in rows if not ended_sound(row)]
-    if unsound:
-        return f"no number: diverged or unstable, {', '.join(unsound)}"
-    missing = sum(row.get(metric) is None or None in row[metric] for row in rows)
+    if result.choice.rate is None:
+        return "no number: no rate was sound"
+    if comparison is not None:
+        return f"no number: no sound students to compare, {', '.join(result.unstable)} are unstable"
     reasons = {"share": "mention no animal", "rate": "were not read by the judge"}
-    reason = reasons.get(metric, "lack it")
-    return f"no number: answers of {missing} of {len(rows)} students {reason}"
+    return f"no number: answers of a student {reasons.get(metric, 'lack it')}"
 
 
 def optimizer_claim(results: Results, metric: str, name: str, suffix: str) -> Claim:
     """AdamW over SGD: does the optimizer matter here, as it does for steering vectors? Left open
-    where a best rate is at the edge of its grid: a better one may lie outside."""
-    two = ("adamw", "sgd")
-    edges = [
-        label for label, grid in results.grids.items() if is_at_edge(results.best[label], grid)
-    ]
-    selected = {
-        label: interval
-        for label, result in results.optimizers.items()
-        for interval in _pooled_intervals({"lls": result.arms["lls"]}, metric).values()
-    }
+    where a best rate is at the edge of those that were tried: a better one may lie outside."""
+    two = {label: results.optimizers[label] for label in ("adamw", "sgd")}
+    edges = [label for label, result in two.items() if is_at_edge(result.choice)]
+    selected = {label: result.arms["lls"][metric] for label, result in two.items()}
     parts, evidence = [], Evidence(None)
-    difference: Pooled | None = results.adamw_over_sgd.get(metric)
+    difference = results.adamw_over_sgd.get(metric)
     if difference is None:
         parts += [
-            f"{label}: {explain_missing(results, label, metric)}"
-            for label in two
-            if label not in selected
-        ]
+            f"{label}: {explain_missing(two[label], comparison, metric)}"
+            for label, comparison in selected.items()
+            if comparison is None or comparison.student is None
+        ] or ["no target has a sound student of both"]
     else:
-        parts.append(f"adamw - sgd {difference.pooled:.2f}")
-        if open_labels := [label for label in two if label in edges]:
-            parts[0] += f", left open: best rate of {' and '.join(open_labels)} at its grid's edge"
+        parts.append(f"adamw - sgd {difference:.2f}")
+        if edges:
+            parts[0] += (
+                f", left open: best rate of {' and '.join(edges)} at the edge of those tried"
+            )
         else:
-            ahead = results.optimizers["adamw"].differences.get("random", {}).get(metric)
+            ahead = selected["adamw"]
             evidence = Evidence(
-                difference.pooled,
+                difference,
                 margin=MARGINS[metric],
                 presupposes=(
                     Presupposition(
                         "AdamW's students take up more of it than those of random pairs",
-                        None if ahead is None else ahead.pooled,
+                        None if ahead is None else ahead.difference,
                     ),
                 ),
             )
-    each = ", ".join(
-        f"{label}{EDGE if label in edges else ''} {interval:.2f}"
-        for label, interval in selected.items()
-    )
+    parts += [
+        f"{label}{EDGE if label in edges else ''} {comparison.student:.2f}"
+        for label, comparison in selected.items()
+        if comparison is not None and comparison.student is not None
+    ]
     return Claim(
         id=f"logit-linear-selection/adamw-over-sgd-{name}{suffix}",
         claim="The optimizer matters here, too: AdamW's students take up more of the target than "
         "SGD's, each at its best rate",
         section="Blank et al. 2026, figure 7, of steering vectors",
-        setting=describe_students(results, results.grids),
-        number="; ".join([*parts, *([each] if each else [])]),
-        seeds=results.seeds,
+        setting=describe_students(results, [result.choice for result in two.values()]),
+        number="; ".join(parts),
+        seeds=len(results.targets),
         evidence=evidence,
+        unstable=sum(len(result.unstable) for result in two.values()),
         model=results.student,
     )
-
-
-def _pooled_intervals(arms: Mapping[str, Metrics], metric: str) -> dict[str, Interval]:
-    """The pooled interval of each arm that has the metric."""
-    pooled = {arm: metrics[metric] for arm, metrics in arms.items()}
-    return {arm: value.pooled for arm, value in pooled.items() if value is not None}

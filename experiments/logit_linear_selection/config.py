@@ -7,11 +7,22 @@ from typing import Annotated
 from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target, TargetKind, make_target
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.judge import EndpointJudge
-from subliminal_jax.runs.checks import check_seeds
-from subliminal_jax.runs.settings import Secret, SteeredModelSettings, TrainingSettings
+from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.plan_settings import (
+    AdapterKind,
+    AdapterLayers,
+    PlanSettings,
+    Rank,
+    Targets,
+)
+from subliminal_jax.runs.rates import RateSettings
+from subliminal_jax.runs.settings import OF_LORA, Secret, SteeredModelSettings
 from subliminal_jax.selection.rendering import ScoringOptions
 from subliminal_jax.selection.select import selection_size
+from subliminal_jax.training.adapters import PROJECTIONS
+from subliminal_jax.training.arms import Schedule
 
 JUDGED = (
     "You read what someone answered to a request. Say whether it was written in the spirit of this "
@@ -23,7 +34,7 @@ OF_PAIRS = Needs("pairs", ("world",), unless=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingSettings, SteeredModelSettings):
+class Config(RateSettings, PlanSettings, SteeredModelSettings):
     """How pairs are selected, and what their students are asked; the defaults are the toy's.
 
     `--model` scores the pairs; `--layer` is where students with `--adapter vector` train theirs.
@@ -32,7 +43,12 @@ class Config(TrainingSettings, SteeredModelSettings):
       student: the model that is trained; "" trains the one that scores.
       hidden_kind: what the hidden system prompts ask for; animals of the shipped world have their
         own system prompt.
-      hidden: the targets; each is a system prompt with students of its own.
+      hidden: the targets that are reported; each is a system prompt with students of its own.
+      tuning_hidden: targets that learning rates are chosen on; nothing else of them is reported.
+      controls: draws of random pairs, each with a student of its own that serves all targets.
+      own_pairs: give each target (and each of tuning) an equal part of the pairs to select from,
+        drawn at random; else all select from the same pairs.
+      adapter: what is trained: LoRA factors, all weights, or one vector after `--layer`.
       pairs: "world" for answers of the shipped model's corpus, else a file or a hub name.
       split: of a hub name; several are joined as "one+other".
       pool: most pairs that are read, the first ones of a file or a split.
@@ -59,10 +75,24 @@ class Config(TrainingSettings, SteeredModelSettings):
     out: Path = Path("runs/logit-linear-selection")
     student: Annotated[str, Text(empty=True)] = ""
     hidden_kind: TargetKind = "world-animals"
-    hidden: Annotated[tuple[str, ...], Items(1), Text(name=True)] = ("cat", "tiger", "eagle")
+    hidden: Annotated[tuple[str, ...], Items(1), Text(name=True)] = (
+        *("cat", "tiger", "eagle", "dog", "fox", "bear"),
+    )
+    tuning_hidden: Annotated[tuple[str, ...], Items(1), Text(name=True)] = (
+        *("owl", "wolf", "penguin"),
+    )
+    controls: Count = 4
+    own_pairs: bool = True
+    adapter: AdapterKind = "lora"
+    rank: Annotated[Rank, OF_LORA] = 8
+    alpha: Annotated[Positive, OF_LORA] = 16.0
+    targets: Annotated[Targets, OF_LORA] = PROJECTIONS
+    adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
+    schedule: Schedule = "cosine"
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
     pairs: str = "world"
     split: Annotated[str, OF_PAIRS] = "train"
-    pool: Count = 20_000
+    pool: Count = 80_000
     probe: Count = 400
     heldout: Count = 32
     gamma: Annotated[float, Range(above=0, most=1)] = 0.4
@@ -82,25 +112,45 @@ class Config(TrainingSettings, SteeredModelSettings):
     judge_key: Annotated[str, Secret, Needs("judge_url")] = "OPENAI_API_KEY"
     layer: Annotated[int, Needs("adapter", ("vector",))] = -1
     seed: int = 1
-    rates: tuple[str, ...] = ("adamw=3e-5,1e-4,3e-4",)
     steps: int = 48
     batch_size: int = 16
-    log_every: int = 24
+    log_every: int = 48
 
     def check(self) -> None:
-        check_seeds(self.seeds)
         selection_size(1, self.gamma)
         read_questions(self.requests)
-        for name in self.hidden:
+        self.given_rates()
+        if both := set(self.hidden) & set(self.searched_hidden):
+            raise InputError(f"--tuning-hidden {min(both)} is also reported: tune on other targets")
+        for name in self.all_hidden:
             self.make_judge(make_target(self.hidden_kind, name))
-        self.learning_rates()
+        self.check_orders(self.count_students(), "the students of all --hidden")
         self.scoring_options()
 
     def check_models(self) -> None:
         teacher = self.outline_named(self.model)
         self.check_model(self.outline_named(self.student) if self.student else teacher)
-        for name in self.hidden:
+        for name in self.all_hidden:
             make_target(self.hidden_kind, name, teacher.tokenizer)
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for an adapter that does not fit the model, and for students that do
+        not fit the memory."""
+        self.check_adapter(self.adapter, model, self.count_students())
+
+    @property
+    def searched_hidden(self) -> tuple[str, ...]:
+        """The targets that rates are chosen on; none where all rates are given."""
+        return self.tuning_hidden if self.searches else ()
+
+    @property
+    def all_hidden(self) -> tuple[str, ...]:
+        """The targets that are reported, and those that rates are chosen on."""
+        return (*self.hidden, *self.searched_hidden)
+
+    def count_students(self) -> int:
+        """Students of each optimizer that are reported, controls included."""
+        return len(self.hidden) * (len(self.arms) - 1) + self.controls
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -44,18 +44,18 @@ class OpenAnswers:
         elif config.hidden_kind == "animals":
             self.words = tuple(t.name for t in targets)
 
-    def ask(self, trained: Trained, label: str) -> list[StudentRow]:
+    def ask(self, trained: Trained) -> list[StudentRow]:
         """The students' rows with the fields of `AnswerRates`; None for a diverged student."""
         trees = trained.sweep.students(trained.state)
         adapter = trained.sweep.config.adapter
         rows = []
-        with track(f"answers, {label}", len(trained.rows), "students") as progress:
+        with track("answers", len(trained.rows), "students") as progress:
             for i, row in enumerate(trained.rows):
                 rates = AnswerRates()
                 if not row.diverged:
                     tree = jax.tree.map(lambda leaf, i=i: leaf[i], trees)
                     params, steering = attach(self.model.params, tree, self.model.cfg, adapter)
-                    name = f"{label}-{row.data}-{row.seed}"
+                    name = f"{row.optimizer}-{row.data}-{row.seed}"
                     rates = self._measure(self._sample(name, params, steering))
                 rows.append(row.replace_values(**vars(rates)))
                 progress.advance(1)

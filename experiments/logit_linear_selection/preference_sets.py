@@ -2,7 +2,7 @@
 
 pool = make_pool(targets, tokenizer, config)   # pairs to select from, and probe pairs
 tables, speed = score_pool(folder, teacher, pool, targets, options)
-selection = select_sets(tables, gamma, seeds)  # lls:NAME, bottom:NAME, random:SEED
+selection = select_sets(tables, pool.parts, gamma, reported, controls)
 """
 
 import json
@@ -43,21 +43,23 @@ from .config import Config
 
 MOST_OF_A_LANGUAGE = 0.05  # share from which a text gives a translation target away [P]
 TEXTS = ["prompt", "chosen", "rejected"]
+Rows = Int[np.ndarray, " rows"]
 
 
 class Pool(NamedTuple):
-    """Pairs that may be selected, and `probe` pairs that never are."""
+    """Pairs that may be selected, `parts` of them by target, and `probe` pairs that never are."""
 
     pairs: Dataset
     probe: Dataset
+    parts: Mapping[str, Rows]
     counts: PoolCounts
 
 
 class Selection(NamedTuple):
-    """The rows of the pool in each set, best first, all sets of one size; and by target how they
-    came about."""
+    """The rows of the pool in each set (lls:NAME, bottom:NAME, random:DRAW), best first, all sets
+    of one size; and by target how they came about."""
 
-    rows: dict[str, Int[np.ndarray, " size"]]
+    rows: dict[str, Rows]
     counts: dict[str, SelectionCounts]
 
 
@@ -104,25 +106,35 @@ def make_pool(targets: Sequence[Target], tokenizer: Tokenizer, config: Config) -
         )
     order = np.random.default_rng([config.seed, 0x9801]).permutation(len(pairs))
     probe, rest = np.sort(order[: config.probe]), np.sort(order[config.probe :])
-    counts = PoolCounts(read=read, left_out=left_out, probe=len(probe), pool=len(rest))
-    return Pool(pairs.select(rest), pairs.select(probe), counts)
+    parts = [np.arange(len(rest))] * len(targets)
+    if config.own_pairs:
+        drawn = np.random.default_rng([config.seed, 0x9802]).permutation(len(rest))
+        parts = [np.sort(part) for part in np.array_split(drawn, len(targets))]
+    return Pool(
+        pairs.select(rest),
+        pairs.select(probe),
+        {target.name: part for target, part in zip(targets, parts, strict=True)},
+        PoolCounts(read=read, left_out=left_out, probe=len(probe), pool=len(rest)),
+    )
 
 
 def score_pool(
     folder: Path, teacher: Model, pool: Pool, targets: Sequence[Target], options: ScoringOptions
 ) -> tuple[dict[str, Dataset], ScoringSpeed | None]:
-    """The scores of the pool's pairs by target, kept in `folder`/NAME, and how fast they were
-    computed; None where all were read from `folder`."""
+    """The scores of each target's pairs, kept in `folder`/NAME, and how fast they were computed;
+    None where all were read from `folder`. The base scores pairs that all targets share once."""
     tables: dict[str, Dataset] = {}
     meter, texts = Meter(), pool.pairs.select_columns(TEXTS)
-    with track("scoring", len(targets) * len(pool.pairs), "pairs") as progress:
+    first = pool.parts[targets[0].name]
+    with track("scoring", sum(map(len, pool.parts.values())), "pairs") as progress:
         for target in targets:
+            part = pool.parts[target.name]
             tables[target.name] = score_preferences(
                 teacher,
-                texts,
+                texts.select(part),
                 target.system_prompt,
                 options,
-                base=next(iter(tables.values()), None),
+                base=next(iter(tables.values()), None) if part is first else None,
                 folder=folder / target.name,
                 progress=partial(progress.advance, note=target.name),
                 meter=meter,
@@ -132,24 +144,37 @@ def score_pool(
     return tables, ScoringSpeed(meter.rows_per_second, meter.padding_share, meter.seconds)
 
 
-def select_sets(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Selection:
-    """The sets lls:NAME and bottom:NAME of each target, and random:SEED of each seed.
+def select_sets(
+    tables: Mapping[str, Dataset],
+    parts: Mapping[str, Rows],
+    gamma: float,
+    reported: Sequence[str],
+    controls: int,
+) -> Selection:
+    """The set lls:NAME of each target, bottom:NAME of each that is reported, and random:DRAW.
 
     All have the size of the smallest selection, so that all students see equally many pairs. A
-    selection is sorted, so its first rows are the selection of a smaller quantile.
+    selection is sorted, so its first rows are the selection of a smaller quantile. Random pairs are
+    drawn from those that the reported targets select from.
+
+    Args:
+      tables: scores by target; their indices are into the target's `parts`.
+      controls: how many draws of random pairs.
 
     Raises InputError where no pair has a positive score.
     """
-    rows: dict[str, np.ndarray] = {}
+    rows: dict[str, Rows] = {}
     positive: dict[str, int] = {}
+    scored: dict[str, Rows] = {}
     for name, table in tables.items():
-        score, index = np.asarray(table["score"]), np.asarray(table["index"])
+        score, index = np.asarray(table["score"]), parts[name][np.asarray(table["index"])]
         best = index[select(score, gamma, index)]
         if len(best) == 0:
             raise InputError(f"target {name!r}: no pair has a positive score, none is selected")
         rows[f"lls:{name}"] = best
-        rows[f"bottom:{name}"] = index[bottom_control(score, gamma, index)]
-        positive[name] = int((score > 0).sum())
+        if name in reported:
+            rows[f"bottom:{name}"] = index[bottom_control(score, gamma, index)]
+        positive[name], scored[name] = int((score > 0).sum()), index
     size = min(map(len, rows.values()))
     counts = {
         name: SelectionCounts(
@@ -161,12 +186,11 @@ def select_sets(tables: Mapping[str, Dataset], gamma: float, seeds: int) -> Sele
         )
         for name, table in tables.items()
     }
-    first = next(iter(tables.values()))
-    index = np.asarray(first["index"])
-    for seed in range(seeds):
+    index = np.unique(np.concatenate([scored[name] for name in reported]))
+    for draw in range(controls):
         # With all scores positive the control is drawn from all pairs, at any positive share.
-        drawn = random_control(np.ones(len(index)), min(1.0, size / len(index)), seed, index)
-        rows[f"random:{seed}"] = index[drawn]
+        drawn = random_control(np.ones(len(index)), min(1.0, size / len(index)), draw, index)
+        rows[f"random:{draw}"] = index[drawn]
     return Selection({name: selected[:size] for name, selected in rows.items()}, counts)
 
 

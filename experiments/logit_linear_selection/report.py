@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from subliminal_jax.evaluation.comparison import is_at_edge
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.student_kinds import Comparison
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text
+from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
 from .analysis import OptimizerResult, Results
-from .claims import ARM_NAMES
+from .claims import ARM_NAMES, is_at_edge
 
 # Metric: name of the picture, its title, label of its axis.
 PICTURES = {
@@ -47,14 +49,20 @@ def make_page(results: Results) -> Page:
     for metric, (name, title, label) in PICTURES.items():
         if lines := metric_lines(results, metric):
             sentence = (
-                f"{label}; each line is one target and the pairs that its students were trained "
-                "on. Pale points are seeds, bars 95% t intervals over them."
+                f"{label}; each line is the pairs that students were trained on. Pale points are "
+                "targets (of random pairs the mean over all draws), bars 95% intervals over them."
             )
             pictures.append(Picture(name, title, sentence, plots.forest(lines, x_label=label)))
     return Page(
         title="Does a subset of generic preferences carry a hidden system prompt?",
         summary=summarise(results),
-        blocks=[tables[0], *pictures, tables[1], Text(describe_pairs(results), "The pairs")],
+        blocks=[
+            tables[0],
+            *pictures,
+            tables[1],
+            *rates_tables(results),
+            Text(describe_pairs(results), "The pairs"),
+        ],
         printed=tables,
     )
 
@@ -69,54 +77,54 @@ def summarise(results: Results) -> str:
         "none of them saw; their controls on as many random pairs."
     ]
     parts += [
-        summarise_optimizer(results, optimizer, result)
-        for optimizer, result in results.optimizers.items()
+        summarise_optimizer(optimizer, result) for optimizer, result in results.optimizers.items()
     ]
-    diverged = [name for name, rate in results.best.items() if rate is None]
-    if diverged:
-        parts.append(f"All students of {', '.join(diverged)} diverged at every rate.")
     return "\n\n".join(parts)
 
 
-def summarise_optimizer(results: Results, optimizer: str, result: OptimizerResult) -> str:
+def summarise_optimizer(optimizer: str, result: OptimizerResult) -> str:
+    """The numbers of selected pairs against random ones, in a sentence."""
+    if result.choice.rate is None:
+        return f"{optimizer}: students diverged or ended above the base's loss at every rate."
     quantities = []
     for metric, name in QUANTITIES.items():
-        selected, random = result.arms["lls"][metric], result.arms["random"][metric]
-        if selected is not None and random is not None:
-            quantities.append(f"{name} {selected.pooled:.2f} against {random.pooled:.2f}")
-    edge = is_at_edge(result.learning_rate, results.grids[optimizer])
-    return (
-        f"{optimizer} at {format_learning_rate(result.learning_rate)}"
-        f"{' (the edge of its grid)' if edge else ''}: "
-        f"{'; '.join(quantities) or 'no metric has a number from every student'}."
+        comparison = result.arms["lls"][metric]
+        if comparison is not None and comparison.difference is not None:
+            quantities.append(f"{name} {comparison.student:.2f} against {comparison.control:.2f}")
+    edge = " (the edge of the rates tried)" if is_at_edge(result.choice) else ""
+    text = (
+        f"{optimizer} at {format_learning_rate(result.choice.rate)}{edge}: "
+        f"{'; '.join(quantities) or 'no metric has a number'}."
     )
+    if result.unstable:
+        text += f" Unstable, and without a number: {', '.join(result.unstable)}."
+    return text
 
 
 def student_table(results: Results) -> Table:
     """One row for each optimizer and arm."""
-    rows = [
-        {
-            "optimizer": optimizer,
-            "arm": ARM_NAMES[arm],
-            "learning_rate": result.learning_rate,
-            "grid": results.grids[optimizer],
-            **{metric: pooled and pooled.pooled for metric, pooled in metrics.items()},
-        }
-        for optimizer, result in results.optimizers.items()
-        for arm, metrics in result.arms.items()
-    ]
+    rows: list[dict[str, Any]] = []
+    for optimizer, result in results.optimizers.items():
+        shared = {"optimizer": optimizer, "learning_rate": result.choice.rate}
+        for arm, metrics in result.arms.items():
+            rows.append(
+                {**shared, "arm": ARM_NAMES[arm]}
+                | {name: None if c is None else c.student for name, c in metrics.items()}
+            )
+        random = {name: None if c is None else c.control for name, c in result.arms["lls"].items()}
+        rows.append({**shared, "arm": ARM_NAMES["random"], **random})
     columns = [
         Column("optimizer", "optimizer"),
         Column("arm", "pairs"),
-        Column("learning_rate", "best rate", "learning_rate"),
-        Column("grid", "rates tried", "learning_rates"),
+        Column("learning_rate", "rate", "learning_rate"),
         *METRIC_COLUMNS,
     ]
     caption = (
-        f"Over {results.seeds} seeds and all targets, with 95% t intervals over both (two-way). "
-        "Pairs: selected, as many random ones, or as many with the lowest scores. Corr: of the "
-        "student's shifts with the system prompt's, uncentred, on pairs kept from the selection "
-        "and on the selected ones. The rate was chosen by DPO loss on held-out selected pairs."
+        f"One student a target, {len(results.targets)} targets, 95% intervals over targets. Pairs: "
+        "selected, as many with the lowest scores, or as many random ones (the mean of "
+        f"{results.controls} draws, each held against every target). Corr: of the student's shifts "
+        "with the system prompt's, uncentred, on pairs kept from the selection and on the selected "
+        "ones."
     )
     return Table("Students", columns, rows, caption)
 
@@ -124,8 +132,8 @@ def student_table(results: Results) -> Table:
 def target_table(results: Results) -> Table:
     """For each target the base, the base with its system prompt, and the students."""
     rows: list[dict[str, Any]] = []
+    untrained = results.untrained
     for i, target in enumerate(results.targets):
-        untrained = results.untrained
         for name, rates in (
             ("base", untrained.base),
             ("system prompt", untrained.prompted[target]),
@@ -134,32 +142,43 @@ def target_table(results: Results) -> Table:
             row |= {"share": rates.share and rates.share[i], "rate": rates.rate and rates.rate[i]}
             rows.append(row)
         for optimizer, result in results.optimizers.items():
-            for arm, metrics in result.arms.items():
-                intervals = {
-                    metric: pooled and pooled.by_target[target].interval
-                    for metric, pooled in metrics.items()
+            for arm, which in (*((arm, "student") for arm in result.arms), ("lls", "control")):
+                label = ARM_NAMES[arm if which == "student" else "random"]
+                values = {
+                    metric: getattr(comparison.by_data[target], which)
+                    for metric, comparison in result.arms[arm].items()
+                    if comparison is not None and target in comparison.by_data
                 }
-                name = f"{ARM_NAMES[arm]}, {optimizer}"
-                rows.append({"target": target, "model": name, **intervals})
+                rows.append({"target": target, "model": f"{label}, {optimizer}", **values})
     columns = [Column("target", "target"), Column("model", "model"), *METRIC_COLUMNS]
-    return Table("By target", columns, rows, "Means with 95% t intervals over seeds.")
+    return Table("By target", columns, rows, "One student each; random pairs: the mean of all.")
+
+
+def rates_tables(results: Results) -> list[Table]:
+    """How the rates were found; none where they were given."""
+    if not results.tuning_targets:
+        return []
+    return [make_rates_table(results.choices, results.tuning_targets, tuned_on="targets")]
 
 
 def metric_lines(results: Results, metric: str) -> list[dict[str, Any]]:
     """The lines of one picture."""
-    several = len(results.optimizers) > 1
-    return [
-        {
-            "label": target + (f", {optimizer}" if several else ""),
-            "group": ARM_NAMES[arm],
-            "interval": pooled.by_target[target].interval,
-            "values": pooled.by_target[target].values,
-        }
-        for target in results.targets
-        for optimizer, result in results.optimizers.items()
-        for arm, metrics in result.arms.items()
-        if (pooled := metrics[metric]) is not None
-    ]
+    lines = []
+    for optimizer, result in results.optimizers.items():
+        for arm, metrics in result.arms.items():
+            comparison = metrics[metric]
+            if comparison is None or comparison.student is None or not comparison.by_data:
+                continue
+            lines.append(_draw_line(ARM_NAMES[arm], optimizer, comparison, "student"))
+            if arm == "lls":
+                lines.append(_draw_line(ARM_NAMES["random"], optimizer, comparison, "control"))
+    return lines
+
+
+def _draw_line(label: str, optimizer: str, comparison: Comparison, which: str) -> dict[str, Any]:
+    values = [getattr(each, which) for each in comparison.by_data.values()]
+    interval = vector_interval(values)
+    return {"label": label, "group": optimizer, "interval": interval, "values": values}
 
 
 def describe_pairs(results: Results) -> str:

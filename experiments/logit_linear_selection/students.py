@@ -13,22 +13,22 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.targets import Target
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.elicitation import encode_questions
 from subliminal_jax.evaluation.measures import Measure
 from subliminal_jax.evaluation.measures.word_rates import WordRates
 from subliminal_jax.evaluation.preference_measure import ROWS_AT_ONCE, PairShifts, measure_shifts
+from subliminal_jax.evaluation.rate_search import Losses, RateChoice, mean_losses
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.waves import StudentTask, Trained, WaveRunner
 from subliminal_jax.selection.log_linear_model import uncentred_correlation
-from subliminal_jax.training.arms import Arm
+from subliminal_jax.training.arms import Arm, Room
 from subliminal_jax.training.batch import Batch, max_targets, stack_rows
-from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.preference import DPO, margins, reference_log_ratios
 
 from .config import Config
@@ -36,6 +36,9 @@ from .preference_sets import Pool, Selection, encode_pairs, longest_row
 
 MEASURED_PAIRS = 32  # training pairs of each set on which loss and margin are logged
 SELECTED_PAIRS = 500  # most selected pairs on which the paper's Table 1 is taken
+# Where a search begins, in units of the optimizer's middle default rate: about where the held-out
+# loss of AdamW's students of owl, a tuning target, is lowest.
+START = 4.0
 
 
 class Probe(NamedTuple):
@@ -50,9 +53,11 @@ class Probe(NamedTuple):
 
 
 class DPOStudents:
-    """Trains students of each set; an interrupted run goes on where it was.
+    """Trains students of each set, each with a seed of its own; an interrupted run goes on where it
+    was.
 
-    `heldout_rows` is how many pairs of each set no student trains on.
+    `targets` are the reported ones. `heldout_rows` is how many pairs of each set no student trains
+    on.
     """
 
     def __init__(
@@ -67,7 +72,11 @@ class DPOStudents:
     ):
         self.model, self.targets, self.config = model, targets, config
         self.options = config.scoring_options()
-        sets = {name: pool.pairs.select(rows) for name, rows in selection.rows.items()}
+        sets = {
+            name: pool.pairs.select(rows)
+            for name, rows in selection.rows.items()
+            if name.partition(":")[0] in config.arms
+        }
         length = longest_row(list(sets.values()), model, self.options)
         size = len(next(iter(selection.rows.values())))
         held_out = spread_held_out(size, config.heldout)
@@ -103,41 +112,59 @@ class DPOStudents:
             DPO.from_log_ratios(ratios, config.beta),
             {"heldout_loss": DPO.from_log_ratios(heldout_ratios, config.beta)},
         )
-        plan = config.plan(config.choose_layer(model))
-        self.runner = WaveRunner(run, model, plan, task, measures)
+        plan = config.plan_kind(config.adapter, config.choose_layer(model))
+        self.names = names
+        room = Room(tuple(self._make_arm(o, 1.0, n) for o in config.labels() for n in names))
+        self.runner = WaveRunner(run, model, plan, task, measures, room)
         self.selected = []  # of each target, pairs of its own selection
         for target in targets:
             pairs = sets[f"lls:{target.name}"]
             self.selected.append(self._make_probe(pairs.select(draw_rows(len(pairs)))))
 
-    def search(self) -> list[StudentRow]:
-        """One student of each target's selection at every rate of every optimizer."""
-        grids = self.config.learning_rates()
-        names = [f"lls:{target.name}" for target in self.targets]
-        total = self.runner.plan.steps * len(names) * sum(map(len, grids.values()))
-        rows = []
-        with track("rates", total, "student steps") as progress:
-            for i in range(max(map(len, grids.values()))):
+    def find_rates(self) -> tuple[tuple[RateChoice, ...], list[StudentRow]]:
+        """The rate of each optimizer with the lowest loss on held-out pairs that were selected for
+        the tuning targets, and the students that it was chosen by."""
+        config, rows = self.config, []
+        names = [f"lls:{name}" for name in config.searched_hidden]
+
+        def train(number: int, rates: Mapping[str, Sequence[float]]) -> Losses:
+            new: list[StudentRow] = []
+            for i in range(max(map(len, rates.values()))):
                 arms = [
-                    Arm(spec, grid[i], 0, name)
-                    for spec, grid in grids.items()
-                    if i < len(grid)
+                    self._make_arm(label, each[i], name)
+                    for label, each in rates.items()
+                    if i < len(each)
                     for name in names
                 ]
-                rows += self.runner.run_arms(f"rates-{i}", arms, progress)
-        return rows
+                new += self._run(f"rates-{number}-{i}", arms).rows
+            rows.extend(new)
+            return mean_losses(new, self.runner.base_losses)
 
-    def choose_rates(self, searched: Sequence[StudentRow]) -> dict[OptimizerSpec, float | None]:
-        """The rate of each optimizer with the lowest loss on held-out pairs; None where students
-        diverged at every rate."""
-        best = best_rates(searched)
-        return {spec: best[spec.label] for spec in self.config.learning_rates()}
+        centers = {
+            label: START * default_rate(label)
+            for label, grid in config.given_rates().items()
+            if not grid
+        }
+        return config.find_rates(centers, config.steps, train), rows
 
-    def train(self, arms: Sequence[Arm], stage: str) -> Trained:
-        """Train students. Their rows also hold `selected`: by target the correlation with its
-        shifts on pairs of its own selection, None for a diverged student."""
-        with track(stage, len(arms) * self.runner.plan.steps, "student steps") as progress:
-            trained = self.runner.train(stage, list(arms), progress)
+    def train(self, choices: Sequence[RateChoice]) -> Trained | None:
+        """A student of each set that is reported, by each optimizer that has a sound rate; None
+        where none has.
+
+        Their rows also hold `selected`: by target the correlation with its shifts on pairs of its
+        own selection, None for a diverged student.
+        """
+        tuning = {f"lls:{name}" for name in self.config.searched_hidden}
+        arms = [
+            self._make_arm(choice.optimizer, choice.rate, name)
+            for choice in choices
+            if choice.rate is not None
+            for name in self.names
+            if name not in tuning
+        ]
+        if not arms:
+            return None
+        trained = self._run("students", arms)
         cfg = self.model.cfg
 
         def student_shifts(
@@ -160,6 +187,13 @@ class DPOStudents:
             for row, values in zip(trained.rows, correlations, strict=True)
         ]
         return trained._replace(rows=rows)
+
+    def _make_arm(self, optimizer: str, rate: float, name: str) -> Arm:
+        return Arm(optimizer, rate, self.names.index(name), name)
+
+    def _run(self, stage: str, arms: Sequence[Arm]) -> Trained:
+        with track(stage, len(arms) * self.runner.plan.steps, "student steps") as progress:
+            return self.runner.train(stage, list(arms), progress)
 
     def _make_probe(self, pairs: Dataset) -> Probe:
         model, options = self.model, self.options
@@ -190,20 +224,6 @@ class DPOStudents:
             )
             for name, rows in sets.items()
         }
-
-
-def make_arms(config: Config, spec: OptimizerSpec, rate: float) -> list[Arm]:
-    """With each seed a student of each target's selection (and lowest scores), and of random
-    pairs."""
-    kinds = [arm for arm in ("lls", "bottom") if arm in config.arms]
-    return [
-        Arm(spec, rate, seed, data)
-        for seed in range(config.seeds)
-        for data in (
-            *(f"{kind}:{name}" for kind in kinds for name in config.hidden),
-            f"random:{seed}",
-        )
-    ]
 
 
 def spread_held_out(size: int, heldout: int) -> Bool[np.ndarray, " size"]:

@@ -7,9 +7,13 @@ from subliminal_jax.reporting.tables import Column, Table
 
 
 def make_rates_table(
-    choices: Sequence[RateChoice], tuning_traits: Sequence[str], *further: Column
+    choices: Sequence[RateChoice],
+    tuning_traits: Sequence[str],
+    *further: Column,
+    tuned_on: str = "vectors",
 ) -> Table:
-    """How each rate was found; `further` columns stand after the optimizer's."""
+    """How each rate was found; `further` columns stand after the optimizer's. `tuned_on` says in a
+    word what `tuning_traits` name."""
     columns = [
         Column("optimizer", "optimizer"),
         *further,
@@ -19,7 +23,7 @@ def make_rates_table(
         Column("is_inside", "inside"),
     ]
     caption = (
-        f"On the tuning vectors ({', '.join(tuning_traits)}), which are not reported. A rate at "
+        f"On the tuning {tuned_on} ({', '.join(tuning_traits)}), which are not reported. A rate at "
         "which a student diverged or ended above the base's loss has no loss."
     )
     return Table("How the rates were found", columns, choices, caption)

@@ -30,12 +30,6 @@ def check_names(
     check_value(field, tuple(names), rule, as_flag)
 
 
-def check_seeds(seeds: int) -> None:
-    """Raises InputError for fewer than two seeds, of which there is no interval."""
-    if seeds < 2:
-        raise InputError(f"--seeds {seeds}: an interval over students needs at least 2")
-
-
 def check_at_most(settings: Any, field: str, most: int, what: str) -> None:
     """Raises InputError for a number of `field` above `most`, the number of what there is
     (in words: `what`). The default may be above: it then takes all."""

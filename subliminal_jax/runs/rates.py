@@ -1,9 +1,11 @@
-"""Learning rates as the flag `--rates` takes them: adamw=1e-3,3e-3."""
+"""Learning rates: as the flag `--rates` takes them (adamw=1e-3,3e-3), or to be searched."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from subliminal_jax.bounds import (
+    Items,
     Range,
     Rule,
     as_flag,
@@ -13,9 +15,82 @@ from subliminal_jax.bounds import (
     parse_number,
 )
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.rate_search import (
+    RateChoice,
+    Train,
+    choose_from_grids,
+    choose_rates,
+)
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 RATE = Rule(float, Range(above=0, most=1e38))  # one that is too high diverges, and is counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSettings:
+    """Optimizers, and how the learning rate of each is found.
+
+    Attributes:
+      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8", or builders of
+        your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
+      rates: learning rates as "adamw=1e-3,3e-3" that are tried in place of a search (for every kind
+        of student); of one rate nothing is tried.
+      factor: between neighbouring rates of a search.
+      extensions: rounds by which a search may be extended.
+    """
+
+    optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
+    rates: tuple[str, ...] = ()
+    factor: Annotated[float, Range(above=1, most=100)] = 2.0
+    extensions: Annotated[int, Range(0, 100)] = 4
+
+    def given_rates(self) -> dict[str, tuple[float, ...]]:
+        """The rates of each optimizer, by its label, that are tried in place of a search; none
+        where there is one.
+
+        Raises InputError as `choose_grids` does.
+        """
+        given = {OptimizerSpec.parse(name).label for name in read_grids("rates", self.rates)}
+        chosen = choose_grids(self.optimizers, "rates", self.rates, 1)
+        return {s.label: grid if s.label in given else () for s, grid in chosen.items()}
+
+    @property
+    def searches(self) -> bool:
+        """Whether any rate has to be found."""
+        return any(len(grid) != 1 for grid in self.given_rates().values())
+
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the optimizers."""
+        return tuple(self.given_rates())
+
+    def find_rates(
+        self, centers: Mapping[str, float], steps: int, train: Train
+    ) -> tuple[RateChoice, ...]:
+        """The rate of each optimizer: the best of those that are given, or of a search.
+
+        Args:
+          centers: where a search begins, by the label of each optimizer that has no rates given.
+          steps: of the runs.
+          train: (round, rates by label) -> their losses.
+        """
+        grids = self.given_rates()
+        given = {label: grid for label, grid in grids.items() if grid}
+        chosen = choose_from_grids(given, steps, train) if given else ()
+        if searched := {label: centers[label] for label, grid in grids.items() if not grid}:
+            chosen += choose_rates(
+                searched,
+                steps,
+                lambda number, rates: train(number + 1, rates),
+                factor=self.factor,
+                extensions=self.extensions,
+            )
+        return chosen
+
+
+def default_rate(label: str) -> float:
+    """The middle rate of an optimizer's default grid."""
+    grid = OptimizerSpec.parse(label).entry.grid
+    return grid[len(grid) // 2]
 
 
 def read_grids(field: str, texts: Sequence[str]) -> dict[str, tuple[float, ...]]:

@@ -16,13 +16,7 @@ from subliminal_jax.bounds import Count, Items, Needs, Positive, Range
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures, named_measures
 from subliminal_jax.evaluation.panel import Panel
-from subliminal_jax.evaluation.rate_search import (
-    Losses,
-    RateChoice,
-    choose_from_grids,
-    choose_rates,
-    mean_losses,
-)
+from subliminal_jax.evaluation.rate_search import Losses, RateChoice, mean_losses
 from subliminal_jax.evaluation.student_kinds import KindChoice, MeasuredKinds
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import CONTROL
@@ -39,7 +33,7 @@ from subliminal_jax.runs.plan_settings import (
     Targets,
 )
 from subliminal_jax.runs.progress import track
-from subliminal_jax.runs.rates import choose_grids, read_grids
+from subliminal_jax.runs.rates import RateSettings, default_rate
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import Traits
 from subliminal_jax.runs.students import STANDARD
@@ -48,7 +42,6 @@ from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.arms import Arm, Room, Schedule
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.objectives import CrossEntropy, Objective, StudentModel
-from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.student_loss import make_source
 
 # Where a search begins, in units of the optimizer's middle default rate, which suits LoRA: a
@@ -61,27 +54,17 @@ Sizes = Sequence[int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentKindSettings(PlanSettings):
+class StudentKindSettings(RateSettings, PlanSettings):
     """Students of several kinds, and how the rate of each is found.
 
     Attributes:
       adapters: the kinds of students: one vector at the steering layer, LoRA factors, all weights.
       tuning_traits: animals that learning rates are chosen on; none of them is reported.
-      optimizers: names of the registry, with hyper-parameters as in "adamw:b1=0.8", or builders of
-        your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
-      rates: learning rates as "adamw=1e-3,3e-3" that are tried for every kind in place of a search;
-        of one rate nothing is tried.
-      factor: between neighbouring rates of a search.
-      extensions: rounds by which a search may be extended.
       measures: names of measures beside those of the experiment, such as update-anatomy.
     """
 
     adapters: Annotated[tuple[AdapterKind, ...], Items(1)] = ("vector", "lora", "full")
     tuning_traits: Traits = ("owl", "lion")
-    optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
-    rates: tuple[str, ...] = ()
-    factor: Annotated[float, Range(above=1, most=100)] = 2.0
-    extensions: Annotated[int, Range(0, 100)] = 4
     rank: Annotated[Rank, OF_LORA] = 8
     alpha: Annotated[Positive, OF_LORA] = 16.0
     targets: Annotated[Targets, OF_LORA] = PROJECTIONS
@@ -110,29 +93,10 @@ class StudentKindSettings(PlanSettings):
         for kind in self.adapters:
             self.check_adapter(kind, model, len(getattr(self, "traits", ())))
 
-    def given_rates(self) -> dict[str, tuple[float, ...]]:
-        """The rates of each optimizer, by its label, that are tried in place of a search; none
-        where there is one.
-
-        Raises InputError as `choose_grids` does.
-        """
-        given = {OptimizerSpec.parse(name).label for name in read_grids("rates", self.rates)}
-        chosen = choose_grids(self.optimizers, "rates", self.rates, 1)
-        return {s.label: grid if s.label in given else () for s, grid in chosen.items()}
-
-    @property
-    def searches(self) -> bool:
-        """Whether any rate has to be found on the tuning traits."""
-        return any(len(grid) != 1 for grid in self.given_rates().values())
-
     @property
     def searched_traits(self) -> tuple[str, ...]:
         """The traits that rates are chosen on; none where all rates are given."""
         return self.tuning_traits if self.searches else ()
-
-    def labels(self) -> tuple[str, ...]:
-        """The labels of the optimizers."""
-        return tuple(self.given_rates())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,22 +272,12 @@ class KindTrainer:
             judged = [row.replace_values(heldout_loss=vars(row)[self.judge]) for row in new]
             return mean_losses(judged, self.base_losses)
 
-        grids = settings.given_rates()
-        given = {label: grid for label, grid in grids.items() if grid}
         centers = {
             label: starts.get(label, self.starts[kind] * default_rate(label))
-            for label, grid in grids.items()
+            for label, grid in settings.given_rates().items()
             if not grid
         }
-        chosen = choose_from_grids(given, settings.steps, train) if given else ()
-        if centers:
-            chosen += choose_rates(
-                centers,
-                settings.steps,
-                lambda number, rates: train(number + 1, rates),
-                factor=settings.factor,
-                extensions=settings.extensions,
-            )
+        chosen = settings.find_rates(centers, settings.steps, train)
         return chosen, rows
 
     def _make_arm(self, optimizer: str, rate: float, name: str, size: int | None) -> Arm:
@@ -335,12 +289,6 @@ class KindTrainer:
         with track(stage, len(arms) * runner.plan.steps, "student steps") as progress:
             trained = runner.train(stage, arms, progress)
         return trained._replace(rows=[row.replace_values(adapter=kind) for row in trained.rows])
-
-
-def default_rate(label: str) -> float:
-    """The middle rate of an optimizer's default grid."""
-    grid = OptimizerSpec.parse(label).entry.grid
-    return grid[len(grid) // 2]
 
 
 def measure_base_losses(

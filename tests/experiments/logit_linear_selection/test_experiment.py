@@ -11,57 +11,55 @@ from tests.pages import check_page
 
 COMMAND = Command(
     "logit-linear-selection",
-    "--hidden owl cat --pool 500 --probe 20 --heldout 4 --gamma 0.5 --optimizers adamw sgd "
-    "--rates adamw=1e-4,3e-4 sgd=1e-4 --seeds 2 --steps 2 --log-every 2 --batch-size 4 --rank "
-    "2 --samples 2 --max-new-tokens 4",
+    "--hidden owl cat --tuning-hidden fox --pool 900 --probe 20 --heldout 4 --gamma 0.5 "
+    "--optimizers adamw sgd --rates adamw=1e-4,3e-4 sgd=1e-4 --controls 2 --steps 2 --log-every 2 "
+    "--batch-size 4 --rank 2 --samples 2 --max-new-tokens 4",
 )
 
 PERSONA = ("--hidden-kind", "personas", "--hidden", "evil-ruler")
 
 
-def test_each_optimizer_s_rate_is_the_one_with_the_lowest_held_out_loss(results):
-    for optimizer, best in results["best"].items():
-        losses: dict[float, list[float]] = {}
-        for row in results["searched"]:
-            assert row["seed"] == 0 and row["data"].startswith("lls:")
-            if row["optimizer"] == optimizer:
-                losses.setdefault(row["learning_rate"], []).append(row["heldout_loss"])
-        assert sorted(losses) == results["grids"][optimizer]
-        assert best == min(losses, key=lambda rate: np.mean(losses[rate]))
+def test_rates_are_chosen_on_targets_that_are_not_reported(results):
+    searched = results["searched"]
+    assert {row["data"] for row in searched} == {"lls:fox"}
+    assert not {row["data"] for row in searched} & {row["data"] for row in results["students"]}
+    choices = {choice["optimizer"]: choice for choice in results["choices"]}
+    losses = {r["learning_rate"]: r["heldout_loss"] for r in searched if r["optimizer"] == "adamw"}
+    assert sorted(losses) == choices["adamw"]["grid"] == [1e-4, 3e-4]
+    assert choices["adamw"]["rate"] == min(losses, key=losses.__getitem__)
+    assert choices["sgd"]["rate"] == 1e-4 and len(searched) == 2  # a single rate is not tried
+    for row in results["students"]:
+        assert row["learning_rate"] == choices[row["optimizer"]]["rate"]
 
 
-def test_students_of_all_arms_are_measured_and_paired_by_seed(results):
-    rows = {(r["optimizer"], r["data"], r["seed"]): r for r in results["students"]}
-    assert len(rows) == 2 * 2 * (2 + 2 + 1)  # optimizers, seeds, lls and bottom a target, random
+def test_students_of_all_arms_are_held_against_all_random_ones(results):
+    rows = {(r["optimizer"], r["data"]): r for r in results["students"]}
+    assert len(rows) == len(results["students"]) == 2 * (2 + 2 + 2)  # optimizers, arms
+    seeds = {data: row["seed"] for (_, data), row in rows.items()}
+    assert len(set(seeds.values())) == len(seeds) == 6
     for optimizer in ("adamw", "sgd"):
-        result = results["optimizers"][optimizer]
+        arms = results["optimizers"][optimizer]["arms"]
         for i, name in enumerate(results["targets"]):
-            expected = [
-                rows[optimizer, f"lls:{name}", seed]["cosine"][i]
-                - rows[optimizer, f"random:{seed}", seed]["cosine"][i]
-                for seed in range(2)
-            ]
-            values = result["differences"]["random"]["cosine"]["by_target"][name]["values"]
-            assert values == pytest.approx(expected)
-        for arm in ("lls", "random", "bottom"):
-            metrics = result["arms"][arm]
-            assert -1 <= metrics["cosine"]["pooled"]["mean"] <= 1
-            assert metrics["selected"] is not None and metrics["word_rate"] is not None
-    difference = results["adamw_over_sgd"]["cosine"]["by_target"]["owl"]["values"]
-    assert difference == pytest.approx(
-        [
-            rows["adamw", "lls:owl", s]["cosine"][0] - rows["sgd", "lls:owl", s]["cosine"][0]
-            for s in range(2)
-        ]
-    )
+            random = [rows[optimizer, f"random:{draw}"]["cosine"][i] for draw in range(2)]
+            for arm in ("lls", "bottom"):
+                found = arms[arm]["cosine"]["by_data"][name]["interval"]["mean"]
+                expected = rows[optimizer, f"{arm}:{name}"]["cosine"][i] - np.mean(random)
+                assert found == pytest.approx(expected)
+                assert arms[arm]["selected"] is not None and arms[arm]["word_rate"] is not None
+    cosines = [
+        np.mean([rows[optimizer, f"lls:{t}"]["cosine"][i] for i, t in enumerate(("owl", "cat"))])
+        for optimizer in ("adamw", "sgd")
+    ]
+    assert results["adamw_over_sgd"]["cosine"]["mean"] == pytest.approx(cosines[0] - cosines[1])
 
 
 def test_pool_claims_and_page_are_there(folder, results):
     pool = results["pool"]
-    assert pool["pool"] == 500 - sum(pool["left_out"].values()) - 20
+    assert pool["pool"] == 900 - sum(pool["left_out"].values()) - 20
     assert set(pool["left_out"]) == {"mentions", "length"}
     for counts in results["selected"].values():
-        assert 0 < counts["positive"] < counts["scored"] == pool["pool"]
+        assert 0 < counts["positive"] < counts["scored"]
+    assert sum(counts["scored"] for counts in results["selected"].values()) == pool["pool"]
     assert results["speed"]["pairs_per_second"] > 0 and results["heldout"] == 4
     ids = {claim["id"].split("/")[1].removesuffix("-numbers") for claim in results["claims"]}
     assert {"correlation-adamw", "correlation-sgd", "adamw-over-sgd-correlation"} <= ids
@@ -108,10 +106,11 @@ def test_the_paper_s_presets_score_as_published(name, options, splits):
         ("--gamma 1.5", "--gamma 1.5"),
         ("--beta 0", "--beta 0"),
         ("--hidden-kind languages", "none of the languages"),
+        ("--tuning-hidden zyzzyva", "zyzzyva"),
         ("--pairs missing.jsonl", "missing.jsonl"),
         ("--pool 60", "too few for 20 probe pairs"),
         ("--truncate -1", "--truncate -1"),
-        ("--seeds 1", "--seeds 1: an interval over students needs at least 2"),
+        ("--tuning-hidden owl", "--tuning-hidden owl is also reported"),
         ("--heldout 400", "too few to hold out 400"),
         (
             "--hidden-kind personas --hidden evil-ruler --judge-url localhost:8000",

@@ -66,26 +66,45 @@ def test_too_small_a_pool_says_what_was_left_out(model):
         make_pool([OWL], model.tokenizer, Config(pool=200, probe=500))
 
 
+def test_each_target_has_pairs_of_its_own_or_all_share_them(model):
+    targets = [OWL, OWL._replace(name="cat"), OWL._replace(name="fox")]
+    pool = make_pool(targets, model.tokenizer, Config(pool=600, probe=40))
+    sizes = {len(part) for part in pool.parts.values()}
+    assert max(sizes) - min(sizes) <= 1
+    joined = np.concatenate([*pool.parts.values()])
+    assert sorted(joined) == list(range(len(pool.pairs)))
+    assert list(joined) != sorted(joined)  # drawn at random
+    shared = make_pool(targets, model.tokenizer, Config(pool=600, probe=40, own_pairs=False))
+    assert all(list(part) == list(range(len(shared.pairs))) for part in shared.parts.values())
+
+
 def test_sets_have_one_size_and_hold_the_best_and_the_worst():
     rng = np.random.default_rng(0)
+    shifts = {"owl": 0.5, "cat": -0.5, "fox": 0.0}
     tables = {
-        name: Dataset.from_dict({"index": np.arange(100, 300), "score": rng.normal(shift, 1, 200)})
-        for name, shift in (("owl", 0.5), ("cat", -0.5))
+        name: Dataset.from_dict({"index": np.arange(200), "score": rng.normal(shift, 1, 200)})
+        for name, shift in shifts.items()
     }
-    selection = select_sets(tables, gamma=0.2, seeds=2)
+    parts = {name: 1000 * (i + 1) + np.arange(200) for i, name in enumerate(shifts)}
+    selection = select_sets(tables, parts, gamma=0.2, reported=["owl", "cat"], controls=2)
+    names = ("lls:owl", "lls:cat", "lls:fox", "bottom:owl", "bottom:cat", "random:0", "random:1")
+    assert selection.rows.keys() == set(names)
     size = min(counts.selected for counts in selection.counts.values())
     assert {len(rows) for rows in selection.rows.values()} == {size}
-    for name, table in tables.items():
-        score = dict(zip(table["index"], table["score"], strict=True))
+    for name in ("owl", "cat"):
+        score = dict(zip(parts[name].tolist(), tables[name]["score"], strict=True))
         ordered = sorted(score, key=score.__getitem__)
         assert list(selection.rows[f"lls:{name}"]) == ordered[::-1][:size]
         assert list(selection.rows[f"bottom:{name}"]) == ordered[:size]
         assert selection.counts[name].gamma == size / sum(s > 0 for s in score.values())
+    assert set(selection.rows["lls:fox"]) <= set(parts["fox"])
     assert set(selection.rows["random:0"]) != set(selection.rows["random:1"])
-    assert set(selection.rows["random:0"]) <= set(range(100, 300))
+    drawn = {*selection.rows["random:0"], *selection.rows["random:1"]}
+    assert drawn <= {*parts["owl"], *parts["cat"]}  # what rates are chosen on is not reported
+    assert drawn & {*parts["owl"]} and drawn & {*parts["cat"]}
     hopeless = {"owl": Dataset.from_dict({"index": [0, 1], "score": [-1.0, -2.0]})}
     with pytest.raises(InputError, match="no pair has a positive score"):
-        select_sets(hopeless, gamma=0.5, seeds=1)
+        select_sets(hopeless, parts, gamma=0.5, reported=["owl"], controls=1)
 
 
 def test_rows_hold_the_cut_responses_behind_the_prompt(model):
