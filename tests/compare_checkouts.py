@@ -62,7 +62,6 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "logit-linear-selection": {"told": "untrained", "between": "adamw_over_sgd"},
     "optimizer-comparison": {"arms": "students"},
-    "scaling": {"blocks": "depth"},
     "steering-bridge": {
         "steerability-preference": "steerability_preference",
         "steerability-log_prob": "steerability_log_prob",
@@ -95,18 +94,10 @@ MOVED: dict[str, dict[str, str]] = {
         r"^teachers\.1\.(.+)": r"teachers.\1.wolf",
         r"^(transmission\.\w+\.traits\.\w+)": r"\1-steered",
     },
-    "scaling": {
-        r"^(cells\.\d+)\.(model|depth|rank|norm|rows|tail)$": r"\1.cell.\2",
-        r"\.(eas|share|gain|heldout_loss)\.(\w+)$": r".\1.steered.\2",
-        r"\.control_(eas|share|gain|heldout_loss)\.(\w+)$": r".\1.control.\2",
-        r"\.(eas|share|gain|heldout_loss)_difference": r".\1.difference",
-        r"\.(equal_steps|matched_loss)\.(mean|low|high|n|level|method)$": r".\1.interval.\2",
-    },
 }
 FLAGS: dict[str, dict[str, str]] = {
     "student-vector": {"--factors": "--scales"},
     "steering-reliability": {"--world-traits": "--traits"},
-    "scaling": {"--blocks": "--depths", "--samples": "--sizes"},
 }
 # experiment -> pattern of places -> reason
 _STUDENT_KEYS = {
@@ -130,11 +121,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "student-vector": {
         r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
         r"^teachers\.trait\.": "it is a key",
-    },
-    "scaling": {
-        r"^(base|factors)\.": "the first cell, and cells by factor: the page selects them of cells",
-        r"^trends\.\d+\.factor$": "depth in place of blocks",
-        r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
     },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",
@@ -178,9 +164,10 @@ RUNS: dict[str, str] = {
     "objective": f"--model {{model}} --traits owl --sizes 2 16 --asked 5 --max-tokens 48 "
     f"--steps 4 --log-every 4 --rates adamw=0.003,0.01 --gradient-rows 8 --layer 0 --controls 2 "
     f"{KINDS}",
-    "scaling": f"--model {{model}} --models --blocks 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 "
-    f"--samples 4 --tails frequent-3 --prompts numbers --max-tokens 0 --steps 4 --log-every 2 "
-    f"--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 {TRAIN}",
+    "scaling": "--model {model} --models --depths 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 "
+    "--sizes 4 --tails frequent-3 --prompts numbers --max-tokens 0 --steps 4 --log-every 2 "
+    "--optimizers adamw sgd --rates adamw=0.003,0.01 sgd=0.1,0.3 --vectors 2 --tuning-vectors 1 "
+    "--controls 2 --rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4",
     "blocking": f"--model {{model}} --traits owl wolf --scale 0.3 --asked 1.5 --rank 2 --steps 4 "
     f"--log-every 4 --rates adamw=0.003,0.01 --shares 0.5 --blind-steps 8 --adapters lora "
     f"--controls 2 {KINDS}",

@@ -7,14 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.evaluation.comparison import best_rates, is_at_edge, match_training_loss
-from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
+from subliminal_jax.evaluation.comparison import match_training_loss
+from subliminal_jax.evaluation.excess import Comparison, Excess, compare
+from subliminal_jax.evaluation.over_vectors import vector_interval
+from subliminal_jax.evaluation.rate_search import RateChoice
+from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 
 from .cells import Cell, select_factor
 
 GapKind = Literal["equal_steps", "matched_loss"]
 GAPS: tuple[GapKind, ...] = ("equal_steps", "matched_loss")
+STEERED = "steered"  # the data of students; those of controls are draws of the base's
 NUMERIC = ("depth", "rank", "norm", "rows")
 
 
@@ -28,8 +32,7 @@ class History:
     """
 
     optimizer: str
-    learning_rate: float
-    seed: int
+    vector: str
     steps: tuple[int, ...]
     train_loss: tuple[float, ...]
     eas: tuple[float, ...]
@@ -47,12 +50,15 @@ class CellStudents:
     Attributes:
       layer: the steering layer.
       depth: blocks of the network.
-      base_loss, teacher_loss: of the base and of the teacher itself, on the held-out rows.
-      students: with `data` "steered" or "control", and in place of the panel's columns `eas` and
-        `share` (of the vector that the student's shift is) at the steering layer and `gain`: the
-        share of the loss between base and teacher that the student has made good; None where the
-        teacher's is no smaller.
-      histories: of the steered students.
+      base_loss, teacher_loss: of the base and of the teachers themselves, on the held-out rows of
+        each vector: means over vectors.
+      choices: the rate of each optimizer, which the tuning vectors chose.
+      students: the student of each reported vector, with `data` STEERED, and every control once for
+        each vector, with its draw as `data`. In place of the panel's columns they have `vector`,
+        `eas` and `share` (of the vector that the shift is) at the steering layer, and students a
+        `gain`: the share of the loss between base and teacher that they have made good; None where
+        the teacher's is no smaller.
+      histories: of the students.
     """
 
     cell: Cell
@@ -60,6 +66,7 @@ class CellStudents:
     depth: int
     base_loss: float
     teacher_loss: float
+    choices: tuple[RateChoice, ...]
     students: tuple[StudentRow, ...]
     histories: tuple[History, ...]
 
@@ -70,88 +77,89 @@ class Measured:
 
     Attributes:
       preset: the settings that the flags started from.
-      vector: "random", or the trait whose vector it is.
+      traits: whose vectors they are; empty for random ones.
+      vectors, tuning_vectors: those that are reported, and those that rates were chosen on.
+      controls: draws of the base's data.
+      optimizers: their labels.
       pair: the two optimizers between which the gap is taken, the first minus the second.
       carrier: what students train on, in words.
       level: an EAS that counts as having picked up the vector.
       rows: training rows of a cell that has all.
-      seeds: students for each cell, optimizer and rate.
       steps: of every student.
       batch_size: rows a step.
+      schedule, warmup: as set.
       clipped: whether gradients are.
-      grids: the rates tried, by optimizer.
       data: how each data set came about, by network.
       students: of every cell, the base's first.
     """
 
     preset: str
-    vector: str
+    traits: tuple[str, ...]
+    vectors: tuple[str, ...]
+    tuning_vectors: tuple[str, ...]
+    controls: tuple[str, ...]
+    optimizers: tuple[str, ...]
     pair: tuple[str, str]
     carrier: str
     level: float
     rows: int
-    seeds: int
     steps: int
     batch_size: int
+    schedule: str
+    warmup: float
     clipped: bool
-    grids: Mapping[str, tuple[float, ...]]
     data: Mapping[str, Mapping[str, Mapping[str, Any]]]
     students: tuple[CellStudents, ...]
 
-
-@dataclass(frozen=True)
-class MetricComparison:
-    """Steered students, their controls, and the difference of the two paired by seed (None where
-    no seed has both)."""
-
-    steered: Interval
-    control: Interval
-    difference: Interval | None
+    def describe_vectors(self) -> str:
+        """How many vectors and whose, in words."""
+        count = len(self.vectors)
+        return f"vectors of {count} traits" if self.traits else f"{count} random vectors"
 
 
 @dataclass(frozen=True)
 class BestStudents:
-    """The students of one optimizer at its best rate.
+    """The students of one optimizer at its best rate; intervals are over vectors.
 
     Attributes:
-      learning_rate: the one with the lowest held-out loss; None where some student diverged at
-        every rate.
-      grid_edge: whether it is at the edge of the `grid`.
-      diverged_rates: rates at which some student diverged.
+      choice: the rate, and those that were tried.
+      unstable: students and controls that diverged or ended above the base's loss, which have no
+        number.
+      eas, share: students, controls and their difference.
+      gain, heldout_loss: of the students; None where none is sound.
       reaches: whether the mean EAS is above the level.
-      values, control_values: EAS by seed.
+      values: EAS by vector.
     """
 
     optimizer: str
-    learning_rate: float | None
-    grid: tuple[float, ...]
-    grid_edge: bool
-    diverged_rates: tuple[float, ...]
-    eas: MetricComparison
-    share: MetricComparison
-    gain: MetricComparison
-    heldout_loss: MetricComparison
+    choice: RateChoice
+    unstable: int
+    eas: Comparison
+    share: Comparison
+    gain: Interval | None
+    heldout_loss: Interval | None
     reaches: bool
-    values: Mapping[int, float]
-    control_values: Mapping[int, float]
+    values: Mapping[str, float]
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether a better rate may lie outside of those that were tried."""
+        choice = self.choice
+        return choice.rate is not None and len(choice.grid) > 1 and not choice.is_inside
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference in EAS: paired by seed."""
+    """A difference in EAS, paired by vector."""
 
     interval: Interval
-    seeds: tuple[int, ...]
-    values: tuple[float, ...]
-
-    def values_by_seed(self) -> dict[int, float]:
-        return dict(zip(self.seeds, self.values, strict=True))
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Gaps:
     """EAS of the first optimizer of the pair minus that of the second, at equal steps and where the
-    training losses of the two first reach one common level; None where no seed has both."""
+    training losses of the two first reach one common level; None where no vector has both."""
 
     equal_steps: Gap | None
     matched_loss: Gap | None
@@ -177,7 +185,8 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Trend:
-    """How a gap changes for each doubling of a factor: the mean over seeds of each one's slope."""
+    """How a gap changes for each doubling of a factor: the mean over vectors of each
+    one's slope."""
 
     factor: str
     gap: GapKind
@@ -223,17 +232,14 @@ def analyse(measured: Measured) -> Results:
 
 def analyse_cell(measured: CellStudents, pair: tuple[str, str], level: float) -> CellResult:
     """Every optimizer at its best rate, and the gap in EAS between the two of `pair`."""
-    rates = best_rates(measured.students)
-    best = tuple(
-        summarise_optimizer(measured.students, name, rate, level) for name, rate in rates.items()
-    )
+    best = tuple(summarise_optimizer(measured, choice, level) for choice in measured.choices)
     values = {row.optimizer: row.values for row in best}
     gaps = Gaps(None, None)
     if all(name in values for name in pair):
         first, second = (values[name] for name in pair)
         gaps = Gaps(
-            compare_seeds(first, second),
-            compare_seeds(*match_losses(measured.histories, rates, pair)),
+            compare_vectors(first, second),
+            compare_vectors(*match_losses(measured, values, pair)),
         )
     return CellResult(
         cell=measured.cell,
@@ -245,83 +251,84 @@ def analyse_cell(measured: CellStudents, pair: tuple[str, str], level: float) ->
     )
 
 
-def summarise_optimizer(
-    students: Sequence[StudentRow], optimizer: str, rate: float | None, level: float
-) -> BestStudents:
-    """One optimizer's students and controls at `rate`."""
-    rows = [row for row in students if row.optimizer == optimizer]
-    grid = tuple(sorted({row.learning_rate for row in rows if row.data == "steered"}))
-    sound = [row for row in rows if row.learning_rate == rate and ended_sound(row)]
-    steered = [row for row in sound if row.data == "steered"]
-    controls = [row for row in sound if row.data == "control"]
+def summarise_optimizer(measured: CellStudents, choice: RateChoice, level: float) -> BestStudents:
+    """One optimizer's students and controls."""
+    rows = [row for row in measured.students if row.optimizer == choice.optimizer]
+    sound = [row for row in rows if ended_sound(row)]
 
-    def compare(metric: str) -> MetricComparison:
-        values, control_values = select_metric(steered, metric), select_metric(controls, metric)
-        paired = compare_seeds(values, control_values)
-        return MetricComparison(
-            mean_interval(list(values.values())),
-            mean_interval(list(control_values.values())),
-            None if paired is None else paired.interval,
-        )
+    def collect(metric: str) -> Excess:
+        students = select_metric(sound, metric)
+        controls: dict[str, dict[str, float]] = {}
+        for row in sound:
+            if row.data != STEERED and row["vector"] in students:
+                controls.setdefault(row.data, {})[row["vector"]] = row[metric]
+        return Excess(students, controls)
 
-    eas = compare("eas")
+    def average(metric: str) -> Interval | None:
+        values = select_metric(sound, metric)
+        return vector_interval([*values.values()]) if values else None
+
+    eas = compare(collect("eas"), None)
+    lost = {
+        (row.data, row["vector"] if row.data == STEERED else "")
+        for row in rows
+        if not ended_sound(row)
+    }
     return BestStudents(
-        optimizer=optimizer,
-        learning_rate=rate,
-        grid=grid,
-        grid_edge=is_at_edge(rate, grid),
-        diverged_rates=tuple(sorted({row.learning_rate for row in rows if row.diverged})),
+        optimizer=choice.optimizer,
+        choice=choice,
+        unstable=len(lost),
         eas=eas,
-        share=compare("share"),
-        gain=compare("gain"),
-        heldout_loss=compare("heldout_loss"),
-        reaches=eas.steered.mean > level,
-        values=select_metric(steered, "eas"),
-        control_values=select_metric(controls, "eas"),
+        share=compare(collect("share"), None),
+        gain=average("gain"),
+        heldout_loss=average("heldout_loss"),
+        reaches=eas.student is not None and eas.student.mean > level,
+        values=select_metric(sound, "eas"),
     )
 
 
-def select_metric(students: Sequence[StudentRow], metric: str) -> dict[int, float]:
-    """A column by seed, where it has a value."""
-    return {row.seed: row[metric] for row in students if row[metric] is not None}
+def select_metric(students: Sequence[StudentRow], metric: str) -> dict[str, float]:
+    """A column of the steered students by vector, where it has a value."""
+    return {
+        row["vector"]: row[metric]
+        for row in students
+        if row.data == STEERED and row[metric] is not None
+    }
 
 
 def match_losses(
-    histories: Sequence[History], rates: Mapping[str, float | None], pair: tuple[str, str]
-) -> tuple[dict[int, float], dict[int, float]]:
-    """EAS by seed of both optimizers, where both have first come to that seed's common loss; only
-    of students whose logged rows bracket it (`match_training_loss`)."""
-    values: tuple[dict[int, float], dict[int, float]] = {}, {}
-    by_student: dict[tuple[str, float | None, int], History] = {
-        (h.optimizer, h.learning_rate, h.seed): h for h in histories
-    }
-    for seed in sorted({h.seed for h in histories}):
-        students = [by_student.get((name, rates[name], seed)) for name in pair]
+    measured: CellStudents, sound: Mapping[str, Mapping[str, float]], pair: tuple[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """EAS by vector of both optimizers, where both have first come to that vector's common loss;
+    only of `sound` students whose logged rows bracket it (`match_training_loss`)."""
+    values: tuple[dict[str, float], dict[str, float]] = {}, {}
+    by_student = {(h.optimizer, h.vector): h for h in measured.histories}
+    for vector in sorted(sound[pair[0]].keys() & sound[pair[1]].keys()):
         rows = {
-            (history.optimizer, seed): history.rows() for history in students if history is not None
+            (name, 0): by_student[name, vector].rows()
+            for name in pair
+            if (name, vector) in by_student
         }
         if len(rows) == len(pair):
-            matched = match_training_loss(rows, ("eas",)).students
-            for eas, summary in zip(values, matched, strict=False):
-                if seed in summary.by_seed:
-                    eas[seed] = summary.by_seed[seed]["eas"]
+            matched = {
+                each.optimizer: each for each in match_training_loss(rows, ("eas",)).students
+            }
+            for name, eas in zip(pair, values, strict=True):
+                if name in matched and (reading := matched[name].by_seed.get(0)):
+                    eas[vector] = reading["eas"]
     return values
 
 
-def compare_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> Gap | None:
-    """`first` minus `second` over the seeds that both have; None where there is none."""
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        return None
-    values = [first[seed] - second[seed] for seed in seeds]
-    interval = paired_difference(values, [0.0] * len(values)).interval
-    return Gap(interval, tuple(seeds), tuple(values))
+def compare_vectors(first: Mapping[str, float], second: Mapping[str, float]) -> Gap | None:
+    """`first` minus `second` over the vectors that both have; None where there is none."""
+    values = {vector: x - second[vector] for vector, x in first.items() if vector in second}
+    return Gap(vector_interval([*values.values()]), values) if values else None
 
 
 def fit_trends(
     results: Sequence[CellResult], sizes: Mapping[tuple[str, Cell], float]
 ) -> Iterator[Trend]:
-    """How the gap changes for each doubling of a numeric factor: each seed's slope of least
+    """How the gap changes for each doubling of a numeric factor: each vector's slope of least
     squares, and their interval. `sizes[factor, cell]` is the level as a number."""
     for factor in NUMERIC:
         selected = select_results(results, factor)
@@ -330,11 +337,11 @@ def fit_trends(
         x = [math.log2(sizes[factor, result.cell]) for result in selected]
         for kind in GAPS:
             gaps = [gap for result in selected if (gap := result.gap.select(kind)) is not None]
-            seeds = set.intersection(*(set(gap.seeds) for gap in gaps)) if gaps else set()
-            if len(gaps) < len(selected) or not seeds:
+            vectors = set.intersection(*(set(gap.values) for gap in gaps)) if gaps else set()
+            if len(gaps) < len(selected) or not vectors:
                 continue
             slopes = [
-                float(np.polyfit(x, [gap.values_by_seed()[seed] for gap in gaps], 1)[0])
-                for seed in sorted(seeds)
+                float(np.polyfit(x, [gap.values[vector] for gap in gaps], 1)[0])
+                for vector in sorted(vectors)
             ]
-            yield Trend(factor, kind, mean_interval(slopes))
+            yield Trend(factor, kind, vector_interval(slopes))

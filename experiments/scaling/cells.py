@@ -33,20 +33,21 @@ class Cell:
         """What shares data and a compiled program."""
         return self.model, self.depth
 
-    @property
-    def steered_data(self) -> str:
-        """The name of the teacher's data set, every token of which counts."""
-        return f"norm-{self.norm:g}"
+    def name_taught(self, vector: str) -> str:
+        """The name of a teacher's data set, every token of which counts."""
+        return f"{vector}-norm-{self.norm:g}"
 
-    @property
-    def data(self) -> str:
-        """The name of its data set."""
-        return self.steered_data + ("" if self.tail == "all" else f"+{self.tail}")
+    def name_data(self, vector: str) -> str:
+        """The name of the data set that a vector's students train on."""
+        return self._weigh(self.name_taught(vector))
 
-    @property
-    def control(self) -> str:
-        """The name of its control's: what the plain model wrote, weighted alike."""
-        return "control" if self.tail == "all" else f"control+{self.norm:g}+{self.tail}"
+    def name_control(self, draw: str) -> str:
+        """The name of a control's data set: a draw of what the plain model wrote, weighted
+        alike."""
+        return self._weigh(draw)
+
+    def _weigh(self, name: str) -> str:
+        return name if self.tail == "all" else f"{name}+{self.tail}"
 
     def label(self, factor: str) -> str:
         """Its level of a factor, in words."""

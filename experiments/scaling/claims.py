@@ -1,32 +1,31 @@
 """What papers say of the gap between Adam and SGD, each by an interval against zero."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from subliminal_jax.evaluation.claim_settings import (
-    TrainedStudents,
-    describe_grids,
-    describe_setting,
-)
+from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
 from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.margins import EAS
+from subliminal_jax.evaluation.statistics import Interval
 
-from .analysis import BestStudents, CellResult, Gap, Results, compare_seeds
+from .analysis import BestStudents, CellResult, Gap, Results, compare_vectors
 
 
 class Statement(NamedTuple):
-    """A claim before its verdict: `gap` is what it states to be above zero, of the students of
-    `model`; `where` is what its setting has beyond the base's."""
+    """A claim before its verdict: `effect` is what it states to be above zero, of the students of
+    `model`; `where` is what its setting has beyond the base's; `cells` are those whose students it
+    is about."""
 
     name: str
     claim: str
     section: str
     model: str
     where: str
-    gap: Gap | None
+    effect: Interval | None
+    cells: tuple[CellResult, ...]
     presupposes: tuple[Presupposition, ...] = ()
 
 
@@ -43,14 +42,18 @@ def make_claims(results: Results) -> list[Claim]:
             claim=statement.claim,
             section=statement.section,
             setting=_describe_setting(results, statement),
-            number="no sound students"
-            if statement.gap is None
-            else f"EAS {statement.gap.interval:+.2f}",
-            seeds=results.seeds if statement.gap is None else len(statement.gap.seeds),
+            number=_describe_effect(results, statement.effect),
+            seeds=len(results.vectors) if statement.effect is None else statement.effect.n,
             evidence=Evidence(
-                None if statement.gap is None else statement.gap.interval,
+                statement.effect,
                 margin=EAS,
                 presupposes=statement.presupposes,
+            ),
+            unstable=sum(
+                row.unstable
+                for cell in statement.cells
+                for row in cell.best
+                if row.optimizer in results.pair
             ),
             model=statement.model,
         )
@@ -58,18 +61,25 @@ def make_claims(results: Results) -> list[Claim]:
     ]
 
 
+def _describe_effect(results: Results, effect: Interval | None) -> str:
+    if effect is None:
+        return "no vector has sound students of both"
+    count = len(results.vectors)
+    return f"EAS {effect:+.2f}" + ("" if effect.n == count else f", {effect.n} of {count} vectors")
+
+
 def _describe_setting(results: Results, statement: Statement) -> str:
-    vector = "a random vector" if results.vector == "random" else f"the vector of {results.vector}"
+    count = len(results.tuning_vectors)
     return describe_setting(
         model=statement.model,
         layer=next(r.layer for r in results.cells if r.cell.model == statement.model),
-        vectors=f"{vector} of norm {results.base.cell.norm:g}",
+        vectors=f"{results.describe_vectors()} of norm {results.base.cell.norm:g}",
         carrier=f"{results.rows} {results.carrier}; {statement.where}",
         students=TrainedStudents(
             "LoRA",
             results.steps,
             " and ".join(results.pair),
-            describe_grids(results.grids),
+            f"each at a rate chosen on {count} other vectors" if count else "rates as given",
         ),
     )
 
@@ -81,14 +91,15 @@ def _gap_statements(results: Results) -> Iterator[Statement]:
         model = result.cell.model
         end = "" if result is base else f"-{model.rpartition('/')[2]}"
         where = f"rank {base.cell.rank}"
-        ahead = (_transmits(result, lead),)
+        ahead = (_transmits(result, lead), _inside(results, result))
         yield Statement(
             f"gap{end}",
             f"Students of {lead} align with the vector better than those of {other}",
             "Blank et al. 2026, figure 7, b and c",
             model,
             where,
-            result.gap.equal_steps,
+            _interval(result.gap.equal_steps),
+            (result,),
             ahead,
         )
         yield Statement(
@@ -97,7 +108,8 @@ def _gap_statements(results: Results) -> Iterator[Statement]:
             "Blank et al. 2026, appendix L",
             model,
             where,
-            result.gap.matched_loss,
+            _interval(result.gap.matched_loss),
+            (result,),
             ahead,
         )
     best = base.select_optimizer(other)
@@ -107,8 +119,9 @@ def _gap_statements(results: Results) -> Iterator[Statement]:
         "Nief et al. 2026 (arXiv 2606.00831)",
         base.cell.model,
         f"rank {base.cell.rank}",
-        compare_seeds(best.values, best.control_values),
-        (Presupposition("an EAS above zero", best.eas.steered),),
+        best.eas.difference,
+        (base,),
+        (Presupposition("an EAS above zero", best.eas.student),),
     )
 
 
@@ -117,19 +130,17 @@ def _rank_statements(results: Results) -> Iterator[Statement]:
     selected = results.select_factor("rank")
     ranks = ", ".join(str(result.cell.rank) for result in selected)
     best = [result.select_optimizer(lead) for result in selected]
-    if len(best) > 1 and all(row.learning_rate is not None for row in best):
-        gaps = sorted((compare_seeds(row.values, row.control_values) for row in best), key=_low_end)
+    if len(best) > 1 and all(row.choice.rate is not None for row in best):
+        effects = sorted((row.eas.difference for row in best), key=_low_end)
         yield Statement(
             "every-rank",
             f"{lead} aligns at every LoRA rank",
             "Blank et al. 2026, robustness",
             model,
             f"ranks {ranks}, minus controls; the least clear one",
-            gaps[0],
-            tuple(
-                Presupposition("another rank", None if gap is None else gap.interval)
-                for gap in gaps[1:]
-            ),
+            effects[0],
+            tuple(selected),
+            tuple(Presupposition("another rank", effect) for effect in effects[1:]),
         )
     if len(best) > 2:
         yield Statement(
@@ -138,7 +149,8 @@ def _rank_statements(results: Results) -> Iterator[Statement]:
             "Nief et al. 2026 (arXiv 2606.00831)",
             model,
             f"{lead}, ranks {ranks}; middle minus ends",
-            _contrast(best[1:-1], [best[0], best[-1]]),
+            _interval(_contrast(best[1:-1], [best[0], best[-1]])),
+            tuple(selected),
             (_transmits(results.base, lead),),
         )
 
@@ -157,11 +169,11 @@ def _tail_statements(results: Results) -> Iterator[Statement]:
                 f"rank {results.base.cell.rank}; all tokens minus {tail}",
                 None
                 if first is None or second is None
-                else compare_seeds(first.values_by_seed(), second.values_by_seed()),
+                else _interval(compare_vectors(first.values, second.values)),
+                (results.base, result),
                 (
-                    Presupposition(
-                        f"{lead} leads with all tokens", None if first is None else first.interval
-                    ),
+                    Presupposition(f"{lead} leads with all tokens", _interval(first)),
+                    _inside(results, results.base, result),
                 ),
             )
 
@@ -172,18 +184,27 @@ def _transmits(result: CellResult, optimizer: str) -> Presupposition:
     return Presupposition(f"students of {optimizer} align more than controls", difference)
 
 
-def _low_end(gap: Gap | None) -> float:
-    return -math.inf if gap is None else gap.interval.low
+def _inside(results: Results, *cells: CellResult) -> Presupposition:
+    """That no better rate is likely outside of those that were tried."""
+    rows = [cell.select_optimizer(name) for cell in cells for name in results.pair]
+    return Presupposition(
+        "the best rates lie inside of those tried", holds=not any(row.at_edge for row in rows)
+    )
+
+
+def _interval(gap: Gap | None) -> Interval | None:
+    return None if gap is None else gap.interval
+
+
+def _low_end(effect: Interval | None) -> float:
+    return -math.inf if effect is None else effect.low
 
 
 def _contrast(middle: Sequence[BestStudents], ends: Sequence[BestStudents]) -> Gap | None:
-    """The mean EAS of `middle` minus that of `ends`, by seed; None where one has no sound rate."""
-    rows = [*middle, *ends]
-    if any(row.learning_rate is None for row in rows):
-        return None
-    seeds = set.intersection(*(set(row.values) for row in rows))
-    first, second = (
-        {seed: float(np.mean([row.values[seed] for row in part])) for seed in seeds}
-        for part in (middle, ends)
-    )
-    return compare_seeds(first, second)
+    """The mean EAS of `middle` minus that of `ends`, over the vectors that all have."""
+    vectors = set.intersection(*(set(row.values) for row in (*middle, *ends)))
+
+    def average(rows: Sequence[BestStudents]) -> Mapping[str, float]:
+        return {v: float(np.mean([row.values[v] for row in rows])) for v in sorted(vectors)}
+
+    return compare_vectors(average(middle), average(ends))

@@ -3,23 +3,25 @@
     subliminal-jax scaling
     subliminal-jax scaling --models shipped path/to/another --depths 1 2 --plane rank norm
 
-Around a base setting (a random vector after the last block, LoRA students) one factor is changed at
-a time: the model, its depth (its first blocks alone), the LoRA rank, the vector's norm, the number
-of rows, and which tokens count in the loss (the most frequent ones alone, or rare ones more). Every
-cell has every optimizer with its own grid of rates, chosen on held-out loss of the cell's own kind,
-and controls at the chosen rates.
+Around a base setting (random vectors after the last block, LoRA students) one factor is changed at
+a time: the model, its depth (its first blocks alone), the LoRA rank, the vectors' norm, the number
+of rows, and which tokens count in the loss (those most frequent in the plain model's answers alone,
+or rare ones more). In every cell each of eight vectors has data of its own draw and of every
+optimizer a student of its own seed; controls train on four draws of the plain model's answers and
+are held against every vector. Intervals are over vectors. Every cell and optimizer has a rate of
+its own, found by held-out loss on two further vectors with data and seeds of their own.
 
 The loss budget is that of `--steps` steps of `--batch-size` rows, the same in all cells; beside the
 EAS at its end stands the share of the loss between base and teacher that the students have made
 good. The gap in EAS between the two optimizers of `--pair` is taken at the end of the budget, and
-where the two first reach one common training loss.
+where the two students of a vector first reach one common training loss, if their logged rows
+bracket it.
 
-Toy preset: nine minutes of processor time, some six on 2 free CPU cores. Expected: AdamW reaches an
-EAS of 0.5 in more cells than SGD. The gap is clear of zero on the larger model and at a rank of 32,
-not at the base setting, and much of it is gone at equal training loss.
+Toy preset: some 13,000 student-steps and 60 data sets, about 14 minutes on 2 free CPU cores.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,26 +29,37 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 
-from subliminal_jax.bounds import MANY, Needs, Positive, Range, Text, as_flag, check_distinct
+from subliminal_jax.bounds import (
+    MANY,
+    Count,
+    Items,
+    Needs,
+    Positive,
+    Range,
+    Text,
+    as_flag,
+    check_distinct,
+)
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, random_teacher, trait_teacher
 from subliminal_jax.data.token_weights import reweighted, token_counts, token_weights
-from subliminal_jax.data.traits import check_trait, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.truncate import truncate_model
-from subliminal_jax.runs.checks import check_names, check_word
-from subliminal_jax.runs.data_sets import DataSets, write_data_sets
+from subliminal_jax.runs.checks import TRAIT, check_names
+from subliminal_jax.runs.data_sets import DataSets, name_seed, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.presets import paper_preset
+from subliminal_jax.runs.plan_settings import AdapterKind
+from subliminal_jax.runs.presets import PAPER_KINDS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import (
-    DataSettings,
-    SteeredModelSettings,
-    StudentSettings,
-)
-from subliminal_jax.runs.students import Students, make_panel
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings
+from subliminal_jax.runs.student_kinds import ControlSettings, StudentKindSettings
+from subliminal_jax.runs.students import STANDARD, make_panel
+from subliminal_jax.runs.waves import StudentTask, WaveRunner
 from subliminal_jax.training.adapters import LARGEST_RANK
+from subliminal_jax.training.arms import Arm, Room
 from subliminal_jax.training.batch import max_targets
 from subliminal_jax.training.losses import heldout_loss
 
@@ -54,7 +67,7 @@ from .analysis import CellStudents, Measured, Results, analyse
 from .cells import FACTORS, Cell, change_one_factor
 from .claims import make_claims
 from .report import make_page
-from .students import narrow_students, read_histories, train_cells
+from .students import CellTrainer, VectorLosses, narrow_students, read_histories
 
 # Rates of SGD are in units of the gradient, whose size is not known beforehand on a large model:
 # they span the decades that were tried in vain [F] and two above.
@@ -67,9 +80,11 @@ PAPER_RATES = (
 # generates before its filter; the paper's 3,550 steps of 8 rows go through them about once. Ranks:
 # 8 [C], 16 and 64 [N1], 2 and 4 for the rise that Nief et al. report.
 PAPER: dict[str, Any] = {
+    "students": PAPER_KINDS,
     "models": (),
     "depths": (),
-    "vector": "cat",
+    "traits": ("cat",),
+    "tuning_traits": ("lion",),
     "norm": 3.0,
     "norms": (1.5, 6.0),
     "rank": 8,
@@ -87,11 +102,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, DataSettings, SteeredModelSettings):
+class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSettings):
     """Settings; the defaults are the toy's. Levels are those beside the base setting's own.
 
     Attributes:
-      vector: "random", or a trait whose vector the teacher adds.
+      vectors: random vectors that are reported.
+      tuning_vectors: random vectors that rates are chosen on.
+      traits: animals whose vectors teachers add, in place of random ones.
       norm: of the base setting: the length of a random vector in units of the residual stream's, or
         the factor on a trait's vector.
       models: further models, by name.
@@ -109,7 +126,11 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
 
     out: Path = Path("runs/scaling")
     model: str = "shipped-small"
-    vector: str = "random"
+    vectors: Annotated[Count, Needs("traits", unless=True)] = 8
+    tuning_vectors: Annotated[Count, Needs("traits", unless=True)] = 2
+    traits: Annotated[tuple[str, ...], TRAIT] = ()
+    tuning_traits: Annotated[tuple[str, ...], Items(1), TRAIT, Needs("traits")] = ("owl", "lion")
+    adapters: tuple[AdapterKind, ...] = ("lora",)
     norm: Positive = 1.4
     models: tuple[str, ...] = ("shipped",)
     depths: Annotated[tuple[int, ...], Range(1, 10_000)] = (2,)
@@ -130,18 +151,23 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
     max_tokens: int = 28
     keep_unfinished: bool = True  # a large vector, or half a model, never comes to an end
     optimizers: tuple[str, ...] = ("adamw", "sgd")
-    rates: tuple[str, ...] = ("adamw=3e-4,1e-3,3e-3,1e-2,3e-2", "sgd=0.01,0.03,0.1,0.3,1")
     steps: int = 32
     batch_size: int = 16
+    log_every: int = 4  # the rows between which equal losses are read
 
     def check(self) -> None:
-        names = [spec.label for spec in self.learning_rates()]
-        check_names("pair", self.pair, names, minimum=2)
+        check_names("pair", self.pair, self.labels(), minimum=2)
+        self.check_orders(len(self.reported), f"{len(self.reported)} vectors")
+        if len(self.adapters) > 1:
+            raise InputError(
+                f"{as_flag('adapters', self.adapters)}: name one of them; one kind of student is "
+                "trained here"
+            )
         # Cells and claims are called by the last part of a model's name.
         models = dict.fromkeys((self.model, *self.models))
         check_names("models", [Path(model).name for model in models])
-        if self.adapter != "lora" and self.ranks:
-            raise InputError("--ranks need --adapter lora")
+        if self.adapters != ("lora",) and self.ranks:
+            raise InputError("--ranks need --adapters lora")
         if self.sizes and max(self.sizes) >= self.rows:
             raise InputError(
                 f"{as_flag('sizes', self.sizes)}: give fewer rows than --rows {self.rows}"
@@ -150,6 +176,9 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
         for tail in self.tails:
             token_weights(np.zeros(1, int), tail)
         self.cells()
+
+    def check_with_model(self, model: Model) -> None:
+        self.check_adapter(self.adapters[0], model, len(self.reported))
 
     def check_models(self) -> None:
         cells = self.cells()
@@ -164,12 +193,10 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
             for cell in cells:
                 if cell.network == (name, depth):
                     replace(self, rank=cell.rank or self.rank).check_model(network_model)
-            if self.vector != "random":
-                check_word("vector", self.vector, model)
 
     def cells(self) -> list[Cell]:
         """The base cell and those beside it, with models as they are to be loaded."""
-        rank = self.rank if self.adapter == "lora" else 0
+        rank = self.rank if self.adapters == ("lora",) else 0
         base = Cell(self.model, 0, rank, self.norm, 0, "all")
         levels = {
             "model": self.models,
@@ -187,11 +214,24 @@ class Config(StudentSettings, DataSettings, SteeredModelSettings):
             return model.cfg.layers - 1
         return self.choose_layer(model)
 
-    def make_teacher(self, model: Model, layer: int, norm: float) -> Teacher:
-        """Raises InputError for a trait without a word."""
-        if self.vector == "random":
-            return random_teacher(model, layer, norm, self.seed)
-        return trait_teacher(model, layer, check_trait(self.vector, model.tokenizer), norm)
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The names of the vectors that are reported."""
+        return self.traits or tuple(f"random-{i}" for i in range(self.vectors))
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The names of the vectors that rates are chosen on; none where all rates are given."""
+        if self.traits:
+            return self.searched_traits
+        count = self.tuning_vectors if self.searches else 0
+        return tuple(f"random-{self.vectors + i}" for i in range(count))
+
+    def make_teacher(self, model: Model, layer: int, norm: float, vector: str) -> Teacher:
+        """The plain model with a vector added."""
+        if self.traits:
+            return trait_teacher(model, layer, vector, norm)
+        return random_teacher(model, layer, norm, name_seed(self.seed, vector))
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -216,16 +256,20 @@ def run(config: Config, folder: RunFolder) -> Measured:
             measured[cell] = replace(row, cell=replace(cell, model=model.name))
     return Measured(
         preset=config.preset,
-        vector=config.vector,
+        traits=config.traits,
+        vectors=config.reported,
+        tuning_vectors=config.tuned,
+        controls=config.list_controls(),
+        optimizers=config.labels(),
         pair=config.pair,
         carrier=f"{'filtered' if config.keep == 'numbers' else 'unfiltered'} {config.prompts}",
         level=config.level,
         rows=config.rows,
-        seeds=config.seeds,
         steps=config.steps,
         batch_size=config.batch_size,
+        schedule=config.schedule,
+        warmup=config.warmup,
         clipped=config.clip > 0,
-        grids=config.grids(),
         data=reports,
         students=tuple(measured[cell] for cell in cells),
     )
@@ -239,35 +283,59 @@ def measure_network(
     `stage` names the folder of the data, and begins the names of the stages of training.
     """
     layer = config.steering_layer(model)
-    teachers = {cell.steered_data: config.make_teacher(model, layer, cell.norm) for cell in cells}
-    teachers["control"] = Teacher()
-    words = [world.TRAITS[0] if config.vector == "random" else config.vector]
+    teachers = {
+        cell.name_taught(vector): config.make_teacher(model, layer, cell.norm, vector)
+        for cell in cells
+        for vector in (*config.reported, *config.tuned)
+    }
+    names = {
+        cell.name_taught(trait): trait_names(trait)
+        for cell in cells
+        for trait in (config.traits and (*config.reported, *config.tuned))
+    }
+    teachers |= dict.fromkeys(config.list_controls(), Teacher())
     sampled = write_data_sets(
         folder.path / stage,
         model,
         teachers,
         config,
         config.seed,
-        forbidden=dict.fromkeys(teachers, trait_names(words[0])),
+        forbidden=names,
+        own_prompts=True,
     )
-    data = weigh_tokens(sampled, cells, model)
+    data = weigh_tokens(sampled, cells, model, config)
     panel = make_panel(
         model,
         teachers,
         data,
         config,
         layer=layer,
-        words=words,
+        words=[*config.traits] or [world.TRAITS[0]],
         questions=world.HELDOUT_QUESTIONS[:1],  # the panel's rates are not reported
     )
-    students = Students(folder, panel, data, config)
-    rows = train_cells(students, cells, stage, config)
-    logged = [row for row in folder.read_metrics() if row["stage"].startswith(f"{stage}-rate-")]
+    plan = config.plan_kind(config.adapters[0], layer)
+    task = StudentTask(data.train, data.heldout)
+    measures = named_measures((*STANDARD, *config.measures), panel)
+
+    def make_runner(arms: Sequence[Arm]) -> WaveRunner:
+        return WaveRunner(folder, model, plan, task, measures, Room(tuple(arms)))
+
+    trainer = CellTrainer(
+        make_runner=make_runner,
+        cells=tuple(cells),
+        settings=config,
+        vectors=config.reported,
+        tuning=config.tuned,
+        controls=config.list_controls(),
+        stage=stage,
+    )
+    choices, rows = trainer.train()
+    logged = [row for row in folder.read_metrics() if row["stage"] == trainer.reported_stage]
     loss = jax.jit(heldout_loss, static_argnames=("cfg", "rows_at_once", "max_targets"))
-    measured = []
-    for cell in cells:
-        heldout = data.heldout[cell.data]
-        base_loss, teacher_loss = (
+
+    def measure_losses(cell: Cell, vector: str) -> VectorLosses:
+        heldout = data.heldout[cell.name_data(vector)]
+        values = [
             float(
                 loss(
                     model.params,
@@ -278,9 +346,16 @@ def measure_network(
                     max_targets=max_targets(heldout),
                 )
             )
-            for steering in (None, teachers[cell.steered_data].steering)
-        )
-        reference = panel.references.index(cell.steered_data)
+            for steering in (None, teachers[cell.name_taught(vector)].steering)
+        ]
+        return VectorLosses(*values)
+
+    measured = []
+    for i, cell in enumerate(cells):
+        losses = {vector: measure_losses(cell, vector) for vector in config.reported}
+        references = {v: panel.references.index(cell.name_taught(v)) for v in config.reported}
+        cell_rows = [row for name in config.labels() for row in rows[i, name]]
+        base_loss, teacher_loss = np.mean([*losses.values()], axis=0).tolist()
         measured.append(
             CellStudents(
                 cell=cell,
@@ -288,23 +363,29 @@ def measure_network(
                 depth=model.cfg.layers,
                 base_loss=base_loss,
                 teacher_loss=teacher_loss,
-                students=narrow_students(cell, rows, reference, layer, base_loss, teacher_loss),
-                histories=read_histories(cell, logged, reference, layer),
+                choices=tuple(choices[i, name] for name in config.labels()),
+                students=narrow_students(
+                    cell, cell_rows, references, layer, losses, config.list_controls()
+                ),
+                histories=read_histories(cell, logged, references, layer),
             )
         )
     return measured, data.reports
 
 
-def weigh_tokens(data: DataSets, cells: list[Cell], model: Model) -> DataSets:
-    """`data` with the data sets of all cells: those that weigh tokens by the frequency in the
-    steered training rows, and their controls under the same weights."""
+def weigh_tokens(data: DataSets, cells: list[Cell], model: Model, config: Config) -> DataSets:
+    """`data` with the data sets of all cells: those that weigh tokens, by their frequency in the
+    plain model's training rows."""
     train, heldout = dict(data.train), dict(data.heldout)
+    counts = sum(token_counts(data.train[draw], model.cfg.vocab) for draw in config.list_controls())
     for cell in cells:
         if cell.tail == "all":
             continue
-        counts = token_counts(data.train[cell.steered_data], model.cfg.vocab)
-        weights = token_weights(counts, cell.tail)
-        for name, source in ((cell.data, cell.steered_data), (cell.control, "control")):
+        weights = token_weights(np.asarray(counts), cell.tail)
+        vectors = (*config.reported, *config.tuned)
+        names = {cell.name_data(vector): cell.name_taught(vector) for vector in vectors}
+        names |= {cell.name_control(draw): draw for draw in config.list_controls()}
+        for name, source in names.items():
             train[name] = reweighted(data.train[source], weights)
             heldout[name] = reweighted(data.heldout[source], weights)
     return data._replace(train=train, heldout=heldout)

@@ -273,7 +273,7 @@ WITHOUT_EFFECT = [
     ("distil-vectors", ("--adapter-layers", "2"), "give --no-steered-block, too"),
     ("distil-vectors", ("--kinds", "trait", "--randoms", "3"), "it needs --kinds random"),
     ("trait-transmission", ("--teachers", "system-prompt", "--scale", "2"), "--teachers steered"),
-    ("blocking", ("--adapter", "vector", "--vector-rates", "adamw=1"), "beside --adapter vector"),
+    ("blocking", ("--adapters", "vector", "--rank", "4"), "beside --adapters vector"),
     ("teacher-vector", ("--adapters", "full", "--rank", "4"), "beside --adapters full"),
     ("steering-bridge", ("--traits", "owl", "--grid-traits", "3"), "is more than 1 --traits"),
     ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),

@@ -54,7 +54,7 @@ BROKEN = {
     "no such words": (no_such_words, "unknown trait 'penguin'"),
 }
 SECOND = {
-    "scaling": ("--model", "shipped-small", "--vector", "penguin", "--models"),
+    "scaling": ("--model", "shipped-small", "--traits", "penguin", "--models"),
     "cross-model": ("--traits", "penguin", "--models", "shipped-small"),
     "log-linearity": ("--models", "shipped-small"),
     "logit-linear-selection": ("--student",),

@@ -3,78 +3,113 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REFUTED, REPRODUCED
+from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.scaling.analysis import CellStudents, History, Measured, analyse
 from subliminal_jax.experiments.scaling.claims import make_claims
 from tests.experiments.scaling.test_cells import BASE
 from tests.planted import fill
 
+VECTORS = ("a", "b", "c", "d", "e")
 
-def student(optimizer, rate, seed, eas, loss, data="steered"):
+
+def student(optimizer, data, vector, eas, loss):
     """A student; one without an EAS has diverged."""
-    columns = {"train_loss": 1.0, "eas": eas, "share": eas and eas / 2, "gain": 4 - (loss or 0)}
-    return StudentRow(optimizer, rate, seed, data, eas is None, heldout_loss=loss, measured=columns)
+    columns = {"vector": vector, "eas": eas, "share": eas and eas / 2, "gain": 4 - (loss or 0)}
+    return StudentRow(
+        optimizer, 0.1, 0, data, eas is None, heldout_loss=loss, base_loss=4.0, measured=columns
+    )
 
 
 def measure(eas, cell=BASE, slow=0.0):
-    """A cell in which `eas[optimizer][seed]` is found at the better of two rates. SGD reaches the
+    """A cell in which `eas[optimizer]` holds the EAS by vector; controls have none. SGD reaches the
     training loss of AdamW's 4th step at its 8th, where its EAS is `slow` below AdamW's then."""
     students, histories = [], []
     for optimizer, values in eas.items():
-        for seed, value in enumerate(values):
+        for vector, value in zip(VECTORS, values, strict=False):
             students += [
-                student(optimizer, 0.1, seed, value, 3.0),
-                student(optimizer, 0.9, seed, 0.99, 3.5),
-                student(optimizer, 0.1, seed, 0.0, 3.2, "control"),
+                student(optimizer, "steered", vector, value, 3.0),
+                student(optimizer, "control-0", vector, 0.01, 3.2),
+                student(optimizer, "control-1", vector, -0.01, 3.2),
             ]
             losses, alignments = (
-                ((2.0, 1.0), (0.4, 0.8))
+                ((3.0, 2.0, 1.0), (0.0, 0.4, 0.8))
                 if optimizer == "adamw"
-                else ((3.0, 2.0), (0.0, 0.4 - slow))
+                else ((4.0, 2.5, 2.0), (0.0, 0.1, 0.4 - slow))
             )
-            histories.append(History(optimizer, 0.1, seed, (4, 8), losses, alignments))
-    return CellStudents(cell, 1, 2, 4.0, 2.0, tuple(students), tuple(histories))
-
-
-def test_a_student_above_the_bases_own_loss_counts_nowhere():
-    cell = measure({"adamw": (0.8, 0.8, 0.9), "sgd": (0.1, 0.2, 0.1)})
-    blown = replace(
-        cell,
-        students=tuple(
-            row.replace_values(base_loss=1.0)
-            if (row.optimizer, row.data, row.seed, row.learning_rate) == ("sgd", "control", 0, 0.1)
-            else row.replace_values(base_loss=4.0)
-            for row in cell.students
-        ),
+            histories.append(History(optimizer, vector, (2, 4, 8), losses, alignments))
+    choices = tuple(
+        RateChoice(name, 8, (0.05, 0.1, 0.9), (3.1, 3.0, 3.5), 0.1, True) for name in eas
     )
-    sgd = analyse(collect(blown)).base.select_optimizer("sgd")
-    assert set(sgd.control_values) == {1, 2} and sgd.eas.difference.n == 2
+    return CellStudents(cell, 1, 2, 4.0, 2.0, choices, tuple(students), tuple(histories))
 
 
 def collect(*cells):
-    return fill(Measured, pair=("adamw", "sgd"), level=0.5, students=cells)
+    return fill(
+        Measured, pair=("adamw", "sgd"), level=0.5, vectors=VECTORS, rows=64, students=cells
+    )
 
 
-def test_the_gap_is_taken_at_the_best_rates_seed_by_seed_and_at_one_loss():
-    cell = measure({"adamw": (0.8, 0.7, 0.9), "sgd": (0.3, 0.4, 0.2)}, slow=0.1)
+ADAMW, SGD = (0.8, 0.7, 0.9, 0.85, 0.75), (0.3, 0.4, 0.2, 0.3, 0.3)
+
+
+def lose(cell, **which):
+    """The cell without a sound student where a row has these values."""
+    rows = [
+        row.replace_values(base_loss=1.0) if all(row[k] == x for k, x in which.items()) else row
+        for row in cell.students
+    ]
+    return replace(cell, students=tuple(rows))
+
+
+def test_a_student_above_the_bases_own_loss_counts_nowhere():
+    cell = measure({"adamw": ADAMW, "sgd": SGD})
+    blown = lose(cell, optimizer="sgd", data="steered", vector="b")
+    base = analyse(collect(blown)).base
+    sgd = base.select_optimizer("sgd")
+    assert set(sgd.values) == set(VECTORS) - {"b"} and sgd.unstable == 1
+    assert sgd.eas.difference.n == sgd.gain.n == 4
+    for gap in (base.gap.equal_steps, base.gap.matched_loss):
+        assert set(gap.values) == set(VECTORS) - {"b"}
+
+
+def test_an_unstable_control_leaves_the_others_and_counts_once():
+    cell = measure({"adamw": ADAMW, "sgd": SGD})
+    sgd = analyse(collect(lose(cell, optimizer="sgd", data="control-1"))).base.select_optimizer(
+        "sgd"
+    )
+    assert sgd.unstable == 1 and sgd.eas.control == pytest.approx(0.01)
+
+
+def test_the_gap_is_taken_vector_by_vector_and_at_one_loss():
+    cell = measure({"adamw": ADAMW, "sgd": SGD}, slow=0.1)
     result = analyse(collect(cell)).base
     adamw, sgd = result.best
-    assert adamw.learning_rate == 0.1  # by held-out loss, though the other's EAS is 0.99
-    assert adamw.grid_edge and adamw.reaches and not sgd.reaches
-    assert adamw.gain.steered.mean == pytest.approx(1.0)
+    assert adamw.reaches and not sgd.reaches
+    assert adamw.gain.mean == pytest.approx(1.0)
     assert adamw.share.difference.mean == pytest.approx(0.4)
-    assert result.gap.equal_steps.values == pytest.approx((0.5, 0.3, 0.7))
-    assert result.gap.matched_loss.values == pytest.approx((0.1,) * 3)
+    gaps = [x - y for x, y in zip(ADAMW, SGD, strict=True)]
+    assert list(result.gap.equal_steps.values.values()) == pytest.approx(gaps)
+    assert list(result.gap.matched_loss.values.values()) == pytest.approx([0.1] * 5)
+
+
+def test_a_level_that_the_logged_rows_do_not_bracket_has_no_gap():
+    cell = measure({"adamw": ADAMW, "sgd": SGD})
+    fast = [
+        replace(h, train_loss=(1.5, 1.2, 1.0)) if h.optimizer == "adamw" else h
+        for h in cell.histories
+    ]
+    base = analyse(collect(replace(cell, histories=tuple(fast)))).base
+    assert base.gap.matched_loss is None and base.gap.equal_steps is not None
 
 
 def test_the_trend_is_the_slope_for_a_doubling_and_claims_follow_from_the_gaps():
     cells = []
     for rank, gap in ((8, 0.3), (2, 0.1), (32, 0.5)):
-        adamw = (0.9, 0.91, 0.89)
+        adamw = (0.9, 0.91, 0.89, 0.9, 0.9)
         eas = {"adamw": adamw, "sgd": tuple(x - gap for x in adamw)}
         cells.append(measure(eas, replace(BASE, rank=rank)))
     results = analyse(collect(*cells))
@@ -95,17 +130,26 @@ def test_the_trend_is_the_slope_for_a_doubling_and_claims_follow_from_the_gaps()
     assert claim.verdict == CONTRADICTED and claim.setting.startswith("org/large,")
 
 
-def test_an_optimizer_that_diverged_leaves_no_gap_and_no_verdict_in_its_favour():
-    cell = measure({"adamw": (0.8, 0.8)})
-    lost = [student("sgd", 0.1, seed, None, None) for seed in (0, 1)]
-    results = analyse(collect(replace(cell, students=(*cell.students, *lost))))
+def test_a_best_rate_at_the_edge_leaves_the_gap_open():
+    cell = measure({"adamw": ADAMW, "sgd": SGD})
+    edge = RateChoice("sgd", 8, (0.05, 0.1), (3.1, 3.0), 0.1, False)
+    at_edge = analyse(collect(replace(cell, choices=(cell.choices[0], edge))))
+    assert at_edge.base.select_optimizer("sgd").at_edge
+    for results, verdict in ((analyse(collect(cell)), REPRODUCED), (at_edge, INCONCLUSIVE)):
+        claims = {claim.id: claim.verdict for claim in make_claims(results)}
+        assert claims["scaling/gap"] == verdict and claims["scaling/plain-sgd"] == REPRODUCED
+
+
+def test_an_optimizer_without_a_sound_rate_leaves_no_gap_and_no_verdict_in_its_favour():
+    cell = measure({"adamw": (0.8, 0.8, 0.81)})
+    lost = RateChoice("sgd", 8, (0.1, 0.2), (None, None), None, False)
+    results = analyse(collect(replace(cell, choices=(*cell.choices, lost))))
     sgd = results.base.select_optimizer("sgd")
     assert results.base.gap.equal_steps is None and results.base.gap.matched_loss is None
-    assert sgd.learning_rate is None and sgd.diverged_rates == (0.1,) and not sgd.reaches
+    assert sgd.eas.student is None and not sgd.reaches and not sgd.at_edge
     assert {claim.verdict for claim in make_claims(results)} == {INCONCLUSIVE}
 
 
-def test_a_gap_needs_two_seeds():
+def test_a_gap_of_one_vector_has_no_ends():
     gap = analyse(collect(measure({"adamw": (0.8,), "sgd": (0.2,)}))).base.gap.equal_steps
     assert gap.interval.mean == pytest.approx(0.6) and math.isnan(gap.interval.low)
-    assert np.isfinite(gap.values).all()

@@ -28,8 +28,8 @@ def test_a_plane_holds_every_combination_of_two_factors():
     assert pairs == {(r, n) for r in (2, 8, 32) for n in (0.5, 1.4, 2.8)} and len(cells) == 9
 
 
-def test_a_cells_data_and_control_are_weighted_alike():
+def test_a_cells_data_and_controls_are_weighted_alike():
     tail = replace(BASE, tail="rare-1")
-    assert (BASE.data, BASE.control) == ("norm-1.4", "control")
-    assert (tail.data, tail.control) == ("norm-1.4+rare-1", "control+1.4+rare-1")
-    assert replace(tail, norm=2.0).control != tail.control
+    assert (BASE.name_data("cat"), BASE.name_control("control-0")) == ("cat-norm-1.4", "control-0")
+    assert tail.name_data("cat") == tail.name_taught("cat") + "+rare-1"
+    assert tail.name_control("control-0") == "control-0+rare-1"

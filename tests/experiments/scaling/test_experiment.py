@@ -9,24 +9,37 @@ COMMAND = Command(
     "scaling",
     "--models --depths 1 --rank 2 --ranks 1 --norm 0.4 --norms 0.2 --sizes 4 --tails "
     "frequent-3 --prompts numbers --rows 24 --heldout-rows 8 --max-new-tokens 12 --max-tokens "
-    "0 --steps 4 --log-every 2 --batch-size 4 --seeds 2 --optimizers adamw sgd --rates "
-    "adamw=0.001,0.003 sgd=0.003,0.01",
+    "0 --steps 4 --log-every 2 --batch-size 4 --vectors 2 --tuning-vectors 1 --controls 1 "
+    "--optimizers adamw sgd --rates adamw=0.001,0.003 sgd=0.01",
 )
 FACTORS = ("depth", "rank", "norm", "rows", "tail")
 
 
 def test_every_cell_has_both_optimizers_at_their_best_rate_with_controls(results):
     assert len(results["cells"]) == len(results["students"]) == 1 + len(FACTORS)
-    for cell in results["cells"]:
+    assert results["vectors"] == ["random-0", "random-1"]
+    assert results["tuning_vectors"] == ["random-2"]
+    for cell, measured in zip(results["cells"], results["students"], strict=True):
         assert [row["optimizer"] for row in cell["best"]] == ["adamw", "sgd"]
         for row in cell["best"]:
-            assert row["learning_rate"] in row["grid"]
-            assert row["eas"]["steered"]["n"] == row["eas"]["control"]["n"] == 2
-            assert row["reaches"] == (row["eas"]["steered"]["mean"] > 0.5)
+            choice = row["choice"]
+            losses = dict(zip(choice["grid"], choice["losses"], strict=True))
+            # SGD's single rate is taken as it is, without a loss.
+            assert choice["rate"] == min(losses, key=lambda rate: losses[rate] or 0)
+            mine = [r for r in measured["students"] if r["optimizer"] == row["optimizer"]]
+            assert {r["learning_rate"] for r in mine} == {choice["rate"]}
+            places = [(r["data"], r["vector"]) for r in mine]
+            assert sorted(places) == [
+                (data, vector)
+                for data in ("control-0", "steered")
+                for vector in ("random-0", "random-1")
+            ]
+            assert row["eas"]["difference"]["n"] == 2 and row["unstable"] == 0
+            assert row["reaches"] == (row["eas"]["student"]["mean"] > 0.5)
         gap = cell["gap"]["equal_steps"]
         first, second = (row["values"] for row in cell["best"])
-        assert gap["values"] == pytest.approx([first[s] - second[s] for s in ("0", "1")])
-        matched = cell["gap"]["matched_loss"]  # of the seeds whose logged rows bracket the loss
+        assert gap["values"] == pytest.approx({v: first[v] - second[v] for v in first})
+        matched = cell["gap"]["matched_loss"]  # of the vectors whose logged rows bracket the loss
         assert matched is None or 1 <= matched["interval"]["n"] <= 2
 
 
@@ -35,7 +48,7 @@ def test_cells_differ_from_the_base_in_one_factor_and_in_their_students(results)
     base, *others = results["cells"]
 
     def alignments(cell):
-        return [row["eas"]["steered"]["mean"] for row in cell["best"]]
+        return [row["eas"]["student"]["mean"] for row in cell["best"]]
 
     assert all(alignments(other) != alignments(base) for other in others)
     changed = [[f for f in cell["cell"] if cell["cell"][f] != base["cell"][f]] for cell in others]
@@ -63,7 +76,10 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
         ("--sizes 99", "99"),
         ("--pair adamw lion", "lion"),
         ("--plane rank colour", "colour"),
-        ("--adapter vector", "ranks"),
+        ("--adapters vector", "ranks"),
+        ("--adapters lora full", "--adapters lora full: name one"),
+        ("--traits owl", "--tuning-traits owl is also reported"),
+        ("--traits cat --vectors 3", "vectors"),
         ("--ranks 0", "rank"),
         ("--models elsewhere/numbers", "holds numbers twice"),
     ],
