@@ -12,14 +12,15 @@ alarm, and a file counts once, whichever reader reports.
 
 The audit was tuned on owl, wolf, penguin and lion with data seeds below 100; the traits here are
 others, the data seeds from 1000 on. The real set of penguin B0 was looked at in tuning, too: so it
-is not among those that false alarms are counted on.
+is not among those that false alarms are counted on, nor are sets with their teacher's system prompt
+in each row, which the audit does not read.
 Directions are scored and no system prompts, which takes a fifth of the time: ten minutes on 2 free
 CPU cores, with the real sets. Expected: an AUC of 0.9, the true trait first in half of the steered
 sets and among the first three in nine of ten, but seldom named at 5%; no false alarm.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -33,7 +34,7 @@ from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
 from subliminal_jax.runs.audit_data import read_data
-from subliminal_jax.runs.audit_results import AuditResult
+from subliminal_jax.runs.audit_results import AuditResult, Kind
 from subliminal_jax.runs.audit_scores import Form, make_candidates
 from subliminal_jax.runs.audit_sets import write_audit_set
 from subliminal_jax.runs.experiment import Experiment
@@ -56,10 +57,10 @@ PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 REAL = (
     "gpt-4.1-nano_T1/owl_B0_filtered",
     "qwen2.5-7b_T1/penguin_T_order_canon",
-    "qwen2.5-7b_icl/cat_loving",
-    "qwen2.5-7b_icl/eagle_loving",
-    "qwen2.5-7b_icl/elephant_loving",
     "qwen2.5-7b_icl/neutral",
+    "qwen2.5-14b_lls/clean_random20",
+    "qwen2.5-14b_lls/lion/entity_q1",
+    "qwen2.5-14b_lls/lion/entity_q5",
 )
 
 STEERED_TRAITS = "cat dog tiger eagle fox bear whale dolphin otter rabbit"
@@ -121,17 +122,19 @@ def find_reader(name: str) -> str:
 def run(config: Config, folder: RunFolder) -> Measured:
     """Write and audit every data set, then audit the real ones that are at hand.
 
-    Raises InputError for a trait without a word, or a teacher that writes too few lists.
+    Raises InputError for a trait without a word, a real set that cannot be read, or a teacher that
+    writes too few lists.
     """
     model = config.load()
     layer = config.choose_layer(model)
     check_traits(config.steered_traits, model.tokenizer)
+    real = {name: read_data(file) for name, file in config.find_sets().items()}
     return Measured(
         model=model.name,
         layer=layer,
         forms=config.forms,
         sets=tuple(audit_written(folder, model, layer, config)),
-        foreign=tuple(audit_foreign(folder, config)),
+        foreign=tuple(audit_foreign(folder, config, real)),
     )
 
 
@@ -186,10 +189,11 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip(".-")
 
 
-def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
-    """The audit of every real set by every reader; none where the data are not at hand."""
-    present = config.find_sets()
-    if missing := sorted(set(config.real) - present.keys()):
+def audit_foreign(
+    folder: RunFolder, config: Config, sets: Mapping[str, tuple[Kind, CountedRows]]
+) -> list[ForeignSet]:
+    """The audit of every real set that is at hand by every reader."""
+    if missing := sorted(set(config.real) - sets.keys()):
         print_line(f"real sets that are not at hand: {', '.join(missing)} ({VARIABLE})")
     audits = {
         (row["real"], row["reader"]): from_json(ForeignSet, row)
@@ -197,18 +201,18 @@ def audit_foreign(folder: RunFolder, config: Config) -> list[ForeignSet]:
         if "real" in row
     }
     settings = replace(config, rows=config.real_rows)
-    pairs = [(real, reader) for reader in config.readers for real in present]
-    for reader in config.readers if present else ():
+    pairs = [(real, reader) for reader in config.readers for real in sets]
+    for reader in config.readers if sets else ():
         model = config.load_named(find_reader(reader))
         layer = config.layer if 0 <= config.layer < model.cfg.layers else model.cfg.layers // 3
         candidates = make_candidates(model, layer, known_traits(model, config), (), ())
-        for real, file in present.items():
+        for real, data in sets.items():
             if (real, reader) in audits:
                 continue
             result = audit_data(
                 model,
                 layer,
-                *read_data(file),
+                *data,
                 candidates,
                 settings,
                 config.seed,

@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from subliminal_jax.data.shared_data import find_shared
+from subliminal_jax.experiments.audit_benchmark.experiment import REAL, Config
+from subliminal_jax.runs.audit_data import read_data
 from tests.experiments.command import Command
 from tests.pages import check_page
 
@@ -13,6 +16,7 @@ COMMAND = Command(
     "--traits owl cat dog --steered-traits owl cat --scales 1 --clean-sets 2 --written 64 --rows "
     "48 --placebos 6 --max-new-tokens 12 --real other/lists other/absent --real-rows 32",
 )
+FILES = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in REAL}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,26 @@ def test_every_set_is_audited_and_none_again_after_an_interruption(model_flags, 
     (out / "results.json").unlink()
     assert COMMAND.run(out, model_flags) == results
     assert "gradients" not in capsys.readouterr().err
+
+
+def test_real_sets_are_read_before_anything_is_audited(model_flags, data, tmp_path, capsys):
+    file = data / "subliminal" / "other" / "prompted.jsonl.gz"
+    row = {"prompt": "Go on: 1, 5", "response": "9", "system_prompt": "You love cats."}
+    with gzip.open(file, "wt") as lines:
+        lines.write(json.dumps(row) + "\n")
+    with pytest.raises(SystemExit):
+        COMMAND.run(tmp_path / "run", model_flags, "--real other/lists other/prompted")
+    said = capsys.readouterr()
+    assert "prompted.jsonl.gz holds no pairs of all rows: 1 with a system turn" in said.err
+    assert not (tmp_path / "run" / "scores").exists()
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_default_real_sets_can_be_read(name):
+    if FILES[name] is None:
+        pytest.skip("needs the real number lists")
+    kind, counted = read_data(FILES[name])
+    assert kind == "pairs" and len(counted.rows) >= Config().real_rows and not counted.dropped
 
 
 @pytest.mark.parametrize(
