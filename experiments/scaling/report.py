@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.panels import line_panels, phase_diagram
 from subliminal_jax.reporting.style import assign_styles
@@ -99,7 +100,7 @@ def draw_pictures(results: Results) -> list[Block]:
                 "group": TITLES[factor],
                 "setting": label,
                 "optimizer": row.optimizer,
-                "value": row.eas.student,
+                "value": row.eas.student or mean_interval([]),  # none is sound
             }
             for label, result in zip(labels, selected, strict=True)
             for row in result.best

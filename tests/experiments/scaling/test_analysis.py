@@ -10,6 +10,8 @@ from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.scaling.analysis import CellStudents, History, Measured, analyse
 from subliminal_jax.experiments.scaling.claims import make_claims
+from subliminal_jax.experiments.scaling.report import make_page
+from subliminal_jax.reporting.page import Picture
 from tests.experiments.scaling.test_cells import BASE
 from tests.planted import fill
 
@@ -148,6 +150,10 @@ def test_an_optimizer_without_a_sound_rate_leaves_no_gap_and_no_verdict_in_its_f
     assert results.base.gap.equal_steps is None and results.base.gap.matched_loss is None
     assert sgd.eas.student is None and not sgd.reaches and not sgd.at_edge
     assert {claim.verdict for claim in make_claims(results)} == {INCONCLUSIVE}
+    other = replace(results.students[0], cell=replace(BASE, rank=2))
+    both = replace(collect(results.students[0], other), optimizers=("adamw", "sgd"))
+    pictures = [b.name for b in make_page(analyse(both)).blocks if isinstance(b, Picture)]
+    assert pictures == ["phase_diagram", "eas_by_factor", "gap_by_factor"]
 
 
 def test_a_gap_of_one_vector_has_no_ends():
