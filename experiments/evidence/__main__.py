@@ -71,7 +71,7 @@ RUNS = (
     *_on_both("paraphrase-transmission"),
     Run("paraphrase-transmission-optimizers", "paraphrase-transmission", "--preset toy-optimizers"),
     *_on_both("distil-vectors"),
-    *_on_both("gradient-alignment"),
+    *_on_both("gradient-alignment", TRAITS),
     *_on_both("scaling"),
     *_on_both("blocking"),
     Run("cross-model", "cross-model"),
