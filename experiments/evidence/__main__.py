@@ -22,6 +22,7 @@ import tyro
 
 from subliminal_jax.bounds import Positive, check_fields
 from subliminal_jax.errors import InputError
+from subliminal_jax.interrupts import Interrupted, handle_signals
 from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
 
 CHECKOUT = Path(__file__).parents[2]
@@ -221,6 +222,10 @@ def _start(command: Sequence[str]) -> subprocess.Popen:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(tyro.cli(Config, description=(__doc__ or "").split("\n\n")[0])))
+        with handle_signals():  # a run goes on alone where its parent dies at once
+            sys.exit(main(tyro.cli(Config, description=(__doc__ or "").split("\n\n")[0])))
     except InputError as error:
         sys.exit(str(error))
+    except Interrupted as interrupted:
+        print("the same command goes on where it was", file=sys.stderr)
+        sys.exit(128 + interrupted.number)

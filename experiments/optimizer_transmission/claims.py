@@ -87,7 +87,7 @@ def compare_matched(results: Results) -> Iterator[Claim]:
                 section=MATCHED,
                 setting=describe(results, "AdamW and SGD", f"finished runs of {lengths} steps"),
                 number=f"adamw {MINUS} sgd {write(lead)} on the {theirs.shared} of "
-                f"{len(results.traits)} vectors where both bracket {ours.level:.3f} nats",
+                f"{len(results.traits)} vectors where both bracket {ours.level:.2g} nats",
                 seeds=theirs.shared,
                 evidence=Evidence(
                     lead, margin=margin, presupposes=(presuppose(ours.metrics[metric], metric),)

@@ -1,7 +1,9 @@
 """`make evidence`: which runs there are, what is done, and how a stage ends."""
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -74,6 +76,33 @@ def test_a_stage_ends_the_run_of_the_moment():
     waits = "import time\ntime.sleep(60)"
     assert evidence.execute(["x"], 0.2, start_python(waits)) is None
     assert evidence.execute(["x"], 20.0, start_python("raise SystemExit(2)")) == 2
+
+
+def test_a_signal_ends_the_run_of_the_moment_too(tmp_path):
+    script = """
+import subprocess, sys
+from subliminal_jax.experiments.evidence import __main__ as evidence
+from subliminal_jax.interrupts import handle_signals
+waits = "import os, time; open(PID, 'w').write(str(os.getpid())); time.sleep(60)"
+with handle_signals():
+    evidence.execute(["x"], 60, lambda command: subprocess.Popen([sys.executable, "-c", waits]))
+"""
+    script = script.replace("PID", repr(str(tmp_path / "pid")))
+    stage = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    pid = wait_for(tmp_path / "pid")
+    stage.terminate()
+    assert stage.wait(30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def wait_for(file):
+    """The number in a file that is about to be written."""
+    for _ in range(600):
+        if file.exists() and file.read_text():
+            return int(file.read_text())
+        time.sleep(0.05)
+    pytest.fail(f"{file} was not written")
 
 
 def test_bad_input_is_refused(tmp_path, monkeypatch):
