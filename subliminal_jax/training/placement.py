@@ -22,6 +22,8 @@ from subliminal_jax.training.adapters import Adapter, Trainable, trainable_axes
 
 Path = tuple[str, ...]
 
+BUSY_AT_ONCE = 4  # students in a pass of an accelerator where others may be idle
+
 
 def shards_students(students: int) -> bool:
     """Whether `students` students are sharded over `data`, and not the rows of each."""
@@ -53,45 +55,32 @@ def map_students(
 ) -> Any:
     """`f(shared, x)` of every student x in `xs` (leading axis), `at_once` in one batched pass.
 
-    With `busy`, the result of the others is zeros; one at a time, they cost nothing.
+    With `busy`, the result of the others is zeros. They cost nothing: the busy ones go through
+    together, one at a time or in passes of `at_once` (None: `BUSY_AT_ONCE`).
 
     None is one on a CPU, where small batched matrix products are slow, and all elsewhere. Where
     students are sharded over `data`, each device maps over its own. Shards are equal: where their
     number does not divide, the last student is computed several times and the copies are dropped.
     """
+    mapped = _map_local
     if busy is not None:
-        f, xs = _skip_idle(f), (busy, xs)
+        mapped, xs = _map_busy, (busy, xs)
     n = _count(xs)
     if not shards_students(n):
-        return _map_local(partial(f, shared), xs, at_once)
+        return mapped(partial(f, shared), xs, at_once)
     idle = -n % axis_size(DATA)
     if idle:
         filled = jnp.minimum(jnp.arange(n + idle), n - 1)
         xs = jax.tree.map(lambda x: x[filled], xs)
     data_spec = PartitionSpec(DATA)
     out = jax.shard_map(
-        lambda shared, local: _map_local(partial(f, shared), local, at_once),
+        lambda shared, local: mapped(partial(f, shared), local, at_once),
         in_specs=(PartitionSpec(), data_spec),
         out_specs=data_spec,
         axis_names={DATA},
         check_vma=False,
     )(shared, xs)
     return jax.tree.map(lambda x: x[:n], out) if idle else out
-
-
-def _skip_idle(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """`f` of students with a flag before them, zeros where it is not set."""
-
-    def run(shared: Any, x: tuple[Array, Any]) -> Any:
-        is_busy, student = x
-
-        def blank(student: Any) -> Any:
-            shapes = jax.eval_shape(f, shared, student)
-            return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-        return jax.lax.cond(is_busy, partial(f, shared), blank, student)
-
-    return run
 
 
 def vmap_students(f: Callable[[Any, Any], Any], shared: Any, xs: Any) -> Any:
@@ -109,6 +98,41 @@ def _map_local(f: Callable[[Any], Any], xs: Any, at_once: int | None) -> Any:
     if at_once >= n:
         return jax.vmap(f)(xs)
     return jax.lax.map(f, xs, batch_size=at_once if at_once > 1 else None)
+
+
+def _map_busy(f: Callable[[Any], Any], xs: tuple[Array, Any], at_once: int | None) -> Any:
+    """`f` of the students whose flag in `xs` (flags, students) is set, zeros for the others."""
+    busy, students = xs
+    n = _count(busy)
+    if at_once is None:
+        at_once = 1 if jax.default_backend() == "cpu" else BUSY_AT_ONCE
+    if at_once == 1:
+        return jax.lax.map(lambda x: _skip_idle(f, *x), xs)
+    at_once = min(at_once, n)
+    order = jnp.argsort(~busy, stable=True)  # the busy ones first
+    filled = jnp.minimum(jnp.arange(n + -n % at_once), n - 1)
+    is_busy = busy[order][filled]
+    passes = jax.tree.map(lambda x: x[order[filled]].reshape(-1, at_once, *x.shape[1:]), students)
+    out = jax.lax.map(
+        lambda x: _skip_idle(jax.vmap(f), x[0].any(), x[1]),
+        (is_busy.reshape(-1, at_once), passes),
+    )
+    places = jnp.argsort(order)
+
+    def sort_back(x: Array) -> Array:
+        x = x.reshape(-1, *x.shape[2:])[places]
+        return jnp.where(busy.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x))
+
+    return jax.tree.map(sort_back, out)
+
+
+def _skip_idle(f: Callable[[Any], Any], is_busy: Array, x: Any) -> Any:
+    """`f(x)`, or zeros without computing it."""
+
+    def blank(x: Any) -> Any:
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(f, x))
+
+    return jax.lax.cond(is_busy, f, blank, x)
 
 
 def _count(xs: Any) -> int:

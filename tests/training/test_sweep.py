@@ -275,18 +275,21 @@ def test_other_arms_take_no_compilation_and_are_those_of_a_fresh_sweep(trio):
     assert trio.sweep.arms == TRIO and served.sweep.arms == OTHERS
 
 
-def test_a_sweep_with_room_trains_other_numbers_of_students_and_steps_by_its_programs(trio):
-    """As alone, whichever optimizers are idle; the first wave has one student and two steps."""
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_sweep_with_room_trains_other_numbers_of_students_and_steps(trio, at_once):
+    """By its programs, as alone, whichever optimizers are idle; the first wave has one student and
+    two steps."""
     muon = arm("muon", 1e-2, 3, "control")
     room = Room((TRIO[0], muon, *TRIO[:2], *OTHERS), STEPS)
-    plan = replace(CONFIG, steps=2)
+    longer = replace(CONFIG, students_at_once=at_once)
+    plan = replace(longer, steps=2)
     sweep = Sweep(BASE, CFG, (muon,), DATA, plan, measures=MEASURES, room=room)
     first = Run(sweep)
     first.sweep.evaluate(first.state, HELDOUT)
     alone = Run(Sweep(BASE, CFG, (muon,), DATA, plan, measures=MEASURES))
     close(first.students, alone.students, rtol=1e-4)
     with count_compilations() as compiled:
-        run = Run(sweep.replace_arms(TRIO, CONFIG))
+        run = Run(sweep.replace_arms(TRIO, longer))
         losses = run.sweep.evaluate(run.state, HELDOUT)
     assert set(compiled.names) <= {"gather"}  # of the arms from among the slots
     close(run.students, trio.students, rtol=1e-4)
@@ -297,17 +300,23 @@ def test_a_sweep_with_room_trains_other_numbers_of_students_and_steps_by_its_pro
     assert run.diverged_at == [0, 0, 0]
 
 
-def test_idle_students_take_no_pass():
+@pytest.mark.parametrize(
+    ("at_once", "passes"), [(1, 2), (2, 1), (3, 1), (9, 1)], ids=["1", "2", "3", "more"]
+)
+def test_idle_students_take_no_pass(at_once, passes):
     calls = []
 
     def double(shared, x):
-        jax.debug.callback(lambda x: calls.append(float(x)), x)
-        return 2 * x
+        return jax.pure_callback(count, x, x, vmap_method="expand_dims")
 
-    busy = jnp.array([True, False, True])
-    out = jax.jit(lambda x: map_students(double, None, x, at_once=1, busy=busy))(jnp.arange(3.0))
-    jax.effects_barrier()
-    assert out.tolist() == [0, 0, 4] and sorted(calls) == [0, 2]
+    def count(x):
+        calls.append(np.size(x))
+        return 2 * np.asarray(x)
+
+    busy = jnp.array([False, True, False, False, True])
+    x = jnp.arange(5, dtype=jnp.float32)
+    out = jax.jit(lambda x: map_students(double, None, x, at_once=at_once, busy=busy))(x)
+    assert out.tolist() == [0, 2, 0, 0, 8] and calls == passes * [min(at_once, 5)]
 
 
 def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_student(trio):
