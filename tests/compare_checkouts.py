@@ -36,13 +36,6 @@ VOLATILE = re.compile(
 RENAMED: dict[str, dict[str, str]] = {
     "steering-reliability": {"own": "unshifted", "given": "given_vectors"},
     "teacher-vector": {"random-teacher": "random_teacher"},
-    "student-vector": {
-        "prompted": "system-prompt",
-        "factor": "scale",
-        "teacher's": "teacher_replaced",
-        "student's own": "student_replaced",
-        "random": "random_replaced",
-    },
     "cross-model": {
         "own": "own_data",
         "foreign": "foreign_data",
@@ -88,15 +81,8 @@ MOVED: dict[str, dict[str, str]] = {
         r"^(matched_loss\.students\.\d+\.)(?!step|optimizer)": r"\1metrics.",
     },
     "logit-linear-selection": {r"^pool\.(mentions|length)$": r"pool.left_out.\1"},
-    "student-vector": {
-        r"^teachers\.(\d)\.base$": r"teachers.\1.control",
-        r"^teachers\.0\.(.+)": r"teachers.\1.owl",
-        r"^teachers\.1\.(.+)": r"teachers.\1.wolf",
-        r"^(transmission\.\w+\.traits\.\w+)": r"\1-steered",
-    },
 }
 FLAGS: dict[str, dict[str, str]] = {
-    "student-vector": {"--factors": "--scales"},
     "steering-reliability": {"--world-traits": "--traits"},
 }
 # experiment -> pattern of places -> reason
@@ -117,10 +103,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "objective": {
         r"^claims\.\d+\.number$": "the ends of an interval are written without a plus sign",
-    },
-    "student-vector": {
-        r"^claims\.\d+\.number$": "a hyphen in place of the typographic minus sign",
-        r"^teachers\.trait\.": "it is a key",
     },
     "teacher-vector": {
         r"cells\.\d+\.kind$": "prompted is called system-prompt, as everywhere",
@@ -152,8 +134,8 @@ RUNS: dict[str, str] = {
     f"--layer 1 --asked 3 --samples 1 --off-topic-samples 1 --number-prompts 6 "
     f"--rates adamw=0.003,0.01 --controls 2 --steps 4 --log-every 4 {KINDS}",
     "student-vector": f"--model {{model}} --traits owl wolf --scale 0.2 --max-tokens 0 --asked 3 "
-    f"--steps 4 --log-every 2 --rank 2 --factors 0.6 2 --optimizers adamw "
-    f"--rates adamw=3e-3,1e-2 {TRAIN}",
+    f"--steps 4 --log-every 2 --rank 2 --scales 0.6 2 --rates adamw=3e-3,1e-2 --controls 2 "
+    f"{KINDS}",
     "distil-vectors": f"--model {{model}} --traits owl --kinds trait centred random --randoms 1 "
     f"--layers 0 --norms 0.1 500 --max-tokens 0 --asked 3 --steps 4 --log-every 4 --rank 2 "
     f"--rates adamw=3e-3,1e-2 --controls 2 {KINDS}",

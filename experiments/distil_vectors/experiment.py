@@ -47,6 +47,7 @@ from subliminal_jax.runs.settings import (
 from subliminal_jax.runs.student_kinds import (
     OF_LORA,
     STARTS,
+    STARTS_OF_A_BLOCK,
     ControlSettings,
     KindTrainer,
     StudentKindSettings,
@@ -70,7 +71,6 @@ from .report import make_page
 from .vectors import make_teachers, make_vectors, write_usable_data
 
 OF_RANDOM = Needs("kinds", ("random",))
-START_OF_A_BLOCK = 8.0  # as in `STARTS`, of LoRA on one projection of one block
 
 Kind = Literal["trait", "centred", "random"]
 
@@ -125,12 +125,7 @@ class Config(
 
     def check(self) -> None:
         check_traits((*self.traits, *self.searched_traits))
-        for field in ("adapters", "optimizers"):
-            if len(names := getattr(self, field)) > 1:
-                raise InputError(
-                    f"{as_flag(field, names)}: name one of them; one kind of student and one "
-                    "optimizer are trained here"
-                )
+        self.check_single()
         if self.randoms < 1 and "random" in self.kinds:
             raise InputError(
                 f"--randoms {self.randoms}: give at least 1, or leave random out of --kinds"
@@ -275,7 +270,7 @@ def distil_at_layer(
         tuning,
         objective=make_objective(config.objective, model, teachers, data),
         stage=f"{stage}-",
-        starts={**STARTS, "lora": START_OF_A_BLOCK} if config.steered_block else STARTS,
+        starts=STARTS_OF_A_BLOCK if config.steered_block else STARTS,
     )
     losses: dict[str, dict[str, float]] = {}
 

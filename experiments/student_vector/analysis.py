@@ -1,30 +1,25 @@
-"""From students and causal tests to the numbers of `student-vector`.
+"""From students and causal tests to the numbers of `student-vector`; intervals are over traits."""
 
-Matrices are [seeds, traits]; intervals are two-way t over both.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
+from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
-from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
-from subliminal_jax.evaluation.transmission import Transmission, measure_transmission
+from subliminal_jax.evaluation.student_kinds import KindArm, MeasuredKinds, Target
 
-KINDS = {
+TEACHERS = {
     "steered": "steered by the vector",
     "system-prompt": "system prompt",
     "projected": "system prompt, vector projected out",
     "subtracted": "system prompt, vector subtracted",
-    "control": "none (control)",
 }
-TEACHERS = [kind for kind in KINDS if kind != "control"]
+WITHOUT_VECTOR = ("projected", "subtracted")
+METRICS = ("word_rate", "word_log_prob", "eas", "shift_component")
 
-Matrix = Float[np.ndarray, "seeds traits"]
-Rows = tuple[tuple[float, ...], ...]  # a matrix, as results.json holds it
+ByTrait = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,15 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Necessity:
-    """Trait rates of students and of controls, and of students whose component along a vector is
-    the base's: along their teacher's, along their own shift, and along a random vector."""
+    """Trait rates of sound students, of controls (by draw), and of students whose component along a
+    vector is the base's: along their teacher's, along their own shift, and along a random vector.
+    """
 
-    student: Rows
-    control: Rows
-    teacher_replaced: Rows
-    student_replaced: Rows
-    random_replaced: Rows
+    student: ByTrait
+    control: Mapping[str, ByTrait]
+    teacher_replaced: ByTrait
+    student_replaced: ByTrait
+    random_replaced: ByTrait
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,8 @@ class Gain:
       positions: the tokens at which they were added: all of the "prompt", or its "last".
       scale: the factor on them.
       source: whose shifts: of the "student", of the "control", or "random" ones of the same norms.
-      gain: its interval.
-      values: the matrix.
+      gain: over traits; that of controls over draws, too.
+      values: by trait; those of controls are the mean over draws.
     """
 
     read: str
@@ -70,89 +66,56 @@ class Gain:
     scale: float
     source: str
     gain: Interval
-    values: Rows
+    values: ByTrait
 
 
 @dataclass(frozen=True)
 class CausalTests:
-    """Necessity and sufficiency of students' vectors."""
+    """Necessity and sufficiency of the vectors of the sound students; empty without one."""
 
     necessity: Necessity
     sufficiency: tuple[Gain, ...]
 
 
 @dataclass(frozen=True)
-class Measured(CausalTests):
+class Measured(MeasuredKinds, CausalTests):
     """What a run measured.
 
     Attributes:
-      model: the model's name.
-      layer: the steering layer.
-      kind: the teacher whose students are studied in full; `TEACHERS` has all.
-      traits: each has teachers and students of its own.
-      steps, batch_size, seeds: how students were trained.
+      kind: the teacher whose students are studied in full, and chose the rate; of `TEACHERS`.
       trained: what was trained, in words.
       carrier: on what, in words.
-      optimizer: its label.
-      grid: the rates tried.
-      learning_rate: the one with the lowest held-out loss.
-      references: the teachers, in the order of the students' alignments.
+      scales: factors on students' vectors in the base; the claim is about the first.
       base_component: by trait, the base's component along the vector in units of the vector: minus
         what projecting it out adds.
       data: how each data set came about.
-      teachers: by kind and trait, how often teachers name the trait; the base's under "control".
-      students: every student.
+      base: P(trait) of the base, by trait.
+      teachers: by kind and trait, that of the teachers.
       eas: alignment over training.
     """
 
-    model: str
-    layer: int
     kind: str
-    traits: tuple[str, ...]
-    steps: int
-    batch_size: int
-    seeds: int
     trained: str
     carrier: str
-    optimizer: str
-    grid: tuple[float, ...]
-    learning_rate: float
-    references: tuple[str, ...]
-    base_component: Mapping[str, float]
+    scales: tuple[float, ...]
+    base_component: ByTrait
     data: Mapping[str, Mapping[str, Any]]
-    teachers: Mapping[str, Mapping[str, float]]
-    students: tuple[StudentRow, ...]
+    base: ByTrait
+    teachers: Mapping[str, ByTrait]
     eas: tuple[Alignment, ...]
 
 
 @dataclass(frozen=True)
-class FinalValues:
-    """The students of one kind of teacher at the end; a seed of which some student diverged is left
-    out.
+class Arm(KindArm):
+    """The students of one kind of teacher, held against the system prompt's shift.
 
     Attributes:
-      eas, component: alignment with the system prompt's shift at the steering layer, and the
-        component along it in its units.
-      rate, log_prob: P(trait), and its log.
+      teacher_kind: of `TEACHERS`.
+      teacher_rate: the teachers' mean P(trait).
     """
 
-    eas: Rows
-    component: Rows
-    rate: Rows
-    log_prob: Rows
-
-
-@dataclass(frozen=True)
-class StudentSummary:
-    """`FinalValues` with intervals, None where no seed is left; `difference` is the rate less the
-    controls', `teacher_rate` the teachers' mean."""
-
+    teacher_kind: str
     teacher_rate: float
-    eas: Interval | None
-    component: Interval | None
-    rate: Interval | None
-    log_prob: Interval | None
-    difference: Interval | None
 
 
 @dataclass(frozen=True)
@@ -160,8 +123,8 @@ class Replacement:
     """Students with the component along a vector replaced: the trait rate left, how much they lose,
     and that in units of their excess over controls (None where there is none)."""
 
-    rate: Interval
-    lost: Interval
+    rate: Interval | None
+    lost: Interval | None
     share: float | None
 
 
@@ -170,122 +133,137 @@ class Results(Measured):
     """All numbers of the report.
 
     Attributes:
-      heldout_loss: of every student, by rate.
-      final, summaries: the students of each kind of teacher.
-      transmission: of the students of `kind`, by metric.
+      arms: the students of each kind of teacher.
+      control_eas: the controls' alignment, over draws and traits.
+      lost: by kind of `WITHOUT_VECTOR` and metric, what students of system prompts lose where the
+        teacher is without the vector.
       replacements: by the vector: "teacher", "student" or "random".
+      lost_beyond_random: what replacing the component along the teacher's vector takes away, less
+        what it does along a random one.
+      lost_beyond_half: the same less half of the students' excess over controls.
+      gain_beyond_random: the gain by the students' vectors, added in the way of the claim, less
+        that by random ones.
     """
 
-    heldout_loss: Mapping[str, tuple[float | None, ...]]
-    final: Mapping[str, FinalValues]
-    summaries: Mapping[str, StudentSummary]
-    transmission: Mapping[str, Transmission]
+    arms: Mapping[str, Arm]
+    control_eas: Interval | None
+    lost: Mapping[str, Mapping[str, Interval | None]]
     replacements: Mapping[str, Replacement]
+    lost_beyond_random: Interval | None
+    lost_beyond_half: Interval | None
+    gain_beyond_random: Interval | None
 
 
 def data_name(trait: str, kind: str) -> str:
     """The data set of a trait's teacher. Names seed the sampling, so they stay as they are."""
-    if kind == "control":
-        return "control"
     return f"{trait}-{'prompted' if kind == 'system-prompt' else kind}"
 
 
-def to_rows(values: Matrix) -> Rows:
-    """The matrix as plain numbers."""
-    return tuple(map(tuple, values.tolist()))
-
-
-def pool(rows: Rows) -> Interval | None:
-    """The mean with its interval; None of an empty matrix."""
-    return crossed_interval(np.array(rows)) if rows else None
+def make_targets(measured: Measured, kind: str) -> list[Target]:
+    """The students of a kind of teacher, each held against its trait's system prompt."""
+    return [
+        Target(data_name(trait, kind), trait, data_name(trait, "system-prompt"))
+        for trait in measured.traits
+    ]
 
 
 def analyse(measured: Measured) -> Results:
-    """Students by kind of teacher, transmission, and what replacing components takes away."""
-    rate, optimizer = measured.learning_rate, measured.optimizer
-    sound = [r for r in measured.students if r.learning_rate == rate and ended_sound(r)]
-    final = {kind: select_final_values(measured, sound, kind) for kind in KINDS}
-    index = {data_name(trait, measured.kind): i for i, trait in enumerate(measured.traits)}
+    """Students by kind of teacher, and what taking the vector away costs them."""
     necessity = measured.necessity
     replaced = {
         "teacher": necessity.teacher_replaced,
         "student": necessity.student_replaced,
         "random": necessity.random_replaced,
     }
+    lost = subtract(necessity.student, necessity.teacher_replaced)
+    student, random = (find_gain(measured, source) for source in ("student", "random"))
     return Results(
         **vars(measured),
-        heldout_loss={
-            f"{r:g}": tuple(x.heldout_loss for x in measured.students if x.learning_rate == r)
-            for r in measured.grid
-        },
-        final=final,
-        summaries={
-            kind: summarise_students(values, final["control"], measured.teachers[kind].values())
-            for kind, values in final.items()
-        },
-        transmission={
-            metric: measure_transmission(sound, index, metric, optimizer=optimizer, rate=rate)
-            for metric in ("word_rate", "word_log_prob")
+        arms={kind: compare_arm(measured, kind) for kind in TEACHERS},
+        control_eas=measure_controls(measured),
+        lost={
+            kind: {metric: lose_vector(measured, kind, metric) for metric in ("eas", "word_rate")}
+            for kind in WITHOUT_VECTOR
         },
         replacements={name: measure_loss(necessity, rates) for name, rates in replaced.items()},
+        lost_beyond_random=over_traits(
+            subtract(lost, subtract(necessity.student, necessity.random_replaced))
+        ),
+        lost_beyond_half=lose_half(necessity, lost),
+        gain_beyond_random=None
+        if student is None or random is None
+        else over_traits(subtract(student.values, random.values)),
     )
 
 
-def select_final_values(measured: Measured, sound: Sequence[StudentRow], kind: str) -> FinalValues:
-    """Of the sound students at the chosen rate."""
-    by_name = {(row.data, row.seed): row for row in sound}
-    references = [
-        measured.references.index(data_name(trait, "system-prompt")) for trait in measured.traits
+def over_traits(values: ByTrait) -> Interval | None:
+    """The mean with its interval; None without a trait."""
+    return vector_interval([*values.values()]) if values else None
+
+
+def subtract(values: ByTrait, others: ByTrait) -> dict[str, float]:
+    """The difference for each trait that both have."""
+    return {trait: x - others[trait] for trait, x in values.items() if trait in others}
+
+
+def compare_arm(measured: Measured, kind: str) -> Arm:
+    """The students of one kind of teacher against the controls."""
+    [adapter], [optimizer] = measured.adapters, measured.optimizers
+    arm = measured.summarise(make_targets(measured, kind), METRICS, adapter, optimizer)
+    rate = float(np.mean([*measured.teachers[kind].values()]))
+    return Arm(**vars(arm), teacher_kind=kind, teacher_rate=rate)
+
+
+def measure_controls(measured: Measured) -> Interval | None:
+    """The controls' EAS with the shift of each trait's system prompt; None without a sound one."""
+    sound, targets = measured.select_sound(), make_targets(measured, "system-prompt")
+    table = [
+        [measured.read(sound[name], "eas", target) for target in targets]
+        for name in measured.controls
+        if name in sound
     ]
-    names = [data_name(trait, kind) for trait in measured.traits]
-    seeds = [s for s in range(measured.seeds) if all((name, s) in by_name for name in names)]
-    students = [[by_name[name, seed] for name in names] for seed in seeds]
+    return crossed_interval(np.array(table)) if table else None
 
-    def by_reference(column: str) -> Rows:
-        return tuple(
-            tuple(row[column][i][measured.layer] for i, row in zip(references, rows, strict=True))
-            for rows in students
-        )
 
-    def by_word(column: str) -> Rows:
-        return tuple(tuple(row[column][i] for i, row in enumerate(rows)) for rows in students)
-
-    return FinalValues(
-        eas=by_reference("eas"),
-        component=by_reference("shift_component"),
-        rate=by_word("word_rate"),
-        log_prob=by_word("word_log_prob"),
+def lose_vector(measured: Measured, kind: str, metric: str) -> Interval | None:
+    """Students of system prompts less those of system prompts without the vector, by trait."""
+    sound = measured.select_sound()
+    whole, without = (
+        {
+            target.trait or "": measured.read(sound[target.data], metric, target)
+            for target in make_targets(measured, each)
+            if target.data in sound
+        }
+        for each in ("system-prompt", kind)
     )
+    return over_traits(subtract(whole, without))
 
 
-def summarise_students(
-    values: FinalValues, control: FinalValues, teacher_rates: Iterable[float]
-) -> StudentSummary:
-    """Intervals of the students of one kind of teacher."""
-    difference = rate_differences(values, control)
-    return StudentSummary(
-        teacher_rate=float(np.mean(list(teacher_rates))),
-        eas=pool(values.eas),
-        component=pool(values.component),
-        rate=pool(values.rate),
-        log_prob=pool(values.log_prob),
-        difference=None if difference is None else crossed_interval(difference),
-    )
-
-
-def rate_differences(values: FinalValues, control: FinalValues) -> Matrix | None:
-    """Trait rates less the controls'; None where they have not the same seeds."""
-    if not values.rate or len(values.rate) != len(control.rate):
-        return None
-    return np.subtract(values.rate, control.rate)
-
-
-def measure_loss(necessity: Necessity, replaced: Rows) -> Replacement:
+def measure_loss(necessity: Necessity, replaced: ByTrait) -> Replacement:
     """What replacing a component takes away."""
-    lost = np.subtract(necessity.student, replaced)
-    excess = float(np.subtract(necessity.student, necessity.control).mean())
-    return Replacement(
-        rate=crossed_interval(np.array(replaced)),
-        lost=crossed_interval(lost),
-        share=float(lost.mean()) / excess if excess else None,
-    )
+    rate, lost = over_traits(replaced), over_traits(subtract(necessity.student, replaced))
+    excess = 0.0
+    if necessity.student and necessity.control:
+        controls = [[*rates.values()] for rates in necessity.control.values()]
+        excess = float(np.mean([*necessity.student.values()]) - np.mean(controls))
+    return Replacement(rate, lost, lost.mean / excess if lost is not None and excess else None)
+
+
+def lose_half(necessity: Necessity, lost: ByTrait) -> Interval | None:
+    """What students lose, less half of their excess over controls; the interval allows for what
+    the draws of controls have in common."""
+    if not lost or not necessity.control:
+        return None
+    students = [x - 0.5 * necessity.student[trait] for trait, x in lost.items()]
+    controls = [[-0.5 * rates[trait] for trait in lost] for rates in necessity.control.values()]
+    return control_difference(students, controls)
+
+
+def find_gain(measured: Measured, source: str) -> Gain | None:
+    """The gain that the claim is about: of shifts at the last token, added after all blocks to all
+    tokens of the prompt, with the first of the scales; None without a sound student."""
+    wanted = ("last", "all", "prompt", measured.scales[0], source)
+    for gain in measured.sufficiency:
+        if (gain.read, gain.layers, gain.positions, gain.scale, gain.source) == wanted:
+            return gain
+    return None

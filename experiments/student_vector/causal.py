@@ -5,7 +5,7 @@ the student's mean activation shift over prompts. Sufficiency adds it to the bas
 replaces the student's component along a vector by the base's, at every token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from subliminal_jax.diagnostics.alignment import (
     measure_mean_activation,
 )
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
+from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.models.config import ModelConfig
@@ -32,9 +33,10 @@ from subliminal_jax.runs.waves import Trained
 from subliminal_jax.steering.replacement import base_replacement
 from subliminal_jax.training.sweep import State, Sweep
 
-from .analysis import CausalTests, Gain, Necessity, data_name, to_rows
+from .analysis import CausalTests, Gain, Necessity, data_name
 
 READ: tuple[At, ...] = ("last", "mean")  # over which tokens a shift is taken
+NO_TESTS = CausalTests(Necessity({}, {}, {}, {}, {}), ())  # where there is no sound student
 
 
 class Inputs(NamedTuple):
@@ -64,57 +66,81 @@ def run_causal_tests(
     panel: Panel,
     *,
     kind: str,
-    traits: Sequence[str],
-    seeds: int,
+    students: Mapping[str, int],
+    controls: Mapping[str, int],
     scales: Sequence[float],
     seed: int,
 ) -> CausalTests:
     """Sufficiency and necessity of the vectors of the students of one kind of teacher.
 
     Args:
-      trained: students of every trait's teacher and of the control; none may have a vector of its
-        own (the adapter `Vector`): two steerings do not go together.
+      trained: none of its students may have a vector of its own (the adapter `Vector`): two
+        steerings do not go together.
       panel: its words are the traits.
+      students: the place in `trained` of the student of each trait, of the sound ones.
+      controls: those of the sound controls, by draw.
       scales: factors on v_student where it is added to the base.
       seed: of the random vectors.
     """
-    names = [(arm.data, arm.seed) for arm in trained.sweep.arms]
-    teachers = [data_name(trait, kind) for trait in traits]
-    controls = ["control"] * len(traits)
-    select = partial(select_trait_values, names=names, seeds=range(seeds))
-    references = panel.shifts[jnp.asarray([panel.references.index(name) for name in teachers])]
-    inputs = make_inputs(panel, references, seed)
-    replaced = replace_components(trained.sweep, trained.state, inputs, len(traits))
+    if not students:
+        return NO_TESTS
+    words = [panel.words.index(trait) for trait in students]
+    of_students, of_controls = np.array([*students.values()]), np.array([*controls.values()], int)
+    teachers = [panel.references.index(data_name(trait, kind)) for trait in panel.words]
+    inputs = make_inputs(panel, panel.shifts[jnp.asarray(teachers)], seed)
+    replaced = replace_components(trained.sweep, trained.state, inputs, len(panel.words))
     # Of each student along the vector of each trait's teacher: the rate of that trait.
     along_teachers = np.diagonal(replaced.along_references, axis1=1, axis2=2)
+
+    def by_trait(rates: Float[np.ndarray, "students words"]) -> dict[str, float]:
+        return dict(zip(students, rates[of_students, words].tolist(), strict=True))
+
     necessity = Necessity(
-        student=to_rows(select(replaced.rates, data=teachers)),
-        control=to_rows(select(replaced.rates, data=controls)),
-        teacher_replaced=to_rows(select(along_teachers, data=teachers)),
-        student_replaced=to_rows(select(replaced.along_shift, data=teachers)),
-        random_replaced=to_rows(select(replaced.along_random, data=teachers)),
+        student=by_trait(replaced.rates),
+        control={
+            draw: dict(zip(students, replaced.rates[place, words].tolist(), strict=True))
+            for draw, place in controls.items()
+        },
+        teacher_replaced=by_trait(along_teachers),
+        student_replaced=by_trait(replaced.along_shift),
+        random_replaced=by_trait(replaced.along_random),
     )
-    model, layer = panel.model, panel.layer
+    model, layer, count = panel.model, panel.layer, len(students)
     blocks = {"all": tuple(range(model.cfg.layers)), "one": (layer,)}
-    ask = partial(rates_with_vectors, model, panel.questions, words=len(traits))
+    ask = partial(rates_with_vectors, model, panel.questions, words=len(panel.words))
     nothing = np.zeros((1, model.cfg.layers, model.cfg.dim), np.float32)
     base = ask(nothing, layers=blocks["one"], last_only=False)[0]
     gains = []
     for (i, read), layers, positions, scale in product(
         enumerate(READ), blocks, ("prompt", "last"), scales
     ):
-        vectors = scale * replaced.shifts[:, i]
-        add = partial(ask, layers=blocks[layers], last_only=positions == "last")
-        student, random = add(vectors) - base, add(random_like(vectors, seed)) - base
-        for source, rates, data in (
-            ("student", student, teachers),
-            ("control", student, controls),
-            ("random", random, teachers),
-        ):
-            values = select(rates, data=data)
-            gain = crossed_interval(values)
-            gains.append(Gain(read, layers, positions, scale, source, gain, to_rows(values)))
+        shifts = scale * replaced.shifts[:, i]
+        vectors = shifts[of_students], random_like(shifts[of_students], seed), shifts[of_controls]
+        added = np.concatenate(vectors)
+        rates = (ask(added, layers=blocks[layers], last_only=positions == "last") - base)[:, words]
+        tables = {  # of every trait's vector its trait, of every control all traits
+            "student": np.diagonal(rates[:count]),
+            "control": rates[2 * count :],
+            "random": np.diagonal(rates[count : 2 * count]),
+        }
+        gains += [
+            make_gain((read, layers, positions, scale, source), table, [*students])
+            for source, table in tables.items()
+            if table.size
+        ]
     return CausalTests(necessity, tuple(gains))
+
+
+def make_gain(
+    way: tuple[str, str, str, float, str],
+    table: Float[np.ndarray, "*draws traits"],
+    traits: Sequence[str],
+) -> Gain:
+    """The gain of one way of adding vectors (the first fields of `Gain`), by trait and on average;
+    a table of draws has an interval over these, too."""
+    interval = vector_interval(table) if table.ndim == 1 else crossed_interval(table)
+    values = table.reshape(-1, len(traits)).mean(axis=0)
+    return Gain(*way, interval, dict(zip(traits, values.tolist(), strict=True)))
 
 
 def make_inputs(
@@ -208,20 +234,3 @@ def random_like(
     noise = np.random.default_rng(seed).standard_normal(vectors.shape).astype(np.float32)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(unit(jnp.asarray(noise))) * norms
-
-
-def select_trait_values(
-    values: Float[np.ndarray, "students traits"],
-    names: Sequence[tuple[str, int]],
-    data: Sequence[str],
-    seeds: Sequence[int],
-) -> Float[np.ndarray, "seeds traits"]:
-    """Of each seed and trait, the trait's value of one student.
-
-    Args:
-      names: data set and seed of each student.
-      data: of each trait, the data set whose students are taken.
-    """
-    return np.array(
-        [[values[names.index((name, seed)), k] for k, name in enumerate(data)] for seed in seeds]
-    )

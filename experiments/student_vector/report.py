@@ -4,102 +4,130 @@ from typing import Any
 
 from subliminal_jax.reporting import plots as shared_plots
 from subliminal_jax.reporting.page import Page, Picture, Text
-from subliminal_jax.reporting.tables import Column, Table, format_grid, format_learning_rate
+from subliminal_jax.reporting.student_kinds import (
+    comparison_columns,
+    describe_kinds,
+    describe_unstable,
+    rates_table,
+)
+from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
 from . import plots
-from .analysis import KINDS, TEACHERS, Results, rate_differences
+from .analysis import TEACHERS, Results
 
 REPLACED = {"teacher": "teacher's", "student": "student's own", "random": "random"}
 
 
 def make_page(results: Results) -> Page:
-    """Students by teacher, alignment over training, the causal tests."""
+    """Students by teacher, alignment over training, the causal tests, the rate, the data."""
     table = student_table(results)
     return Page(
         title="Is a student's vector what makes it say the trait?",
         summary=summarise(results),
         blocks=[
             table,
-            Picture(
-                "eas_over_training",
-                "Alignment over training",
-                "EAS after each block with the shift that the teacher has there: students in "
-                "colour, controls in grey; bands are 95% intervals over seeds and traits. Before "
-                "the steered block a steered teacher has no shift, and there is nothing to align "
-                "with.",
-                plots.alignment_lines(results.eas, results.layer),
-            ),
-            necessity_table(results),
-            Picture(
-                "sufficiency",
-                "Sufficiency: the student's vector in the base",
-                "Change of the trait rate when the base gets v_student of a student (blue), of a "
-                "control (grey), or a random vector of the same norms (orange), at several scales. "
-                "The panels: where it is added, and over which tokens the shift was read.",
-                plots.gain_lines(results.sufficiency, results.layer),
-            ),
+            *show_vectors(results),
             Picture(
                 "trait_rates",
                 "The trait by teacher",
-                "Trait rate of the students of each teacher less that of the controls of the same "
-                "seed, for every trait and seed (pale) and on average.",
+                "Trait rate of the students of each teacher less that of the controls, for every "
+                "trait (pale) and on average.",
                 shared_plots.forest(
                     difference_lines(results), x_label="trait rate, less control", percent=True
                 ),
             ),
+            Text(describe_kinds(results), "How it was measured"),
+            rates_table(results),
             Text(describe_data(results), "The data"),
         ],
         printed=[table],
     )
 
 
+def show_vectors(results: Results) -> list[Table | Picture]:
+    """Alignment, necessity and sufficiency; nothing where no student is sound."""
+    if not results.sufficiency:
+        return []
+    return [
+        Picture(
+            "eas_over_training",
+            "Alignment over training",
+            "EAS after each block with the shift that the teacher has there: students in "
+            "colour, controls in grey; bands are 95% intervals over traits, those of controls "
+            "over draws, too. Before the steered block a steered teacher has no shift, and "
+            "there is nothing to align with.",
+            plots.alignment_lines(results.eas, results.layer),
+        ),
+        necessity_table(results),
+        Picture(
+            "sufficiency",
+            "Sufficiency: the student's vector in the base",
+            "Change of the trait rate when the base gets v_student of a student (blue), of a "
+            "control (grey), or a random vector of the same norms (orange), at several scales. "
+            "The panels: where it is added, and over which tokens the shift was read.",
+            plots.gain_lines(results.sufficiency, results.layer),
+        ),
+    ]
+
+
 def summarise(results: Results) -> str:
     """What came out, in sentences that need no paper."""
-    student, control = results.summaries[results.kind], results.summaries["control"]
-    share = results.replacements["teacher"].share
-    lost = (
-        "there is nothing to lose" if share is None else f"they lose {share:.0%} of the difference"
-    )
-    rate = format_learning_rate(results.learning_rate)
-    return (
+    arm = results.arms[results.kind]
+    parts = [
         f"Students start as {results.model} and train for {results.steps} steps of "
         f"{results.batch_size} number lists, written by teachers of {len(results.traits)} traits "
-        f"({KINDS[results.kind]}); controls train on the base's own lists. At the learning rate "
-        f"that held-out loss chose ({rate} of "
-        f"{format_grid(results.grid)}) the students' shift after block "
-        f"{results.layer} has a cosine of {student.eas:.2f} with the teacher's vector, the "
-        f"controls' {control.eas:.2f}. They say the trait with {student.rate:.1%}, the controls "
-        f"with {control.rate:.1%}. With the component along the teacher's vector replaced by the "
-        f"base's {lost}.\n\n"
-        f"{results.seeds} seeds; 95% t intervals over seeds and traits (two-way). What is trained "
-        f"({results.trained}) was chosen for the toy setting by looking at pilot runs, in which it "
-        "moved the trait as far as more weights did, in half the time; the learning rate was not."
+        f"({TEACHERS[results.kind]}); controls train on the base's own lists."
+    ]
+    rate, eas = arm.metrics["word_rate"], arm.metrics["eas"]
+    if arm.choice.rate is not None and rate.student is not None and eas.student is not None:
+        parts.append(
+            f"At the learning rate {format_learning_rate(arm.choice.rate)} the students' shift "
+            f"after block {results.layer} has a cosine of {eas.student:.2f} with the teacher's "
+            f"vector. They say the trait with {rate.student:.1%}."
+        )
+    if eas.control is not None and rate.control is not None:
+        parts.append(
+            f"The controls' cosine is {eas.control:.2f}, and they say it with {rate.control:.1%}."
+        )
+    if (share := results.replacements["teacher"].share) is not None:
+        parts.append(
+            "With the component along the teacher's vector replaced by the base's students lose "
+            f"{share:.0%} of the difference."
+        )
+    if text := describe_unstable(results):
+        parts.append(text)
+    return (
+        " ".join(parts) + f"\n\nWhat is trained ({results.trained}) was chosen for the toy "
+        "setting by looking at pilot runs with owl, wolf and penguin, in which it moved the trait "
+        "as far as more weights did, in half the time."
     )
 
 
 def student_table(results: Results) -> Table:
     """Alignment and trait of the students of every kind of teacher, and of the teachers."""
     columns = [
-        Column("teacher", "teacher"),
+        Column("teacher_kind", "teacher", labels=TEACHERS),
         Column("teacher_rate", "teacher's trait rate", "rate", digits=1),
-        Column("eas", "student's EAS", "number"),
-        Column("component", "share of the vector", "number"),
-        Column("rate", "student's trait rate", "rate", digits=1),
-        Column("log_prob", "its log", "number"),
+        Column("metrics.eas.student", "student's EAS", "number"),
+        Column("metrics.eas.control", "controls' EAS", "number"),
+        Column("metrics.shift_component.student", "share of the vector", "number"),
+        Column("metrics.word_rate.student", "student's trait rate", "rate", digits=1),
+        Column("metrics.word_rate.control", "controls'", "rate", digits=1),
+        *comparison_columns(("word_rate", "word_log_prob")),
+        Column("unstable", "unstable"),
     ]
     caption = (
         f"After block {results.layer}, against the shift that the system prompt makes there. "
-        "Means over traits and seeds with 95% intervals. Students of other teachers than "
-        f"the one that is {KINDS[results.kind]} train at that one's best rate. Projecting the "
+        f"Means over traits with 95% intervals; the {len(results.controls)} controls serve all. "
+        "Students of other teachers than the one that is "
+        f"{TEACHERS[results.kind]} train at that one's rate. Projecting the "
         "vector out also removes what the base has along it, in units of the vector "
         + ", ".join(f"{x:.2f} ({trait})" for trait, x in results.base_component.items())
         + ": where that is negative, the projection steers towards the trait. Subtracting takes "
-        "off only what the prompt adds on average."
+        "off only what the prompt adds on average. Unstable: students and controls that ended "
+        "clearly above the base's held-out loss; they carry no number."
     )
-    rows = [
-        {"teacher": KINDS[kind], **vars(summary)} for kind, summary in results.summaries.items()
-    ]
-    return Table("Students by what made their teacher", columns, rows, caption)
+    return Table("Students by what made their teacher", columns, [*results.arms.values()], caption)
 
 
 def necessity_table(results: Results) -> Table:
@@ -110,10 +138,9 @@ def necessity_table(results: Results) -> Table:
         Column("lost", "lost", "rate", digits=2),
         Column("share", "of the excess over control", "rate", digits=0),
     ]
-    student, control = (results.summaries[kind].rate for kind in (results.kind, "control"))
     caption = (
-        f"Students say the trait with {student:.1%}, controls with {control:.1%}. Replaced: after "
-        "every block, at every token."
+        "The trait rate that is left of sound students, and what they lose, with 95% intervals "
+        "over traits. Replaced: after every block, at every token."
     )
     rows = [
         {"vector": REPLACED[name], **vars(replacement)}
@@ -123,16 +150,16 @@ def necessity_table(results: Results) -> Table:
 
 
 def difference_lines(results: Results) -> list[dict[str, Any]]:
-    """Student minus control by kind of teacher: the rows of the picture."""
-    lines = []
-    for kind in TEACHERS:
-        values = rate_differences(results.final[kind], results.final["control"])
-        if values is not None:
-            interval = results.summaries[kind].difference
-            lines.append(
-                {"label": KINDS[kind], "interval": interval, "values": values.ravel().tolist()}
-            )
-    return lines
+    """Student minus controls by kind of teacher: the rows of the picture."""
+    return [
+        {
+            "label": TEACHERS[kind],
+            "interval": comparison.difference,
+            "values": [each.interval.mean for each in comparison.by_data.values()],
+        }
+        for kind, arm in results.arms.items()
+        if (comparison := arm.metrics["word_rate"]).difference is not None
+    ]
 
 
 def describe_data(results: Results) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 from jaxtyping import Array
 
-from subliminal_jax.bounds import Count, Items, Needs, Positive, Range
+from subliminal_jax.bounds import Count, Items, Needs, Positive, Range, as_flag
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures, named_measures
 from subliminal_jax.evaluation.panel import Panel
@@ -47,6 +47,7 @@ from subliminal_jax.training.student_loss import make_source
 # Where a search begins, in units of the optimizer's middle default rate, which suits LoRA: a
 # vector's coordinates are a hundred times as far from zero, and all weights add up in every output.
 STARTS: Mapping[str, float] = {"vector": 100.0, "lora": 1.0, "full": 0.3}
+STARTS_OF_A_BLOCK = {**STARTS, "lora": 8.0}  # of LoRA on one projection of one block
 OF_LORA = Needs("adapters", ("lora",))
 ROWS_AT_ONCE = 16  # held-out rows in one pass of `measure_base_losses`
 Judge = Literal["heldout_loss", "heldout_kl"]
@@ -86,6 +87,15 @@ class StudentKindSettings(RateSettings, PlanSettings):
         both = set(getattr(self, "traits", ())) & set(self.tuning_traits)
         if both and self.searches:  # else none is tuned on
             raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other traits")
+
+    def check_single(self) -> None:
+        """Raises InputError for several kinds of students or optimizers, where one is trained."""
+        for field in ("adapters", "optimizers"):
+            if len(names := getattr(self, field)) > 1:
+                raise InputError(
+                    f"{as_flag(field, names)}: name one of them; one kind of student and one "
+                    "optimizer are trained here"
+                )
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for a kind that does not fit the model, and for students that do not

@@ -6,7 +6,6 @@ from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
 from subliminal_jax.experiments.student_vector.causal import (
     random_like,
     rates_with_vectors,
-    select_trait_values,
 )
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.steered import steer
@@ -61,12 +60,3 @@ def test_random_vectors_have_the_same_norms_and_other_directions(model):
     np.testing.assert_array_equal(other, random_like(v, seed=1))
     cosines = (other * v).sum(axis=-1) / np.maximum((v * v).sum(axis=-1), 1e-9)
     assert np.abs(cosines).max() < 0.6
-
-
-def test_values_are_those_of_each_traits_own_students_or_of_the_controls():
-    names = [(data, seed) for data in ("owl-steered", "lion-steered", "control") for seed in (0, 1)]
-    values = np.arange(12.0).reshape(6, 2)
-    students = select_trait_values(values, names, ["owl-steered", "lion-steered"], [0, 1])
-    np.testing.assert_array_equal(students, [[0, 5], [2, 7]])
-    controls = select_trait_values(values, names, ["control", "control"], [0, 1])
-    np.testing.assert_array_equal(controls, [[8, 9], [10, 11]])

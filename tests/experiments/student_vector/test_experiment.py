@@ -8,46 +8,70 @@ from tests.pages import check_page
 
 COMMAND = Command(
     "student-vector",
-    "--traits owl wolf --scale 0.2 --rows 24 --heldout-rows 8 --max-new-tokens 12 "
-    "--max-tokens 0 --asked 3 --steps 4 --log-every 2 --batch-size 4 --rank 2 --seeds 2 "
-    "--scales 0.6 2 --optimizers adamw --rates adamw=1e-3,3e-3",
+    "--traits owl wolf --tuning-traits cat --controls 2 --scale 0.2 --rows 24 --heldout-rows 8 "
+    "--max-new-tokens 12 --max-tokens 0 --asked 3 --steps 4 --log-every 2 --batch-size 4 "
+    "--rank 2 --scales 0.6 2 --rates adamw=1e-3,3e-3",
 )
-SHAPE = (2, 2)  # seeds, traits
+TRAITS, KINDS = ("owl", "wolf"), ("steered", "prompted", "projected", "subtracted")
+CONTROLS = ["control-0", "control-1"]
 
 
-def test_students_of_every_teacher_stand_at_the_rate_that_heldout_loss_chose(results):
-    students = [(r["data"], r["seed"], r["learning_rate"]) for r in results["students"]]
-    best = results["learning_rate"]
-    names = [f"{t}-{k}" for k in ("prompted", "projected", "subtracted") for t in ("owl", "wolf")]
-    for seed in (0, 1):
-        for name in ("owl-steered", "wolf-steered", "control"):
-            assert {(name, seed, 1e-3), (name, seed, 3e-3)} <= set(students)
-        for name in names:
-            assert [s for s in students if s[:2] == (name, seed)] == [(name, seed, best)]
-    assert results["kind"] == "steered"
-    for kind in ("steered", "system-prompt", "projected", "subtracted", "control"):
-        assert np.shape(results["final"][kind]["eas"]) == SHAPE
-        assert results["teachers"][kind].keys() == {"owl", "wolf"}
+def test_the_rate_is_chosen_on_a_trait_that_is_not_reported(results):
+    tuning = results["tuning_students"]
+    assert {row["data"] for row in tuning} == {"cat-steered"}
+    best = min(tuning, key=lambda row: row["heldout_loss"])["learning_rate"]
+    [choice] = results["choices"]
+    assert choice["choice"]["rate"] == best
+    students = results["students"]
+    names = [f"{trait}-{kind}" for trait in TRAITS for kind in KINDS]
+    assert sorted(row["data"] for row in students) == sorted([*names, *CONTROLS])
+    assert {row["learning_rate"] for row in students} == {best}
+    assert len({row["seed"] for row in students}) == len(students)
+
+
+def test_every_kind_of_teacher_has_students_and_controls(results):
+    assert results["arms"].keys() == {"steered", "system-prompt", "projected", "subtracted"}
+    for kind, arm in results["arms"].items():
+        assert arm["metrics"]["eas"]["student"]["n"] == len(TRAITS)
+        assert results["teachers"][kind].keys() == set(TRAITS)
 
 
 def test_eas_has_every_step_and_block(results):
     keys = {(r["data"], r["step"], r["layer"]) for r in results["eas"]}
     assert keys == {(w, s, at) for w in ("student", "control") for s in (2, 4) for at in (0, 1)}
-    end = [r for r in results["eas"] if (r["data"], r["step"], r["layer"]) == ("student", 4, 0)]
-    assert end[0]["eas"]["low"] <= end[0]["eas"]["mean"] <= end[0]["eas"]["high"]
+    at_end = {
+        r["data"]: r["eas"]["mean"] for r in results["eas"] if (r["step"], r["layer"]) == (4, 0)
+    }
+    columns = {
+        name: [row["eas"] for row in results["students"] if row["data"] in wanted]
+        for name, wanted in (("student", [f"{t}-steered" for t in TRAITS]), ("control", CONTROLS))
+    }
+    places = [results["references"].index(f"{trait}-steered") for trait in TRAITS]
+    students = dict(
+        zip([row["data"] for row in results["students"]], results["students"], strict=True)
+    )
+    own = [students[f"{t}-steered"]["eas"][i][0] for t, i in zip(TRAITS, places, strict=True)]
+    assert at_end["student"] == pytest.approx(np.mean(own))
+    controls = [[eas[i][0] for i in places] for eas in columns["control"]]
+    assert at_end["control"] == pytest.approx(np.mean(controls))
 
 
 def test_rates_of_the_causal_tests_are_those_of_the_students(results):
-    """Measured by other code than the students' rows, on the same weights read from disk."""
-    for key, kind in (("student", "steered"), ("control", "control")):
-        np.testing.assert_allclose(
-            results["necessity"][key], results["final"][kind]["rate"], rtol=1e-4, atol=1e-8
-        )
+    """Measured by other code than the students' rows, on the same weights."""
+    rates = {row["data"]: row["word_rate"] for row in results["students"]}
+    necessity = results["necessity"]
+    for i, trait in enumerate(TRAITS):
+        measured = [
+            necessity["student"][trait],
+            *(necessity["control"][d][trait] for d in CONTROLS),
+        ]
+        rows = [rates[f"{trait}-steered"][i], *(rates[draw][i] for draw in CONTROLS)]
+        np.testing.assert_allclose(measured, rows, rtol=1e-4, atol=1e-8)
     for name in ("teacher", "student", "random"):
-        rates = np.array(results["necessity"][f"{name}_replaced"])
-        lost = np.array(results["necessity"]["student"]) - rates
-        assert lost.shape == SHAPE
-        assert results["replacements"][name]["lost"]["mean"] == pytest.approx(lost.mean())
+        replaced = necessity[f"{name}_replaced"]
+        lost = [necessity["student"][trait] - replaced[trait] for trait in TRAITS]
+        assert any(lost)
+        assert results["replacements"][name]["lost"]["mean"] == pytest.approx(np.mean(lost))
 
 
 def test_sufficiency_covers_ways_scales_and_sources(results):
@@ -55,7 +79,8 @@ def test_sufficiency_covers_ways_scales_and_sources(results):
     rows = {tuple(r[k] for k in keys) for r in results["sufficiency"]}
     assert len(rows) == len(results["sufficiency"]) == 2 * 2 * 2 * 2 * 3
     for row in results["sufficiency"]:
-        assert row["gain"]["mean"] == pytest.approx(np.mean(row["values"]))
+        assert row["values"].keys() == set(TRAITS)
+        assert row["gain"]["mean"] == pytest.approx(np.mean([*row["values"].values()]))
 
 
 def test_claims_and_the_page_stand(folder, results):
@@ -78,8 +103,9 @@ def test_claims_and_the_page_stand(folder, results):
     ("flags", "words"),
     [
         ("--traits owl owl", "twice"),
-        ("--adapter vector", "choose lora or full"),
-        ("--optimizers adamw sgd", "2 optimizers: name one optimizer"),
+        ("--traits owl cat", "--tuning-traits cat is also reported"),
+        ("--adapters vector", "choose lora or full"),
+        ("--optimizers adamw sgd", "--optimizers adamw sgd: name one"),
         ("--scales -1", "--scales -1.0"),
     ],
 )
