@@ -55,12 +55,6 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "logit-linear-selection": {"told": "untrained", "between": "adamw_over_sgd"},
     "optimizer-comparison": {"arms": "students"},
-    "steering-bridge": {
-        "steerability-preference": "steerability_preference",
-        "steerability-log_prob": "steerability_log_prob",
-        "reliability-preference": "reliability_preference",
-        "reliability-log_prob": "reliability_log_prob",
-    },
 }
 _BEST_METRICS = "eas|shift_size|shift_component|trait_rate|trait_log_prob|heldout_loss"
 _COMPARED = {  # what both experiments on optimizers hold
@@ -93,9 +87,6 @@ _STUDENT_KEYS = {
 }
 EXPLAINED: dict[str, dict[str, str]] = {
     "optimizer-comparison": _STUDENT_KEYS,
-    "steering-bridge": {
-        r"^claims\.[23]\.number$": "a rank correlation of two traits has none for want of traits",
-    },
     "logit-linear-selection": {r"^speed\.pairs_per_second$": "by a clock"},
     "gradient-alignment": {
         r"^curves\.\d+\.data$": "the teacher's own gradients are called teacher, not own",
@@ -124,7 +115,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
 }
 
-TRAIN = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --seeds 2"
 KINDS = "--rows 24 --heldout-rows 8 --max-new-tokens 12 --batch-size 4 --tuning-traits lion"
 RUNS: dict[str, str] = {
     "optimizer-comparison": "--model {model} --rows 40 --heldout-rows 8 --max-new-tokens 16 "
@@ -167,7 +157,7 @@ RUNS: dict[str, str] = {
     "steering-reliability": "--model {model} --world-model {model} --world-traits owl cat "
     "--layer 0 --rows 0 --sources {sets} --personas likes dislikes",
     "steering-bridge": f"--model {{model}} --layer 0 --traits owl cat --asked 4 --steps 2 "
-    f"--log-every 2 --rank 2 --rates adamw=0.01,0.1 --grid-traits 1 {TRAIN}",
+    f"--log-every 2 --rank 2 --rates adamw=3e-4,1e-3 --controls 2 {KINDS}",
     "audit": "--model {model} --data {pairs} --traits owl cat --placebos 8 --rows 96 "
     "--max-new-tokens 12 --layer 1 --blind-steps 4",
     "audit-benchmark": "--model {model} --traits owl cat dog --steered-traits owl cat --scales 1 "

@@ -1,6 +1,5 @@
 """The setting of a claim, in words: all that a reader needs to know where it was tested."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -12,7 +11,7 @@ class TrainedStudents:
       adapter: what was trained, as "lora" or "vector".
       steps: of the optimizer.
       optimizer: its label, with the chosen rate if it is one.
-      rate: how the rate was chosen, as "best of 3 rates by held-out loss".
+      rate: how the rate was chosen, as "rate chosen on 2 other traits".
     """
 
     adapter: str
@@ -45,11 +44,3 @@ def describe_setting(
             f"{students.rate}"
         )
     return "; ".join((f"{model}, {vectors} {where}".strip(), carrier, trained))
-
-
-def describe_grids(grids: Mapping[str, Sequence[float]]) -> str:
-    """How rates were chosen that are the best of a grid for each optimizer."""
-    rates = "; ".join(
-        f"{name} {', '.join(f'{rate:g}' for rate in grid)}" for name, grid in grids.items()
-    )
-    return f"best rate by held-out loss of {rates}"

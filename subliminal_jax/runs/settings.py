@@ -290,16 +290,6 @@ class TrainingSettings(PlanSettings):
         """The learning rates by the label of their optimizer, as results hold them."""
         return {spec.label: rates for spec, rates in self.learning_rates().items()}
 
-    def single_optimizer(self) -> tuple[OptimizerSpec, tuple[float, ...]]:
-        """The one optimizer and its learning rates; raises InputError where there are others."""
-        grids = list(self.learning_rates().items())
-        if len(grids) != 1:
-            raise InputError(
-                f"--optimizers: {len(grids)} optimizers: name one optimizer, with any number of "
-                "rates; optimizer-comparison compares several"
-            )
-        return grids[0]
-
     def make_adapter(self, layer: int) -> Adapter:
         """The adapter of these settings, where `layer` is the steering layer."""
         return self.make_adapter_of(self.adapter, layer)

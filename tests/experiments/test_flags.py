@@ -275,7 +275,6 @@ WITHOUT_EFFECT = [
     ("trait-transmission", ("--teachers", "system-prompt", "--scale", "2"), "--teachers steered"),
     ("blocking", ("--adapters", "vector", "--rank", "4"), "beside --adapters vector"),
     ("teacher-vector", ("--adapters", "full", "--rank", "4"), "beside --adapters full"),
-    ("steering-bridge", ("--traits", "owl", "--grid-traits", "3"), "is more than 1 --traits"),
     ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),
     ("audit", ("--forms", "system prompt", "--vectors", "x"), "it needs --forms direction"),
     ("logit-linear-selection", ("--split", "test"), "beside --pairs world: leave one of them out"),
