@@ -5,10 +5,10 @@ the student's mean activation shift over prompts. Sufficiency adds it to the bas
 replaces the student's component along a vector by the base's, at every token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering, unit
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.steering.replacement import base_replacement
-from subliminal_jax.training.sweep import State, Sweep
+from subliminal_jax.training.adapters import Trainable, attach
 
 from .analysis import CausalTests, Gain, Necessity, data_name
 
@@ -40,25 +40,13 @@ NO_TESTS = CausalTests(Necessity({}, {}, {}, {}, {}), ())  # where there is no s
 
 
 class Inputs(NamedTuple):
-    """What the tests of all students share; `references` are the teachers' shifts."""
+    """What the tests of all students share."""
 
     base: Params
     probe: Probe
     base_means: Float[Array, "2 layers dim"]  # as in `READ`
     questions: Questions
-    references: Float[Array, "references layers dim"]
     random: Float[Array, "layers dim"]
-
-
-class Replaced(NamedTuple):
-    """Of each student: its shift as in `READ`, its rates, and its rates with the component along
-    each reference, along its own shift and along a random vector replaced by the base's."""
-
-    shifts: Float[np.ndarray, "students 2 layers dim"]
-    rates: Float[np.ndarray, "students words"]
-    along_references: Float[np.ndarray, "students references words"]
-    along_shift: Float[np.ndarray, "students words"]
-    along_random: Float[np.ndarray, "students words"]
 
 
 def run_causal_tests(
@@ -85,27 +73,40 @@ def run_causal_tests(
     if not students:
         return NO_TESTS
     words = [panel.words.index(trait) for trait in students]
-    of_students, of_controls = np.array([*students.values()]), np.array([*controls.values()], int)
-    teachers = [panel.references.index(data_name(trait, kind)) for trait in panel.words]
-    inputs = make_inputs(panel, panel.shifts[jnp.asarray(teachers)], seed)
-    replaced = replace_components(trained.sweep, trained.state, inputs, len(panel.words))
-    # Of each student along the vector of each trait's teacher: the rate of that trait.
-    along_teachers = np.diagonal(replaced.along_references, axis1=1, axis2=2)
+    inputs, count = make_inputs(panel, seed), len(students)
+    shifts, rates = read_students(
+        trained, [*students.values(), *controls.values()], inputs, len(panel.words)
+    )
+    teachers = [panel.references.index(data_name(trait, kind)) for trait in students]
+    replaced = replace_components(
+        trained,
+        [*students.values()],
+        inputs,
+        jnp.stack(
+            [
+                panel.shifts[jnp.array(teachers)],
+                jnp.asarray(shifts[:count, 0]),
+                jnp.broadcast_to(inputs.random, (count, *inputs.random.shape)),
+            ],
+            axis=1,
+        ),
+        len(panel.words),
+    )
 
-    def by_trait(rates: Float[np.ndarray, "students words"]) -> dict[str, float]:
-        return dict(zip(students, rates[of_students, words].tolist(), strict=True))
+    def by_trait(rates: Float[np.ndarray, "traits words"]) -> dict[str, float]:
+        return dict(zip(students, rates[range(count), words].tolist(), strict=True))
 
     necessity = Necessity(
-        student=by_trait(replaced.rates),
+        student=by_trait(rates[:count]),
         control={
-            draw: dict(zip(students, replaced.rates[place, words].tolist(), strict=True))
-            for draw, place in controls.items()
+            draw: dict(zip(students, each[words].tolist(), strict=True))
+            for draw, each in zip(controls, rates[count:], strict=True)
         },
-        teacher_replaced=by_trait(along_teachers),
-        student_replaced=by_trait(replaced.along_shift),
-        random_replaced=by_trait(replaced.along_random),
+        teacher_replaced=by_trait(replaced[:, 0]),
+        student_replaced=by_trait(replaced[:, 1]),
+        random_replaced=by_trait(replaced[:, 2]),
     )
-    model, layer, count = panel.model, panel.layer, len(students)
+    model, layer = panel.model, panel.layer
     blocks = {"all": tuple(range(model.cfg.layers)), "one": (layer,)}
     ask = partial(rates_with_vectors, model, panel.questions, words=len(panel.words))
     nothing = np.zeros((1, model.cfg.layers, model.cfg.dim), np.float32)
@@ -114,14 +115,14 @@ def run_causal_tests(
     for (i, read), layers, positions, scale in product(
         enumerate(READ), blocks, ("prompt", "last"), scales
     ):
-        shifts = scale * replaced.shifts[:, i]
-        vectors = shifts[of_students], random_like(shifts[of_students], seed), shifts[of_controls]
-        added = np.concatenate(vectors)
-        rates = (ask(added, layers=blocks[layers], last_only=positions == "last") - base)[:, words]
+        own, neutral = np.split(scale * shifts[:, i], [count])
+        vectors = np.concatenate([own, random_like(own, seed), neutral])
+        added = ask(vectors, layers=blocks[layers], last_only=positions == "last")
+        gained = (added - base)[:, words]
         tables = {  # of every trait's vector its trait, of every control all traits
-            "student": np.diagonal(rates[:count]),
-            "control": rates[2 * count :],
-            "random": np.diagonal(rates[count : 2 * count]),
+            "student": np.diagonal(gained[:count]),
+            "control": gained[2 * count :],
+            "random": np.diagonal(gained[count : 2 * count]),
         }
         gains += [
             make_gain((read, layers, positions, scale, source), table, [*students])
@@ -143,9 +144,7 @@ def make_gain(
     return Gain(*way, interval, dict(zip(traits, values.tolist(), strict=True)))
 
 
-def make_inputs(
-    panel: Panel, references: Float[Array, "references layers dim"], seed: int
-) -> Inputs:
+def make_inputs(panel: Panel, seed: int) -> Inputs:
     """The inputs with one random direction a layer, drawn with `seed`."""
     model = panel.model
     layers = tuple(range(model.cfg.layers))
@@ -153,40 +152,70 @@ def make_inputs(
         measure_mean_activation(model.params, panel.probe, model.cfg, layers, None, at)
         for at in READ
     ]
-    random = jax.random.normal(jax.random.key(seed), references.shape[1:])
-    return Inputs(
-        model.params, panel.probe, jnp.stack(base_means), panel.questions, references, random
-    )
+    random = jax.random.normal(jax.random.key(seed), panel.shifts.shape[1:])
+    return Inputs(model.params, panel.probe, jnp.stack(base_means), panel.questions, random)
 
 
-def replace_components(sweep: Sweep, state: State, inputs: Inputs, words: int) -> Replaced:
-    """The necessity tests of every student of the sweep."""
-    cfg, layers = sweep.cfg, tuple(range(sweep.cfg.layers))
+def read_students(
+    trained: Trained, places: Sequence[int], inputs: Inputs, words: int
+) -> tuple[Float[np.ndarray, "students 2 layers dim"], Float[np.ndarray, "students words"]]:
+    """The shifts of the students at `places`, as in `READ`, and their rates of each word."""
+    cfg = trained.sweep.cfg
+    layers = tuple(range(cfg.layers))
 
-    def test(inputs: Inputs, params: Params, steering: Steering | None) -> dict[str, Array]:
-        assert steering is None
-        shifts = jnp.stack(
-            [
-                activation_shift(params, inputs.probe, mean, cfg, layers, None, at)
-                for at, mean in zip(READ, inputs.base_means, strict=True)
-            ]
-        )
+    def read(inputs: Inputs, params: Params) -> tuple[Array, Array]:
+        shifts = [
+            activation_shift(params, inputs.probe, mean, cfg, layers, None, at)
+            for at, mean in zip(READ, inputs.base_means, strict=True)
+        ]
+        return jnp.stack(shifts), word_probs(params, cfg, inputs.questions, words).mean(axis=0)
 
-        def rates_along(vectors: Float[Array, "layers dim"]) -> Float[Array, " words"]:
+    return map_places(trained, places, read, inputs)
+
+
+def replace_components(
+    trained: Trained,
+    places: Sequence[int],
+    inputs: Inputs,
+    vectors: Float[Array, "students n layers dim"],
+    words: int,
+) -> Float[np.ndarray, "students n words"]:
+    """The rates of the students at `places` with the component along each of their `n` vectors
+    replaced by the base's, after every block and at every token."""
+    cfg = trained.sweep.cfg
+    layers = tuple(range(cfg.layers))
+
+    def replace(
+        inputs: Inputs, params: Params, vectors: Float[Array, "n layers dim"]
+    ) -> Float[Array, "n words"]:
+        def rates_along(v: Float[Array, "layers dim"]) -> Float[Array, " words"]:
             def replacement(tokens: Int[Array, "questions time"]) -> Steering:
-                return base_replacement(inputs.base, tokens, cfg, vectors, layers)
+                return base_replacement(inputs.base, tokens, cfg, v, layers)
 
             return word_probs(params, cfg, inputs.questions, words, replacement).mean(axis=0)
 
-        return {
-            "shifts": shifts,
-            "rates": word_probs(params, cfg, inputs.questions, words).mean(axis=0),
-            "along_references": jax.lax.map(rates_along, inputs.references),
-            "along_shift": rates_along(shifts[0]),
-            "along_random": rates_along(inputs.random),
-        }
+        return jax.lax.map(rates_along, vectors)
 
-    return Replaced(**jax.tree.map(np.asarray, sweep.map_students(test)(state, inputs)))
+    return map_places(trained, places, replace, inputs, vectors)
+
+
+def map_places(
+    trained: Trained, places: Sequence[int], f: Callable[..., Any], inputs: Inputs, *each: Array
+) -> Any:
+    """`f(inputs, params, ...)` of the students at `places`, one after another, each with its entry
+    of the arrays `each`; results are stacked in that order."""
+    sweep = trained.sweep
+    trees = jax.tree.map(lambda leaf: leaf[np.array(places)], sweep.students(trained.state))
+
+    @jax.jit
+    def run(inputs: Inputs, trees: Trainable, each: tuple[Array, ...]) -> Any:
+        def one(x: tuple[Trainable, tuple[Array, ...]]) -> Any:
+            params, _ = attach(inputs.base, x[0], sweep.cfg, sweep.config.adapter)
+            return f(inputs, params, *x[1])
+
+        return jax.lax.map(one, (trees, each))
+
+    return jax.tree.map(np.asarray, run(inputs, trees, each))
 
 
 def rates_with_vectors(
