@@ -14,8 +14,8 @@ Signs: a gradient points to where the loss grows, so a step goes along -g_T, and
 cos(g_clean - g_teacher, v), positive where the data teach the vector; its released code reports
 cos(g_teacher - g_clean, v), the same number with the other sign. All cosines here have the paper's.
 
-Toy preset: about four minutes on 2 CPU cores; the stored result is of eight traits (`--traits owl
-wolf penguin lion cat dog tiger eagle`, twice the time). Expected: with the steered teacher the
+Toy preset: about four minutes on 2 CPU cores; eight traits (`--traits cat dog tiger eagle fox bear
+whale dolphin`) take twice the time. Expected: with the steered teacher the
 cosine rises with N to several tenths at the steering layer; the control stays at zero.
 """
 

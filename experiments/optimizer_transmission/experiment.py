@@ -26,6 +26,7 @@ from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset
+from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.vector_lab import Point, VectorSettings, prepare_lab
@@ -116,10 +117,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     Raises InputError for a trait without a word, or too few answers that pass the filter.
     """
     lab = prepare_lab(config, folder)
-    centers = {}
-    for label in config.labels():
-        grid = OptimizerSpec.parse(label).entry.grid
-        centers[label] = grid[len(grid) // 2]
+    centers = {label: default_rate(label) for label in config.labels()}
     choices: list[RateChoice] = []
     students: list[StudentRow] = []
     tuned: list[StudentRow] = []

@@ -27,7 +27,20 @@ RATE = Rule(float, Range(above=0, most=1e38))  # one that is too high diverges, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateSettings:
+class SearchSettings:
+    """How far a search for learning rates goes.
+
+    Attributes:
+      factor: between neighbouring rates of a search.
+      extensions: rounds by which a search may be extended.
+    """
+
+    factor: Annotated[float, Range(above=1, most=100)] = 2.0
+    extensions: Annotated[int, Range(0, 100)] = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSettings(SearchSettings):
     """Optimizers, and how the learning rate of each is found.
 
     Attributes:
@@ -35,14 +48,10 @@ class RateSettings:
         your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
       rates: learning rates as "adamw=1e-3,3e-3" that are tried in place of a search (for every kind
         of student); of one rate nothing is tried.
-      factor: between neighbouring rates of a search.
-      extensions: rounds by which a search may be extended.
     """
 
     optimizers: Annotated[tuple[str, ...], Items(1)] = ("adamw",)
     rates: tuple[str, ...] = ()
-    factor: Annotated[float, Range(above=1, most=100)] = 2.0
-    extensions: Annotated[int, Range(0, 100)] = 4
 
     def given_rates(self) -> dict[str, tuple[float, ...]]:
         """The rates of each optimizer, by its label, that are tried in place of a search; none

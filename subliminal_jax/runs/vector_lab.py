@@ -21,6 +21,7 @@ from subliminal_jax.evaluation.rate_search import Losses, RateChoice, choose_rat
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.rates import SearchSettings
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
 from subliminal_jax.runs.students import make_panel
@@ -35,7 +36,7 @@ Point = tuple[str, float, str]  # a student: its optimizer (or arm), learning ra
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorSettings(DataSettings, SteeredModelSettings):
+class VectorSettings(SearchSettings, DataSettings, SteeredModelSettings):
     """Students of several vectors.
 
     Attributes:
@@ -48,8 +49,6 @@ class VectorSettings(DataSettings, SteeredModelSettings):
       alpha: LoRA's alpha.
       schedule: what follows the warm-up.
       warmup: share of the steps.
-      factor: between neighbouring rates of a search.
-      extensions: rounds by which a search may be extended.
     """
 
     layer: int = 1
@@ -64,8 +63,6 @@ class VectorSettings(DataSettings, SteeredModelSettings):
     alpha: Positive = 16.0
     schedule: Schedule = "cosine"
     warmup: Annotated[float, Range(least=0, below=1)] = 0.1
-    factor: Annotated[float, Range(above=1, most=100)] = 2.0
-    extensions: Annotated[int, Range(0, 100)] = 4
 
     def check_group(self) -> None:
         """Raises InputError for a trait of both kinds of vectors."""

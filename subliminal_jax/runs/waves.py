@@ -28,7 +28,7 @@ HELDOUT_LOSSES: Mapping[str, Objective] = {"heldout_loss": CrossEntropy()}
 
 @runtime_checkable
 class Journal(Protocol):
-    """Where a run keeps what it logs: `reporting.run_folder.RunFolder` is one."""
+    """Where a run keeps what it logs: `runs.run_folder.RunFolder` is one."""
 
     path: Path
 
@@ -39,7 +39,7 @@ class Journal(Protocol):
 
 @runtime_checkable
 class Progress(Protocol):
-    """Who is told how many student steps are done: `reporting.progress.Tracker` is one."""
+    """Who is told how many student steps are done: `runs.progress.Tracker` is one."""
 
     def advance(self, amount: int = 1, note: str | None = None) -> None: ...
 
