@@ -266,7 +266,8 @@ class Student:
         """
         folder = Path(folder)
         if isinstance(self.adapter, LoRA):
-            save_adapter(folder, self.trainable, self.adapter, self.base.cfg, self.base.name)
+            cfg, base = self.base.cfg, self.base.reference
+            save_adapter(folder, self.trainable, self.adapter, cfg, base)
             return
         params, steering = self.model_inputs()
         if isinstance(self.adapter, Full):

@@ -67,18 +67,18 @@ def is_sealed(folder: Path) -> bool:
 def seal_file(path: Path, content: Path) -> None:
     """Write the digest that the file `path` will have: that of `content`, which becomes it."""
     size, digest = _describe(content)
-    write_text(_digest_path(path), f"{size} {digest}\n")
+    write_text(digest_path(path), f"{size} {digest}\n")
 
 
 def find_file_damage(path: Path) -> str | None:
     """What differs in a sealed file; None: nothing."""
     try:
-        size, digest = _digest_path(path).read_text(encoding="utf-8").split()
+        size, digest = digest_path(path).read_text(encoding="utf-8").split()
         expected = int(size), digest
     except FileNotFoundError:
-        return f"{_digest_path(path).name} is missing"
+        return f"{digest_path(path).name} is missing"
     except (OSError, ValueError) as error:
-        return f"{_digest_path(path).name} cannot be read ({_first_line(error)})"
+        return f"{digest_path(path).name} cannot be read ({_first_line(error)})"
     damage = _compare(path, *expected)
     return damage and f"it {damage}"
 
@@ -105,7 +105,8 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _digest_path(path: Path) -> Path:
+def digest_path(path: Path) -> Path:
+    """Where the digest of a single file lies."""
     return path.with_name(f"{path.name}.sha256")
 
 

@@ -13,7 +13,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
 from subliminal_jax.models.mesh import param_shardings
-from subliminal_jax.models.places import find_model_folder
+from subliminal_jax.models.places import SHIPPED_MODELS, find_model_folder, find_source
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
@@ -45,6 +45,19 @@ class Model:
     folder: Path
     stop_ids: tuple[int, ...]
     pad_id: int
+
+    @property
+    def source(self) -> str:
+        """What `load_model` takes to load its files again: the name of a shipped model or of the
+        hub, else the folder."""
+        return find_source(self.folder)
+
+    @property
+    def reference(self) -> str:
+        """What other libraries take to load its files again: the hub's name, else the folder."""
+        folder = self.folder.resolve()
+        source = find_source(folder)
+        return str(folder) if source in SHIPPED_MODELS else source
 
     def encode(self, prompt: str, system_prompt: str | None = None) -> Int[Array, "1 time"]:
         """The tokens of a user's message as the chat template renders it, ready to be answered."""

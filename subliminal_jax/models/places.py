@@ -29,3 +29,24 @@ def find_model_folder(path_or_name: str | Path) -> Path | None:
     if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"{name}: no such folder")
     return None
+
+
+def find_source(folder: Path) -> str:
+    """What names the model in a folder: the name of a shipped model, the hub's name where the
+    folder lies in its cache, else the folder's absolute path."""
+    folder = folder.resolve()
+    for name, shipped in SHIPPED_MODELS.items():
+        if folder == shipped.resolve():
+            return name
+    cached = folder.parents[1].name if len(folder.parents) > 1 else ""
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return "/".join(cached.split("--")[1:])
+    return str(folder)
+
+
+def is_same_name(first: str, second: str) -> bool:
+    """Whether two names or paths are of the same model: their last parts count, and a shipped
+    model's folder has its name."""
+    folders = {folder.name: name for name, folder in SHIPPED_MODELS.items()}
+    one, other = (folders.get(Path(name).name, Path(name).name) for name in (first, second))
+    return one == other

@@ -15,8 +15,10 @@ from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
 from subliminal_jax.runs.checks import check_settings
 from subliminal_jax.runs.judging import check_judge
+from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.settings import RunSettings
+from subliminal_jax.runs.student_files import describe_students
 from subliminal_jax.serialization import from_json, to_json
 
 _COMPUTE_AGAIN = "remove it and repeat the run's command, which computes it again"
@@ -88,7 +90,11 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
     if config.overwrite or not RunFolder.is_finished(config.out):
         config.check_models()  # now: overwriting removes another run
     with RunFolder.open(
-        config.out, settings, overwrite=config.overwrite, command=command
+        config.out,
+        settings,
+        overwrite=config.overwrite,
+        command=command,
+        keep_students=config.save_students if isinstance(config, KeepSettings) else "none",
     ) as folder:
         if folder.spared:
             spared = ", ".join(folder.spared)
@@ -105,6 +111,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             page = draw_again(experiment, folder)
         results = read_results(experiment, folder.path)
     print_line(f"report: {page}")
+    if students := describe_students(config.out):
+        print_line(students)
     return results
 
 

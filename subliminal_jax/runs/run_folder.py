@@ -22,6 +22,7 @@ from subliminal_jax.files import (
 from subliminal_jax.ledger import MARKER, Ledger, is_marker_temporary
 from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.metrics import append_line, read_records, repair_lines, write_record
+from subliminal_jax.runs.student_files import STUDENTS, KeptStudents
 
 _LOCK = ".lock"
 _CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
@@ -47,11 +48,13 @@ class RunFolder:
 
     Attributes:
       path: the folder.
+      keep_students: which trained students it keeps.
       spared: what overwriting left in it, since the earlier run did not write it.
     """
 
     def __init__(self, path: Path, lock: FileLock | None, *, created: tuple[Path, ...] = ()):
         self.path = path
+        self.keep_students: KeptStudents = "none"
         self.spared: tuple[str, ...] = ()
         self._lock = lock
         self._created = created  # folders that did not exist before, the outermost first
@@ -65,6 +68,7 @@ class RunFolder:
         *,
         overwrite: bool = False,
         command: str = "",
+        keep_students: KeptStudents = "none",
     ) -> "RunFolder":
         """Create the folder for `config`, or continue the run with an equal `config` in it.
 
@@ -72,6 +76,7 @@ class RunFolder:
           config: the settings that the results depend on, and no others (not the folder's name).
           overwrite: remove what an earlier run wrote in the folder, and nothing else.
           command: the command of the run, stored in config.json; not compared with the stored one.
+          keep_students: which trained students stay in the folder.
 
         Raises:
           InputError: the folder holds another run (the message names the first key that differs) or
@@ -81,7 +86,9 @@ class RunFolder:
         opened: list[RunFolder] = []
         path = _expand(path)
         processes.run_on_first(lambda: opened.append(cls._open(path, config, overwrite, command)))
-        return opened[0] if opened else cls(path, None)
+        run = opened[0] if opened else cls(path, None)
+        run.keep_students = keep_students
+        return run
 
     @classmethod
     def is_finished(cls, path: str | Path) -> bool:
@@ -308,7 +315,8 @@ def _read_ledger(path: Path) -> Ledger | None:
     """
     if not path.is_dir():
         return None
-    for name in (_LOCK, MARKER, _CONFIG, _METRICS, _RESULTS, "report.html", "checkpoints"):
+    files = (_LOCK, MARKER, _CONFIG, _METRICS, _RESULTS, "report.html")
+    for name in (*files, "checkpoints", STUDENTS):
         if (path / name).is_symlink():
             raise InputError(
                 f"{path / name} is a symbolic link, and a run writes nothing through links in its "

@@ -72,7 +72,7 @@ def make_panel(
     if isinstance(probe, Sequence):
         asked = probe
     else:
-        asked = teacher_prompts(probe.prompts, PROBE_PROMPTS, seed=probe.seed + 1_000_003)
+        asked = probe_prompts(probe.prompts, probe.seed)
     layers = tuple(range(model.cfg.layers))
 
     def teacher_mean(teacher: Teacher) -> Float[Array, "layers dim"]:
@@ -101,6 +101,12 @@ def make_panel(
         at=at,
         by_question=by_question,
     )
+
+
+def probe_prompts(kind: PromptKind, seed: int) -> list[str]:
+    """The prompts on which activations are compared; no student of a run with this seed trains on
+    them."""
+    return teacher_prompts(kind, PROBE_PROMPTS, seed=seed + 1_000_003)
 
 
 def take_fixed_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:

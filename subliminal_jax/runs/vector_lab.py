@@ -20,6 +20,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import Losses, RateChoice, choose_rates, mean_losses
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
+from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.rates import SearchSettings
 from subliminal_jax.runs.run_folder import RunFolder
@@ -36,7 +37,7 @@ Point = tuple[str, float, str]  # a student: its optimizer (or arm), learning ra
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorSettings(SearchSettings, DataSettings, SteeredModelSettings):
+class VectorSettings(KeepSettings, SearchSettings, DataSettings, SteeredModelSettings):
     """Students of several vectors.
 
     Attributes:

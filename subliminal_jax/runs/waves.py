@@ -13,6 +13,8 @@ from subliminal_jax.evaluation.measures import Measure
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import check_base_loss
+from subliminal_jax.runs.kept_students import StudentKeeper
+from subliminal_jax.runs.student_files import KeptStudents
 from subliminal_jax.training.arms import NO_ROOM, Arm, Room, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.guards import NO_GUARD, Guard
@@ -31,6 +33,7 @@ class Journal(Protocol):
     """Where a run keeps what it logs: `runs.run_folder.RunFolder` is one."""
 
     path: Path
+    keep_students: KeptStudents
 
     def log(self, record: Row) -> None: ...
     def rewind(self, step: int, **match: Any) -> None: ...
@@ -77,8 +80,8 @@ class WaveRunner:
 
     A wave's metrics go to the journal line by line and its checkpoints to `checkpoints/STAGE`
     beside it, so that an interrupted run goes on in the middle of a wave and skips those that are
-    done. Final rows hold those columns of the measures that say so (None for a diverged student),
-    the held-out losses and the base's.
+    done. The journal says which trained students stay beside it. Final rows hold those columns of
+    the measures that say so (None for a diverged student), the held-out losses and the base's.
 
     `room` says which waves one set of programs is to serve: without it, waves share programs that
     have the same optimizers and ranks as often.
@@ -102,6 +105,7 @@ class WaveRunner:
             make_source(model.params, heldout, sorted(heldout), model.cfg.vocab, objective)
         self.journal, self.model, self.plan, self.task = run, model, plan, task
         self.measures, self.room = tuple(measures), room
+        self.keeper = StudentKeeper(run.path, model, run.keep_students)
         self.sweep: Sweep | None = None
         self.base_is_sound = False  # known once a student has diverged
         self.base_losses: dict[str, float] = {}  # on held-out rows, by data set
@@ -154,7 +158,9 @@ class WaveRunner:
         self._measure_base(sweep)
         folder = self.journal.path / "checkpoints" / stage
         state = run_sweep(sweep, folder, on_start=on_start, on_log=on_log, prepare=prepare)
-        return Trained(self._final(sweep, state, stage, arms), sweep, state)
+        rows = self._final(sweep, state, stage, arms)
+        self.keeper.keep(stage, sweep, state, rows)
+        return Trained(rows, sweep, state)
 
     @property
     def padding_share(self) -> float | None:

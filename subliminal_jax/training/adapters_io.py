@@ -15,6 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_folder, write_json
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import gather_to_host
+from subliminal_jax.models.places import is_same_name
 from subliminal_jax.models.spec import spec
 from subliminal_jax.tensor_files import read_tensors
 from subliminal_jax.training.adapter_config import read_adapter_config
@@ -82,7 +83,7 @@ def load_adapter(
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no adapter here ({CONFIG} is missing)")
     adapter, base = read_adapter_config(folder / CONFIG, cfg)
-    if model is not None and base and Path(base).name != Path(model).name:
+    if model is not None and base and not is_same_name(base, model):
         raise InputError(f"{folder}: an adapter of {base!r}, and the model here is {model!r}")
     layers = _layers(adapter, cfg)
     tensors = _read_weights(folder)

@@ -133,6 +133,7 @@ class Sweep:
         self._advance = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
         self._eval_params = jax.jit(self._replicate_eval_params_fn)
+        self._eval_student = jax.jit(self._eval_student_fn, static_argnums=0)
 
     def replace_arms(self, arms: Sequence[Arm], config: TrainConfig | None = None) -> "Sweep":
         """The same compiled programs for other rates, seeds and data sets; with `config` also for
@@ -215,6 +216,17 @@ class Sweep:
     def students(self, state: State) -> Trainable:
         """Every student's evaluation parameters, stacked in the order of the arms."""
         return self._to_arm_order(self._eval_params(state))
+
+    def student(self, state: State, arm: int) -> Trainable:
+        """The evaluation parameters of one arm on the host, of its own rank. The others' are not
+        copied, so this takes the memory of a single student."""
+        place = int(self._places[arm])
+        parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
+        for (g, part), trainables, states in parts:
+            if part.start <= place < part.stop:
+                tree = self._eval_student(g.spec, trainables, states, np.int32(place - part.start))
+                return jax.tree.map(gather_to_host, tree)
+        raise IndexError(f"arm {arm} of {len(self.arms)}")
 
     def map_students(
         self, f: Callable[[Any, Params, Steering | None], Any]
@@ -433,6 +445,13 @@ class Sweep:
         points = (make_optimizer(g.spec, 0.0).eval_params for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
         return self._join([jax.vmap(point)(tree, old) for point, tree, old in parts])
+
+    def _eval_student_fn(
+        self, spec: OptimizerSpec, trainables: Trainable, states: Any, i: Int[Array, ""]
+    ) -> Trainable:
+        """The evaluation parameters of student `i` of a group."""
+        tree, state = jax.tree.map(lambda x: x[i], (trainables, states))
+        return replicate(make_optimizer(spec, 0.0).eval_params(tree, state))
 
     def _replicate_eval_params_fn(self, state: State) -> Trainable:
         """`_eval_params_fn` with every student replicated along the mesh's axis `data`."""

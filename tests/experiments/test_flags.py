@@ -21,7 +21,7 @@ from subliminal_jax.runs.student_kinds import StudentKindSettings
 
 EXPERIMENTS, COMMANDS = find_experiments(), find_commands()
 NAMES = (*EXPERIMENTS, *COMMANDS)
-NEED_AN_ARGUMENT = ("claims", "extract", "report")
+NEED_AN_ARGUMENT = ("claims", "export", "extract", "report")
 POSITIONAL = ("runs", "run", "kind")
 
 

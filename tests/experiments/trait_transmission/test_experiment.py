@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from subliminal_jax.runs.student_files import find_student, list_names, read_students
 from tests.experiments.command import Command
 from tests.pages import check_page
 
@@ -36,6 +37,17 @@ def test_every_kind_is_held_against_controls_of_its_own_kind(results):
     assert {(a["teacher_kind"], a["adapter"]) for a in results["arms"]} == {
         (teacher, kind) for teacher in TEACHERS for kind in KINDS
     }
+
+
+def test_students_of_all_kinds_and_data_sets_are_kept_and_told_apart(folder, results):
+    records = list(read_students(folder).values())
+    kept = {(r.kind, r.data, r.learning_rate) for r in records}
+    reported = {(r["adapter"], r["data"], r["learning_rate"]) for r in results["students"]}
+    assert reported <= kept
+    names = list_names(records, records)
+    assert len(set(names)) == len(names)
+    for name, record in zip(names, records, strict=True):
+        assert find_student(folder, name)[1] == record
 
 
 def test_rates_are_chosen_on_traits_that_are_not_reported(results):
