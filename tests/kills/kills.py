@@ -134,8 +134,8 @@ def resume(start: Start, folder: Path) -> None:
 
 
 def read_outcome(folder: Path) -> dict[str, Any]:
-    """What must be equal: results and metrics without times, every last checkpoint's arrays, and the
-    students that are kept."""
+    """What must be equal: results and metrics without times, every last checkpoint's arrays, and
+    the students that are kept."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
