@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from subliminal_jax.errors import InputError
 
 MARKER = ".subliminal-jax-run.jsonl"
+ASIDE = ".overwritten"  # where an overwritten run lies until the new one writes something
+SETTINGS = "config.json"
 FORMAT = "subliminal-jax run"
 VERSION = 1
 _HEADER = json.dumps({"format": FORMAT, "version": VERSION})
@@ -128,6 +130,8 @@ class Ledger:
                 )
             self._append({"tree" if tree else "file": name})
             (self.trees if tree else self.files).add(name)
+            if self.has_aside and name not in (ASIDE, SETTINGS):
+                self._remove_aside()
 
     def owns(self, path: Path) -> bool:
         """Whether `path` is on the list, or in a folder that is on it as a whole."""
@@ -140,30 +144,74 @@ class Ledger:
         for name in (*sorted(self.files), *sorted(self.trees)):
             self._check_links(name)
 
-    def remove_all(self) -> list[str]:
-        """Remove what is on the list, and folders that are empty then. Returns what else there is,
-        by name in the folder."""
-        # Without its settings nobody continues what a killed removal leaves.
-        for name in sorted(self.files, key=lambda name: (name != "config.json", name)):
-            path = self.root / name
-            if path.is_symlink() or path.is_file():
-                path.unlink()
+    def set_aside(self) -> list[str]:
+        """Move what is on the list into the folder `ASIDE`, and remove folders that are empty then.
+
+        The first file that is put on the list, settings apart, ends the run that was moved; until
+        then `restore` brings it back, also after the process was killed. Returns what else there
+        is, by name in the folder.
+        """
+        aside, moved = self.root / ASIDE, Ledger(self.root / ASIDE, self.files, self.trees)
+        self.add(aside, tree=True)
+        try:
+            self.remove_temporaries()
+            aside.mkdir()
+            moved.write()
+            moved.move_from(self.root)
+            self.files, self.trees = set(), {ASIDE}
+            self.write()
+        except BaseException:
+            self.restore()
+            raise
+        return sorted(p.name for p in self.root.iterdir() if p.name not in (MARKER, ".lock", ASIDE))
+
+    @property
+    def has_aside(self) -> bool:
+        """Whether there is a run that `restore` would bring back."""
+        return ASIDE in self.trees
+
+    def restore(self) -> None:
+        """Undo `set_aside`, unless the run that was moved has ended."""
+        if not self.has_aside:
+            return
+        moved = Ledger.read(self.root / ASIDE)  # None once it is being removed
+        files, trees = self.files, self.trees - {ASIDE}
+        is_whole = moved is not None and (files, trees) == (moved.files, moved.trees)
+        if moved is not None and (is_whole or not (files - {SETTINGS} or trees)):
+            for name in files - moved.files:
+                (self.root / name).unlink(missing_ok=True)
+            self.files, self.trees = set(moved.files), set(moved.trees)
+            self.move_from(moved.root)
+            self.trees.add(ASIDE)
+            self.write()
+        self._remove_aside()
+
+    def move_from(self, root: Path) -> None:
+        """Move what is on the list from the folder `root`, and remove folders there that are empty
+        then."""
+        # The settings first: without them nobody continues what a killed removal leaves.
+        for name in sorted(self.files, key=lambda name: (name != SETTINGS, name)):
+            source = root / name
+            if source.is_symlink() or source.is_file():
+                _move(source, self.root / name)
         for name in self.trees:
-            path = self.root / name
+            source = root / name
             # Orbax's unfinished ones, and those that were set aside as damaged.
-            for place in (path, *path.parent.glob(f"{path.name}.*")):
-                rest = place.name.removeprefix(path.name)
+            for place in (source, *source.parent.glob(f"{source.name}.*")):
+                rest = place.name.removeprefix(source.name)
                 if re.fullmatch(r"(\.orbax-checkpoint-tmp.*|(\.damaged)+)?", rest):
-                    _remove_tree(place)
-        self.remove_temporaries()
+                    _move(place, (self.root / name).with_name(place.name))
         parents = {p for name in (*self.files, *self.trees) for p in PurePosixPath(name).parents}
         folders = {*parents, *map(PurePosixPath, self.files)} - {PurePosixPath(".")}
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             with contextlib.suppress(OSError):
-                (self.root / folder).rmdir()
-        self.files, self.trees = set(), set()
+                (root / folder).rmdir()
+
+    def _remove_aside(self) -> None:
+        (self.root / ASIDE / MARKER).unlink(missing_ok=True)  # first: half of a run is none
+        _remove_tree(self.root / ASIDE)
+        self.trees.discard(ASIDE)
         self.write()
-        return sorted(p.name for p in self.root.iterdir() if p.name not in (MARKER, ".lock"))
 
     def remove_temporaries(self) -> None:
         """Remove what killed processes left half written of files on the list."""
@@ -251,6 +299,12 @@ def _check_name(name: str) -> str:
 def _shorten(name: str) -> str:
     room = _LONGEST_NAME - len("..0123456789-01234567.tmp")
     return name.encode("utf-8", "surrogateescape")[:room].decode("utf-8", "ignore")
+
+
+def _move(source: Path, target: Path) -> None:
+    if os.path.lexists(source):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
 
 
 def _remove_tree(path: Path) -> None:

@@ -74,7 +74,8 @@ class RunFolder:
 
         Args:
           config: the settings that the results depend on, and no others (not the folder's name).
-          overwrite: remove what an earlier run wrote in the folder, and nothing else.
+          overwrite: remove what an earlier run wrote in the folder, and nothing else; not before
+            this run writes something: what ends it until then leaves the earlier run as it was.
           command: the command of the run, stored in config.json; not compared with the stored one.
           keep_students: which trained students stay in the folder.
 
@@ -108,6 +109,7 @@ class RunFolder:
         ledger.check_links()
         with storage_errors(path):
             run = cls(path, _acquire(path))
+            ledger.restore()
             ledger.write()
             ledger.start()
         run._ledger = ledger
@@ -145,10 +147,11 @@ class RunFolder:
         if ledger is None:
             ledger = Ledger(self.path)
         ledger.check_links()
+        ledger.restore()
         held_config = None if is_new or overwrite else self._read_held_config(ledger)
         if overwrite and not is_new:
             self._check_inputs(config, ledger)
-            self.spared = tuple(ledger.remove_all())
+            self.spared = tuple(ledger.set_aside())
         elif held_config not in (None, config) and (ledger.trees or ledger.files != {_CONFIG}):
             difference = _describe_difference(held_config or {}, config)
             raise InputError(
@@ -192,9 +195,13 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is not None and issubclass(kind, InputError) and processes.is_first():
-            self._leave()
-        self.close()
+        try:
+            if self._ledger is not None:
+                self._ledger.restore()
+            if kind is not None and issubclass(kind, InputError) and processes.is_first():
+                self._leave()
+        finally:
+            self.close()
 
     def _leave(self) -> None:
         """Remove the run from its folder if bad input ended it before it did anything."""

@@ -1,5 +1,6 @@
 """A run touches nothing that is not its own: folders, files, links and temporaries of others."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json, write_text
-from subliminal_jax.ledger import MARKER, check_written
+from subliminal_jax.ledger import MARKER, Ledger, check_written
 from subliminal_jax.runs.run_folder import RunFolder
 
 CONFIG = {"experiment": "counting", "rate": 0.1}
@@ -36,6 +37,7 @@ def run_in(folder: Path) -> None:
         write_text(folder / "picture.png", "...")
         run.write_results({"x": 1})
         write_text(folder / "report.html", "<html>")
+    RunFolder.open(folder, CONFIG).close()  # sorts the list
 
 
 HF_MODEL = {"config.json": '{"model_type": "llama"}', "model.safetensors": "w", ".a.tmp": "t"}
@@ -90,8 +92,9 @@ def test_overwriting_spares_what_the_run_did_not_write(tmp_path):
     with RunFolder.open(folder, OTHER, overwrite=True) as run:
         assert run.spared == tuple(sorted({*(name.partition("/")[0] for name in users), "link"}))
         assert not run.finished and run.read_metrics() == []
+        run.log({"step": 2})
     left = {name for name, value in snapshot(folder).items() if value != "folder"}
-    assert left == {*users, "link", "config.json", ".lock", MARKER}
+    assert left == {*users, "link", "config.json", "metrics.jsonl", ".lock", MARKER}
     assert all((folder / name).read_text() == content for name, content in users.items())
     run_in_again = RunFolder.open(folder, OTHER)  # theirs do not stop it from going on
     run_in_again.close()
@@ -234,23 +237,65 @@ def test_settings_that_are_gone_or_damaged_need_an_overwrite(tmp_path):
             assert not run.finished
 
 
-def test_a_removal_that_was_killed_is_not_taken_for_a_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [InputError, KeyboardInterrupt, RuntimeError, None])
+def test_a_run_that_ends_before_it_wrote_anything_overwrites_nothing(tmp_path, end):
     run_in(tmp_path)
-    unlink = Path.unlink
-    removed = []
+    before = snapshot(tmp_path)
+    with contextlib.suppress(*[end] if end else []):
+        with RunFolder.open(tmp_path, OTHER, overwrite=True) as run:
+            assert not run.finished
+            if end:
+                raise end("rows.jsonl is not there")
+    assert snapshot(tmp_path) == before
 
-    def dying(path, **options):
-        if len(removed) == 2:
-            raise KeyboardInterrupt
-        removed.append(path)
-        unlink(path, **options)
 
-    monkeypatch.setattr(Path, "unlink", dying)
-    with pytest.raises(KeyboardInterrupt):
-        RunFolder.open(tmp_path, CONFIG, overwrite=True)
-    monkeypatch.undo()
-    with pytest.raises(InputError, match="config.json.*overwrite the run"):
-        RunFolder.open(tmp_path, CONFIG)
-    with RunFolder.open(tmp_path, CONFIG, overwrite=True) as run:
-        assert not run.finished
-    assert {p.name for p in tmp_path.iterdir()} == {"config.json", ".lock", MARKER}
+class Killed(BaseException):
+    """What stands for SIGKILL: after it the process changes nothing on the disk."""
+
+
+def kill_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From the change of a folder with this number on none succeeds. Returns the list of changes
+    to be."""
+    changes: list[str] = []
+
+    def wrap(name, change):
+        def changed(*args, **options):
+            changes.append(name)
+            if len(changes) > number:
+                raise Killed
+            return change(*args, **options)
+
+        return changed
+
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+        monkeypatch.setattr(os, name, wrap(name, getattr(os, name)))
+    return changes
+
+
+def test_killed_while_it_overwrites_a_folder_holds_one_of_the_two_runs(tmp_path, monkeypatch):
+    outcomes = []
+    for number in range(100):
+        folder = tmp_path / str(number)
+        run_in(folder)
+        before = snapshot(folder)
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            changes = kill_at(number, patch)
+            with RunFolder.open(folder, OTHER, overwrite=True) as run:
+                run.log({"step": 2})
+        if len(changes) <= number:
+            break
+        Ledger(folder).stop()
+        run_is_old = None
+        with contextlib.suppress(InputError), RunFolder.open(folder, CONFIG) as run:
+            run_is_old = run.finished
+        if run_is_old:
+            assert snapshot(folder) == before
+        else:  # the new one, with nothing of the old
+            with RunFolder.open(folder, OTHER) as run:
+                assert not run.finished
+                assert set(snapshot(folder)) <= {"config.json", "metrics.jsonl", ".lock", MARKER}
+        outcomes.append(run_is_old)
+    # The old run until it is given up, the new one from then on; both happen.
+    assert outcomes == sorted(outcomes, key=lambda is_old: not is_old)
+    assert {True} < set(outcomes)
+

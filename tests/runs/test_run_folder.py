@@ -76,7 +76,8 @@ def test_overwrite_begins_anew(tmp_path):
     with RunFolder.open(tmp_path, CONFIG | {"model": "other"}, overwrite=True) as run:
         assert not run.finished
         assert run.read_metrics() == []
-    assert names(tmp_path) == {"config.json"}
+        run.log({"step": 2})
+        assert names(tmp_path) == {"config.json", "metrics.jsonl"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
