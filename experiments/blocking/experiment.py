@@ -41,6 +41,7 @@ from subliminal_jax.diagnostics.alignment import eas, relative_size
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.models.steered import steer
+from subliminal_jax.runs.checks import VectorSource
 from subliminal_jax.runs.data_sets import slice_rows, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.guards import (
@@ -114,7 +115,7 @@ class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSet
     questions: str = "heldout"
     shares: Annotated[tuple[float, ...], Items(1), Range(above=0, below=1)] = (0.5,)
     blind_steps: Count = 96
-    guard_vector: str = "teacher"
+    guard_vector: Annotated[str, VectorSource(words=("teacher", "blind"))] = "teacher"
     layer: int = 1
     seed: int = 1
     rows: int = 512

@@ -21,6 +21,7 @@ the answers of trait students move further from the controls'.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -32,6 +33,7 @@ from subliminal_jax.data.traits import check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.checks import check_vector_file
 from subliminal_jax.runs.data_sets import make_objective
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.plan_settings import AdapterKind
@@ -146,6 +148,15 @@ class Config(
         if not (self.kinds or self.vectors):
             raise InputError("--kinds and --vectors are empty: name at least one vector")
 
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a file without a vector for the model."""
+        for file, layer in product(self.vectors, self.choose_layers(model)):
+            check_vector_file("vectors", file, layer, model)
+
+    def choose_layers(self, model: Model) -> tuple[int, ...]:
+        """The blocks after which vectors are added."""
+        return self.layers or (self.choose_layer(model),)
+
     def list_tuning_vectors(self) -> tuple[str, ...]:
         """The vectors that rates are chosen on; none where all rates are given."""
         names = [
@@ -200,7 +211,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     questions = read_questions(config.questions)
     model = config.load()
-    layers = config.layers or (config.choose_layer(model),)
+    layers = config.choose_layers(model)
     outcomes = [distil_at_layer(folder, model, questions, layer, config) for layer in layers]
     return Measured(
         model=model.name,

@@ -118,7 +118,6 @@ class Config(RateSettings, PlanSettings, SteeredModelSettings):
 
     def check(self) -> None:
         selection_size(1, self.gamma)
-        read_questions(self.requests)
         self.given_rates()
         if both := set(self.hidden) & set(self.searched_hidden):
             raise InputError(f"--tuning-hidden {min(both)} is also reported: tune on other targets")
@@ -128,6 +127,8 @@ class Config(RateSettings, PlanSettings, SteeredModelSettings):
         self.scoring_options()
 
     def check_models(self) -> None:
+        read_questions(self.requests)
+        read_questions(self.questions)
         teacher = self.outline_named(self.model)
         self.check_model(self.outline_named(self.student) if self.student else teacher)
         for name in self.all_hidden:

@@ -1,6 +1,7 @@
 """Checks of settings before anything is computed: alone, with each other, and with a model."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from subliminal_jax.bounds import (
@@ -13,12 +14,20 @@ from subliminal_jax.bounds import (
     check_value,
     field_rules,
 )
+from subliminal_jax.data.teachers import teacher_from_file
 from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 
 TRAIT = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
 AUTO = "auto"  # in place of a trait: the one that a random vector favours most; else owl
+
+
+@dataclass(frozen=True)
+class VectorSource(Text):
+    """A file of a steering vector, or one of `words`, which stand for others."""
+
+    words: tuple[str, ...] = ()
 
 
 def check_names(
@@ -51,7 +60,8 @@ def check_settings(settings: Any) -> None:
 
 def check_fits_model(settings: Any, model: Model) -> None:
     """Raises InputError for settings that do not fit the model: blocks that it does not have,
-    traits that its tokenizer has no word for, and what a group's `check_with_model` refuses.
+    traits that its tokenizer has no word for, files of vectors that do not fit it, and what a
+    group's `check_with_model` refuses.
 
     Nothing of the model but its config and tokenizer is read (`models.hub.outline_model`).
     """
@@ -62,6 +72,8 @@ def check_fits_model(settings: Any, model: Model) -> None:
         if isinstance(rule.range, Blocks):
             for block in values:
                 check_block(field, value, block, model)
+        elif isinstance(rule.text, VectorSource) and value not in rule.text.words:
+            check_vector_file(field, value, settings.choose_layer(model), model)
         elif rule.text == TRAIT:
             for trait in values:
                 if trait != AUTO:
@@ -79,6 +91,14 @@ def check_block(field: str, value: Any, block: int, model: Model) -> None:
             f"{as_flag(field, value)}: layer {block} is out of range: {model.name} has "
             f"{model.cfg.layers} layers; choose 0 to {model.cfg.layers - 1}"
         )
+
+
+def check_vector_file(field: str, file: str, layer: int, model: Model) -> None:
+    """Raises InputError, naming the flag of `field`, for a file without a vector for the model."""
+    try:
+        teacher_from_file(model, file, layer)
+    except InputError as error:
+        raise InputError(f"{as_flag(field, file)}: {error}") from None
 
 
 def check_word(field: str, trait: str, model: Model) -> None:

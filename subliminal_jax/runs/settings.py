@@ -29,7 +29,7 @@ from subliminal_jax.models.hub import Model, load_model, outline_model
 from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
-from subliminal_jax.runs.checks import TRAIT, check_fits_model, check_names
+from subliminal_jax.runs.checks import TRAIT, VectorSource, check_fits_model, check_names
 from subliminal_jax.runs.plan_settings import (
     AdapterKind,
     AdapterLayers,
@@ -338,5 +338,9 @@ class GuardSettings:
     """
 
     guard: GuardKind = "none"
-    guard_vector: Annotated[str, Needs("guard", ("project", "inoculate", "drop-rows"))] = "teacher"
+    guard_vector: Annotated[
+        str,
+        VectorSource(words=("teacher", "blind")),
+        Needs("guard", ("project", "inoculate", "drop-rows")),
+    ] = "teacher"
     guard_share: Annotated[Share, Needs("guard", ("drop-rows",))] = 0.1

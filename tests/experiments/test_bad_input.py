@@ -197,3 +197,36 @@ def test_an_output_folder_that_holds_another_run_or_other_files(capsys, model, o
     with RunFolder.open(out, {"model": "other"}) as folder:
         folder.log({"step": 1})
     assert 'its model is "other"' in refused(capsys, model, out)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "optimizer-comparison --vector missing.safetensors",
+        "optimizer-comparison --guard project --guard-vector missing.safetensors",
+        "blocking --guard-vector missing.safetensors",
+        "blocking --questions missing.txt",
+        "trait-transmission --questions missing.txt",
+        "distil-vectors --vectors missing.safetensors",
+        "logit-linear-selection --pairs missing.jsonl",
+        "logit-linear-selection --questions missing.txt",
+        "logit-linear-selection --requests missing.txt",
+        "log-linearity --pairs missing.jsonl --models shipped shipped-small",
+        "log-linearity --system-prompts missing.txt --models shipped shipped-small",
+        "steering-reliability --model shipped-small --sources missing.jsonl",
+        "steering-reliability --model shipped-small --vectors missing.safetensors",
+        "teacher-vector --off-topic missing.txt",
+    ],
+)
+def test_a_file_that_is_not_there_costs_no_run_that_was_to_be_overwritten(capsys, command, out):
+    with RunFolder.open(out, {"experiment": "counting"}) as run:
+        run.write_results({"x": 1})
+    RunFolder.open_again(out).close()  # sorts its list of files
+    before = {p: p.read_bytes() for p in out.rglob("*")}
+    model = [] if "--model" in command else ["--model", "shipped-small"]
+    with pytest.raises(SystemExit) as exit:
+        main([*command.split(), *model, "--overwrite", "--out", str(out)])
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "missing." in line
+    assert {p: p.read_bytes() for p in out.rglob("*")} == before

@@ -241,11 +241,11 @@ def test_settings_that_are_gone_or_damaged_need_an_overwrite(tmp_path):
 def test_a_run_that_ends_before_it_wrote_anything_overwrites_nothing(tmp_path, end):
     run_in(tmp_path)
     before = snapshot(tmp_path)
-    with contextlib.suppress(*[end] if end else []):
-        with RunFolder.open(tmp_path, OTHER, overwrite=True) as run:
-            assert not run.finished
-            if end:
-                raise end("rows.jsonl is not there")
+    suppressed = contextlib.suppress(*[end] if end else [])
+    with suppressed, RunFolder.open(tmp_path, OTHER, overwrite=True) as run:
+        assert not run.finished
+        if end:
+            raise end("rows.jsonl is not there")
     assert snapshot(tmp_path) == before
 
 
@@ -298,4 +298,3 @@ def test_killed_while_it_overwrites_a_folder_holds_one_of_the_two_runs(tmp_path,
     # The old run until it is given up, the new one from then on; both happen.
     assert outcomes == sorted(outcomes, key=lambda is_old: not is_old)
     assert {True} < set(outcomes)
-
