@@ -39,7 +39,7 @@ def kind_claims(results: Results, kind: str) -> list[Claim]:
             Evidence(
                 eas.difference,
                 margin=EAS,
-                presupposes=(Presupposition("an EAS above zero", eas.student),),
+                presupposes=(Presupposition("an EAS above zero", eas.student, to_refute=None),),
             ),
             (kind,),
         ),
@@ -82,11 +82,12 @@ def behaviour_claim(results: Results) -> Claim:
             results.behaviour,
             margin=ANSWER_SHARE,
             presupposes=(
-                Presupposition("semantic vectors change it", trait),
+                Presupposition("semantic vectors change it", trait, to_refute=None),
                 Presupposition(
                     f"random ones by less than {ANSWER_SHARE.size:g}",
                     None if random is None else -random,
                     -ANSWER_SHARE.size,
+                    to_refute=None,
                 ),
             ),
         ),

@@ -310,7 +310,9 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
             evidence=Evidence(
                 aligned,
                 margin=COMPONENT,
-                presupposes=(Presupposition("a cosine above zero", crossed(largest)),),
+                presupposes=(
+                    Presupposition("a cosine above zero", crossed(largest), to_refute=None),
+                ),
             ),
             model=results.model,
         ),
@@ -338,8 +340,12 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
                 gap,
                 margin=TENTH_SHARE,
                 presupposes=(
-                    Presupposition("they hold most of its size", mean_interval(mass), 0.5),
-                    Presupposition("less than half of the signal", -mean_interval(signal), -0.5),
+                    Presupposition(
+                        "they hold most of its size", mean_interval(mass), 0.5, to_refute=None
+                    ),
+                    Presupposition(
+                        "less than half of the signal", -mean_interval(signal), -0.5, to_refute=None
+                    ),
                 ),
             ),
             model=results.model,

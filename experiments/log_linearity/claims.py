@@ -77,7 +77,9 @@ def low_rank_claim(errors: RankErrors, setting: str, draws: int) -> Claim:
         evidence=Evidence(
             over_random,
             margin=R_SQUARED,
-            presupposes=(Presupposition("better than each pair's mean", r_squared),),
+            presupposes=(
+                Presupposition("better than each pair's mean", r_squared, to_refute=None),
+            ),
         ),
         model=errors.model,
     )

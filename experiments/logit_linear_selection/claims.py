@@ -172,7 +172,7 @@ def weigh_statement(result: OptimizerResult, statement: Statement) -> tuple[str,
     presupposes: tuple[Presupposition, ...] = ()
     if statement.alone:
         text = f"{ARM_NAMES[statement.arm]} pairs' own is {side} zero"
-        presupposes = (Presupposition(text, own),)
+        presupposes = (Presupposition(text, own, to_refute=None),)
     evidence = Evidence(difference, margin=MARGINS[statement.metric], presupposes=presupposes)
     return f"{number}; {label} {difference:.2f}", evidence
 

@@ -63,7 +63,7 @@ def _student_claims(results: Results, teacher: str, adapter: str) -> Iterator[Cl
             gain,
             "above",
             margin=margins.EAS,
-            presupposes=(Presupposition("KL's students move along it", aligned),),
+            presupposes=(Presupposition("KL's students move along it", aligned, to_refute=None),),
         ),
         unstable=len(few.unstable) + len(many.unstable),
         model=results.model,

@@ -179,6 +179,7 @@ class _Writer:
             transmits = Presupposition(
                 f"{larger} transmits: student {MINUS} control",
                 self.values[by.metric][larger].difference(),
+                to_refute=by.margin.size,
             )
             yield self.make_claim(
                 comparison.name + by.suffix,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
-from subliminal_jax.evaluation.claims import Claim, Claimed, Evidence, Presupposition
+from subliminal_jax.evaluation.claims import Claim, Claimed, Evidence, Margin, Presupposition
 from subliminal_jax.evaluation.margins import EAS, LOG_PROB
 from subliminal_jax.evaluation.statistics import Interval
 
@@ -66,7 +66,9 @@ def compare_best(results: Results, adamw: BestArm, sgd: BestArm) -> Iterator[Cla
             + (f"; not judged, after {'; '.join(further)}" if further else ""),
             seeds=len(results.traits),
             evidence=Evidence(
-                lead, margin=margin, presupposes=(presuppose(adamw.metrics[metric], metric),)
+                lead,
+                margin=margin,
+                presupposes=(presuppose(adamw.metrics[metric], metric, margin),),
             ),
             unstable=len(adamw.unstable) + len(sgd.unstable),
             model=results.model,
@@ -90,17 +92,20 @@ def compare_matched(results: Results) -> Iterator[Claim]:
                 f"{len(results.traits)} vectors where both bracket {ours.level:.2g} nats",
                 seeds=theirs.shared,
                 evidence=Evidence(
-                    lead, margin=margin, presupposes=(presuppose(ours.metrics[metric], metric),)
+                    lead,
+                    margin=margin,
+                    presupposes=(presuppose(ours.metrics[metric], metric, margin),),
                 ),
                 unstable=results.unstable,
                 model=results.model,
             )
 
 
-def presuppose(comparison: Comparison, metric: str) -> Presupposition:
-    """That AdamW transmits at all."""
+def presuppose(comparison: Comparison, metric: str, margin: Margin) -> Presupposition:
+    """That AdamW transmits at all; to refute that it does more than another, by an effect that
+    counts."""
     words = f"AdamW's students exceed their controls in {NAMES[metric]}"
-    return Presupposition(words, comparison.difference)
+    return Presupposition(words, comparison.difference, to_refute=margin.size)
 
 
 def describe(results: Results, optimizer: str, lengths: str = "") -> str:

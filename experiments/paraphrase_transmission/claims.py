@@ -72,7 +72,11 @@ def transmission_claims(results: Results, arm: Arm) -> list[Claim]:
                 eas.difference,
                 "above",
                 margin=margins.EAS,
-                presupposes=(Presupposition("the student moves along the shift", eas.student),),
+                presupposes=(
+                    Presupposition(
+                        "the student moves along the shift", eas.student, to_refute=None
+                    ),
+                ),
             ),
             unstable=len(arm.unstable),
             model=results.model,

@@ -121,7 +121,7 @@ def _gap_statements(results: Results) -> Iterator[Statement]:
         f"rank {base.cell.rank}",
         best.eas.difference,
         (base,),
-        (Presupposition("an EAS above zero", best.eas.student),),
+        (Presupposition("an EAS above zero", best.eas.student, to_refute=None),),
     )
 
 
@@ -140,7 +140,7 @@ def _rank_statements(results: Results) -> Iterator[Statement]:
             f"ranks {ranks}, minus controls; the least clear one",
             effects[0],
             tuple(selected),
-            tuple(Presupposition("another rank", effect) for effect in effects[1:]),
+            tuple(Presupposition("another rank", effect, to_refute=None) for effect in effects[1:]),
         )
     if len(best) > 2:
         yield Statement(

@@ -110,11 +110,12 @@ def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
     """That the sets' vectors steer, and that it carries over to another prompt."""
     effect = summary.against_random.interval
     works = (
-        Presupposition("vectors steer more than random ones", effect),
+        Presupposition("vectors steer more than random ones", effect, to_refute=None),
         Presupposition(
             f"a mean steerability above {MIN_SELF_STEERABILITY:g}",
             summary.steerability,
             MIN_SELF_STEERABILITY,
+            to_refute=None,
         ),
     )
     setting = describe_setting(

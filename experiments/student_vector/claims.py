@@ -82,11 +82,12 @@ def _alignment_claim(results: Results) -> Claim:
         eas.difference,
         f"EAS {_format(eas.student, '.2f')}, control {_format(control, '.2f')}",
         presupposes=(
-            Presupposition("the student's EAS is above zero", eas.student),
+            Presupposition("the student's EAS is above zero", eas.student, to_refute=None),
             Presupposition(
                 f"the control's is below {EAS.size:g}",
                 None if control is None else -control,
                 -EAS.size,
+                to_refute=None,
             ),
         ),
         digits=".2f",
@@ -164,7 +165,7 @@ def _sufficiency_claim(results: Results) -> Claim:
         results.gain_beyond_random,
         f"trait rate {_format(student, '.1%')} above the base's, a random vector of the same norms "
         f"{_format(random, '.1%')}",
-        presupposes=(Presupposition("it makes the base say the trait", student),),
+        presupposes=(Presupposition("it makes the base say the trait", student, to_refute=None),),
     )
 
 

@@ -38,12 +38,16 @@ class Presupposition:
       text: in words.
       effect: has to be clear of `null`, above it.
       holds: where no interval decides, whether it does.
+      to_refute: the claim can be refuted only where the effect's estimate is further above the null
+        than this, too: two things that are not there are equal, which refutes nothing. None where
+        it is a part of what is claimed, and the claim falls with it.
     """
 
     text: str
     effect: Interval | None = None
     null: float = 0.0
     holds: bool | None = None
+    to_refute: float | None = 0.0
 
     def p_value(self) -> float:
         """That of its effect; 1 where the effect is not above the null, or is unknown."""
@@ -52,6 +56,14 @@ class Presupposition:
         if self.effect is None or not self.effect.mean > self.null:
             return 1.0
         return p_value(self.effect, self.null)
+
+    def lets_refute(self) -> bool:
+        """Whether the claim can be refuted, as far as this goes."""
+        if self.to_refute is None:
+            return True
+        if self.effect is not None and not self.effect.mean > self.null + self.to_refute:
+            return False
+        return self.p_value() <= ALPHA
 
 
 @dataclass(frozen=True)
@@ -109,8 +121,8 @@ class Evidence:
         return p
 
     def is_within_margin(self) -> bool:
-        """Whether the margin lies around the whole interval."""
-        if self.effect is None or self.margin is None:
+        """Whether the margin lies around the whole interval, and is no part of the claim."""
+        if self.effect is None or self.margin is None or self.claimed == "same":
             return False
         ends = np.array([self.effect.low, self.effect.high]) - self.null
         return bool((np.abs(ends) < self.margin.size).all())
@@ -119,14 +131,16 @@ class Evidence:
         """The verdict.
 
         Reproduced or contradicted where the p-value is at most `ALPHA`: by the side of the
-        estimate. Otherwise refuted where the margin lies around the interval, else inconclusive.
+        estimate. Otherwise refuted where the margin lies around the interval and what the claim is
+        about was there (`Presupposition.to_refute`), else inconclusive.
 
         Args:
           p: the p-value corrected for other rows; by default `p_value()`.
         """
         if (self.p_value() if p is None else p) <= ALPHA:
             return REPRODUCED if self.supports() else CONTRADICTED
-        return REFUTED if self.claimed != "same" and self.is_within_margin() else INCONCLUSIVE
+        is_refuted = self.is_within_margin() and all(e.lets_refute() for e in self.presupposes)
+        return REFUTED if is_refuted else INCONCLUSIVE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.claims import ALPHA, VERDICTS, Claim
+from subliminal_jax.evaluation.claims import ALPHA, INCONCLUSIVE, VERDICTS, Claim
 from subliminal_jax.evaluation.multiplicity import CorrectedClaim, correct_families
 from subliminal_jax.reading import read_text
 from subliminal_jax.reporting.texts import markdown_code, markdown_text
@@ -84,7 +84,8 @@ def make_claims_page(summaries: Sequence[Summary]) -> str:
 [The method](method.md) says what intervals cover and what each verdict means; in short, each row is
 *reproduced* or *contradicted* where its effect is clear of the null, on the claimed side or on the
 other one, and where what the sentence presupposes holds, too; *refuted* where the interval lies
-within the margin that was stated as "no effect"; and else *inconclusive*. Intervals are 95%. p is
+within the margin that was stated as "no effect" and what the sentence is about was there at all;
+and else *inconclusive*. Intervals are 95%. p is
 Holm's, corrected for the rows of one section of one paper on one model (their number is beside it);
 a row that is clear by itself and not among the others says so. Claims of one number are one row and
 count by the first of them. "Toy scale" means models of about a
@@ -152,17 +153,21 @@ def _write_verdict(row: CorrectedClaim) -> str:
         notes.append(claim.rule)
     if row.verdict != claim.verdict:
         notes.append(f"by itself {claim.verdict}")
-    notes += _list_failures(claim)
+    if row.verdict == INCONCLUSIVE:
+        notes += _list_failures(claim)
     tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""
     return f"**{markdown_text(row.verdict)}**{tail}"
 
 
 def _list_failures(claim: Claim) -> Iterator[str]:
-    """What a claim that its number supports presupposes, and does not have."""
-    if claim.evidence is not None and claim.evidence.supports():
+    """What keeps a claim that its number supports, or denies, from being reproduced or refuted."""
+    if claim.evidence is not None:
+        supports, denies = claim.evidence.supports(), claim.evidence.is_within_margin()
         for each in claim.evidence.presupposes:
-            if each.p_value() > ALPHA:
+            if (supports or denies) and each.p_value() > ALPHA:
                 yield f"not shown: {each.text}"
+            elif denies and not each.lets_refute():
+                yield f"too little to refute it: {each.text}"
 
 
 def _write_p(p: float) -> str:

@@ -89,6 +89,20 @@ def test_reproduced_needs_what_the_sentence_presupposes(broken):
     )
 
 
+@pytest.mark.parametrize(("presupposed", "refuted"), [(UP, True), (OPEN, False), (DOWN, False)])
+def test_two_things_that_are_not_there_refute_nothing(presupposed, refuted):
+    within = interval(-0.05, 0.09)
+
+    def judge(**further):
+        presupposes = (Presupposition("it transmits", presupposed, **further),)
+        return verdict(within, margin=TENTH, presupposes=presupposes)
+
+    assert judge() == (REFUTED if refuted else INCONCLUSIVE)
+    assert judge(to_refute=UP.mean - 0.01) == judge()
+    assert judge(to_refute=UP.mean + 0.01) == INCONCLUSIVE  # there, and too small to compare
+    assert judge(to_refute=None) == REFUTED  # a part of what is claimed
+
+
 def test_the_same_is_shown_by_the_margin_and_contradicted_beyond_it():
     def judge(low, high):
         return verdict(interval(low, high), "same", margin=TENTH)
