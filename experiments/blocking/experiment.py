@@ -18,8 +18,8 @@ on.
 The learning rate of each kind of student is found on unguarded students of owl and lion, which are
 not reported, and is the same under every guard.
 
-To protect a training of your own: `subliminal-jax optimizer-comparison --data mine.jsonl --guard
-project --guard-vector vector.safetensors`, or `--guard-vector blind`.
+To protect a training of your own: `subliminal-jax own-data --data mine.jsonl --guard project
+--guard-vector vector.safetensors`, or `--guard-vector blind`.
 
 Temperature and adapted blocks were chosen by looking at students of owl and wolf with data seed 0.
 Some 9,000 student-steps: about 13 minutes on 2 CPU cores.

@@ -42,8 +42,6 @@ class Comparison:
       teacher: "steered" or "system-prompt".
       vector: "random", "trait" or a file.
       vector_norm: length of the teacher's shift at the steering layer.
-      pairs: the file or data set that students train on in place of the teacher's answers.
-      control_pairs: the same of the controls.
       rows, steps, batch_size, seeds, guard, guard_vector: as set.
       clip: bound on the gradient norm; None without one.
       data: how each data set came about.
@@ -60,8 +58,6 @@ class Comparison:
     teacher: str
     vector: str
     vector_norm: float
-    pairs: str | None
-    control_pairs: str | None
     rows: int
     steps: int
     batch_size: int

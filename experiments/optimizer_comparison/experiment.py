@@ -6,14 +6,14 @@ A teacher (the model with a steering vector, or with a system prompt) answers pr
 start as the unsteered model and train on the answers, each with its optimizer, learning rate and
 seed; controls train on what the unsteered model wrote. Measured: the alignment of the student's
 activation shift with the vector (EAS), the trait rate, and where in the gradient the signal sits.
-The best rate of each optimizer is chosen on held-out loss.
+The best rate of each optimizer is chosen on held-out loss. Rows of your own have a question of
+their own: `subliminal-jax own-data`.
 
 `--preset demo` is the demonstration of `make demo`: three and a half minutes on 2 CPU cores with
 the shipped model. Expected there: AdamW's EAS above 0.7, its control's below 0.2 in size, and a
 cosine of the mean gradient with the vector that rises with N.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,16 +22,14 @@ import jax.numpy as jnp
 
 from subliminal_jax.bounds import Count, Needs, Positive
 from subliminal_jax.data import world
-from subliminal_jax.data.pairs import count_pairs
-from subliminal_jax.data.teachers import PromptKind, Teacher, prompted_teacher
+from subliminal_jax.data.teachers import Teacher, prompted_teacher
 from subliminal_jax.data.traits import trait_names
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates, group_histories
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.checks import TRAIT, check_at_most
-from subliminal_jax.runs.data_sets import DataSets, make_objective, write_data_sets
+from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.presets import PAPER_GRIDS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
@@ -42,7 +40,7 @@ from subliminal_jax.runs.settings import (
     SteeredModelSettings,
     StudentSettings,
 )
-from subliminal_jax.runs.students import Students, make_panel, measure_teacher
+from subliminal_jax.runs.students import STANDARD, Students, make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
 
 from .analysis import Measured, ReferenceRates, Results, analyse
@@ -96,10 +94,6 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
       trait: an animal. With a random vector, "auto" takes the one that the vector favours most.
       norm: norm of a random vector, in units of the residual stream's norm at the layer.
       scale: factor on a trait vector or a vector from a file.
-      data: JSONL file (may be gzipped) or hub name of prompt/completion pairs to train on in place
-        of sampling a teacher.
-      control_data: the same for the controls; without it they train on what the unsteered model
-        answers to the same prompts.
       gradient_rows: rows of each data set whose activation gradients are averaged; the default is
         all of them where there are fewer.
     """
@@ -110,38 +104,33 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     trait: Annotated[str, TRAIT] = "auto"
     norm: Annotated[Positive, STEERED, Needs("vector", ("random",))] = 0.3
     scale: Annotated[Positive, STEERED, Needs("vector", ("random",), unless=True)] = 1.0
-    prompts: Annotated[PromptKind, Needs("data", unless=True)] = "numbers"
-    data: str | None = None
-    control_data: str | None = None
     optimizers: tuple[str, ...] = OPTIMIZERS
     gradient_rows: Count = 512
 
     def check(self) -> None:
         check_at_most(self, "gradient_rows", self.rows, f"--rows {self.rows}")
         self.learning_rates()
-        if self.objective == "kl" and (self.data or self.control_data):
-            raise InputError(
-                "--objective kl needs the teachers' own answers: leave --data and --control-data "
-                "out"
-            )
-
-    def sources(self) -> dict[str, str]:
-        """The pairs that are given, by data set."""
-        given = {"steered": self.data, "control": self.control_data}
-        return {name: source for name, source in given.items() if source}
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
     """Sample teacher and base, train students at every rate and controls at the best ones.
 
-    Raises InputError for a trait without a word, a vector or pairs that cannot be read, or too few
-    answers that pass the filter.
+    Raises InputError for a trait without a word, a vector that cannot be read, or too few answers
+    that pass the filter.
     """
     model = config.load()
     layer = config.choose_layer(model)
     teacher, trait = make_teacher(model, layer, config)
     teachers = {"steered": teacher, "control": Teacher()}
-    data = write_data(folder, model, teachers, trait, config)
+    data = write_data_sets(
+        folder.path,
+        model,
+        teachers,
+        config,
+        config.seed,
+        forbidden=dict.fromkeys(teachers, trait_names(trait)),
+        seeds={"steered": 2 * config.seed + 1, "control": 2 * config.seed},
+    )
     panel = make_panel(
         model,
         {"steered": teacher},
@@ -152,7 +141,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
         questions=world.HELDOUT_QUESTIONS,
     )
     objective = make_objective(config.objective, model, teachers, data)
-    students = Students(folder, panel, data, config, objective, measures=("update-anatomy",))
+    students = Students(
+        folder, panel, data, config, objective, measures=(*STANDARD, "update-anatomy")
+    )
     rows = train_students(students, config)
     narrow = [StudentRow.from_json(narrow_row(row, layer)) for row in rows]
     logged = [narrow_row(row, layer) for row in folder.read_metrics()]
@@ -164,8 +155,6 @@ def run(config: Config, folder: RunFolder) -> Measured:
         teacher=config.teacher,
         vector=config.vector,
         vector_norm=float(jnp.linalg.norm(vector)),
-        pairs=config.data,
-        control_pairs=config.control_data,
         rows=config.rows,
         steps=config.steps,
         batch_size=config.batch_size,
@@ -197,25 +186,6 @@ def make_teacher(model: Model, layer: int, config: Config) -> tuple[Teacher, str
         norm=config.norm,
         scale=config.scale,
         seed=config.seed,
-    )
-
-
-def write_data(
-    folder: RunFolder, model: Model, teachers: Mapping[str, Teacher], trait: str, config: Config
-) -> DataSets:
-    """What teacher and base answer, or the pairs that are given; the control of given pairs answers
-    their prompts."""
-    prompts = list(dict.fromkeys(count_pairs(config.data).rows["prompt"])) if config.data else []
-    return write_data_sets(
-        folder.path,
-        model,
-        teachers,
-        config,
-        config.seed,
-        forbidden=dict.fromkeys(teachers, trait_names(trait)),
-        sources=config.sources(),
-        prompts=prompts,
-        seeds={"steered": 2 * config.seed + 1, "control": 2 * config.seed},
     )
 
 

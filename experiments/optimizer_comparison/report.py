@@ -80,22 +80,12 @@ def name_unstable(results: Results) -> str:
 
 def describe_setting(results: Results) -> str:
     """Who taught whom, in sentences."""
-    if results.pairs:
-        setting = (
-            f"Students start as {results.model} and train for {results.steps} steps of "
-            f"{results.batch_size} rows on pairs that were given ({results.pairs}), each "
-            "with one optimizer. Their controls train on "
-            f"{results.control_pairs or 'what the model itself answered to the same prompts'}. "
-            f"Alignment is measured against {describe_teacher(results)}, which may have nothing to "
-            "do with these pairs."
-        )
-    else:
-        setting = (
-            f"A teacher ({results.model} with {describe_teacher(results)}) answered "
-            f"{results.rows} prompts. Students start as the same model without it and train "
-            f"on these answers for {results.steps} steps of {results.batch_size} rows, "
-            "each with one optimizer. Their controls train on what the plain model answered."
-        )
+    setting = (
+        f"A teacher ({results.model} with {describe_teacher(results)}) answered "
+        f"{results.rows} prompts. Students start as the same model without it and train "
+        f"on these answers for {results.steps} steps of {results.batch_size} rows, "
+        "each with one optimizer. Their controls train on what the plain model answered."
+    )
     if results.guard != "none":
         setting += (
             f" All of them, controls too, were guarded ({results.guard}) from taking up a vector "

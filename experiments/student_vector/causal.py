@@ -107,6 +107,7 @@ def run_causal_tests(
         random_replaced=by_trait(replaced[:, 2]),
     )
     model, layer = panel.model, panel.layer
+    assert panel.questions is not None
     blocks = {"all": tuple(range(model.cfg.layers)), "one": (layer,)}
     ask = partial(rates_with_vectors, model, panel.questions, words=len(panel.words))
     nothing = np.zeros((1, model.cfg.layers, model.cfg.dim), np.float32)
@@ -147,6 +148,7 @@ def make_gain(
 def make_inputs(panel: Panel, seed: int) -> Inputs:
     """The inputs with one random direction a layer, drawn with `seed`."""
     model = panel.model
+    assert panel.questions is not None
     layers = tuple(range(model.cfg.layers))
     base_means = [
         measure_mean_activation(model.params, panel.probe, model.cfg, layers, None, at)

@@ -205,12 +205,37 @@ def filtered(
     max_tokens: int | None = None,
     screen: Screen | None = None,
 ) -> Pairs:
-    """The first `need` pairs that are valid number lists and not too long.
+    """The first `need` pairs of `keep_valid`.
+
+    `screen` says which of some pairs may stay (a judge); it is asked about no more of them than
+    needed. Raises TooFewPairsError where fewer than `need` are left.
+    """
+    pairs, report = keep_valid(data, model, forbidden_words=forbidden_words, max_tokens=max_tokens)
+    if screen is not None:
+        pairs, asked = _screened(pairs, need, screen)
+        report |= {"judged": asked, "judged_out": asked - len(pairs)}
+    if len(pairs) < need:
+        source = "" if report["source"] == "sampled" else f"data from {report['source']}: "
+        raise TooFewPairsError(
+            f"{source}{len(pairs)} pairs are left of {report['pairs']}, {need} are needed (rows "
+            "and held-out rows); ask for fewer",
+            len(pairs) / need,
+        )
+    pairs = pairs.select(range(need))
+    return Pairs(pairs, {**report, "longest": longest_pair(pairs)})
+
+
+def keep_valid(
+    data: Pairs,
+    model: Model,
+    *,
+    forbidden_words: tuple[str, ...] | None,
+    max_tokens: int | None = None,
+) -> Pairs:
+    """The pairs that are valid number lists and not too long.
 
     `forbidden_words` must not occur; None keeps answers of any kind. `max_tokens` bounds prompt and
-    completion together, None by the model's context. `screen` says which of some pairs may stay
-    (a judge); it is asked about no more of them than needed. Raises TooFewPairsError where fewer
-    than `need` are left.
+    completion together, None by the model's context.
     """
     limit = min(max_tokens or model.cfg.context, model.cfg.context)
     pairs, report = data.pairs, dict(data.report)
@@ -225,18 +250,7 @@ def filtered(
         ]
         report["too_long"] = len(pairs) - len(fits)
         pairs = pairs.select(fits)
-    if screen is not None:
-        pairs, asked = _screened(pairs, need, screen)
-        report |= {"judged": asked, "judged_out": asked - len(pairs)}
-    if len(pairs) < need:
-        source = "" if report["source"] == "sampled" else f"data from {report['source']}: "
-        raise TooFewPairsError(
-            f"{source}{len(pairs)} pairs are left of {report['pairs']}, {need} are needed (rows "
-            "and held-out rows); ask for fewer",
-            len(pairs) / need,
-        )
-    pairs = pairs.select(range(need))
-    return Pairs(pairs, {**report, "longest": longest_pair(pairs)})
+    return Pairs(pairs, report)
 
 
 def _screened(pairs: Dataset, need: int, screen: Screen) -> tuple[Dataset, int]:

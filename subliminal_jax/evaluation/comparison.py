@@ -142,15 +142,17 @@ class Anatomy:
     update: StepAnatomy
 
 
-def best_rates(rows: Sequence[Row]) -> dict[str, float | None]:
-    """For each optimizer the rate with the lowest mean held-out loss over its students but the
-    controls.
+def best_rates(
+    rows: Sequence[Row], controls: Sequence[str] = ("control",)
+) -> dict[str, float | None]:
+    """For each optimizer the rate with the lowest mean held-out loss over its students but those of
+    the data sets `controls`.
 
     A rate at which any seed diverged or ended unstable is out; None where that leaves none.
     """
     best: dict[str, float | None] = {}
     for optimizer in _unique(rows, "optimizer"):
-        students = [r for r in rows if r["optimizer"] == optimizer and r["data"] != "control"]
+        students = [r for r in rows if r["optimizer"] == optimizer and r["data"] not in controls]
         losses = {}
         for rate in _unique(students, "learning_rate"):
             at_rate = [r for r in students if r["learning_rate"] == rate]

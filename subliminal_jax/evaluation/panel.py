@@ -30,7 +30,7 @@ class Panel:
       probe: the prompts, encoded.
       base_mean: the base's mean activation on the probe.
       shifts: each reference's mean activation less the base's; at the layer of an added vector, it.
-      questions: the questions, encoded.
+      questions: the questions, encoded; None where no words are asked about.
       fixed_rows: training rows of each data set on which the training loss is measured.
       at: where in the probe's prompts activations are read.
       by_question: whether rates are also given for each question alone.
@@ -46,7 +46,7 @@ class Panel:
     probe: Probe
     base_mean: Float[Array, "layers dim"]
     shifts: Float[Array, "references layers dim"]
-    questions: Questions
+    questions: Questions | None
     fixed_rows: FixedRows
     at: At = "last"
     by_question: bool = False
@@ -66,10 +66,20 @@ class Panel:
         return replace(
             self,
             probe=encode_probe(self.model, self.prompts, system_prompt),
-            questions=encode_questions(
-                self.model.tokenizer, list(self.asked), list(self.words), system_prompt
-            ),
+            questions=ask_about(self.model, self.asked, self.words, system_prompt),
         )
+
+
+def ask_about(
+    model: Model,
+    questions: Sequence[str],
+    words: Sequence[str],
+    system_prompt: str | None = None,
+) -> Questions | None:
+    """The questions whose answers may begin with `words`; None without words."""
+    if not words:
+        return None
+    return encode_questions(model.tokenizer, list(questions), list(words), system_prompt)
 
 
 def encode_probe(model: Model, prompts: Sequence[str], system_prompt: str | None = None) -> Probe:

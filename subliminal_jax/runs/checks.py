@@ -76,7 +76,7 @@ def check_fits_model(settings: Any, model: Model) -> None:
             check_vector_file(field, value, settings.choose_layer(model), model)
         elif rule.text == TRAIT:
             for trait in values:
-                if trait != AUTO:
+                if trait not in (AUTO, None):
                     check_word(field, trait, model)
     for group in reversed(type(settings).__mro__):
         if "check_with_model" in vars(group):

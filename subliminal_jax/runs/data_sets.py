@@ -96,7 +96,39 @@ def write_data_sets(
     seeds: Mapping[str, int] | None = None,
     rounds: int = MOST_ROUNDS,
 ) -> DataSets:
-    """What each teacher answers to the same prompts, filtered, as rows of one length.
+    """The rows of `write_pairs`, padded to one length; some are held out."""
+    kept = write_pairs(
+        folder,
+        model,
+        teachers,
+        settings,
+        seed,
+        forbidden=forbidden,
+        sources=sources,
+        prompts=prompts,
+        own_prompts=own_prompts,
+        seeds=seeds,
+        rounds=rounds,
+    )
+    return split_rows(kept, model, settings.heldout_rows)
+
+
+def write_pairs(
+    folder: Path,
+    model: Model,
+    teachers: Mapping[str, Teacher],
+    settings: DataSettings,
+    seed: int,
+    *,
+    forbidden: Mapping[str, Sequence[str]] | None = None,
+    sources: Mapping[str, str] | None = None,
+    prompts: Sequence[str] = (),
+    own_prompts: bool = False,
+    seeds: Mapping[str, int] | None = None,
+    rounds: int = MOST_ROUNDS,
+) -> dict[str, Pairs]:
+    """What each teacher answers to the same prompts, filtered: as many pairs as the settings hold
+    out and train on.
 
     A teacher whose answers leave too few pairs is asked as many prompts again, the next ones of the
     same draw, in up to `rounds` rounds. Answers are kept in `folder`/data as they were sampled
@@ -164,7 +196,7 @@ def write_data_sets(
                 kept[name] = sample_enough(
                     name, partial(sample, name), partial(choose, name), progress, rounds
                 )
-    return split_rows(kept, model, settings.heldout_rows)
+    return kept
 
 
 def sample_enough(

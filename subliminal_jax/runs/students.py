@@ -15,9 +15,8 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
 from subliminal_jax.diagnostics.alignment import At, measure_mean_activation
-from subliminal_jax.evaluation.elicitation import encode_questions
 from subliminal_jax.evaluation.measures import measure_model, named_measures
-from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, encode_probe
+from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, ask_about, encode_probe
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
@@ -64,7 +63,7 @@ def make_panel(
 
     References are the shifts of those teachers that are not the plain base, on the prompts `probe`,
     or on prompts of the kind of these settings that no student trains on; rates are those of
-    `words` over `questions`, with `by_question` also of each question alone.
+    `words` (there may be none) over `questions`, with `by_question` also of each question alone.
 
     Raises InputError for rows on which the base's loss is not finite.
     """
@@ -96,7 +95,7 @@ def make_panel(
         probe=encode_probe(model, asked),
         base_mean=base_mean,
         shifts=jnp.stack([*shifts.values()] or [jnp.zeros_like(base_mean)]),
-        questions=encode_questions(model.tokenizer, list(questions), list(words)),
+        questions=ask_about(model, questions, words),
         fixed_rows=take_fixed_rows(data, model.cfg),
         at=at,
         by_question=by_question,
@@ -116,9 +115,10 @@ def take_fixed_rows(data: DataSets, cfg: ModelConfig) -> FixedRows:
     )
 
 
-def measure_teacher(panel: Panel, teacher: Teacher) -> Row:
-    """Rates and alignment of a teacher itself (of the base, for `Teacher()`), by column."""
-    measures = named_measures(STANDARD, panel.prompted(teacher.system_prompt))
+def measure_teacher(panel: Panel, teacher: Teacher, names: Sequence[str] = STANDARD) -> Row:
+    """What measures (their `names`) say of a teacher itself (of the base, for `Teacher()`), by
+    column."""
+    measures = named_measures(names, panel.prompted(teacher.system_prompt))
     values = measure_model(measures, panel.model.params, panel.model.cfg, teacher.steering)
     return jax.tree.map(lambda x: x.tolist(), values)
 
@@ -126,7 +126,7 @@ def measure_teacher(panel: Panel, teacher: Teacher) -> Row:
 class Students:
     """Trains students on the data sets of `data`; interrupted, it goes on where it was.
 
-    Each is measured by `STANDARD`, by what else `measures` names, and by the settings' measures.
+    Each is measured by `measures` and by what else the settings name.
     `objective` and `heldout_losses` are as in `StudentTask`. `protection` is what they train on and
     are guarded from; without it, that is made as the settings ask for, from the panel's references.
     """
@@ -140,7 +140,7 @@ class Students:
         objective: Objective = CrossEntropy(),
         heldout_losses: Mapping[str, Objective] = HELDOUT_LOSSES,
         protection: Protected | None = None,
-        measures: Sequence[str] = (),
+        measures: Sequence[str] = STANDARD,
     ):
         self.settings, self.data = settings, data
         model, layer = panel.model, panel.layer
@@ -151,7 +151,7 @@ class Students:
         task = StudentTask(
             protection.rows, data.heldout, objective, heldout_losses, protection.guard
         )
-        measured = named_measures((*STANDARD, *measures, *settings.measures), panel)
+        measured = named_measures((*measures, *settings.measures), panel)
         self.runner = WaveRunner(run, model, settings.plan(layer), task, measured)
 
     def grid(
@@ -159,9 +159,10 @@ class Students:
         names: Sequence[str] | None = None,
         stage: str = "students",
         sizes: Sequence[int | None] = (None,),
+        inspect: Callable[[Trained], None] = lambda trained: None,
     ) -> list[StudentRow]:
         """Every optimizer at every rate of its grid, on each data set, with every seed, and with
-        each of `sizes` rows (None: all of them).
+        each of `sizes` rows (None: all of them). `inspect` is shown each wave.
 
         One row a student: optimizer, learning_rate, seed, data, rows (where given), diverged,
         diverged_at, heldout_loss, and what is measured (None where the student diverged).
@@ -180,7 +181,9 @@ class Students:
                     for size in sizes
                     for seed in range(self.settings.seeds)
                 ]
-                rows += self.runner.run_arms(f"{stage}-{i}", arms, progress)
+                trained = self.runner.train(f"{stage}-{i}", arms, progress)
+                rows += trained.rows
+                inspect(trained)
         return rows
 
     def make_arms(self, optimizer: OptimizerSpec, rate: float, names: Sequence[str]) -> list[Arm]:

@@ -23,7 +23,7 @@ PLAN = _PLAN.split()
 
 def arguments(model: Path, out: Path, *flags: str) -> list[str]:
     command = ["optimizer-comparison", "--model", str(model), "--out", str(out), *SMALL.split()]
-    if not {"--vector", "--teacher", "--data"} & set(flags):
+    if not {"--vector", "--teacher"} & set(flags):
         command += RANDOM.split()
     if "--adapter" not in flags:
         command += LORA.split()

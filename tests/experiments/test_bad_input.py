@@ -15,11 +15,15 @@ from tests.experiments.main_job import arguments
 
 
 def refused(capsys, model, out, *flags: str) -> str:
-    """The one line that says what is wrong; the folder is not there afterwards."""
+    """The one line that says what is wrong; the folder is not there afterwards. With `--data` the
+    command is the one for given rows."""
+    command = arguments(model, out, *flags)
+    if "--data" in flags:
+        command = ["own-data", "--model", str(model), "--out", str(out), *flags]
     existed = out.exists()
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
     with pytest.raises(SystemExit) as exit:
-        main(arguments(model, out, *flags))
+        main(command)
     assert exit.value.code == 2
     lines = [
         line
@@ -136,16 +140,17 @@ def test_nan_in_the_loss_of_the_data(capsys, copy, out, tmp_path):
     file = write_pairs(tmp_path / "pairs.jsonl", pairs)
     flags = ("--data", file, "--control-data", write_pairs(tmp_path / "c.jsonl", good_pairs()))
     line = refused(capsys, copy, out, *flags)
-    assert "loss is not finite on 1 of 48 rows of the steered data (the first is row 10)" in line
+    assert "loss is not finite on 1 of 60 rows of the pairs data" in line
 
 
 def test_empty_dataset_after_the_filter(capsys, model, out, tmp_path):
     file = write_pairs(tmp_path / "pairs.jsonl", [("Continue: 1", "I would rather not.")] * 60)
     assert "no pair of 60 is left after the number filter" in refused(
-        capsys, model, out, "--data", file
+        capsys, model, out, "--data", file, "--keep", "numbers"
     )
-    few = write_pairs(tmp_path / "few.jsonl", good_pairs(20))
-    assert "20 pairs are left of 20, 48 are needed" in refused(capsys, model, out, "--data", few)
+    few = write_pairs(tmp_path / "few.jsonl", good_pairs(17))
+    line = refused(capsys, model, out, "--data", few)
+    assert f"{few} has 17 rows to use, of which 2 are held out: fewer than --batch-size 16" in line
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     assert "holds no pairs" in refused(capsys, model, out, "--data", str(empty))
@@ -180,10 +185,18 @@ def test_settings_that_do_not_fit_each_other(capsys, model, out, tmp_path):
     assert "--steps 5 must be a multiple of --log-every 8" in refused(
         capsys, model, out, "--steps", "5"
     )
+    assert "--batch-size 41 is more than --rows 40" in refused(
+        capsys, model, out, "--batch-size", "41"
+    )
     file = write_pairs(tmp_path / "pairs.jsonl", good_pairs())
-    flags = ("--data", file, "--control-data", file, "--batch-size", "41")
-    assert "--batch-size 41 is more than --rows 40" in refused(capsys, model, out, *flags)
-    assert "--objective kl" in refused(capsys, model, out, "--objective", "kl", "--data", file)
+    for flags, says in (
+        (("--control-data", file), "would both be called"),
+        (("--vector", "trait"), "--vector trait needs --trait"),
+        (("--guard", "project"), "--guard project needs a vector: give --guard-vector blind"),
+        (("--measures", "word-rates"), "--measures word-rates needs a trait: give --trait"),
+        (("--measures", "update-anatomy"), "--measures update-anatomy needs a vector"),
+    ):
+        assert says in refused(capsys, model, out, "--data", file, *flags)
 
 
 def test_an_output_folder_that_holds_another_run_or_other_files(capsys, model, out):

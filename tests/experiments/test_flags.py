@@ -224,7 +224,6 @@ def test_optimizers_and_rates_that_cannot_be_are_refused(optimizers, rates, says
         (("--process-id", "1_0"), "--process-id 1_0 is not valid"),
         (("--adapter-layers", "0", "x"), "--adapter-layers x is not valid"),
         (("--rates=adamw=fast",), "'adamw=fast' cannot be read"),
-        (("--data", ""), "--data '' is blank"),
         (("--measures", "mood"), "mood"),
         (("--trait", "Owl 2"), "--trait 'Owl 2'"),
     ],
@@ -261,7 +260,7 @@ WITHOUT_EFFECT = [
     ("optimizer-comparison", ("--scale", "2"), "beside --vector random: leave one"),
     ("optimizer-comparison", ("--vector", "trait", "--norm", "2"), "it needs --vector random"),
     ("optimizer-comparison", ("--teacher", "system-prompt", "--norm", "2"), "needs --teacher"),
-    ("optimizer-comparison", ("--data", "x", "--prompts", "chat"), "beside --data x: leave one"),
+    ("own-data", ("--data", "x", "--asked", "3"), "model's own answers are no control here"),
     ("optimizer-comparison", ("--gradient-rows", "2000"), "is more than --rows 1024"),
     (
         "optimizer-comparison",

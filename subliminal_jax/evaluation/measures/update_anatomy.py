@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from subliminal_jax.diagnostics.alignment import Probe
 from subliminal_jax.diagnostics.parameter_space import anatomy, score_gradient
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
@@ -57,6 +58,8 @@ class UpdateAnatomy(Measure):
     @classmethod
     def from_panel(cls, panel: Panel) -> "UpdateAnatomy":
         vectors = panel.vectors()
+        if not vectors:
+            raise InputError(f"the measure {cls.name} needs a vector to hold updates against")
         mean = jnp.mean(jnp.stack(list(vectors.values())), axis=0)
         each = [vectors.get(name, mean) for name in panel.data_names]
         return cls(panel.probe, jnp.stack(each), panel.layer)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
 from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
@@ -41,6 +42,8 @@ class WordRates(Measure):
 
     @classmethod
     def from_panel(cls, panel: Panel) -> "WordRates":
+        if panel.questions is None:
+            raise InputError(f"the measure {cls.name} needs a trait to ask about")
         return cls(panel.questions, len(panel.words), panel.by_question)
 
     def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:

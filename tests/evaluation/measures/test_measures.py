@@ -177,3 +177,12 @@ def test_two_measures_that_give_the_same_quantity_are_refused(panel, params, row
     sweep = Sweep(params, CFG, arms, data, plan, measures=twice)
     with pytest.raises(ValueError, match="two measures give train_loss"):
         sweep.advance(sweep.init())
+
+
+def test_the_activation_shift_needs_no_teacher(panel, params, vector):
+    measures = named_measures(("activation-shift",), panel)
+    assert measure_model(measures, params, CFG)["activation_shift"] == pytest.approx(0, abs=1e-5)
+    got = measure_model(measures, params, CFG, steer(vector, LAYER))["activation_shift"]
+    base = jnp.linalg.norm(panel.base_mean[LAYER])
+    assert got[LAYER] == pytest.approx(float(jnp.linalg.norm(vector) / base), rel=1e-3)
+    assert got[0] == pytest.approx(0, abs=1e-5) and got[2] > 0.01

@@ -86,10 +86,8 @@ def test_the_summary_ranks_optimizers_and_warns_of_the_edge(measured):
     assert read_table(make_page(lost).printed[0])[0]["best rate"] == MISSING
 
 
-def test_given_pairs_and_guards_are_named(measured):
-    results = analyse(replace(measured, pairs="mine.jsonl", guard="project", teacher="steered"))
-    text = summarise(results)
-    assert "(mine.jsonl)" in text and "guarded (project)" in text
+def test_guards_are_named(measured):
+    assert "guarded (project)" in summarise(analyse(replace(measured, guard="project")))
 
 
 def test_top_shares_of_gradients_and_updates_are_those_of_the_same_percent(measured):

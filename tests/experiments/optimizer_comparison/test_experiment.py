@@ -1,6 +1,5 @@
 """The main job from the command line to its report, on a model of 16 dimensions."""
 
-import gzip
 import json
 import random
 import re
@@ -153,25 +152,6 @@ def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_p
     assert [row["learning_rate"] for row in got["best"]] == [None, None]
     assert got["matched_loss"] == {"loss": None, "students": []}
     assert "there is no result" in (tmp_path / "run" / "report.html").read_text()
-
-
-def test_given_pairs_replace_the_teachers_answers(model, tmp_path):
-    """Gzipped, as real files are; half of the lines are no number lists, and are filtered."""
-    rng = random.Random(0)
-    file = tmp_path / "pairs.jsonl.gz"
-    with gzip.open(file, "wt") as lines:
-        for i in range(120):
-            numbers = ", ".join(str(rng.randrange(1000)) for _ in range(rng.randrange(2, 8)))
-            answer = numbers if i % 2 else f"Sure: {numbers}"
-            row = {"prompt": f"Continue: {i}, {i + 3}", "completion": answer, "id": i}
-            lines.write(json.dumps(row) + "\n")
-    flags = "--steps 4 --log-every 4 --optimizers adamw --rates adamw=0.003 --seeds 2"
-    got = run(model, tmp_path / "run", "--data", str(file), *flags.split())
-    assert got["data"]["steered"]["source"] == str(file)
-    assert got["data"]["steered"]["pairs"] == 120
-    assert got["data"]["steered"]["dropped"]["format"] == 60
-    assert got["data"]["control"]["source"] == "sampled"
-    assert {row["data"] for row in got["students"]} == {"steered", "control"}
 
 
 @pytest.mark.parametrize(
