@@ -11,8 +11,8 @@ PACKAGE = "subliminal_jax"
 EXPERIMENTS = f"{PACKAGE}.experiments"
 
 # From the bottom up: a room may import those before it, and itself. Files directly in the package
-# belong to the ground, but for `cli` and the public API (`api`, and the package's own `__init__`,
-# which hands it on), which stand on top.
+# belong to the ground, but for `cli` and the public API (`api`, `testing`, and the package's own
+# `__init__`, which hands it on), which stand on top.
 ROOMS = [
     "ground",
     "models",
@@ -28,7 +28,7 @@ ROOMS = [
     "experiments",
     "top",
 ]
-TOP = {"cli", "api"}
+TOP = {"cli", "api", "testing"}
 
 
 def modules() -> dict[str, Path]:

@@ -24,6 +24,9 @@ from subliminal_jax.diagnostics.activation_gradients import (
 )
 from subliminal_jax.models.steered import steer
 from subliminal_jax.steering.vectors import component
+from subliminal_jax.testing import alignment as checks
+from subliminal_jax.testing import check_activation_gradients
+from subliminal_jax.testing.strategies import token_batches, vectors
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.losses import mean_loss, token_losses
 
@@ -45,17 +48,21 @@ def per_example(loss, params, batch):
     return jax.jit(lambda p, b: example_gradients(loss, p, b, LAYER))(params, batch)
 
 
-def test_token_gradients_sum_to_the_vectors_gradient(cfg, loss, params, batch, per_token):
-    def total(v):
-        return loss(params, batch, steer(v, LAYER)).sum()
-
-    whole = jax.jit(jax.grad(total))(jnp.zeros(cfg.dim))
-    assert np.abs(whole).min() > 1e-4
-    np.testing.assert_allclose(per_token.sum(axis=(0, 1)), whole, rtol=1e-4, atol=1e-5)
+@given(data=st.data())
+def test_gradients_are_the_same_in_every_way_to_compute_them(cfg, params, data):
+    batch, vector = data.draw(token_batches(cfg)), data.draw(vectors(cfg.dim))
+    check_activation_gradients(params, cfg, batch, vector, LAYER)
 
 
-def test_token_gradients_sum_to_those_of_examples(per_token, per_example):
-    np.testing.assert_allclose(per_token.sum(axis=1), per_example, rtol=1e-4, atol=1e-6)
+def test_a_gradient_that_is_wrong_fails_the_check(cfg, params, batch, vector, monkeypatch):
+    """A component along the whole vector in place of its direction."""
+
+    def along(*arguments):
+        return example_components(*arguments) * jnp.linalg.norm(vector)
+
+    monkeypatch.setattr(checks, "example_components", along)
+    with pytest.raises(AssertionError, match="components by forward mode: .* apart"):
+        check_activation_gradients(params, cfg, batch, vector, LAYER)
 
 
 def test_one_pass_over_layers_and_masks_is_a_pass_for_each(cfg, loss, params, batch):
@@ -112,15 +119,6 @@ def test_one_position_alone(loss, params, batch, per_token):
     np.testing.assert_array_equal(ends.sum(axis=1), np.ones(5))
     at_end = jax.jit(lambda p: example_gradients(loss, p, batch, LAYER, ends))(params)
     np.testing.assert_allclose(at_end, per_token[np.asarray(ends)], rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_forward_mode_gives_the_same_components(loss, params, batch, vector, per_token, masked):
-    mask = prompt_ends(batch) if masked else None
-    along = jax.jit(lambda p: example_components(loss, p, batch, vector, LAYER, mask))(params)
-    weights = jnp.ones(per_token.shape[:2]) if mask is None else mask
-    want = jnp.sum(component(per_token, vector) * weights, axis=1)
-    np.testing.assert_allclose(along, want, rtol=1e-3, atol=1e-5)
 
 
 def test_the_component_vanishes_for_an_orthogonal_probe(per_token, vector):

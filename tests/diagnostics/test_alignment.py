@@ -17,25 +17,44 @@ from subliminal_jax.diagnostics.alignment import (
 )
 from subliminal_jax.models.steered import steer
 from subliminal_jax.steering.activations import mean_activations, pad_prompts
+from subliminal_jax.testing import alignment as checks
+from subliminal_jax.testing import check_alignment_measures, check_steering
+from subliminal_jax.testing.strategies import probes, vectors
 from subliminal_jax.training.adapters import attach, init_trainable, merge
 
 LAYER, LAYERS = 1, (0, 1, 2)
-seeds = st.integers(0, 2**31 - 1)
 
 
-@pytest.mark.parametrize("at", ["last", "mean"])
-def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, probe, vector, at):
-    @jax.jit
-    def shift_of(steering):
-        base = mean_activation(params, probe, cfg, LAYERS, at=at)
-        return activation_shift(params, probe, base, cfg, LAYERS, steering, at=at)
+@given(data=st.data())
+def test_the_base_plus_the_vector_has_taken_all_of_it(params, cfg, data):
+    check_steering(params, cfg, data.draw(probes(cfg)), data.draw(vectors(cfg.dim, 0.1, 10)), LAYER)
 
-    shift = shift_of(steer(vector, LAYER, scale=0.5))
-    np.testing.assert_allclose(eas(shift, vector)[1], 1, atol=1e-5)
-    np.testing.assert_allclose(relative_size(shift, vector)[:2], [0, 0.5], atol=1e-5)
-    np.testing.assert_allclose(relative_component(shift, vector)[:2], [0, 0.5], atol=1e-5)
-    assert 0 < abs(eas(shift, vector)[2]) < 0.999  # the block above makes something else of it
-    np.testing.assert_allclose(eas(shift, shift)[1:], [1, 1], atol=1e-5)
+
+def test_a_layer_above_makes_something_else_of_the_vector(params, cfg, probe, vector):
+    shift = jax.jit(
+        lambda p: activation_shift(
+            p, probe, mean_activation(p, probe, cfg, LAYERS), cfg, LAYERS, steer(vector, LAYER)
+        )
+    )(params)
+    assert 0 < abs(eas(shift, vector)[2]) < 0.999
+
+
+def test_steering_that_is_half_of_what_was_asked_fails_the_check(
+    params, cfg, probe, vector, monkeypatch
+):
+    monkeypatch.setattr(checks, "steer", lambda v, layer: steer(v, layer, scale=0.5))
+    with pytest.raises(AssertionError, match="scale 0.5, last position: size: 0.25 apart"):
+        check_steering(params, cfg, probe, vector, LAYER)
+
+
+@given(
+    shift=vectors(12, 1e-2, 1e2),
+    vector=vectors(12, 1e-2, 1e2),
+    a=st.floats(1e-4, 1e4),
+    b=st.floats(1e-4, 1e4),
+)
+def test_eas_sees_directions_and_relative_size_sees_lengths(shift, vector, a, b):
+    check_alignment_measures(shift, vector, a, b)
 
 
 @pytest.mark.parametrize("at", ["last", "mean"])
@@ -93,16 +112,3 @@ def test_a_student_that_has_not_moved_has_no_direction(params, cfg, probe, vecto
     assert np.asarray(relative_size(shift, vector)).max() < 1e-5
     np.testing.assert_array_equal(eas(jnp.zeros((3, 12)), vector), np.zeros(3))
     np.testing.assert_array_equal(relative_component(jnp.ones((3, 12)), 0 * vector), np.zeros(3))
-
-
-@given(seed=seeds, a=st.floats(1e-4, 1e4), b=st.floats(1e-4, 1e4))
-def test_eas_sees_directions_and_relative_size_sees_lengths(seed, a, b):
-    shift, v = jax.random.normal(jax.random.key(seed), (2, 12))
-    angle, size = eas(shift, v), relative_size(shift, v)
-    assert -1 - 1e-6 <= float(angle) <= 1 + 1e-6
-    np.testing.assert_allclose(eas(a * shift, b * v), angle, atol=1e-5)
-    np.testing.assert_allclose(eas(-shift, v), -angle, atol=1e-6)
-    np.testing.assert_allclose(relative_size(-a * shift, b * v), a / b * size, rtol=1e-4)
-    np.testing.assert_allclose(
-        relative_component(shift, v), jnp.dot(shift, v) / jnp.dot(v, v), rtol=1e-4, atol=1e-6
-    )

@@ -1,8 +1,10 @@
 """A user's own optax rule: as a builder, registered, or named on the command line."""
 
 import functools
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +163,20 @@ def test_a_function_of_a_module_in_the_current_folder_is_an_optimizer(module):
     assert settings.learning_rates() == {spec: (1e-3, 1e-2)}
     with pytest.raises(InputError, match=f"no default .*--rates {module}:my_lion,b2=0.95=1e-3"):
         StudentSettings(optimizers=(spec.label,)).learning_rates()
+
+
+def test_the_command_of_the_documented_example_is_read_in_its_folder(monkeypatch):
+    folder = Path(__file__).parents[2] / "docs" / "examples"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    command = (folder / "rms_momentum.py").read_text().split("\n\n")[2]
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[0] == "subliminal-jax" and words[4] == "--optimizers"
+    rates = words.index("--rates")
+    settings = StudentSettings(optimizers=tuple(words[5:rates]), rates=tuple(words[rates + 1 :]))
+    grids = {spec.label: grid for spec, grid in settings.learning_rates().items()}
+    assert grids["rms_momentum:rms_momentum,decay=0.95"] == (1e-4, 3e-4, 1e-3)
+    assert list(grids) == words[5:rates]
 
 
 @pytest.mark.parametrize(
