@@ -78,6 +78,8 @@ $(VENV)/.stamp-docs: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.stamp-test: pyproject.toml | $(VENV)/bin/python
 	@echo "installing with the tests' needs into $(VENV) (a few minutes)"
 	$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[browser]' 2>/dev/null \
+	  || echo "playwright could not be installed: the tests of pages in a browser will skip"
 	@$(PIP) --editable '.[parity]' 2>/dev/null \
 	  || echo "torch could not be installed: the tests against it will skip"
 	@touch $(VENV)/.stamp-run $@

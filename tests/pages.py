@@ -15,8 +15,9 @@ NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?(?![\w.]*\w)")
 
 def table_cells(page: str) -> list[str]:
     """The texts of the cells with numbers, of all tables of a page."""
-    cells = re.findall(r'<td class="number">(.*?)</td>', page, re.DOTALL)
-    return [html.unescape(cell).replace("\N{MINUS SIGN}", "-") for cell in cells]
+    cells = re.findall(r'<td[^>]* class="number">(.*?)</td>', page, re.DOTALL)
+    texts = (html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in cells)
+    return [text.replace("\N{MINUS SIGN}", "-") for text in texts]
 
 
 def read_table(table: Table) -> list[dict[str, str]]:
@@ -66,4 +67,4 @@ def check_page(folder: Path, *, derived: tuple[str, ...] = ()) -> None:
         if written not in derived and not any(rounds_to(x, written) for x in numbers)
     }
     assert not missing, f"{folder}/report.html shows what results.json does not hold: {missing}"
-    assert page.count("<img ") == len(list(folder.glob("*.png")))
+    assert page.count("<figure>") == len(list(folder.glob("*.png")))

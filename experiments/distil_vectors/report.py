@@ -1,6 +1,7 @@
 """The page of `distil-vectors`, from its results alone."""
 
 from subliminal_jax.evaluation.student_rows import TOLERANCE
+from subliminal_jax.reporting.differences import list_differences
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
@@ -89,7 +90,14 @@ def summarise(results: Results) -> str:
         "a favourite; what is trained was chosen by looking at pilot runs with vectors of owl and "
         "wolf."
     )
-    return " ".join(parts)
+    excess = {
+        f"{KINDS[group.kind]} at block {group.layer}, norm {group.norm:g}": group.metrics[
+            "eas"
+        ].difference
+        for group in results.pooled
+    }
+    outcome = list_differences("EAS of students over their controls", excess)
+    return "\n\n".join([*([outcome] if excess else []), " ".join(parts)])
 
 
 def pooled_table(results: Results) -> Table:

@@ -65,7 +65,8 @@ def summarise(results: Results) -> str:
         arm for arm in results.arms if arm.rows == results.sizes[-1] and arm.teacher != "random"
     ]
     parts += [
-        f"{kind} teachers, {results.sizes[-1]} rows, P(trait) of students over that of controls: "
+        f"{kind} teachers, {results.sizes[-1]} rows, P(trait) of students over that of "
+        "their controls, in points: "
         + "; ".join(
             f"{name_arm(results, arm)}, {LABELS[arm.objective]} {describe_rise(arm)}"
             for arm in last

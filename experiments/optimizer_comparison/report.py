@@ -1,9 +1,12 @@
 """The page of `optimizer-comparison`, from its results alone."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from subliminal_jax.evaluation.comparison import BestStudents
 from subliminal_jax.evaluation.student_rows import is_unstable
 from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.differences import list_differences
 from subliminal_jax.reporting.optimizers import (
     ANATOMY_COLUMNS,
     LORA_COLUMNS,
@@ -51,8 +54,29 @@ def summarise(results: Results) -> str:
         f"{setting}\n\nThe alignment of the student's activation shift with the vector (EAS, 1 is "
         f"the same direction, 0 none) at each optimizer's best learning rate: {', '.join(names)}. "
         f"Learning rates were chosen on held-out loss over {results.seeds} seeds; gradients "
-        f"were {clip}.{warn_of_edges(best)}{warn_of_seeds(results)}{name_unstable(results)}"
+        f"were {clip}.{warn_of_edges(best)}\n\n{compare_with_controls(best)}"
+        f"{warn_of_seeds(results)}{name_unstable(results)}"
     )
+
+
+def compare_with_controls(best: Sequence[BestStudents]) -> str:
+    """Whether each optimizer's students differ from their controls."""
+    parts = [
+        list_differences(
+            f"{what} of students over their controls",
+            {
+                students.optimizer: effect and factor * effect
+                for students in best
+                for effect in [students.metrics[metric].difference]
+            },
+            spec,
+        )
+        for metric, what, factor, spec in (
+            ("eas", "EAS", 1.0, "+.2f"),
+            ("trait_rate", "Trait rate in points", 100.0, "+.1f"),
+        )
+    ]
+    return "\n\n".join(parts)
 
 
 def warn_of_seeds(results: Results) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from subliminal_jax.reporting import plots
+from subliminal_jax.reporting.differences import list_differences
 from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.style import assign_styles
@@ -55,6 +56,13 @@ def summarise(results: Results) -> str:
             levels = ", ".join(f"{fraction:.0%}" for fraction in FRACTIONS)
             leads = "; ".join(_write(lead) for lead in matched)
             parts.append(f"At {levels} of AdamW's gain on held-out rows, by {leads}.")
+    if results.best:
+        excess = {arm.optimizer: arm.metrics["eas"].difference for arm in results.best}
+        parts.append(list_differences("EAS of students over their controls", excess))
+        gains = {arm.optimizer: arm.gain for arm in results.best}
+        parts.append(
+            list_differences("Held-out loss below the base's, nats a token", gains, "+.3f")
+        )
     if results.unstable:
         parts.append(
             f"{results.unstable} of {len(results.students)} students diverged or ended above the "

@@ -56,12 +56,12 @@ def summarise(results: Results) -> str:
     for content in results.writing:
         for kind in results.teacher_kinds:
             effects = "; ".join(
-                f"{name_arm(results, arm)} {describe_rise(arm)}"
+                f"{name_arm(results, arm)} {describe_rise(arm, results.base)}"
                 for arm in results.select_arms(content, kind)
             )
             parts.append(
                 f"{content.capitalize()} sentences, {kind} teacher, P(trait) of students over that "
-                f"of the neutral ones: {effects}."
+                f"of the neutral ones, in points: {effects}."
             )
     if text := describe_unstable(results):
         parts.append(text)

@@ -7,6 +7,7 @@ from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.student_kinds import (
     comparison_columns,
     describe_kinds,
+    describe_rise,
     describe_unstable,
     rates_table,
 )
@@ -89,6 +90,10 @@ def summarise(results: Results) -> str:
         parts.append(
             f"The controls' cosine is {eas.control:.2f}, and they say it with {rate.control:.1%}."
         )
+    parts.append(
+        f"P(trait) of students over that of their controls, in points: "
+        f"{describe_rise(arm, results.base)}."
+    )
     if (share := results.replacements["teacher"].share) is not None:
         parts.append(
             "With the component along the teacher's vector replaced by the base's students lose "

@@ -112,7 +112,8 @@ def summarise(results: Results) -> str:
     for arm in results.arms:
         prediction, predictor = arm.prediction, arm.prediction.teacher_gain
         text = (
-            f"Students ({KIND_NAMES[arm.adapter]}): P(trait) over controls {describe_rise(arm)}; "
+            f"Students ({KIND_NAMES[arm.adapter]}): P(trait) over controls, in points, "
+            f"{describe_rise(arm)}; "
             f"{prediction.transmitted} of {prediction.traits} traits pass. The vector's rise at "
             f"the teacher's setting against what passes: Spearman {predictor.rate:.2f}"
         )

@@ -54,8 +54,13 @@ def summarise(results: Results) -> str:
     ]
     for kind in results.teacher_kinds:
         arms = [arm for arm in results.arms if arm.teacher_kind == kind]
-        effects = "; ".join(f"{name_arm(results, arm)} {describe_rise(arm)}" for arm in arms)
-        parts.append(f"{kind} teachers, P(trait) of students over that of controls: {effects}.")
+        effects = "; ".join(
+            f"{name_arm(results, arm)} {describe_rise(arm, results.base)}" for arm in arms
+        )
+        parts.append(
+            f"{kind.capitalize()} teachers, P(trait) of students over that of their controls, in "
+            f"points: {effects}."
+        )
     if text := describe_unstable(results):
         parts.append(text)
     return "\n\n".join(parts)

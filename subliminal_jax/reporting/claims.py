@@ -1,19 +1,31 @@
-"""Claims as paragraphs of a page and as a printed table."""
+"""Claims as a section of a page and as a printed table."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from subliminal_jax.evaluation.claims import Claim
+from subliminal_jax.evaluation.claims import VERDICTS, Claim
 from subliminal_jax.reporting.tables import Column, Table
 
 
-def claims_paragraphs(claims: Sequence[Claim]) -> str:
-    """One paragraph for each claim: the claim and its source, our number, the verdict."""
-    return "\n\n".join(
-        f"{c.claim[:1].upper()}{c.claim[1:]} ({c.section}). {c.setting}: {c.number}, over "
-        f"{c.seeds} seeds. {c.verdict.capitalize()}."
-        for c in claims
+def describe_claims(claims: Sequence[Claim]) -> dict[str, Any]:
+    """The template's variables: each claim with its source, verdict and number, and the counts of
+    verdicts in a sentence."""
+    counts = ", ".join(
+        f"{count} {verdict}"
+        for verdict in VERDICTS
+        if (count := sum(claim.verdict == verdict for claim in claims))
     )
+    described = [
+        {
+            "verdict": c.verdict.capitalize(),
+            "css_class": c.verdict.partition(" ")[0],
+            "sentence": f"{c.claim[:1].upper()}{c.claim[1:]} ({c.section}).",
+            "number": f"{c.number}, over {c.seeds} seeds. {c.setting}.",
+        }
+        for c in claims
+    ]
+    return {"claims": described, "counts": counts}
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:

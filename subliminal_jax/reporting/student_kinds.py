@@ -1,8 +1,9 @@
 """What pages say of students of several kinds: columns, the search for rates, the method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.student_kinds import (
     KIND_NAMES,
     METRIC_NAMES,
@@ -11,9 +12,11 @@ from subliminal_jax.evaluation.student_kinds import (
 )
 from subliminal_jax.evaluation.student_rows import TOLERANCE
 from subliminal_jax.evaluation.transmission import MeasuredTransmission
+from subliminal_jax.reporting.differences import describe_difference
 from subliminal_jax.reporting.tables import Column, Table
 
 RATE = "word_rate"
+POINTS = "+.1f"  # percentage points
 
 
 def comparison_columns(
@@ -62,13 +65,18 @@ TRAIT_COLUMNS = (
 )
 
 
-def describe_rise(arm: KindArm) -> str:
-    """The rise of P(trait) in points, and whether it is clear of zero."""
+def describe_rise(arm: KindArm, base: Mapping[str, float] | None = None) -> str:
+    """The rise of P(trait) in points over the controls (and over the base, where its rates are
+    given by trait), and whether it is clear of zero."""
     effect = arm.metrics[RATE].difference
-    if effect is None:
-        return "unknown (no sound student and control)"
-    clear = "clear of zero" if effect.excludes_zero else "not clear of zero"
-    return f"{100 * effect.mean:+.1f} points {(100 * effect).format_ends('.1f')}, {clear}"
+    if effect is None or base is None:
+        return describe_difference(effect and 100 * effect, POINTS)
+    rises = [
+        difference.student - base[data.rpartition(":")[2]]
+        for data, difference in arm.metrics[RATE].by_data.items()
+    ]
+    over_base = describe_difference(100 * vector_interval(rises), POINTS)
+    return f"{describe_difference(100 * effect, POINTS)} (over the base {over_base})"
 
 
 def name_arm(results: MeasuredKinds, arm: KindArm) -> str:

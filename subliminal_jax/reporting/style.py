@@ -119,7 +119,7 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
     if not handles:
         return
     names = [picture_text(name, 60) for name in handles]
-    max_width = 11.5 * figure.get_figwidth()  # in characters
+    max_width = 10.5 * figure.get_figwidth()  # in characters
     columns = next(
         n for n in range(len(names), 0, -1) if n == 1 or _legend_width(names, n) <= max_width
     )

@@ -1,6 +1,7 @@
 """Tables of plain rows, printed on the terminal and written as HTML with the same cells."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from subliminal_jax.reporting.texts import terminal_text
 Kind = Literal["text", "number", "count", "rate", "learning_rate", "learning_rates", "p"]
 TEXT_KINDS = ("text", "learning_rates")  # aligned to the left
 MISSING = "\N{EN DASH}"
+PAPER = 118  # characters of a printed page's width, in the size of tables
 WIDTH = 150  # least width of printed tables, in characters, where stdout is no terminal
 
 
@@ -136,11 +138,48 @@ def wide_console() -> Console:
 
 
 def html_table(table: Table) -> Markup:
-    """The table as an HTML `<table>` that scrolls sideways on a narrow screen."""
+    """The table as an HTML `<table>` in a box that scrolls sideways where the screen is narrower.
+
+    One that is wider than paper is marked as wide: it is printed as cards, one a row.
+    """
     columns = [
         {"title": column.title, "css_class": "text" if column.kind in TEXT_KINDS else "number"}
         for column in table.columns
     ]
     rows = [[write_cell(row, column) for column in table.columns] for row in table.rows]
     template = TEMPLATES.get_template("table.html.jinja")
-    return Markup(template.render(columns=columns, rows=rows, caption=table.caption))
+    return Markup(
+        template.render(
+            title=table.title,
+            columns=columns,
+            rows=[
+                [
+                    cell if column.kind in TEXT_KINDS else _break_interval(cell)
+                    for cell, column in zip(row, table.columns, strict=True)
+                ]
+                for row in rows
+            ],
+            wide=_measure_width(table.columns, rows) > PAPER,
+            caption=table.caption,
+        )
+    )
+
+
+def _break_interval(cell: str) -> str:
+    """The cell with the ends of a single interval on a line of their own."""
+    found = re.fullmatch(r"([^\[\]]+) (\[[^\[\]]+, [^\[\]]+\])", cell)
+    if found is None:
+        return cell
+    return Markup('{} <span class="ends">{}</span>').format(*found.groups())
+
+
+def _measure_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+    """The least width in characters: of each column its longest word (its longest line, where its
+    cells are numbers), and two for the space between columns."""
+    width = 0
+    for column, *cells in zip(columns, *rows, strict=True):
+        words = column.title.split()
+        for cell in cells:
+            words += re.split(r"\s+" if column.kind in TEXT_KINDS else r" (?=\[)", cell)
+        width += 2 + max(map(len, words), default=0)
+    return width

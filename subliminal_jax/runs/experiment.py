@@ -17,6 +17,8 @@ from subliminal_jax.runs.checks import check_settings
 from subliminal_jax.runs.judging import check_judge
 from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.samples import read_samples
+from subliminal_jax.runs.sessions import describe_run, read_sessions, record_session
 from subliminal_jax.runs.settings import RunSettings
 from subliminal_jax.runs.student_files import describe_students
 from subliminal_jax.serialization import from_json, to_json
@@ -100,7 +102,8 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             spared = ", ".join(folder.spared)
             print_line(f"kept in {folder.path}, as no run wrote it: {spared}", sys.stderr)
         if not folder.finished:
-            results = experiment.analyse(experiment.run(config, folder))
+            with record_session(folder):
+                results = experiment.analyse(experiment.run(config, folder))
             claims = experiment.claims(results)
             further: dict[str, Any] = {"claims": to_json(list(claims))}
             if names := settings.get("measures"):
@@ -158,10 +161,14 @@ def write_report(
     if rows := folder.read_results().get("measures"):
         table = measures_table(rows, settings["measures"])
         page = replace(page, blocks=[*page.blocks, table])
+    if samples := read_samples(folder.path):
+        page = replace(page, blocks=[*page.blocks, samples])
+    facts = describe_run(settings, read_sessions(folder.path))
     return publish(
         page,
         out or folder.path,
         command=command,
         config=settings,
         claims=experiment.claims(results),
+        facts=facts,
     )

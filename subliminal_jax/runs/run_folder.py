@@ -26,6 +26,7 @@ from subliminal_jax.runs.student_files import STUDENTS, KeptStudents
 
 _LOCK = ".lock"
 _CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
+SESSIONS = "sessions.jsonl"
 _COMMAND = "command"  # the key of config.json that two runs may differ in
 
 
@@ -322,7 +323,7 @@ def _read_ledger(path: Path) -> Ledger | None:
     """
     if not path.is_dir():
         return None
-    files = (_LOCK, MARKER, _CONFIG, _METRICS, _RESULTS, "report.html")
+    files = (_LOCK, MARKER, _CONFIG, _METRICS, SESSIONS, _RESULTS, "report.html")
     for name in (*files, "checkpoints", STUDENTS):
         if (path / name).is_symlink():
             raise InputError(

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -87,7 +88,7 @@ def test_the_terminal_shows_every_cell_and_takes_no_brackets_for_markup():
 
 
 def test_the_page_shows_the_same_words_escaped():
-    shown = html_table(TABLE)
+    shown = re.sub(r"</?span[^>]*>", "", html_table(TABLE))
     for words in ("a&lt;b&gt;&amp;[red]", "0.50 [0.40, 0.60]", "EAS [95%]", "Three seeds."):
         assert words in shown
     assert shown.count("<tr>") == 3

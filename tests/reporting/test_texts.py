@@ -112,7 +112,8 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.attributes += [(tag, name) for name, _ in attributes]
+        # Cells have titles of their own where a table is wider than paper.
+        self.attributes += [(tag, name) for name, _ in attributes if name != "data-title"]
 
     def handle_data(self, data):
         self.text.append(data)
@@ -149,7 +150,7 @@ def test_a_page_holds_texts_as_texts(hostile, plain_page, tmp_path, capsys):
     assert set(found.tags) <= set(plain_page.tags)
     assert all(c.isprintable() or c in "\n\t\u200d" for c in "".join(found.text))
     if hostile.isprintable():
-        assert f'<td class="text">{hostile}</td>' in html.unescape(page)
+        assert f' class="text">{hostile}</td>' in html.unescape(page)
     [picture] = (tmp_path / "run").glob("*.png")
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.html", picture.name}
