@@ -18,7 +18,7 @@ PACKAGES = (
 )
 OPTIONAL_PACKAGES = (
     *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "torch", "peft", "gguf"),
-    *("steering-vectors", "py3langid"),
+    *("steering-vectors", "py3langid", "tensorboard", "wandb"),
 )
 # Their names alone are told where they are set: values may hold paths of the user.
 VARIABLES = ("JAX_", "XLA_", "CUDA_VISIBLE_DEVICES", "SUBLIMINAL_JAX_", "HF_HUB_OFFLINE")

@@ -97,6 +97,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         overwrite=config.overwrite,
         command=command,
         keep_students=config.save_students if isinstance(config, KeepSettings) else "none",
+        report_to=config.report_to if isinstance(config, KeepSettings) else (),
     ) as folder:
         if folder.spared:
             spared = ", ".join(folder.spared)

@@ -7,6 +7,7 @@ from subliminal_jax.bounds import MANY, Blocks, Count, Items, Positive, Range, T
 from subliminal_jax.errors import InputError
 from subliminal_jax.memory import check_fits, device_bytes, host_bytes
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.loggers import LoggerName, check_loggers
 from subliminal_jax.runs.student_files import KeptStudents
 from subliminal_jax.training.adapters import (
     LARGEST_RANK,
@@ -29,16 +30,23 @@ AdapterLayers = Annotated[tuple[int, ...], Blocks()]
 
 @dataclass(frozen=True, kw_only=True)
 class KeepSettings:
-    """Which trained students a run keeps.
+    """Which trained students a run keeps, and where it reports to while it trains.
 
     Attributes:
       save_students: students that stay in the run's folder, to be exported: none, those at the best
         rate of each optimizer on each data set, or all. Each takes 4 bytes a trained weight: 0.3 MB
         for the shipped model's LoRA, 4 MB for all its weights, 30 GB for all of a 7B model; a
         checkpoint of the run takes more.
+      report_to: loggers that get the metrics of students, besides the run's folder: tensorboard,
+        wandb (extras of these names).
     """
 
     save_students: KeptStudents = "best"
+    report_to: tuple[LoggerName, ...] = ()
+
+    def check_group(self) -> None:
+        """Raises InputError for a logger whose package is not installed."""
+        check_loggers(self.report_to)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from subliminal_jax.files import (
 )
 from subliminal_jax.ledger import MARKER, Ledger, is_marker_temporary
 from subliminal_jax.reading import read_json_object
+from subliminal_jax.runs.loggers import LoggerName, Loggers
 from subliminal_jax.runs.metrics import append_line, read_records, repair_lines, write_record
 from subliminal_jax.runs.student_files import STUDENTS, KeptStudents
 
@@ -57,6 +58,7 @@ class RunFolder:
         self.path = path
         self.keep_students: KeptStudents = "none"
         self.spared: tuple[str, ...] = ()
+        self._loggers = Loggers()
         self._lock = lock
         self._created = created  # folders that did not exist before, the outermost first
         self._ledger: Ledger | None = None
@@ -70,6 +72,7 @@ class RunFolder:
         overwrite: bool = False,
         command: str = "",
         keep_students: KeptStudents = "none",
+        report_to: Sequence[LoggerName] = (),
     ) -> "RunFolder":
         """Create the folder for `config`, or continue the run with an equal `config` in it.
 
@@ -79,6 +82,7 @@ class RunFolder:
             this run writes something: what ends it until then leaves the earlier run as it was.
           command: the command of the run, stored in config.json; not compared with the stored one.
           keep_students: which trained students stay in the folder.
+          report_to: loggers that get what the run logs.
 
         Raises:
           InputError: the folder holds another run (the message names the first key that differs) or
@@ -90,6 +94,7 @@ class RunFolder:
         processes.run_on_first(lambda: opened.append(cls._open(path, config, overwrite, command)))
         run = opened[0] if opened else cls(path, None)
         run.keep_students = keep_students
+        run._loggers = Loggers(report_to, path, plain_json(dict(config)))
         return run
 
     @classmethod
@@ -218,6 +223,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the lock; the end of the process does so too."""
+        self._loggers.close()
         if self._ledger is not None:
             self._ledger.stop()
         if self._lock is not None:
@@ -234,9 +240,11 @@ class RunFolder:
 
         Raises InputError where the file cannot be written; it is as it was then.
         """
-        line = write_record(plain_json(dict(record)))
+        plain = plain_json(dict(record))
+        line = write_record(plain)
         if processes.is_first():
             append_line(self.path / _METRICS, line)
+            self._loggers.log(plain)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged records, in order.

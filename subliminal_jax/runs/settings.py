@@ -139,7 +139,7 @@ class RunSettings:
 
     def recorded(self) -> dict[str, Any]:
         """The settings that the results depend on, as config.json holds them."""
-        skipped = {"out", "overwrite", "save_students"} | _DEVICES
+        skipped = {"out", "overwrite", "save_students", "report_to"} | _DEVICES
         if not getattr(self, "judge_url", ""):
             skipped |= {"judge_url", "judge_model", "judge_key"}
         return {k: v for k, v in asdict(self).items() if k not in skipped}
