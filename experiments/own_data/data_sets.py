@@ -13,7 +13,8 @@ from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.data.teachers import Pairs, Teacher, given_pairs, keep_valid
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import MOST_ROUNDS, DataSets, split_rows, write_pairs
+from subliminal_jax.runs.data_sets import DataSets, split_rows
+from subliminal_jax.runs.sampled_sets import MOST_ROUNDS, write_pairs
 from subliminal_jax.runs.settings import DataSettings
 
 from .analysis import DataSet

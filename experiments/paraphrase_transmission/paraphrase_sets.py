@@ -23,16 +23,17 @@ from subliminal_jax.data.teachers import Pairs, Teacher, TooFewPairsError
 from subliminal_jax.data.wordings import choose_wordings
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.data_sets import (
-    DataSets,
-    name_round,
+from subliminal_jax.runs.answer_files import AnswerFile
+from subliminal_jax.runs.data_sets import DataSets, split_rows
+from subliminal_jax.runs.judging import make_fidelity_judge
+from subliminal_jax.runs.progress import track
+from subliminal_jax.runs.sampled_sets import (
+    count_answers,
+    place_answers,
     sample_enough,
     sample_once,
     seed_round,
-    split_rows,
 )
-from subliminal_jax.runs.judging import make_fidelity_judge
-from subliminal_jax.runs.progress import track
 
 from .tasks import ParaphraseSettings, Task
 
@@ -94,7 +95,7 @@ def write_paraphrase_sets(
         len(task.requests) * settings.samples(task.content)
         for task in tasks
         for name in task.teachers
-        if not (folder / "data" / name).is_dir()  # sampled before an interruption
+        if not count_answers(folder, name)  # none before an interruption
     )
     with track("paraphrases", max(n, 1), "paraphrases") as progress:
 
@@ -113,14 +114,12 @@ def write_paraphrase_sets(
                     progress=lambda n: progress.advance(n, note=name),
                 )
             return sample_once(
-                folder / "data" / name_round(name, number),
+                AnswerFile(place_answers(folder, name, number), task.requests * samples, False),
                 model,
                 teacher,
-                task.requests * samples,
                 seed=seed,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
-                keep_unfinished=False,
                 progress=progress,
             )
 

@@ -16,8 +16,8 @@ from subliminal_jax.data.paraphrase_filters import (
 )
 from subliminal_jax.data.paraphrases import Source
 from subliminal_jax.evaluation.transmission import name_trait
-from subliminal_jax.runs.data_sets import name_seed
 from subliminal_jax.runs.judging import make_fidelity_judge
+from subliminal_jax.runs.sampled_sets import name_seed
 from subliminal_jax.runs.settings import Secret
 
 Content = Literal["unrelated", "contradictory"]

@@ -49,11 +49,12 @@ from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.truncate import truncate_model
 from subliminal_jax.runs.checks import TRAIT, check_names
-from subliminal_jax.runs.data_sets import DataSets, name_seed, write_data_sets
+from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.plan_settings import AdapterKind
 from subliminal_jax.runs.presets import PAPER_KINDS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.sampled_sets import name_seed
 from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings
 from subliminal_jax.runs.student_kinds import ControlSettings, StudentKindSettings
 from subliminal_jax.runs.students import STANDARD, make_panel

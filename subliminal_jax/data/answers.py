@@ -5,19 +5,121 @@ system prompt.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from datasets import Dataset
 
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.models.sampling import SamplingConfig, generate
+from subliminal_jax.models.sampling import Samples, SamplingConfig, generate
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.token_spans import Place
 from subliminal_jax.models.tokenizer import encode_answers, encode_chats
 from subliminal_jax.training.batch import Batch
+
+
+class Answer(NamedTuple):
+    """What a teacher said to one of several prompts.
+
+    Attributes:
+      request: the number of the prompt, from 0.
+      tokens: what was sampled, with the stop token if there is one.
+      text: without it.
+      ended: whether there is one.
+    """
+
+    request: int
+    tokens: list[int]
+    text: str
+    ended: bool
+
+    def find_reason(self, keep_unfinished: bool) -> str | None:
+        """Why it makes no pair: "empty" or "unfinished"; None where it does."""
+        if len(self.tokens) == self.ended:
+            return "empty"
+        return None if self.ended or keep_unfinished else "unfinished"
+
+
+def sample_each(
+    model: Model,
+    prompts: Sequence[str],
+    seed: int,
+    sampling: SamplingConfig,
+    receive: Callable[[list[Answer]], Any],
+    *,
+    requests: Sequence[int] | None = None,
+    steering: Steering | None = None,
+    system_prompt: str | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> None:
+    """One answer of a teacher to each prompt, sampled with one random key for each request.
+
+    The teacher is the model with `steering`, `system_prompt`, both or neither.
+
+    Args:
+      receive: gets answers as they are made, some at a time.
+      requests: the prompts to be answered, by their numbers; their answers do not depend on which
+        others are. None takes all.
+    """
+    chosen = list(range(len(prompts)) if requests is None else requests)
+
+    def receive_samples(members: list[int], samples: Samples) -> None:
+        answers = []
+        for i, row, n in zip(members, samples.tokens, samples.lengths, strict=True):
+            tokens = row[: int(n)].tolist()
+            ended = bool(tokens) and tokens[-1] in sampling.stop_tokens
+            words = tokens[:-1] if ended else tokens
+            text = model.tokenizer.decode(words, skip_special_tokens=True)
+            answers.append(Answer(chosen[i], tokens, text, ended))
+        receive(answers)
+
+    generate(
+        model.params,
+        encode_chats(model.tokenizer, [prompts[i] for i in chosen], system_prompt),
+        model.cfg,
+        jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(np.array(chosen)),
+        sampling,
+        steering,
+        pad_token=model.pad_id,
+        progress=progress,
+        receive=receive_samples,
+    )
+
+
+def collect_pairs(
+    model: Model, prompts: Sequence[str], answers: Sequence[Answer], keep_unfinished: bool
+) -> Dataset:
+    """The answers that make pairs, in the order of their requests.
+
+    Columns: prompt, completion (text without stop tokens), prompt_ids (without a system prompt),
+    completion_ids (with the stop token).
+
+    Args:
+      keep_unfinished: keep answers without a stop token within the limit, for models that rarely
+        write one.
+
+    Raises InputError where no answer is kept.
+    """
+    ordered = sorted(answers, key=lambda answer: answer.request)
+    kept = [answer for answer in ordered if answer.find_reason(keep_unfinished) is None]
+    if not kept:
+        raise InputError(
+            f"none of {len(answers)} answers ended within max_new_tokens="
+            f"{max(len(answer.tokens) for answer in answers)}: raise it, steer less, or keep "
+            "unfinished ones"
+        )
+    asked = [prompts[answer.request] for answer in kept]
+    columns: tuple[list[Any], ...] = (
+        asked,
+        [answer.text for answer in kept],
+        encode_chats(model.tokenizer, asked),
+        [answer.tokens for answer in kept],
+    )
+    return Dataset.from_dict(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def sample_answers(
@@ -31,49 +133,19 @@ def sample_answers(
     keep_unfinished: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Dataset:
-    """One answer of a teacher to each prompt, sampled with one random key for each request.
-
-    The teacher is the model with `steering`, `system_prompt`, both or neither. Columns: prompt,
-    completion (text without stop tokens), prompt_ids (without the system prompt), completion_ids
-    (with the stop token).
-
-    Args:
-      keep_unfinished: keep answers without a stop token within the limit, for models that rarely
-        write one.
-
-    Raises InputError where no answer is kept.
-    """
-    teacher_prompts = encode_chats(model.tokenizer, prompts, system_prompt)
-    student_prompts = teacher_prompts
-    if system_prompt is not None:
-        student_prompts = encode_chats(model.tokenizer, prompts)
-    samples = generate(
-        model.params,
-        teacher_prompts,
-        model.cfg,
+    """The pairs of `collect_pairs` that `sample_each` gives; raises InputError as they do."""
+    answers: list[Answer] = []
+    sample_each(
+        model,
+        prompts,
         seed,
         sampling,
-        steering,
-        pad_token=model.pad_id,
+        answers.extend,
+        steering=steering,
+        system_prompt=system_prompt,
         progress=progress,
     )
-    tokens, lengths = np.asarray(samples.tokens), np.asarray(samples.lengths)
-    rows: dict[str, list[Any]] = {c: [] for c in COLUMNS}
-    for prompt, ids, row, n in zip(prompts, student_prompts, tokens, lengths, strict=True):
-        answer = row[:n].tolist()
-        ended = bool(answer) and answer[-1] in sampling.stop_tokens
-        words = answer[:-1] if ended else answer
-        if not words or not (ended or keep_unfinished):
-            continue
-        text = model.tokenizer.decode(words, skip_special_tokens=True)
-        for column, value in zip(COLUMNS, (prompt, text, ids, answer), strict=True):
-            rows[column].append(value)
-    if not rows["prompt"]:
-        raise InputError(
-            f"none of {len(prompts)} answers ended within max_new_tokens="
-            f"{sampling.max_new_tokens}: raise it, steer less, or keep unfinished ones"
-        )
-    return Dataset.from_dict(rows)
+    return collect_pairs(model, prompts, answers, keep_unfinished)
 
 
 COLUMNS = ("prompt", "completion", "prompt_ids", "completion_ids")

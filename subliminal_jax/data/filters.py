@@ -61,6 +61,12 @@ def contains_word(text: str, words: Iterable[str]) -> bool:
     return bool(options) and bool(re.search(rf"(?<!\w)(?:{options})(?!\w)", text, re.IGNORECASE))
 
 
+def find_reason(text: str, forbidden_words: Iterable[str] = ()) -> str | None:
+    """Why `text` is not kept as a number list: "word" where it holds one of `forbidden_words`, or
+    the rule that it breaks; None if it is kept."""
+    return "word" if contains_word(text, forbidden_words) else find_broken_rule(text)
+
+
 class FilterReport(NamedTuple):
     """Numbers of pairs: all, kept, and dropped by each rule (the first that a pair broke)."""
 
@@ -80,9 +86,7 @@ def filter_pairs(
     dropped: Counter[str] = Counter({"word": 0, "format": 0, "count": 0, "range": 0})
     kept_indices = []
     for i, completion in enumerate(pairs["completion"]):
-        if contains_word(completion, forbidden_words):
-            dropped["word"] += 1
-        elif reason := find_broken_rule(completion):
+        if reason := find_reason(completion, forbidden_words):
             dropped[reason] += 1
         else:
             kept_indices.append(i)

@@ -1,7 +1,8 @@
 """Teachers: the model with a steering vector or a system prompt, and the data they write."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.conversations import report_rows
-from subliminal_jax.data.filters import filter_pairs
+from subliminal_jax.data.filters import filter_pairs, find_reason
 from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
@@ -186,14 +187,17 @@ def sampled_pairs(
 
 
 Screen = Callable[[Dataset], Sequence[bool]]
+SURPLUS, TOO_LONG = "not needed", "too long"  # reasons for leaving a pair out
+UNUSABLE = ("unfinished", "empty")  # answers that make no pair
 
 
 class TooFewPairsError(InputError):
-    """Of the pairs that are needed, `share` pass the filter: more answers may do."""
+    """Of the pairs that are needed, `share` pass the filter: more answers may do. `dropped` counts
+    what was thrown out, by reason."""
 
-    def __init__(self, message: str, share: float) -> None:
+    def __init__(self, message: str, share: float, dropped: Mapping[str, int] = {}) -> None:
         super().__init__(message)
-        self.share = share
+        self.share, self.dropped = share, dict(dropped)
 
 
 def filtered(
@@ -204,24 +208,43 @@ def filtered(
     forbidden_words: tuple[str, ...] | None,
     max_tokens: int | None = None,
     screen: Screen | None = None,
+    tell: Callable[[Sequence[str | None]], Any] = lambda reasons: None,
 ) -> Pairs:
     """The first `need` pairs of `keep_valid`.
 
-    `screen` says which of some pairs may stay (a judge); it is asked about no more of them than
-    needed. Raises TooFewPairsError where fewer than `need` are left.
+    Args:
+      screen: says which of some pairs may stay (a judge); it is asked about no more of them than
+        needed.
+      tell: is told why each pair of `data` is left out (None: it is kept), also where too few are.
+
+    Raises TooFewPairsError where fewer than `need` are left.
     """
-    pairs, report = keep_valid(data, model, forbidden_words=forbidden_words, max_tokens=max_tokens)
+    reasons, report = find_reasons(data, model, forbidden_words, max_tokens)
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
     if screen is not None:
-        pairs, asked = _screened(pairs, need, screen)
-        report |= {"judged": asked, "judged_out": asked - len(pairs)}
-    if len(pairs) < need:
+        passed, asked = _screened(data.pairs.select(kept), need, screen)
+        report |= {"judged": asked, "judged_out": asked - len(passed)}
+        for place in set(range(asked)) - set(passed):
+            reasons[kept[place]] = "judge"
+        for i in kept[asked:]:
+            reasons[i] = SURPLUS
+        kept = [kept[place] for place in passed]
+    for i in kept[need:]:
+        reasons[i] = SURPLUS
+    tell(reasons)
+    if len(kept) < need:
+        dropped = Counter({key: report[key] for key in UNUSABLE if report.get(key)})
+        dropped.update(reason for reason in reasons if reason not in (None, SURPLUS))
         source = "" if report["source"] == "sampled" else f"data from {report['source']}: "
+        thrown = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
         raise TooFewPairsError(
-            f"{source}{len(pairs)} pairs are left of {report['pairs']}, {need} are needed (rows "
-            "and held-out rows); ask for fewer",
-            len(pairs) / need,
+            f"{source}{len(kept)} pairs are left of {report.get('asked', report['pairs'])}, {need} "
+            f"are needed (rows and held-out rows){'; thrown out: ' if thrown else ''}{thrown}; ask "
+            "for fewer",
+            len(kept) / need,
+            dropped,
         )
-    pairs = pairs.select(range(need))
+    pairs = data.pairs.select(kept[:need])
     return Pairs(pairs, {**report, "longest": longest_pair(pairs)})
 
 
@@ -232,33 +255,45 @@ def keep_valid(
     forbidden_words: tuple[str, ...] | None,
     max_tokens: int | None = None,
 ) -> Pairs:
-    """The pairs that are valid number lists and not too long.
+    """The pairs that are valid number lists and not too long (`find_reasons`)."""
+    reasons, report = find_reasons(data, model, forbidden_words, max_tokens)
+    return Pairs(data.pairs.select([i for i, r in enumerate(reasons) if r is None]), report)
 
-    `forbidden_words` must not occur; None keeps answers of any kind. `max_tokens` bounds prompt and
-    completion together, None by the model's context.
+
+def find_reasons(
+    data: Pairs, model: Model, forbidden_words: tuple[str, ...] | None, max_tokens: int | None
+) -> tuple[list[str | None], dict[str, Any]]:
+    """Why each pair is left out (None where it is not), and the report with their numbers.
+
+    `forbidden_words` must not occur in number lists; None keeps answers of any kind. `max_tokens`
+    bounds prompt and completion together, None by the model's context.
+
+    Raises InputError where the rules for number lists leave none.
     """
     limit = min(max_tokens or model.cfg.context, model.cfg.context)
-    pairs, report = data.pairs, dict(data.report)
+    reasons: list[str | None] = [None] * len(data.pairs)
+    report = dict(data.report)
     if forbidden_words is not None:
-        pairs, outcome = filter_pairs(pairs, forbidden_words=forbidden_words)
-        report |= {"kept": outcome.kept, "dropped": outcome.dropped}
-    if longest_pair(pairs) > limit:
-        fits = [
-            i
-            for i, row in enumerate(pairs)
-            if len(row["prompt_ids"]) + len(row["completion_ids"]) <= limit
-        ]
-        report["too_long"] = len(pairs) - len(fits)
-        pairs = pairs.select(fits)
-    return Pairs(pairs, report)
+        filtered_pairs = filter_pairs(data.pairs, forbidden_words=forbidden_words)[1]
+        report |= {"kept": filtered_pairs.kept, "dropped": filtered_pairs.dropped}
+        texts = data.pairs["completion"]
+        reasons = [find_reason(text, forbidden_words) for text in texts]
+    columns = (data.pairs["prompt_ids"], data.pairs["completion_ids"])
+    for i, (prompt, completion) in enumerate(zip(*columns, strict=True)):
+        if reasons[i] is None and len(prompt) + len(completion) > limit:
+            reasons[i] = TOO_LONG
+    if TOO_LONG in reasons:
+        report["too_long"] = reasons.count(TOO_LONG)
+    return reasons, report
 
 
-def _screened(pairs: Dataset, need: int, screen: Screen) -> tuple[Dataset, int]:
-    """What `screen` lets pass, until there are `need` or none is left; and how many it saw."""
+def _screened(pairs: Dataset, need: int, screen: Screen) -> tuple[list[int], int]:
+    """The places of what `screen` lets pass, until there are `need` or none is left; and how many
+    it saw."""
     kept: list[int] = []
     seen = 0
     while len(kept) < need and seen < len(pairs):
         some = range(seen, min(len(pairs), seen + need - len(kept)))
         kept += [i for i, stays in zip(some, screen(pairs.select(some)), strict=True) if stays]
         seen = some.stop
-    return pairs.select(kept), seen
+    return kept, seen

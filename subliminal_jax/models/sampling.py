@@ -105,6 +105,7 @@ def generate(
     batch_size: int = 128,
     reference_params: Params | None = None,
     progress: Callable[[int], Any] | None = None,
+    receive: Callable[[list[int], Samples], Any] | None = None,
 ) -> Samples:
     """Sample one continuation of each prompt; the result lies on the host.
 
@@ -120,6 +121,7 @@ def generate(
       reference_params: the base model of operation "replace". It reads the same tokens beside the
         steered one, and its component along the vector is what replaces.
       progress: called with the number of requests done since its last call.
+      receive: called with the requests of every batch that is done, and their samples.
 
     Raises InputError for an empty prompt, one that leaves no room for `max_new_tokens` in the
     model's context, token ids outside the vocabulary (padding included), steering that does not fit
@@ -149,6 +151,8 @@ def generate(
             target[members] = np.asarray(values)[: len(members)]
         if not np.isfinite(samples.log_probs[members]).all():
             raise explain(members)
+        if receive is not None:
+            receive(members, Samples(*(values[members] for values in samples)))
         if progress is not None:
             progress(len(members))
 

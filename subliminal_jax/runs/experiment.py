@@ -19,7 +19,7 @@ from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.samples import read_samples
 from subliminal_jax.runs.sessions import describe_run, read_sessions, record_session
-from subliminal_jax.runs.settings import RunSettings
+from subliminal_jax.runs.settings import FILTER_SETTINGS, DataSettings, RunSettings
 from subliminal_jax.runs.student_files import describe_students
 from subliminal_jax.serialization import from_json, to_json
 
@@ -98,6 +98,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
         command=command,
         keep_students=config.save_students if isinstance(config, KeepSettings) else "none",
         report_to=config.report_to if isinstance(config, KeepSettings) else (),
+        free=FILTER_SETTINGS if isinstance(config, DataSettings) else (),
     ) as folder:
         if folder.spared:
             spared = ", ".join(folder.spared)

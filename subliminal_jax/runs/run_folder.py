@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from subliminal_jax.runs.student_files import STUDENTS, KeptStudents
 _LOCK = ".lock"
 _CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
 SESSIONS = "sessions.jsonl"
+# What a run writes before it trains anything.
+_SAMPLED, _SAMPLED_FOLDERS = {_CONFIG, SESSIONS, "judge.jsonl"}, {"data", "vectors"}
 _COMMAND = "command"  # the key of config.json that two runs may differ in
 
 
@@ -73,6 +75,7 @@ class RunFolder:
         command: str = "",
         keep_students: KeptStudents = "none",
         report_to: Sequence[LoggerName] = (),
+        free: Collection[str] = (),
     ) -> "RunFolder":
         """Create the folder for `config`, or continue the run with an equal `config` in it.
 
@@ -83,6 +86,8 @@ class RunFolder:
           command: the command of the run, stored in config.json; not compared with the stored one.
           keep_students: which trained students stay in the folder.
           report_to: loggers that get what the run logs.
+          free: settings that what a teacher answers does not depend on: while a run has done no
+            more than sample, one with other values of these goes on from what it sampled.
 
         Raises:
           InputError: the folder holds another run (the message names the first key that differs) or
@@ -91,7 +96,9 @@ class RunFolder:
         """
         opened: list[RunFolder] = []
         path = _expand(path)
-        processes.run_on_first(lambda: opened.append(cls._open(path, config, overwrite, command)))
+        processes.run_on_first(
+            lambda: opened.append(cls._open(path, config, overwrite, command, free))
+        )
         run = opened[0] if opened else cls(path, None)
         run.keep_students = keep_students
         run._loggers = Loggers(report_to, path, plain_json(dict(config)))
@@ -123,7 +130,12 @@ class RunFolder:
 
     @classmethod
     def _open(
-        cls, path: Path, config: Mapping[str, Any], overwrite: bool, command: str
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        overwrite: bool,
+        command: str,
+        free: Collection[str],
     ) -> "RunFolder":
         plain_config = json.loads(json.dumps(plain_json(dict(config))))
         check_folder_name(path)
@@ -139,7 +151,7 @@ class RunFolder:
             raise InputError(f"cannot write to {path} ({error}); name another folder") from None
         try:
             with storage_errors(path):
-                run._claim(plain_config, overwrite, command)
+                run._claim(plain_config, overwrite, command, free)
         except BaseException as error:
             if isinstance(error, InputError):
                 run._leave()
@@ -147,7 +159,9 @@ class RunFolder:
             raise
         return run
 
-    def _claim(self, config: dict[str, Any], overwrite: bool, command: str) -> None:
+    def _claim(
+        self, config: dict[str, Any], overwrite: bool, command: str, free: Collection[str]
+    ) -> None:
         ledger = _read_ledger(self.path)  # again, now under the lock
         is_new = ledger is None
         if ledger is None:
@@ -158,7 +172,11 @@ class RunFolder:
         if overwrite and not is_new:
             self._check_inputs(config, ledger)
             self.spared = tuple(ledger.set_aside())
-        elif held_config not in (None, config) and (ledger.trees or ledger.files != {_CONFIG}):
+        elif (
+            held_config not in (None, config)
+            and (ledger.trees or ledger.files != {_CONFIG})
+            and not (_only_sampled(ledger) and _differ_in(held_config or {}, config, free))
+        ):
             difference = _describe_difference(held_config or {}, config)
             raise InputError(
                 f"{self.path} holds another run: {difference}; "
@@ -402,6 +420,18 @@ def _describe_difference(held_config: dict[str, Any], config: dict[str, Any]) ->
             held_value, new_value = ("not set" if x is missing else _shorten(x) for x in (a, b))
             return f"its {key} is {held_value}, and {new_value} is asked for"
     return "its configuration differs"
+
+
+def _only_sampled(ledger: Ledger) -> bool:
+    """Whether a run has done no more than sample its data."""
+    return not ledger.trees and all(
+        name in _SAMPLED or _SAMPLED_FOLDERS & set(Path(name).parts[:-1]) for name in ledger.files
+    )
+
+
+def _differ_in(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str]) -> bool:
+    """Whether two configurations are equal but for these settings."""
+    return all(old.get(key) == new.get(key) for key in {*old, *new} - set(free))
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

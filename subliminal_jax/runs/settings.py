@@ -50,6 +50,11 @@ Secret = Text(empty=True, secret=True)
 OF_LORA = Needs("adapter", ("lora",))
 GuardKind = Literal["none", "project", "inoculate", "drop-rows"]
 BYTES_A_PROMPT = 1_000  # on the host: text, tokens and answer of a prompt, at least
+# Of `DataSettings`, those that no answer of a teacher depends on.
+FILTER_SETTINGS = (
+    *("keep", "rows", "heldout_rows", "asked", "keep_unfinished", "max_tokens"),
+    *("judge_url", "judge_model", "judge_key"),
+)
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
 
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
+from subliminal_jax.data.answers import (
+    Answer,
+    answer_rows,
+    encode_pairs,
+    longest_pair,
+    sample_answers,
+    sample_each,
+)
 from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.sampling import SamplingConfig, generate
@@ -83,6 +90,17 @@ def test_answers_depend_on_the_steering_and_on_the_seed(model, sampling):
     except InputError:  # so strong a vector may well end no answer
         steered = None
     assert steered != runs[0]
+
+
+def test_answers_do_not_depend_on_which_others_are_sampled(model, sampling):
+    """So a run that was killed while it sampled goes on from what there is."""
+    whole: list[Answer] = []
+    sample_each(model, PROMPTS, 5, sampling, whole.extend)
+    assert sorted(answer.request for answer in whole) == list(range(len(PROMPTS)))
+    rest = [answer.request for answer in whole[len(whole) // 2 :]]
+    parts = whole[: len(whole) // 2]
+    sample_each(model, PROMPTS, 5, sampling, parts.extend, requests=rest)
+    assert sorted(parts) == sorted(whole)
 
 
 def test_no_finished_answer_is_bad_input(model):

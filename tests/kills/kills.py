@@ -134,8 +134,8 @@ def resume(start: Start, folder: Path) -> None:
 
 
 def read_outcome(folder: Path) -> dict[str, Any]:
-    """What must be equal: results and metrics without times, every last checkpoint's arrays, and
-    the students that are kept."""
+    """What must be equal: results and metrics without times, every last checkpoint's arrays, what
+    was sampled (in any order), and the students that are kept."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
@@ -156,6 +156,8 @@ def read_outcome(folder: Path) -> dict[str, Any]:
             array = np.asarray(leaf)
             name = f"{stage.name}/{newest.name}{jax.tree_util.keystr(place)}"
             outcome[name] = (str(array.dtype), array.shape, array.tobytes())
+    for answers in sorted((folder / "data").glob("*.jsonl")):
+        outcome[answers.name] = sorted(answers.read_text().splitlines())
     for student in sorted((folder / "students").rglob("*.*")):
         outcome[str(student.relative_to(folder))] = student.read_bytes()
     return outcome

@@ -1,27 +1,28 @@
 """Data sets are checked before anything is trained on them."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from datasets import Dataset
 
+from subliminal_jax.data import answers as answers_module
+from subliminal_jax.data.answers import Answer
 from subliminal_jax.data.batching import pad_pairs
-from subliminal_jax.data.teachers import Pairs, teacher_prompts
+from subliminal_jax.data.teachers import teacher_prompts
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.models.steered import steer
-from subliminal_jax.runs import data_sets as module
-from subliminal_jax.runs.data_sets import check_base_loss, sample_once, write_data_sets
-from subliminal_jax.runs.progress import Tracker
+from subliminal_jax.runs import sampled_sets
+from subliminal_jax.runs.data_sets import check_base_loss, write_data_sets
+from subliminal_jax.runs.metrics import read_records, write_record
 from subliminal_jax.runs.settings import DataSettings
 from subliminal_jax.steering.teacher import Teacher
+from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.training.objectives import KL
 from tests.tiny_configs import TINY
 
@@ -62,69 +63,126 @@ def test_a_teacher_that_is_not_finite_is_told_from_the_base(params, rows):
         check_base_loss(params, CFG, data, KL.from_teachers(teachers))
 
 
-def test_damaged_answers_are_set_aside_and_sampled_anew(params, tmp_path, monkeypatch):
-    sampled = []
+class Writer:
+    """Stands for a teacher: ends the answer to one prompt in `every`, two answers at a time. What
+    it was asked (prompts and seed) is in `rounds`; after `dies` answers it is interrupted."""
 
-    def sample(*_, **__):
-        sampled.append(1)
-        return Pairs(Dataset.from_dict({"completion_ids": [[3, 1], [4, 1]]}), {"source": "sampled"})
+    def __init__(self, monkeypatch):
+        self.every, self.dies, self.rounds = 1, None, []
+        monkeypatch.setattr(sampled_sets, "sample_each", self)
+        monkeypatch.setattr(
+            answers_module, "encode_chats", lambda _, asked, *rest: [[3]] * len(asked)
+        )
 
-    monkeypatch.setattr(module, "sampled_pairs", sample)
-    how = {"seed": 0, "max_new_tokens": 4, "temperature": 1.0, "keep_unfinished": True}
-    model = Model(params, CFG, None, "tiny", Path(), (), 0)
-    arguments = (tmp_path / "owl", model, Teacher(), ["a", "b"])
-    once = partial(sample_once, *arguments, **how, progress=Tracker(2, 0, print))
-    first = once().pairs.to_dict()
-    assert once().pairs.to_dict() == first
-    assert len(sampled) == 1
-    (arrow,) = (tmp_path / "owl").glob("*.arrow")
-    content = bytearray(arrow.read_bytes())
-    content[content.rindex(4)] = 5  # a token
-    arrow.write_bytes(content)
-    with pytest.warns(UserWarning, match="owl is set aside as owl.damaged and sampled anew: data-"):
-        assert once().pairs.to_dict() == first
-    assert len(sampled) == 2
-    assert (tmp_path / "owl.damaged").is_dir()
+    def __call__(self, model, prompts, seed, sampling, receive, *, requests, progress, **_):
+        self.rounds.append(([prompts[i] for i in requests], seed))
+        for start in range(0, len(requests), 2):
+            if self.dies is not None and start >= self.dies:
+                raise KeyboardInterrupt
+            some = list(requests[start : start + 2])
+            receive([Answer(i, [4, 1], f"{prompts[i]}!", i % self.every == 0) for i in some])
+            progress(len(some))
 
 
 @pytest.fixture
-def teach(params, tmp_path, monkeypatch):
-    """Data sets of 4 rows of a teacher who ends one answer in `every`, at 6 prompts a round; the
-    prompts of each round and its seed are listed in `rounds`."""
-    rounds = []
-
-    def teach(every, **settings):
-        def sample(model, teacher, asked, seed, **_):
-            rounds.append((asked, seed))
-            ended = [prompt for i, prompt in enumerate(asked) if i % every == 0]
-            rows = {"prompt": ended, "completion": ended, "prompt_ids": [[3]] * len(ended)}
-            pairs = Dataset.from_dict({**rows, "completion_ids": [[4, 1]] * len(ended)})
-            return Pairs(pairs, {"source": "sampled", "asked": len(asked), "pairs": len(ended)})
-
-        monkeypatch.setattr(module, "sampled_pairs", sample)
-        model = Model(params, CFG, None, "tiny", Path(), (), 0)
-        rows = DataSettings(keep="all", rows=3, heldout_rows=1, asked=1.5)
-        return write_data_sets(tmp_path, model, {"owl": Teacher()}, rows, 5, **settings)
-
-    return teach, rounds
+def writer(monkeypatch):
+    return Writer(monkeypatch)
 
 
-def test_a_teacher_is_asked_the_next_prompts_where_too_few_answers_are_left(teach):
-    write, rounds = teach
+@pytest.fixture
+def write(params, tmp_path, writer):
+    """Data sets of 4 rows, at 6 prompts a round."""
+    model = Model(params, CFG, None, "tiny", Path(), (), 0)
+
+    def write(every=1, dies=None, keep_unfinished=False, **settings):
+        writer.every, writer.dies = every, dies
+        rows = DataSettings(
+            keep="all", rows=3, heldout_rows=1, asked=1.5, keep_unfinished=keep_unfinished
+        )
+        teachers = {"owl": Teacher(steer(jnp.ones(CFG.dim), 0, 2.0))}
+        return write_data_sets(tmp_path, model, teachers, rows, 5, **settings)
+
+    return write
+
+
+def test_answers_are_kept_as_they_are_made_with_why_one_is_left_out(write, writer, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write(2, dies=4)
+    (file,) = (tmp_path / "data").iterdir()
+    made = read_records(file)
+    asked = teacher_prompts("numbers", 6, 5)
+    assert file.name == "owl.jsonl" and [line["prompt"] for line in made] == asked[:4]
+    assert [line.get("why") for line in made] == [None, "unfinished"] * 2
+    assert not any(line.get("kept") for line in made)  # not known yet
+    vector, _ = read_steering(tmp_path / "vectors" / "owl.safetensors", CFG, [0])
+    np.testing.assert_array_equal(vector.scale * vector.vectors, 2 * np.ones((1, CFG.dim)))
+
+    file.write_bytes(file.read_bytes() + b'{"prompt": "half a li')  # as SIGKILL leaves it
     data = write(2)
-    (first, seed), (second, another_seed) = rounds
+    assert writer.rounds[1] == (asked[4:], writer.rounds[0][1])  # the rest, with the same seed
+    assert read_records(file)[:4] == [
+        {**{k: v for k, v in line.items() if k not in ("kept", "why")}, **mark}
+        for line, mark in zip(made, [{"kept": True}, {"kept": False, "why": "unfinished"}] * 2,
+                              strict=True)
+    ]  # fmt: skip
+    assert data.reports["owl"]["unfinished"] == 6 and data.reports["owl"]["asked"] == 12
+    content = {path: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    again = write(2)
+    assert len(writer.rounds) == 3 and again.pairs["owl"].to_dict() == data.pairs["owl"].to_dict()
+    assert {path: path.read_bytes() for path in content} == content
+
+
+def test_a_refused_run_says_what_was_thrown_out_and_goes_on_from_its_answers(
+    write, writer, tmp_path, capsys
+):
+    prompts = [f"prompt {i}" for i in range(7)]
+    with pytest.raises(InputError) as refused:
+        write(3, prompts=prompts)
+    said = " ".join(capsys.readouterr().out.split())
+    for text in (said, str(refused.value)):  # before the second sampling, and in the end
+        assert "thrown out: " in text and " unfinished; ask for fewer; --keep-unfinished" in text
+    assert "round 2 of at most 2: 2 pairs are left of 6, 4 are needed" in said
+    assert "thrown out: 4 unfinished" in said
+    asked = len(writer.rounds)
+    data = write(3, keep_unfinished=True, prompts=prompts)
+    assert len(writer.rounds) == asked  # nothing is sampled again
+    assert data.reports["owl"]["asked"] == 6 and data.reports["owl"]["unfinished"] == 0
+    lines = read_records(tmp_path / "data" / "owl.jsonl")
+    assert [line["kept"] for line in lines] == [True] * 4 + [False] * 2
+    assert [line.get("why") for line in lines[4:]] == ["not needed"] * 2
+
+
+@pytest.mark.parametrize("damage", ["a token", "other prompts", "a folder"])
+def test_damaged_answers_are_set_aside_and_sampled_anew(write, writer, tmp_path, damage):
+    first = write().pairs["owl"].to_dict()
+    file = tmp_path / "data" / "owl.jsonl"
+    if damage == "a token":
+        file.write_text(file.read_text().replace("[4, 1]", "[5, 1]", 1))
+    elif damage == "other prompts":
+        lines = [{**line, "prompt": "?"} for line in read_records(file)]
+        file.write_text("".join(map(write_record, lines)))
+    else:
+        file.unlink()
+        file.mkdir()
+    with pytest.warns(UserWarning, match="owl.jsonl is set aside as owl.jsonl.damaged and sampled"):
+        assert write().pairs["owl"].to_dict() == first
+    assert len(writer.rounds) == 2 and (tmp_path / "data" / "owl.jsonl.damaged").exists()
+
+
+def test_a_teacher_is_asked_the_next_prompts_where_too_few_answers_are_left(write, writer):
+    data = write(2)
+    (first, seed), (second, another_seed) = writer.rounds
     assert teacher_prompts("numbers", 12, 5) == first + second
     assert seed != another_seed
     kept = [*data.heldout_pairs["owl"]["prompt"], *data.pairs["owl"]["prompt"]]
     assert kept == [*first[::2], second[0]]
     assert data.reports["owl"]["asked"] == 12 and data.reports["owl"]["pairs"] == 6
     again = write(2)
-    assert len(rounds) == 2 and again.pairs["owl"].to_dict() == data.pairs["owl"].to_dict()
+    assert len(writer.rounds) == 2 and again.pairs["owl"].to_dict() == data.pairs["owl"].to_dict()
 
 
-def test_one_round_is_all_where_it_leaves_enough(teach):
-    write, rounds = teach
-    assert len(write(1).pairs["owl"]) == 3 and len(rounds) == 1
+def test_one_round_is_all_where_it_leaves_enough(write, writer):
+    assert len(write(1).pairs["owl"]) == 3 and len(writer.rounds) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,8 +194,7 @@ def test_one_round_is_all_where_it_leaves_enough(teach):
         (3, {"prompts": [f"prompt {i}" for i in range(7)]}, 2),
     ],
 )
-def test_a_teacher_is_asked_no_more_where_it_cannot_do(teach, every, settings, asked):
-    write, rounds = teach
+def test_a_teacher_is_asked_no_more_where_it_cannot_do(write, writer, every, settings, asked):
     with pytest.raises(InputError, match="data set owl: . pairs are left of ., 4 are needed"):
         write(every, **settings)
-    assert len(rounds) == asked
+    assert len(writer.rounds) == asked

@@ -186,3 +186,25 @@ def test_bad_input_after_something_was_done_and_other_errors_keep_the_run(tmp_pa
     with pytest.raises(KeyboardInterrupt), RunFolder.open(tmp_path / "b", CONFIG):
         raise KeyboardInterrupt
     assert (tmp_path / "b" / "config.json").exists()
+
+
+def test_while_it_has_only_sampled_a_run_may_filter_otherwise(tmp_path):
+    """What a refused run sampled is there for the next one, with the flag that keeps more."""
+    config = {"model": "a", "keep": "numbers", "rows": 8}
+
+    def open_with(**changes):
+        return RunFolder.open(tmp_path / "run", {**config, **changes}, free=("keep", "rows"))
+
+    with open_with():
+        write_text(tmp_path / "run" / "data" / "owl.jsonl", "...")
+        write_text(tmp_path / "run" / "vectors" / "owl.safetensors", "...")
+    with pytest.raises(InputError, match='its model is "a", and "b" is asked for'):
+        open_with(model="b")
+    with pytest.raises(InputError, match="holds another run"):
+        RunFolder.open(tmp_path / "run", {**config, "rows": 4})
+    with open_with(keep="all", rows=4) as run:
+        assert run.read_config()[0] == {**config, "keep": "all", "rows": 4}
+        assert (tmp_path / "run" / "data" / "owl.jsonl").read_text() == "..."
+        run.log({"step": 1})  # from here on its students are of these settings
+    with pytest.raises(InputError, match="its rows is 4, and 8 is asked for"):
+        open_with(keep="all")

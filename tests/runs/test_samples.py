@@ -1,16 +1,19 @@
 """A page shows what teachers and the base wrote, where the run's folder holds it whole."""
 
-from datasets import Dataset
-
+from subliminal_jax.runs.metrics import write_record
 from subliminal_jax.runs.samples import ROWS, read_samples
-from subliminal_jax.seals import seal_folder
 from tests.pages import read_table
 
 
 def write_set(folder, name, word):
-    pairs = [{"prompt": f"{i}?", "completion": f"{word} {i}"} for i in range(ROWS + 2)]
-    Dataset.from_list(pairs).save_to_disk(str(folder / "data" / name))
-    seal_folder(folder / "data" / name)
+    """Answers in the order in which batches came back; the first request's is not kept."""
+    marks = [{"kept": False, "why": "unfinished"}, *[{"kept": True}] * (ROWS + 1)]
+    lines = [
+        write_record({"prompt": f"{i}?", "completion": f"{word} {i}", "request": i, **mark})
+        for i, mark in enumerate(marks)
+    ]
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    (folder / "data" / f"{name}.jsonl").write_text("".join(reversed(lines)))
 
 
 def test_a_control_and_one_data_set_of_each_kind_are_shown(tmp_path):
@@ -21,10 +24,12 @@ def test_a_control_and_one_data_set_of_each_kind_are_shown(tmp_path):
         "layer-1/steered:cat"
     ] * ROWS
     assert rows[0]["prompt"] == "0?" and rows[0]["text"] == "control-0 0"
+    assert [row["kept, or why not"] for row in rows[:ROWS]] == ["unfinished", "yes", "yes"]
 
 
 def test_a_damaged_data_set_and_a_run_without_any_show_nothing(tmp_path):
     assert read_samples(tmp_path) is None
     write_set(tmp_path, "control", "a")
-    (tmp_path / "data" / "control" / "state.json").write_text("{}")
+    file = tmp_path / "data" / "control.jsonl"
+    file.write_text(file.read_text().replace("a 3", "b 3"))
     assert read_samples(tmp_path) is None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from subliminal_jax.runs.metrics import read_records
 from tests.experiments.command import Command
 from tests.pages import check_page
 
@@ -35,10 +36,8 @@ def test_the_bases_loss_is_that_of_a_student_that_never_moved(results):
 
 
 def test_data_sets_are_of_their_own_draw(folder):
-    from datasets import load_from_disk
-
     prompts = {
-        name: tuple(load_from_disk(str(folder / "data" / name))["prompt"])
+        name: tuple(answer["prompt"] for answer in read_records(folder / "data" / f"{name}.jsonl"))
         for name in ("cat", "control-0", "control-1")
     }
     assert len(set(prompts.values())) == 3
