@@ -1,8 +1,6 @@
 """The public API: what a notebook does, and what it says when it is asked for the impossible."""
 
 import json
-import os
-import re
 import subprocess
 import sys
 import time
@@ -152,26 +150,6 @@ def test_an_unknown_optimizer_or_data_set_of_a_result_is_named(result):
 
 
 @pytest.mark.slow
-def test_the_sample_of_the_readme_runs_as_written(tmp_path):
-    """On the shipped model, with XLA's usual code (the tests' own settings compile faster and
-    compute slower); the folder that it writes is an adapter."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (sample,) = [block for block in blocks if "sj.sweep" in block]
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(REPOSITORY)
-    shown = subprocess.run(
-        [sys.executable, "-c", sample],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shown.stdout.startswith("Interval(mean=0.")
-    assert (tmp_path / "student" / "adapter_model.safetensors").is_file()
-
-
 def test_importing_the_package_is_quick_and_takes_no_jax():
     script = "import subliminal_jax, sys; print('jax' in sys.modules, len(dir(subliminal_jax)))"
     start = time.monotonic()
