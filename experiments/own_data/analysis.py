@@ -59,7 +59,8 @@ class Measured:
       vector: "trait", a file, or "" where no vector is asked about.
       trait: None where none is asked about.
       probe: the kind of prompts on which activations are compared.
-      rows, heldout_rows: of each data set.
+      rows: training rows of each data set.
+      heldout_rows: rows of each on which students are compared; as many others choose the rates.
       data: the data sets, those that the question is about first.
       base_trait_rate: how often the untrained model names the trait.
       base_losses: the untrained model's, on groups of held-out rows of each data set.

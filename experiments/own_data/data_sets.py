@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from subliminal_jax.data.answers import longest_pair
@@ -16,10 +17,11 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, split_rows
 from subliminal_jax.runs.sampled_sets import MOST_ROUNDS, write_pairs
 from subliminal_jax.runs.settings import DataSettings
+from subliminal_jax.training.batch import Batch
 
 from .analysis import DataSet
 
-LEAST_HELD_OUT = 2  # rows, without which nothing can be said of other rows
+LEAST_HELD_OUT = 4  # rows: two that rates are chosen on, and two that are reported
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +29,14 @@ class GivenData:
     """The data sets of the comparison.
 
     Attributes:
-      sets: rows by name, as many of each.
+      sets: rows by name, as many of each; rates are chosen on its held-out ones.
+      reported: the held-out rows on which students are compared, by name.
       data_names: those that the question is about.
       control_names: those that they are held against; there may be none.
     """
 
     sets: DataSets
+    reported: Mapping[str, Batch]
     data_names: tuple[str, ...]
     control_names: tuple[str, ...]
 
@@ -43,8 +47,8 @@ class GivenData:
 
     @property
     def heldout_rows(self) -> int:
-        """Held-out rows of each data set."""
-        return len(next(iter(self.sets.heldout_pairs.values())))
+        """Rows of each data set on which students are compared."""
+        return len(next(iter(self.reported.values())).tokens)
 
     def describe(self) -> tuple[DataSet, ...]:
         """What each is, those that the question is about first."""
@@ -133,7 +137,19 @@ def read_data(
             prompts=list(islice(cycle(dict.fromkeys(asked)), count)),  # some more than once
         )
         control_names = [*control_names, sampled]
-    return GivenData(split_rows(chosen, model, heldout), data_names, tuple(control_names))
+    sets, reported = divide_heldout(split_rows(chosen, model, heldout))
+    return GivenData(sets, reported, data_names, tuple(control_names))
+
+
+def divide_heldout(sets: DataSets) -> tuple[DataSets, dict[str, Batch]]:
+    """Every other held-out row is left for choosing rates; returns the rest as well, so that
+    nothing is reported on the rows that it was chosen by."""
+    choosing, reported = (
+        {name: jax.tree.map(lambda x, i=i: x[i::2], rows) for name, rows in sets.heldout.items()}
+        for i in (0, 1)
+    )
+    pairs = {name: rows.select(range(0, len(rows), 2)) for name, rows in sets.heldout_pairs.items()}
+    return sets._replace(heldout=choosing, heldout_pairs=pairs), reported
 
 
 def count_rows(

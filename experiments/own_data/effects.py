@@ -19,31 +19,32 @@ from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenwise import rms_norm
-from subliminal_jax.runs.data_sets import DataSets, slice_rows
+from subliminal_jax.runs.data_sets import slice_rows
 from subliminal_jax.runs.waves import Trained
+from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.fixed_rows import FixedRows
 
 from .analysis import Direction, Effect
 
 GROUPS = 8  # of the held-out rows of a data set, over which intervals are taken
-MOST_HELD_OUT = 128  # rows of each data set on which all students are evaluated
+MOST_ROWS = 128  # of each data set, on which all students are evaluated
 TOKENS = 8  # that a direction stands for
 Student = tuple[str, float, int, str]  # optimizer, learning rate, seed, data
 
 
 class EffectRecorder:
-    """Evaluates the students of every wave on the held-out rows of all data sets, and keeps their
-    activation shifts after the steering layer and after the last block."""
+    """Evaluates the students of every wave on held-out rows of all data sets, by which no rate was
+    chosen, and keeps their activation shifts after the steering layer and after the last block."""
 
-    def __init__(self, panel: Panel, data: DataSets):
-        self.panel, self.names = panel, data.names
-        held_out = len(next(iter(data.heldout_pairs.values())))
-        self.groups = min(GROUPS, held_out)
-        size = min(held_out, MOST_HELD_OUT) // self.groups
+    def __init__(self, panel: Panel, reported: Mapping[str, Batch]):
+        self.panel, self.names = panel, sorted(reported)
+        count = len(next(iter(reported.values())).tokens)
+        self.groups = min(GROUPS, count)
+        size = min(count, MOST_ROWS) // self.groups
         self.rows = FixedRows.from_rows(
             [
-                slice_rows(data.heldout[name], i * size, (i + 1) * size)
-                for name in data.names
+                slice_rows(reported[name], i * size, (i + 1) * size)
+                for name in self.names
                 for i in range(self.groups)
             ],
             panel.model.cfg,

@@ -70,7 +70,8 @@ class Config(StudentSettings, GuardSettings, SteeredModelSettings):
       keep: rows to train on: all, or those that are plain number lists and do not name the trait.
       max_rows: training rows of each data set, at most; all have as many as the smallest. They are
         taken evenly from the whole of each file.
-      heldout_share: share of the rows that no student trains on.
+      heldout_share: share of the rows that no student trains on: rates are chosen on half of them,
+        and students are compared on the others.
       max_tokens: largest number of tokens of a row; 0 means the context.
       asked: prompts for the model's own answers, as a multiple of the rows that are needed.
       max_new_tokens: largest number of tokens of the model's own answers.
@@ -86,7 +87,7 @@ class Config(StudentSettings, GuardSettings, SteeredModelSettings):
     probe: PromptKind = "chat"
     keep: Literal["all", "numbers"] = "all"
     max_rows: Count = 1024
-    heldout_share: Share = 0.1
+    heldout_share: Share = 0.2
     max_tokens: Annotated[int, Range(2, MANY, also=0)] = 0
     asked: Annotated[float, Range(1, 1_000)] = 2.0
     max_new_tokens: Count = 64
@@ -188,7 +189,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         words=[config.trait] if config.trait else [],
         questions=world.HELDOUT_QUESTIONS,
     )
-    recorder = EffectRecorder(panel, given.sets)
+    recorder = EffectRecorder(panel, given.reported)
     students = make_students(folder, panel, given, config)
     rows = train_students(students, given, config, recorder)
     base_rate = None

@@ -195,8 +195,8 @@ def describe_run(results: Results) -> str:
         f"Students start as {results.model} and train for {results.steps} steps of "
         f"{results.batch_size} of {results.rows} rows, each with one optimizer, rate and seed "
         f"({results.seeds} seeds); gradients were {clip}. The rate of an optimizer is the one with "
-        f"the lowest loss on the {results.heldout_rows} held-out rows, over all data sets but "
-        "controls, which train at the same."
+        "the lowest loss on held-out rows, over all data sets but controls, which train at the "
+        f"same; the numbers below are of {results.heldout_rows} other held-out rows."
     )
     if results.guard != "none":
         text += (

@@ -145,7 +145,7 @@ def test_all_sets_have_as_many_rows_taken_evenly():
 
     kept = {"a": pairs(100), "b": pairs(40)}
     assert count_rows(kept, 1000, 0.1, 4) == (4, 36)
-    assert count_rows(kept, 9, 0.1, 4) == (2, 8)
+    assert count_rows(kept, 9, 0.3, 4) == (4, 9)
     with pytest.raises(InputError, match=r"40\.jsonl has 40 rows to use, of which 4 are held out"):
         count_rows(kept, 1000, 0.1, 37)
     taken = [row["prompt_ids"][0] for row in take_evenly(kept["a"], 4, 36).pairs]

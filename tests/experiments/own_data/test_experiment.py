@@ -41,7 +41,7 @@ def test_rows_are_held_against_control_rows_and_no_trait_is_named(model, files, 
     flags = ("--data", files["mine"], "--control-data", files["plain"])
     results = run(model, out, flags)
     assert "carry something that those of plain do not" in results["question"]
-    assert results["rows"] == 40 and results["heldout_rows"] == 4
+    assert results["rows"] == 40 and results["heldout_rows"] == 5
     assert {row["data"] for row in results["students"]} == {"mine", "plain"}
     assert all("eas" not in row and "trait_rate" not in row for row in results["students"])
     (arm,) = results["arms"]
@@ -50,11 +50,11 @@ def test_rows_are_held_against_control_rows_and_no_trait_is_named(model, files, 
     assert arm["gain"]["mean"] == pytest.approx(
         base - np.mean([losses["mine", s] for s in (0, 1)]), rel=1e-6
     )
-    for row in results["students"]:  # the rows of its own data set are those of its held-out loss
+    for row in results["students"]:  # its rate was chosen on other rows of the same data
         (effect,) = [e for e in results["effects"]
                      if (e["data"], e["seed"]) == (row["data"], row["seed"])]  # fmt: skip
         own = np.mean(effect["losses"][row["data"]])
-        assert own == pytest.approx(row["heldout_loss"], rel=0.05)  # rows have other weights there
+        assert own == pytest.approx(row["heldout_loss"], rel=0.2) and own != row["heldout_loss"]
         assert row["activation_shift"] > 0 and row["weight_change"] > 0
     assert arm["direction"]["tokens"] and -1 <= arm["direction"]["agreement"] <= 1
     check_page(out)
