@@ -7,7 +7,7 @@
 # make mutate  plant subtle bugs, one at a time, and see whether the tests catch them: half an hour
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
-# make claims  docs/claims.md from the summaries of stored runs, experiments/*/results/*.json
+# make claims  docs/claims.md and docs/papers/ from the summaries of stored runs, experiments/*/results/*.json
 # make evidence  every stored run again, in stages of 40 minutes; needs SUBLIMINAL_JAX_RUNS, a folder outside
 # make docs    the documentation as a site in site/; fails at a warning
 # All need Python 3.11 or later and install what else they need into .venv, once.
@@ -51,7 +51,7 @@ evidence: $(VENV)/.stamp-run
 	$(VENV)/bin/python -m subliminal_jax.experiments.evidence $(EVIDENCE)
 
 claims: $(VENV)/.stamp-run
-	$(VENV)/bin/subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
+	$(VENV)/bin/subliminal-jax claims experiments/*/results/*.json --out docs/claims.md --papers docs/papers
 
 # The variable silences an advertisement of the theme's authors.
 docs: $(VENV)/.stamp-docs

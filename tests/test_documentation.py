@@ -8,6 +8,7 @@ import pytest
 import subliminal_jax
 from subliminal_jax.cli import find_commands, find_experiments
 from subliminal_jax.runs.claims_page import make_claims_page
+from subliminal_jax.runs.paper_pages import make_paper_pages
 from subliminal_jax.runs.summaries import read_summary
 
 REPOSITORY = Path(__file__).parents[1]
@@ -45,6 +46,16 @@ def test_the_table_of_claims_is_that_of_the_stored_summaries():
     files = sorted(REPOSITORY.glob("experiments/*/results/*.json"))
     page = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
     assert page == make_claims_page([read_summary(file) for file in files])
+
+
+def test_the_pages_of_papers_are_those_of_the_stored_summaries():
+    """If not: `make claims`."""
+    files = sorted(REPOSITORY.glob("experiments/*/results/*.json"))
+    pages = make_paper_pages([read_summary(file) for file in files])
+    folder = REPOSITORY / "docs" / "papers"
+    assert {file.stem: file.read_text(encoding="utf-8") for file in folder.iterdir()} == pages
+    menu = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"papers/([\w-]+)\.md", menu)) == sorted(pages)
 
 
 def test_the_version_is_one():

@@ -1,7 +1,7 @@
 """Store summaries of finished runs, and write the table of claims from summaries.
 
 subliminal-jax claims runs/trait-transmission --store experiments/trait_transmission/results
-subliminal-jax claims experiments/*/results/*.json --out docs/claims.md
+subliminal-jax claims experiments/*/results/*.json --out docs/claims.md --papers docs/papers
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_own_file, write_text
 from subliminal_jax.runs.claims_page import collect_sections, is_claims_page, make_claims_page
+from subliminal_jax.runs.paper_pages import is_paper_page, make_paper_pages
 from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
 
 
@@ -25,11 +26,13 @@ class Config:
     Attributes:
       runs: folders of finished runs, or files with their summaries, in the order of the table.
       out: the page to write.
+      papers: also write a page for each paper to this folder.
       store: write summaries of the runs to this folder, and no page.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Annotated[Path, Needs("store", unless=True)] = Path("docs/claims.md")
+    papers: Annotated[Path | None, Needs("store", unless=True)] = None
     store: Path | None = None
 
 
@@ -47,6 +50,12 @@ def main(config: Config) -> None:
         for summary in summaries:
             print_line(f"summary: {write_summary(summary, config.store)}")
         return
+    pages = {} if config.papers is None else make_paper_pages(summaries)
+    places = {(config.papers or Path()) / f"{name}.md": text for name, text in pages.items()}
+    for place in places:
+        check_own_file(place, "page of a paper", is_paper_page)
     write_text(config.out, make_claims_page(summaries))
+    for place, text in places.items():
+        write_text(place, text)
     claims = sum(len(section.rows) for section in collect_sections(summaries))
     print_line(f"{config.out}: {claims} claims of {len(summaries)} runs")

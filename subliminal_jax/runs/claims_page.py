@@ -122,11 +122,16 @@ def _write_counts(rows: Sequence[CorrectedClaim]) -> str:
     return "\n".join(lines)
 
 
-def _write_section(section: Section) -> str:
+def write_table(section: Section) -> list[str]:
+    """The lines of a run: its name, its command, and a table of its rows."""
     summary = section.summary
     lines = [f"## {markdown_text(summary.name)}", "", markdown_code(summary.command), ""]
     lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
-    lines += ["| " + " | ".join(_write_cells(row)) + " |" for row in section.rows]
+    return lines + ["| " + " | ".join(_write_cells(row)) + " |" for row in section.rows]
+
+
+def _write_section(section: Section) -> str:
+    lines = write_table(section)
     if section.repeated:
         names = ", ".join(markdown_text(name) for name in section.others)
         lines += ["", f"{section.repeated} further rows are those of {names}."]
