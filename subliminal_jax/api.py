@@ -218,7 +218,8 @@ class Alignment:
         )
         layers = tuple(range(model.cfg.layers))
         base_mean = measure_mean_activation(model.params, plain, model.cfg, layers)
-        taught = measure_mean_activation(model.params, prompted, model.cfg, layers, steering)
+        taught_params = self.teacher.change_weights(model).params
+        taught = measure_mean_activation(taught_params, prompted, model.cfg, layers, steering)
         shift = taught - base_mean
         by_layer = AlignmentByLayer(plain, base_mean, shift[None])
         return _LayerAlignment(by_layer, layer)

@@ -1,7 +1,7 @@
 """From the students of `optimizer-comparison` to its numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from subliminal_jax.evaluation.comparison import (
@@ -39,7 +39,8 @@ class Comparison:
       model: the model's name.
       layer: the steering layer.
       trait: the animal whose rate is reported.
-      teacher: "steered" or "system-prompt".
+      teacher: what makes the teacher: "steered", "system-prompt", both, or "plain".
+      teacher_model, teacher_adapter: whose weights it has; None where they are the base's.
       vector: "random", "trait" or a file.
       vector_norm: length of the teacher's shift at the steering layer.
       rows, steps, batch_size, seeds, guard, guard_vector: as set.
@@ -55,7 +56,7 @@ class Comparison:
     model: str
     layer: int
     trait: str
-    teacher: str
+    teacher: tuple[str, ...]
     vector: str
     vector_norm: float
     rows: int
@@ -70,6 +71,8 @@ class Comparison:
     reference: ReferenceRates
     students: tuple[StudentRow, ...]
     alignment: tuple[GradientCosine, ...]
+    teacher_model: str | None = field(default=None, kw_only=True)
+    teacher_adapter: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,17 @@ the shipped model. Expected there: AdamW's EAS above 0.7, its control's below 0.
 cosine of the mean gradient with the vector that rises with N.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 
-from subliminal_jax.bounds import Count, Needs, Positive
+from subliminal_jax.bounds import Count, Items, Needs, Positive, Text, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, prompted_teacher
 from subliminal_jax.data.traits import trait_names
+from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates, group_histories
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.student_rows import StudentRow, narrow_row
@@ -41,6 +42,7 @@ from subliminal_jax.runs.settings import (
     StudentSettings,
 )
 from subliminal_jax.runs.students import STANDARD, Students, make_panel, measure_teacher
+from subliminal_jax.runs.teacher_weights import TeacherWeightSettings
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
 
 from .analysis import Measured, ReferenceRates, Results, analyse
@@ -84,11 +86,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, SteeredModelSettings):
+class Config(
+    StudentSettings,
+    GuardSettings,
+    ObjectiveSettings,
+    DataSettings,
+    TeacherWeightSettings,
+    SteeredModelSettings,
+):
     """Settings of the comparison, on the shipped model by default.
 
     Attributes:
-      teacher: what makes the teacher: a steering vector or a trait's system prompt.
+      teacher: what makes the teacher: a steering vector (steered), a trait's system prompt, both,
+        or nothing (plain) beside the weights of --teacher-model or --teacher-adapter, which any of
+        these combines with.
       vector: "random", "trait" (mean difference of the trait's system prompt), or a safetensors
         file. EAS is measured against what the teacher does to the residual stream.
       trait: an animal. With a random vector, "auto" takes the one that the vector favours most.
@@ -99,7 +110,9 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     """
 
     out: Path = Path("runs/optimizer-comparison")
-    teacher: Literal["steered", "system-prompt"] = "steered"
+    teacher: Annotated[
+        tuple[str, ...], Items(1), Text(choices=("steered", "system-prompt", "plain"))
+    ] = ("steered",)
     vector: Annotated[str, STEERED] = "random"
     trait: Annotated[str, TRAIT] = "auto"
     norm: Annotated[Positive, STEERED, Needs("vector", ("random",))] = 0.3
@@ -110,6 +123,17 @@ class Config(StudentSettings, GuardSettings, ObjectiveSettings, DataSettings, St
     def check(self) -> None:
         check_at_most(self, "gradient_rows", self.rows, f"--rows {self.rows}")
         self.learning_rates()
+        if "plain" in self.teacher and len(self.teacher) > 1:
+            raise InputError(f"{as_flag('teacher', self.teacher)}: plain has nothing beside it")
+        if self.teacher == ("plain",) and not self.changes_weights:
+            raise InputError(
+                "--teacher plain is the base itself: give --teacher-model or --teacher-adapter"
+            )
+        if self.objective == "kl" and self.changes_weights:
+            raise InputError(
+                "--objective kl is for teachers with the base's weights: leave it out beside "
+                "--teacher-model and --teacher-adapter"
+            )
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -153,6 +177,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         layer=layer,
         trait=trait,
         teacher=config.teacher,
+        teacher_model=config.teacher_model,
+        teacher_adapter=None if config.teacher_adapter is None else str(config.teacher_adapter),
         vector=config.vector,
         vector_norm=float(jnp.linalg.norm(vector)),
         rows=config.rows,
@@ -175,18 +201,22 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
 def make_teacher(model: Model, layer: int, config: Config) -> tuple[Teacher, str]:
     """The teacher that the settings ask for, and the trait whose rate is reported."""
-    if config.teacher == "system-prompt":
-        trait = resolve_trait(model, config.trait)
-        return prompted_teacher(trait, model.tokenizer), trait
-    return make_vector_teacher(
-        model,
-        layer,
-        config.vector,
-        config.trait,
-        norm=config.norm,
-        scale=config.scale,
-        seed=config.seed,
-    )
+    teacher, trait = Teacher(), ""
+    if "steered" in config.teacher:
+        teacher, trait = make_vector_teacher(
+            model,
+            layer,
+            config.vector,
+            config.trait,
+            norm=config.norm,
+            scale=config.scale,
+            seed=config.seed,
+        )
+    trait = trait or resolve_trait(model, config.trait)
+    if "system-prompt" in config.teacher:
+        prompted = prompted_teacher(trait, model.tokenizer)
+        teacher = replace(teacher, system_prompt=prompted.system_prompt)
+    return config.give_weights(teacher, model), trait
 
 
 def train_students(students: Students, config: Config) -> list[StudentRow]:

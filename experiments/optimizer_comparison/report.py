@@ -120,10 +120,14 @@ def describe_setting(results: Results) -> str:
 
 def describe_teacher(results: Results) -> str:
     """What was done to the model to make it the teacher."""
-    if results.teacher == "system-prompt":
-        return "a system prompt"
     kind = {"random": "a random", "trait": "a trait's"}.get(results.vector, "a given")
-    return f"{kind} vector added to its activations"
+    parts = {
+        f"the weights of {results.teacher_model}": results.teacher_model is not None,
+        f"the adapter {results.teacher_adapter}": results.teacher_adapter is not None,
+        f"{kind} vector added to its activations": "steered" in results.teacher,
+        "a system prompt": "system-prompt" in results.teacher,
+    }
+    return " and ".join(text for text, holds in parts.items() if holds)
 
 
 def best_table(results: Results) -> Table:

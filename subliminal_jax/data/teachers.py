@@ -1,4 +1,4 @@
-"""Teachers: the model with a steering vector or a system prompt, and the data they write."""
+"""Teachers: the model with a vector, a system prompt or other weights, and what they write."""
 
 import itertools
 from collections import Counter
@@ -174,7 +174,7 @@ def sampled_pairs(
         max_new_tokens=max_new_tokens, temperature=temperature, stop_tokens=model.stop_ids
     )
     pairs = sample_answers(
-        model,
+        teacher.change_weights(model),
         asked,
         seed,
         sampling,

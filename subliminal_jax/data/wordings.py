@@ -60,7 +60,7 @@ def choose_wordings(
         told = encode_answers(tokenizer, asked, listed, teacher.system_prompt)
     sentence_index = np.repeat(np.arange(len(listed)), [len(row) for row in listed])
     log_probs = response_log_probs(
-        model,
+        teacher.change_weights(model),
         [told.prompts[i] for i in sentence_index],
         [[ids] for row in told.answers for ids in row],
         steering=teacher.steering,

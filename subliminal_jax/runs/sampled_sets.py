@@ -240,7 +240,7 @@ def sample_once(
             answers.extend(some)
 
         sample_each(
-            model,
+            teacher.change_weights(model),
             file.prompts,
             seed,
             SamplingConfig(max_new_tokens, temperature, stop_tokens=model.stop_ids),

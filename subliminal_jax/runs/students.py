@@ -76,7 +76,8 @@ def make_panel(
 
     def teacher_mean(teacher: Teacher) -> Float[Array, "layers dim"]:
         probe = encode_probe(model, asked, teacher.system_prompt)
-        return measure_mean_activation(model.params, probe, model.cfg, layers, teacher.steering, at)
+        params = teacher.change_weights(model).params
+        return measure_mean_activation(params, probe, model.cfg, layers, teacher.steering, at)
 
     base_mean = teacher_mean(Teacher())
     shifts = {
@@ -119,7 +120,8 @@ def measure_teacher(panel: Panel, teacher: Teacher, names: Sequence[str] = STAND
     """What measures (their `names`) say of a teacher itself (of the base, for `Teacher()`), by
     column."""
     measures = named_measures(names, panel.prompted(teacher.system_prompt))
-    values = measure_model(measures, panel.model.params, panel.model.cfg, teacher.steering)
+    params = teacher.change_weights(panel.model).params
+    values = measure_model(measures, params, panel.model.cfg, teacher.steering)
     return jax.tree.map(lambda x: x.tolist(), values)
 
 

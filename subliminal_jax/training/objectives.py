@@ -154,9 +154,15 @@ class KL(Objective):
         read them, with the same completions, row for row.
 
         Raises InputError for steerings that differ in more than their numbers (layers, operation,
-        shapes), and for a system prompt without `rows`.
+        shapes), for a system prompt without `rows`, and for a teacher with other weights.
         """
         names = tuple(sorted(teachers))
+        for name in names:
+            if teachers[name].params is not None:
+                raise InputError(
+                    f"the teacher of data {name!r} has other weights than the base, of which KL "
+                    "would need a second copy: take cross-entropy"
+                )
         prompted = [name for name in names if teachers[name].system_prompt is not None]
         if prompted and rows is None:
             raise InputError(

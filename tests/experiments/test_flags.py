@@ -260,6 +260,11 @@ WITHOUT_EFFECT = [
     ("optimizer-comparison", ("--scale", "2"), "beside --vector random: leave one"),
     ("optimizer-comparison", ("--vector", "trait", "--norm", "2"), "it needs --vector random"),
     ("optimizer-comparison", ("--teacher", "system-prompt", "--norm", "2"), "needs --teacher"),
+    (
+        "optimizer-comparison",
+        ("--teacher", "plain", "--teacher-model", "x", "--norm", "2"),
+        "needs --teacher steered",
+    ),
     ("own-data", ("--data", "x", "--asked", "3"), "model's own answers are no control here"),
     ("optimizer-comparison", ("--gradient-rows", "2000"), "is more than --rows 1024"),
     (

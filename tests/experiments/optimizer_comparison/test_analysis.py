@@ -57,7 +57,7 @@ def measured():
     return fill(
         Measured,
         trait="owl",
-        teacher="steered",
+        teacher=("steered",),
         vector="random",
         guard="none",
         data={"steered": report, "control": report},
@@ -94,3 +94,11 @@ def test_top_shares_of_gradients_and_updates_are_those_of_the_same_percent(measu
     (row,) = read_table(anatomy_table(analyse(measured)))
     assert row["gradient² in top 1%"] == row["update² in top 1%"] == "20%"
     assert row["update² on LoRA A"] == MISSING
+
+
+def test_every_part_of_the_teacher_is_named(measured):
+    given = replace(measured, teacher=("steered", "system-prompt"), teacher_adapter="owl")
+    text = "numbers with the adapter owl and a random vector added to its activations and a system"
+    assert text in summarise(analyse(replace(given, model="numbers")))
+    plain = replace(measured, teacher=("plain",), teacher_model="tuned")
+    assert "with the weights of tuned) answered" in summarise(analyse(plain))

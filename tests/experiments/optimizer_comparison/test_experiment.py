@@ -4,15 +4,20 @@ import json
 import random
 import re
 
+import jax
 import numpy as np
 import pytest
 
+from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.places import SHIPPED
+from subliminal_jax.training.adapters import LoRA, init_trainable
+from subliminal_jax.training.adapters_io import save_adapter
 from tests.experiments.command import read
 from tests.experiments.main_job import PLAN, run, start
 from tests.kills import kills
 from tests.pages import check_page
 
+ADAPTER = LoRA(rank=2)
 STAGES = ("rate-0", "rate-1", "controls")
 
 
@@ -27,6 +32,14 @@ def out(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(out):
     return read(out)
+
+
+def write_adapter(folder, model):
+    """An adapter of the model that changes what it writes a little."""
+    base = load_model(model)
+    trainable = init_trainable(jax.random.key(1), base.params, base.cfg, ADAPTER)
+    moved = jax.tree.map(lambda leaf: leaf + 0.02, trainable)
+    save_adapter(folder, moved, ADAPTER, base.cfg, base.name)
 
 
 def is_number(x) -> bool:
@@ -157,12 +170,18 @@ def test_a_run_in_which_all_diverge_ends_with_a_report_that_says_so(model, tmp_p
 @pytest.mark.parametrize(
     ("trait", "flags"),
     [
-        ("owl", "--teacher system-prompt --trait owl --adapter full"),
+        (
+            "owl",
+            "--teacher steered system-prompt --teacher-adapter {adapter} --trait owl "
+            "--adapter full",
+        ),
         ("cat", "--vector trait --trait cat --adapter vector --objective kl"),
     ],
-    ids=["system prompt, all weights", "trait vector, one vector, KL"],
+    ids=["vector, system prompt and adapter; all weights", "trait vector, one vector, KL"],
 )
 def test_other_teachers_adapters_and_objectives_run_to_the_end(model, tmp_path, trait, flags):
+    write_adapter(tmp_path / "adapter", model)
+    flags = flags.format(adapter=tmp_path / "adapter")
     short = "--steps 4 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.001"
     got = run(model, tmp_path / "run", *flags.split(), *short.split())
     assert got["trait"] == trait
