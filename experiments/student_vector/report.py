@@ -14,7 +14,7 @@ from subliminal_jax.reporting.student_kinds import (
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
 from . import plots
-from .analysis import TEACHERS, Results
+from .analysis import TEACHERS, Results, data_name
 
 REPLACED = {"teacher": "teacher's", "student": "student's own", "random": "random"}
 
@@ -90,9 +90,9 @@ def summarise(results: Results) -> str:
         parts.append(
             f"The controls' cosine is {eas.control:.2f}, and they say it with {rate.control:.1%}."
         )
+    base = {data_name(trait, results.kind): rate for trait, rate in results.base.items()}
     parts.append(
-        f"P(trait) of students over that of their controls, in points: "
-        f"{describe_rise(arm, results.base)}."
+        f"P(trait) of students over that of their controls, in points: {describe_rise(arm, base)}."
     )
     if (share := results.replacements["teacher"].share) is not None:
         parts.append(

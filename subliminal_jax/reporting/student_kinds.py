@@ -66,8 +66,8 @@ TRAIT_COLUMNS = (
 
 
 def describe_rise(arm: KindArm, base: Mapping[str, float] | None = None) -> str:
-    """The rise of P(trait) in points over the controls (and over the base, where its rates are
-    given by trait), and whether it is clear of zero."""
+    """The rise of P(trait) in points over the controls and whether it is clear of zero; over the
+    base, too, where its rates are given, by the data set's name after its last colon."""
     effect = arm.metrics[RATE].difference
     if effect is None or base is None:
         return describe_difference(effect and 100 * effect, POINTS)
