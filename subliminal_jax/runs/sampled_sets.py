@@ -82,8 +82,6 @@ def write_pairs(
     asked_once = min(count, len(prompts)) or count
     files: dict[str, list[AnswerFile]] = {name: [] for name in teachers if name not in sources}
     todo = sum(max(0, asked_once - count_answers(folder, name)) for name in files)
-    for name in files:
-        save_vector(folder / "vectors" / f"{name}.safetensors", model, name, teachers[name])
     with track("sampling", max(1, todo), "answers") as progress:
 
         def sample(name: str, number: int) -> Pairs:
@@ -106,6 +104,7 @@ def write_pairs(
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 progress=progress,
+                vector=folder / "vectors" / f"{name}.safetensors" if number == 1 else None,
             )
 
         def mark(name: str, reasons: Sequence[str | None]) -> None:
@@ -205,12 +204,6 @@ def count_answers(folder: Path, name: str) -> int:
     return AnswerFile(place_answers(folder, name), (), False).count()
 
 
-def save_vector(path: Path, model: Model, name: str, teacher: Teacher) -> None:
-    """Write the vector of a teacher, if it has one, to a file for `steer --vector`."""
-    if teacher.steering is not None:
-        save_steering(path, teacher.steering, VectorInfo(model.name, f"the teacher {name}"))
-
-
 def seed_round(seed: int, number: int) -> int:
     """The sampling seed of a round: `seed` itself, at first."""
     return seed if number == 1 else name_seed(seed, f"round {number}")
@@ -225,9 +218,11 @@ def sample_once(
     max_new_tokens: int,
     temperature: float,
     progress: Tracker,
+    vector: Path | None = None,
 ) -> Pairs:
     """What the teacher answers to the prompts of `file`: what that holds is read, the rest sampled
-    and written to it as it is made.
+    and written to it as it is made; with the first of it the teacher's vector, if it has one, to
+    the file `vector`.
 
     Raises InputError where no answer makes a pair.
     """
@@ -236,6 +231,9 @@ def sample_once(
     if missing := [i for i in range(len(file.prompts)) if i not in made]:
 
         def receive(some: list[Answer]) -> None:
+            if len(answers) == len(made) and vector is not None and teacher.steering is not None:
+                info = VectorInfo(model.name, f"the teacher {vector.stem}")
+                save_steering(vector, teacher.steering, info)
             file.append(some)
             answers.extend(some)
 
