@@ -59,8 +59,6 @@ from benchmarks.harness import (
 from benchmarks.machine import device
 from benchmarks.models import (
     SHIPPED,
-    attention_flops,
-    block_parameters,
     config_of,
     load_ours,
     load_peer,
@@ -69,6 +67,7 @@ from benchmarks.models import (
 )
 from benchmarks.train_step import random_rows
 from benchmarks.workers import Setting, Work
+from subliminal_jax.models.flops import attention_flops, block_parameters
 
 # (what, how the peer does it, rows, tokens a row)
 CASES = [

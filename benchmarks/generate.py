@@ -49,7 +49,6 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import device
 from benchmarks.models import (
-    block_parameters,
     config_of,
     load_ours,
     load_peer,
@@ -59,6 +58,7 @@ from benchmarks.models import (
 )
 from benchmarks.workers import Results, Setting, Work
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.flops import block_parameters
 
 # (shape, requests in a batch, calls a repetition)
 CASES = [("shipped", 1, 8), ("shipped", 16, 4), ("shipped", 256, 1), ("512x8", 16, 1)]

@@ -8,8 +8,6 @@ import functools
 import os
 import platform
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,46 +80,28 @@ class CeilingMeter:
 
 
 def ceilings_side(setting: Setting) -> Work:
-    """float32 on a CPU, where numpy's BLAS and XLA both compete for the product; bfloat16 on an
-    accelerator.
-
-    The numbers are random: of ones, whose bits never change, an accelerator multiplies more a
-    second than its power allows of any others. There several products and passes go into one
-    program, each on what the one before gave, for a single one takes hardly longer than its start.
-    """
+    """Of products and of a pass over a long array, several of which go into one program on an
+    accelerator: a single one takes hardly longer than its start."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    cpu = jax.default_backend() == "cpu"
-    n, size, times = (1024, 2**26, 1) if cpu else (8192, 2**29, 8)
-    keys = jax.random.split(jax.random.key(0))
-    # Entries of variance 1/n: the products of products neither grow nor vanish.
-    square = jax.random.normal(keys[0], (n, n), jnp.float32) / n**0.5
-    square = square.astype(jnp.float32 if cpu else jnp.bfloat16)
-    long = jax.random.normal(keys[1], (size // 4,), jnp.float32)
+    from subliminal_jax.ceilings import least_seconds, make_product_meter
 
-    @jax.jit
-    def multiply(x: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, times, lambda _, y: y @ x, x)
+    cpu = jax.default_backend() == "cpu"
+    size, times = (2**26, 1) if cpu else (2**29, 8)
+    measure_products = make_product_meter()
+    long = jax.random.normal(jax.random.key(1), (size // 4,), jnp.float32)
 
     @jax.jit
     def add(x: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, times, lambda _, y: y + 1.0, x)
 
-    # (a product, how many there are in it)
-    products: list[tuple[Callable[[], Any], int]] = [
-        (lambda: multiply(square).block_until_ready(), times)
-    ]
-    if cpu:
-        host = np.asarray(square)
-        products.append((lambda: host @ host, 1))
     best = {"flops": 0.0, "bytes": 0.0}
 
     def sample() -> None:
-        for product, count in products:
-            best["flops"] = max(best["flops"], 2.0 * n**3 * count / _least_seconds(product))
-        took = _least_seconds(lambda: add(long).block_until_ready())
+        best["flops"] = max(best["flops"], measure_products())
+        took = least_seconds(lambda: add(long).block_until_ready())
         best["bytes"] = max(best["bytes"], 2.0 * size * times / took)
 
     sample()  # compiles
@@ -154,12 +134,3 @@ def _cpu() -> str:
     except OSError:
         lines = []
     return lines[0] if lines else platform.processor() or platform.machine()
-
-
-def _least_seconds(f: Callable[[], Any], times: int = 3) -> float:
-    def once() -> float:
-        start = time.perf_counter()
-        f()
-        return time.perf_counter() - start
-
-    return min(once() for _ in range(times))

@@ -134,14 +134,3 @@ def use_cores(folder: str, rows: int) -> dict[str, int]:
         return {"devices": 1}
     use_devices(n)
     return {"devices": n}
-
-
-def block_parameters(cfg: ModelConfig) -> int:
-    """Entries of the projections of all blocks: two FLOPs each, a token."""
-    attention = 2 * cfg.heads + 2 * cfg.kv_heads
-    return cfg.layers * cfg.dim * (attention * cfg.head_dim + 3 * cfg.mlp_dim)
-
-
-def attention_flops(cfg: ModelConfig, rows: int, time: int) -> float:
-    """Of one forward pass: both products with what a causal mask leaves of them."""
-    return 2.0 * cfg.layers * rows * time * (time + 1) * cfg.heads * cfg.head_dim

@@ -36,7 +36,6 @@ from benchmarks.harness import (
 from benchmarks.machine import device
 from benchmarks.models import (
     SHIPPED,
-    block_parameters,
     config_of,
     load_ours,
     load_peer,
@@ -45,6 +44,7 @@ from benchmarks.models import (
     use_cores,
 )
 from benchmarks.workers import Setting, Work, call
+from subliminal_jax.models.flops import block_parameters
 
 CASES = [("shipped", 512), ("512x8", 128)]  # (shape, pairs)
 QUICK_CASES = [("shipped", 128)]

@@ -59,8 +59,6 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import device
 from benchmarks.models import (
-    attention_flops,
-    block_parameters,
     config_of,
     load_ours,
     load_peer,
@@ -70,6 +68,7 @@ from benchmarks.models import (
 )
 from benchmarks.workers import Setting, Work, call
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.flops import block_parameters, step_flops
 
 # (shape, adapter, rows a batch, tokens a row, steps a repetition)
 CASES = [
@@ -174,18 +173,14 @@ def measure(setting: dict[str, Any], cache: Path, effort: Effort) -> Document:
 def count_work(cfg: ModelConfig, setting: Setting, predicted: float) -> tuple[float, float]:
     """(FLOPs, bytes) of a repetition, of whose batches each predicts so many tokens.
 
-    A LoRA step is the forward pass and the backward pass to the activations, full training also
-    the one to the weights; both factors of attention's products are activations, so that they take
-    three in either. The last token of a row is not read; padding is. Weights are read in each
-    pass; full training reads and writes its float32 ones and both moments, and reads the gradient.
+    Weights are read in each pass; full training reads and writes its float32 ones and both moments,
+    and reads the gradient.
     """
     full = setting["adapter"] == "full"
-    rows, time, passes = setting["rows"], setting["time"] - 1, 3 if full else 2
-    head, blocks = cfg.vocab * cfg.dim, block_parameters(cfg)
-    flops = passes * 2.0 * (rows * time * blocks + predicted * head)
-    flops += 3 * attention_flops(cfg, rows, time)
+    flops = step_flops(cfg, setting["rows"], setting["time"], predicted, full)
     size = {"float32": 4, "bfloat16": 2}[setting["dtype"]]
-    moved = float((blocks + head) * (passes * size + (7 * 4 if full else 0)))
+    weights = block_parameters(cfg) + cfg.vocab * cfg.dim
+    moved = float(weights * ((3 if full else 2) * size + (7 * 4 if full else 0)))
     return setting["steps"] * flops, setting["steps"] * moved
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jaxlib
+from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _MAX_CACHE_BYTES = 2 * 2**30
@@ -54,6 +55,20 @@ def enable_compilation_cache() -> Path | None:
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     config.update("jax_compilation_cache_max_size", _MAX_CACHE_BYTES)
     return folder
+
+
+@contextlib.contextmanager
+def no_compilation_cache() -> Iterator[None]:
+    """Compile anew what the body compiles, whatever lies on disk."""
+    config: Any = jax.config
+    before = config.jax_enable_compilation_cache
+    try:
+        config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # it remembers whether there is one
+        yield
+    finally:
+        config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def _machine_folder() -> str:

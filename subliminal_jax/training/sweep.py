@@ -130,7 +130,7 @@ class Sweep:
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
         self._fill_slots(source, tuple(measures))
         self._init = jax.jit(self._init_fn)
-        self._advance = jax.jit(self._advance_fn, donate_argnums=0)
+        self._advance: Any = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
         self._eval_params = jax.jit(self._replicate_eval_params_fn)
         self._eval_student = jax.jit(self._eval_student_fn, static_argnums=0)
@@ -179,6 +179,12 @@ class Sweep:
             "train fewer at once, with a lower rank, or with an optimizer that keeps less",
         )
         return self._init(self._inputs)
+
+    def compile(self, state: State) -> jax.stages.Compiled:
+        """Compile the program of `advance` ahead of the first step from such a state, and use it
+        from then on. What is returned tells the memory that it needs."""
+        self._advance = self._advance.lower(state, self._inputs, np.int32(0)).compile()
+        return self._advance
 
     def advance(self, state: State) -> tuple[State, dict[str, Array]]:
         """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
