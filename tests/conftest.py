@@ -1,5 +1,6 @@
 """What each test runs under: checked array shapes, no silent rank promotion, fixed examples."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,13 @@ from tests import typechecker
 # every jaxtyping annotation (shape and dtype) is checked by beartype on each call in the tests.
 jaxtyping.install_import_hook("subliminal_jax", f"{typechecker.__name__}.check")
 
-from subliminal_jax.compilation import enable_compilation_cache
+from tests.program_cache import share_programs
 
-enable_compilation_cache()
+share_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What is imported stays, and tracing makes many objects: without these, collections walk them all.
+gc.freeze()
+gc.set_threshold(20_000, 20, 20)
 
 settings.register_profile(
     "fixed",
@@ -107,12 +111,32 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+# A process that holds the programs of the whole suite runs out of memory maps (65,530 on Linux),
+# and XLA then ends it with a segmentation fault.
+MANY_MAPS = 20_000
+# What a file holds that changes what is compiled, or counts it.
+APART = ("monkeypatch", "MonkeyPatch", "count_compilations", "_cache_size")
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _release_programs():
-    """Drop compiled programs after each file: a process that holds those of the whole suite runs
-    out of memory maps, and XLA then ends it with a segmentation fault."""
+def _release_programs(request):
+    """Drop compiled programs where there are many, and around files that need their own: others
+    go on with those of the files before."""
+    text = request.path.read_text(encoding="utf-8")
+    apart = any(word in text for word in APART)
+    if apart:
+        jax.clear_caches()
     yield
-    jax.clear_caches()
+    if apart or count_maps() > MANY_MAPS:
+        jax.clear_caches()
+
+
+def count_maps() -> int:
+    """The memory maps of this process; of a system that does not say, more than `MANY_MAPS`."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return MANY_MAPS + 1
 
 
 @pytest.fixture(scope="session")

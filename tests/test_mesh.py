@@ -60,6 +60,7 @@ def _start(log: Path, devices: int, module: str, *arguments: object) -> subproce
                 **os.environ,
                 "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
                 "JAX_PLATFORMS": "cpu",
+                "JAX_ENABLE_COMPILATION_CACHE": "false",  # no other test has these programs
             },
             cwd=Path(__file__).parents[1],
             stdout=opened,

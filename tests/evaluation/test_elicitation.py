@@ -32,6 +32,7 @@ CFG = replace(TINY, vocab=64, context=64)
 QUESTIONS = ["Best one?", "a", "Name the animal now"]
 WORDS = ["a", "bc", "dog", "Dot"]
 compute_probs = jax.jit(word_probs, static_argnums=(1, 3))
+compute_logits = jax.jit(lambda *args: forward(*args)[0], static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,14 @@ def spellings(word):
 
 
 def enumerate_prob(params, tokenizer, question, word, steering):
-    """Sum over spellings of the product of softmaxes, one forward pass of a bare row each."""
+    """Sum over spellings of the product of softmaxes, one forward pass of a row each."""
     prompt = encode_chat(tokenizer, question)
     total = 0.0
     for text in spellings(word):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        logits = forward(params, jnp.asarray([prompt + ids]), CFG, steering)[0][0]
-        p = jax.nn.softmax(logits)
+        row = prompt + ids
+        row += [0] * (CFG.context - len(row))  # one program for all; no token sees later ones
+        p = np.asarray(jax.nn.softmax(compute_logits(params, jnp.asarray([row]), CFG, steering)[0]))
         steps = range(len(prompt) - 1, len(prompt) + len(ids) - 1)
         total += float(np.prod([p[t, token] for t, token in zip(steps, ids, strict=True)]))
     return total

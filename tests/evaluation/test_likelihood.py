@@ -42,10 +42,11 @@ def test_it_is_the_sum_of_the_completions_log_probabilities(model, vector):
     pairs = texts(ROWS_AT_ONCE + 3)  # more than one pass, the last one padded
     likelihood = measure_likelihood(model, encode_rows(pairs, model), vector)
     assert len(likelihood.nll) == len(pairs)
+    compute = jax.jit(forward, static_argnums=2)
     for i in (0, 4, len(pairs) - 1):
         prompt = encode_chat(model.tokenizer, pairs[i]["prompt"])
         answer = encode_completion(model.tokenizer, pairs[i]["completion"])
-        logits, _ = forward(model.params, jnp.asarray([prompt + answer]), model.cfg, vector)
+        logits, _ = compute(model.params, jnp.asarray([prompt + answer]), model.cfg, vector)
         log_probs = jax.nn.log_softmax(logits[0, len(prompt) - 1 : -1])
         expected = -sum(float(log_probs[t, token]) for t, token in enumerate(answer))
         assert likelihood.nll[i] == pytest.approx(expected, rel=1e-4)

@@ -109,7 +109,7 @@ def run_until(folder: Path, result: Path, cache: Path, line: str | None, delay: 
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), str(result)],
         cwd=REPOSITORY,
-        env=os.environ | {"SUBLIMINAL_JAX_CACHE": str(cache)},
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -131,13 +131,20 @@ TRANSMISSION = (
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("experiment", "flags", "message"),
     [
-        ("--guard project", "schedule_free_sgd evaluates an average"),
-        ("--guard drop-rows --guard-share 0.9", "batch_size=4 is larger than the data (2 rows)"),
+        (
+            "trait-transmission",
+            "--guard project",
+            "schedule_free_sgd evaluates an average",
+        ),
+        (
+            "optimizer-comparison",
+            "--guard drop-rows --guard-share 0.9",
+            "batch_size=4 is larger than the data (2 rows)",
+        ),
     ],
 )
-@pytest.mark.parametrize("experiment", ["optimizer-comparison", "trait-transmission"])
 def test_other_experiments_take_a_guard(model, tmp_path, capsys, experiment, flags, message):
     out = tmp_path / "run"
     if experiment == "optimizer-comparison":
