@@ -23,12 +23,13 @@ SEED ?= 0
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
 
-# Two processes, a file to each: half of the time goes into compiling, which one core does.
+# Two processes, a file to each: half of the time goes into compiling, which one core does. The slow
+# files are first (tests/conftest.py), not those with the most tests.
 test: $(VENV)/.stamp-test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.stamp-test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 fuzz: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m tests.fuzz --cases $(or $(N),300) --seed $(SEED)

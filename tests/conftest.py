@@ -103,11 +103,17 @@ SLOW_FILES = {
 }
 
 
+def is_slow(item: pytest.Item) -> bool:
+    file = item.path.relative_to(item.config.rootpath)
+    return str(file) in SLOW_FILES or file.match("tests/experiments/*/test_experiment.py")
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the files of `SLOW_FILES` and every experiment's whole run as slow."""
+    """Mark the files of `SLOW_FILES` and every experiment's whole run as slow, and run them first:
+    a long file at the end leaves the other processes idle."""
+    items.sort(key=lambda item: not is_slow(item))
     for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        if str(file) in SLOW_FILES or file.match("tests/experiments/*/test_experiment.py"):
+        if is_slow(item):
             item.add_marker(pytest.mark.slow)
 
 
