@@ -108,10 +108,11 @@ def is_slow(item: pytest.Item) -> bool:
     return str(file) in SLOW_FILES or file.match("tests/experiments/*/test_experiment.py")
 
 
-def pytest_collection_modifyitems(items):
-    """Mark the files of `SLOW_FILES` and every experiment's whole run as slow, and run them first:
-    a long file at the end leaves the other processes idle."""
-    items.sort(key=lambda item: not is_slow(item))
+def pytest_collection_modifyitems(config, items):
+    """Mark the files of `SLOW_FILES` and every experiment's whole run as slow. With several
+    processes they run first: a long file at the end would leave the others idle."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not is_slow(item))
     for item in items:
         if is_slow(item):
             item.add_marker(pytest.mark.slow)
