@@ -126,8 +126,8 @@ def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:
     needed, encoded = int(1.02 * rows * length), 0
     while encoded < needed:
         # Documents have several tokens each: few rows need few of them.
-        batch = itertools.islice(documents, min(20_000, needed))
-        batch_ids = encode_documents(batch, tokenizer)
+        some = itertools.islice(documents, min(20_000, needed))
+        batch_ids = encode_documents(some, tokenizer)
         ids += batch_ids
         encoded += sum(map(len, batch_ids))
     packed = pack(ids, length, pad_id=tokenizer.pad_token_id, drop_long=True)
