@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ import jax
 import jaxlib
 from jax.experimental.compilation_cache import compilation_cache
 
-_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+_COMPILE_STAGES = "/jax/core/compile/"
+_LOWERING_EVENT = f"{_COMPILE_STAGES}jaxpr_to_mlir_module_duration"
+_COMPILE_EVENT = f"{_COMPILE_STAGES}backend_compile_duration"
 _MAX_CACHE_BYTES = 2 * 2**30
 
 
@@ -86,6 +89,46 @@ def _machine_folder() -> str:
                 break
     digest = hashlib.sha256("\n".join(cpu).encode()).hexdigest()[:12]
     return f"jaxlib-{jaxlib.__version__}-{digest}"
+
+
+class CompilationWatch:
+    """What JAX traces and compiles while it is open: seconds so far, and what is under way.
+
+    Attributes:
+      since: when the program that is being compiled began, by `time.monotonic`; else None.
+      programs: those compiled so far that took a second or more.
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.programs = 0
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """Spent on programs that are compiled: what is traced inside another counts once."""
+        return sum(end - start for start, end in self._spans)
+
+    def __enter__(self) -> "CompilationWatch":
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._listen)
+
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if not event.startswith(_COMPILE_STAGES):
+            return
+        end = time.monotonic()
+        start = end - duration_secs
+        while self._spans and self._spans[-1][1] > start:  # events come in the order of their ends
+            start = min(start, self._spans.pop()[0])
+        self._spans.append((start, end))
+        if event == _LOWERING_EVENT:
+            self.since = end
+        elif event == _COMPILE_EVENT:
+            self.programs += duration_secs >= 1
+            self.since = None
 
 
 @dataclass

@@ -44,6 +44,7 @@ SLOW_FILES = {
     "tests/benchmarks/test_accelerator_cases.py",
     "tests/benchmarks/test_harness.py",
     "tests/commands/test_audit.py",
+    "tests/commands/test_bench.py",
     "tests/commands/test_export.py",
     "tests/commands/test_extract.py",
     "tests/commands/test_report.py",

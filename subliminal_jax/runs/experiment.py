@@ -113,6 +113,7 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
             folder.write_results({**to_json(results), **further})
             page = write_report(experiment, folder)
         else:
+            print_line("this run is finished: only its page is drawn again")
             page = draw_again(experiment, folder)
         results = read_results(experiment, folder.path)
     print_line(f"report: {page}")

@@ -1,6 +1,7 @@
 """Progress with rate and remaining time: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,21 +18,30 @@ from rich.progress import (
 from rich.text import Text
 
 from subliminal_jax import interrupts, processes
+from subliminal_jax.compilation import CompilationWatch
 from subliminal_jax.escaping import escape_controls
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BEFORE_COMPILING = 2.0  # of compiling, until it is said
 
 
 class Tracker:
     """Counts completed items of `total`; made by `track`."""
 
-    def __init__(self, total: int, completed: int, show: Callable[["Tracker"], None]):
+    def __init__(
+        self,
+        total: int,
+        completed: int,
+        show: Callable[["Tracker"], None],
+        watch: CompilationWatch,
+    ):
         self.total = total
         self.completed = completed
         self.note = ""
         self._show = show
         self._resumed = completed  # by an earlier process: not part of this one's rate
         self._start = time.monotonic()
+        self._watch = watch
 
     def advance(self, amount: int = 1, note: str | None = None) -> None:
         """Count `amount` more items; `note` (the loss, say) is shown until another replaces it."""
@@ -52,8 +62,16 @@ class Tracker:
 
     @property
     def rate(self) -> float:
-        """Items a second since the start; 0 before the first."""
-        return (self.completed - self._resumed) / max(self.elapsed, 1e-9)
+        """Items a second since the start, compiling left out; 0 before the first."""
+        return (self.completed - self._resumed) / max(self.elapsed - self._watch.seconds, 1e-9)
+
+    @property
+    def compiling(self) -> str:
+        """What is said of a program that is being compiled for longer than a moment, else ""."""
+        since = self._watch.since
+        if since is None or (seconds := time.monotonic() - since) < SECONDS_BEFORE_COMPILING:
+            return ""
+        return f"compiling (program {self._watch.programs + 1}), {format_seconds(seconds)}"
 
     @property
     def remaining(self) -> float | None:
@@ -86,13 +104,31 @@ def track(
     console = console or Console(stderr=True, quiet=not processes.is_first())
     name = escape_controls(name)
     show = _show_bar if console.is_terminal else _print_lines
-    with show(console, name, total, unit, completed) as tracker:
+    with CompilationWatch() as watch, show(console, name, total, unit, completed, watch) as tracker:
         yield tracker
 
 
 @contextlib.contextmanager
+def _repeat(call: Callable[[], None]) -> Iterator[None]:
+    """Call it every second, in a thread, while the body runs: compiling comes back from nothing."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(1.0):
+            call()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def _show_bar(
-    console: Console, name: str, total: int, unit: str, completed: int
+    console: Console, name: str, total: int, unit: str, completed: int, watch: CompilationWatch
 ) -> Iterator[Tracker]:
     bar = Progress(
         SpinnerColumn(),
@@ -116,15 +152,17 @@ def _show_bar(
                 total=tracker.total,
                 completed=tracker.completed,
                 rate=rate,
-                note=tracker.note,
+                note=tracker.compiling or tracker.note,
             )
 
-        yield Tracker(total, completed, show)
+        tracker = Tracker(total, completed, show, watch)
+        with _repeat(lambda: show(tracker)):
+            yield tracker
 
 
 @contextlib.contextmanager
 def _print_lines(
-    console: Console, name: str, total: int, unit: str, completed: int
+    console: Console, name: str, total: int, unit: str, completed: int, watch: CompilationWatch
 ) -> Iterator[Tracker]:
     last = time.monotonic()
 
@@ -143,8 +181,15 @@ def _print_lines(
             rate = f"{format_rate(tracker.rate)} {unit}/s"
             print_line(f"{tracker.completed}/{tracker.total} {unit}", rate, time_left, tracker.note)
 
-    tracker = Tracker(total, completed, show)
-    yield tracker
+    def show_compiling() -> None:
+        nonlocal last
+        if (said := tracker.compiling) and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print_line(said)
+
+    tracker = Tracker(total, completed, show, watch)
+    with _repeat(show_compiling):
+        yield tracker
     print_line(
         f"{tracker.completed}/{tracker.total} {unit} in {format_seconds(tracker.elapsed)}",
         tracker.note,

@@ -8,7 +8,8 @@ import pytest
 from tests import number_model
 from tests.experiments.command import read
 
-PROGRESS = re.compile(r"[\w -]+: [\d,]+/[\d,]+ ")  # as in "sampling: 20/40 answers"
+# As in "sampling: 20/40 answers", or "training: compiling (program 1), 12 s".
+PROGRESS = re.compile(r"[\w -]+: ([\d,]+/[\d,]+ |compiling )")
 
 
 @pytest.fixture(scope="session")

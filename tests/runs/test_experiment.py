@@ -82,6 +82,7 @@ def test_it_is_computed_once_and_its_results_are_read_back(experiment, calls, tm
     assert read_results(experiment, tmp_path / "run").effect == first.effect
     shown = capsys.readouterr().out
     assert shown.count("1.00 [") == 2 and shown.count("counting/up") == 2
+    assert shown.count("this run is finished: only its page is drawn again") == 1
     page = (tmp_path / "run" / "report.html").read_text()
     # It names the command that made the run, not the one that drew it again.
     assert "subliminal-jax counting</pre>" in page and "Numbers rise (Sec. 1)" in page

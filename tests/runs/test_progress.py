@@ -2,7 +2,9 @@
 
 import io
 import re
+import time
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -47,6 +49,35 @@ def test_what_an_earlier_process_did_is_done_but_no_part_of_the_rate(clock):
         clock.now += 2.0
         tracker.advance(10)
         assert (tracker.completed, tracker.rate, tracker.remaining) == (90, 5.0, 2.0)
+
+
+def compile_for(seconds: float, stage: str = "backend_compile") -> None:
+    jax.monitoring.record_event_duration_secs(f"/jax/core/compile/{stage}_duration", seconds)
+
+
+def test_compiling_is_no_part_of_the_rate_and_what_is_nested_counts_once(clock):
+    with track("training", 64, console=console(terminal=False)) as tracker:
+        clock.now += 22.0
+        compile_for(4.0, "jaxpr_trace")  # within the next
+        compile_for(20.0)
+        tracker.advance(8)
+        assert tracker.rate == pytest.approx(4.0, rel=0.01)
+        assert tracker.remaining == pytest.approx(14.0, rel=0.01)
+
+
+def test_a_program_that_is_being_compiled_is_said_until_it_is_there(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_COMPILING", 0.1)
+    log = console(terminal=False)
+    with track("training", 64, console=log):
+        compile_for(3.0)
+        compile_for(0.1, "jaxpr_to_mlir_module")
+        time.sleep(1.5)
+        compile_for(1.0)
+        lines = log.file.getvalue().splitlines()
+        time.sleep(1.2)
+        assert log.file.getvalue().splitlines() == lines
+    assert re.fullmatch(r"training: compiling \(program 2\), 1\.[0-9] s", lines[0])
 
 
 def test_a_job_that_fails_does_not_say_that_it_ended(clock):
