@@ -15,7 +15,7 @@ from subliminal_jax.training.adapters import LoRA, Vector
 
 EXPERIMENTS = find_experiments()
 # Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
-OWN_QUESTIONS = {"audit-benchmark", "steering-bridge"}
+OWN_QUESTIONS = {"audit-benchmark", "own-data", "steering-bridge"}
 
 
 @cache
