@@ -140,7 +140,7 @@ def test_nan_in_the_loss_of_the_data(capsys, copy, out, tmp_path):
     file = write_pairs(tmp_path / "pairs.jsonl", pairs)
     flags = ("--data", file, "--control-data", write_pairs(tmp_path / "c.jsonl", good_pairs()))
     line = refused(capsys, copy, out, *flags)
-    assert "loss is not finite on 1 of 60 rows of the pairs data" in line
+    assert "loss is not finite on 1 of 54 rows of the pairs data" in line
 
 
 def test_empty_dataset_after_the_filter(capsys, model, out, tmp_path):
@@ -150,7 +150,7 @@ def test_empty_dataset_after_the_filter(capsys, model, out, tmp_path):
     )
     few = write_pairs(tmp_path / "few.jsonl", good_pairs(17))
     line = refused(capsys, model, out, "--data", few)
-    assert f"{few} has 17 rows to use, of which 2 are held out: fewer than --batch-size 16" in line
+    assert f"{few} has 17 rows to use, of which 4 are held out: fewer than --batch-size 16" in line
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     assert "holds no pairs" in refused(capsys, model, out, "--data", str(empty))
