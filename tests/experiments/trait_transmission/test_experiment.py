@@ -111,7 +111,7 @@ def test_the_same_command_again_neither_samples_nor_trains(repeat):
         ("--questions no-such-file.txt", "no-such-file.txt"),
         ("--rates adamw=fast", "adamw=fast"),
         ("--preset paper-gpt5", "paper-gpt5"),
-        ("--measures mood", "--measures mood is not valid: choose from activation-shift, alignment"),
+        ("--measures mood", "--measures mood is not valid: choose from activation-shift"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refuse, flags, words):
