@@ -208,7 +208,8 @@ def test_killed_three_times_and_continued_it_ends_as_if_never_killed(model, out,
 
 
 def test_the_shipped_model_is_the_default(tmp_path):
-    flags = "--steps 2 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.003 --norm 0.3"
+    flags = "--steps 2 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.003 --norm 0.3 "
+    flags += "--rows 8 --heldout-rows 4 --gradient-rows 4"
     got = run(SHIPPED, tmp_path / "run", *flags.split())
     assert [row["diverged"] for row in got["students"]] == [False, False]
     assert got["reference"]["base_trait_rate"] > 1e-3  # it answers with animals
