@@ -86,13 +86,16 @@ def check_schedules(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> Non
 
     def train(rate: Any) -> PyTree:
         rule, params = _optimizer(spec, rate), make_parameters()
-        state = rule.init(params)
-        for g in gradients:
+
+        def step(point: tuple[PyTree, PyTree], g: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
+            params, state = point
             updates, state = rule.update(
                 g, state, params, value=0.0, obj_fn=lambda p: quadratic(p, coupling=0.0)
             )
-            params = optax.apply_updates(params, updates)
-        return params
+            return (optax.apply_updates(params, updates), state), None
+
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *gradients)
+        return jax.lax.scan(step, (params, rule.init(params)), stacked)[0][0]
 
     def student(rate: Float[Array, ""]) -> list[PyTree]:
         return [train(rate), train(lambda count: rate * jnp.asarray(factors)[count])]
@@ -272,6 +275,7 @@ class _Step:
 
     def __init__(self, spec: OptimizerSpec):
         self.spec, self.traces = spec, 0
+        self.init = jax.jit(_optimizer(spec, 0.1).init)
         self._run = jax.jit(self._update, donate_argnums=(0, 1))
 
     def __call__(
@@ -298,7 +302,7 @@ def _step(spec: OptimizerSpec) -> _Step:
 def _start(spec: OptimizerSpec, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
     """(params, state), whose memory may be donated."""
     params = jax.tree.map(jnp.copy, make_parameters() if params is None else params)
-    return params, jax.jit(_optimizer(spec, 0.1).init)(params)
+    return params, _step(spec).init(params)
 
 
 _gradient = jax.jit(jax.grad(quadratic))
