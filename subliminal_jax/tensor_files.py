@@ -6,6 +6,7 @@ quantized matrix is never taken for a weight.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def open_tensors(path: str | Path) -> Iterator[tuple[dict[str, StoredTensor], di
     truncated, or whose header names a tensor twice.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # also for a name that is too long, which `Path.exists` raises at
         raise FileNotFoundError(path)
     if not path.is_file():
         raise InputError(f"{path}: not a file, but a safetensors file is needed here")

@@ -3,6 +3,7 @@
 Needs no JAX, so that a command can refuse a model's name before it imports any.
 """
 
+import os
 from pathlib import Path
 
 from subliminal_jax.errors import InputError
@@ -20,9 +21,9 @@ def find_model_folder(path_or_name: str | Path) -> Path | None:
     """
     name = str(path_or_name)
     local = SHIPPED_MODELS.get(name) or Path(name).expanduser()
-    if local.is_dir():
+    if os.path.isdir(local):  # not `Path.is_dir`, which raises at a name that is too long
         return local
-    if local.is_file():
+    if os.path.isfile(local):
         raise InputError(f"{name} is a file; pass the folder that holds config.json")
     if name in SHIPPED_MODELS:
         raise InputError(f"the model {name} is missing: {local} is not a folder; reinstall")
