@@ -56,16 +56,15 @@ from .report import make_page
 KINDS = ("numbers", "semantic")
 TEACHERS = ("system-prompt", "steered")
 # Two scorers, two sources, ten traits, 200 rows, layer 23, scale 3 [C]; which two models is not
-# known beyond the code's default, OLMo-3-7B, whose family is not supported here. This takes Qwen
-# and Llama, and Llama's layer in proportion to its depth.
+# known beyond the code's default, OLMo-3-7B. This takes Qwen as the other.
 PAPER_TRAITS = "dolphin dog tiger octopus elephant fox cat lion wolf whale"
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "paper-qwen2.5-7b": {
         **PAPER_DATA,
         "dtype": "bfloat16",
-        "models": ("Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
-        "layers": (23, 26),
+        "models": ("Qwen/Qwen2.5-7B-Instruct", "allenai/Olmo-3-7B-Instruct"),
+        "layers": (23,),
         "scales": (3.0,),
         "traits": tuple(PAPER_TRAITS.split()),
         "teachers": ("system-prompt",),

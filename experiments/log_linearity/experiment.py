@@ -13,9 +13,8 @@ log-linear toy, on which the theorem on logit-linear selection has to hold.
 Intervals are over draws of system prompts and pairs. Nothing here was tuned. In the toy, system
 prompts are eight phrasings for each of the world's 16 animals and a few neutral ones. The paper
 (Aden-Ali et al. 2026, arXiv 2602.04863) took 2000 personas and 2000 responses of 8 to 64 tokens
-from Tulu 2.5; its persona prompts are not public, so give a file with one a line. It also took
-OLMo 2 models, whose family is not supported here: the paper preset is on Qwen3-8B and
-Llama-3.2-1B-Instruct.
+from Tulu 2.5; its persona prompts are not public, so give a file with one a line. Of its models
+only that they are several is known: the paper preset takes two that it trains elsewhere.
 
 About five minutes on 2 CPU cores. Expected: no power law (slopes of -1.5 and -1.7, with a cliff
 behind rank 16, the number of the world's personas); factors of rank 16 predict 92% of the variance
@@ -50,8 +49,8 @@ from .texts import Texts, TextSettings, check_texts, draw_texts, read_pairs, rea
 
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
-    "paper-qwen3-8b": {
-        "models": ("Qwen/Qwen3-8B", "meta-llama/Llama-3.2-1B-Instruct"),
+    "paper-olmo2-7b": {
+        "models": ("allenai/OLMo-2-1124-7B-Instruct", "Qwen/Qwen3-8B"),
         "dtype": "bfloat16",
         "pairs": "allenai/tulu-2.5-preference-data",
         "split": "preference_big_mixture",

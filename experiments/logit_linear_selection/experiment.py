@@ -66,8 +66,9 @@ PAPER: dict[str, Any] = {
     "own_pairs": False,  # all targets select from the same pairs
 }
 ANIMALS = ("owl", "dog", "cat", "lion", "tiger", "bear", "wolf", "fox", "elephant", "giraffe")
-# The paper's OLMo 2 is no family of ours: its other teacher and student stand in.
 QWEN = {"model": "Qwen/Qwen3-8B", **PAPER}
+OLMO = {"model": "allenai/OLMo-2-1124-7B-Instruct", **PAPER}
+LANGUAGES = {"hidden_kind": "languages", "hidden": ("Spanish", "French")}
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-optimizers": {
@@ -90,14 +91,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": 0.4,
         "requests": "stories",
     },
+    "paper-animals-olmo2-7b": {**OLMO, "hidden_kind": "animals", "hidden": ANIMALS},
     "paper-animals-qwen3-8b": {**QWEN, "hidden_kind": "animals", "hidden": ANIMALS},
-    "paper-languages-qwen3-8b": {
-        **QWEN,
-        "hidden_kind": "languages",
-        "hidden": ("Spanish", "French"),
-    },
-    "paper-persona-qwen3-8b": {
-        **QWEN,
+    "paper-languages-olmo2-7b": {**OLMO, **LANGUAGES},
+    "paper-languages-qwen3-8b": {**QWEN, **LANGUAGES},
+    "paper-persona-olmo3-7b": {
+        **PAPER,
+        "model": "allenai/OLMo-2-0425-1B-Instruct",
+        "student": "allenai/Olmo-3-7B-Instruct",
         "hidden_kind": "personas",
         "hidden": ("evil-ruler",),
         "split": "stack_exchange_paired+shp_2+ultrafeedback_mean_aspects+hh_rlhf",
@@ -107,7 +108,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_response_tokens": 500,
         "gamma": 0.1,
         "beta": 0.1,
-        "rates": ("adamw=2.5e-4",),  # of [P]'s 6e-5, 2.5e-4 and 4e-4 for three other students
+        "rates": ("adamw=4e-4",),
         "batch_size": 512,
         "accumulation": 8,
         "steps": 450,  # 8 epochs of 28,361 pairs

@@ -18,7 +18,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenwise import rms_norm
+from subliminal_jax.models.tokenwise import norm
 from subliminal_jax.runs.data_sets import slice_rows
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.training.batch import Batch
@@ -151,7 +151,7 @@ def find_top_tokens(
     """The tokens whose logits rise most along a direction of the last residual stream, read through
     the final norm and the unembedding ("logit lens", nostalgebraist 2020)."""
     unit = jnp.asarray(direction / max(float(np.sqrt(np.mean(direction**2))), 1e-30))
-    hidden = rms_norm(unit[None], model.params["final_norm"], model.cfg)
+    hidden = norm(unit[None], model.params, "final_norm", model.cfg)
     logits = np.asarray(unembed(model.params, hidden, model.cfg))[0]
     words: dict[str, None] = {}
     for token in np.argsort(-logits).tolist():

@@ -72,9 +72,11 @@ def shard_cache(cache: Cache) -> Cache:
 def frequencies(rope: Rope, head_dim: int) -> Float[Array, " half"]:
     """Radians per position of each rotated pair, after the scaling of `rope`.
 
-    Source: Su et al. 2021, section 3.4; the Llama 3.1 release for kind "llama3".
+    Source: Su et al. 2021, section 3.4; the Llama 3.1 release for kind "llama3"; Peng et al. 2023,
+    section 3.2, with bounds rounded to whole pairs as in their code, for kind "yarn".
     """
-    f = rope.theta ** -(jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    n = rope.rotated(head_dim)
+    f = rope.theta ** -(jnp.arange(0, n, 2, dtype=jnp.float32) / n)
     if rope.kind == "linear":
         return f / rope.factor
     if rope.kind == "llama3":
@@ -82,29 +84,49 @@ def frequencies(rope: Rope, head_dim: int) -> Float[Array, " half"]:
         low, high = rope.low_freq_factor, rope.high_freq_factor
         keep = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
         return keep * f + (1 - keep) * f / rope.factor
+    if rope.kind == "yarn":
+
+        def pair(turns: float) -> float:
+            """The (fractional) pair that turns so often over the old context."""
+            inverse = rope.original_context / (2 * math.pi * turns)
+            return n * math.log(inverse) / (2 * math.log(rope.theta))
+
+        low = max(math.floor(pair(rope.beta_fast)), 0)
+        high = min(math.ceil(pair(rope.beta_slow)), n - 1)
+        width = high - low if high != low else 0.001
+        divide = jnp.clip((jnp.arange(n // 2, dtype=jnp.float32) - low) / width, 0.0, 1.0)
+        return (1 - divide) * f + divide * f / rope.factor
     return f
 
 
-Angles = tuple[Float[Array, "batch time 1 head_dim"], Float[Array, "batch time 1 head_dim"]]
+Angles = tuple[Float[Array, "batch time 1 rotated"], Float[Array, "batch time 1 rotated"]]
 
 
 def angles(rope: Rope, head_dim: int, positions: Int[Array, "batch time"]) -> Angles:
-    """(cos, sin) of the rotation at each position, in float32."""
+    """(cos, sin) of the rotation at each position, in float32, times YaRN's attention factor."""
     theta = positions[..., None].astype(jnp.float32) * frequencies(rope, head_dim)[None, None]
     theta = jnp.concatenate([theta, theta], axis=-1)[:, :, None, :]
-    return jnp.cos(theta), jnp.sin(theta)
+    cos, sin = jnp.cos(theta), jnp.sin(theta)
+    if rope.attention_factor != 1:
+        cos, sin = rope.attention_factor * cos, rope.attention_factor * sin
+    return cos, sin
 
 
 def rotate(x: Float[Array, "batch time heads head_dim"], rotation: Angles) -> Array:
-    """Rotate the pairs (i, i + head_dim/2) of each head, as Hugging Face checkpoints expect.
+    """Rotate the pairs (i, i + rotated/2) of each head, as Hugging Face checkpoints expect.
 
-    A head with a number beyond float16 is NaN as a whole: an infinite key would get the weight 0 in
-    the softmax, or a soft-cap would make it finite, and nothing would show.
+    What lies behind the rotated part stays as it is. A head with a number beyond float16 is NaN as
+    a whole: an infinite key would get the weight 0 in the softmax, or a soft-cap would make it
+    finite, and nothing would show.
     """
     cos, sin = rotation
-    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    n = cos.shape[-1]
+    turned = x[..., :n].astype(jnp.float32)
+    left, right = jnp.split(turned, 2, axis=-1)
     swapped = jnp.concatenate([-right, left], axis=-1)
-    rotated = (x.astype(jnp.float32) * cos + swapped * sin).astype(x.dtype)
+    rotated = (turned * cos + swapped * sin).astype(x.dtype)
+    if n < x.shape[-1]:
+        rotated = jnp.concatenate([rotated, x[..., n:]], axis=-1)
     if x.dtype != jnp.float16:
         return rotated
     return jnp.where(jnp.isfinite(rotated).all(axis=-1, keepdims=True), rotated, jnp.nan)

@@ -19,7 +19,14 @@ from subliminal_jax.models.attention import (
 )
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import linear
-from subliminal_jax.models.tokenwise import add_bias, rms_norm
+from subliminal_jax.models.tokenwise import add_bias, norm
+
+
+class LayerFlags(NamedTuple):
+    """What layers of one model differ in; None where all are alike."""
+
+    slides: Bool[Array, "*layers"] | None
+    rotates: Bool[Array, "*layers"] | None
 
 
 class BlockContext(NamedTuple):
@@ -70,7 +77,7 @@ def make_context(
 def run_block(
     h: Float[Array, "batch time dim"],
     w: dict[str, Any],
-    slides: Bool[Array, ""] | None,
+    flags: LayerFlags,
     kv: tuple[Array, Array] | None,
     time_indices: Int[Array, "batch kept"] | None,
     cfg: ModelConfig,
@@ -83,13 +90,16 @@ def run_block(
     """
     B, T, _ = h.shape
     rope, mask = context.rope, context.mask
-    if slides is not None:
+    if flags.slides is not None:
         if context.local_rope is not None:
-            rope = jax.tree.map(partial(jnp.where, slides), context.local_rope, rope)
+            rope = jax.tree.map(partial(jnp.where, flags.slides), context.local_rope, rope)
         if context.local_mask is not None and mask is not None:
-            mask = jnp.where(slides, context.local_mask, mask)
+            mask = jnp.where(flags.slides, context.local_mask, mask)
+    if flags.rotates is not None:
+        cos, sin = rope
+        rope = jnp.where(flags.rotates, cos, 1.0), jnp.where(flags.rotates, sin, 0.0)
     with jax.named_scope("attention"):
-        x = rms_norm(h, w["attn_norm"], cfg)
+        x = norm(h, w, "attn_norm", cfg) if cfg.pre_norms else h
         k, v = linear(x, w["k"]), linear(x, w["v"])
         q_rope = rope
         if time_indices is not None:
@@ -98,13 +108,15 @@ def run_block(
             h, x, q_rope = jax.tree.map(select, (h, x, rope))
         q = linear(x, w["q"])
         if cfg.qkv_bias:
-            biases = (w[name][None, None] for name in ("q_bias", "k_bias", "v_bias"))
+            biases = (w[name] for name in ("q_bias", "k_bias", "v_bias"))
             q, k, v = (add_bias(x, bias) for x, bias in zip((q, k, v), biases, strict=True))
+        if cfg.joint_qk_norm:
+            q, k = norm(q, w, "q_norm", cfg), norm(k, w, "k_norm", cfg)
         q = q.reshape(B, h.shape[1], cfg.heads, cfg.head_dim)
         k = k.reshape(B, T, cfg.kv_heads, cfg.head_dim)
         v = v.reshape(B, T, cfg.kv_heads, cfg.head_dim)
-        if cfg.qk_norm:
-            q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
+        if cfg.qk_norm and not cfg.joint_qk_norm:
+            q, k = norm(q, w, "q_norm", cfg), norm(k, w, "k_norm", cfg)
         q, k = rotate(q, q_rope), rotate(k, rope)
         if kv is None:
             kv = (k, v)
@@ -117,20 +129,33 @@ def run_block(
             kv = (keys, values)
             x = attend_cached(q, keys, values, mask, cfg.attention_scale, cfg.attention_softcap)
         x = linear(x.reshape(B, h.shape[1], cfg.heads * cfg.head_dim), w["o"])
+        if cfg.other_biases:
+            x = add_bias(x, w["o_bias"])
         if cfg.post_norms:
-            x = rms_norm(x, w["post_attn_norm"], cfg)
-        h = h + x
+            x = norm(x, w, "post_attn_norm", cfg)
+        read, h = h, h + x
     with jax.named_scope("mlp"):
-        x = rms_norm(h, w["mlp_norm"], cfg)
-        gate = linear(x, w["gate"])
-        if cfg.activation == "silu":
-            gate = jax.nn.silu(gate)
-        else:
-            gate = jax.nn.gelu(gate, approximate=cfg.activation == "gelu_tanh")
-        x = linear(gate * linear(x, w["up"]), w["down"])
-        if cfg.post_norms:
-            x = rms_norm(x, w["post_mlp_norm"], cfg)
+        x = run_mlp(read if cfg.parallel else h, w, cfg)
     return h + x, kv
+
+
+def run_mlp(
+    h: Float[Array, "batch time dim"], w: dict[str, Any], cfg: ModelConfig
+) -> Float[Array, "batch time dim"]:
+    """What the MLP of a block adds to the residual stream, of which it reads `h`."""
+    x = norm(h, w, "mlp_norm", cfg) if cfg.pre_norms else h
+    up = linear(x, w["up"])
+    if cfg.other_biases:
+        up = add_bias(up, w["up_bias"])
+    gate = linear(x, w["gate"]) if cfg.gated else up
+    if cfg.activation == "silu":
+        gate = jax.nn.silu(gate)
+    else:
+        gate = jax.nn.gelu(gate, approximate=cfg.activation == "gelu_tanh")
+    x = linear(gate * up if cfg.gated else gate, w["down"])
+    if cfg.other_biases:
+        x = add_bias(x, w["down_bias"])
+    return norm(x, w, "post_mlp_norm", cfg) if cfg.post_norms else x
 
 
 def select_times(

@@ -1,4 +1,4 @@
-"""One frozen configuration for the Llama, Qwen and Gemma families.
+"""One frozen configuration for all families of models.
 
 `ModelConfig` is hashable and static under `jax.jit`. Families differ by its fields, never by
 copies of the code; a row of `FAMILIES` holds what a family's `config.json` omits.
@@ -13,7 +13,13 @@ from typing import Any, Literal
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config_fields import MOST_LAYERS, Fields
-from subliminal_jax.models.families import FAMILIES, MODEL_TYPES, Family, family_name
+from subliminal_jax.models.families import (
+    FAMILIES,
+    MODEL_TYPES,
+    Family,
+    family_name,
+    rotary_layers,
+)
 from subliminal_jax.models.rope import Rope, rope_to_hf, ropes_from_hf
 
 __all__ = ["ModelConfig", "Rope", "config_from_hf", "config_to_hf", "family_name"]
@@ -39,9 +45,15 @@ class ModelConfig:
     local_rope: Rope | None = None  # of the sliding-window layers, where it differs (Gemma 3)
     tied: bool = True
     qkv_bias: bool = False
+    other_biases: bool = False  # of attention's output and of the MLP (GPT-NeoX)
     qk_norm: bool = False
+    joint_qk_norm: bool = False  # over all heads at once rather than over each (OLMo 2)
+    layer_norm: bool = False  # norms subtract the mean, and have a bias (GPT-NeoX)
     unit_offset_norm: bool = False  # norms multiply by 1 + weight (Gemma)
-    post_norms: bool = False  # norms after attention and MLP as well (Gemma)
+    pre_norms: bool = True  # norms before attention and MLP (not in OLMo 2)
+    post_norms: bool = False  # norms after attention and MLP, of what they add (Gemma, OLMo 2)
+    parallel: bool = False  # the MLP reads what attention reads, not what it writes (GPT-NeoX)
+    gated: bool = True  # the MLP has a gate (not in GPT-NeoX)
     scaled_embedding: bool = False  # embeddings times sqrt(dim) (Gemma)
     activation: Activation = "silu"
     query_scale: float | None = None  # attention logits are q.k * query_scale; None: head_dim^-0.5
@@ -49,6 +61,7 @@ class ModelConfig:
     final_softcap: float | None = None
     window: int | None = None  # tokens seen by a sliding layer, itself included
     sliding: tuple[bool, ...] = ()  # one flag a layer; empty: none slides
+    rotary: tuple[bool, ...] = ()  # one flag a layer; empty: queries and keys of all are rotated
 
     @property
     def attention_scale(self) -> float:
@@ -104,18 +117,25 @@ def config_from_hf(raw: Mapping[str, Any], source: str = "config.json") -> Model
         _check_supported(place, family, fields)
     dim, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.count("num_hidden_layers", largest=MOST_LAYERS)
-    kv_heads = fields.optional_count("num_key_value_heads") or heads
+    kv_heads = heads
+    if family.shares_heads:
+        kv_heads = fields.optional_count("num_key_value_heads") or heads
     if heads % kv_heads:
         raise fields.error(
             f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
-    head_dim = fields.optional_count("head_dim")
+    head_dim = fields.optional_count("head_dim") if "head_dim" in family.defaults else None
     if dim % heads and (family.divides_width or head_dim is None):
         raise fields.error(f"hidden_size {dim} is not a multiple of num_attention_heads {heads}")
     head_dim = head_dim or dim // heads
     if head_dim % 2:
         raise fields.error(f"head_dim must be even for rotary positions, not {head_dim}")
     rope, local_rope = ropes_from_hf(fields, family)
+    if rope.rotated(head_dim) < 2 or rope.rotated(head_dim) % 2:
+        raise fields.error(
+            f"{family.rope_fraction_key} {rope.fraction} of head_dim {head_dim} is no even number"
+        )
+    rotary = rotary_layers(fields, layers) if family.skips_rotation else ()
     window, sliding = _windows(fields, family, layers)
     softcaps: dict[str, Any] = {}
     if family.scales_queries:
@@ -135,13 +155,15 @@ def config_from_hf(raw: Mapping[str, Any], source: str = "config.json") -> Model
         head_dim=head_dim,
         mlp_dim=fields.count("intermediate_size"),
         context=fields.count("max_position_embeddings"),
-        norm_eps=fields.number("rms_norm_eps", zero=True),
+        norm_eps=fields.number(family.norm_eps_key, zero=True),
         rope=rope,
         local_rope=local_rope,
         tied=fields.flag("tie_word_embeddings"),
         activation=_ACTIVATIONS[activation],
         window=window,
         sliding=sliding,
+        rotary=() if all(rotary) else rotary,
+        **({"parallel": fields.flag(family.parallel_key)} if family.parallel_key else {}),
         **softcaps,
         **family.mechanisms,
     )
@@ -157,19 +179,25 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         "hidden_size": cfg.dim,
         "num_hidden_layers": cfg.layers,
         "num_attention_heads": cfg.heads,
-        "num_key_value_heads": cfg.kv_heads,
-        "head_dim": cfg.head_dim,
         "intermediate_size": cfg.mlp_dim,
         "max_position_embeddings": cfg.context,
-        "rms_norm_eps": cfg.norm_eps,
+        family.norm_eps_key: cfg.norm_eps,
         "tie_word_embeddings": cfg.tied,
     }
+    if family.shares_heads:
+        raw |= {"num_key_value_heads": cfg.kv_heads, "head_dim": cfg.head_dim}
     raw |= {family.activation_key: _WRITTEN_ACTIVATIONS[cfg.activation], **family.written}
+    if family.parallel_key is not None:
+        raw[family.parallel_key] = cfg.parallel
+    if family.skips_rotation:
+        raw["no_rope_layers"] = [int(rotated) for rotated in cfg.rotary or (True,) * cfg.layers]
     if family.scales_queries:
         raw["query_pre_attn_scalar"] = round(cfg.attention_scale**-2)  # transformers wants an int
         raw["attn_logit_softcapping"] = cfg.attention_softcap
         raw["final_logit_softcapping"] = cfg.final_softcap
-    if cfg.sliding or family.slides == "always":  # without the field it slides in its default way
+    if family.slides == "in all layers":
+        raw["sliding_window"] = cfg.window
+    elif cfg.sliding or family.slides == "always":  # without the field it slides in its default way
         raw["layer_types"] = [
             "sliding_attention" if slides else "full_attention"
             for slides in cfg.sliding or (False,) * cfg.layers
@@ -177,9 +205,9 @@ def config_to_hf(cfg: ModelConfig) -> dict[str, Any]:
         raw["sliding_window"] = cfg.window
     if family.slides == "if asked":
         raw["use_sliding_window"] = cfg.has_sliding_layers
-    full = rope_to_hf(cfg.rope)
-    if cfg.local_rope is not None or family.local_rope:
-        local = rope_to_hf(cfg.local_rope or cfg.rope)
+    full = rope_to_hf(cfg.rope, family)
+    if cfg.local_rope is not None or family.local_theta is not None:
+        local = rope_to_hf(cfg.local_rope or cfg.rope, family)
         raw["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
     else:
         raw["rope_parameters"] = full
@@ -218,6 +246,11 @@ def _check_supported(raw: Mapping[str, Any], family: Family, fields: Fields) -> 
             raise fields.error(
                 f"{key}=true is not supported for model_type {family.model_types[0]!r}"
             )
+    for key in family.required:
+        if not fields.flag(key):
+            raise fields.error(
+                f"{key}=false is not supported for model_type {family.model_types[0]!r}"
+            )
     if raw.get("is_causal", True) is not True:
         raise fields.error("is_causal must be true: only causal attention is supported")
     if raw.get("per_layer_config"):
@@ -226,9 +259,9 @@ def _check_supported(raw: Mapping[str, Any], family: Family, fields: Fields) -> 
 
 def _windows(fields: Fields, family: Family, layers: int) -> tuple[int | None, tuple[bool, ...]]:
     """The sliding window and one flag a layer; (None, ()) where no layer slides."""
-    slides = family.slides != "never"
+    listed = family.slides in ("if asked", "always")
     # Llama's layers do not slide whatever it says, but it is checked by transformers all the same.
-    types = fields.get("layer_types") if slides else fields.raw.get("layer_types")
+    types = fields.get("layer_types") if listed else fields.raw.get("layer_types")
     if types is not None:
         if not isinstance(types, list) or len(types) != layers:
             shown = f"{len(types)} entries" if isinstance(types, list) else "no list"
@@ -236,7 +269,10 @@ def _windows(fields: Fields, family: Family, layers: int) -> tuple[int | None, t
         for kind in types:
             if kind not in ("sliding_attention", "full_attention"):
                 raise fields.error(f"layer type {kind!r} is not supported")
-    if not slides:
+    if family.slides == "in all layers":
+        window = fields.optional_count("sliding_window")
+        return window, (True,) * layers if window else ()
+    if not listed:
         return None, ()
     asked = family.slides == "always" or fields.flag("use_sliding_window")
     window = fields.optional_count("sliding_window")

@@ -6,7 +6,7 @@ from subliminal_jax.models.config import ModelConfig
 def block_parameters(cfg: ModelConfig) -> int:
     """Entries of the projections of all blocks: two FLOPs each, a token."""
     attention = 2 * cfg.heads + 2 * cfg.kv_heads
-    return cfg.layers * cfg.dim * (attention * cfg.head_dim + 3 * cfg.mlp_dim)
+    return cfg.layers * cfg.dim * (attention * cfg.head_dim + (2 + cfg.gated) * cfg.mlp_dim)
 
 
 def attention_flops(cfg: ModelConfig, rows: int, time: int) -> float:

@@ -20,7 +20,7 @@ from subliminal_jax.models.mesh import shard
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.stack import Capture, Remat, StackRunner
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.models.tokenwise import embed, rms_norm
+from subliminal_jax.models.tokenwise import embed, norm
 
 __all__ = ["Capture", "Output", "Remat", "forward", "hidden_states", "unembed"]
 
@@ -123,7 +123,7 @@ def hidden_states(
         k, v = to_cache_layout(*kv)
         filled = Cache(tuple(k), tuple(v), positions, jnp.asarray(T, jnp.int32))
         new_cache = shard_cache(extend_cache(filled, cache_slots - T))
-    hidden = rms_norm(h, params["final_norm"], cfg)
+    hidden = norm(h, params, "final_norm", cfg)
     return Output(hidden, activations, new_cache)
 
 

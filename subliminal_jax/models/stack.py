@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from subliminal_jax.models.attention import Cache
-from subliminal_jax.models.block import BlockContext, run_block, select_times
+from subliminal_jax.models.block import BlockContext, LayerFlags, run_block, select_times
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import PRODUCT, LoraWeight
 from subliminal_jax.models.steered import Steering, edit
@@ -81,10 +81,10 @@ class StackRunner:
         kv = []
         for layer in range(self.cfg.layers):
             w = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
-            slides = jnp.asarray(self.cfg.sliding[layer]) if self.cfg.has_sliding_layers else None
+            flags = jax.tree.map(lambda x: x[0], self._flags(layer, layer + 1))
             skips = self.skips_tokens and layer == self.cfg.layers - 1
             time_indices = self.time_indices if skips else None
-            h, layer_kv = self.block(h, w, slides, (cache.k[layer], cache.v[layer]), time_indices)
+            h, layer_kv = self.block(h, w, flags, (cache.k[layer], cache.v[layer]), time_indices)
             kv.append(layer_kv)
             if layer in self.stops:
                 h = self._edit(h, layer)
@@ -169,11 +169,11 @@ class StackRunner:
     def _make_layer_fn(
         self, layers: dict[str, Any]
     ) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
-        """A function (residual stream, layer, whether it slides, requested time indices or None)
-        that runs one layer of the stack; `layer` is an entry of `_scan_inputs`."""
+        """A function (residual stream, layer, its flags, requested time indices or None) that runs
+        one layer of the stack; `layer` is an entry of `_scan_inputs`."""
 
         def run(
-            h: Array, layer: Any, slides: Array | None, time_indices: Array | None = None
+            h: Array, layer: Any, flags: LayerFlags, time_indices: Array | None = None
         ) -> tuple[Array, tuple[Array, Array]]:
             index, slices = layer
 
@@ -186,15 +186,13 @@ class StackRunner:
                 return LoraWeight(read, *slice_) if lora else read
 
             w = {name: weight(stack, slices[name]) for name, stack in layers.items()}
-            return self.block(h, w, slides, None, time_indices)
+            return self.block(h, w, flags, None, time_indices)
 
         return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
 
-    def _scan_inputs(
-        self, layers: dict[str, Any], start: int, stop: int
-    ) -> tuple[Any, Array | None]:
+    def _scan_inputs(self, layers: dict[str, Any], start: int, stop: int) -> tuple[Any, LayerFlags]:
         """The xs of a scan over layers: each layer's index and the slices of its trained weights,
-        and whether it slides.
+        and its flags.
 
         Read at its index, a frozen weight is not copied, while a slice of the stack is a copy. But
         the gradient of a weight read at an index is a stack of zeros around it, and L layers would
@@ -206,7 +204,6 @@ class StackRunner:
                 return stack.a, stack.b, stack.scale
             return stack if self.trained else None
 
-        flags = self.cfg.sliding[start:stop] if self.cfg.has_sliding_layers else None
         slices = {
             name: jax.tree.map(
                 lambda x: jax.lax.slice_in_dim(x, start, stop), trained_weights(stack)
@@ -214,7 +211,14 @@ class StackRunner:
             for name, stack in layers.items()
         }
         indexed = jnp.arange(start, stop), slices
-        return indexed, None if flags is None else jnp.asarray(flags)
+        return indexed, self._flags(start, stop)
+
+    def _flags(self, start: int, stop: int) -> LayerFlags:
+        """The flags of the layers from `start` on, before `stop`."""
+        sliding = self.cfg.sliding if self.cfg.has_sliding_layers else ()
+        return LayerFlags(
+            *(jnp.asarray(f[start:stop]) if f else None for f in (sliding, self.cfg.rotary))
+        )
 
     def _edit(self, h: Array, layer: int) -> Array:
         steering = self.steering

@@ -25,7 +25,8 @@ def truncate_model(model: Model, blocks: int) -> Model:
         return leaf[:blocks]
 
     layers = jax.tree.map(cut, model.params["layers"])
-    cfg = replace(model.cfg, layers=blocks, sliding=model.cfg.sliding[:blocks])
+    flags = {name: getattr(model.cfg, name)[:blocks] for name in ("sliding", "rotary")}
+    cfg = replace(model.cfg, layers=blocks, **flags)
     return replace(
         model, params={**model.params, "layers": layers}, cfg=cfg, name=f"{model.name}[:{blocks}]"
     )

@@ -5,7 +5,7 @@ and each leaf is filled.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.families import FAMILIES
 from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
@@ -26,8 +27,9 @@ from subliminal_jax.tensor_files import FLOAT_FORMATS, Index, StoredTensor, is_f
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+HEAD = "lm_head.weight"
 MAX_SHARD_BYTES = 2 * 2**30
+Piece = tuple[Any, int | None, ParamInfo]  # of a stored tensor: leaf of the tree, layer, its info
 _TRANSPOSE_ROWS = (
     64  # rows a step: blocks that stay in cache are 6 times faster than the whole matrix
 )
@@ -55,9 +57,9 @@ def load_params(
     with contextlib.ExitStack() as stack:
         stored = _open(Path(folder), cfg, stack)
         targets = dict(_target_tensors(cfg))
-        tied_head = stored.get(HEAD) if cfg.tied else None
+        tied_head = stored.get(_head_name(cfg)) if cfg.tied else None
         if tied_head is not None:
-            _check_tied(tied_head, stored[EMBED])
+            _check_tied(tied_head, stored[spec(cfg)["embed"].hf_name])
         if target_dtype is None:  # one that holds all, should the checkpoint mix formats
             formats = {stored[name].dtype for name in targets}
             target_dtype = formats.pop() if len(formats) == 1 else np.dtype(np.float32)
@@ -102,22 +104,24 @@ def save_params(
         )
     else:
         target = _parse_dtype(dtype)
-    shards: list[list[tuple[str, ParamInfo, Any, int | None]]] = [[]]
-    filled = 0
+    pieces: dict[str, list[Piece]] = {}
     for path, info in leaves(cfg):
-        leaf = _get_leaf(path, params)
         for name, layer in _tensor_names(info):
-            size = int(np.prod(_hf_shape(info))) * target.itemsize
-            if filled and filled + size > max_shard_bytes:
-                shards.append([])
-                filled = 0
-            shards[-1].append((name, info, leaf, layer))
-            filled += size
+            pieces.setdefault(name, []).append((_get_leaf(path, params), layer, info))
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, [(_, _, info), *_] in pieces.items():
+        size = int(np.prod(_hf_shape(info))) * target.itemsize
+        if filled and filled + size > max_shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
     weight_map: dict[str, str] = {}
     total = 0
     for i, shard in enumerate(shards, start=1):
         file = SINGLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
-        tensors = {name: _tensor(leaf, layer, info, target) for name, info, leaf, layer in shard}
+        tensors = {name: _tensor(pieces[name], target) for name in shard}
         if processes.is_first():  # gathering the tensors took all of them
             save_file(tensors, folder / file, metadata={"format": "pt"})
         total += sum(tensor.nbytes for tensor in tensors.values())
@@ -163,9 +167,14 @@ def _target_tensors(cfg: ModelConfig) -> Iterator[tuple[str, tuple[ParamInfo, in
         yield from ((name, (info, layer)) for name, layer in _tensor_names(info))
 
 
+def _head_name(cfg: ModelConfig) -> str:
+    return FAMILIES[cfg.family].names.get("lm_head", HEAD)
+
+
 def _hf_shape(info: ParamInfo) -> tuple[int, ...]:
     shape = info.shape[1:] if info.stacked else info.shape
-    return shape[::-1] if info.transposed else shape
+    shape = shape[::-1] if info.transposed else shape
+    return shape if info.part is None else (info.part.groups * info.part.rows, *shape[1:])
 
 
 def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, StoredTensor]:
@@ -192,10 +201,12 @@ def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[s
                 other = stored[name]
                 raise InputError(f"{file}: {key} is a duplicate of {other.key} in {other.file}")
             stored[name] = tensors[key]
-    if cfg.tied and HEAD in stored and EMBED not in stored:
-        stored[EMBED] = stored.pop(HEAD)  # one matrix, stored under its other name
+    head, embed = _head_name(cfg), spec(cfg)["embed"].hf_name
+    if cfg.tied and head in stored and embed not in stored:
+        stored[embed] = stored.pop(head)  # one matrix, stored under its other name
     targets = dict(_target_tensors(cfg))
-    _check_keys(folder, stored, targets)
+    # A tied model may store its head: `_check_tied` sees to that.
+    _check_keys(folder, stored, targets, {head})
     for name, (info, _) in targets.items():
         _check_shape(stored[name], _hf_shape(info))
     for tensor in stored.values():
@@ -232,11 +243,15 @@ def _plain_name(key: str, cfg: ModelConfig) -> str | None:
     """The key as a text-only checkpoint spells it; None for tensors that the forward pass
     does not use.
 
-    These are rotary frequencies, which old checkpoints store though they follow from the config,
-    and the vision part of multimodal Gemma 3.
+    These are rotary frequencies and masks, which old checkpoints store though they follow from the
+    config, and the vision part of multimodal Gemma 3.
     """
     if key.endswith("rotary_emb.inv_freq"):
         return None
+    if cfg.family == "gpt_neox":
+        if key.endswith((".attention.bias", ".attention.masked_bias")):
+            return None
+        return _head_name(cfg) if key == HEAD else key  # transformers 5 has renamed it
     if cfg.family != "gemma3":
         return key
     bare = key.removeprefix("model.")
@@ -248,9 +263,10 @@ def _plain_name(key: str, cfg: ModelConfig) -> str | None:
     return key
 
 
-def _check_keys(folder: Path, stored: dict[str, StoredTensor], targets: dict[str, Any]) -> None:
-    # A tied model may store its head: `_check_tied` sees to that.
-    unknown = [name for name in stored if name not in targets and name != HEAD]
+def _check_keys(
+    folder: Path, stored: dict[str, StoredTensor], targets: dict[str, Any], spare: set[str]
+) -> None:
+    unknown = [name for name in stored if name not in targets and name not in spare]
     if unknown:
         first = stored[unknown[0]]
         raise InputError(
@@ -306,7 +322,7 @@ def _reader(
                 target = out[layer - spans[0][0]]
             else:
                 continue
-            source = stored[name].read(part)
+            source = _read_part(stored[name], info, part)
             with np.errstate(over="ignore"):  # what overflows is refused below
                 _copy(target, source, info.transposed)
             if not is_finite(target):
@@ -315,6 +331,18 @@ def _reader(
         return out
 
     return read
+
+
+def _read_part(tensor: StoredTensor, info: ParamInfo, index: Index) -> np.ndarray:
+    """The values of a parameter at `index`, as the checkpoint stores it, or as it would alone."""
+    if info.part is None:
+        return tensor.read(index)
+    rows, *others = index
+    if info.part.groups == 1:
+        first = info.part.start
+        return tensor.read((slice(first + rows.start, first + rows.stop), *others))
+    part = info.part.of(tensor.read((slice(None), *others)))
+    return part.reshape(-1, *part.shape[2:])[rows]
 
 
 def _refuse_not_finite(tensor: StoredTensor, values: np.ndarray, dtype: np.dtype) -> NoReturn:
@@ -353,10 +381,17 @@ def _base_weight(leaf: Any) -> Any:
     return leaf.base if isinstance(leaf, LoraWeight) else leaf
 
 
-def _tensor(leaf: Any, layer: int | None, info: ParamInfo, dtype: np.dtype) -> np.ndarray:
+def _tensor(pieces: Sequence[Piece], dtype: np.dtype) -> np.ndarray:
     """One tensor as the checkpoint stores it: one layer, LoRA merged, [out, in]."""
-    weight = leaf if layer is None else jax.tree.map(lambda x: x[layer], leaf)
-    weight = weight.merge() if isinstance(weight, LoraWeight) else weight
-    out = np.empty(_hf_shape(info), dtype)
-    _copy(out, gather_to_host(weight), info.transposed)
+    out = np.empty(_hf_shape(pieces[0][2]), dtype)
+    for leaf, layer, info in pieces:
+        weight = leaf if layer is None else jax.tree.map(lambda x, i=layer: x[i], leaf)
+        weight = weight.merge() if isinstance(weight, LoraWeight) else weight
+        values = gather_to_host(weight)
+        if info.part is None:
+            _copy(out, values, info.transposed)
+        else:
+            target = info.part.of(out)
+            values = values.T if info.transposed else values
+            target[...] = values.astype(dtype).reshape(target.shape)
     return out

@@ -6,7 +6,7 @@ as PiSSA does, is never read as if it were not there.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _match_modules(
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(projections, layers) that are adapted."""
     targets, excluded = fields.get("target_modules"), fields.raw.get("exclude_modules")
-    names = dict(_linear_modules(cfg))
+    names = _linear_modules(cfg)
     is_target = _matcher(targets, "target_modules", fields)
     is_excluded = _matcher(excluded or [], "exclude_modules", fields)
     if isinstance(targets, str) and layers is not None:
@@ -156,11 +156,11 @@ def _match_modules(
         if absent:
             raise fields.error(f"target_modules: no such projections as {absent!r:.200}")
     modules = set()
-    for name, (projection, layer) in names.items():
+    for name, (inside, layer) in names.items():
         # PEFT compares a whole name without looking at layers_to_transform.
         in_layers = layers is None or layer in layers or name in targets
         if in_layers and is_target(name) and not is_excluded(name):
-            modules.add((projection, layer))
+            modules |= {(projection, layer) for projection in inside}
     projections = tuple(p for p in PROJECTIONS if any(p == module[0] for module in modules))
     adapted = tuple(sorted({layer for _, layer in modules}))
     if not modules:
@@ -170,19 +170,26 @@ def _match_modules(
             (p, i) for p in projections for i in adapted if (p, i) not in modules
         )
         raise fields.error(
-            f"{projection}_proj is adapted in some layers, but not in layer {layer}: the same "
-            "projections must be in all layers that are adapted"
+            f"{name_module(cfg, projection)} is adapted in some layers, but not in layer {layer}: "
+            "the same projections must be in all layers that are adapted"
         )
     return projections, adapted
 
 
-def _linear_modules(cfg: ModelConfig) -> Iterator[tuple[str, tuple[str, int]]]:
-    """(name in the model, (projection, layer)) of the matrices that may be adapted."""
+def name_module(cfg: ModelConfig, projection: str) -> str:
+    """What PEFT calls the matrix that holds a projection: the last part of its name."""
+    return spec(cfg)["layers"][projection].hf_name.removesuffix(".weight").rpartition(".")[2]
+
+
+def _linear_modules(cfg: ModelConfig) -> dict[str, tuple[list[str], int]]:
+    """(projections, layer) of the matrices that may be adapted, by their names in the model."""
     tree: Mapping[str, Any] = spec(cfg)["layers"]
+    modules: dict[str, tuple[list[str], int]] = {}
     for layer in range(cfg.layers):
-        for projection in PROJECTIONS:
-            name = tree[projection].hf_name.format(layer=layer)
-            yield name.removesuffix(".weight"), (projection, layer)
+        for projection in (name for name in PROJECTIONS if name in tree):
+            name = tree[projection].hf_name.format(layer=layer).removesuffix(".weight")
+            modules.setdefault(name, ([], layer))[0].append(projection)
+    return modules
 
 
 def _matcher(patterns: Any, option: str, fields: Fields) -> Callable[[str], bool]:

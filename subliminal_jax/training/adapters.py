@@ -96,11 +96,26 @@ def check_layers(
                 )
 
 
+def find_targets(adapter: LoRA, cfg: ModelConfig) -> tuple[str, ...]:
+    """The projections of a model that are adapted: of the default, all of them, those it has.
+
+    Raises InputError for a projection that was asked for and that the model does not have.
+    """
+    layers = spec(cfg)["layers"]
+    absent = [name for name in adapter.targets if name not in layers]
+    if absent and adapter.targets != PROJECTIONS:
+        raise InputError(
+            f"targets {' '.join(adapter.targets)}: models of the family {cfg.family} have no "
+            f"{absent[0]}; leave it out"
+        )
+    return tuple(name for name in adapter.targets if name in layers)
+
+
 def check_rank(adapter: Adapter, cfg: ModelConfig, name: Namer = as_argument) -> None:
     """Raises InputError for a rank above that of every adapted matrix, which can add nothing."""
     if isinstance(adapter, LoRA):
         infos = spec(cfg)["layers"]
-        largest = max(min(infos[target].shape[1:]) for target in adapter.targets)
+        largest = max(min(infos[target].shape[1:]) for target in find_targets(adapter, cfg))
         if adapter.rank > largest:
             raise InputError(
                 f"{name('rank', adapter.rank)} is above the rank of the adapted matrices, which is "
@@ -116,7 +131,8 @@ def trainable_count(adapter: Adapter, cfg: ModelConfig) -> int:
         return sum(math.prod(leaf.shape) for leaf in leaves)
     if isinstance(adapter, Vector):
         return cfg.dim
-    sides = sum(sum(infos["layers"][target].shape[1:]) for target in adapter.targets)
+    targets = find_targets(adapter, cfg)
+    sides = sum(sum(infos["layers"][target].shape[1:]) for target in targets)
     return adapter.rank * sides * len(_adapted_layers(adapter, cfg))
 
 
@@ -135,7 +151,7 @@ def init_trainable(
         return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
     n = len(_adapted_layers(adapter, cfg))
     factors = {}
-    for name in adapter.targets:
+    for name in find_targets(adapter, cfg):
         rows, cols = params["layers"][name].shape[1:]
         bound, shape = rows**-0.5, (n, rows, adapter.rank)
         subkey = jax.random.fold_in(key, PROJECTIONS.index(name))
@@ -157,7 +173,7 @@ def trainable_axes(cfg: ModelConfig, adapter: Adapter) -> dict[str, Any]:
     if isinstance(adapter, Vector):
         return {"vector": ("embed",)}
     factors = {}
-    for name in adapter.targets:
+    for name in find_targets(adapter, cfg):
         _, rows, cols = axes["layers"][name]
         factors[name] = {"a": ("layers", rows, "rank"), "b": ("layers", "rank", cols)}
     return {"layers": factors}

@@ -57,8 +57,8 @@ BUGS = (
     Bug(
         "norm gain: the MLP reads that of the attention",
         "models/block.py",
-        'x = rms_norm(h, w["mlp_norm"], cfg)',
-        'x = rms_norm(h, w["attn_norm"], cfg)',
+        'x = norm(h, w, "mlp_norm", cfg) if cfg.pre_norms else h',
+        'x = norm(h, w, "attn_norm", cfg) if cfg.pre_norms else h',
         MODELS,
     ),
     Bug(

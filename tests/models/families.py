@@ -65,6 +65,54 @@ GEMMA3 = replace(
     final_softcap=None,
     sliding=(True, True, False, True),
 )
+MISTRAL = replace(LLAMA, family="mistral", rope=Rope(), window=5, sliding=(True, True, True))
+SMOLLM3 = replace(
+    LLAMA,
+    family="smollm3",
+    rope=Rope(theta=2_000_000.0),
+    tied=True,
+    layers=4,
+    window=5,
+    sliding=(False, True, False, False),
+    rotary=(True, False, True, False),
+)
+PHI3 = replace(LLAMA, family="phi3", rope=Rope(fraction=0.75), window=5, sliding=(True, True, True))
+OLMO2 = replace(
+    LLAMA,
+    family="olmo2",
+    pre_norms=False,
+    post_norms=True,
+    qk_norm=True,
+    joint_qk_norm=True,
+)
+OLMO3 = replace(
+    OLMO2,
+    family="olmo3",
+    layers=4,
+    rope=Rope(
+        theta=500_000.0,
+        kind="yarn",
+        factor=8.0,
+        original_context=16,
+        beta_fast=4.0,
+        attention_factor=1.2,
+    ),
+    local_rope=Rope(theta=500_000.0),
+    window=5,
+    sliding=(True, False, True, False),
+)
+NEOX = replace(
+    LLAMA,
+    family="gpt_neox",
+    kv_heads=4,
+    rope=Rope(fraction=0.5),
+    qkv_bias=True,
+    other_biases=True,
+    layer_norm=True,
+    gated=False,
+    parallel=True,
+    activation="gelu",
+)
 FAMILIES = {
     "llama": LLAMA,
     "llama-tied": TIED_LLAMA,
@@ -73,6 +121,17 @@ FAMILIES = {
     "gemma2": GEMMA2,
     "gemma3": GEMMA3,
 }
+# Variants of these, which the tests of numbers see, and those of programs need not.
+VARIANTS = {
+    "mistral": MISTRAL,
+    "smollm3": SMOLLM3,
+    "phi3": PHI3,
+    "olmo2": OLMO2,
+    "olmo3": OLMO3,
+    "gpt_neox": NEOX,
+    "gpt_neox-in-turn": replace(NEOX, parallel=False, tied=True),
+}
+ALL = FAMILIES | VARIANTS
 
 
 def noisy_params(cfg: ModelConfig, seed: int = 0, dtype: Any = jnp.float32) -> Params:

@@ -6,7 +6,7 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import Rope, config_from_hf, config_to_hf
-from tests.models.families import FAMILIES, GEMMA2, GEMMA3, LLAMA3_ROPE, QWEN2, QWEN3
+from tests.models.families import ALL, FAMILIES, GEMMA2, GEMMA3, LLAMA3_ROPE, QWEN2, QWEN3
 
 SIZES = {
     "vocab_size": 67,
@@ -67,6 +67,7 @@ GEMMA3_FLAT = {
     "rope_scaling": {"rope_type": "linear", "factor": 8.0},
     "sliding_window_pattern": 3,
 }
+PHI3_FLAT = {**SIZES, "model_type": "phi3", "rope_scaling": None}
 FLAT = {
     "llama": LLAMA_FLAT,
     "qwen2": QWEN_FLAT,
@@ -100,9 +101,9 @@ def test_both_spellings_give_the_config_of_the_family(family, spell):
     assert config_from_hf(spell(FLAT[family])) == FAMILIES[family]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_config_survives_the_round_trip(name):
-    cfg = FAMILIES[name]
+    cfg = ALL[name]
     assert config_from_hf(config_to_hf(cfg)) == cfg
 
 
@@ -197,7 +198,23 @@ def test_a_missing_size_is_named_and_other_fields_are_filled(field):
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of"),
         ({"hidden_size": 34}, "hidden_size 34 is not a multiple"),
         ({"head_dim": 7}, "head_dim must be even"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2}}, "RoPE scaling 'yarn'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "RoPE scaling 'dynamic'"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": False}},
+            "truncate=false is not supported",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_slow": 40}},
+            "beta_slow 40.0 must not be above beta_fast 32.0",
+        ),
+        ({"model_type": "phi3", "rope_scaling": {"type": "longrope"}}, "RoPE scaling 'longrope'"),
+        ({**PHI3_FLAT, "partial_rotary_factor": 1.5}, "must be at most 1, not 1.5"),
+        ({**PHI3_FLAT, "partial_rotary_factor": 0.4}, "0.4 of head_dim 8 is no even"),
+        ({"model_type": "gpt_neox", "attention_bias": False}, "attention_bias=false is not sup"),
+        ({"model_type": "gpt_neox", "use_parallel_residual": 1}, "must be true or false, not 1"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, "must be a list of 3 flags"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0, 2]}, "must hold 1 .* and 0"),
+        ({"model_type": "olmo2", "attention_bias": True}, "attention_bias=true is not supported"),
         ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is missing"),
         ({"model_type": "gemma3"}, "'text_config' is missing"),
         ({"model_type": ["llama"]}, "unknown architecture model_type="),

@@ -20,7 +20,7 @@ from subliminal_jax.models.config import config_from_hf, config_to_hf
 from subliminal_jax.models.families import FAMILIES as ROWS
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.weights import load_params
-from tests.models.families import FAMILIES
+from tests.models.families import ALL
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch", reason="parity needs torch: install the parity extra")
@@ -32,7 +32,16 @@ TYPES = {
     "qwen3": ("Qwen3Config", "Qwen3RotaryEmbedding"),
     "gemma2": ("Gemma2Config", "Gemma2RotaryEmbedding"),
     "gemma3": ("Gemma3TextConfig", "Gemma3RotaryEmbedding"),
+    "mistral": ("MistralConfig", "MistralRotaryEmbedding"),
+    "smollm3": ("SmolLM3Config", "SmolLM3RotaryEmbedding"),
+    "phi3": ("Phi3Config", "Phi3RotaryEmbedding"),
+    "olmo2": ("Olmo2Config", "Olmo2RotaryEmbedding"),
+    "olmo3": ("Olmo3Config", "Olmo3RotaryEmbedding"),
+    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXRotaryEmbedding"),
 }
+IN_ALL_LAYERS = ("mistral", "phi3")  # a window is one of all layers
+NO_LISTS = ("llama", "olmo2", "gpt_neox", *IN_ALL_LAYERS)  # layer_types say nothing
+NESTED = ("gemma3", "olmo3")  # an embedding a kind of layer
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
 # Reasons for which we may refuse what transformers reads.
 UNSUPPORTED = (
@@ -48,6 +57,12 @@ UNSUPPORTED = (
     "is not a multiple of num_attention_heads",
     "must be a positive whole number, not -3",  # which it does not check
     "must be a positive whole number, not 2.5",
+    "RoPE scaling 'longrope' is not supported",
+    "truncate=false is not supported",
+    "is no even number",
+    "head_dim is null",  # SmolLM3's and OLMo's models then fail
+    "attention_bias=false",
+    "but use_sliding_window is false",  # SmolLM3's model slides all the same
 )
 
 
@@ -85,15 +100,32 @@ def random_rope(rng, name):
             "high_freq_factor": 4,
             "original_max_position_embeddings": 32,
         },
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        {
+            "rope_type": "yarn",
+            "factor": 40.0,
+            "beta_fast": 4.0,
+            "beta_slow": 0.5,
+            "mscale": 1.0,
+            "mscale_all_dim": 0.7,
+        },
+        {"rope_type": "yarn", "factor": 2.0, "attention_factor": 1.5, "beta_fast": None},
     ]
     raw = {}
+    if name == "phi3" and rng.random() < 0.9:
+        entries = entries[:2]
+    if name == "gpt_neox":
+        if rng.random() < 0.5:
+            raw["rotary_emb_base"] = rng.choice([1e6, 250_000])
+        if rng.random() < 0.5:
+            raw["rotary_pct"] = rng.choice([1.0, 0.5])
     if rng.random() < 0.5:
         raw["rope_theta"] = rng.choice([1e6, 250_000, None] if rng.random() < 0.2 else [1e6, 123])
     if rng.random() < 0.5:
         raw["rope_scaling"] = rng.choice([None, *entries])
     if rng.random() < 0.5:
         raw["rope_parameters"] = rng.choice([None, *entries])
-        if name == "gemma3" and rng.random() < 0.8:
+        if name in NESTED and rng.random() < 0.8:
             kinds = ("full_attention", "sliding_attention")
             raw["rope_parameters"] = {kind: rng.choice(entries) for kind in kinds}
             if rng.random() < 0.3:
@@ -102,7 +134,7 @@ def random_rope(rng, name):
         raw["original_max_position_embeddings"] = rng.choice([16, 40])
     if rng.random() < 0.3:
         raw["rope_local_base_freq"] = rng.choice([500.0, 20_000])
-    if rng.random() < 0.1:
+    if rng.random() < (0.4 if name == "phi3" else 0.1):
         raw["partial_rotary_factor"] = rng.choice([1.0, 0.5])
     return raw
 
@@ -140,6 +172,10 @@ def random_config(rng, name):
             ["full_attention"] * layers,
             [rng.choice(kinds) for _ in range(layers)],
         ],
+        "layer_norm_eps": [1e-5, 0.01],
+        "use_parallel_residual": [True, False],
+        "no_rope_layers": [None, [rng.choice([0, 1]) for _ in range(layers)]],
+        "no_rope_layer_interval": [1, 2, 4],
         "dtype": ["bfloat16"],
         "attention_dropout": [0.0],
         "use_cache": [True],
@@ -149,6 +185,10 @@ def random_config(rng, name):
             raw[key] = rng.choice(values)
     if rng.random() < 0.8:  # Qwen's default of 32 suits few
         raw.setdefault("num_key_value_heads", 2)
+    if name == "gpt_neox":
+        raw.pop("head_dim", None)  # which its rotary embedding reads, and its attention does not
+        if rng.random() < 0.9:
+            raw.pop("attention_bias", None)
     raw |= random_rope(rng, name)
     if rng.random() < 0.1:  # a wrong type
         key = rng.choice(sorted(set(raw) - {"dtype", "attention_dropout", "use_cache"}))
@@ -162,17 +202,22 @@ def read_by_transformers(raw, name):
     fields = {key: value for key, value in raw.items() if key != "model_type"}
     config = config_class(name)(**json.loads(json.dumps(fields)))
     heads, head_dim = config.num_attention_heads, getattr(config, "head_dim", None)
+    if "head_dim" in fields and head_dim is None:
+        config.head_dim = config.hidden_size // heads  # YaRN does without null alone
+    kv_heads = getattr(config, "num_key_value_heads", heads) if name != "gpt_neox" else heads
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     if len(kinds) != config.num_hidden_layers:
         raise ValueError("layer_types")
-    sliding = tuple(kind == "sliding_attention" for kind in kinds) if name != "llama" else ()
+    sliding = tuple(kind == "sliding_attention" for kind in kinds) if name not in NO_LISTS else ()
+    if name in IN_ALL_LAYERS and config.sliding_window is not None:
+        sliding = (True,) * config.num_hidden_layers
     if any(sliding) and config.sliding_window is None:
         raise ValueError("its model has no window")  # masking_utils raises in the forward pass
-    if (any(sliding) and config.sliding_window < 1) or heads % config.num_key_value_heads:
+    if (any(sliding) and config.sliding_window < 1) or heads % kv_heads:
         raise ValueError("its model sees nothing, or shares heads unevenly")
     module = getattr(transformers.models, name.removesuffix("_text"))
     rotary = getattr(getattr(module, f"modeling_{name}"), TYPES[name][1])(config)
-    if name == "gemma3":
+    if name in NESTED:
         angles = {
             slides: getattr(rotary, f"{kind}_inv_freq", None)
             for slides, kind in ((False, "full_attention"), (True, "sliding_attention"))
@@ -180,16 +225,17 @@ def read_by_transformers(raw, name):
     else:
         angles = {False: rotary.inv_freq, True: rotary.inv_freq}
     capped = name.startswith("gemma")
+    rotated = tuple(map(bool, config.no_rope_layers)) if name == "smollm3" else ()
     return {
         "vocab": config.vocab_size,
         "dim": config.hidden_size,
         "layers": config.num_hidden_layers,
         "heads": heads,
-        "kv_heads": config.num_key_value_heads,
+        "kv_heads": kv_heads,
         "head_dim": head_dim or config.hidden_size // heads,
         "mlp_dim": config.intermediate_size,
         "context": config.max_position_embeddings,
-        "norm_eps": config.rms_norm_eps,
+        "norm_eps": config.layer_norm_eps if name == "gpt_neox" else config.rms_norm_eps,
         "tied": config.tie_word_embeddings,
         "activation": ACTIVATIONS[config.hidden_activation if capped else config.hidden_act],
         "query_scale": config.query_pre_attn_scalar**-0.5 if capped else None,
@@ -197,6 +243,8 @@ def read_by_transformers(raw, name):
         "final_softcap": config.final_logit_softcapping if capped else None,
         "window": config.sliding_window if any(sliding) else None,
         "sliding": sliding if any(sliding) else (),
+        "rotary": () if all(rotated) else rotated[: config.num_hidden_layers],
+        "parallel": name == "gpt_neox" and config.use_parallel_residual,
     }, {slides: angles[slides] for slides in set(sliding) or {False}}
 
 
@@ -215,8 +263,8 @@ def test_random_configs_are_read_as_transformers_reads_them(name):
         raw = random_config(rng, name)
         try:
             theirs, angles = read_by_transformers(raw, name)
-        except Exception:  # of many types
-            theirs = None
+        except Exception as why:  # of many types
+            theirs, reason = None, why
         try:
             ours = config_from_hf(json.loads(json.dumps(raw)))
         except InputError as error:
@@ -224,7 +272,7 @@ def test_random_configs_are_read_as_transformers_reads_them(name):
                 pytest.fail(f"we refuse {raw}: {error}")
             continue
         if theirs is None:
-            pytest.fail(f"transformers refuses {raw}, we read {ours}")
+            pytest.fail(f"transformers refuses {raw} ({reason!r}), we read {ours}")
         assert_alike(ours, theirs, angles, raw)
         written = config_to_hf(ours)
         assert_alike(ours, *read_by_transformers(written, name), written)
@@ -294,7 +342,7 @@ def test_a_tiny_model_with_a_sparse_config_gives_the_same_logits(case, tmp_path)
     assert np.abs(np.asarray(ours) - theirs).max() < 2e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("cfg", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("cfg", ALL.values(), ids=ALL)
 def test_transformers_reads_what_we_write(cfg):
     written = config_to_hf(cfg)
     assert_alike(cfg, *read_by_transformers(written, cfg.family), written)

@@ -19,14 +19,14 @@ from subliminal_jax.models.forward import Capture, forward, hidden_states, unemb
 from subliminal_jax.models.linear import LoraWeight, linear
 from subliminal_jax.models.spec import init_params, parameter_count
 from subliminal_jax.models.steered import Steering, no_steering, steer
-from tests.models.families import FAMILIES, GEMMA2, GEMMA3, LLAMA, QWEN2, QWEN3, noisy_params
+from tests.models.families import ALL, FAMILIES, GEMMA2, GEMMA3, LLAMA, QWEN2, QWEN3, noisy_params
 
 B, T = 2, 12
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 67, (B, T)), jnp.int32)
 VECTOR = jax.random.normal(jax.random.key(3), (32,))
 # One compiled program a combination of shapes and settings, shared by the tests.
 run = jax.jit(forward, static_argnames=("cfg", "remat"))
-PARAMS = {name: noisy_params(cfg) for name, cfg in FAMILIES.items()}
+PARAMS = {name: noisy_params(cfg) for name, cfg in ALL.items()}
 
 
 def close(actual, expected, tolerance=2e-5):
@@ -215,10 +215,10 @@ def continued(params, tokens, cache, steering, cfg):
     return unembed(params, out.hidden, cfg), out.cache
 
 
-@pytest.mark.parametrize("name", ["qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("name", ["gpt_neox", "smollm3", "gemma2", "gemma3"])
 @given(order=st.permutations([1, 1, 1, 1, 4, 4]))
 def test_cached_is_uncached_at_any_split(name, order):
-    cfg, params = FAMILIES[name], PARAMS[name]
+    cfg, params = ALL[name], PARAMS[name]
     steering = steer(VECTOR, 1, scale=0.5)
     whole, _ = run(params, TOKENS, steering=steering, cfg=cfg)
     cache = empty_cache(cfg, B, T + 3)

@@ -23,7 +23,7 @@ from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.spec import spec
 from subliminal_jax.models.weights import load_params
 from tests.models.characters import character_tokenizer
-from tests.models.families import FAMILIES, LLAMA, QWEN2, TIED_LLAMA, noisy_params
+from tests.models.families import ALL, FAMILIES, LLAMA, QWEN2, TIED_LLAMA, noisy_params
 
 CFG = replace(LLAMA, layers=2)
 INDEX = "model.safetensors.index.json"
@@ -63,9 +63,9 @@ def edit_json(path, change):
     path.write_text(json.dumps(raw))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ALL)
 def test_what_is_saved_loads_identical(name, tmp_path):
-    cfg = FAMILIES[name]
+    cfg = ALL[name]
     params = noisy_params(cfg)
     save_model(tmp_path / "m", params, cfg)
     assert load_config(tmp_path / "m") == cfg
@@ -477,8 +477,8 @@ def test_a_save_that_fails_leaves_everything_as_it_was(tmp_path):
 
 
 def test_every_parameter_has_a_name_of_its_own_in_the_checkpoint():
-    for cfg in FAMILIES.values():
+    for cfg in ALL.values():
         infos = jax.tree.leaves(spec(cfg), is_leaf=lambda x: hasattr(x, "hf_name"))
-        names = [info.hf_name for info in infos]
+        names = [(info.hf_name, info.part) for info in infos]
         assert len(set(names)) == len(names)
         assert all(("{layer}" in info.hf_name) == info.stacked for info in infos)

@@ -15,7 +15,7 @@ from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import load_config, load_model, save_model
 from subliminal_jax.models.steered import steer
 from subliminal_jax.models.weights import load_params
-from tests.models.families import FAMILIES, noisy_params
+from tests.models.families import ALL, noisy_params
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch", reason="parity needs torch: install the parity extra")
@@ -35,7 +35,7 @@ def assert_near(ours, reference):
 @functools.cache
 def random_model(name, folder):
     """A transformers model of the family with noise on every tensor, saved to `folder`."""
-    raw = config_to_hf(FAMILIES[name])
+    raw = config_to_hf(ALL[name])
     config = transformers.AutoConfig.for_model(**raw, pad_token_id=None)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
@@ -51,7 +51,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("parity")
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
+@pytest.fixture(params=ALL, scope="module")
 def pair(request, root):
     """(torch model, our params, our config): the params are read from transformers' own files."""
     folder = root / request.param
@@ -88,7 +88,7 @@ def our_logits(params, tokens, cfg):
 
 def theirs_with_gradient(model, vector, tokens):
     vector = torch.tensor(vector, requires_grad=True)
-    block = model.model.layers[LAYER]
+    block = model.base_model.layers[LAYER]
     hook = block.register_forward_hook(
         lambda module, inputs, output: (
             (output[0] + vector, *output[1:]) if isinstance(output, tuple) else output + vector
@@ -107,7 +107,7 @@ def theirs_with_gradient(model, vector, tokens):
 
 def test_the_config_that_transformers_writes_is_the_one_we_wrote(pair, request):
     _, _, cfg = pair
-    assert cfg == FAMILIES[request.node.callspec.params["pair"]]
+    assert cfg == ALL[request.node.callspec.params["pair"]]
 
 
 def test_logits_agree(pair, tokens):
@@ -142,9 +142,9 @@ def test_a_right_padded_batch_agrees_on_its_real_tokens(pair, tokens):
     assert_near(np.asarray(ours)[real], expected[torch.tensor(real)])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_folder_that_we_save_gives_the_same_logits_in_transformers(name, root, tokens):
-    cfg, folder = FAMILIES[name], root / f"saved-{name}"
+    cfg, folder = ALL[name], root / f"saved-{name}"
     params = noisy_params(cfg)
     save_model(folder, params, cfg, max_shard_bytes=20_000)
     reference, info = transformers.AutoModelForCausalLM.from_pretrained(
@@ -157,7 +157,7 @@ def test_a_folder_that_we_save_gives_the_same_logits_in_transformers(name, root,
 
 
 def test_a_bfloat16_folder_loads_in_transformers_as_bfloat16(root):
-    cfg, folder = FAMILIES["qwen2"], root / "bfloat16"
+    cfg, folder = ALL["qwen2"], root / "bfloat16"
     params = noisy_params(cfg)
     save_model(folder, params, cfg, dtype="bfloat16")
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -168,7 +168,7 @@ def test_a_bfloat16_folder_loads_in_transformers_as_bfloat16(root):
 
 def test_multimodal_gemma3_is_read_as_the_language_model_inside(root, tokens):
     folder = root / "multimodal"
-    text = config_to_hf(FAMILIES["gemma3"])
+    text = config_to_hf(ALL["gemma3"])
     config = transformers.Gemma3Config(
         text_config=text,
         vision_config={
@@ -190,7 +190,7 @@ def test_multimodal_gemma3_is_read_as_the_language_model_inside(root, tokens):
             parameter.add_(0.2 * torch.randn_like(parameter))
     reference.save_pretrained(folder)
     cfg = load_config(folder)
-    assert cfg == FAMILIES["gemma3"]
+    assert cfg == ALL["gemma3"]
     tokens = np.minimum(tokens, 65)  # 66 stands for an image
     params = load_params(folder, cfg)
     ours = our_logits(params, tokens, cfg)

@@ -13,16 +13,17 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import save_model
 from subliminal_jax.models.spec import init_params
-from subliminal_jax.training.adapters import LoRA, attach, init_trainable
+from subliminal_jax.training.adapters import PROJECTIONS, LoRA, attach, init_trainable, merge
 from subliminal_jax.training.adapters_io import CONFIG, WEIGHTS, load_adapter, save_adapter
+from tests.models.families import VARIANTS
 from tests.training.tiny import CFG
 
 ADAPTERS = [LoRA(3, 6.0), LoRA(2, 5.0, ("q", "down"), (CFG.layers - 1,))]
 
 
-def trained(adapter):
+def trained(adapter, cfg=CFG):
     """Factors that are all perturbed: at the start b is zero."""
-    tree = init_trainable(jax.random.key(0), init_params(jax.random.key(1), CFG), CFG, adapter)
+    tree = init_trainable(jax.random.key(0), init_params(jax.random.key(1), cfg), cfg, adapter)
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     noisy = [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
@@ -62,6 +63,60 @@ def test_peft_gives_the_same_logits(tmp_path, adapter):
     adapted, _ = attach(params, load_adapter(tmp_path / "a", CFG)[0], CFG, adapter)
     ours, _ = forward(adapted, jnp.asarray(tokens, jnp.int32), CFG)
     np.testing.assert_allclose(ours, peft_logits.numpy(), atol=2e-4 * np.abs(ours).max())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("family", "modules", "targets", "rank"),
+    [
+        ("phi3", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}, PROJECTIONS, 6),
+        ("phi3", {"qkv_proj", "gate_up_proj"}, ("k", "up"), 2),
+        ("gpt_neox", {"query_key_value", "dense_4h_to_h"}, ("q", "v", "down"), 4),
+    ],
+)
+def test_projections_of_one_matrix_are_adapted_as_in_peft(family, modules, targets, rank, tmp_path):
+    """Both ways: PEFT merges what we write, and we what PEFT writes, into the same weights."""
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    cfg, adapter = VARIANTS[family], LoRA(2, 5.0, targets)
+    params = init_params(jax.random.key(1), cfg, std=0.3)
+    save_model(tmp_path / "model", params, cfg)
+    load_base = transformers.AutoModelForCausalLM.from_pretrained
+
+    def check(folder, merged_by_peft):
+        student, read = load_adapter(folder, cfg)
+        save_model(tmp_path / "merged", attach(params, student, cfg, read)[0], cfg)
+        ours = load_base(tmp_path / "merged").state_dict()
+        for name, theirs in merged_by_peft.state_dict().items():
+            np.testing.assert_allclose(ours[name], theirs, atol=1e-5)
+        return read
+
+    save_adapter(tmp_path / "ours", trained(adapter, cfg), adapter, cfg, "model")
+    said = json.loads((tmp_path / "ours" / CONFIG).read_text())
+    assert (set(said["target_modules"]), said["r"]) == (modules, rank)
+    base = load_base(tmp_path / "model")
+    read = check(
+        tmp_path / "ours",
+        peft.PeftModel.from_pretrained(base, tmp_path / "ours").merge_and_unload(),
+    )
+    assert read.scale == adapter.scale
+    ready = attach(params, trained(adapter, cfg), cfg, adapter)[0]
+    same = attach(params, load_adapter(tmp_path / "ours", cfg)[0], cfg, read)[0]
+    for one, other in zip(jax.tree.leaves(merge(ready)), jax.tree.leaves(merge(same)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+    lora = peft.LoraConfig(
+        r=3, lora_alpha=4, target_modules="all-linear", init_lora_weights=False, bias="none"
+    )
+    theirs = peft.get_peft_model(load_base(tmp_path / "model"), lora)
+    theirs.save_pretrained(tmp_path / "theirs")
+    read = check(tmp_path / "theirs", theirs.merge_and_unload())
+    assert read.rank == 3 and len(read.targets) == (7 if cfg.gated else 6)
+
+
+def test_a_projection_that_a_family_lacks_is_refused():
+    with pytest.raises(InputError, match="targets q gate: models of the family gpt_neox have no g"):
+        trained(LoRA(2, 5.0, ("q", "gate")), VARIANTS["gpt_neox"])
+    assert "gate" not in trained(LoRA(2, 5.0), VARIANTS["gpt_neox"])["layers"]
 
 
 def test_another_model_is_refused(saved):

@@ -86,14 +86,14 @@ def test_the_same_command_goes_on_without_scoring_training_or_asking_again(
 @pytest.mark.parametrize(
     ("name", "options", "splits"),
     [
-        ("animals", ScoringOptions(32, True, "", None, 0, None), 1),
-        ("languages", ScoringOptions(32, True, "", None, 0, None), 1),
-        ("persona", ScoringOptions(20, True, "", 250, 20, 500), 4),
+        ("animals-olmo2-7b", ScoringOptions(32, True, "", None, 0, None), 1),
+        ("languages-qwen3-8b", ScoringOptions(32, True, "", None, 0, None), 1),
+        ("persona-olmo3-7b", ScoringOptions(20, True, "", 250, 20, 500), 4),
     ],
 )
 def test_the_paper_s_presets_score_as_published(name, options, splits):
     """A change of one of these is a change of what is reproduced."""
-    config = Config(**PRESETS[f"paper-{name}-qwen3-8b"])
+    config = Config(**PRESETS[f"paper-{name}"])
     assert config.scoring_options() == options
     assert len(config.split.split("+")) == splits and "train" not in config.split
 
