@@ -82,6 +82,7 @@ def _guard_claims(
                     Presupposition(
                         "unguarded students take up more of it than controls",
                         unguarded.component_excess,
+                        to_refute=SHARE_OF_VECTOR.size,
                     ),
                 ),
             ),
@@ -108,7 +109,13 @@ def _drop_claim(
 
 
 def _transmits(unguarded: GuardResult) -> tuple[Presupposition, ...]:
-    return (Presupposition("unguarded students take up the trait", unguarded.transmission),)
+    return (
+        Presupposition(
+            "unguarded students take up the trait",
+            unguarded.transmission,
+            to_refute=TRAIT_RATE.size,
+        ),
+    )
 
 
 def _task_claim(results: Results, case: Case, guarded: GuardResult) -> Claim:

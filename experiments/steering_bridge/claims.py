@@ -22,7 +22,9 @@ def make_claims(results: Results) -> list[Claim]:
     reliability = measure_reliability(results)
     compared = [reliability[trait] for trait in results.differences.preference.by_data]
     decided, ties = describe_ties(compared)
-    passes = Presupposition("students take up the preference", preference)
+    passes = Presupposition(
+        "students take up the preference", preference, to_refute=PROPENSITY.size
+    )
     return [
         _make_claim(
             results,

@@ -130,7 +130,9 @@ def _necessary_teacher_claims(results: Results) -> Iterator[Claim]:
             kinds=kinds,
             presupposes=(
                 Presupposition(
-                    "with the vector they align more than controls", prompted["eas"].difference
+                    "with the vector they align more than controls",
+                    prompted["eas"].difference,
+                    to_refute=EAS.size,
                 ),
             ),
             digits=".2f",
@@ -149,6 +151,7 @@ def _necessary_teacher_claims(results: Results) -> Iterator[Claim]:
                 Presupposition(
                     "with the vector they name the trait more often than controls",
                     prompted["word_rate"].difference,
+                    to_refute=TRAIT_RATE.size,
                 ),
             ),
         )
@@ -198,5 +201,9 @@ def _necessity_claims(results: Results) -> Iterator[Claim]:
             text,
             effect,
             number + end,
-            presupposes=(Presupposition("students name the trait more than controls", excess),),
+            presupposes=(
+                Presupposition(
+                    "students name the trait more than controls", excess, to_refute=TRAIT_RATE.size
+                ),
+            ),
         )

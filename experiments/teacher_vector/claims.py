@@ -76,7 +76,13 @@ def prediction_claim(results: Results, arm: Arm) -> Claim:
             predictor.rate if prediction.traits else None,
             "above",
             margin=margins.RANK_CORRELATION,
-            presupposes=(Presupposition("the students name the trait more often", rise),),
+            presupposes=(
+                Presupposition(
+                    "the students name the trait more often",
+                    rise,
+                    to_refute=margins.TRAIT_RATE.size,
+                ),
+            ),
         ),
         unstable=len(arm.unstable),
         model=results.model,
