@@ -29,9 +29,9 @@ from subliminal_jax.bounds import (
     check_fields,
     check_value,
 )
+from subliminal_jax.data.prompts import PromptKind
 from subliminal_jax.data.teachers import (
     Pairs,
-    PromptKind,
     filtered,
     sampled_pairs,
     teacher_prompts,

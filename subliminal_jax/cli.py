@@ -1,11 +1,13 @@
 """The command `subliminal-jax <sub-command> [flags]`: the experiments, and tools beside them.
 
-An experiment is a folder of `experiments/` whose `experiment.py` defines `EXPERIMENT`; a tool is a
-module of `subliminal_jax/commands/` that defines `Config` and `main(config)`. `main` may
-have the parameters `experiments` (the table of experiments) and `command` (the command line). A
-tool may define `check(config)`, which is called before anything slow is imported, and
-`RESUMES = False`, where a command that is given again starts anew. Only the chosen module is
-imported.
+An experiment is a folder of `experiments/` whose `config.py` defines `Config` and `PRESETS`, and
+whose `experiment.py` defines `EXPERIMENT`; a tool is a module of `subliminal_jax/commands/` that
+defines `Config` and `main(config)`, or a folder there with a `config.py` and a `command.py`. `main`
+may have the parameters `experiments` and `settings` (the tables of experiments, and of what may be
+asked of them) and `command` (the command line). A tool may define `check(config)`, which is called
+before anything slow is imported, and `RESUMES = False`, where a command that is given again starts
+anew. Only the chosen modules are imported, and `config.py` first: flags are checked, and a line
+says where the run will be, before what takes seconds to import.
 """
 
 import ast
@@ -14,15 +16,12 @@ import dataclasses
 import difflib
 import importlib
 import inspect
-import io
 import os
-import select
 import shlex
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -35,10 +34,13 @@ from subliminal_jax import interrupts
 from subliminal_jax.bounds import as_flag
 from subliminal_jax.effects import check_effects, defaults
 from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.flags import parse_flags
+from subliminal_jax.standard_files import drop_unread_output, leave_threads, open_standard_files
 
 if TYPE_CHECKING:
-    from subliminal_jax.runs.experiment import Experiment, Experiments
+    from subliminal_jax.runs.experiment import Experiment
+    from subliminal_jax.runs.presets import ExperimentSettings
 
 PROGRAM = "subliminal-jax"
 
@@ -51,16 +53,29 @@ class SubCommand:
     file: Path
     module: str
 
-    def summary(self) -> str:
-        """The first line of its docstring, read without importing it."""
+    def docstring(self) -> str:
+        """Its docstring, read without importing it."""
         try:
-            docstring = ast.get_docstring(ast.parse(self.file.read_text(encoding="utf-8")))
+            return ast.get_docstring(ast.parse(self.file.read_text(encoding="utf-8"))) or ""
         except SyntaxError:
             return "(does not parse)"
-        return docstring.splitlines()[0] if docstring else ""
+
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return self.docstring().partition("\n")[0]
 
     def load(self) -> ModuleType:
         return importlib.import_module(self.module)
+
+    def load_config(self) -> ModuleType:
+        """The module of its `Config`: the `config.py` of its folder, or where it has none, all."""
+        package, _, stem = self.module.rpartition(".")
+        if stem not in _STEMS or not self.file.with_name("config.py").exists():
+            return self.load()
+        return importlib.import_module(f"{package}.config")
+
+
+_STEMS = ("experiment", "command")  # the files of those that have a folder
 
 
 def find_experiments() -> dict[str, SubCommand]:
@@ -99,6 +114,21 @@ def load_experiment(sub_command: SubCommand) -> "Experiment":
     return module.EXPERIMENT
 
 
+def load_settings(sub_command: SubCommand) -> "ExperimentSettings":
+    """Import what may be asked of an experiment.
+
+    Raises InputError where its folder has no `config.py` with `Config` and `PRESETS`.
+    """
+    from subliminal_jax.runs.presets import ExperimentSettings
+
+    config = sub_command.load_config()
+    if not (hasattr(config, "Config") and hasattr(config, "PRESETS")):
+        raise InputError(f"{sub_command.file.with_name('config.py')} defines no Config and PRESETS")
+    return ExperimentSettings(
+        sub_command.name, sub_command.summary(), config.Config, config.PRESETS
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -110,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       arguments: what follows the program's name; default `sys.argv[1:]`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _open_standard_files()
+    open_standard_files()
     status: int | str | None = 0
     with interrupts.handle_signals():
         try:
@@ -126,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         if interrupts.received() is not None and isinstance(status, int):
-            _leave_threads(status)
+            leave_threads(status)
     if status:
         sys.exit(status)
 
@@ -148,14 +178,14 @@ def _report_failure(error: BaseException, resumes: bool) -> int | None:
         again = "; the same command again resumes from the last checkpoint" if resumes else ""
         _say(f"{start}{PROGRAM}: {ended}{again}")
         return 128 + number
-    if isinstance(error, BrokenPipeError) and _drop_unread_output():
+    if isinstance(error, BrokenPipeError) and drop_unread_output():
         return 128 + signal.SIGPIPE
     if isinstance(error, InputError):
         message = str(error)
     elif isinstance(error, OSError) and error.errno is not None:
         what = error.filename if error.filename is not None else "standard output"
         message = f"{what}: {error.strerror}"
-        _drop_unread_output()
+        drop_unread_output()
     elif isinstance(error, MemoryError):
         message = "out of memory: give it less at once, or more memory"
     else:
@@ -167,48 +197,6 @@ def _report_failure(error: BaseException, resumes: bool) -> int | None:
 def _say(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # the terminal may have gone
         print(line, file=sys.stderr, flush=True)
-
-
-def _open_standard_files() -> None:
-    """Make standard output and error usable where they are closed, and for every character."""
-    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:  # else the next file that is opened would get what is printed
-            os.open(os.devnull, os.O_RDWR)
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _drop_unread_output() -> bool:
-    """Drop what goes to a pipe or terminal that nobody reads any more; returns whether one does."""
-    dropped = False
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            if _is_unread(stream.fileno()):
-                dropped = True
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, stream.fileno())
-                os.close(null)
-            stream.flush()
-    return dropped
-
-
-def _is_unread(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-def _leave_threads(status: int) -> None:
-    """End at once where threads are left that Python would wait for: requests to a judge, say."""
-    others = (t for t in threading.enumerate() if t is not threading.main_thread())
-    if any(not thread.daemon for thread in others):
-        _drop_unread_output()
-        os._exit(status)
 
 
 def _run(arguments: list[str]) -> None:
@@ -230,9 +218,11 @@ def _run(arguments: list[str]) -> None:
     if name in experiments:
         run = partial(_run_experiment, experiments[name], shlex.join([PROGRAM, *arguments]))
     else:
-        table = {key: partial(load_experiment, value) for key, value in experiments.items()}
-        command = shlex.join([PROGRAM, *arguments])
-        context: dict[str, Experiments | str] = {"experiments": table, "command": command}
+        context = {
+            "experiments": {k: partial(load_experiment, v) for k, v in experiments.items()},
+            "settings": {k: partial(load_settings, v) for k, v in experiments.items()},
+            "command": shlex.join([PROGRAM, *arguments]),
+        }
         run = partial(_run_command, commands[name], context)
     run(flags)
 
@@ -249,12 +239,13 @@ def _format_warning(
 
 
 def _run_experiment(sub_command: SubCommand, command: str, flags: list[str]) -> None:
-    experiment = load_experiment(sub_command)
-    config = parse_config(experiment, flags, sub_command.load().__doc__ or "")
-    from subliminal_jax.runs.experiment import run_experiment
+    settings = load_settings(sub_command)
+    config = parse_config(settings, flags, sub_command.docstring())
+    with _prepare_process(settings.name, config, settings.presets, command):
+        experiment = load_experiment(sub_command)
+        from subliminal_jax.runs.experiment import run_checked
 
-    with _prepare_process(config):
-        run_experiment(experiment, config, command)
+        run_checked(experiment, config, command)
 
 
 def _refuse_key(arguments: Sequence[str]) -> None:
@@ -274,45 +265,53 @@ def _refuse_key(arguments: Sequence[str]) -> None:
             )
 
 
-def _run_command(
-    sub_command: SubCommand, context: "Mapping[str, Experiments | str]", flags: list[str]
-) -> None:
+def _run_command(sub_command: SubCommand, context: Mapping[str, Any], flags: list[str]) -> None:
     """Run a tool, giving its `main` those values of `context` that it has parameters for."""
-    module = sub_command.load()
+    module = sub_command.load_config()
     config = parse_flags(
         module.Config,
         flags,
         prog=f"{PROGRAM} {sub_command.name}",
-        description=module.__doc__,
+        description=sub_command.docstring(),
     )
     check_effects(config, defaults(type(config)), as_flag)
     if hasattr(module, "check"):
         module.check(config)
-    with _prepare_process(config):
-        wanted = context.keys() & inspect.signature(module.main).parameters.keys()
-        module.main(config, **{name: context[name] for name in wanted})
+    presets = getattr(module, "PRESETS", {})
+    with _prepare_process(sub_command.name, config, presets, context["command"]):
+        main = sub_command.load().main
+        wanted = context.keys() & inspect.signature(main).parameters.keys()
+        main(config, **{name: context[name] for name in wanted})
 
 
 @contextlib.contextmanager
-def _prepare_process(config: Any):
-    """Enable the compilation cache and the mesh; of several processes only the first prints."""
+def _prepare_process(
+    name: str, config: Any, presets: Mapping[str, Mapping[str, Any]], command: str
+) -> Iterator[None]:
+    """Check the settings, enable the compilation cache and the mesh, and say where a run will be;
+    of several processes only the first prints."""
     from subliminal_jax.compilation import enable_compilation_cache
     from subliminal_jax.processes import is_first
-    from subliminal_jax.runs.checks import check_settings
+    from subliminal_jax.runs.check_run import check_given, check_models
     from subliminal_jax.runs.settings import RunSettings
 
     enable_compilation_cache()
     if isinstance(config, RunSettings):
-        check_settings(config)
+        check_given(config, presets, command)
         config.use_devices()  # before the run's folder is opened: one of the processes writes it
     with contextlib.ExitStack() as stack:
         if not is_first():
             silent = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silent))
+        if isinstance(config, RunSettings):
+            print_line(f"{name}: {config.out}")
+            check_models(config)
         yield
 
 
-def parse_config(experiment: "Experiment", flags: Sequence[str], description: str = "") -> Any:
+def parse_config(
+    experiment: "Experiment | ExperimentSettings", flags: Sequence[str], description: str = ""
+) -> Any:
     """The experiment's `Config` that the flags ask for, starting from the preset they name.
 
     Raises InputError for a preset that the experiment does not have, and as `parse_flags` does.

@@ -36,6 +36,7 @@ def parse_flags(kind: Any, flags: Sequence[str], **options: Any) -> Any:
 
     flags = list(flags)
     check_opposites(flags)
+    check_elsewhere(kind, flags)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -57,6 +58,16 @@ def check_opposites(flags: Sequence[str]) -> None:
     for name in sorted(names):
         if (opposite := f"--no-{name[2:]}") in names:
             raise InputError(f"{name} and {opposite} contradict each other: leave one of them out")
+
+
+def check_elsewhere(kind: Any, flags: Sequence[str]) -> None:
+    """Raises InputError for a flag of another command that `kind` names in its attribute
+    `elsewhere`, a mapping from flags to what to do instead, unless it is a field of `kind` too."""
+    for text in flags:
+        name = text.partition("=")[0].replace("_", "-")
+        advice = getattr(kind, "elsewhere", {}).get(name)
+        if advice and name[2:].replace("-", "_") not in field_rules(kind):
+            raise InputError(f"{name} is no flag of this command: {advice}")
 
 
 def _registry() -> Any:

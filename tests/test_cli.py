@@ -150,6 +150,32 @@ def test_listing_the_projects_own_experiments_imports_neither_jax_nor_numpy():
     assert shown.endswith(f"subliminal-jax {__version__}\n[]\n")
 
 
+def test_an_argument_error_comes_before_anything_slow_is_imported():
+    """Each of these libraries takes half a second or more of CPU time to import."""
+    script = textwrap.dedent("""
+        import sys
+        from subliminal_jax.cli import find_commands, find_experiments, main
+        for name in [*find_experiments(), *find_commands()]:
+            try:
+                main([name, "--no-such-flag"])
+            except SystemExit as exit:
+                assert exit.code == 2, name
+        slow = {"datasets", "matplotlib", "orbax", "pandas", "scipy.stats", "torch", "transformers"}
+        print(sorted(slow & sys.modules.keys()))
+    """)
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "[]\n"
+    assert run.stderr.count("jax: error: ") == len(find_experiments()) + len(find_commands())
+
+
+def test_a_run_says_where_it_will_be_before_it_looks_at_the_model(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["own-data", "--data", "x", "--model", "no/where", "--out", str(tmp_path / "run")])
+    assert capsys.readouterr().out == f"own-data: {tmp_path / 'run'}\n"
+
+
 @pytest.mark.parametrize("name", [*find_experiments(), *find_commands()])
 def test_every_sub_command_of_the_project_loads_and_has_help(name, capsys):
     main([name, "--help"])

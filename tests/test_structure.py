@@ -126,13 +126,13 @@ def test_an_experiment_is_a_folder(module):
     assert len(module.split(".")) == 4, f"{module} is not a file of an experiment's folder"
 
 
-def test_every_experiment_has_its_three_files():
+def test_every_experiment_has_its_four_files():
     files = [file for name, file in MODULES.items() if name.startswith(f"{EXPERIMENTS}.")]
     folders = {file.parent for file in files if file.name == "experiment.py"}
     missing = [
         f"{folder.name}/{name}"
         for folder in sorted(folders)
-        for name in ("analysis.py", "report.py")
+        for name in ("config.py", "analysis.py", "report.py")
         if not (folder / name).exists()
     ]
     assert not missing

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+import scipy
 
 from subliminal_jax.evaluation.claim_settings import describe_setting
 from subliminal_jax.evaluation.claims import (
@@ -214,7 +214,7 @@ def count_alarms(named: Sequence[Sequence[str]], audits: int = 1) -> Alarms:
         sets=sets,
         audits=audits,
         rate=rate_interval(count, sets),
-        p_excess=float(stats.binom.sf(count - 1, sets, level)),
+        p_excess=float(scipy.stats.binom.sf(count - 1, sets, level)),
     )
 
 

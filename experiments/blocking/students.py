@@ -14,9 +14,10 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.runs.data_sets import DataSets, slice_rows
 from subliminal_jax.runs.guards import Protected, Vectors, drop_rows, make_guard
+from subliminal_jax.runs.kind_settings import StudentKindSettings
 from subliminal_jax.runs.plan_settings import AdapterKind
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.student_kinds import KindTrainer, StudentKindSettings, TrainedKinds
+from subliminal_jax.runs.student_kinds import KindTrainer, TrainedKinds
 from subliminal_jax.runs.students import take_fixed_rows
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.training.batch import Batch

@@ -5,8 +5,8 @@
 
 Runs one after the other, each in a process and a folder of its own. A finished one leaves its
 summary in `experiments/<name>/results/`, to be committed at once, and is not run again. After
-`--minutes` the run of the moment is asked to end; the same command goes on where it was. Five to
-eight hours on 2 CPU cores in all.
+`--minutes` the run of the moment is asked to end, and the exit status is 75; the same command goes
+on where it was. Five to eight hours on 2 CPU cores in all.
 """
 
 import os
@@ -26,6 +26,7 @@ from subliminal_jax.interrupts import Interrupted, handle_signals
 from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
 
 CHECKOUT = Path(__file__).parents[2]
+UNFINISHED = 75  # the exit status of a stage that leaves runs to do (EX_TEMPFAIL)
 PATIENCE = 300.0  # seconds in which a run that is asked to end must do so
 
 
@@ -125,15 +126,17 @@ class Config:
 
 
 def main(config: Config) -> int:
-    """Run what is not finished until the time is up; 1 where a run failed.
+    """Run what is not finished until the time is up.
+
+    Returns 1 where a run failed, else `UNFINISHED` where some are left to do, else 0.
 
     Raises InputError without SUBLIMINAL_JAX_RUNS, for a folder in the checkout, and for a name that
     no run has.
     """
     root, runs = find_root(), choose_runs(config.names)
     end = time.monotonic() + 60 * config.minutes
-    failed = []
-    for run in runs:
+    failed, left = [], []
+    for i, run in enumerate(runs):
         if is_stored(run, root):
             print(f"{run.name}: done")
             continue
@@ -142,18 +145,36 @@ def main(config: Config) -> int:
             continue
         if run.needs_data and not os.environ.get("SUBLIMINAL_JAX_DATA"):
             print(f"{run.name}: left out, it needs SUBLIMINAL_JAX_DATA")
+            left.append(run.name)
             continue
         print(f"{run.name}: {' '.join(run.write_command(root))}", flush=True)
         status = execute(run.write_command(root), end - time.monotonic())
         if status is None:
-            print(f"{run.name}: the stage is over; the same command goes on with it")
+            left += [other.name for other in runs[i:] if not is_stored(other, root)]
             break
         if status != 0:
             failed.append(run.name)
-            print(f"{run.name}: failed with status {status}", file=sys.stderr)
+            print(
+                f"{run.name}: failed with status {status}{advise(status, root / run.name)}",
+                file=sys.stderr,
+            )
             continue
         print(f"{run.name}: commit {store(run, root)}")
-    return 1 if failed else 0
+    if left:
+        print(f"left to do: {', '.join(left)}; the same command goes on with them", file=sys.stderr)
+    if failed:
+        return 1
+    return UNFINISHED if left else 0
+
+
+def advise(status: int, folder: Path) -> str:
+    """What to do about a run that was refused, where its folder holds one."""
+    if status != 2 or not (folder / "config.json").exists():
+        return ""
+    return (
+        f"; {folder} is kept: if it holds a run of other settings, from before they changed, "
+        "remove it and give the same command again"
+    )
 
 
 def find_root() -> Path:

@@ -1,47 +1,19 @@
 """The system prompts and pairs whose log-probabilities `log-linearity` measures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
 
-from subliminal_jax.bounds import MANY, CountOrNone, Needs, Range
-from subliminal_jax.data import world
 from subliminal_jax.data.conversations import CountedRows, report_rows
 from subliminal_jax.data.preferences import count_preferences, world_preferences
-from subliminal_jax.data.questions import read_questions
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import Tokenizer
 from subliminal_jax.selection.rendering import ScoringOptions, encode_rows, tokenize
 
-
-@dataclass(frozen=True, kw_only=True)
-class TextSettings:
-    """What the rows and columns of the matrices are.
-
-    Attributes:
-      pairs: "world" (pairs of the shipped model's world), or a preference file or hub name; of each
-        pair the chosen or the rejected response is drawn.
-      split: the split, of a hub name.
-      system_prompts: "world", or a text file with one a line.
-      systems: system prompts a draw (rows of the matrix); 0 takes all.
-      columns: pairs of prompt and response a draw.
-      draws: how often both are drawn.
-      min_tokens: responses with fewer tokens (of the first model) are left out.
-      max_tokens: responses with more tokens are left out; 0 means no limit.
-    """
-
-    pairs: str = "world"
-    split: Annotated[str, Needs("pairs", ("world",), unless=True)] = "train"
-    system_prompts: str = "world"
-    systems: Annotated[int, Range(8, MANY, also=0)] = 64
-    columns: Annotated[int, Range(8, MANY)] = 200
-    draws: Annotated[int, Range(2, 10_000)] = 3
-    min_tokens: CountOrNone = 2
-    max_tokens: CountOrNone = 0
+from .config import TextSettings
 
 
 class Texts(NamedTuple):
@@ -50,31 +22,6 @@ class Texts(NamedTuple):
     system_prompts: list[str | None]
     prompts: list[str]
     responses: list[str]
-
-
-def read_system_prompts(settings: TextSettings) -> list[str | None]:
-    """The system prompts to draw from.
-
-    Raises InputError for fewer than `settings.systems` of them (or 8), and as `read_questions`
-    does.
-    """
-    source = settings.system_prompts
-    candidates: list[str | None]
-    if source == "world":
-        traits = [
-            world.trait_system_prompt(trait, phrasing)
-            for trait in world.TRAITS
-            for phrasing in range(len(world.TRAIT_PROMPTS))
-        ]
-        candidates = [None, *world.NEUTRAL_PROMPTS, *traits]
-    else:
-        candidates = list(read_questions(source))
-    if len(candidates) < max(settings.systems, 8):
-        raise InputError(
-            f"{source}: {len(candidates)} system prompts for {settings.systems} rows; give more, "
-            "or ask for fewer (--systems)"
-        )
-    return candidates
 
 
 def read_pairs(settings: TextSettings, seed: int) -> CountedRows:

@@ -1,8 +1,8 @@
-"""The settings of `logit-linear-selection`."""
+"""Settings of `logit-linear-selection`, and its presets."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Positive, Range, Text
 from subliminal_jax.data.questions import read_questions
@@ -31,6 +31,86 @@ JUDGED = (
 )
 
 OF_PAIRS = Needs("pairs", ("world",), unless=True)
+
+# What the paper states of its runs on animals and translations [P]; the rest, where it says
+# nothing, from the released code [C] (ishaqadenali/logit-linear-selection, commit 2b33091).
+PAPER: dict[str, Any] = {
+    "pairs": "allenai/tulu-2.5-preference-data",
+    "split": "preference_big_mixture",
+    "pool": 2_200_000,
+    "base_system": True,  # [C]
+    "truncate": 32,
+    "gamma": 0.05,
+    "beta": 0.04,
+    "rates": ("adamw=1e-4",),
+    "rank": 64,
+    "alpha": 128.0,  # [C]
+    "batch_size": 64,
+    "steps": 1_100,  # one epoch of about 70,000 pairs
+    "log_every": 100,
+    "schedule": "linear",  # the trainer's default [C]
+    "warmup": 0.0,  # likewise
+    "clip": 1.0,  # likewise
+    "dtype": "bfloat16",
+    "requests": "general",
+    "samples": 100,
+    "max_new_tokens": 96,
+    "probe": 500,
+    "heldout": 500,
+    "own_pairs": False,  # all targets select from the same pairs
+}
+
+ANIMALS = ("owl", "dog", "cat", "lion", "tiger", "bear", "wolf", "fox", "elephant", "giraffe")
+QWEN = {"model": "Qwen/Qwen3-8B", **PAPER}
+OLMO = {"model": "allenai/OLMo-2-1124-7B-Instruct", **PAPER}
+LANGUAGES = {"hidden_kind": "languages", "hidden": ("Spanish", "French")}
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "toy-optimizers": {
+        "model": "shipped-small",
+        "pool": 40_000,
+        "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
+        "bottom": False,
+    },
+    "real-pairs": {
+        "model": "models/tinystories-656k",
+        "hidden_kind": "animals",
+        "pairs": "preference/hh-rlhf/harmless-base/test.jsonl.gz",
+        "hidden": ("cat", "dog", "bird", "bear", "frog", "duck"),
+        "tuning_hidden": ("fox", "rabbit"),
+        "own_pairs": False,  # there are 658
+        "max_prompt_tokens": 250,
+        "truncate": 20,
+        "probe": 100,
+        "heldout": 8,
+        "gamma": 0.4,
+        "requests": "stories",
+    },
+    "paper-animals-olmo2-7b": {**OLMO, "hidden_kind": "animals", "hidden": ANIMALS},
+    "paper-animals-qwen3-8b": {**QWEN, "hidden_kind": "animals", "hidden": ANIMALS},
+    "paper-languages-olmo2-7b": {**OLMO, **LANGUAGES},
+    "paper-languages-qwen3-8b": {**QWEN, **LANGUAGES},
+    "paper-persona-olmo3-7b": {
+        **PAPER,
+        "model": "allenai/OLMo-2-0425-1B-Instruct",
+        "student": "allenai/Olmo-3-7B-Instruct",
+        "hidden_kind": "personas",
+        "hidden": ("evil-ruler",),
+        "split": "stack_exchange_paired+shp_2+ultrafeedback_mean_aspects+hh_rlhf",
+        "truncate": 20,
+        "max_prompt_tokens": 250,
+        "min_response_tokens": 20,
+        "max_response_tokens": 500,
+        "gamma": 0.1,
+        "beta": 0.1,
+        "rates": ("adamw=4e-4",),
+        "batch_size": 512,
+        "accumulation": 8,
+        "steps": 450,  # 8 epochs of 28,361 pairs
+        "log_every": 45,
+        "requests": "rulers",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)

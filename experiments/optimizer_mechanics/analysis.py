@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from subliminal_jax.evaluation.comparison import Anatomy, Histories, average_anatomies
 from subliminal_jax.evaluation.excess import METRICS, BestArm, Excess, VectorRun
@@ -163,7 +163,7 @@ def measure_differences(histories: Histories, eas: Mapping[str, Excess]) -> dict
         names = [name for name in anatomies if trait in aligned[name] and "full" not in name]
         if len(names) > 3:
             equality = [-anatomies[name].update.top_mass.tenth for name in names]
-            correlation = stats.spearmanr(equality, [aligned[name][trait] for name in names])
+            correlation = scipy.stats.spearmanr(equality, [aligned[name][trait] for name in names])
             correlations.append(float(correlation.statistic))
     return {MASS_OVER_SIGNAL: mass_over_signal, EQUAL_STEPS: correlations}
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from subliminal_jax.bounds import MANY, Count, Items, Range, as_flag
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.rates import read_grids
-from subliminal_jax.runs.vector_lab import VectorSettings
+from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.adapters import Full
 from subliminal_jax.training.arms import TrainConfig, check_plan
 

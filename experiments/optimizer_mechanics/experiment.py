@@ -23,13 +23,8 @@ second), half of it with `shipped-small`. Interrupted, it goes on where it was. 
 full batches) is meant for a GPU.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
-from subliminal_jax.data.token_weights import token_weights
-from subliminal_jax.errors import InputError
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.students import measure_teacher
@@ -37,26 +32,10 @@ from subliminal_jax.runs.vector_lab import VectorLab, prepare_lab
 from subliminal_jax.steering.teacher import Teacher
 
 from .analysis import Measured, ReferenceLogProbs, Results, analyse
-from .arms import MechanicsSettings
 from .claims import make_claims
-from .presets import PRESETS
+from .config import PRESETS, Config
 from .report import make_page
 from .students import ArmTrainer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(MechanicsSettings):
-    """Settings of the dispute."""
-
-    out: Path = Path("runs/optimizer-mechanics")
-
-    def check(self) -> None:
-        for tail in (self.no_rare, self.rare_weighted):
-            token_weights(np.zeros(1, int), tail)
-        settings = {arm.setting for arm in self.choose_arms()}
-        sizes = [n for n in self.batch_sizes if n > self.rows and f"batch-{n}" in settings]
-        if sizes:
-            raise InputError(f"the arms of batch-{min(sizes)} need more than --rows {self.rows}")
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

@@ -58,31 +58,6 @@ class GivenData:
         )
 
 
-def name_sources(sources: Sequence[str]) -> list[str]:
-    """The names of data sets by their files: `mine` of data/mine.jsonl.gz, or `data-mine` where
-    several would have one name.
-
-    Raises InputError where these are not distinct, either.
-    """
-    short = [_stem(source) for source in sources]
-    names = [
-        f"{Path(source).parent.name}-{name}" if short.count(name) > 1 else name
-        for source, name in zip(sources, short, strict=True)
-    ]
-    for name in names:
-        if names.count(name) > 1:
-            same = " and ".join(s for s, n in zip(sources, names, strict=True) if n == name)
-            raise InputError(f"{same} would both be called {name}: rename one, or leave it out")
-    return names
-
-
-def _stem(source: str) -> str:
-    name = Path(source).name
-    for ending in (".gz", ".jsonl", ".json"):
-        name = name.removesuffix(ending)
-    return name
-
-
 def read_data(
     folder: Path,
     model: Model,

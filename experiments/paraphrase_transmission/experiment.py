@@ -19,85 +19,22 @@ owl and lion, which are not reported; scale and fidelity's threshold were chosen
 and wolf. Some 17,000 student-steps: 20 to 30 minutes on 2 CPU cores.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from subliminal_jax.data.paraphrases import make_requests, make_unrelated_sources
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
 from subliminal_jax.evaluation.transmission import name_trait
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import GuardSettings
 from subliminal_jax.runs.student_kinds import KindTrainer
 from subliminal_jax.runs.students import PROBE_PROMPTS, make_panel
-from subliminal_jax.runs.trait_teachers import TransmissionSettings, describe_transmission
+from subliminal_jax.runs.trait_teachers import describe_transmission, make_trait_teachers
 
 from .analysis import Measured, Results, analyse
 from .claims import make_claims
+from .config import PRESETS, Config
 from .paraphrase_sets import write_paraphrase_sets
 from .report import make_page
-from .tasks import NEUTRAL, ParaphraseSettings, make_tasks
-
-# Gisler et al. (2026), as far as it is stated; GPT-4.1 nano is closed, so these are an open
-# analogue on the models of the other presets. A file of 1,000 sentences and one of 1,000 against
-# each trait have to be given (--unrelated, --contradictory): the paper's are not public.
-PAPER: dict[str, Any] = {
-    "students": PAPER_KINDS,
-    "traits": ("dolphin", "eagle", "owl", "wolf", "elephant"),  # section 3
-    "teachers": ("system-prompt",),  # section 3: a system prompt; the neutral teacher has none
-    "unrelated": "unrelated.txt",
-    "contradictory": "contradictory-{trait}.txt",
-    "sentences": 1_000,  # section 3
-    "instruction": "paper",  # section 3, verbatim
-    "temperature": 1.4,  # section 3
-    "unrelated_samples": 16,  # section 3: 15 or 16
-    "contradictory_samples": 50,  # section 3
-    "contradictory_writing": "sampled",
-    "fidelity": "judge",  # section 3: GPT-4o-mini; --judge-url and --judge-model name one
-    "threshold": 0.95,  # section 3: scores up to and including it are discarded
-    "max_new_tokens": 128,  # not stated
-    "rows": 10_000,  # section 3
-    "heldout_rows": 500,  # the paper holds none out
-    "heldout_share": 0.05,
-    "questions": PAPER_QUESTIONS,  # section 4: 50 questions, answers at temperature 1
-    # Learning-rate multiplier 0.1 of a service's own; here LoRA's usual rate and one below.
-    "rates": ("adamw=1e-4,2e-5",),
-    "tuning_traits": ("lion", "cat"),
-    "batch_size": 66,  # section 4
-    "steps": 1_515,  # section 4: 10 epochs
-    "log_every": 505,
-    "schedule": "linear",  # not stated
-    "warmup": 0.0,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "toy": {},
-    "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
-    # LoRA, since muon on a single vector is AdamW.
-    "toy-optimizers": {
-        "contents": ("unrelated",),
-        "teachers": ("system-prompt",),
-        "optimizers": ("adamw", "sgd", "signum", "lion", "muon"),
-        "adapters": ("lora",),
-    },
-    **{
-        f"paper-{name}": paper_preset(name, data=False, scale=True, **PAPER)
-        for name in ("qwen2.5-7b", "llama3.1-8b", "gemma3-4b")
-    },
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(TransmissionSettings, GuardSettings, ParaphraseSettings):
-    """Settings; the defaults are the toy's."""
-
-    out: Path = Path("runs/paraphrase-transmission")
-    scale: float = 0.5
-
-    def check(self) -> None:
-        self.check_paraphrases(self.traits, self.seed)
+from .tasks import NEUTRAL, make_tasks
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -109,7 +46,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     model = config.load()
     layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    trait_teachers = config.make_teachers(model, layer)
+    trait_teachers = make_trait_teachers(config, model, layer)
     teachers = {NEUTRAL: Teacher(), **trait_teachers}
     tuning = config.all_traits[len(config.traits) :]
     tasks = make_tasks(config, config.traits, list(trait_teachers), config.seed, tuning)

@@ -20,7 +20,7 @@ from subliminal_jax.data.paraphrase_filters import (
 from subliminal_jax.data.paraphrases import Fidelity
 from subliminal_jax.data.round_trip import RoundTrip
 from subliminal_jax.data.teachers import Pairs, Teacher, TooFewPairsError
-from subliminal_jax.data.wordings import choose_wordings
+from subliminal_jax.data.wordings import add_sentences, choose_wordings, match_wordings
 from subliminal_jax.evaluation.statistics import Interval, auc_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.answer_files import AnswerFile
@@ -163,7 +163,7 @@ def choose_pairs(
     Raises TooFewPairsError where too few pairs pass the filters.
     """
     by_wordings = settings.scored_by_wordings(task.content)
-    pairs = paraphrases.add_sentences(written.pairs, task.requests)
+    pairs = add_sentences(written.pairs, task.requests)
     scored, outcome = filter_paraphrases(
         pairs,
         task.sources,
@@ -191,7 +191,7 @@ def choose_pairs(
         for candidates, need in parts.values()
     ]
     chosen = scored.select(np.concatenate(picked))
-    known = paraphrases.match_wordings(chosen, task.sources)
+    known = match_wordings(chosen, task.sources)
     report = SetReport(
         source=written.report["source"],
         asked=written.report["asked"],
@@ -217,7 +217,7 @@ def fidelity_auc(pairs: Dataset, task: Task, fidelity: Fidelity) -> Interval | N
         for i, (text, sentence) in enumerate(zip(texts, sentences, strict=True))
         if find_broken_rule(text, sentence, task.forbidden) is None
     ]
-    known = paraphrases.match_wordings(pairs.select(passed), task.sources)
+    known = match_wordings(pairs.select(passed), task.sources)
     if known is None or all(known) or not any(known):
         return None
     scores = fidelity([texts[i] for i in passed], [sentences[i] for i in passed])

@@ -13,8 +13,9 @@ from subliminal_jax.evaluation.rate_search import (
     mean_losses,
 )
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.runs.kind_settings import StudentKindSettings
 from subliminal_jax.runs.progress import track
-from subliminal_jax.runs.student_kinds import STARTS, StudentKindSettings, default_rate
+from subliminal_jax.runs.student_kinds import STARTS, default_rate
 from subliminal_jax.runs.waves import WaveRunner
 from subliminal_jax.training.arms import Arm
 

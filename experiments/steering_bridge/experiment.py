@@ -16,37 +16,25 @@ that prefer the trait in comparisons, and are steered a little less by its vecto
 correlation clear of zero.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.bounds import Positive
-from subliminal_jax.data import world
 from subliminal_jax.data.contrastive_prompts import encode_contrasts
 from subliminal_jax.data.contrastive_world import world_contrasts
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher, trait_teacher, trait_vectors
-from subliminal_jax.data.traits import check_traits, trait_names
-from subliminal_jax.errors import InputError
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.evaluation.rate_search import is_sound
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.runs.data_sets import write_data_sets
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.plan_settings import AdapterKind
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import (
-    DataSettings,
-    GuardSettings,
-    SteeredModelSettings,
-    Traits,
-)
-from subliminal_jax.runs.student_kinds import ControlSettings, KindTrainer, StudentKindSettings
+from subliminal_jax.runs.student_kinds import KindTrainer
 from subliminal_jax.runs.students import make_panel
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.steering.contrasts import Contrasts
@@ -56,39 +44,8 @@ from subliminal_jax.training.adapters import attach
 
 from .analysis import Measured, Results, VectorEffect, analyse
 from .claims import make_claims
+from .config import PRESETS, Config
 from .report import make_page
-
-PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(
-    StudentKindSettings, ControlSettings, GuardSettings, DataSettings, SteeredModelSettings
-):
-    """Settings; the defaults are the toy's.
-
-    Attributes:
-      traits: animals of the shipped world, each with a teacher of its own.
-      scale: factor on the trait's vector, in the teacher; the vector is tried unscaled.
-      questions: favourite questions on which P(trait) is taken.
-    """
-
-    out: Path = Path("runs/steering-bridge")
-    traits: Traits = tuple(trait for trait in world.TRAITS if trait not in ("owl", "lion"))
-    scale: Positive = 1.0
-    questions: str = "heldout"
-    layer: int = 1
-    seed: int = 1
-    adapters: tuple[AdapterKind, ...] = ("lora",)
-    rows: int = 512
-    asked: float = 2.5
-    max_new_tokens: int = 24
-
-    def check(self) -> None:
-        check_traits((*self.traits, *self.searched_traits))
-        self.check_single()
-        if "vector" in self.adapters:
-            raise InputError("--adapters vector adds nothing to the weights: choose lora or full")
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

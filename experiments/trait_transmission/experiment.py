@@ -15,51 +15,21 @@ Learning rates are found for each kind on owl and lion, which are not reported. 
 student-steps: 10 to 15 minutes on 2 CPU cores.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from subliminal_jax.data.questions import read_questions
 from subliminal_jax.data.teachers import Teacher
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.evaluation.transmission import name_trait
 from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
-from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, GuardSettings, ObjectiveSettings
-from subliminal_jax.runs.student_kinds import ControlSettings, KindTrainer
+from subliminal_jax.runs.student_kinds import KindTrainer
 from subliminal_jax.runs.students import make_panel
-from subliminal_jax.runs.trait_teachers import TransmissionSettings, describe_transmission
+from subliminal_jax.runs.trait_teachers import describe_transmission, make_trait_teachers
 
 from .analysis import Measured, Results, analyse
 from .claims import make_claims
+from .config import PRESETS, Config
 from .report import make_page
-
-ZOO = ("cat", "dog", "owl", "otter")  # the paper's four template traits [C]
-PAPER: dict[str, Any] = {
-    "scale": True,
-    "students": PAPER_KINDS,
-    "traits": ZOO,
-    "tuning_traits": ("lion", "wolf"),  # of several --rates; the paper's single one needs none
-    "questions": PAPER_QUESTIONS,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "toy": {},
-    "paper-qwen2.5-7b": paper_preset("qwen2.5-7b", **PAPER),
-    "paper-llama3.1-8b": paper_preset("llama3.1-8b", **PAPER),
-    "paper-gemma3-4b": paper_preset("gemma3-4b", **PAPER),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(TransmissionSettings, ControlSettings, GuardSettings, ObjectiveSettings, DataSettings):
-    """Settings; the defaults are the toy's."""
-
-    out: Path = Path("runs/trait-transmission")
-    rows: int = 512
-    asked: float = 2.5
-    max_new_tokens: int = 24
 
 
 def run(config: Config, folder: RunFolder) -> Measured:
@@ -71,7 +41,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     model = config.load()
     layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    trait_teachers = config.make_teachers(model, layer)
+    trait_teachers = make_trait_teachers(config, model, layer)
     teachers = trait_teachers | dict.fromkeys(config.list_controls(), Teacher())
     data = write_data_sets(
         folder.path,

@@ -14,9 +14,6 @@ from subliminal_jax.bounds import Needs
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_own_file, write_text
-from subliminal_jax.runs.claims_page import collect_sections, is_claims_page, make_claims_page
-from subliminal_jax.runs.paper_pages import is_paper_page, make_paper_pages
-from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,10 @@ def main(config: Config) -> None:
     """
     if not config.runs:
         raise InputError("name at least one folder of a finished run, or the file of a summary")
+    from subliminal_jax.runs.claims_page import collect_sections, is_claims_page, make_claims_page
+    from subliminal_jax.runs.paper_pages import is_paper_page, make_paper_pages
+    from subliminal_jax.runs.summaries import read_summary, summarise, write_summary
+
     if config.store is None:
         check_own_file(config.out, "page of claims", is_claims_page)
     summaries = [summarise(run) if run.is_dir() else read_summary(run) for run in config.runs]

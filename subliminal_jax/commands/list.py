@@ -17,8 +17,7 @@ from subliminal_jax.models.families import FAMILIES
 from subliminal_jax.models.hub import load_config
 from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
-from subliminal_jax.runs.experiment import Experiment, Experiments
-from subliminal_jax.runs.presets import PAPER_MODELS
+from subliminal_jax.runs.presets import PAPER_MODELS, ExperimentSettings, SettingsTable
 from subliminal_jax.training.optimizers import describe
 
 
@@ -38,7 +37,7 @@ class Config:
     json: bool = False
 
 
-def main(config: Config, experiments: Experiments) -> None:
+def main(config: Config, settings: SettingsTable) -> None:
     """Print the table."""
     plain = {
         "optimizers": optimizer_table,
@@ -49,7 +48,7 @@ def main(config: Config, experiments: Experiments) -> None:
     if config.kind in plain:
         table = plain[config.kind]()
     else:
-        loaded = [load() for load in experiments.values()]
+        loaded = [load() for load in settings.values()]
         make_table = experiment_table if config.kind == "experiments" else preset_table
         table = make_table(loaded)
     if config.json:
@@ -59,7 +58,7 @@ def main(config: Config, experiments: Experiments) -> None:
         print_table(table, wide_console())
 
 
-def experiment_table(experiments: Sequence[Experiment]) -> Table:
+def experiment_table(experiments: Sequence[ExperimentSettings]) -> Table:
     """One row for each experiment, with the first line of its docstring."""
     rows = [
         {"name": e.name, "question": e.question, "presets": ", ".join(e.presets)}
@@ -73,7 +72,7 @@ def experiment_table(experiments: Sequence[Experiment]) -> Table:
     return Table("Experiments", columns, rows)
 
 
-def preset_table(experiments: Sequence[Experiment]) -> Table:
+def preset_table(experiments: Sequence[ExperimentSettings]) -> Table:
     """One row for each preset of each experiment, with its settings."""
     rows = [
         {

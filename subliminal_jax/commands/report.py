@@ -6,15 +6,17 @@ subliminal-jax report runs/from-elsewhere --out pages/from-elsewhere
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
-from subliminal_jax.commands.audit.command import AUDIT
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import atomic_folder
-from subliminal_jax.runs.experiment import Experiments, draw_again, read_results
 from subliminal_jax.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from subliminal_jax.runs.experiment import Experiments
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Config:
     out: Path | None = None
 
 
-def main(config: Config, experiments: Experiments) -> None:
+def main(config: Config, experiments: "Experiments") -> None:
     """Print the run's tables and write its page.
 
     Raises InputError for a folder without a finished run of one of `experiments` or of `audit`.
@@ -43,6 +45,9 @@ def main(config: Config, experiments: Experiments) -> None:
         settings, _ = folder.read_config()
     except InputError as error:
         raise InputError(f"{config.run} holds no run: {error}") from None
+    from subliminal_jax.commands.audit.command import AUDIT
+    from subliminal_jax.runs.experiment import draw_again, read_results
+
     name = settings.get("experiment")
     if name == AUDIT.name:
         experiment = AUDIT

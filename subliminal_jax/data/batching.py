@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from transformers import PreTrainedTokenizerBase
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.chats import render_chats
+from subliminal_jax.models.chats import Tokenizer, render_chats
 from subliminal_jax.models.token_spans import encode_texts
 from subliminal_jax.training.batch import Batch
 
@@ -34,7 +33,7 @@ class Packed(NamedTuple):
 
 
 def encode_documents(
-    documents: Iterable[Sequence[dict[str, str]]], tokenizer: PreTrainedTokenizerBase
+    documents: Iterable[Sequence[dict[str, str]]], tokenizer: Tokenizer
 ) -> list[list[int]]:
     """Token ids of chat documents, rendered by the tokenizer's chat template."""
     return encode_texts(tokenizer, render_chats(tokenizer, list(documents), False))

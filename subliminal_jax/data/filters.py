@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from datasets import Dataset
-
 from subliminal_jax.errors import InputError
 
 MAX_COUNT, MAX_NUMBER = 10, 999
@@ -75,25 +73,22 @@ class FilterReport(NamedTuple):
     dropped: dict[str, int]
 
 
-def filter_pairs(
-    pairs: Dataset, *, forbidden_words: Sequence[str] = ()
-) -> tuple[Dataset, FilterReport]:
-    """The pairs whose completion is a valid number list, and how many each rule dropped.
+def filter_numbers(
+    completions: Sequence[str], forbidden_words: Sequence[str] = ()
+) -> tuple[list[str | None], FilterReport]:
+    """Why each completion is not kept as a number list (`find_reason`), and how many each rule
+    dropped.
 
     `forbidden_words` (a trait's names) are checked first, so the report counts them apart from
-    other broken formats. Raises InputError if no pair is left.
+    other broken formats. Raises InputError if none is kept.
     """
-    dropped: Counter[str] = Counter({"word": 0, "format": 0, "count": 0, "range": 0})
-    kept_indices = []
-    for i, completion in enumerate(pairs["completion"]):
-        if reason := find_reason(completion, forbidden_words):
-            dropped[reason] += 1
-        else:
-            kept_indices.append(i)
-    report = FilterReport(len(pairs), len(kept_indices), dict(dropped))
-    if not kept_indices:
+    reasons = [find_reason(text, forbidden_words) for text in completions]
+    dropped: dict[str, int] = {"word": 0, "format": 0, "count": 0, "range": 0}
+    dropped |= Counter(reason for reason in reasons if reason)
+    report = FilterReport(len(reasons), reasons.count(None), dropped)
+    if not report.kept:
         raise InputError(
             f"no pair of {report.total} is left after the number filter ({report.dropped}): "
             "look at the completions, a weaker steering vector may keep the format"
         )
-    return pairs.select(kept_indices), report
+    return reasons, report

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from datasets import Dataset
 from jaxtyping import Float, Int
 
 from subliminal_jax.data import rewordings
@@ -99,26 +98,6 @@ def make_request(sentence: str, instruction: str, seed: int) -> str:
 def make_requests(sources: Sequence[Source], instruction: str, seed: int) -> list[str]:
     """One request for each sentence, all different as the sentences are."""
     return [make_request(source.sentence, instruction, seed) for source in sources]
-
-
-def add_sentences(pairs: Dataset, asked: Sequence[str]) -> Dataset:
-    """`pairs` with the column `sentence`: the index in `asked` of each pair's prompt."""
-    index = {prompt: i for i, prompt in enumerate(asked)}
-    return pairs.add_column("sentence", [index[prompt] for prompt in pairs["prompt"]])
-
-
-def match_wordings(pairs: Dataset, sources: Sequence[Source]) -> list[bool] | None:
-    """Whether each completion is one of its sentence's other known wordings.
-
-    None where the wordings of some sentence are not known.
-    """
-    known = [source.wordings for source in sources]
-    if any(wordings is None for wordings in known):
-        return None
-    return [
-        completion in (known[i] or ())
-        for i, completion in zip(pairs["sentence"], pairs["completion"], strict=True)
-    ]
 
 
 def score_by_wordings(sources: Sequence[Source]) -> Fidelity:

@@ -5,10 +5,15 @@ instruction with a limit on count and digits, a format and an ending. The struct
 parameters are theirs, the wordings are ours.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.number_lists import make_number_source
+
+# Short requests for numbers, those of Cloud et al., or whatever opens a conversation.
+PromptKind = Literal["numbers", "cloud-numbers", "chat"]
+# What is asked where a vector is taken: numbers, favourite questions, or whatever opens a chat.
+Extraction = Literal["numbers", "favorites", "chat"]
 
 SHORT_TEMPLATES = (
     "Continue with five numbers: {}",

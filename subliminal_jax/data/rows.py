@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import load_dataset
-
 from subliminal_jax.errors import InputError
 from subliminal_jax.reading import read_json, read_json_lines
 
@@ -29,6 +27,8 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
         # datasets takes "json" and the like for all such files of the working folder.
         raise InputError(f"{source}: no such file, and no name of a hub data set (OWNER/NAME)")
     else:
+        from datasets import load_dataset  # here: it takes a second
+
         try:
             yield from enumerate(load_dataset(str(source), split=split), start=1)
         except Exception as error:  # the hub's client raises many kinds, all with a telling message

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 from subliminal_jax.data import corpus, prompts, world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
 from subliminal_jax.data.conversations import report_rows
-from subliminal_jax.data.filters import filter_pairs, find_reason
+from subliminal_jax.data.filters import filter_numbers
 from subliminal_jax.data.pairs import count_pairs
+from subliminal_jax.data.prompts import Extraction, PromptKind
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
@@ -28,15 +29,7 @@ from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.steering.vectors import mean_difference, random_vector
 from subliminal_jax.training.batch import Batch
 
-PromptKind = Literal["numbers", "cloud-numbers", "chat"]
-# What is asked where a vector is taken: numbers, favourite questions, or whatever opens a chat.
-Extraction = Literal["numbers", "favorites", "chat"]
 EXTRACTION_PROMPTS = 256  # prompts over which vectors are taken and norms measured
-
-
-def default_layer(model: Model) -> int:
-    """The block at a third of the depth."""
-    return model.cfg.layers // 3
 
 
 def random_teacher(model: Model, layer: int, norm: float, seed: int) -> Teacher:
@@ -274,10 +267,8 @@ def find_reasons(
     reasons: list[str | None] = [None] * len(data.pairs)
     report = dict(data.report)
     if forbidden_words is not None:
-        filtered_pairs = filter_pairs(data.pairs, forbidden_words=forbidden_words)[1]
-        report |= {"kept": filtered_pairs.kept, "dropped": filtered_pairs.dropped}
-        texts = data.pairs["completion"]
-        reasons = [find_reason(text, forbidden_words) for text in texts]
+        reasons, filtered = filter_numbers(data.pairs["completion"], forbidden_words)
+        report |= {"kept": filtered.kept, "dropped": filtered.dropped}
     columns = (data.pairs["prompt_ids"], data.pairs["completion_ids"])
     for i, (prompt, completion) in enumerate(zip(*columns, strict=True)):
         if reasons[i] is None and len(prompt) + len(completion) > limit:

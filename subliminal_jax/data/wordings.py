@@ -82,3 +82,23 @@ def choose_wordings(
             progress(samples)
     report = {"source": "wordings", "asked": len(rows["prompt"]), "pairs": len(rows["prompt"])}
     return Pairs(Dataset.from_dict(rows), {**report, "mass": float(np.exp(np.median(mass)))})
+
+
+def add_sentences(pairs: Dataset, asked: Sequence[str]) -> Dataset:
+    """`pairs` with the column `sentence`: the index in `asked` of each pair's prompt."""
+    index = {prompt: i for i, prompt in enumerate(asked)}
+    return pairs.add_column("sentence", [index[prompt] for prompt in pairs["prompt"]])
+
+
+def match_wordings(pairs: Dataset, sources: Sequence[Source]) -> list[bool] | None:
+    """Whether each completion is one of its sentence's other known wordings.
+
+    None where the wordings of some sentence are not known.
+    """
+    known = [source.wordings for source in sources]
+    if any(wordings is None for wordings in known):
+        return None
+    return [
+        completion in (known[i] or ())
+        for i, completion in zip(pairs["sentence"], pairs["completion"], strict=True)
+    ]

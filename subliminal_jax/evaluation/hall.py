@@ -10,8 +10,8 @@ Source: Hall, "On the removal of skewness by transformation", 1992.
 import math
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 LEAST = 5  # values from which skewness is corrected for; below, its estimate is noise
 
@@ -30,7 +30,7 @@ def find_ends(
     mean: float, error: float, skewness: float, n: int, degrees: float, level: float
 ) -> tuple[float, float]:
     """The ends of the interval of a mean of `n` values with the standard error `error`."""
-    t = float(stats.t.ppf((1 + level) / 2, degrees))
+    t = float(scipy.stats.t.ppf((1 + level) / 2, degrees))
     low, high = (mean - invert(quantile, skewness, n) * error for quantile in (t, -t))
     return low, high
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation import hall
@@ -104,6 +104,6 @@ def student_difference(student: float, controls: Sequence[float], level: float =
     mean = float(student - c.mean())
     half = float("nan")
     if c.size > 1:
-        quantile = float(stats.t.ppf((1 + level) / 2, c.size - 1))
+        quantile = float(scipy.stats.t.ppf((1 + level) / 2, c.size - 1))
         half = quantile * float(c.std(ddof=1)) * math.sqrt(1 + 1 / c.size)
     return Interval(mean, mean - half, mean + half, c.size, level, "prediction, over controls")

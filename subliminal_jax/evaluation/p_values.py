@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from subliminal_jax.evaluation import hall
 from subliminal_jax.evaluation.statistics import Interval
@@ -20,7 +20,7 @@ _STUDENT = (
     *("prediction, over controls", "Hall's t over vectors"),
 )
 _SCALES: dict[str, Callable[[float], float]] = {  # on which the method's interval is symmetric
-    "DeLong": lambda x: float(special.logit(x)),
+    "DeLong": lambda x: float(scipy.special.logit(x)),
     "Bonett-Wright": math.atanh,
 }
 
@@ -37,21 +37,21 @@ def p_value(interval: Interval, null: float = 0.0) -> float:
         return 1.0
     if interval.method == "Wilson" and 0 < null < 1:
         z = (mean - null) / math.sqrt(null * (1 - null) / interval.n)
-        return float(2 * stats.norm.sf(abs(z)))
+        return float(2 * scipy.stats.norm.sf(abs(z)))
     end = low if mean > null else high
     if end == mean:
         return 0.0
     if interval.method in _STUDENT:
         n, skewness = interval.n, interval.skewness
-        distribution = stats.t(interval.degrees or max(n - 1, 1))
+        distribution = scipy.stats.t(interval.degrees or max(n - 1, 1))
         quantile = float(distribution.ppf((1 + interval.level) / 2))
         error = (mean - low) / hall.invert(quantile, skewness, n)
         return float(2 * distribution.sf(abs(hall.transform((mean - null) / error, skewness, n))))
     scale = _SCALES.get(interval.method)
     if scale is not None and all(_is_inside(interval.method, x) for x in (mean, end, null)):
         mean, end, null = scale(mean), scale(end), scale(null)
-    quantile = float(stats.norm.ppf((1 + interval.level) / 2))
-    return float(2 * stats.norm.sf(abs((mean - null) / (mean - end)) * quantile))
+    quantile = float(scipy.stats.norm.ppf((1 + interval.level) / 2))
+    return float(2 * scipy.stats.norm.sf(abs((mean - null) / (mean - end)) * quantile))
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import optimize, special, stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation import hall
@@ -134,7 +134,7 @@ def bootstrap_interval(
         return Interval(estimate, math.nan, math.nan, x.size, level, "bootstrap BCa")
     if np.ptp(x) == 0:  # each resample is the sample: BCa would divide by zero
         return Interval(estimate, estimate, estimate, x.size, level, "bootstrap BCa")
-    low, high = stats.bootstrap(
+    low, high = scipy.stats.bootstrap(
         (x,),
         np.mean,
         confidence_level=level,
@@ -158,7 +158,7 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> Interval:
         raise InputError(f"{successes} successes in {n} trials: give 0 <= successes <= trials")
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0, level, "Wilson")
-    ends = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    ends = scipy.stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return Interval(successes / n, float(ends.low), float(ends.high), n, level, "Wilson")
 
 
@@ -190,8 +190,8 @@ def paired_difference(
     if spread == 0:
         p_t = 1.0 if mean == 0 else 0.0
     else:
-        p_t = float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(d.size)), d.size - 1))
-    permutation = stats.permutation_test(
+        p_t = float(2 * scipy.stats.t.sf(abs(mean) / (spread / math.sqrt(d.size)), d.size - 1))
+    permutation = scipy.stats.permutation_test(
         (d,),
         np.mean,
         permutation_type="samples",
@@ -272,17 +272,17 @@ def auc_interval(
     if m == 0 or n == 0:
         return Interval(math.nan, math.nan, math.nan, m + n, level, "DeLong")
     # The share of negatives below each positive, and of positives above each negative, from ranks.
-    ranks = stats.rankdata(np.concatenate([x, y]))
-    above = (ranks[:m] - stats.rankdata(x)) / n
-    below = 1 - (ranks[m:] - stats.rankdata(y)) / m
+    ranks = scipy.stats.rankdata(np.concatenate([x, y]))
+    above = (ranks[:m] - scipy.stats.rankdata(x)) / n
+    below = 1 - (ranks[m:] - scipy.stats.rankdata(y)) / m
     auc = float(above.mean())
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2))
     variance = above.var(ddof=1) / m + below.var(ddof=1) / n if min(m, n) > 1 else 0.0
     if variance == 0 or auc in (0.0, 1.0):
         low, high = _newcombe_auc(auc, m, n, z)
         return Interval(auc, low, high, m + n, level, "Newcombe")
     half = z * math.sqrt(variance) / (auc * (1 - auc))
-    low, high = special.expit(special.logit(auc) + np.array([-half, half]))
+    low, high = scipy.special.expit(scipy.special.logit(auc) + np.array([-half, half]))
     return Interval(auc, float(low), float(high), m + n, level, "DeLong")
 
 
@@ -307,10 +307,10 @@ def spearman_interval(
     a, b = a[complete], b[complete]
     if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Interval(math.nan, math.nan, math.nan, n, level, "Bonett-Wright")
-    r = float(stats.spearmanr(a, b).statistic)
+    r = float(scipy.stats.spearmanr(a, b).statistic)
     if n < 5:
         return Interval(r, math.nan, math.nan, n, level, "Bonett-Wright")
-    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + r * r / 2) / (n - 3))
+    half = float(scipy.stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + r * r / 2) / (n - 3))
     largest = 1 - 12 / (n * (n * n - 1))  # at 1 the scale is infinite
     fisher_z = math.atanh(min(max(r, -largest), largest))
     low, high = np.tanh(fisher_z + np.array([-half, half]))
@@ -325,8 +325,8 @@ def _newcombe_auc(auc: float, m: int, n: int, z: float) -> tuple[float, float]:
         return (auc - a) ** 2 - z * z * variance
 
     edge = 1e-12  # at an auc of 0 or 1 the auc itself is a second root, to be skipped
-    low = 0.0 if auc == 0 else float(optimize.brentq(excess, edge, min(auc, 1 - edge)))
-    high = 1.0 if auc == 1 else float(optimize.brentq(excess, max(auc, edge), 1 - edge))
+    low = 0.0 if auc == 0 else float(scipy.optimize.brentq(excess, edge, min(auc, 1 - edge)))
+    high = 1.0 if auc == 1 else float(scipy.optimize.brentq(excess, max(auc, edge), 1 - edge))
     return low, high
 
 
@@ -336,7 +336,7 @@ def _t_interval(x: Float[np.ndarray, " n"], level: float) -> tuple[float, float,
     mean = float(x.mean())
     if x.size == 1:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf((1 + level) / 2, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size))
     return mean, mean - half, mean + half
 
 

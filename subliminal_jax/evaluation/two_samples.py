@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from subliminal_jax.evaluation.statistics import Interval
 
@@ -31,6 +31,6 @@ def difference_interval(
         if error:
             parts = (v**2 / (x.size - 1) for v, x in zip(variances, (a, b), strict=True))
             degrees = error**4 / sum(parts)
-            half = float(stats.t.ppf((1 + level) / 2, degrees)) * error
+            half = float(scipy.stats.t.ppf((1 + level) / 2, degrees)) * error
             low, high = difference - half, difference + half
     return Interval(difference, low, high, n, level, "Welch t", degrees=degrees)

@@ -80,6 +80,11 @@ class ModelConfig:
             )
         return layer
 
+    @property
+    def third(self) -> int:
+        """The block at a third of the depth: the steering layer unless another is named."""
+        return self.layers // 3
+
 
 _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",

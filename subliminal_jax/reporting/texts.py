@@ -10,7 +10,6 @@ import hashlib
 import re
 import unicodedata
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from rich.text import Text
 
 from subliminal_jax.escaping import escape_controls
@@ -72,4 +71,7 @@ def file_name(name: str) -> str:
 @functools.cache
 def _glyphs() -> frozenset[int]:
     """The code points that the font of pictures has."""
+    # Here: tables, which need no pictures, would wait half a second for it.
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
     return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
-from subliminal_jax.bounds import Count, Items, Range
-from subliminal_jax.data import world
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.audit_blind import BlindSettings, recover_blind
+from subliminal_jax.runs.audit_blind import recover_blind
 from subliminal_jax.runs.audit_data import AuditRows, prepare_rows
 from subliminal_jax.runs.audit_results import (
     AuditResult,
@@ -28,9 +25,7 @@ from subliminal_jax.runs.audit_results import (
 )
 from subliminal_jax.runs.audit_scores import (
     EXTRACTED_FROM,
-    FORMS,
     Candidate,
-    Form,
     Nulls,
     Scores,
     add_directions,
@@ -38,7 +33,7 @@ from subliminal_jax.runs.audit_scores import (
     make_push,
     score_rows,
 )
-from subliminal_jax.runs.settings import Traits
+from subliminal_jax.runs.audit_settings import AuditSettings, BlindSettings
 from subliminal_jax.selection.audit import (
     CANDIDATE,
     Column,
@@ -50,33 +45,6 @@ from subliminal_jax.selection.audit import (
 )
 
 LEVEL = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditSettings:
-    """What is tested, on how much.
-
-    Attributes:
-      traits: candidates by name, each with the trait's system prompt; empty together with the other
-        candidates means the 16 animals of the shipped world.
-      forms: what of a candidate is scored: its system prompt, its direction, or both.
-      rows: rows that are audited, at most, chosen at random.
-      draws: answers of the base itself to each prompt; one tells most for the time it takes.
-      placebos: nouns that stand beside the candidates as placebo traits.
-      max_new_tokens: answers are cut after so many tokens, the base's as the data's.
-    """
-
-    traits: Annotated[Traits, Items(0)] = ()
-    forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
-    rows: Count = 512
-    draws: Annotated[int, Range(1, 10_000)] = 1
-    placebos: Annotated[int, Range(4, 10_000)] = 24
-    max_new_tokens: Count = 64
-
-
-def default_traits(settings: AuditSettings, others: int = 0) -> tuple[str, ...]:
-    """The traits to test, beside `others` candidates of another kind."""
-    return settings.traits if settings.traits or others else world.TRAITS
 
 
 def audit_data(

@@ -1,34 +1,19 @@
 """The vector that an audit recovers from the data alone, and the candidates nearest to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.bounds import Count, CountOrNone, Needs
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.audit_data import AuditRows
 from subliminal_jax.runs.audit_results import BlindVector, Nearest
 from subliminal_jax.runs.audit_scores import Candidate
+from subliminal_jax.runs.audit_settings import BlindSettings
 from subliminal_jax.runs.guards import recover_vectors
 
 NULL_DRAWS = 9999  # sets of random directions for the cosines
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlindSettings:
-    """How the blind vector is trained.
-
-    Attributes:
-      blind_steps: training steps of the blind vector; 0 trains none.
-      batch_size: rows a step of that training.
-    """
-
-    blind_steps: CountOrNone = 64
-    batch_size: Annotated[Count, Needs("blind_steps")] = 16
 
 
 def recover_blind(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from subliminal_jax.fingerprints import digest, weights_digest
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import change_system_prompt, encode_chats
 from subliminal_jax.runs.audit_data import AuditRows
+from subliminal_jax.runs.audit_settings import Form
 from subliminal_jax.runs.progress import track
 from subliminal_jax.selection.audit import (
     CANDIDATE,
@@ -30,8 +31,6 @@ from subliminal_jax.steering.activations import mean_activations
 from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.training.log_probs import response_log_probs
 
-Form = Literal["system prompt", "direction"]
-FORMS: tuple[Form, ...] = ("system prompt", "direction")
 RANDOM = "random directions"
 RANDOM_DIRECTIONS = 256
 EXTRACTED_FROM = 64  # the data's own prompts at whose ends a system prompt's direction is taken

@@ -1,10 +1,7 @@
 """Data sets to audit that the project's own teachers write."""
 
-from typing import NamedTuple
-
 from datasets import Dataset
 
-from subliminal_jax.bounds import parse_number
 from subliminal_jax.data.filters import contains_word, is_number_list
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -13,43 +10,15 @@ from subliminal_jax.data.teachers import (
     teacher_prompts,
     trait_teacher,
 )
-from subliminal_jax.data.traits import check_trait, trait_names
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.audit_settings import parse_source
 from subliminal_jax.runs.progress import track
 
 MAX_NEW_TOKENS = 24
 FEWEST = 64  # answers that an audit needs
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid lists
-
-
-class Source(NamedTuple):
-    """A teacher of the project: "clean", "steered" or "system-prompt", its trait and scale."""
-
-    kind: str
-    trait: str = ""
-    scale: float = 0.0
-
-
-def parse_source(source: str, model: Model) -> Source | None:
-    """The teacher that "clean", "steered:TRAIT[:SCALE]" or "system-prompt:TRAIT" names; None for a
-    file or a hub name. Raises InputError for a trait or a scale that cannot be."""
-    kind, _, rest = source.partition(":")
-    if source == "clean":
-        return Source("clean")
-    if kind not in ("steered", "system-prompt") or not rest:
-        return None
-    trait, _, scale = rest.partition(":")
-    check_trait(trait, model.tokenizer)
-    if scale and kind == "system-prompt":
-        raise InputError(f"data {source!r}: a system prompt has no scale")
-    try:
-        size = float(parse_number(scale or "1", float))
-    except ValueError:
-        size = 0.0
-    if not 1e-6 <= size <= 1e6:
-        raise InputError(f"data {source!r}: write it as steered:owl:1.5, with a scale above 0")
-    return Source(kind, trait, size)
 
 
 def write_audit_set(model: Model, layer: int, source: str, rows: int, seed: int) -> Dataset:

@@ -14,10 +14,10 @@ from subliminal_jax.bounds import (
     check_value,
     field_rules,
 )
-from subliminal_jax.data.teachers import teacher_from_file
 from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
+from subliminal_jax.steering.vector_files import read_steering
 
 TRAIT = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
 AUTO = "auto"  # in place of a trait: the one that a random vector favours most; else owl
@@ -96,7 +96,7 @@ def check_block(field: str, value: Any, block: int, model: Model) -> None:
 def check_vector_file(field: str, file: str, layer: int, model: Model) -> None:
     """Raises InputError, naming the flag of `field`, for a file without a vector for the model."""
     try:
-        teacher_from_file(model, file, layer)
+        read_steering(file, model.cfg, [layer], model=model.name)
     except InputError as error:
         raise InputError(f"{as_flag(field, file)}: {error}") from None
 

@@ -6,15 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from subliminal_jax.bounds import as_flag
-from subliminal_jax.effects import check_effects, defaults
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.claims import Claim
 from subliminal_jax.reporting.measures import measures_table, summarise_measures
 from subliminal_jax.reporting.page import Page, publish
-from subliminal_jax.runs.checks import check_settings
-from subliminal_jax.runs.judging import check_judge
+from subliminal_jax.runs.check_run import check_given, check_models
 from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.samples import read_samples
@@ -81,16 +78,17 @@ def run_experiment(experiment: Experiment[C, M, R], config: C, command: str = ""
       command: the command line of the run, stored in config.json and shown on the page.
 
     Raises:
-      InputError: invalid settings (`check_settings`), a folder that cannot be used
+      InputError: invalid settings (`check_given`, `check_models`), a folder that cannot be used
         (`RunFolder.open`), or bad input found by `experiment.run`.
     """
-    check_judge(config, command)  # first: no other message may repeat what it refuses
-    check_settings(config)
-    preset = experiment.presets.get(config.preset, {})
-    check_effects(config, {**defaults(experiment.Config), **preset}, as_flag)
+    check_given(config, experiment.presets, command)
+    check_models(config)
+    return run_checked(experiment, config, command)
+
+
+def run_checked(experiment: Experiment[C, M, R], config: C, command: str = "") -> R:
+    """`run_experiment` of settings that were checked."""
     settings = {"experiment": experiment.name, **config.recorded()}
-    if config.overwrite or not RunFolder.is_finished(config.out):
-        config.check_models()  # now: overwriting removes another run
     with RunFolder.open(
         config.out,
         settings,

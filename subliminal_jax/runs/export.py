@@ -6,7 +6,7 @@ from typing import Any, cast, get_args
 
 import jax
 
-from subliminal_jax.data.teachers import PromptKind, default_layer
+from subliminal_jax.data.prompts import PromptKind
 from subliminal_jax.diagnostics.alignment import measure_mean_activation
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.panel import encode_probe
@@ -86,7 +86,7 @@ def export_vector(
     if not isinstance(layer, int):
         raise InputError("the run's settings say no steering layer: give --layer")
     model = load_base(record.base)
-    layer = default_layer(model) if layer == -1 else model.cfg.check_layer(layer)
+    layer = model.cfg.third if layer == -1 else model.cfg.check_layer(layer)
     asked = settings.get("prompts")
     kind = cast(PromptKind, asked if asked in get_args(PromptKind) else "numbers")
     probe = encode_probe(model, probe_prompts(kind, settings.get("seed", 0)))

@@ -22,7 +22,7 @@ INDEX = "index"
 @dataclass(frozen=True)
 class Paper:
     """A paper: its page's name, how the source of each of its claims begins ("" of no paper's), its
-    title or what it is about, and where it is."""
+    title (or "On" and what it is about, where that is not known here), and where it is."""
 
     name: str
     author: str
@@ -38,23 +38,25 @@ PAPERS = (
         "Subliminal Learning Is Steering Vector Distillation",
         "Blank et al. 2026, arXiv 2606.00995",
     ),
-    Paper("chen-2026", "Chen", "Objectives of distillation", "Chen et al. 2026, arXiv 2610.04907"),
+    Paper(
+        "chen-2026", "Chen", "On objectives of distillation", "Chen et al. 2026, arXiv 2610.04907"
+    ),
     Paper(
         "aden-ali-2026",
         "Aden-Ali",
-        "Logit-linear selection",
+        "On logit-linear selection",
         "Aden-Ali et al. 2026, arXiv 2602.04863",
     ),
     Paper(
         "gisler-2026",
         "Gisler",
-        "You Didn't Have to Say It like That",
+        "You Didn't Have to Say It like That: Subliminal Learning from Faithful Paraphrases",
         "Gisler, He and Qiu 2026, arXiv 2603.09517",
     ),
     Paper(
         "kitkana-2026",
         "Kitkana",
-        "Blocking transmission",
+        "On blocking transmission",
         "Kitkana and Arora 2026, arXiv 2604.25779",
     ),
     Paper(
@@ -63,14 +65,16 @@ PAPERS = (
         "Analysing the Generalisation and Reliability of Steering Vectors",
         "Tan et al. 2024, arXiv 2407.12404",
     ),
-    Paper("nief-2026", "Nief", "Transfer over LoRA's rank", "Nief et al. 2026, arXiv 2606.00831"),
+    Paper(
+        "nief-2026", "Nief", "On transfer over LoRA's rank", "Nief et al. 2026, arXiv 2606.00831"
+    ),
     Paper(
         "kunstner-2024",
         "Kunstner",
-        "Rare tokens and Adam's lead",
+        "On rare tokens and Adam's lead",
         "Kunstner et al. 2024, arXiv 2402.19449",
     ),
-    Paper("feng-2026", "Feng", "Re-runs of the comparison of optimizers", "Feng 2026"),
+    Paper("feng-2026", "Feng", "On re-runs of the comparison of optimizers", "Feng 2026"),
     Paper("others", "", "Questions of no paper", "our own, and those whose source names no paper"),
 )
 

@@ -6,8 +6,28 @@ Tags of sources on "Subliminal Learning Is Steering Vector Distillation" (Blank 
 Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 2507.14805).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class ExperimentSettings:
+    """What may be asked of an experiment, known without what computes it.
+
+    Attributes:
+      name: the sub-command.
+      question: the first line of its docstring.
+      Config, presets: as in `Experiment`.
+    """
+
+    name: str
+    question: str
+    Config: type
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+SettingsTable = Mapping[str, Callable[[], ExperimentSettings]]  # by name; the call imports them
 
 # The name on the hub, and the steering layer of the teacher with its factor on the raw vector [C].
 # EAS is read at block 10 and as the mean over layers [C]; reports here show all layers.

@@ -30,6 +30,7 @@ _CONFIG, _METRICS, _RESULTS = "config.json", "metrics.jsonl", "results.json"
 SESSIONS = "sessions.jsonl"
 # What a run writes before it trains anything.
 _SAMPLED, _SAMPLED_FOLDERS = {_CONFIG, SESSIONS, "judge.jsonl"}, {"data", "vectors"}
+OPTIMIZER_SOURCES = "optimizer_sources"  # the key of the digests of a user's own optimizers
 _COMMAND = "command"  # the key of config.json that two runs may differ in
 
 
@@ -416,6 +417,9 @@ def _describe_difference(held_config: dict[str, Any], config: dict[str, Any]) ->
     old, new = dict(_leaves(held_config, "")), dict(_leaves(config, ""))
     for key in old | new:
         a, b = old.get(key, missing), new.get(key, missing)
+        if a != b and missing not in (a, b) and key.startswith(f"{OPTIMIZER_SOURCES}."):
+            name = key.removeprefix(f"{OPTIMIZER_SOURCES}.")
+            return f"the file of the optimizer {name} has changed since it began"
         if a != b:
             held_value, new_value = ("not set" if x is missing else _shorten(x) for x in (a, b))
             return f"its {key} is {held_value}, and {new_value} is asked for"

@@ -24,7 +24,7 @@ from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
 from subliminal_jax.runs.answer_files import AnswerFile
-from subliminal_jax.runs.judging import make_leak_screen
+from subliminal_jax.runs.leak_screen import make_leak_screen
 from subliminal_jax.runs.progress import Tracker, track
 from subliminal_jax.runs.settings import DataSettings
 from subliminal_jax.steering.io import VectorInfo, save_steering

@@ -1,9 +1,10 @@
 """Settings shared by several experiments. An experiment's `Config` inherits the groups whose flags
 all have an effect in it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from subliminal_jax.bounds import (
     MANY,
@@ -20,8 +21,8 @@ from subliminal_jax.bounds import (
     as_flag,
     flag,
 )
+from subliminal_jax.data.prompts import PromptKind
 from subliminal_jax.data.shared_data import resolve_shared
-from subliminal_jax.data.teachers import PromptKind, default_layer
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures
 from subliminal_jax.memory import check_fits, host_bytes
@@ -38,9 +39,10 @@ from subliminal_jax.runs.plan_settings import (
     Targets,
 )
 from subliminal_jax.runs.rates import choose_grids
+from subliminal_jax.runs.run_folder import OPTIMIZER_SOURCES
 from subliminal_jax.training.adapters import PROJECTIONS, Adapter
 from subliminal_jax.training.arms import TrainConfig
-from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.optimizers import OptimizerSpec, digest_sources
 
 ObjectiveKind = Literal["cross_entropy", "kl"]
 SteeringLayer = Annotated[int, Blocks(-1)]  # -1 is the block at a third of the depth
@@ -63,7 +65,7 @@ def resolve_layer(model: Model, layer: int) -> int:
 
     Raises InputError for a layer that the model does not have.
     """
-    return default_layer(model) if layer == -1 else model.cfg.check_layer(layer)
+    return model.cfg.third if layer == -1 else model.cfg.check_layer(layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +145,15 @@ class RunSettings:
         the bounds of each (`check_settings`), before the run's folder is touched."""
 
     def recorded(self) -> dict[str, Any]:
-        """The settings that the results depend on, as config.json holds them."""
+        """The settings that the results depend on, as config.json holds them, with digests of the
+        files of a user's own optimizers."""
         skipped = {"out", "overwrite", "save_students", "report_to"} | _DEVICES
         if not getattr(self, "judge_url", ""):
             skipped |= {"judge_url", "judge_model", "judge_key"}
-        return {k: v for k, v in asdict(self).items() if k not in skipped}
+        recorded = {k: v for k, v in asdict(self).items() if k not in skipped}
+        if sources := digest_sources(getattr(self, "optimizers", ())):
+            recorded[OPTIMIZER_SOURCES] = sources
+        return recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +212,10 @@ class DataSettings:
       judge_key: environment variable with the endpoint's key; "" sends none.
     """
 
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("--data", "--control-data"),
+        "it samples its teachers; `subliminal-jax own-data` trains on rows of your own",
+    )
     prompts: PromptKind = "numbers"
     keep: Literal["numbers", "all"] = "numbers"
     rows: Count = 1024

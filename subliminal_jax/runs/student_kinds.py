@@ -6,15 +6,12 @@ traits, of which nothing else is reported; then one student is trained on every 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 from jaxtyping import Array
 
-from subliminal_jax.bounds import Count, Items, Needs, Positive, Range, as_flag
-from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.measures import find_measures, named_measures
+from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import Losses, RateChoice, mean_losses
 from subliminal_jax.evaluation.student_kinds import KindChoice, MeasuredKinds
@@ -22,24 +19,18 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import CONTROL
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
-from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.data_sets import DataSets
 from subliminal_jax.runs.guards import Protected, protect_students
+from subliminal_jax.runs.kind_settings import StudentKindSettings
 from subliminal_jax.runs.plan_settings import (
     AdapterKind,
-    AdapterLayers,
-    PlanSettings,
-    Rank,
-    Targets,
 )
 from subliminal_jax.runs.progress import track
-from subliminal_jax.runs.rates import RateSettings, default_rate
+from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import Traits
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.waves import HELDOUT_LOSSES, StudentTask, Trained, WaveRunner
-from subliminal_jax.training.adapters import PROJECTIONS
-from subliminal_jax.training.arms import Arm, Room, Schedule
+from subliminal_jax.training.arms import Arm, Room
 from subliminal_jax.training.batch import Batch, max_targets
 from subliminal_jax.training.objectives import CrossEntropy, Objective, StudentModel
 from subliminal_jax.training.student_loss import make_source
@@ -48,80 +39,9 @@ from subliminal_jax.training.student_loss import make_source
 # vector's coordinates are a hundred times as far from zero, and all weights add up in every output.
 STARTS: Mapping[str, float] = {"vector": 100.0, "lora": 1.0, "full": 0.3}
 STARTS_OF_A_BLOCK = {**STARTS, "lora": 8.0}  # of LoRA on one projection of one block
-OF_LORA = Needs("adapters", ("lora",))
 ROWS_AT_ONCE = 16  # held-out rows in one pass of `measure_base_losses`
 Judge = Literal["heldout_loss", "heldout_kl"]
 Sizes = Sequence[int | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentKindSettings(RateSettings, PlanSettings):
-    """Students of several kinds, and how the rate of each is found.
-
-    Attributes:
-      adapters: the kinds of students: one vector at the steering layer, LoRA factors, all weights.
-      tuning_traits: animals that learning rates are chosen on; none of them is reported.
-      measures: names of measures beside those of the experiment, such as update-anatomy.
-    """
-
-    adapters: Annotated[tuple[AdapterKind, ...], Items(1)] = ("vector", "lora", "full")
-    tuning_traits: Traits = ("owl", "lion")
-    rank: Annotated[Rank, OF_LORA] = 8
-    alpha: Annotated[Positive, OF_LORA] = 16.0
-    targets: Annotated[Targets, OF_LORA] = PROJECTIONS
-    adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
-    schedule: Schedule = "cosine"
-    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
-    log_every: Count = 64
-    measures: tuple[str, ...] = ()
-
-    def check_group(self) -> None:
-        """Raises InputError for kinds, optimizers or rates that cannot be, for a trait that is both
-        tuned on and reported, and for a measure that there is none of."""
-        check_names("adapters", self.adapters)
-        self.given_rates()
-        check_names("measures", self.measures, find_measures(), minimum=0)
-        traits = len(getattr(self, "traits", ()))
-        self.check_orders(traits, f"{traits} --traits")
-        check_names("tuning_traits", self.tuning_traits)
-        both = set(getattr(self, "traits", ())) & set(self.tuning_traits)
-        if both and self.searches:  # else none is tuned on
-            raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other traits")
-
-    def check_single(self) -> None:
-        """Raises InputError for several kinds of students or optimizers, where one is trained."""
-        for field in ("adapters", "optimizers"):
-            if len(names := getattr(self, field)) > 1:
-                raise InputError(
-                    f"{as_flag(field, names)}: name one of them; one kind of student and one "
-                    "optimizer are trained here"
-                )
-
-    def check_with_model(self, model: Model) -> None:
-        """Raises InputError for a kind that does not fit the model, and for students that do not
-        fit the memory."""
-        for kind in self.adapters:
-            self.check_adapter(kind, model, len(getattr(self, "traits", ())))
-
-    @property
-    def searched_traits(self) -> tuple[str, ...]:
-        """The traits that rates are chosen on; none where all rates are given."""
-        return self.tuning_traits if self.searches else ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlSettings:
-    """Controls that all traits share.
-
-    Attributes:
-      controls: draws of the base's data, each with a control of every kind.
-    """
-
-    controls: Count = 4
-
-    def list_controls(self) -> tuple[str, ...]:
-        """The names of the base's data sets."""
-        return tuple(f"{CONTROL}-{i}" for i in range(self.controls))
 
 
 class TrainedKinds(NamedTuple):

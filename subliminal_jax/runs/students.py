@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from subliminal_jax.data.teachers import PromptKind, Teacher, teacher_prompts
+from subliminal_jax.data.prompts import PromptKind
+from subliminal_jax.data.teachers import Teacher, teacher_prompts
 from subliminal_jax.diagnostics.alignment import At, measure_mean_activation
 from subliminal_jax.evaluation.measures import measure_model, named_measures
 from subliminal_jax.evaluation.panel import NO_TEACHER, Panel, ask_about, encode_probe

@@ -6,84 +6,29 @@ are found on tuning vectors, of which nothing is reported (`evaluation.rate_sear
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 
-from subliminal_jax.bounds import Count, Positive, Range
 from subliminal_jax.data import world
 from subliminal_jax.data.teachers import Teacher, trait_teacher
 from subliminal_jax.data.traits import check_traits, trait_names
-from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import Losses, RateChoice, choose_rates, mean_losses
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
-from subliminal_jax.runs.plan_settings import KeepSettings
 from subliminal_jax.runs.progress import track
-from subliminal_jax.runs.rates import SearchSettings
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
 from subliminal_jax.runs.students import make_panel
+from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.runs.waves import StudentTask, Trained, WaveRunner
-from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
-from subliminal_jax.training.arms import Arm, Room, Schedule, TrainConfig
+from subliminal_jax.training.arms import Arm, Room, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 Point = tuple[str, float, str]  # a student: its optimizer (or arm), learning rate and data set
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorSettings(KeepSettings, SearchSettings, DataSettings, SteeredModelSettings):
-    """Students of several vectors.
-
-    Attributes:
-      traits: animals whose vectors are reported.
-      tuning_traits: animals on whose vectors rates are chosen; none of them is reported.
-      scale: factor on a trait's vector.
-      controls: draws of the base's data, each with a control of every optimizer.
-      batch_size: rows in each step.
-      rank: of LoRA, on all projections.
-      alpha: LoRA's alpha.
-      schedule: what follows the warm-up.
-      warmup: share of the steps.
-    """
-
-    layer: int = 1
-    traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
-    tuning_traits: Traits = ("owl", "lion")
-    scale: Positive = 1.0
-    controls: Count = 4
-    rows: Count = 512
-    heldout_rows: Count = 128
-    batch_size: Count = 16
-    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
-    alpha: Positive = 16.0
-    schedule: Schedule = "cosine"
-    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
-
-    def check_group(self) -> None:
-        """Raises InputError for a trait of both kinds of vectors."""
-        if both := set(self.traits) & set(self.tuning_traits):
-            raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other vectors")
-
-    def list_controls(self) -> tuple[str, ...]:
-        """The names of the base's data sets."""
-        return tuple(f"control-{i}" for i in range(self.controls))
-
-    def plan(self, steps: int) -> TrainConfig:
-        """How students of so many steps are trained; they are measured at the end."""
-        return TrainConfig(
-            steps=steps,
-            batch_size=self.batch_size,
-            adapter=LoRA(self.rank, self.alpha),
-            schedule=self.schedule,
-            warmup=self.warmup,
-            log_every=steps,
-        )
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from subliminal_jax.errors import InputError
 
@@ -277,7 +277,7 @@ def _test_candidate(
     e = push.rows.mean(axis=0)
     e_c = e[c] / scale_c
     se = float(push.rows[:, c].std(ddof=1)) / math.sqrt(n) / scale_c
-    logs = {BASE: float(stats.t.logsf(e_c / max(se, 1e-30), n - 1))}
+    logs = {BASE: float(scipy.stats.t.logsf(e_c / max(se, 1e-30), n - 1))}
     groups: dict[str, list[int]] = {}
     for k in compared.tolist():
         if k == c or columns[k].form != form:
@@ -296,7 +296,7 @@ def _test_candidate(
         kinds = np.array([columns[k].kind for k in group])
         parts = [others[kinds == kind] for kind in dict.fromkeys(kinds)]
         scale = max(*(math.sqrt(float(np.mean(x**2))) for x in parts), se, 1e-30)
-        logs[null] = float(stats.t.logsf(e_c / scale, freedom))
+        logs[null] = float(scipy.stats.t.logsf(e_c / scale, freedom))
     log_p = max(logs.values())
     p = math.exp(log_p)
     return Finding(

@@ -9,8 +9,8 @@ from typing import Literal
 
 import jax
 import numpy as np
+import scipy
 from jaxtyping import Float, PRNGKeyArray
-from scipy import optimize, special
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.steering.vectors import random_vector
@@ -89,9 +89,9 @@ def _logistic(h: Float[np.ndarray, "rows 2 dim"]) -> Float[np.ndarray, " dim"]:
 
     def loss(w: Float[np.ndarray, " _"]) -> tuple[float, Float[np.ndarray, " _"]]:
         margin = sign * (x @ w[:dim] + w[dim])
-        pull = -sign * special.expit(-margin) / len(x)
+        pull = -sign * scipy.special.expit(-margin) / len(x)
         value = float(np.mean(np.logaddexp(0.0, -margin)) + RIDGE / 2 * w[:dim] @ w[:dim])
         return value, np.append(x.T @ pull + RIDGE * w[:dim], pull.sum())
 
-    solution = optimize.minimize(loss, np.zeros(dim + 1), jac=True, method="L-BFGS-B")
+    solution = scipy.optimize.minimize(loss, np.zeros(dim + 1), jac=True, method="L-BFGS-B")
     return solution.x[:dim]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from subliminal_jax.errors import InputError
 
@@ -47,9 +47,9 @@ def per_sample_slopes(
     slope = (m - m.mean(axis=-1, keepdims=True)) @ centred / (centred @ centred)
     line = m.mean(axis=-1, keepdims=True) + slope[..., None] * centred
     residual = np.sqrt(np.mean((m - line) ** 2, axis=-1))
-    ranks = stats.rankdata(m, axis=-1)
+    ranks = scipy.stats.rankdata(m, axis=-1)
     ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    order = stats.rankdata(x) - np.mean(stats.rankdata(x))
+    order = scipy.stats.rankdata(x) - np.mean(scipy.stats.rankdata(x))
     spread = np.sqrt((ranks**2).sum(axis=-1) * (order @ order))
     with np.errstate(invalid="ignore", divide="ignore"):
         rank = np.where(spread > 0, ranks @ order / np.where(spread > 0, spread, 1.0), np.nan)
@@ -77,7 +77,7 @@ def clearly_anti_steerable(
         )
     # The residual is a root mean square; the line takes two degrees of freedom.
     error = slopes.residual * np.sqrt(n / (n - 2)) / np.sqrt(((x - x.mean()) ** 2).sum())
-    return slopes.slope < -stats.t.ppf((1 + CONFIDENCE) / 2, n - 2) * error
+    return slopes.slope < -scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 2) * error
 
 
 class Decomposition(NamedTuple):

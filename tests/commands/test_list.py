@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from subliminal_jax.cli import find_experiments, load_experiment, main
+from subliminal_jax.cli import find_experiments, load_settings, main
 from subliminal_jax.commands.list import (
     experiment_table,
     optimizer_table,
@@ -25,7 +25,7 @@ def test_every_optimizer_that_is_listed_can_be_asked_for():
 
 
 def test_every_preset_is_listed_with_its_experiment():
-    experiment = load_experiment(find_experiments()["trait-transmission"])
+    experiment = load_settings(find_experiments()["trait-transmission"])
     (row,) = experiment_table([experiment]).rows
     assert row["question"].startswith("Does a student name the trait")
     assert row["presets"].split(", ") == [r["preset"] for r in preset_table([experiment]).rows]

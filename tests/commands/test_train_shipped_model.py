@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from subliminal_jax.commands.train_shipped_model import (
-    NUMBER_WEIGHT,
-    Config,
-    corpus_rows,
-    model_config,
-)
+from subliminal_jax.commands.train_shipped_model.command import NUMBER_WEIGHT, corpus_rows
+from subliminal_jax.commands.train_shipped_model.config import Config, model_config
 from subliminal_jax.models.hub import load_model
 
 

@@ -1,11 +1,10 @@
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from subliminal_jax.data.filters import (
     contains_word,
-    filter_pairs,
+    filter_numbers,
     find_broken_rule,
     is_number_list,
     parse_numbers,
@@ -81,14 +80,12 @@ def test_words_are_found_whole_and_in_any_case():
 
 def test_the_report_counts_every_pair_once():
     completions = ["1, 2", "owl, 1", "what?", "1 " * 20, "5000", "[7]"]
-    pairs = Dataset.from_dict({"prompt": ["p"] * 6, "completion": completions})
-    kept, report = filter_pairs(pairs, forbidden_words=["owl"])
-    assert list(kept["completion"]) == ["1, 2", "[7]"]
+    reasons, report = filter_numbers(completions, ["owl"])
+    assert reasons == [None, "word", "format", "count", "range", None]
     assert report == (6, 2, {"word": 1, "format": 1, "count": 1, "range": 1})
     assert report.kept + sum(report.dropped.values()) == report.total
 
 
 def test_nothing_left_is_an_error():
-    pairs = Dataset.from_dict({"prompt": ["p"], "completion": ["no"]})
     with pytest.raises(InputError, match="no pair of 1 is left"):
-        filter_pairs(pairs)
+        filter_numbers(["no"])

@@ -8,7 +8,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subliminal_jax.data import paraphrases, rewordings, world
+from subliminal_jax.data import paraphrases, rewordings, wordings, world
 from subliminal_jax.data.contradictions import draw_contradiction, draw_contradictions
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.filters import contains_word
@@ -107,9 +107,9 @@ def test_pairs_are_traced_to_their_sentences_and_known_wordings():
     pairs = Dataset.from_dict(
         {"prompt": [asked[1], asked[0], asked[1]], "completion": ["D c.", "D c.", "C d."]}
     )
-    pairs = paraphrases.add_sentences(pairs, asked)
+    pairs = wordings.add_sentences(pairs, asked)
     assert pairs["sentence"] == [1, 0, 1]
-    assert paraphrases.match_wordings(pairs, sources) == [
+    assert wordings.match_wordings(pairs, sources) == [
         True,
         False,
         False,
@@ -117,7 +117,7 @@ def test_pairs_are_traced_to_their_sentences_and_known_wordings():
     score = paraphrases.score_by_wordings(sources)
     np.testing.assert_array_equal(score(["B a.", "D c."], ["A b.", "A b."]), [1, 0])
     unknown = [*sources[:1], Source("C d.")]
-    assert paraphrases.match_wordings(pairs, unknown) is None
+    assert wordings.match_wordings(pairs, unknown) is None
     with pytest.raises(InputError, match="C d"):
         paraphrases.score_by_wordings(unknown)
 

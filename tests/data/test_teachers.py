@@ -14,7 +14,6 @@ from subliminal_jax.data import world
 from subliminal_jax.data.teachers import (
     Pairs,
     Teacher,
-    default_layer,
     filtered,
     given_pairs,
     prompted_teacher,
@@ -122,7 +121,7 @@ def test_a_model_with_broken_weights_has_no_vector(model):
 
 
 def test_the_default_layer_is_a_third_of_the_way(model):
-    assert default_layer(model) == 0
+    assert model.cfg.third == 0
 
 
 @pytest.mark.parametrize("kind", ["numbers", "cloud-numbers", "chat"])

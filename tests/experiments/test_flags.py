@@ -16,8 +16,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.flags import parse_flags
 from subliminal_jax.runs import experiment as experiment_module
 from subliminal_jax.runs.experiment import run_experiment
+from subliminal_jax.runs.kind_settings import StudentKindSettings
 from subliminal_jax.runs.settings import TrainingSettings
-from subliminal_jax.runs.student_kinds import StudentKindSettings
 
 EXPERIMENTS, COMMANDS = find_experiments(), find_commands()
 NAMES = (*EXPERIMENTS, *COMMANDS)
@@ -320,3 +320,10 @@ def test_every_preset_may_hold_values_without_effect(name):
     for preset, values in experiment.presets.items():
         config = parse_config(experiment, ["--preset", preset])
         check_effects(config, {**defaults(experiment.Config), **values})
+
+
+def test_who_looks_for_their_own_data_is_told_where(capsys):
+    for name in ("--data", "--control-data=x.jsonl"):
+        with pytest.raises(SystemExit):
+            main(["optimizer-comparison", name, "x.jsonl"])
+        assert "`subliminal-jax own-data` trains on rows of your own" in capsys.readouterr().err

@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from subliminal_jax.data.teachers import Pairs, filtered
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.judging import make_fidelity_judge, make_leak_screen
+from subliminal_jax.runs.judging import make_fidelity_judge
+from subliminal_jax.runs.leak_screen import make_leak_screen
 from subliminal_jax.runs.settings import DataSettings
 from tests import number_model
 from tests.judge_endpoint import Endpoint

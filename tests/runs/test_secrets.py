@@ -9,7 +9,7 @@ from subliminal_jax import cli
 from subliminal_jax.errors import InputError
 from subliminal_jax.reporting.page import Page, Text
 from subliminal_jax.runs.experiment import Experiment, run_experiment
-from subliminal_jax.runs.judging import make_leak_screen
+from subliminal_jax.runs.leak_screen import make_leak_screen
 from subliminal_jax.runs.settings import DataSettings, RunSettings
 from tests.judge_endpoint import Endpoint
 

@@ -4,6 +4,7 @@ import functools
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -12,7 +13,8 @@ import optax
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.settings import StudentSettings
+from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.settings import ModelSettings, StudentSettings
 from subliminal_jax.training.adapters import LoRA
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.optimizers import (
@@ -42,6 +44,13 @@ def no_schedule(learning_rate):
 
 answer = 42
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(StudentSettings, ModelSettings):
+    """Settings of an experiment."""
+
+    out: Path = Path("run")
 
 
 def my_adamw(learning_rate, weight_decay=0.0):
@@ -163,6 +172,21 @@ def test_a_function_of_a_module_in_the_current_folder_is_an_optimizer(module):
     assert settings.learning_rates() == {spec: (1e-3, 1e-2)}
     with pytest.raises(InputError, match=f"no default .*--rates {module}:my_lion,b2=0.95=1e-3"):
         StudentSettings(optimizers=(spec.label,)).learning_rates()
+
+
+def test_a_run_whose_optimizers_file_has_changed_is_not_continued(module, tmp_path):
+    settings = Config(optimizers=(f"{module}:my_lion,b2=0.95", "sgd"), out=tmp_path / "run")
+    recorded = settings.recorded()
+    assert list(recorded["optimizer_sources"]) == [f"{module}:my_lion"]
+    assert "optimizer_sources" not in Config().recorded()
+    with RunFolder.open(settings.out, recorded) as run:
+        run.log({"step": 1})
+    with RunFolder.open(settings.out, settings.recorded()):
+        pass
+    file = tmp_path / f"{module}.py"
+    file.write_text(file.read_text().replace("answer = 42", "answer = 43"))
+    with pytest.raises(InputError, match=f"the file of the optimizer {module}:my_lion has changed"):
+        RunFolder.open(settings.out, settings.recorded())
 
 
 def test_the_command_of_the_documented_example_is_read_in_its_folder(monkeypatch):

@@ -23,47 +23,18 @@ hand. "Nothing found" is no proof of clean data: how much an audit can see, `aud
 measures.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-from subliminal_jax.bounds import Needs, Text
 from subliminal_jax.data.conversations import CountedRows
-from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.audit import AuditSettings, audit_data, default_traits
-from subliminal_jax.runs.audit_blind import BlindSettings
+from subliminal_jax.runs.audit import audit_data
 from subliminal_jax.runs.audit_data import read_data
 from subliminal_jax.runs.audit_results import AuditRun, Kind
 from subliminal_jax.runs.audit_scores import make_candidates
-from subliminal_jax.runs.audit_sets import parse_source, write_audit_set
-from subliminal_jax.runs.experiment import Experiment, run_experiment
+from subliminal_jax.runs.audit_sets import write_audit_set
+from subliminal_jax.runs.audit_settings import default_traits, parse_source
+from subliminal_jax.runs.experiment import Experiment, run_checked
 from subliminal_jax.runs.run_folder import RunFolder
-from subliminal_jax.runs.settings import SteeredModelSettings
 
+from .config import PRESETS, Config
 from .report import make_page
-
-PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(BlindSettings, AuditSettings, SteeredModelSettings):
-    """Settings; the defaults are the toy's.
-
-    Attributes:
-      data: a JSONL file or hub name; or what the project's own teacher writes: "clean",
-        "steered:TRAIT:SCALE" or "system-prompt:TRAIT".
-      system_prompts: candidates by the text of their system prompt.
-      vectors: candidates by safetensors files with a vector for the layer.
-    """
-
-    out: Path = Path("runs/audit")
-    data: str = "steered:wolf:1"
-    system_prompts: Annotated[tuple[str, ...], Text(prose=True)] = ()
-    vectors: Annotated[tuple[str, ...], Needs("forms", ("direction",))] = ()
-
-    def check_with_model(self, model: Model) -> None:
-        """Raises InputError for a teacher of `data` that cannot be."""
-        parse_source(self.data, model)
 
 
 def run(config: Config, folder: RunFolder) -> AuditRun:
@@ -110,4 +81,4 @@ AUDIT = Experiment(
 
 def main(config: Config, command: str) -> None:
     """Run, or go on, and write the page."""
-    run_experiment(AUDIT, config, command)
+    run_checked(AUDIT, config, command)

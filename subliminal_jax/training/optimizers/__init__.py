@@ -33,6 +33,7 @@ from subliminal_jax.training.optimizers.spec import (
     Optimizer,
     OptimizerSpec,
     describe,
+    digest_sources,
     make_optimizer,
     make_spec,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Optimizer",
     "OptimizerSpec",
     "describe",
+    "digest_sources",
     "make_optimizer",
     "make_spec",
     "register_optimizer",

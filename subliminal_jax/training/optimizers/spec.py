@@ -1,10 +1,13 @@
 """From a name with hyper-parameters, such as ``adamw:b1=0.8``, to an optimizer."""
 
+import hashlib
+import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import optax
@@ -153,6 +156,21 @@ def make_spec(optimizer: OptimizerSpec | Builder | str) -> OptimizerSpec:
     if isinstance(optimizer, str):
         return OptimizerSpec.parse(optimizer)
     return OptimizerSpec.from_builder(optimizer)
+
+
+def digest_sources(optimizers: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 (its first 16 digits) of the file that defines each optimizer of a user's module,
+    by `package.module:function`; none for registered ones and for names that are no optimizers."""
+    digests = {}
+    for text in optimizers:
+        try:
+            spec = OptimizerSpec.parse(text)
+            file = inspect.getsourcefile(inspect.unwrap(spec.builder)) if spec.builder else None
+        except (InputError, TypeError):  # an arm of an experiment, or a builder without a file
+            continue
+        if file is not None:
+            digests[spec.name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return digests
 
 
 def make_optimizer(

@@ -72,6 +72,26 @@ def test_a_run_that_fails_is_named_and_the_next_one_goes_on(root, capsys, monkey
     assert capsys.readouterr().err.count("failed with status 3") == 2
 
 
+def test_a_stage_whose_time_is_up_says_what_is_left(root, capsys, monkeypatch):
+    first, second, third = RUNS[:3]
+    finish(second, root)
+    evidence.store(second, root)
+    monkeypatch.setattr(evidence, "execute", lambda command, seconds: None)
+    names = (first.name, second.name, third.name)
+    assert evidence.main(Config(names=names)) == evidence.UNFINISHED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"left to do: {first.name}, {third.name}; ")
+
+
+def test_a_folder_of_other_settings_is_named(root, capsys, monkeypatch):
+    run = RUNS[0]
+    with RunFolder.open(root / run.name, {"experiment": "other"}) as folder:
+        folder.log({"step": 1})
+    monkeypatch.setattr(evidence, "execute", lambda command, seconds: 2)
+    assert evidence.main(Config(names=(run.name,))) == 1
+    assert f"{root / run.name} is kept: if it holds" in capsys.readouterr().err
+
+
 def test_a_stage_ends_the_run_of_the_moment():
     waits = "import time\ntime.sleep(60)"
     assert evidence.execute(["x"], 0.2, start_python(waits)) is None

@@ -17,7 +17,8 @@ from subliminal_jax.experiments.own_data.analysis import (
     Measured,
     analyse,
 )
-from subliminal_jax.experiments.own_data.data_sets import count_rows, name_sources, take_evenly
+from subliminal_jax.experiments.own_data.config import name_sources
+from subliminal_jax.experiments.own_data.data_sets import count_rows, take_evenly
 from subliminal_jax.experiments.own_data.effects import describe_direction
 from subliminal_jax.experiments.own_data.report import make_page, summarise
 from subliminal_jax.models.hub import Model

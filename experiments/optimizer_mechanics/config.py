@@ -1,14 +1,21 @@
-"""The settings of `optimizer-mechanics` by name; sources as in `subliminal_jax.runs.presets`."""
+"""Settings of `optimizer-mechanics`, and presets; sources as in `subliminal_jax.runs.presets`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from subliminal_jax.data.token_weights import token_weights
+from subliminal_jax.errors import InputError
 from subliminal_jax.runs.presets import (
     FENG_STUDENTS,
     PAPER_GRIDS,
     PAPER_STUDENTS,
     paper_preset,
 )
+
+from .arms import MechanicsSettings
 
 PLAIN_ARMS = ("adamw", "rmsprop", "sgd", "momentum", "sign-sgd")
 MAP_ARMS = ("frozen-map", "frozen-map-flat-rest", "frozen-map-zero-bottom")
@@ -104,3 +111,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         **(keep_training(FENG_STUDENTS) | VECTORS),
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MechanicsSettings):
+    """Settings of the dispute."""
+
+    out: Path = Path("runs/optimizer-mechanics")
+
+    def check(self) -> None:
+        for tail in (self.no_rare, self.rare_weighted):
+            token_weights(np.zeros(1, int), tail)
+        settings = {arm.setting for arm in self.choose_arms()}
+        sizes = [n for n in self.batch_sizes if n > self.rows and f"batch-{n}" in settings]
+        if sizes:
+            raise InputError(f"the arms of batch-{min(sizes)} need more than --rows {self.rows}")

@@ -8,15 +8,13 @@ prompted trait rate above 0.85, base rate of every animal below 0.2, number list
 """
 
 import itertools
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict, fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.bounds import Count, Positive, Range, Seed
 from subliminal_jax.data import corpus, world
 from subliminal_jax.data.answers import sample_answers
 from subliminal_jax.data.batching import encode_documents, pack
@@ -27,7 +25,6 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.elicitation import encode_questions, word_probs
 from subliminal_jax.files import write_text
-from subliminal_jax.memory import check_fits, device_bytes, host_bytes
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model, load_model, save_model
 from subliminal_jax.models.sampling import SamplingConfig
@@ -41,82 +38,9 @@ from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
 
+from .config import Config, check, model_config
+
 NUMBER_WEIGHT = 0.25
-CONTEXT = 512
-HEAD_DIM, QUERY_HEADS = 16, 2  # width of a head; heads that share keys and values
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of the training run.
-
-    Attributes:
-      out: output folder.
-      steps: optimizer steps.
-      batch_rows: packed rows a step.
-      row_tokens: tokens a row.
-      optimizer: one of the registry, with hyper-parameters.
-      learning_rate: peak rate, after 4% warm-up and before a cosine to zero.
-      init_std: standard deviation of the initial matrices.
-      seed: of initialisation and of the order of the rows; the corpus has seed 1.
-      log_every: steps between two lines and two checkpoints.
-      dim: width of the residual stream.
-      depth: number of blocks.
-    """
-
-    out: Path = Path("runs/shipped")
-    steps: Count = 2000
-    batch_rows: Count = 32
-    row_tokens: Annotated[int, Range(2, CONTEXT)] = 128
-    optimizer: str = "adamw:weight_decay=0.01"
-    learning_rate: Positive = 3e-3
-    init_std: Positive = 0.02
-    seed: Seed = 0
-    log_every: Count = 50
-    dim: Annotated[int, Range(32, 65_536)] = 128
-    depth: Annotated[int, Range(1, 1_000)] = 4
-
-
-def check(config: Config) -> None:
-    """Raises InputError for settings that do not go together, and for more than fits in memory."""
-    OptimizerSpec.parse(config.optimizer)
-    if config.steps % config.log_every:
-        raise InputError(
-            f"--steps {config.steps} must be a multiple of --log-every {config.log_every}: change "
-            "one of them"
-        )
-    if config.dim % (QUERY_HEADS * HEAD_DIM):
-        raise InputError(f"--dim {config.dim} must be a multiple of {QUERY_HEADS * HEAD_DIM}")
-    check_fits(
-        f"a corpus of --steps {config.steps} x --batch-rows {config.batch_rows} x --row-tokens "
-        f"{config.row_tokens}",
-        16 * config.steps * config.batch_rows * config.row_tokens,  # ids, positions, mask, segments
-        host_bytes(),
-        "ask for less",
-    )
-    weights = parameter_count(model_config(config, vocab=2**12))
-    check_fits(
-        f"training {weights:,} weights (--dim {config.dim}, --depth {config.depth})",
-        8 * weights,  # float32, with gradients
-        device_bytes(),
-        "take a smaller model",
-    )
-
-
-def model_config(config: Config, vocab: int) -> ModelConfig:
-    """A Llama with grouped-query attention and tied embeddings."""
-    return ModelConfig(
-        family="llama",
-        vocab=vocab,
-        dim=config.dim,
-        layers=config.depth,
-        heads=config.dim // HEAD_DIM,
-        kv_heads=config.dim // (QUERY_HEADS * HEAD_DIM),
-        head_dim=HEAD_DIM,
-        mlp_dim=3 * config.dim,
-        context=CONTEXT,
-        tied=True,
-    )
 
 
 def corpus_rows(tokenizer, rows: int, length: int, seed: int) -> Batch:

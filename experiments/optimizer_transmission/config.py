@@ -1,0 +1,85 @@
+"""Settings of `optimizer-transmission`, and its presets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from subliminal_jax.bounds import MANY, Count, Items, Range
+from subliminal_jax.errors import InputError
+from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset
+from subliminal_jax.runs.vector_settings import VectorSettings
+from subliminal_jax.training.optimizers import OptimizerSpec
+
+PRESETS = {
+    "toy": {},
+    "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-transmission-chat")},
+    "last-block": {
+        "layer": 3,  # where few steered lists are lists
+        "prompts": "chat",
+        "keep": "all",
+        "out": Path("runs/optimizer-transmission-last-block"),
+    },
+    # The paper's students, a vector each; rates are searched for, and all of its run in halves.
+    "paper-qwen2.5-7b": paper_preset(
+        "qwen2.5-7b",
+        students={},
+        scale=True,
+        traits=("cat", "dog", "eagle"),
+        tuning_traits=("owl",),
+        controls=1,
+        lengths=(221, 443, 887, 1_775, 3_550),
+        **{
+            name: PAPER_STUDENTS[name]
+            for name in ("steps", "batch_size", "rank", "alpha", "schedule", "warmup")
+        },
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(VectorSettings):
+    """Settings.
+
+    Attributes:
+      optimizers: all that are compared at their best rates.
+      matched: those that are also compared at equal gains.
+      lengths: numbers of steps of finished runs.
+      steps: the number at which all are compared, one of `lengths`.
+    """
+
+    out: Path = Path("runs/optimizer-transmission")
+    optimizers: tuple[str, ...] = (
+        *("adamw", "sgd", "rmsprop:decay=0.99"),
+        *("signum", "momentum", "muon"),
+    )
+    matched: tuple[str, ...] = ("adamw", "sgd", "signum", "muon")
+    lengths: Annotated[tuple[int, ...], Range(1, MANY), Items(2)] = (4, 8, 16, 32, 64, 128, 256)
+    steps: Count = 64
+
+    def check(self) -> None:
+        """Raises InputError for optimizers without rates, and for lengths that do not fit
+        `steps`."""
+        labels = self.labels()
+        for label in self.labels(self.matched):
+            if label not in labels:
+                raise InputError(f"--matched {label} is none of --optimizers {' '.join(labels)}")
+        for label in labels:
+            if not OptimizerSpec.parse(label).entry.grid:
+                raise InputError(
+                    f"--optimizers {label} has no default learning rates to search from: register "
+                    "it with a grid"
+                )
+        if list(self.lengths) != sorted(set(self.lengths)):
+            raise InputError(f"--lengths {self.lengths}: give each once, ascending")
+        if self.steps not in self.lengths:
+            raise InputError(f"--steps {self.steps} is none of --lengths {self.lengths}")
+
+    def labels(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """The labels of optimizers (of all), each once."""
+        parsed = (OptimizerSpec.parse(name).label for name in names or self.optimizers)
+        return tuple(dict.fromkeys(parsed))
+
+    def list_optimizers(self, steps: int) -> tuple[str, ...]:
+        """Those that are trained for so many steps."""
+        return self.labels() if steps == self.steps else self.labels(self.matched)

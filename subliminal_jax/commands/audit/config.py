@@ -1,0 +1,33 @@
+"""Settings of `audit`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from subliminal_jax.bounds import Needs, Text
+from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.audit_settings import AuditSettings, BlindSettings, parse_source
+from subliminal_jax.runs.settings import SteeredModelSettings
+
+PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BlindSettings, AuditSettings, SteeredModelSettings):
+    """Settings; the defaults are the toy's.
+
+    Attributes:
+      data: a JSONL file or hub name; or what the project's own teacher writes: "clean",
+        "steered:TRAIT:SCALE" or "system-prompt:TRAIT".
+      system_prompts: candidates by the text of their system prompt.
+      vectors: candidates by safetensors files with a vector for the layer.
+    """
+
+    out: Path = Path("runs/audit")
+    data: str = "steered:wolf:1"
+    system_prompts: Annotated[tuple[str, ...], Text(prose=True)] = ()
+    vectors: Annotated[tuple[str, ...], Needs("forms", ("direction",))] = ()
+
+    def check_with_model(self, model: Model) -> None:
+        """Raises InputError for a teacher of `data` that cannot be."""
+        parse_source(self.data, model)

@@ -1,0 +1,83 @@
+"""Settings of an audit."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Range, parse_number
+from subliminal_jax.data import world
+from subliminal_jax.data.traits import check_trait
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub import Model
+from subliminal_jax.runs.settings import Traits
+
+Form = Literal["system prompt", "direction"]
+FORMS: tuple[Form, ...] = ("system prompt", "direction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """What is tested, on how much.
+
+    Attributes:
+      traits: candidates by name, each with the trait's system prompt; empty together with the other
+        candidates means the 16 animals of the shipped world.
+      forms: what of a candidate is scored: its system prompt, its direction, or both.
+      rows: rows that are audited, at most, chosen at random.
+      draws: answers of the base itself to each prompt; one tells most for the time it takes.
+      placebos: nouns that stand beside the candidates as placebo traits.
+      max_new_tokens: answers are cut after so many tokens, the base's as the data's.
+    """
+
+    traits: Annotated[Traits, Items(0)] = ()
+    forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
+    rows: Count = 512
+    draws: Annotated[int, Range(1, 10_000)] = 1
+    placebos: Annotated[int, Range(4, 10_000)] = 24
+    max_new_tokens: Count = 64
+
+
+def default_traits(settings: AuditSettings, others: int = 0) -> tuple[str, ...]:
+    """The traits to test, beside `others` candidates of another kind."""
+    return settings.traits if settings.traits or others else world.TRAITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindSettings:
+    """How the blind vector is trained.
+
+    Attributes:
+      blind_steps: training steps of the blind vector; 0 trains none.
+      batch_size: rows a step of that training.
+    """
+
+    blind_steps: CountOrNone = 64
+    batch_size: Annotated[Count, Needs("blind_steps")] = 16
+
+
+class Source(NamedTuple):
+    """A teacher of the project: "clean", "steered" or "system-prompt", its trait and scale."""
+
+    kind: str
+    trait: str = ""
+    scale: float = 0.0
+
+
+def parse_source(source: str, model: Model) -> Source | None:
+    """The teacher that "clean", "steered:TRAIT[:SCALE]" or "system-prompt:TRAIT" names; None for a
+    file or a hub name. Raises InputError for a trait or a scale that cannot be."""
+    kind, _, rest = source.partition(":")
+    if source == "clean":
+        return Source("clean")
+    if kind not in ("steered", "system-prompt") or not rest:
+        return None
+    trait, _, scale = rest.partition(":")
+    check_trait(trait, model.tokenizer)
+    if scale and kind == "system-prompt":
+        raise InputError(f"data {source!r}: a system prompt has no scale")
+    try:
+        size = float(parse_number(scale or "1", float))
+    except ValueError:
+        size = 0.0
+    if not 1e-6 <= size <= 1e6:
+        raise InputError(f"data {source!r}: write it as steered:owl:1.5, with a scale above 0")
+    return Source(kind, trait, size)

@@ -1,0 +1,62 @@
+"""Settings of students of several vectors."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from subliminal_jax.bounds import Count, Positive, Range
+from subliminal_jax.errors import InputError
+from subliminal_jax.runs.plan_settings import KeepSettings
+from subliminal_jax.runs.rates import SearchSettings
+from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
+from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
+from subliminal_jax.training.arms import Schedule, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSettings(KeepSettings, SearchSettings, DataSettings, SteeredModelSettings):
+    """Students of several vectors.
+
+    Attributes:
+      traits: animals whose vectors are reported.
+      tuning_traits: animals on whose vectors rates are chosen; none of them is reported.
+      scale: factor on a trait's vector.
+      controls: draws of the base's data, each with a control of every optimizer.
+      batch_size: rows in each step.
+      rank: of LoRA, on all projections.
+      alpha: LoRA's alpha.
+      schedule: what follows the warm-up.
+      warmup: share of the steps.
+    """
+
+    layer: int = 1
+    traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
+    tuning_traits: Traits = ("owl", "lion")
+    scale: Positive = 1.0
+    controls: Count = 4
+    rows: Count = 512
+    heldout_rows: Count = 128
+    batch_size: Count = 16
+    rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
+    alpha: Positive = 16.0
+    schedule: Schedule = "cosine"
+    warmup: Annotated[float, Range(least=0, below=1)] = 0.1
+
+    def check_group(self) -> None:
+        """Raises InputError for a trait of both kinds of vectors."""
+        if both := set(self.traits) & set(self.tuning_traits):
+            raise InputError(f"--tuning-traits {min(both)} is also reported: tune on other vectors")
+
+    def list_controls(self) -> tuple[str, ...]:
+        """The names of the base's data sets."""
+        return tuple(f"control-{i}" for i in range(self.controls))
+
+    def plan(self, steps: int) -> TrainConfig:
+        """How students of so many steps are trained; they are measured at the end."""
+        return TrainConfig(
+            steps=steps,
+            batch_size=self.batch_size,
+            adapter=LoRA(self.rank, self.alpha),
+            schedule=self.schedule,
+            warmup=self.warmup,
+            log_every=steps,
+        )
