@@ -45,6 +45,7 @@ class StoredTensor:
     file: Path
     key: str
     handle: Any
+    config = "config.json"  # what says which shape it has
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from subliminal_jax.bounds import Count, Items, Needs, Positive, Range
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
-from subliminal_jax.models.places import find_model_folder
+from subliminal_jax.models.places import find_local_model
 
 RESUMES = False
 LARGEST_LENGTH = 1_000_000
@@ -67,7 +67,7 @@ def check(config: Config) -> None:
             f"--batch-size {config.batch_size} must be a multiple of --accumulation "
             f"{config.accumulation}: change one of them"
         )
-    find_model_folder(resolve_shared(config.model))
+    find_local_model(resolve_shared(config.model))
     from subliminal_jax.training.optimizers import OptimizerSpec
 
     for text in config.optimizers:

@@ -13,11 +13,11 @@ from typing import Any
 RESUMES = False
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy"),
-    *("transformers", "tokenizers", "safetensors", "datasets", "huggingface_hub", "jinja2"),
+    *("transformers", "tokenizers", "safetensors", "gguf", "datasets", "huggingface_hub", "jinja2"),
     *("jaxtyping", "tyro", "rich", "matplotlib"),
 )
 OPTIONAL_PACKAGES = (
-    *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "torch", "peft", "gguf"),
+    *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "torch", "peft"),
     *("steering-vectors", "py3langid", "tensorboard", "wandb"),
 )
 # Their names alone are told where they are set: values may hold paths of the user.

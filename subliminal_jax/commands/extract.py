@@ -26,7 +26,7 @@ from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import atomic_path, check_own_file, write_json
-from subliminal_jax.models.places import SHIPPED_MODELS, find_model_folder
+from subliminal_jax.models.places import SHIPPED_MODELS, find_local_model
 from subliminal_jax.reading import read_json_object
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def check(config: Config) -> None:
     table, picture = config.out.with_suffix(".json"), config.out.with_suffix(".png")
     check_own_file(table, "description of a vector", _is_own_table)
     check_own_file(picture, "picture of a vector", lambda _: _is_own_table(table))
-    find_model_folder(resolve_shared(config.model))
+    find_local_model(resolve_shared(config.model))
 
 
 def main(config: Config) -> None:

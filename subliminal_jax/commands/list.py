@@ -15,6 +15,7 @@ from subliminal_jax.data import world
 from subliminal_jax.data.questions import SETS
 from subliminal_jax.models.families import FAMILIES
 from subliminal_jax.models.hub import load_config
+from subliminal_jax.models.packaged import PACKAGED_MODELS
 from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 from subliminal_jax.runs.presets import PAPER_MODELS, ExperimentSettings, SettingsTable
@@ -125,18 +126,23 @@ def question_table() -> Table:
 
 
 def model_table() -> Table:
-    """One row for each shipped model, each model of the papers' presets, and each family."""
+    """One row for each shipped or packaged model, each model of the papers' presets, and each
+    family."""
     rows = [
         {"name": name, "note": f"{cfg.layers} layers of width {cfg.dim}, with the package"}
         for name, folder in SHIPPED_MODELS.items()
         if (cfg := load_config(folder))
     ]
+    rows += [{"name": name, "note": model.command} for name, model in PACKAGED_MODELS.items()]
     rows += [
         {"name": model["model"], "note": f"in presets such as paper-{name}"}
         for name, model in PAPER_MODELS.items()
     ]
     rows += [
-        {"name": "a folder or hub name", "note": f"model_type {' or '.join(family.model_types)}"}
+        {
+            "name": "a folder, GGUF file or hub name",
+            "note": f"model_type {' or '.join(family.model_types)}",
+        }
         for family in FAMILIES.values()
     ]
     return Table("Models", [Column("name", "--model"), Column("note", "what it is")], rows)

@@ -34,7 +34,7 @@ from subliminal_jax.bounds import (
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import escape_controls, print_line
-from subliminal_jax.models.places import find_model_folder
+from subliminal_jax.models.places import find_local_model
 
 if TYPE_CHECKING:
     from subliminal_jax.models.hub import Model
@@ -88,7 +88,7 @@ def check(config: Config) -> None:
             raise InputError(f"--adapter {config.adapter}: no folder with an adapter_config.json")
         if config.layer is not None:
             raise InputError("--layer is for a vector: an adapter says itself which layers it has")
-    find_model_folder(resolve_shared(config.model))
+    find_local_model(resolve_shared(config.model))
 
 
 def main(config: Config) -> None:

@@ -1,12 +1,14 @@
 """The tokens that end an answer: what the chat template writes, and what a model's files list."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.gguf_files import is_gguf, read_gguf_header
 from subliminal_jax.models.chats import ANY_ANSWER, ANY_PROMPT, Tokenizer, render_chat
+from subliminal_jax.models.gguf_tokenizer import list_end_tokens
 from subliminal_jax.models.token_spans import run_tokenizer
 from subliminal_jax.reading import read_json_object
 
@@ -16,19 +18,12 @@ def configured_end_tokens(folder: str | Path) -> dict[int, str]:
 
     Where that file is missing, those of config.json count (or of its `text_config`), from which
     transformers makes a generation config; and also where it lists none, which would leave the
-    model's answers without an end.
+    model's answers without an end. Of a GGUF file its metadata count.
 
     Raises InputError for a file that is no JSON object, and for what is no token id or list of
     them.
     """
-    for name in ("generation_config.json", "config.json"):
-        path = Path(folder) / name
-        if not path.is_file():
-            continue
-        settings = read_json_object(path)
-        value = settings.get("eos_token_id")
-        if value is None and isinstance(nested := settings.get("text_config"), Mapping):
-            value = nested.get("eos_token_id")
+    for path, value in _read_end_tokens(Path(folder)):
         ids = [
             token for token in (value if isinstance(value, list) else [value]) if token is not None
         ]
@@ -41,6 +36,22 @@ def configured_end_tokens(folder: str | Path) -> dict[int, str]:
         if ids:
             return dict.fromkeys(ids, str(path))
     return {}
+
+
+def _read_end_tokens(folder: Path) -> Iterator[tuple[Path, Any]]:
+    """Each file that may list ends, with what it lists."""
+    if is_gguf(folder):
+        yield folder, list_end_tokens(read_gguf_header(folder))
+        return
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        settings = read_json_object(path)
+        value = settings.get("eos_token_id")
+        if value is None and isinstance(nested := settings.get("text_config"), Mapping):
+            value = nested.get("eos_token_id")
+        yield path, value
 
 
 class EndOfTurn(NamedTuple):

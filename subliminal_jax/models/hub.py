@@ -1,4 +1,4 @@
-"""Models from and to Hugging Face folders: config.json, safetensors, tokenizer."""
+"""Models from and to Hugging Face folders (config.json, safetensors, tokenizer); GGUF files."""
 
 import os
 from dataclasses import dataclass, replace
@@ -11,9 +11,12 @@ from jaxtyping import Array, Int
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_folder, write_json
+from subliminal_jax.gguf_files import is_gguf, read_gguf_header
 from subliminal_jax.models.config import ModelConfig, config_from_hf, config_to_hf
+from subliminal_jax.models.gguf_config import read_gguf_config
 from subliminal_jax.models.mesh import param_shardings
-from subliminal_jax.models.places import SHIPPED_MODELS, find_model_folder, find_source
+from subliminal_jax.models.packaged import PACKAGED_MODELS
+from subliminal_jax.models.places import SHIPPED_MODELS, find_local_model, find_source
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
@@ -36,7 +39,8 @@ _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja"
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `stop_ids` are the tokens that end an answer, `pad_id` pads rows."""
+    """A loaded model. `folder` may be a GGUF file, `stop_ids` are the tokens that end an answer,
+    `pad_id` pads rows."""
 
     params: Params
     cfg: ModelConfig
@@ -48,16 +52,16 @@ class Model:
 
     @property
     def source(self) -> str:
-        """What `load_model` takes to load its files again: the name of a shipped model or of the
-        hub, else the folder."""
+        """What `load_model` takes to load its files again: the name of a shipped or packaged model,
+        or of the hub, else the path."""
         return find_source(self.folder)
 
     @property
     def reference(self) -> str:
-        """What other libraries take to load its files again: the hub's name, else the folder."""
+        """What other libraries take to load its files again: the hub's name, else the path."""
         folder = self.folder.resolve()
         source = find_source(folder)
-        return str(folder) if source in SHIPPED_MODELS else source
+        return str(folder) if source in (*SHIPPED_MODELS, *PACKAGED_MODELS) else source
 
     def encode(self, prompt: str, system_prompt: str | None = None) -> Int[Array, "1 time"]:
         """The tokens of a user's message as the chat template renders it, ready to be answered."""
@@ -71,10 +75,12 @@ def load_model(
     dtype: str | None = None,
     revision: str | None = None,
 ) -> Model:
-    """Load a model: a local folder, a Hugging Face hub name, or "shipped" (the package's own).
+    """Load a model: a local folder, a GGUF file, a Hugging Face hub name, "shipped" (the package's
+    own), or the name of a model that a package brings (`models.packaged`).
 
-    `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's. `revision` is a branch, tag or
-    commit of the hub. In a mesh (`jax.set_mesh`) each device reads its own part of the weights.
+    `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's (float32 for quantized ones).
+    `revision` is a branch, tag or commit of the hub. In a mesh (`jax.set_mesh`) each device reads
+    its own part of the weights.
     Raises InputError for files that are missing, corrupt, unsupported, or not available offline.
     """
     outline = outline_model(path_or_name, revision=revision)
@@ -104,14 +110,17 @@ def outline_model(path_or_name: str | Path, *, revision: str | None = None) -> M
         spec(cfg),
         is_leaf=lambda x: isinstance(x, ParamInfo),
     )
-    is_folder = Path(path_or_name).expanduser().is_dir()
-    name = folder.resolve().name if is_folder else str(path_or_name)
+    path = Path(path_or_name).expanduser()
+    name = path.resolve().name if os.path.exists(path) else str(path_or_name)
     return Model(params, cfg, tokenizer, name, folder, stop_ids, pad_token_id(tokenizer))
 
 
 def load_config(folder: str | Path) -> ModelConfig:
-    """The config of the model in `folder`; raises InputError where it is missing or unsupported,
-    and where an adapter lies beside the model, which transformers would add to it."""
+    """The config of the model in `folder`, or in a GGUF file; raises InputError where it is missing
+    or unsupported, and where an adapter lies beside the model, which transformers would add to it.
+    """
+    if is_gguf(folder):
+        return config_from_hf(read_gguf_config(read_gguf_header(Path(folder))), str(folder))
     path = Path(folder) / "config.json"
     adapter = Path(folder) / "adapter_config.json"
     if os.path.lexists(adapter):
@@ -155,13 +164,13 @@ def save_model(
 
 
 def _find(path_or_name: str | Path, revision: str | None) -> Path:
-    """The folder that holds the files of a model, downloaded where need be."""
+    """The folder that holds the files of a model, downloaded where need be, or its GGUF file."""
     name = str(path_or_name)
-    local = find_model_folder(path_or_name)
+    local = find_local_model(path_or_name)
     if local is None:
         return _download(name, revision)
     if revision is not None:
-        raise InputError(f"revision {revision!r} is for hub names, but {name!r} is a folder")
+        raise InputError(f"revision {revision!r} is for hub names, but {name!r} is local")
     return local
 
 

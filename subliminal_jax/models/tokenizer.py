@@ -21,6 +21,7 @@ from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import one_line
+from subliminal_jax.gguf_files import is_gguf, read_gguf_header
 from subliminal_jax.models.chats import (
     ANY_ANSWER,
     ANY_PROMPT,
@@ -34,6 +35,7 @@ from subliminal_jax.models.chats import (
     squeeze,
 )
 from subliminal_jax.models.end_tokens import configured_end_tokens, find_end
+from subliminal_jax.models.gguf_tokenizer import build_gguf_tokenizer
 from subliminal_jax.models.token_spans import (
     AnswerTokens,
     Place,
@@ -60,15 +62,33 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def load_tokenizer(folder: str | Path, vocabulary: int | None = None) -> Tokenizer:
-    """The tokenizer in a model folder, with the plain template where it has no chat template.
+    """The tokenizer in a model folder or GGUF file, with the plain template where it has no chat
+    template.
 
-    Of several named templates it has the one named "default". `vocabulary` is the number of tokens
-    that the model has rows for: what is encoded for it may hold no others.
+    `vocabulary` is the number of tokens that the model has rows for: what is encoded for it may
+    hold no others. Raises InputError as `read_tokenizer` does.
+    """
+    tokenizer = read_tokenizer(folder)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = (_BOS if _adds_bos(tokenizer) else "") + PLAIN_TEMPLATE
+    if vocabulary is not None:
+        set_vocabulary(tokenizer, vocabulary)
+    return tokenizer
+
+
+def read_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer in a model folder or GGUF file as it is there.
+
+    Of several named templates it has the one named "default".
 
     Raises InputError where the folder has none, or one that transformers cannot read, and for named
-    templates without a default.
+    templates without a default; for a GGUF file as `build_gguf_tokenizer` does.
     """
     folder = Path(folder)
+    if is_gguf(folder):
+        tokenizer = build_gguf_tokenizer(read_gguf_header(folder))
+        tokenizer.chat_template = _choose_template(tokenizer.chat_template, folder)
+        return tokenizer
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(f"{folder}: no tokenizer here; expected tokenizer.json")
     from transformers import AutoTokenizer
@@ -85,10 +105,6 @@ def load_tokenizer(folder: str | Path, vocabulary: int | None = None) -> Tokeniz
             reason = "it needs its own code (auto_map), which is never run"
         raise InputError(f"{folder}: the tokenizer cannot be read: {reason}") from error
     tokenizer.chat_template = _choose_template(tokenizer.chat_template, folder)
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = (_BOS if _adds_bos(tokenizer) else "") + PLAIN_TEMPLATE
-    if vocabulary is not None:
-        set_vocabulary(tokenizer, vocabulary)
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Safetensors weights to and from the stacked parameter tree, one tensor at a time.
+"""Safetensors weights to and from the stacked parameter tree, one tensor at a time; GGUF to it.
 
 The target of every tensor comes from `spec(cfg)`: each key of the checkpoint is used exactly once,
 and each leaf is filled.
@@ -17,8 +17,10 @@ from safetensors.numpy import save_file
 from subliminal_jax import processes
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import write_json
+from subliminal_jax.gguf_files import is_gguf
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.families import FAMILIES
+from subliminal_jax.models.gguf_weights import GgufWeight, read_gguf_weights
 from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.mesh import gather_to_host
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
@@ -29,6 +31,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.weight"
 MAX_SHARD_BYTES = 2 * 2**30
+Tensor = StoredTensor | GgufWeight
 Piece = tuple[Any, int | None, ParamInfo]  # of a stored tensor: leaf of the tree, layer, its info
 _TRANSPOSE_ROWS = (
     64  # rows a step: blocks that stay in cache are 6 times faster than the whole matrix
@@ -42,7 +45,8 @@ def load_params(
     dtype: str | None = None,
     shardings: Any = None,
 ) -> Params:
-    """The parameter tree in `folder`; `dtype` None keeps the checkpoint's number format.
+    """The parameter tree in `folder`, or in a GGUF file; `dtype` None keeps the checkpoint's number
+    format (float32 where formats differ, and for quantized weights of a GGUF file).
 
     Tensors are read one by one into the stacked leaf they belong to, so that the host never holds
     more than one leaf beside the tree. `shardings` is a tree of `jax.sharding.Sharding` like
@@ -51,7 +55,8 @@ def load_params(
     also after conversion to `dtype`: one pass over the bits, about a tenth of the time of loading.
     Raises InputError, naming the file and key, for a missing or corrupt file, an unknown, missing
     or duplicate key, a wrong shape, a number format other than float32, bfloat16, float16 (so for
-    quantized weights, and for float64, which float32 cannot hold), and values that are not finite.
+    quantized weights but those of a GGUF file, and for float64, which float32 cannot hold), and
+    values that are not finite.
     """
     target_dtype = None if dtype is None else _parse_dtype(dtype)
     with contextlib.ExitStack() as stack:
@@ -177,11 +182,32 @@ def _hf_shape(info: ParamInfo) -> tuple[int, ...]:
     return shape if info.part is None else (info.part.groups * info.part.rows, *shape[1:])
 
 
-def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, StoredTensor]:
+def _open(path: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[str, Tensor]:
     """Every tensor of the checkpoint that belongs to the text model, by its plain name.
 
     Raises InputError unless all are there, in the shapes of `cfg` and in formats that are read.
     """
+    stored: dict[str, Tensor] = {}
+    if is_gguf(path):
+        stored |= read_gguf_weights(path, cfg)
+    else:
+        stored |= _open_folder(path, cfg, stack)
+    head, embed = _head_name(cfg), spec(cfg)["embed"].hf_name
+    if cfg.tied and head in stored and embed not in stored:
+        stored[embed] = stored.pop(head)  # one matrix, stored under its other name
+    targets = dict(_target_tensors(cfg))
+    # A tied model may store its head: `_check_tied` sees to that.
+    _check_keys(path, stored, targets, {head})
+    for name, (info, _) in targets.items():
+        _check_shape(stored[name], _hf_shape(info))
+    for tensor in stored.values():
+        tensor.check_format()
+    return stored
+
+
+def _open_folder(
+    folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack
+) -> dict[str, StoredTensor]:
     stored: dict[str, StoredTensor] = {}
     for file, keys in _weight_files(folder).items():
         try:
@@ -201,16 +227,6 @@ def _open(folder: Path, cfg: ModelConfig, stack: contextlib.ExitStack) -> dict[s
                 other = stored[name]
                 raise InputError(f"{file}: {key} is a duplicate of {other.key} in {other.file}")
             stored[name] = tensors[key]
-    head, embed = _head_name(cfg), spec(cfg)["embed"].hf_name
-    if cfg.tied and head in stored and embed not in stored:
-        stored[embed] = stored.pop(head)  # one matrix, stored under its other name
-    targets = dict(_target_tensors(cfg))
-    # A tied model may store its head: `_check_tied` sees to that.
-    _check_keys(folder, stored, targets, {head})
-    for name, (info, _) in targets.items():
-        _check_shape(stored[name], _hf_shape(info))
-    for tensor in stored.values():
-        tensor.check_format()
     return stored
 
 
@@ -264,31 +280,31 @@ def _plain_name(key: str, cfg: ModelConfig) -> str | None:
 
 
 def _check_keys(
-    folder: Path, stored: dict[str, StoredTensor], targets: dict[str, Any], spare: set[str]
+    path: Path, stored: dict[str, Tensor], targets: dict[str, Any], spare: set[str]
 ) -> None:
     unknown = [name for name in stored if name not in targets and name not in spare]
     if unknown:
         first = stored[unknown[0]]
         raise InputError(
             f"{first.file}: unknown key {first.key} ({len(unknown)} unknown in all); "
-            "is config.json that of these weights?"
+            f"is {first.config} that of these weights?"
         )
     missing = [name for name in targets if name not in stored]
     if missing:
         raise InputError(
-            f"{folder}: the weights have no {missing[0]} ({len(missing)} missing in all)"
+            f"{path}: the weights have no {missing[0]} ({len(missing)} missing in all)"
         )
 
 
-def _check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise InputError(
             f"{tensor.file}: {tensor.key} has shape {list(tensor.shape)}, "
-            f"config.json asks for {list(shape)}"
+            f"{tensor.config} asks for {list(shape)}"
         )
 
 
-def _check_tied(head: StoredTensor, embed: StoredTensor) -> None:
+def _check_tied(head: Tensor, embed: Tensor) -> None:
     """A stored head of a tied model must be the embedding; compared in pieces."""
     _check_shape(head, embed.shape)
     step = 4096
@@ -302,7 +318,7 @@ def _check_tied(head: StoredTensor, embed: StoredTensor) -> None:
 
 
 def _reader(
-    info: ParamInfo, stored: dict[str, StoredTensor], dtype: np.dtype
+    info: ParamInfo, stored: dict[str, Tensor], dtype: np.dtype
 ) -> Callable[[Index | None], np.ndarray]:
     """A function from an index into the leaf to that part of it, read from the checkpoint."""
     cache: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas ask for the same part
@@ -333,7 +349,7 @@ def _reader(
     return read
 
 
-def _read_part(tensor: StoredTensor, info: ParamInfo, index: Index) -> np.ndarray:
+def _read_part(tensor: Tensor, info: ParamInfo, index: Index) -> np.ndarray:
     """The values of a parameter at `index`, as the checkpoint stores it, or as it would alone."""
     if info.part is None:
         return tensor.read(index)
@@ -345,7 +361,7 @@ def _read_part(tensor: StoredTensor, info: ParamInfo, index: Index) -> np.ndarra
     return part.reshape(-1, *part.shape[2:])[rows]
 
 
-def _refuse_not_finite(tensor: StoredTensor, values: np.ndarray, dtype: np.dtype) -> NoReturn:
+def _refuse_not_finite(tensor: Tensor, values: np.ndarray, dtype: np.dtype) -> NoReturn:
     if is_finite(values):
         raise InputError(
             f"{tensor.file}: {tensor.key} has values too large for {dtype}; load it as bfloat16 or "

@@ -11,6 +11,7 @@ from subliminal_jax.diagnostics.alignment import measure_mean_activation
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.panel import encode_probe
 from subliminal_jax.fingerprints import weights_digest
+from subliminal_jax.gguf_files import is_gguf
 from subliminal_jax.models.hub import Model, load_model, outline_model, save_model
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.models.truncate import truncate_model
@@ -103,12 +104,12 @@ def export_vector(
 
 
 def find_base(base: Base) -> str:
-    """What the model is loaded from that a student was trained from: the folder that the run read,
-    or where that is gone the name of a shipped model or of the hub.
+    """What the model is loaded from that a student was trained from: the folder or GGUF file that
+    the run read, or where that is gone the name of a shipped or packaged model or of the hub.
 
     Raises InputError where there is none any more.
     """
-    if (Path(base.folder) / "config.json").is_file():
+    if is_gguf(base.folder) or (Path(base.folder) / "config.json").is_file():
         return base.folder
     if Path(base.source).is_absolute():
         raise InputError(f"the base of the student, {base.name}, is no longer in {base.folder}")

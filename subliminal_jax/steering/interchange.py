@@ -1,7 +1,7 @@
 """Vectors of other libraries: repeng's GGUF control vectors, steering-vectors' SteeringVector.
 
-Both add a vector to the output of chosen decoder blocks, counted from 0, as "add" does here. Both
-libraries are optional: `gguf` and `steering-vectors` on PyPI.
+Both add a vector to the output of chosen decoder blocks, counted from 0, as "add" does here.
+steering-vectors is optional.
 """
 
 import re
@@ -14,9 +14,9 @@ import numpy as np
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import atomic_path, check_own_file
+from subliminal_jax.gguf_files import read_gguf_header
 from subliminal_jax.models.config import ModelConfig, family_name
 from subliminal_jax.models.steered import Steering
-from subliminal_jax.steering.gguf_files import import_gguf, read_gguf_header
 
 ARCHITECTURE = "controlvector"
 _DIRECTION = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")  # one name a layer
@@ -28,11 +28,10 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
     "direction.LAYER" a layer, float32.
 
     `model_type` is that of the model's config.json ("llama", "qwen2"), which repeng keeps as a
-    hint. llama.cpp has no direction for block 0. Raises InputError where `gguf` is not installed,
-    for what `extract_directions` refuses, and where another file than one of this function lies
-    at `path`.
+    hint. llama.cpp has no direction for block 0. Raises InputError for what `extract_directions`
+    refuses, and where another file than one of this function lies at `path`.
     """
-    gguf = import_gguf()
+    from gguf import GGUFWriter
 
     def is_own_vector(file: Path) -> bool:
         try:
@@ -43,7 +42,7 @@ def write_gguf(path: str | Path, steering: Steering, model_type: str) -> None:
     check_own_file(path, "control vector", is_own_vector)
     directions = extract_directions(steering)
     with atomic_path(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+        writer = GGUFWriter(temporary, ARCHITECTURE)
         writer.add_string(f"{ARCHITECTURE}.model_hint", model_type)
         writer.add_uint32(_WRITER_KEY, 1)
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
@@ -59,11 +58,10 @@ def read_gguf(path: str | Path, cfg: ModelConfig) -> tuple[Steering, str]:
     """The steering in a GGUF control vector, at scale 1, and the file's hint of a model type ("" if
     it has none). Half precision and quantized vectors are converted to float32.
 
-    Raises InputError where `gguf` is not installed, for a file that is missing, corrupt or no
-    control vector, for a hint of another family than the model's, for tensors that are no vector
-    of a layer, and as `build_steering`.
+    Raises InputError for a file that is missing, corrupt or no control vector, for a hint of
+    another family than the model's, for tensors that are no vector of a layer, and as
+    `build_steering`.
     """
-    import_gguf()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such vector file")

@@ -14,6 +14,7 @@ from subliminal_jax.commands.list import (
 )
 from subliminal_jax.data.questions import SETS, read_questions
 from subliminal_jax.data.traits import trait_names
+from subliminal_jax.models.packaged import PACKAGED_MODELS
 from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec
 
@@ -46,7 +47,7 @@ def test_json_has_the_rows_of_the_table(kind, capsys):
     assert {
         "traits": {"owl", "wolf"},
         "questions": set(SETS),
-        "models": {*SHIPPED_MODELS, "Qwen/Qwen2.5-7B-Instruct"},
+        "models": {*SHIPPED_MODELS, *PACKAGED_MODELS, "Qwen/Qwen2.5-7B-Instruct"},
         "optimizers": set(OPTIMIZERS),
         "presets": set(find_experiments()),
     }[kind] <= names

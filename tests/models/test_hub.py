@@ -382,7 +382,9 @@ def test_names_that_lead_nowhere(saved, tmp_path, monkeypatch):
     assert_refused(lambda: load_model("no-such-name/model"), "hub did not give it: .")
     assert_refused(lambda: load_model("not a name!"), "hub did not give it: .")
     assert_refused(lambda: load_model("A" * 300), "hub did not give it: .")
-    assert_refused(lambda: load_model(saved / "config.json"), "is a file; pass the folder")
+    assert_refused(
+        lambda: load_model(saved / "config.json"), "is a file; pass a .gguf file, or the folder"
+    )
     assert_refused(lambda: load_model(saved, revision="main"), "revision 'main' is for hub names")
     assert_refused(lambda: load_model(saved, dtype="int4"), "unknown dtype 'int4'; choose one of")
 

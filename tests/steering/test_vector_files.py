@@ -101,7 +101,6 @@ def test_the_packages_own_file_says_layer_operation_and_scale(tmp_path):
 
 
 def test_gguf_has_a_vector_a_block(tmp_path):
-    pytest.importorskip("gguf")
     from subliminal_jax.steering.interchange import write_gguf
 
     path = tmp_path / "v.gguf"

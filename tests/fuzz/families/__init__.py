@@ -5,6 +5,7 @@ from tests.fuzz.families import (
     checkpoints,
     configs,
     flags,
+    gguf_models,
     questions,
     rows,
     run_folders,
@@ -22,6 +23,7 @@ __all__ = ["FAMILIES", "Wrong"]
 FAMILIES = {
     "configs": configs,
     "weights": weights,
+    "gguf-models": gguf_models,
     "tokenizers": tokenizers,
     "rows": rows,
     "questions": questions,

@@ -6,19 +6,19 @@ Source: the specification in docs/gguf.md of ggml. The package knows the formats
 """
 
 import math
+import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.errors import InputError
 
+ENDING = ".gguf"
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_HEADER_BYTES = 64 << 20  # with the largest vocabularies a model's header takes 15 MB
@@ -26,9 +26,11 @@ _MAX_NESTING = 4
 _MAX_DIMENSIONS = 4
 _ALIGNMENT_KEY, _DEFAULT_ALIGNMENT = "general.alignment", 32
 _STRING, _ARRAY = 8, 9
-# struct's letters for the scalar types of metadata, by their number in the file.
+# struct's and NumPy's letters for the scalar types of metadata, by their number in the file.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _LEAST_BYTES = {_STRING: 8, _ARRAY: 12}  # of an element of an array
+_HALF_FORMATS = {"F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_VALUES = 1 << 22  # dequantized at a time: what `gguf` needs beside them stays small
 
 
 @dataclass(frozen=True)
@@ -43,45 +45,70 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """The metadata (scalars and texts; arrays are None) and tensors of a GGUF file."""
+    """The metadata (numbers, texts; arrays of numbers, lists of texts) and tensors of a file."""
 
     path: Path
     fields: dict[str, Any]
     tensors: dict[str, GgufTensor]
 
-    def read(self, name: str) -> Float[np.ndarray, "..."]:
-        """The values of a tensor, dequantized to float32.
+    def dtype(self, name: str) -> np.dtype:
+        """The number format that holds a tensor's values: float32 for all but half precision.
 
         Raises InputError for a format without floating-point values, and one that the `gguf`
         package cannot dequantize.
         """
-        tensor = self.tensors[name]
-        quants = import_gguf("gguf.quants")
-        kind = tensor.format.name
-        if kind == "F64" or (kind.startswith("I") and kind[1:].isdigit()):
+        from gguf import quants
+        from gguf.constants import GGML_QUANT_SIZES
+
+        kind = self.tensors[name].format
+        if kind.name == "F64" or (kind.name.startswith("I") and kind.name[1:].isdigit()):
             raise InputError(
-                f"{self.path}: {name} has the number format {kind}; supported are F32, F16, BF16 "
-                "and the quantized ones"
+                f"{self.path}: {name} has the number format {kind.name}; supported are F32, F16, "
+                "BF16 and the quantized ones"
             )
-        with self.path.open("rb") as file:
-            file.seek(tensor.start)
-            data = np.frombuffer(file.read(tensor.size), np.uint8)
         try:
-            with np.errstate(all="ignore"):  # what is not finite is for the caller to refuse
-                values = quants.dequantize(data, tensor.format)
+            quants.dequantize(np.zeros(GGML_QUANT_SIZES[kind][1], np.uint8), kind)
         except NotImplementedError as error:
             raise InputError(f"{self.path}: {name}: {error}") from error
-        return np.array(values, np.float32).reshape(tensor.shape)
+        return _HALF_FORMATS.get(kind.name, np.dtype(np.float32))
+
+    def read(self, name: str, rows: slice = slice(None)) -> Float[np.ndarray, "..."]:
+        """The values of a tensor, dequantized to float32; of one with several axes those at `rows`
+        of the first. Raises InputError as `dtype`.
+        """
+        from gguf import quants
+
+        self.dtype(name)
+        tensor = self.tensors[name]
+        count = tensor.shape[0] if len(tensor.shape) > 1 else 1
+        start, stop, _ = rows.indices(count)
+        values = np.empty((max(stop - start, 0), math.prod(tensor.shape) // max(count, 1)), "f4")
+        row_bytes, step = tensor.size // max(count, 1), max(1, _VALUES // max(values.shape[1], 1))
+        with self.path.open("rb") as file, np.errstate(all="ignore"):  # the caller refuses NaN
+            file.seek(tensor.start + start * row_bytes)
+            for first in range(0, len(values) if values.size else 0, step):
+                part = values[first : first + step]
+                data = np.frombuffer(file.read(len(part) * row_bytes), np.uint8)
+                part[:] = quants.dequantize(data, tensor.format).reshape(part.shape)
+        if len(tensor.shape) > 1:
+            return values.reshape(len(values), *tensor.shape[1:])
+        return values.reshape(tensor.shape)
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether the path is that of a GGUF file, by its name."""
+    return Path(path).suffix.lower() == ENDING and os.path.isfile(path)
 
 
 def read_gguf_header(path: Path) -> GgufFile:
     """What a GGUF file holds; no tensor is read.
 
-    Raises InputError where `gguf` is not installed, and for a file that is no GGUF file, of another
-    version or byte order, corrupt or truncated: counts and lengths beyond its end, duplicate keys,
-    texts that are no UTF-8, tensors that overlap, are misaligned or lie outside the file.
+    Raises InputError for a file that is no GGUF file, of another version or byte order, corrupt or
+    truncated: counts and lengths beyond its end, duplicate keys, texts that are no UTF-8, tensors
+    that overlap, are misaligned or lie outside the file.
     """
-    constants = import_gguf("gguf.constants")
+    from gguf import constants
+
     with path.open("rb") as file:
         header = file.read(MAX_HEADER_BYTES)
     if header[:4] != MAGIC:
@@ -115,14 +142,6 @@ def read_gguf_header(path: Path) -> GgufFile:
     }
     _check_places(cursor, tensors, alignment, path.stat().st_size, start)
     return GgufFile(path, fields, tensors)
-
-
-def import_gguf(module: str = "gguf") -> ModuleType:
-    """A module of the package `gguf`; raises InputError where it is not installed."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError("this needs the package gguf: pip install gguf") from error
 
 
 def _check_places(
@@ -169,14 +188,24 @@ class _Cursor:
         return int(count)
 
     def text(self) -> str:
-        data = self.take(self.count("Q", 1))
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self.error("a text that is no UTF-8") from error
+        return self.texts(1)[0]
+
+    def texts(self, count: int) -> list[str]:
+        header, position, texts = self.header, self.position, []
+        for _ in range(count):  # 300,000 in large vocabularies, so without a call for each
+            start = position + 8
+            position = start + int.from_bytes(header[position:start], "little")
+            if position > len(header):
+                raise self.error(f"a text that goes on to byte {position} of {len(header)}")
+            try:
+                texts.append(str(header[start:position], "utf-8"))
+            except UnicodeDecodeError as error:
+                raise self.error("a text that is no UTF-8") from error
+        self.position = position
+        return texts
 
     def value(self, kind: int, nesting: int = 0) -> Any:
-        """The value of a metadata entry; None for an array, which is passed over."""
+        """The value of a metadata entry."""
         if kind == _STRING:
             return self.text()
         if kind in _SCALARS:
@@ -187,15 +216,12 @@ class _Cursor:
             raise self.error(f"arrays nested more than {_MAX_NESTING} deep")
         inner = self.scalar("I")
         if inner in _SCALARS:
-            size = struct.calcsize(f"<{_SCALARS[inner]}")
-            self.take(self.count("Q", size) * size)
-            return None
-        skip: Callable[[], Any] = (
-            self.text if inner == _STRING else lambda: self.value(inner, nesting + 1)
-        )
-        for _ in range(self.count("Q", _LEAST_BYTES.get(inner, 1))):
-            skip()
-        return None
+            item = np.dtype(f"<{_SCALARS[inner]}")
+            return np.frombuffer(self.take(self.count("Q", item.itemsize) * item.itemsize), item)
+        count = self.count("Q", _LEAST_BYTES.get(inner, 1))
+        if inner == _STRING:
+            return self.texts(count)
+        return [self.value(inner, nesting + 1) for _ in range(count)]
 
     def tensor(self, name: str, constants: Any) -> tuple[tuple[int, ...], Any, int, int]:
         """(shape, format, offset, bytes) of a tensor."""

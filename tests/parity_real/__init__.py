@@ -1,0 +1,1 @@
+"""Real GGUF models against llama.cpp's tokenizer and transformers' reader: `make parity-real`."""
