@@ -4,10 +4,13 @@ import contextlib
 import hashlib
 import os
 import platform
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +98,33 @@ class CompilationWatch:
     """What JAX traces and compiles while it is open: seconds so far, and what is under way.
 
     Attributes:
-      since: when the program that is being compiled began, by `time.monotonic`; else None.
-      programs: those compiled so far that took a second or more.
+      since: when the program that is being compiled began, by `time.monotonic`; else None. Of
+        several at a time, the first.
+      long: programs compiled so far that took a second or more.
+      programs: all programs compiled, or fetched from the cache on disk.
+      planned, finished: programs of the last `compile_ahead`, and how many of them are compiled.
     """
 
     def __init__(self) -> None:
         self.since: float | None = None
-        self.programs = 0
+        self.long = self.programs = 0
+        self.planned = self.finished = 0
         self._spans: list[tuple[float, float]] = []
+        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
-        """Spent on programs that are compiled: what is traced inside another counts once."""
+        """Spent on programs that are compiled: what overlaps, or is traced inside another, counts
+        once."""
         return sum(end - start for start, end in self._spans)
 
     def __enter__(self) -> "CompilationWatch":
         jax.monitoring.register_event_duration_secs_listener(self._listen)
+        _watches.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _watches.remove(self)
         jax.monitoring.unregister_event_duration_listener(self._listen)
 
     def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
@@ -121,14 +132,80 @@ class CompilationWatch:
             return
         end = time.monotonic()
         start = end - duration_secs
-        while self._spans and self._spans[-1][1] > start:  # events come in the order of their ends
-            start = min(start, self._spans.pop()[0])
-        self._spans.append((start, end))
-        if event == _LOWERING_EVENT:
-            self.since = end
-        elif event == _COMPILE_EVENT:
-            self.programs += duration_secs >= 1
-            self.since = None
+        with self._lock:  # events come in the order of their ends
+            while self._spans and self._spans[-1][1] > start:
+                start = min(start, self._spans.pop()[0])
+            self._spans.append((start, end))
+            busy = self.finished < self.planned
+            if event == _LOWERING_EVENT and not busy:
+                self.since = end
+            elif event == _COMPILE_EVENT:
+                self.programs += 1
+                self.long += duration_secs >= 1
+                self.since = self.since if busy else None
+
+    def _plan(self, programs: int) -> None:
+        with self._lock:
+            if self.finished == self.planned:
+                self.planned = self.finished = 0
+                self.since = time.monotonic()
+            self.planned += programs
+
+    def _finish(self) -> None:
+        with self._lock:
+            self.finished = min(self.finished + 1, self.planned)  # it may have begun before
+            if self.finished == self.planned:
+                self.since = None
+
+
+_watches: list[CompilationWatch] = []
+
+
+@contextlib.contextmanager
+def _listen_to_stages() -> Iterator[list[str]]:
+    """What of tracing, lowering and compiling happens in the body, in any thread."""
+    stages: list[str] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        stages.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield stages
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def compile_ahead(
+    calls: Sequence[tuple["partial[Any]", tuple[Any, ...]]],
+) -> list[Future[Any]]:
+    """Compile jitted functions, with their static arguments, for arguments (or their shapes), in
+    threads, as many at a time as there are cores.
+
+    Once its future is done, such a call compiles nothing: JAX keeps what was compiled for it. What
+    was compiled before is done at once, and counts in no `CompilationWatch`.
+    """
+    lowered, new = [], []
+    for function, arguments in calls:
+        jitted: Any = function.func
+        with _listen_to_stages() as stages:
+            lowered.append(jitted.lower(*arguments, **function.keywords))
+        new.append(_LOWERING_EVENT in stages)  # else JAX has the program of such a call
+    watches = list(_watches)
+    for watch in watches:
+        watch._plan(sum(new))
+
+    def compile_one(program: jax.stages.Lowered, is_new: bool) -> None:
+        try:
+            program.compile()
+        finally:
+            for watch in watches if is_new else ():
+                watch._finish()
+
+    pool = ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, sum(new))), "compile")
+    futures = [pool.submit(compile_one, *each) for each in zip(lowered, new, strict=True)]
+    pool.shutdown(wait=False)
+    return futures
 
 
 @dataclass

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from subliminal_jax.compilation import count_compilations
+from subliminal_jax.compilation import CompilationWatch, compile_ahead, count_compilations
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -61,6 +62,25 @@ def test_the_counter_is_taken_away_after_an_error():
         raise ZeroDivisionError
     jax.jit(lambda x: x - 4)(jnp.ones(2))
     assert compiled.total == 0
+
+
+def test_what_is_compiled_ahead_is_not_compiled_when_it_is_called():
+    @partial(jax.jit, static_argnames="n")
+    def power(x, *, n):
+        return x**n
+
+    shape = jax.ShapeDtypeStruct((7,), jnp.float32)
+    x = jnp.ones(7)
+    calls = [(partial(power, n=n), (shape,)) for n in (2, 3)]
+    with CompilationWatch() as watch, count_compilations() as compiled:
+        for program in compile_ahead(calls):
+            program.result()
+        assert (watch.planned, watch.finished, watch.since, watch.programs) == (2, 2, None, 2)
+        assert power(x, n=2).sum() == power(x, n=3).sum() == 7
+        for program in compile_ahead([*calls, (partial(power, n=4), (shape,))]):
+            program.result()
+        assert (watch.planned, watch.finished) == (1, 1)  # the others were there
+    assert compiled.count("power") == 3
 
 
 SCRIPT = """

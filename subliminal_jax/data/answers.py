@@ -16,6 +16,7 @@ from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import Samples, SamplingConfig, generate
+from subliminal_jax.models.sampling_plan import SamplingPlan, plan_sampling
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.token_spans import Place
 from subliminal_jax.models.tokenizer import encode_answers, encode_chats
@@ -54,6 +55,7 @@ def sample_each(
     requests: Sequence[int] | None = None,
     steering: Steering | None = None,
     system_prompt: str | None = None,
+    plan: SamplingPlan | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> None:
     """One answer of a teacher to each prompt, sampled with one random key for each request.
@@ -64,8 +66,14 @@ def sample_each(
       receive: gets answers as they are made, some at a time.
       requests: the prompts to be answered, by their numbers; their answers do not depend on which
         others are. None takes all.
+      plan: the sizes of the run's programs; without one, or where a prompt does not fit it, one is
+        made for all `prompts`.
     """
     chosen = list(range(len(prompts)) if requests is None else requests)
+    encoded = encode_chats(model.tokenizer, prompts, system_prompt)
+    lengths = [len(ids) for ids in encoded]
+    if plan is None or not plan.holds(max(lengths, default=1), sampling.max_new_tokens):
+        plan = plan_sampling(model.cfg, lengths, sampling.max_new_tokens)
 
     def receive_samples(members: list[int], samples: Samples) -> None:
         answers = []
@@ -79,12 +87,13 @@ def sample_each(
 
     generate(
         model.params,
-        encode_chats(model.tokenizer, [prompts[i] for i in chosen], system_prompt),
+        [encoded[i] for i in chosen],
         model.cfg,
         jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(np.array(chosen)),
         sampling,
         steering,
         pad_token=model.pad_id,
+        plan=plan,
         progress=progress,
         receive=receive_samples,
     )

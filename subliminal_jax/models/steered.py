@@ -141,3 +141,12 @@ def unit(v: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
 def no_steering(dim: int, layer: int = 0) -> Steering:
     """A zero vector: the tree structure of a steered pass, and the values of an unsteered one."""
     return steer(jnp.zeros((dim,), jnp.float32), layer)
+
+
+def neutral(steering: Steering) -> Steering:
+    """No edit, by the program of `steering`: its layers and operation, a zero vector and scale."""
+    return replace(
+        steering,
+        vectors=jnp.zeros_like(steering.vectors),
+        scale=jnp.zeros_like(steering.scale),
+    )

@@ -71,7 +71,10 @@ class Tracker:
         since = self._watch.since
         if since is None or (seconds := time.monotonic() - since) < SECONDS_BEFORE_COMPILING:
             return ""
-        return f"compiling (program {self._watch.programs + 1}), {format_seconds(seconds)}"
+        number = f"program {self._watch.long + 1}"
+        if self._watch.finished < self._watch.planned:
+            number = f"{self._watch.finished + 1} of {self._watch.planned} programs"
+        return f"compiling ({number}), {format_seconds(seconds)}"
 
     @property
     def remaining(self) -> float | None:

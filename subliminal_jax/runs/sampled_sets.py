@@ -4,7 +4,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,9 @@ from subliminal_jax.data.teachers import (
 from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
+from subliminal_jax.models.sampling_plan import SamplingPlan, plan_sampling
+from subliminal_jax.models.steered import Steering, neutral
+from subliminal_jax.models.tokenizer import encode_chats
 from subliminal_jax.runs.answer_files import AnswerFile
 from subliminal_jax.runs.leak_screen import make_leak_screen
 from subliminal_jax.runs.progress import Tracker, track
@@ -82,13 +85,28 @@ def write_pairs(
     asked_once = min(count, len(prompts)) or count
     files: dict[str, list[AnswerFile]] = {name: [] for name in teachers if name not in sources}
     todo = sum(max(0, asked_once - count_answers(folder, name)) for name in files)
+    edits = [teachers[name].steering for name in files]
+    steering = next((edit for edit in edits if edit is not None), None)
+
+    def draw(name: str, number: int) -> Sequence[str]:
+        own_seed = name_seed(seed, name)
+        return prompts or teacher_prompts(
+            settings.prompts, number * count, own_seed if own_prompts else seed
+        )
+
+    @cache
+    def plan() -> SamplingPlan:
+        """For the first round of all teachers, so that all run the same programs."""
+        asked = {(tuple(draw(name, 1)[:count]), teachers[name].system_prompt) for name in files}
+        encoded = (encode_chats(model.tokenizer, *each) for each in asked)
+        lengths = [len(ids) for some in encoded for ids in some]
+        return plan_sampling(model.cfg, lengths, settings.max_new_tokens)
+
     with track("sampling", max(1, todo), "answers") as progress:
 
         def sample(name: str, number: int) -> Pairs:
             own_seed = name_seed(seed, name)
-            drawn = prompts or teacher_prompts(
-                settings.prompts, number * count, own_seed if own_prompts else seed
-            )
+            drawn = draw(name, number)
             first_seed = seeds.get(name, own_seed)
             file = AnswerFile(
                 place_answers(folder, name, number),
@@ -104,6 +122,8 @@ def write_pairs(
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 progress=progress,
+                plan=plan,
+                idle=None if steering is None else neutral(steering),
                 vector=folder / "vectors" / f"{name}.safetensors" if number == 1 else None,
             )
 
@@ -218,11 +238,19 @@ def sample_once(
     max_new_tokens: int,
     temperature: float,
     progress: Tracker,
+    plan: Callable[[], SamplingPlan | None] = lambda: None,
+    idle: Steering | None = None,
     vector: Path | None = None,
 ) -> Pairs:
     """What the teacher answers to the prompts of `file`: what that holds is read, the rest sampled
     and written to it as it is made; with the first of it the teacher's vector, if it has one, to
     the file `vector`.
+
+    Args:
+      plan: the sizes of the run's programs, called where something is to be sampled; None is a plan
+        for these prompts.
+      idle: an edit that changes nothing, for a teacher without steering: by the steered teachers'
+        programs. In float32 its answers are the base's own, in bfloat16 up to rounding.
 
     Raises InputError where no answer makes a pair.
     """
@@ -244,8 +272,9 @@ def sample_once(
             SamplingConfig(max_new_tokens, temperature, stop_tokens=model.stop_ids),
             receive,
             requests=missing,
-            steering=teacher.steering,
+            steering=idle if teacher.steering is None else teacher.steering,
             system_prompt=teacher.system_prompt,
+            plan=plan(),
             progress=lambda n: progress.advance(n, note=file.path.stem),
         )
     pairs = collect_pairs(model, file.prompts, answers, file.keep_unfinished)

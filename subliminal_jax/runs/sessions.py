@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from subliminal_jax import processes
+from subliminal_jax.compilation import CompilationWatch
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.metrics import append_line, read_records, repair_lines, write_record
 from subliminal_jax.runs.run_folder import SESSIONS, RunFolder
@@ -38,6 +39,8 @@ class Session:
       commit: of its checkout, with "-dirty" where files differ from it; "" without one.
       devices: those of JAX, of all processes.
       finished: whether it computed the results, or was interrupted.
+      programs: compiled, or fetched from the cache on disk.
+      compile_seconds: of the wall-clock time, in which something was compiled.
     """
 
     started: str
@@ -46,6 +49,8 @@ class Session:
     commit: str
     devices: str
     finished: bool
+    programs: int = 0  # of sessions before they were counted
+    compile_seconds: float = 0.0
 
 
 @contextlib.contextmanager
@@ -64,12 +69,15 @@ def record_session(folder: RunFolder) -> Iterator[None]:
             "commit": read_commit(_REPOSITORY),
             "devices": describe_devices(),
             "finished": finished,
+            "programs": watch.programs,
+            "compile_seconds": round(watch.seconds, 1),
         }
         if processes.is_first():
             append_line(file, write_record(record))
 
     try:
-        yield
+        with CompilationWatch() as watch:
+            yield
     except InputError:
         raise
     except BaseException:
@@ -126,12 +134,17 @@ def describe_run(settings: Mapping[str, Any], sessions: Sequence[Session]) -> di
         ", ".join(filter(None, (s.version, s.commit and f"commit {s.commit}"))) for s in sessions
     )
     duration = describe_duration(sum(session.seconds for session in sessions))
+    compiled = ""
+    if programs := sum(session.programs for session in sessions):
+        seconds = sum(session.compile_seconds for session in sessions)
+        compiled = f"{programs} programs, {describe_duration(seconds)}"
     if len(sessions) > 1:
         duration += f" in {len(sessions)} sessions"
     return {
         **facts,
         "Date": describe_date(last),
         "Duration": duration,
+        **({"Compilation": compiled} if compiled else {}),
         "Version": "; ".join(versions),
         "Devices": "; ".join(dict.fromkeys(session.devices for session in sessions)),
     }

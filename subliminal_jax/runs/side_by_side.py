@@ -14,12 +14,16 @@ import jax.numpy as jnp
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
+from subliminal_jax.models.sampling_plan import SamplingPlan
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import encode_chats
+from subliminal_jax.rounding import round_up_to_power_of_two
 from subliminal_jax.steering.vector_files import read_steering
 from subliminal_jax.training.adapters import LoRA, Trainable, attach
 from subliminal_jax.training.adapters_io import load_adapter
+
+SHORTEST = 64  # slots of a prompt, at least
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ def answer_both(
     Raises InputError as `encode_chats` and `generate` do.
     """
     tokens = encode_chats(model.tokenizer, prompts, system_prompt)
+    # Of few sizes: the prompts of a session come one by one, and reading a longer one costs little.
+    slots = max(SHORTEST, round_up_to_power_of_two(max(map(len, tokens), default=1)))
+    plan = SamplingPlan((slots,), (slots + sampling.max_new_tokens,), len(prompts))
     texts = []
     for strength in (0.0, factor):
         params, steering = change.apply(model, strength)
@@ -112,7 +119,7 @@ def answer_both(
             sampling,
             steering,
             pad_token=model.pad_id,
-            batch_size=len(prompts),
+            plan=plan,
         )
         rows = zip(samples.tokens, samples.lengths, strict=True)
         texts.append(

@@ -17,8 +17,9 @@ from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
+from subliminal_jax.rounding import round_up_width
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.batch_plans import plan_batches, round_up_width
+from subliminal_jax.training.batch_plans import plan_batches
 
 TOKENS_AT_ONCE = 4096  # token slots of one backward pass
 

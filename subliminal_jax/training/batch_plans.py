@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from subliminal_jax.rounding import round_up_to_power_of_two, round_up_width
+
 # Token slots computed at once, padding included: as many as fit a CPU's caches (of 8192, each takes
 # almost twice the time), and as many as fill an accelerator.
 CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 8192
@@ -23,17 +25,6 @@ class BatchPlan(NamedTuple):
     lines: int
     major: int
     minor: int
-
-
-def round_up_width(length: int) -> int:
-    """`length` rounded up to a multiple of 8, above 32 to one of four steps per power of two."""
-    step = 8 if length <= 32 else 1 << ((length - 1).bit_length() - 3)
-    return max(step, -(-length // step) * step)
-
-
-def round_up_to_power_of_two(length: int) -> int:
-    """`length` rounded up to a power of two, at least 1."""
-    return 1 << max(length - 1, 0).bit_length()
 
 
 def default_tokens_per_batch() -> int:

@@ -28,13 +28,12 @@ from subliminal_jax.models.mesh import DATA, axis_size, replicate
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.models.tokenizer import common_prefix
+from subliminal_jax.rounding import round_up_to_power_of_two, round_up_width
 from subliminal_jax.training.batch_plans import (
     BatchPlan,
     default_tokens_per_batch,
     plan_batches,
     planned_slots,
-    round_up_to_power_of_two,
-    round_up_width,
 )
 from subliminal_jax.training.losses import next_token_log_probs
 

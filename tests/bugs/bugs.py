@@ -84,14 +84,14 @@ BUGS = (
     ),
     Bug(
         "sampling key: all tokens of an answer are drawn with the same numbers",
-        "models/sampling.py",
+        "models/sampling_programs.py",
         "two_uniforms(keys, s.step),",
         "two_uniforms(keys, 0 * s.step),",
         ("models/test_sampling.py", "models/test_draw.py"),
     ),
     Bug(
         "sampling: log-probabilities are divided by the temperature",
-        "models/sampling.py",
+        "models/sampling_programs.py",
         "log_prob = jnp.where(s.finished, 0.0, log_prob)",
         "log_prob = jnp.where(s.finished, 0.0, log_prob / temperature)",
         ("models/test_sampling.py",),

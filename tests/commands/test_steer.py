@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import pytest
 
 from subliminal_jax.cli import main
-from subliminal_jax.models import hub, sampling
+from subliminal_jax.compilation import count_compilations
+from subliminal_jax.models import hub
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.steered import Steering, steer
@@ -86,9 +87,9 @@ def test_answers_are_the_models_own(loaded, vector, run):
 @pytest.mark.usefixtures("is_loaded")
 def test_a_session_needs_one_program_for_all_scales(run, talk):
     talk(PROMPT, "/scale 0", PROMPT, "", "/scale -3.5", PROMPT, "/system Be brief.", "/quit", "x")
-    programs = sampling._generate._cache_size()
-    first, zero, back = run()
-    assert sampling._generate._cache_size() <= programs + 1
+    with count_compilations() as compiled:
+        first, zero, back = run()
+    assert compiled.count("read_prompts") <= 1 and compiled.count("write_answers") <= 1
     assert zero["plain"] == zero["changed"] == first["plain"] == back["plain"]
     assert first["changed"] != first["plain"] and back["changed"] != first["changed"]
 

@@ -13,18 +13,11 @@ from hypothesis import strategies as st
 
 from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import sampling as module
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.linear import LoraWeight
-from subliminal_jax.models.sampling import (
-    Samples,
-    SamplingConfig,
-    _bucket,
-    _generate,
-    _segment_ends,
-    generate,
-)
-from subliminal_jax.models.steered import Steering, no_steering, steer, unit
+from subliminal_jax.models.sampling import Samples, SamplingConfig, generate
+from subliminal_jax.models.sampling_plan import SamplingPlan
+from subliminal_jax.models.steered import Steering, neutral, steer, unit
 from tests.models import families
 from tests.models.families import noisy_params
 
@@ -35,11 +28,12 @@ ROWS = 4  # of every batch here
 NEW = 8
 PARAMS = noisy_params(LLAMA)
 RNG = np.random.default_rng(0)
-# Lengths in two buckets, more of each than one batch holds; SHORT are those of the first bucket.
+# Of several batches for each prompt size of PLAN; SHORT are those of the first.
 PROMPTS = [RNG.integers(0, LLAMA.vocab, n).tolist() for n in (3, 20, 7, 1, 17, 16, 9, 30, 18, 25)]
 SHORT = [prompt for prompt in PROMPTS if len(prompt) <= 16]
 VECTOR = jax.random.normal(jax.random.key(3), (LLAMA.dim,))
 SAMPLING = SamplingConfig(NEW)
+PLAN = SamplingPlan((16, 32), (36, 40), ROWS)
 score = jax.jit(forward, static_argnames=("cfg",))
 
 
@@ -53,16 +47,20 @@ def same(first: Samples, second: Samples):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("dtype", "prompts"), [(jnp.float32, PROMPTS), (jnp.bfloat16, SHORT)])
-def test_a_request_does_not_depend_on_its_batch(dtype, prompts):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_request_does_not_depend_on_its_batch(dtype):
     """Bit for bit, whichever requests surround it, in whatever order and rows."""
+    prompts = PROMPTS
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     keys = jax.random.split(jax.random.key(1), len(prompts))
-    whole = sample(prompts, keys, params=params)
+    same_programs = {"params": params, "plan": PLAN}
+    whole = sample(prompts, keys, **same_programs)
 
     @given(st.lists(st.integers(0, len(prompts) - 1), min_size=1, max_size=len(prompts)))
     def picks(chosen):
-        part = sample([prompts[i] for i in chosen], keys[np.array(chosen)], params=params)
+        part = sample(
+            [prompts[i] for i in chosen], keys[np.array(chosen)], params=params, plan=PLAN
+        )
         same(part, Samples(*(x[chosen] for x in whole)))
 
     picks()
@@ -132,29 +130,23 @@ def test_a_stop_token_ends_a_request_and_nothing_else():
 
 
 def test_the_loop_ends_when_all_requests_have():
-    """Idle rows have ended before they begin: one program, with work and without. Without stop
-    tokens nobody asks, so the greedy answers are given one that they do not have."""
-    cfg, sampling = replace(LLAMA, context=512), SamplingConfig(256, temperature=0)
-    keys, prompts = jax.random.split(jax.random.key(0), ROWS), jnp.ones((ROWS, 16), jnp.int32)
-    zero = jnp.zeros((), jnp.int32)
+    """Answers that a stop token ends at once take a part of the time of those without."""
+    cfg, prompts = replace(LLAMA, context=2048), [[1] * 16] * ROWS
 
-    def run(length, sampling):
-        lengths = jnp.full(ROWS, length, jnp.int32)
-        return _generate(
-            PARAMS, None, prompts, lengths, keys, jnp.ones(()), None, zero, cfg, sampling
-        )
+    def run(sampling):
+        answers = sample(prompts, sampling=sampling, cfg=cfg)  # compiles
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            sample(prompts, sampling=sampling, cfg=cfg)
+            times.append(time.perf_counter() - start)
+        return min(times), answers
 
-    drawn, _, _ = run(16, sampling)
-    sampling = replace(sampling, stop_tokens=(int(np.setdiff1d(np.arange(cfg.vocab), drawn)[0]),))
-
-    def seconds(length):
-        start = time.perf_counter()
-        _, generated, _ = run(length, sampling)
-        assert (np.asarray(generated) == (256 if length else 0)).all()
-        return time.perf_counter() - start
-
-    seconds(0)  # compiles
-    assert min(seconds(0) for _ in range(3)) < seconds(16) / 4
+    long = SamplingConfig(2000, temperature=0)
+    seconds, answers = run(long)
+    stopped, ended = run(replace(long, stop_tokens=(int(answers.tokens[0, 0]),)))
+    assert (answers.lengths == 2000).all() and (ended.lengths == 1).all()
+    assert stopped < seconds / 4
 
 
 @pytest.mark.parametrize(
@@ -209,10 +201,10 @@ def test_replacing_by_a_model_s_own_component_is_no_steering():
     np.testing.assert_allclose(ours.log_probs, plain.log_probs, atol=1e-5)
 
 
-def test_a_zero_vector_is_no_steering():
-    np.testing.assert_array_equal(
-        sample(steering=no_steering(LLAMA.dim, 1)).tokens, sample().tokens
-    )
+@pytest.mark.parametrize("operation", ["add", "project_out"])
+def test_a_neutral_steering_is_none_bit_for_bit(operation):
+    """In float32; a program in bfloat16 rounds where its steering is, even if that adds zeros."""
+    same(sample(steering=neutral(steer(VECTOR, 0, operation=operation))), sample())
 
 
 def test_an_adapter_samples_as_its_merged_weights():
@@ -226,49 +218,46 @@ def test_an_adapter_samples_as_its_merged_weights():
     assert (merged.tokens != sample().tokens).any()
 
 
+def count_programs(compiled):
+    return compiled.count("read_prompts"), compiled.count("write_answers")
+
+
 def test_one_compilation_serves_vectors_scales_temperatures_keys_and_numbers_of_requests():
     sampling = SamplingConfig(5, temperature=0.8)  # of no other test
+    plan = SamplingPlan((20,), (25,), ROWS)
     with count_compilations() as compiled:
-        sample(SHORT, 0, sampling, steer(VECTOR, 1))
-        sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1))
-        sample(SHORT * 2, 2, replace(sampling, temperature=0.3), no_steering(LLAMA.dim, 1))
-    assert compiled.count("_generate") == 1
-    for longest in (24, 32):  # the next two buckets, and what was compiled before
-        with count_compilations() as compiled:
-            sample([p for p in PROMPTS if len(p) <= longest], 0, sampling, steer(VECTOR, 1))
-        assert compiled.count("_generate") == 1
+        sample(SHORT, 0, sampling, steer(VECTOR, 1), plan=plan)
+        sample(SHORT[:1], 1, sampling, steer(2 * VECTOR, 1, scale=0.1), plan=plan)
+        sample(SHORT * 2, 2, replace(sampling, temperature=0.3), steer(VECTOR, 1), plan=plan)
+        sample(SHORT, 3, sampling, neutral(steer(VECTOR, 1)), plan=plan)  # the control
+    assert count_programs(compiled) == (1, 1)
     with count_compilations() as compiled:  # temperature 1 has a program of its own
-        sample(SHORT, 0, replace(sampling, temperature=1), steer(VECTOR, 1))
-        sample(SHORT, 0, replace(sampling, temperature=1.0), steer(VECTOR, 1))
-    assert compiled.count("_generate") == 1
+        sample(SHORT, 0, replace(sampling, temperature=1), steer(VECTOR, 1), plan=plan)
+        sample(SHORT, 0, replace(sampling, temperature=1.0), steer(VECTOR, 1), plan=plan)
+    assert count_programs(compiled) == (0, 1)
 
 
-@pytest.mark.parametrize("new", [1, 2, 15, 31, 32, 47, 48, 49, 128])
-def test_the_cache_grows_to_hold_all_new_tokens(new):
-    ends = _segment_ends(new)
-    assert ends[-1] == new and ends == sorted(set(ends)) and len(ends) <= 3
-    assert len(ends) == 1 or min(np.diff([0, *ends])) >= 15
+def test_many_prompt_lengths_are_at_most_three_programs():
+    prompts = [[1] * n for n in range(1, 57)]
+    with count_compilations() as compiled:
+        sample(prompts, sampling=SamplingConfig(7), steering=steer(VECTOR, 1))
+    reading, writing = count_programs(compiled)
+    assert reading <= 2 and writing == 1
 
 
-def test_a_cache_that_grows_gives_the_tokens_of_one_that_does_not(monkeypatch):
-    """Answers of 11 tokens, some that stop early, in one segment and in three."""
+def test_plans_of_other_sizes_give_the_same_tokens():
+    """Answers of 11 tokens, some that stop early; log-probabilities up to rounding."""
     sampling = SamplingConfig(11, temperature=0.9, stop_tokens=(3, 5, 7))
-    whole = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
-    assert _segment_ends(11) == [11] and len(set(whole.lengths.tolist())) > 1
-    monkeypatch.setattr(module, "SEGMENT", 3)
-    assert _segment_ends(11) == [4, 8, 11]
-    _generate.clear_cache()  # what a program was traced with is no part of its key
-    grown = sample(PROMPTS, 0, sampling, steer(VECTOR, 1))
-    _generate.clear_cache()
-    same(grown._replace(log_probs=whole.log_probs), whole)
-    np.testing.assert_allclose(grown.log_probs, whole.log_probs, atol=1e-5)
-
-
-@pytest.mark.parametrize("length", [1, 16, 17, 24, 25, 32, 33, 48, 49, 64, 65, 96, 97, 1000])
-def test_buckets_are_few_and_waste_at_most_a_third(length):
-    slots = _bucket(length)
-    assert slots >= length and (slots == 16 or length > 2 * slots / 3)
-    assert slots in {16, *(2**k for k in range(4, 12)), *(3 * 2**k for k in range(3, 12))}
+    plans = [
+        SamplingPlan((32,), (43,), ROWS),
+        SamplingPlan((8, 32), (36, 40, 43), 3),
+        SamplingPlan((48,), (59,), 8),
+    ]
+    first, *others = (sample(PROMPTS, 0, sampling, steer(VECTOR, 1), plan=plan) for plan in plans)
+    assert len(set(first.lengths.tolist())) > 1
+    for other in others:
+        same(other._replace(log_probs=first.log_probs), first)
+        np.testing.assert_allclose(other.log_probs, first.log_probs, atol=1e-5)
 
 
 def test_progress_counts_every_request_once():
@@ -319,6 +308,10 @@ TWO = jnp.stack([VECTOR, VECTOR])
         ({"prompts": (np.ones((2, 3), int), np.array([1, 4]))}, "lengths? each, at most 3"),
         ({"sampling": SamplingConfig(2, stop_tokens=(99,))}, "stop token 99"),
         ({"batch_size": 0}, "batch_size=0"),
+        (
+            {"plan": SamplingPlan((8,), (16,), 2)},
+            "of up to 16 tokens.*plan for 8 and 8",
+        ),
         ({"key": jax.random.split(jax.random.key(0), 3)}, "keys have the shape (3,) for 5"),
         ({"key": jax.random.PRNGKey(0)}, "the key is an array of uint32"),
         ({"steering": steer(jnp.ones(31), 1)}, "shape (1, 31).*needs (1, 32)"),

@@ -65,6 +65,18 @@ def test_compiling_is_no_part_of_the_rate_and_what_is_nested_counts_once(clock):
         assert tracker.remaining == pytest.approx(14.0, rel=0.01)
 
 
+def test_programs_that_are_compiled_ahead_are_counted(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_COMPILING", 0.0)
+
+    with track("sampling", 8, console=console(terminal=False)) as tracker:
+        tracker._watch._plan(4)
+        tracker._watch._finish()
+        assert tracker.compiling.startswith("compiling (2 of 4 programs), ")
+        for _ in range(3):
+            tracker._watch._finish()
+        assert tracker.compiling == ""
+
+
 def test_a_program_that_is_being_compiled_is_said_until_it_is_there(monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr(progress, "SECONDS_BEFORE_COMPILING", 0.1)

@@ -1,5 +1,9 @@
 """When, where and with which version a run was computed is kept beside it, and on its page."""
 
+import re
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 from subliminal_jax.errors import InputError
@@ -19,9 +23,10 @@ def test_interrupted_and_finished_sessions_are_kept_and_their_times_added(tmp_pa
         with pytest.raises(KeyboardInterrupt), record_session(folder):
             raise KeyboardInterrupt
         with record_session(folder):
-            pass
+            jax.jit(lambda x: x * 3.5)(jnp.ones(3))
         assert [session.finished for session in read_sessions(folder.path)] == [False, True]
         facts = describe_run({"experiment": "a", "model": "b"}, read_sessions(folder.path))
+    assert re.fullmatch(r"[1-9][0-9]* programs, [0-9]+ s", facts["Compilation"])
     assert facts["Duration"] == "0 s in 2 sessions"
     assert facts["Version"].startswith(read_version()) and "CPU" in facts["Devices"]
     assert facts["Date"].endswith(" UTC")
