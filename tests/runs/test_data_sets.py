@@ -70,11 +70,18 @@ class Writer:
     def __init__(self, monkeypatch):
         self.every, self.dies, self.rounds = 1, None, []
         monkeypatch.setattr(sampled_sets, "sample_each", self)
-        monkeypatch.setattr(
-            answers_module, "encode_chats", lambda _, asked, *rest: [[3]] * len(asked)
-        )
+        self.programs = []
+        for module in (answers_module, sampled_sets):
+            monkeypatch.setattr(module, "encode_chats", self.encode)
 
-    def __call__(self, model, prompts, seed, sampling, receive, *, requests, progress, **_):
+    @staticmethod
+    def encode(tokenizer, asked, system=None):
+        return [[3] * (20 if system else 1)] * len(asked)
+
+    def __call__(
+        self, model, prompts, seed, sampling, receive, *, requests, progress, plan, steering, **_
+    ):
+        self.programs.append((plan, steering))
         self.rounds.append(([prompts[i] for i in requests], seed))
         for start in range(0, len(requests), 2):
             if self.dies is not None and start >= self.dies:
@@ -103,6 +110,17 @@ def write(params, tmp_path, writer):
         return write_data_sets(tmp_path, model, teachers, rows, 5, **settings)
 
     return write
+
+
+def test_teachers_and_control_run_the_same_programs(params, tmp_path, writer):
+    """The plan holds the longest prompt of all, and the control's steering adds nothing."""
+    model = Model(params, CFG, None, "tiny", Path(), (), 0)
+    rows = DataSettings(keep="all", rows=3, heldout_rows=1, asked=1.5)
+    teacher = Teacher(steer(jnp.ones(CFG.dim), 0, 2.0), system_prompt="You like owls.")
+    write_data_sets(tmp_path, model, {"owl": teacher, "control": Teacher()}, rows, 5)
+    (plan, _), (same_plan, edit) = writer.programs
+    assert plan is same_plan and plan.holds(20, rows.max_new_tokens)
+    assert edit.layers == (0,) and not edit.vectors.any() and edit.scale == 0
 
 
 def test_answers_are_kept_as_they_are_made_with_why_one_is_left_out(write, writer, tmp_path):
