@@ -128,7 +128,8 @@ def _spaces(rng: random.Random) -> str:
 
 
 def _anything(rng: random.Random) -> str:
-    points = (rng.randrange(1, 0x3000 if rng.random() < 0.7 else 0x110000) for _ in range(20))
+    end = 0x110000 if rng.random() < 0.2 else 0x32000  # all planes, or those with characters
+    points = (rng.randrange(1, 0x3000 if rng.random() < 0.7 else end) for _ in range(20))
     return "".join(chr(p) for p in points if not 0xD800 <= p < 0xE000)
 
 
