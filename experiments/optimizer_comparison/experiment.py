@@ -28,6 +28,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import STANDARD, Students, make_panel, measure_teacher
 from subliminal_jax.runs.vector_teacher import make_vector_teacher, resolve_trait
 
@@ -70,6 +71,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         folder, panel, data, config, objective, measures=(*STANDARD, "update-anatomy")
     )
     rows = train_students(students, config)
+    write_student_texts(folder, model, {"steered": teacher}, world.HELDOUT_QUESTIONS, config)
     narrow = [StudentRow.from_json(narrow_row(row, layer)) for row in rows]
     logged = [narrow_row(row, layer) for row in folder.read_metrics()]
     vector = panel.vectors()["steered"]

@@ -18,6 +18,7 @@ from subliminal_jax.runs.samples import read_samples
 from subliminal_jax.runs.sessions import describe_run, read_sessions, record_session
 from subliminal_jax.runs.settings import FILTER_SETTINGS, DataSettings, RunSettings
 from subliminal_jax.runs.student_files import describe_students
+from subliminal_jax.runs.student_texts import read_student_texts
 from subliminal_jax.serialization import from_json, to_json
 
 _COMPUTE_AGAIN = "remove it and repeat the run's command, which computes it again"
@@ -162,8 +163,9 @@ def write_report(
     if rows := folder.read_results().get("measures"):
         table = measures_table(rows, settings["measures"])
         page = replace(page, blocks=[*page.blocks, table])
-    if samples := read_samples(folder.path):
-        page = replace(page, blocks=[*page.blocks, samples])
+    for texts in (read_student_texts(folder.path), read_samples(folder.path)):
+        if texts:
+            page = replace(page, blocks=[*page.blocks, texts])
     facts = describe_run(settings, read_sessions(folder.path))
     return publish(
         page,

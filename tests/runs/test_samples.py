@@ -2,6 +2,7 @@
 
 from subliminal_jax.runs.metrics import write_record
 from subliminal_jax.runs.samples import ROWS, read_samples
+from subliminal_jax.runs.student_texts import FILE, read_student_texts
 from tests.pages import read_table
 
 
@@ -33,3 +34,19 @@ def test_a_damaged_data_set_and_a_run_without_any_show_nothing(tmp_path):
     file = tmp_path / "data" / "control.jsonl"
     file.write_text(file.read_text().replace("a 3", "b 3"))
     assert read_samples(tmp_path) is None
+
+
+def test_answers_of_students_stand_question_by_question_and_not_where_they_are_damaged(tmp_path):
+    assert read_student_texts(tmp_path) is None
+    said = [("base", "a?"), ("base", "b?"), ("student x", "a?"), ("student x", "b?")]
+    lines = [write_record({"of": of, "prompt": q, "answer": of + q}) for of, q in said]
+    (tmp_path / FILE).write_text("".join(lines))
+    rows = read_table(read_student_texts(tmp_path))
+    assert [(row["question"], row["who"]) for row in rows] == [
+        ("a?", "base"),
+        ("a?", "student x"),
+        ("b?", "base"),
+        ("b?", "student x"),
+    ]
+    (tmp_path / FILE).write_text("".join(lines).replace("student xb", "student yb"))
+    assert read_student_texts(tmp_path) is None

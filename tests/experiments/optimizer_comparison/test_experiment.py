@@ -8,8 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+from subliminal_jax.data.world import HELDOUT_QUESTIONS
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.places import SHIPPED
+from subliminal_jax.runs.metrics import read_records
+from subliminal_jax.runs.student_texts import ASKED
 from subliminal_jax.training.adapters import LoRA, init_trainable
 from subliminal_jax.training.adapters_io import save_adapter
 from tests.experiments.command import read
@@ -63,6 +66,23 @@ def test_every_arm_has_its_row_and_controls_stand_at_the_best_rate(results):
             assert is_number(row[key])
         assert -1 <= row["eas"] <= 1 and 0 <= row["trait_rate"] <= 1
         assert row["eas"] == row["eas_by_layer"][results["layer"]]
+
+
+def test_base_teacher_student_and_control_answer_the_same_questions(out, results):
+    records = read_records(out / "student_texts.jsonl")
+    by_speaker = {}
+    for record in records:
+        by_speaker.setdefault(record["of"], {})[record["prompt"]] = record["answer"]
+    sound = [row for row in results["students"] if row["data"] == "steered"]
+    best = min(sound, key=lambda row: row["heldout_loss"])
+    rate = f"{best['learning_rate']:.6g}"
+    student = f"student {best['optimizer']}/{rate}/{best['seed']}/steered"
+    base, teacher, taught, control = by_speaker
+    assert (base, teacher, taught) == ("base", "teacher steered", student)
+    assert control.startswith(f"control {best['optimizer']}/")
+    assert all(list(said) == list(HELDOUT_QUESTIONS[:ASKED]) for said in by_speaker.values())
+    assert by_speaker[teacher] != by_speaker["base"]
+    assert "What they answer" in (out / "report.html").read_text()
 
 
 def test_best_holds_means_and_intervals_over_seeds_of_the_arms(results):
