@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.evaluation.claims import ALPHA, INCONCLUSIVE, VERDICTS, Claim
+from subliminal_jax.evaluation.claims import (
+    ALPHA,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    REPRODUCED,
+    VERDICTS,
+    Claim,
+)
 from subliminal_jax.evaluation.multiplicity import CorrectedClaim, correct_families
 from subliminal_jax.reading import read_text
 from subliminal_jax.reporting.texts import markdown_code, markdown_text
@@ -158,6 +165,9 @@ def _write_verdict(row: CorrectedClaim) -> str:
         notes.append(claim.rule)
     if row.verdict != claim.verdict:
         notes.append(f"by itself {claim.verdict}")
+    if row.verdict in (REPRODUCED, CONTRADICTED) and claim.evidence is not None:
+        if claim.evidence.is_within_margin():
+            notes.append("smaller than the margin")
     if row.verdict == INCONCLUSIVE:
         notes += _list_failures(claim)
     tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""

@@ -100,6 +100,11 @@ def test_the_table_corrects_verdicts_over_runs(tmp_path):
         return replace(summarise(finished(tmp_path / name)), name=name, claims=(claim,))
 
     alone = make_claims_page([store("one", 0.25)])
+    small = replace(
+        CLAIM, evidence=Evidence(Interval(2e-3, 1e-3, 3e-3, 8, 0.95, "t"), margin=Margin(1, "x"))
+    )
+    page = make_claims_page([replace(summarise(finished(tmp_path / "s")), claims=(small,))])
+    assert "**reproduced at toy scale** (smaller than the margin) |" in page
     both = make_claims_page([store("one", 0.25), store("two", 0.26)])
     assert "of 1 | **reproduced at toy scale** |" in alone
     assert both.count("of 2 | **inconclusive** (by itself reproduced at toy scale) |") == 2
