@@ -21,7 +21,7 @@ from subliminal_jax.runs.settings import TrainingSettings
 
 EXPERIMENTS, COMMANDS = find_experiments(), find_commands()
 NAMES = (*EXPERIMENTS, *COMMANDS)
-NEED_AN_ARGUMENT = ("claims", "export", "extract", "report")
+NEED_AN_ARGUMENT = ("claims", "convert", "export", "extract", "report")
 POSITIONAL = ("runs", "run", "kind")
 
 

@@ -144,7 +144,7 @@ def test_a_file_is_read_up_to_the_limit_and_of_the_split(model, tmp_path, monkey
     assert make_pool([OWL], model.tokenizer, config).counts.read == 9
     asked = []
     monkeypatch.setattr(
-        "subliminal_jax.data.rows.load_dataset",
+        "datasets.load_dataset",
         lambda name, split: asked.append((name, split)) or iter(rows),
     )
     make_pool([OWL], model.tokenizer, replace(config, pairs="some/hub-set", split="a+b"))
