@@ -165,9 +165,9 @@ def _write_verdict(row: CorrectedClaim) -> str:
         notes.append(claim.rule)
     if row.verdict != claim.verdict:
         notes.append(f"by itself {claim.verdict}")
-    if row.verdict in (REPRODUCED, CONTRADICTED) and claim.evidence is not None:
-        if claim.evidence.is_within_margin():
-            notes.append("smaller than the margin")
+    is_shown = row.verdict in (REPRODUCED, CONTRADICTED)
+    if is_shown and claim.evidence is not None and claim.evidence.is_within_margin():
+        notes.append("smaller than the margin")
     if row.verdict == INCONCLUSIVE:
         notes += _list_failures(claim)
     tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""
