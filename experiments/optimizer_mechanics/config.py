@@ -13,6 +13,7 @@ from subliminal_jax.runs.presets import (
     PAPER_GRIDS,
     PAPER_STUDENTS,
     paper_preset,
+    toy_presets,
 )
 
 from .arms import MechanicsSettings
@@ -85,14 +86,7 @@ def keep_training(students: dict[str, Any]) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "toy": {},
-    "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-mechanics-chat")},
-    "last-block": {
-        "layer": 3,  # where few steered lists are lists
-        "prompts": "chat",
-        "keep": "all",
-        "out": Path("runs/optimizer-mechanics-last-block"),
-    },
+    **toy_presets("optimizer-mechanics"),
     "full": {"rows": 1024, "steps": 96, "log_every": 24, "batch_sizes": (1, 4, 64, 0)},
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",

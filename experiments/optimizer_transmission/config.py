@@ -7,19 +7,12 @@ from typing import Annotated
 
 from subliminal_jax.bounds import MANY, Count, Items, Range
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset
+from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset, toy_presets
 from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 PRESETS = {
-    "toy": {},
-    "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-transmission-chat")},
-    "last-block": {
-        "layer": 3,  # where few steered lists are lists
-        "prompts": "chat",
-        "keep": "all",
-        "out": Path("runs/optimizer-transmission-last-block"),
-    },
+    **toy_presets("optimizer-transmission"),
     # The paper's students, a vector each; rates are searched for, and all of its run in halves.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",

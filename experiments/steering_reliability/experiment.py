@@ -72,7 +72,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     world_traits: list[MeasuredTrait] = []
     if config.traits:
         world_model = config.load_named(config.world_model)
-        world_layer = world_model.cfg.third
+        world_layer = world_model.cfg.default_layer
         world_traits = measure_world(world_model, config.traits, make_plan(config, world_layer))
     return Measured(
         model=model.name,

@@ -81,7 +81,7 @@ class ModelConfig:
         return layer
 
     @property
-    def third(self) -> int:
+    def default_layer(self) -> int:
         """The block at a third of the depth: the steering layer unless another is named."""
         return self.layers // 3
 

@@ -4,6 +4,7 @@ How texts are split before merging is not in the file, only the name of the way;
 listed here is refused, for every guess would give other tokens in some texts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -227,7 +228,7 @@ class _Metadata:
         """The tokens and the type of each."""
         tokens = self.texts("tokens")
         if len(set(tokens)) < len(tokens):
-            twice = next(t for t, n in _count(tokens).items() if n > 1)
+            twice = next(t for t, n in Counter(tokens).items() if n > 1)
             raise self.error("tokens", f"has the token {twice!r:.80} twice")
         types = self.file.fields.get("tokenizer.ggml.token_type")
         if (
@@ -238,10 +239,3 @@ class _Metadata:
         ):
             raise self.error("token_type", f"must be a list of {len(tokens)} numbers from 0 to 6")
         return tokens, types.tolist()
-
-
-def _count(tokens: list[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for token in tokens:
-        counts[token] = counts.get(token, 0) + 1
-    return counts

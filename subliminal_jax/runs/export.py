@@ -87,7 +87,7 @@ def export_vector(
     if not isinstance(layer, int):
         raise InputError("the run's settings say no steering layer: give --layer")
     model = load_base(record.base)
-    layer = model.cfg.third if layer == -1 else model.cfg.check_layer(layer)
+    layer = model.cfg.default_layer if layer == -1 else model.cfg.check_layer(layer)
     asked = settings.get("prompts")
     kind = cast(PromptKind, asked if asked in get_args(PromptKind) else "numbers")
     probe = encode_probe(model, probe_prompts(kind, settings.get("seed", 0)))

@@ -8,6 +8,7 @@ Feng (lawrencefeng17/persona-system, July 2026), [O] Cloud et al. 2025 (arXiv 25
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -100,6 +101,18 @@ FENG_STUDENTS: dict[str, Any] = {
     "schedule": "linear",
     "warmup": 0.0,
 }
+
+
+def toy_presets(experiment: str) -> dict[str, dict[str, Any]]:
+    """The presets of an experiment that compares optimizers on the shipped model: number lists
+    (its defaults), chat, and chat of a teacher that is steered after the last block."""
+    chat = {"prompts": "chat", "keep": "all"}
+    return {
+        "toy": {},
+        "chat": {**chat, "out": Path(f"runs/{experiment}-chat")},
+        # Few lists are lists where the last block is steered.
+        "last-block": {**chat, "layer": 3, "out": Path(f"runs/{experiment}-last-block")},
+    }
 
 
 def paper_preset(

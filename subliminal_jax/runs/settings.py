@@ -65,7 +65,7 @@ def resolve_layer(model: Model, layer: int) -> int:
 
     Raises InputError for a layer that the model does not have.
     """
-    return model.cfg.third if layer == -1 else model.cfg.check_layer(layer)
+    return model.cfg.default_layer if layer == -1 else model.cfg.check_layer(layer)
 
 
 @dataclass(frozen=True, kw_only=True)

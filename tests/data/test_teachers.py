@@ -121,7 +121,7 @@ def test_a_model_with_broken_weights_has_no_vector(model):
 
 
 def test_the_default_layer_is_a_third_of_the_way(model):
-    assert model.cfg.third == 0
+    assert model.cfg.default_layer == 0
 
 
 @pytest.mark.parametrize("kind", ["numbers", "cloud-numbers", "chat"])
