@@ -8,8 +8,8 @@ A student is named optimizer/rate/seed, with its data set behind where there are
 the stage of the run where that is not enough; a name of none is answered with all there are. Runs
 keep their best students (--save-students).
 
-peft is an adapter of LoRA factors that names its base, so that AutoPeftModelForCausalLM loads both;
-merged is a model with tokenizer that AutoModelForCausalLM loads, of LoRA or of all weights; vector
+peft is an adapter of LoRA factors that names its base, so that AutoPeftModelForCausalLM loads both
+(of a GGUF file, which PEFT does not load, the folder --base that `convert` wrote of it); merged is a model with tokenizer that AutoModelForCausalLM loads, of LoRA or of all weights; vector
 is a file for `steer --vector`: the vector that was trained, or of other students the shift of their
 mean activation at the steering layer.
 """
@@ -24,6 +24,7 @@ from subliminal_jax.bounds import Blocks, Needs
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.files import check_folder_name
+from subliminal_jax.gguf_files import ENDING
 from subliminal_jax.runs.student_files import StudentRecord, find_student
 
 RESUMES = False
@@ -45,6 +46,8 @@ class Config:
         there is replaced.
       student: optimizer/rate/seed, with further parts of its name where several have that one.
       to: the format.
+      base: the folder that a PEFT adapter names as its base, with the weights that the run trained
+        from; needed where these came from a GGUF file.
       layer: the layer of the shift (0-based), in place of the run's steering layer.
     """
 
@@ -52,6 +55,7 @@ class Config:
     out: tyro.conf.Positional[Path]
     student: str
     to: Literal["peft", "merged", "vector"]
+    base: Annotated[Path | None, Needs("to", ("peft",))] = None
     layer: Annotated[int | None, Blocks(), Needs("to", ("vector",))] = None
 
 
@@ -64,6 +68,14 @@ def check(config: Config) -> None:
         raise InputError(
             f"--to {config.to}: {record.name} trained {TRAINED[record.kind]}; give --to "
             f"{' or '.join(formats)}"
+        )
+    if config.base is not None and not (config.base / "config.json").is_file():
+        raise InputError(f"--base {config.base}: no folder of a model, config.json is missing")
+    if config.to == "peft" and config.base is None and _is_gguf(record):
+        raise InputError(
+            f"--to peft: {record.name} was trained from a GGUF file, which PEFT does not load: give "
+            f"--base FOLDER, written by `subliminal-jax convert {record.base.source} FOLDER`, or "
+            "--to merged"
         )
     if config.layer is not None and record.kind == "vector":
         raise InputError(
@@ -86,7 +98,7 @@ def main(config: Config) -> None:
     file, record = find_student(config.run, config.student)
     said = _describe(record)
     if config.to == "peft":
-        base = export.export_adapter(file, record, config.out)
+        base = export.export_adapter(file, record, config.out, config.base)
         said += f"; its base is {base}"
         use = _python("peft", "AutoPeftModelForCausalLM", config.out, record)
     elif config.to == "merged":
@@ -104,6 +116,10 @@ def main(config: Config) -> None:
 def _describe(record: StudentRecord) -> str:
     loss = "" if record.heldout_loss is None else f", held-out loss {record.heldout_loss:.4g}"
     return f"student {record.name} of the stage {record.stage}{loss}"
+
+
+def _is_gguf(record: StudentRecord) -> bool:
+    return Path(record.base.folder).suffix.lower() == ENDING
 
 
 def _python(package: str, name: str, out: Path, record: StudentRecord) -> str:

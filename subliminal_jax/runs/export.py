@@ -1,6 +1,7 @@
 """A kept student of a run in the formats of others: PEFT, transformers, a vector file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -23,12 +24,21 @@ from subliminal_jax.training.adapters import LoRA, attach
 from subliminal_jax.training.adapters_io import save_adapter
 
 
-def export_adapter(file: Path, record: StudentRecord, out: Path) -> str:
+def export_adapter(
+    file: Path, record: StudentRecord, out: Path, folder: Path | None = None
+) -> str:
     """Write a LoRA student as a folder of PEFT; returns what it names as its base: the hub's name,
     or a folder.
 
-    Raises InputError where the base is not a whole checkpoint, and as `save_adapter` does.
+    Args:
+      folder: holds the base in the format of transformers, where the run read it from elsewhere.
+
+    Raises InputError where the base is not a whole checkpoint, for a `folder` with other weights,
+    and as `save_adapter` does.
     """
+    if folder is not None:
+        record = replace(record, base=replace(record.base, folder=str(folder.resolve())))
+        load_base(record.base)
     base = outline_model(find_base(record.base))
     if base.cfg.layers != record.base.layers:
         raise InputError(

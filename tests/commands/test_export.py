@@ -29,6 +29,8 @@ from subliminal_jax.training.adapters import Full, LoRA, Vector, attach, init_tr
 from subliminal_jax.training.adapters_io import load_adapter
 from tests.experiments import main_job
 from tests.experiments.command import read
+from tests.gguf_models import VOCABULARY, byte_level, random_params, write_gguf_model
+from tests.tiny_configs import TINY
 
 REPOSITORY = Path(__file__).parents[2]
 TOKENS = np.arange(5, 29).reshape(2, 12)
@@ -149,6 +151,62 @@ def test_the_base_of_a_shipped_model_is_found_too(tmp_path, capsys):
     expected = own_logits(tmp_path / "run", shipped, "adamw/0.003/0")
     np.testing.assert_allclose(torch_logits(loaded), expected, atol=1e-4 * np.abs(expected).max())
     main(["steer", "--model", "shipped-small", "--adapter", str(out), "--prompt", "1", "--json"])
+
+
+def keep_gguf_student(folder: Path, model) -> Path:
+    """The folder of a run that kept one LoRA student of a model in a GGUF file."""
+    record = StudentRecord("adamw", 0.003, 0, "owl", "lora", 4, None, describe_base(model), **LORA)
+    with RunFolder.open(folder, {"layer": 0}):
+        file = folder / "students" / "lora" / "000.safetensors"
+        save_student(file, record, draw_trainable(record, model))
+    return folder
+
+
+@pytest.fixture
+def of_gguf(tmp_path):
+    """A GGUF file of half precision, and the run of `keep_gguf_student` on it."""
+    cfg = replace(TINY, vocab=VOCABULARY)
+    path = tmp_path / "m.gguf"
+    write_gguf_model(path, cfg, random_params(cfg), byte_level(), number_format="F16")
+    return path, keep_gguf_student(tmp_path / "run", load_model(path, dtype="float32"))
+
+
+def test_an_adapter_names_the_folder_that_a_gguf_base_was_converted_to(of_gguf, tmp_path, capsys):
+    path, run = of_gguf
+    flags = [str(run), str(tmp_path / "out"), "--student", "adamw/0.003/0", "--to", "peft"]
+    assert f"--base FOLDER, written by `subliminal-jax convert {path} FOLDER`" in refuse(
+        capsys, *flags
+    )
+    folder = tmp_path / "converted"
+    assert "config.json is missing" in refuse(capsys, *flags, "--base", str(folder))
+    main(["convert", str(path), str(folder)])
+    capsys.readouterr()
+    main(["export", *flags, "--base", str(folder)])
+    assert f"its base is {folder}" in capsys.readouterr().out
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(folder)
+    other = load_model(folder)
+    changed = jax.tree.map(lambda w: w + 0.5, other.params)
+    save_model(tmp_path / "other", changed, other.cfg, other.tokenizer)
+    refused = refuse(capsys, *flags, "--base", str(tmp_path / "other"))
+    assert "are not those that the student was trained from" in refused
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("to", ["peft", "merged"])
+def test_students_of_a_gguf_file_load_in_peft_and_transformers(of_gguf, tmp_path, to):
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    path, run = of_gguf
+    flags = []
+    if to == "peft":
+        main(["convert", str(path), str(tmp_path / "converted")])
+        flags = ["--base", str(tmp_path / "converted")]
+    out = str(export(run, "adamw/0.003/0", to, tmp_path / "student", *flags))
+    load = {"peft": peft.AutoPeftModelForCausalLM, "merged": transformers.AutoModelForCausalLM}[to]
+    logits = torch_logits(load.from_pretrained(out, dtype=torch.float32))
+    expected = own_logits(run, load_model(path, dtype="float32"), "adamw/0.003/0")
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_a_vector_is_the_one_that_was_trained(drawn, base, tmp_path, capsys):
