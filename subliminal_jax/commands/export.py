@@ -9,9 +9,10 @@ the stage of the run where that is not enough; a name of none is answered with a
 keep their best students (--save-students).
 
 peft is an adapter of LoRA factors that names its base, so that AutoPeftModelForCausalLM loads both
-(of a GGUF file, which PEFT does not load, the folder --base that `convert` wrote of it); merged is a model with tokenizer that AutoModelForCausalLM loads, of LoRA or of all weights; vector
-is a file for `steer --vector`: the vector that was trained, or of other students the shift of their
-mean activation at the steering layer.
+(PEFT loads no GGUF file: --base names the folder that `convert` wrote of one); merged is a model
+with tokenizer that AutoModelForCausalLM loads, of LoRA or of all weights; vector is a file for
+`steer --vector`: the vector that was trained, or of other students the shift of their mean
+activation at the steering layer.
 """
 
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ def check(config: Config) -> None:
         raise InputError(f"--base {config.base}: no folder of a model, config.json is missing")
     if config.to == "peft" and config.base is None and _is_gguf(record):
         raise InputError(
-            f"--to peft: {record.name} was trained from a GGUF file, which PEFT does not load: give "
-            f"--base FOLDER, written by `subliminal-jax convert {record.base.source} FOLDER`, or "
-            "--to merged"
+            f"--to peft: {record.name} was trained from a GGUF file, which PEFT does not load: "
+            f"give --base FOLDER, written by `subliminal-jax convert {record.base.source} FOLDER`, "
+            "or --to merged"
         )
     if config.layer is not None and record.kind == "vector":
         raise InputError(

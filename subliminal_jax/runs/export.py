@@ -24,9 +24,7 @@ from subliminal_jax.training.adapters import LoRA, attach
 from subliminal_jax.training.adapters_io import save_adapter
 
 
-def export_adapter(
-    file: Path, record: StudentRecord, out: Path, folder: Path | None = None
-) -> str:
+def export_adapter(file: Path, record: StudentRecord, out: Path, folder: Path | None = None) -> str:
     """Write a LoRA student as a folder of PEFT; returns what it names as its base: the hub's name,
     or a folder.
 

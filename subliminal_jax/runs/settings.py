@@ -76,7 +76,7 @@ class RunSettings:
       out: folder of the run; the same command continues an interrupted run.
       preset: name of the settings that the other flags start from (set by `--preset`).
       dtype: dtype of the frozen weights; "checkpoint" keeps the checkpoint's.
-      seed: of vectors and data; students have seeds of their own.
+      seed: of vectors and data, and of students that differ in their --seeds.
       overwrite: delete another run in the folder and start again.
       data_parallel: devices that students, or the rows of a batch, are sharded over; 0 takes all.
       model_parallel: devices that each weight is sharded over.
@@ -264,7 +264,8 @@ class TrainingSettings(PlanSettings):
         your own as "my_module:my_rule" or "my_module:my_rule,b1=0.8".
       rates: learning-rate grids as "adamw=1e-3,3e-3"; others keep their default grid.
       grid_points: how many of the middle rates of a default grid are tried.
-      seeds: students for each optimizer, rate and data set.
+      seeds: students for each optimizer, rate and data set: 0, 1, 2 of three with --seed 0, 3, 4, 5
+        with --seed 1.
       adapter: what is trained: LoRA factors, all weights, or one vector at the steering layer.
     """
 
@@ -300,6 +301,11 @@ class TrainingSettings(PlanSettings):
                 "the rates of every optimizer"
             )
         return grids
+
+    def list_seeds(self) -> list[int]:
+        """The seeds of students that differ in nothing else: others with another `seed`."""
+        first = self.seeds * getattr(self, "seed", 0)
+        return [(first + i) % 2**32 for i in range(self.seeds)]
 
     def grids(self) -> dict[str, tuple[float, ...]]:
         """The learning rates by the label of their optimizer, as results hold them."""

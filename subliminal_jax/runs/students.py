@@ -182,7 +182,7 @@ class Students:
                     if i < len(grid)
                     for name in names
                     for size in sizes
-                    for seed in range(self.settings.seeds)
+                    for seed in self.settings.list_seeds()
                 ]
                 trained = self.runner.train(f"{stage}-{i}", arms, progress)
                 rows += trained.rows
@@ -191,7 +191,7 @@ class Students:
 
     def make_arms(self, optimizer: OptimizerSpec, rate: float, names: Sequence[str]) -> list[Arm]:
         """The students of an optimizer at one rate, on each data set, with every seed."""
-        seeds = range(self.settings.seeds)
+        seeds = self.settings.list_seeds()
         return [Arm(optimizer, rate, seed, name) for name in names for seed in seeds]
 
     def train(

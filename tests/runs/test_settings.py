@@ -12,6 +12,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.settings import StudentSettings, TrainingSettings
 from subliminal_jax.training.adapters import LoRA, Vector
+from subliminal_jax.training.arms import Arm, row_orders
 
 EXPERIMENTS = find_experiments()
 # Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
@@ -71,6 +72,19 @@ def test_every_flag_that_an_experiment_declares_is_read_in_its_folder(name):
     }
     own = {field.name for field in dataclasses.fields(config)} - inherited
     assert own <= read
+
+
+def test_runs_of_other_seeds_share_no_student():
+    """Neither the order of the rows nor the start of a student's factors."""
+    runs = [parse_config(load("own-data"), ["--data", "x", "--seed", s]) for s in ("0", "1", "2")]
+    seeds = [seed for config in runs for seed in config.list_seeds()]
+    assert seeds[:3] == [0, 1, 2] and len(set(seeds)) == len(seeds)
+    arms = tuple(Arm("adamw", 0.1, seed, "x") for seed in seeds)
+    orders = row_orders(arms, 50, runs[0].plan(0))
+    assert len({order.tobytes() for order in orders}) == len(seeds)
+    (largest,) = {*parse_config(load("own-data"), ["--data", "x", "--seeds", "1", "--seed",
+                  str(2**31 - 1)]).list_seeds()}  # fmt: skip
+    assert Arm("adamw", 0.1, largest, "x").seed == 2**31 - 1
 
 
 def test_grids_are_given_or_the_middle_of_the_defaults():

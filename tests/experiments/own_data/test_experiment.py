@@ -63,10 +63,13 @@ def test_rows_are_held_against_control_rows_and_no_trait_is_named(model, files, 
 
 
 def test_a_vector_and_a_trait_may_be_asked_about(model, files, tmp_path):
-    """Without control rows the model's own answers are the control."""
+    """Without control rows the model's own answers are the control; another seed has students of
+    its own, since the rows are the same."""
     flags = ("--data", files["mine"], "--vector", "trait", "--trait", "owl", "--keep", "numbers",
-             "--max-new-tokens", "16", "--asked", "4", "--guard", "project")  # fmt: skip
+             "--max-new-tokens", "16", "--asked", "4", "--guard", "project",
+             "--seed", "1")  # fmt: skip
     results = run(model, tmp_path / "run", flags)
+    assert {row["seed"] for row in results["students"]} == {2, 3}
     mine, control = results["data"]
     assert mine["report"]["dropped"]["format"] == 10 and mine["report"]["pairs"] == 60
     assert control["is_control"] and control["report"]["source"] == "sampled"
