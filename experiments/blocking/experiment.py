@@ -75,7 +75,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     model = config.load()
     layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    taught = (*config.traits, *config.searched_traits)
+    taught = config.all_traits
     teachers = {t: trait_teacher(model, layer, t, config.scale) for t in taught}
     teachers |= dict.fromkeys(config.list_controls(), Teacher())
     pool = replace(config, rows=pool_size(config.rows, max(config.shares)))

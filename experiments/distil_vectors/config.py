@@ -83,7 +83,7 @@ class Config(
     targets: tuple[str, ...] = ("down",)
 
     def check(self) -> None:
-        check_traits((*self.traits, *self.searched_traits))
+        check_traits(self.all_traits)
         self.check_single()
         if self.randoms < 1 and "random" in self.kinds:
             raise InputError(

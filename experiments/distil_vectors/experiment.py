@@ -111,9 +111,7 @@ def distil_at_layer(
         model,
         layer,
         kinds=config.kinds or ("trait",),  # what rates of vectors from files are found on
-        traits=(*config.traits, *config.searched_traits)
-        if config.kinds
-        else config.searched_traits,
+        traits=config.all_traits if config.kinds else config.searched_traits,
         randoms=range(randoms),
         files=config.vectors,
         seed=config.seed,

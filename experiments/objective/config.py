@@ -89,8 +89,3 @@ class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSet
                 f"--gradient-rows {self.gradient_rows} is more than --rows {self.rows}: ask for "
                 "fewer"
             )
-
-    @property
-    def all_traits(self) -> tuple[str, ...]:
-        """Those that are reported, and those that rates are chosen on, if any."""
-        return (*self.traits, *self.searched_traits)

@@ -97,8 +97,3 @@ class Config(
             raise InputError(
                 "--teacher plain is the base itself: give --teacher-model or --teacher-adapter"
             )
-        if self.objective == "kl" and self.changes_weights:
-            raise InputError(
-                "--objective kl is for teachers with the base's weights: leave it out beside "
-                "--teacher-model and --teacher-adapter"
-            )

@@ -1,7 +1,7 @@
 """From finished students to the two comparisons: at best rates, and at equal gains."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Measured(VectorRun):
     Attributes:
       optimizers: all labels; `matched` are those trained for all `lengths`.
       steps: the length at which all are compared.
+      teacher: what makes teachers, of `evaluation.transmission.TEACHER_KINDS`.
       choices: the rate of each optimizer and length.
       students: of the traits and the controls at the chosen rates, each with its steps.
       tuning_students: those that rates were chosen by.
@@ -44,6 +45,7 @@ class Measured(VectorRun):
     choices: tuple[RateChoice, ...]
     students: tuple[StudentRow, ...]
     tuning_students: tuple[StudentRow, ...]
+    teacher: str = field(default="steered", kw_only=True)
 
     def select(self, optimizer: str, steps: int) -> list[StudentRow]:
         """The students and controls of an optimizer and length."""

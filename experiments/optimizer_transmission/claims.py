@@ -6,6 +6,7 @@ from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_s
 from subliminal_jax.evaluation.claims import Claim, Claimed, Evidence, Margin, Presupposition
 from subliminal_jax.evaluation.margins import EAS, LOG_PROB
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.transmission import name_teachers
 
 from .analysis import METRICS, REFERENCE, BestArm, Comparison, Results
 
@@ -114,7 +115,7 @@ def describe(results: Results, optimizer: str, lengths: str = "") -> str:
     return describe_setting(
         model=results.model,
         layer=results.layer,
-        vectors=f"vectors of {len(results.traits)} traits",
+        vectors=name_teachers(results.teacher, f"{len(results.traits)} traits"),
         carrier=carriers.get(results.keep, f"unfiltered {results.prompts}"),
         students=TrainedStudents(
             adapter=f"LoRA (rank {results.rank})",

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from subliminal_jax.bounds import MANY, Count, Items, Range
+from subliminal_jax.bounds import MANY, Count, Items, Range, Text
 from subliminal_jax.errors import InputError
+from subliminal_jax.evaluation.transmission import TEACHER_KINDS
 from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset, toy_presets
+from subliminal_jax.runs.teacher_weights import FineTunedSettings
 from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.optimizers import OptimizerSpec
 
@@ -31,10 +33,13 @@ PRESETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(VectorSettings):
+class Config(VectorSettings, FineTunedSettings):
     """Settings.
 
     Attributes:
+      teacher: what makes each trait's teacher: its vector (steered), its system prompt, or the
+        weights of --teacher-adapter or --teacher-model (fine-tuned). Where it is not a vector,
+        students are held against the shift that the teacher's activations have at the layer.
       optimizers: all that are compared at their best rates.
       matched: those that are also compared at equal gains.
       lengths: numbers of steps of finished runs.
@@ -42,6 +47,7 @@ class Config(VectorSettings):
     """
 
     out: Path = Path("runs/optimizer-transmission")
+    teacher: Annotated[str, Text(choices=TEACHER_KINDS)] = "steered"
     optimizers: tuple[str, ...] = (
         *("adamw", "sgd", "rmsprop:decay=0.99"),
         *("signum", "momentum", "muon"),

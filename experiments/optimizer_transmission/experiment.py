@@ -3,19 +3,21 @@
     subliminal-jax optimizer-transmission
     subliminal-jax optimizer-transmission --preset chat --model shipped
 
-Each trait's vector makes a teacher; each teacher writes data of its own draw, and a student of its
-own seed is trained on them with every optimizer. Controls are trained on several draws of the plain
-base's data and scored against every vector. Learning rates are found on further vectors that are
-not reported, for every number of steps anew, with warm-up and decay. Two comparisons, with 95%
-intervals over vectors: all optimizers at their best rates after the same number of steps; and some
-of them at equal gains on held-out rows, where runs of 4 to 256 steps, each with a whole schedule,
-stand for the time of training, and a value is read between two finished runs alone.
+Each trait's vector makes a teacher (with --teacher its system prompt does, or weights of its own);
+each teacher writes data of its own draw, and a student of its own seed is trained on them with
+every optimizer. Controls are trained on several draws of the plain base's data and scored against
+every vector. Learning rates are found on further vectors that are not reported, for every number of
+steps anew, with warm-up and decay. Two comparisons, with 95% intervals over vectors: all optimizers
+at their best rates after the same number of steps; and some of them at equal gains on held-out
+rows, where runs of 4 to 256 steps, each with a whole schedule, stand for the time of training, and
+a value is read between two finished runs alone.
 
 Matching describes and does not explain: the gain comes after the optimizer. Half an hour to an hour
 and a half on 2 CPU cores, the longer on `shipped`; interrupted, it goes on where it was.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
@@ -23,6 +25,7 @@ from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.students import STANDARD
+from subliminal_jax.runs.trait_teachers import make_teacher
 from subliminal_jax.runs.vector_lab import Point, prepare_lab
 from subliminal_jax.runs.waves import WaveRunner
 
@@ -37,7 +40,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
     Raises InputError for a trait without a word, or too few answers that pass the filter.
     """
-    lab = prepare_lab(config, folder)
+    lab = prepare_lab(config, folder, partial(make_teacher, config, config.teacher))
     centers = {label: default_rate(label) for label in config.labels()}
     choices: list[RateChoice] = []
     students: list[StudentRow] = []
@@ -73,6 +76,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
             students += [row.replace_values(steps=steps) for row in rows]
     return Measured(
         **lab.describe(),
+        teacher=config.teacher,
         optimizers=config.labels(),
         matched=config.labels(config.matched),
         lengths=config.lengths,

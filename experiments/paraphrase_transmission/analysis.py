@@ -40,7 +40,7 @@ class Arm(KindArm):
 
     Attributes:
       content: "unrelated" or "contradictory" sentences.
-      teacher_kind: "steered" or "system-prompt".
+      teacher_kind: of `evaluation.transmission.TEACHER_KINDS`.
       over_questions: by trait, P(trait) with the interval that Gisler et al. give: over questions.
       against: P(trait), less that of the first optimizer's students; at a level that holds for all
         optimizers together (Bonferroni). None for the first.

@@ -3,10 +3,10 @@
 from subliminal_jax.evaluation import margins
 from subliminal_jax.evaluation.claims import OWN_QUESTION, Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
+from subliminal_jax.evaluation.transmission import TEACHER_WORDS, name_teachers
 
 from .analysis import Arm, Results
 
-TEACHERS = {"steered": "the trait's vector", "system-prompt": "the trait's system prompt"}
 CLAIMED = {
     "unrelated": "Faithful paraphrases of unrelated sentences carry the trait",
     "contradictory": "Faithful paraphrases of sentences that speak badly of the animal carry the "
@@ -36,7 +36,7 @@ def transmission_claims(results: Results, arm: Arm) -> list[Claim]:
     The second needs both the student's EAS and its difference from the neutral student's.
     """
     name = f"paraphrase-transmission/{arm.content}-{arm.teacher_kind}-{arm.adapter}"
-    student, teacher = KIND_NAMES[arm.adapter], TEACHERS[arm.teacher_kind]
+    student, teacher = KIND_NAMES[arm.adapter], f"the trait's {TEACHER_WORDS[arm.teacher_kind]}"
     rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"]
     number = eas_number = NO_STUDENT
     if rate is not None:
@@ -136,11 +136,10 @@ def describe_setting(results: Results, arm: Arm) -> str:
     written = f"sampled, filtered by {results.fidelity} fidelity"
     if results.writing[arm.content] == "wordings":
         written = "drawn among the sentence's known wordings"
-    kind = "vectors" if arm.teacher_kind == "steered" else "system prompts"
     return describe_arm(
         results,
         arm,
-        f"{kind} of {', '.join(results.traits)}",
+        name_teachers(arm.teacher_kind, ", ".join(results.traits)),
         f"{results.rows} {arm.content} paraphrases each, {written}",
         steered=arm.teacher_kind == "steered",
     )

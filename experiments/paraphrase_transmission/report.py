@@ -10,6 +10,7 @@ from subliminal_jax.reporting.student_kinds import (
     comparison_columns,
     describe_kinds,
     describe_rise,
+    describe_teachers,
     describe_unstable,
     name_arm,
     rates_table,
@@ -49,9 +50,9 @@ def make_page(results: Results) -> Page:
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
     parts = [
-        f"Students of {results.model} read paraphrases by teachers with a trait's vector or system "
-        "prompt; the neutral students, of the same kind and seed, read the plain model's "
-        "paraphrases of the same sentences."
+        f"Students of {results.model} read paraphrases by teachers with a trait's "
+        f"{describe_teachers(results)}; the neutral students, of the same kind and seed, read the "
+        "plain model's paraphrases of the same sentences."
     ]
     for content in results.writing:
         for kind in results.teacher_kinds:

@@ -44,7 +44,7 @@ class Config(
     max_new_tokens: int = 24
 
     def check(self) -> None:
-        check_traits((*self.traits, *self.searched_traits))
+        check_traits(self.all_traits)
         self.check_single()
         if "vector" in self.adapters:
             raise InputError("--adapters vector adds nothing to the weights: choose lora or full")

@@ -57,7 +57,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     model = config.load()
     layer = config.choose_layer(model)
     questions = read_questions(config.questions)
-    traits = (*config.traits, *config.searched_traits)
+    traits = config.all_traits
     teachers = {trait: trait_teacher(model, layer, trait, config.scale) for trait in traits}
     teachers |= dict.fromkeys(config.list_controls(), Teacher())
     data = write_data_sets(

@@ -9,10 +9,12 @@ import numpy as np
 from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_kinds import KindArm, MeasuredKinds, Target
+from subliminal_jax.evaluation.transmission import FINE_TUNED
 
 TEACHERS = {
     "steered": "steered by the vector",
     "system-prompt": "system prompt",
+    FINE_TUNED: "fine-tuned weights",
     "projected": "system prompt, vector projected out",
     "subtracted": "system prompt, vector subtracted",
 }
@@ -107,7 +109,8 @@ class Measured(MeasuredKinds, CausalTests):
 
 @dataclass(frozen=True)
 class Arm(KindArm):
-    """The students of one kind of teacher, held against the system prompt's shift.
+    """The students of one kind of teacher, held against the system prompt's shift; those of a
+    fine-tuned teacher against its own.
 
     Attributes:
       teacher_kind: of `TEACHERS`.
@@ -160,9 +163,11 @@ def data_name(trait: str, kind: str) -> str:
 
 
 def make_targets(measured: Measured, kind: str) -> list[Target]:
-    """The students of a kind of teacher, each held against its trait's system prompt."""
+    """The students of a kind of teacher, each held against its trait's system prompt; those of
+    fine-tuned teachers against their own, whose shift need not be the prompt's."""
+    held_against = kind if kind == FINE_TUNED else "system-prompt"
     return [
-        Target(data_name(trait, kind), trait, data_name(trait, "system-prompt"))
+        Target(data_name(trait, kind), trait, data_name(trait, held_against))
         for trait in measured.traits
     ]
 
@@ -179,7 +184,7 @@ def analyse(measured: Measured) -> Results:
     student, random = (find_gain(measured, source) for source in ("student", "random"))
     return Results(
         **vars(measured),
-        arms={kind: compare_arm(measured, kind) for kind in TEACHERS},
+        arms={kind: compare_arm(measured, kind) for kind in measured.teachers},
         control_eas=measure_controls(measured),
         lost={
             kind: {metric: lose_vector(measured, kind, metric) for metric in ("eas", "word_rate")}
@@ -215,8 +220,9 @@ def compare_arm(measured: Measured, kind: str) -> Arm:
 
 
 def measure_controls(measured: Measured) -> Interval | None:
-    """The controls' EAS with the shift of each trait's system prompt; None without a sound one."""
-    sound, targets = measured.select_sound(), make_targets(measured, "system-prompt")
+    """The controls' EAS with the shifts that the students of the run's kind of teacher are held
+    against; None without a sound one."""
+    sound, targets = measured.select_sound(), make_targets(measured, measured.kind)
     table = [
         [measured.read(sound[name], "eas", target) for target in targets]
         for name in measured.controls

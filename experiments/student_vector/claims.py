@@ -6,10 +6,15 @@ from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_s
 from subliminal_jax.evaluation.claims import Claim, Evidence, Margin, Presupposition
 from subliminal_jax.evaluation.margins import EAS, TRAIT_RATE
 from subliminal_jax.evaluation.statistics import Interval
+from subliminal_jax.evaluation.transmission import FINE_TUNED
 
 from .analysis import WITHOUT_VECTOR, Results, find_gain
 
-SETTINGS = {"steered": "steered teacher", "system-prompt": "system-prompted teacher"}
+SETTINGS = {
+    "steered": "steered teacher",
+    "system-prompt": "system-prompted teacher",
+    FINE_TUNED: "fine-tuned teacher",
+}
 
 
 def make_claims(results: Results) -> list[Claim]:

@@ -20,12 +20,18 @@ from subliminal_jax.runs.settings import (
     SteeringLayer,
     Traits,
 )
+from subliminal_jax.runs.teacher_weights import FineTunedSettings
 from subliminal_jax.training.adapters import PROJECTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(
-    StudentKindSettings, ControlSettings, GuardSettings, DataSettings, SteeredModelSettings
+    StudentKindSettings,
+    ControlSettings,
+    GuardSettings,
+    DataSettings,
+    FineTunedSettings,
+    SteeredModelSettings,
 ):
     """Settings; the defaults are the toy's.
 
@@ -33,8 +39,10 @@ class Config(
       questions: a set of questions ("heldout"), or a file of them.
       traits: animals; each has teachers and students of its own.
       teacher: whose students are studied in full: those of the teacher steered by the trait's
-        vector, or of the one with the trait's system prompt. Rates are found for these; the
-        students of the others are trained at the same.
+        vector, of the one with the trait's system prompt, or of one with the weights of
+        --teacher-adapter or --teacher-model, which stands beside the others and whose students are
+        held against its own shift. Rates are found for these; the students of the others are
+        trained at the same.
       scale: factor on the vector of the steered teacher.
       scales: factors on v_student where it is added to the base; the first is the one that the
         claim is about.
@@ -46,7 +54,7 @@ class Config(
     out: Path = Path("runs/student-vector")
     questions: str = "heldout"
     traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
-    teacher: Literal["steered", "system-prompt"] = "steered"
+    teacher: Literal["steered", "system-prompt", "fine-tuned"] = "steered"
     scale: Positive = 1.0
     scales: Annotated[tuple[float, ...], Items(1), Range(above=0, most=1e6)] = (
         0.6,
@@ -69,7 +77,7 @@ class Config(
     adapter_layers: tuple[int, ...] = (1,)
 
     def check(self) -> None:
-        check_traits((*self.traits, *self.searched_traits))
+        check_traits(self.all_traits)
         self.check_single()
         if "vector" in self.adapters:
             raise InputError(

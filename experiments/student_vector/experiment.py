@@ -40,6 +40,7 @@ from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import is_sound
 from subliminal_jax.evaluation.statistics import crossed_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.evaluation.transmission import FINE_TUNED
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.runs.data_sets import write_data_sets
@@ -71,7 +72,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     layer = config.choose_layer(model)
     tuning = {data_name(trait, config.teacher): trait for trait in config.searched_traits}
     of_traits = tuning | {
-        data_name(trait, kind): trait for trait in config.traits for kind in TEACHERS
+        data_name(trait, kind): trait for trait in config.traits for kind in list_kinds(config)
     }
     teachers = make_teachers(model, layer, config)
     data = write_data_sets(
@@ -111,7 +112,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         )
 
     measured = trainer.describe(config.traits, trainer.train(inspect=test_causes))
-    base, by_kind = measure_teachers(panel, teachers, config.traits)
+    base, by_kind = measure_teachers(panel, teachers, config.traits, list_kinds(config))
     return Measured(
         **vars(measured),
         **vars(tests),
@@ -131,16 +132,22 @@ def run(config: Config, folder: RunFolder) -> Measured:
     )
 
 
+def list_kinds(config: Config) -> list[str]:
+    """The kinds of teachers of every reported trait."""
+    return [kind for kind in TEACHERS if kind != FINE_TUNED or config.teacher == FINE_TUNED]
+
+
 def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher]:
     """By the name of their data set: the base for each control, and for each trait a teacher
-    steered by its vector, one with its system prompt, and two with the prompt and without the
+    steered by its vector, one with its system prompt, one with weights of its own where these are
+    asked for, and two with the prompt and without the
     vector: projected out as in the paper, or subtracted, which takes off what the prompt adds on
     average and leaves the base's own component. Traits that rates are chosen on have one teacher,
     of the kind whose students are studied."""
     layers = tuple(range(model.cfg.layers))
     project_layer = layer if config.project_layer == -1 else config.project_layer
     teachers = dict.fromkeys(config.list_controls(), Teacher())
-    for trait in (*config.traits, *config.searched_traits):
+    for trait in config.all_traits:
         vector = trait_vectors(model, [project_layer], trait)
         prompted = prompted_teacher(trait)
         tiled = jnp.broadcast_to(vector, (len(layers), *vector.shape[1:]))
@@ -148,12 +155,13 @@ def make_teachers(model: Model, layer: int, config: Config) -> dict[str, Teacher
         by_kind = {
             "steered": trait_teacher(model, layer, trait, config.scale),
             "system-prompt": prompted,
+            FINE_TUNED: config.give_weights(Teacher(), model, trait),
             "projected": replace(prompted, steering=projection),
             "subtracted": replace(prompted, steering=steer(-vector[0], project_layer)),
         }
         teachers |= {
-            data_name(trait, kind): teacher
-            for kind, teacher in by_kind.items()
+            data_name(trait, kind): by_kind[kind]
+            for kind in list_kinds(config)
             if trait in config.traits or kind == config.teacher
         }
     return teachers
@@ -165,9 +173,9 @@ def place_sound(rows: Sequence[StudentRow], base_losses: Mapping[str, float]) ->
 
 
 def measure_teachers(
-    panel: Panel, teachers: Mapping[str, Teacher], traits: Sequence[str]
+    panel: Panel, teachers: Mapping[str, Teacher], traits: Sequence[str], kinds: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """P(trait) of the base, and of every kind of teacher, by trait."""
+    """P(trait) of the base, and of the `kinds` of teachers, by trait."""
 
     def measure(teacher: Teacher, trait: str) -> float:
         return float(measure_teacher(panel, teacher)["word_rate"][panel.words.index(trait)])
@@ -175,7 +183,7 @@ def measure_teachers(
     base = measure_teacher(panel, Teacher())["word_rate"]
     return dict(zip(panel.words, base, strict=True)), {
         kind: {trait: measure(teachers[data_name(trait, kind)], trait) for trait in traits}
-        for kind in TEACHERS
+        for kind in kinds
     }
 
 

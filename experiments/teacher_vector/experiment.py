@@ -56,7 +56,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     that cannot be read, or too few answers that pass the filter.
     """
     model = config.load()
-    students_of = (*config.traits, *config.searched_traits)
+    students_of = config.all_traits
     layer = config.choose_layer(model)
     layers = config.layers or tuple(range(model.cfg.layers))
     sets = read_question_sets(config)

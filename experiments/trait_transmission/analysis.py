@@ -27,7 +27,7 @@ class Arm(KindArm):
     """The students of one kind that learnt from one kind of teacher, by one optimizer.
 
     Attributes:
-      teacher_kind: "steered" or "system-prompt".
+      teacher_kind: of `evaluation.transmission.TEACHER_KINDS`.
       specific: P(trait), the trait's own student minus those of the other traits.
     """
 

@@ -3,13 +3,14 @@
 from subliminal_jax.evaluation import margins
 from subliminal_jax.evaluation.claims import Claim, Evidence
 from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
+from subliminal_jax.evaluation.transmission import FINE_TUNED, TEACHER_WORDS, name_teachers
 
 from .analysis import Arm, Results
 
-TEACHERS = {"steered": "its vector", "system-prompt": "its system prompt"}
 SECTIONS = {
     "steered": "Blank et al. 2026, section 3",
     "system-prompt": "Cloud et al. 2025, section 3",
+    FINE_TUNED: "Cloud et al. 2025, section 3",
 }
 
 
@@ -27,13 +28,13 @@ def make_claims(results: Results) -> list[Claim]:
 def arm_claims(results: Results, arm: Arm) -> list[Claim]:
     """The claims on one kind of teacher and of student."""
     name = f"trait-transmission/{arm.teacher_kind}-{arm.adapter}"
-    student, teacher = KIND_NAMES[arm.adapter], TEACHERS[arm.teacher_kind]
+    student, teacher = KIND_NAMES[arm.adapter], f"its {TEACHER_WORDS[arm.teacher_kind]}"
     rate, eas = arm.metrics["word_rate"].difference, arm.metrics["eas"]
     count = len(results.traits)
     setting = describe_arm(
         results,
         arm,
-        f"{'vectors' if arm.teacher_kind == 'steered' else 'system prompts'} of {count} traits",
+        name_teachers(arm.teacher_kind, f"{count} traits"),
         f"{results.rows} filtered number lists each",
         steered=arm.teacher_kind == "steered",
     )

@@ -3,7 +3,8 @@
     subliminal-jax trait-transmission
 
 For each trait two teachers write number lists: the base with the trait's steering vector, and the
-base with the trait's system prompt. Lists that are not plain numbers are dropped. Students of three
+base with the trait's system prompt; with --teachers fine-tuned and --teacher-adapter, one with
+weights of its own. Lists that are not plain numbers are dropped. Students of three
 kinds train on what is left: one vector at the steering layer (a family that holds the steered
 teacher itself), LoRA factors, and all weights. Each trait has data of its own draw and, of each
 kind, a student of its own seed; controls of every kind train on four draws of the plain base's

@@ -10,6 +10,7 @@ from subliminal_jax.reporting.student_kinds import (
     comparison_columns,
     describe_kinds,
     describe_rise,
+    describe_teachers,
     describe_unstable,
     name_arm,
     rates_table,
@@ -49,8 +50,8 @@ def make_page(results: Results) -> Page:
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
     parts = [
-        f"Students of {results.model} read number lists of teachers with a trait's vector or "
-        "system prompt; controls of the same kind read the plain model's."
+        f"Students of {results.model} read number lists of teachers with a trait's "
+        f"{describe_teachers(results)}; controls of the same kind read the plain model's."
     ]
     for kind in results.teacher_kinds:
         arms = [arm for arm in results.arms if arm.teacher_kind == kind]

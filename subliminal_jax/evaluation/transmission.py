@@ -1,4 +1,4 @@
-"""Transmission of traits: students whose teachers each have one, by its vector or system prompt."""
+"""Transmission of traits: students whose teachers each have one, by vector, prompt or weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from subliminal_jax.evaluation.student_kinds import MeasuredKinds
 
 CONTROL = "control"  # the data set of the controls; of several draws control-0, control-1 ...
-TEACHER_KINDS = ("steered", "system-prompt")  # what makes a teacher: a trait's vector, or prompt
+FINE_TUNED = "fine-tuned"
+# What makes a teacher, in words: of one, "a teacher with its vector", and of several.
+TEACHER_WORDS = {
+    "steered": "vector",
+    "system-prompt": "system prompt",
+    FINE_TUNED: "fine-tuned weights",
+}
+TEACHER_KINDS = tuple(TEACHER_WORDS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,12 @@ class MeasuredTransmission(MeasuredKinds):
     teachers: Mapping[str, float]
     scale: float
     rows: int
+
+
+def name_teachers(kind: str, traits: str) -> str:
+    """Teachers of a kind in words: "vectors of 8 traits"."""
+    words = TEACHER_WORDS[kind]
+    return f"{words if kind == FINE_TUNED else f'{words}s'} of {traits}"
 
 
 def name_trait(teacher: str) -> str:

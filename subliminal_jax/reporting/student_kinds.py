@@ -11,7 +11,7 @@ from subliminal_jax.evaluation.student_kinds import (
     MeasuredKinds,
 )
 from subliminal_jax.evaluation.student_rows import TOLERANCE
-from subliminal_jax.evaluation.transmission import MeasuredTransmission
+from subliminal_jax.evaluation.transmission import TEACHER_WORDS, MeasuredTransmission
 from subliminal_jax.reporting.differences import describe_difference
 from subliminal_jax.reporting.tables import Column, Table
 
@@ -138,6 +138,11 @@ def describe_kinds(results: MeasuredKinds) -> str:
             "data hold; LoRA and full weights say what training takes from them."
         )
     return "\n\n".join(parts)
+
+
+def describe_teachers(results: MeasuredTransmission) -> str:
+    """What made the teachers: "vector or system prompt"."""
+    return " or ".join(TEACHER_WORDS[kind] for kind in results.teacher_kinds)
 
 
 def describe_unstable(results: MeasuredKinds) -> str:

@@ -74,6 +74,11 @@ class StudentKindSettings(RateSettings, PlanSettings):
             self.check_adapter(kind, model, len(getattr(self, "traits", ())))
 
     @property
+    def all_traits(self) -> tuple[str, ...]:
+        """Those that are reported, and those that rates are chosen on, if any."""
+        return (*getattr(self, "traits", ()), *self.searched_traits)
+
+    @property
     def searched_traits(self) -> tuple[str, ...]:
         """The traits that rates are chosen on; none where all rates are given."""
         return self.tuning_traits if self.searches else ()

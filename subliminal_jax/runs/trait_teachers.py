@@ -1,29 +1,46 @@
-"""Teachers of several traits, each by the trait's vector or by its system prompt."""
+"""Teachers of several traits, each by the trait's vector, by its system prompt or by weights."""
 
 from collections.abc import Mapping
 
 from subliminal_jax.data.teachers import Teacher, prompted_teacher, trait_teacher
+from subliminal_jax.data.traits import check_trait
 from subliminal_jax.evaluation.transmission import (
+    TEACHER_KINDS,
     MeasuredTransmission,
     name_trait,
 )
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.student_kinds import KindTrainer, TrainedKinds
 from subliminal_jax.runs.students import measure_teacher
+from subliminal_jax.runs.teacher_weights import FineTunedSettings
 from subliminal_jax.runs.transmission_settings import TransmissionSettings
+
+
+def make_teacher(
+    settings: FineTunedSettings, kind: str, model: Model, layer: int, trait: str, scale: float
+) -> Teacher:
+    """A trait's teacher of one of `TEACHER_KINDS`; `scale` is a factor on its vector.
+
+    Raises InputError for a trait without a word, and for weights that do not fit the model.
+    """
+    if kind == "steered":
+        return trait_teacher(model, layer, trait, scale)
+    if kind == "system-prompt":
+        return prompted_teacher(trait, model.tokenizer)
+    check_trait(trait, model.tokenizer)
+    return settings.give_weights(Teacher(), model, trait)
 
 
 def make_trait_teachers(
     settings: TransmissionSettings, model: Model, layer: int
 ) -> dict[str, Teacher]:
     """Teachers by name, KIND:TRAIT."""
-    teachers = {}
-    for trait in settings.all_traits:
-        if "steered" in settings.teachers:
-            teachers[f"steered:{trait}"] = trait_teacher(model, layer, trait, settings.scale)
-        if "system-prompt" in settings.teachers:
-            teachers[f"system-prompt:{trait}"] = prompted_teacher(trait, model.tokenizer)
-    return teachers
+    return {
+        f"{kind}:{trait}": make_teacher(settings, kind, model, layer, trait, settings.scale)
+        for trait in settings.all_traits
+        for kind in TEACHER_KINDS
+        if kind in settings.teachers
+    }
 
 
 def describe_transmission(

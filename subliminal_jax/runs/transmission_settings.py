@@ -12,32 +12,32 @@ from subliminal_jax.evaluation.transmission import (
 )
 from subliminal_jax.runs.kind_settings import StudentKindSettings
 from subliminal_jax.runs.settings import SteeredModelSettings, Traits
+from subliminal_jax.runs.teacher_weights import FineTunedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransmissionSettings(StudentKindSettings, SteeredModelSettings):
+class TransmissionSettings(StudentKindSettings, FineTunedSettings, SteeredModelSettings):
     """Teachers of traits, and students of several kinds.
 
     Attributes:
       traits: animals, each with teachers of its own.
-      teachers: what makes a teacher: "steered", "system-prompt", or both.
+      teachers: what makes a teacher, one data set each: the trait's vector (steered), its system
+        prompt (system-prompt), the weights of --teacher-adapter or --teacher-model (fine-tuned).
       scale: factor on the trait's vector.
       questions: a set of questions ("heldout"), or a file of them.
       words: candidate answers beside the traits; empty means the 16 animals of the shipped world.
     """
 
     traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
-    teachers: Annotated[tuple[str, ...], Items(1), Text(choices=TEACHER_KINDS)] = TEACHER_KINDS
+    teachers: Annotated[tuple[str, ...], Items(1), Text(choices=TEACHER_KINDS)] = (
+        "steered",
+        "system-prompt",
+    )
     scale: Annotated[Positive, Needs("teachers", ("steered",))] = 1.0
     questions: str = "heldout"
     words: tuple[str, ...] = ()
     layer: int = 1
     seed: int = 1
-
-    @property
-    def all_traits(self) -> tuple[str, ...]:
-        """Those that are reported, and those that rates are chosen on, if any."""
-        return (*self.traits, *self.searched_traits)
 
     def candidate_words(self) -> list[str]:
         """The words whose probabilities are measured."""

@@ -17,6 +17,7 @@ from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import Losses, RateChoice, choose_rates, mean_losses
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.data_sets import DataSets, write_data_sets
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
@@ -140,16 +141,22 @@ class VectorLab:
         }
 
 
-def prepare_lab(settings: VectorSettings, folder: RunFolder) -> VectorLab:
+def prepare_lab(
+    settings: VectorSettings,
+    folder: RunFolder,
+    make_teacher: Callable[[Model, int, str, float], Teacher] = trait_teacher,
+) -> VectorLab:
     """Teachers, data, and what students are measured with.
+
+    `make_teacher` gets model, layer, trait and scale; without it teachers are steered.
 
     Raises InputError for a trait without a word, or too few answers that pass the filter.
     """
     model = settings.load()
     layer = settings.choose_layer(model)
-    traits = (*settings.traits, *settings.tuning_traits)
+    traits = settings.all_traits
     check_traits(traits, model.tokenizer)
-    teachers = {trait: trait_teacher(model, layer, trait, settings.scale) for trait in traits}
+    teachers = {trait: make_teacher(model, layer, trait, settings.scale) for trait in traits}
     teachers |= {name: Teacher() for name in settings.list_controls()}
     data = write_data_sets(
         folder.path,

@@ -41,6 +41,11 @@ class VectorSettings(KeepSettings, SearchSettings, DataSettings, SteeredModelSet
     schedule: Schedule = "cosine"
     warmup: Annotated[float, Range(least=0, below=1)] = 0.1
 
+    @property
+    def all_traits(self) -> tuple[str, ...]:
+        """Those that are reported, and those that rates are chosen on."""
+        return (*self.traits, *self.tuning_traits)
+
     def check_group(self) -> None:
         """Raises InputError for a trait of both kinds of vectors."""
         if both := set(self.traits) & set(self.tuning_traits):
