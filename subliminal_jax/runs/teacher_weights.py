@@ -90,7 +90,7 @@ class TeacherWeightSettings(ModelSettings):
         if self.teacher_adapter is not None:
             folder = self._find_adapter(trait)
             if not (folder / CONFIG).is_file():
-                raise InputError(f"{as_flag('teacher_adapter', folder)}: no folder with {CONFIG}")
+                raise InputError(f"--teacher-adapter {folder}: no folder with {CONFIG}")
             read_adapter_config(folder / CONFIG, model.cfg)
 
     def _find_adapter(self, trait: str) -> Path:
@@ -144,13 +144,13 @@ class FineTunedSettings(TeacherWeightSettings):
         for name, value in given.items():
             if not is_asked:
                 raise InputError(
-                    f"{as_flag(name, value)} has no effect beside {as_flag(field, kinds)}: it "
+                    f"{flag(name)} {value} has no effect beside {as_flag(field, kinds)}: it "
                     f"needs {flag(field)} {FINE_TUNED}"
                 )
         if given and len(self.all_traits) > 1 and _TRAIT not in "".join(map(str, given.values())):
             name, value = next(iter(given.items()))
             raise InputError(
-                f"{as_flag(name, value)} is one teacher of {len(self.all_traits)} traits "
+                f"{flag(name)} {value} is one teacher of {len(self.all_traits)} traits "
                 f"({', '.join(self.all_traits)}): write {_TRAIT} where each has its own, or take "
                 "`subliminal-jax optimizer-comparison`, whose teacher is one"
             )
