@@ -8,7 +8,7 @@ of a tenth in size; without them they are the default grid of a registered optim
 
 import tempfile
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -135,11 +135,13 @@ def check_resume(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> None:
 
 
 def check_zero_gradients(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> None:
-    """Zero parameters and gradients, LoRA's first step (whose `a` has no gradient) and a rate of
-    zero leave everything finite."""
+    """Zero parameters and gradients, LoRA's first step (whose `a` alone is not zero, and has no
+    gradient) and a rate of zero leave everything finite."""
     spec, rates = _read(optimizer, rates)
     zeros = jax.tree.map(jnp.zeros_like, make_parameters())
-    params, state = _start(spec, zeros)
+    start = jax.tree.map(jnp.zeros_like, zeros)
+    start["layers"]["up"]["a"] = make_parameters()["layers"]["up"]["a"]
+    params, state = _start(spec, start)
     for t in range(4):
         gradients = zeros if t < 2 else make_gradients(t)
         gradients["layers"]["up"]["a"] = jnp.zeros_like(gradients["layers"]["up"]["a"])
@@ -185,11 +187,24 @@ def check_compilation(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> N
 
 def measure_reach(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> Kind:
     """How far the gradient of one coordinate reaches into the updates: that coordinate only
-    ("elementwise"), its matrix within its layer ("per_leaf"), or the whole tree ("global")."""
-    spec, rates = _read(optimizer, rates)
+    ("elementwise"), its matrix within its layer ("per_leaf"), the LoRA pair of its layer
+    ("per_pair"), or the whole tree ("global"). The farthest of a whole matrix and of a factor."""
+    reaches: tuple[Kind, ...] = ("elementwise", "per_leaf", "per_pair", "global")
+    paths = (("layers", "q"), ("layers", "up", "a"))
+    found = [_measure_reach_from(path, *_read(optimizer, rates)) for path in paths]
+    return max(found, key=reaches.index)
+
+
+def _measure_reach_from(path: tuple[str, ...], spec: OptimizerSpec, rates: Sequence[float]) -> Kind:
+    """The reach of a coordinate of the second layer's leaf at `path`."""
+
+    def find(tree: PyTree) -> PyTree:
+        return reduce(lambda part, name: part[name], path, tree)
 
     def set_coordinate(gradients: PyTree, value: float) -> PyTree:
-        gradients["layers"]["q"] = gradients["layers"]["q"].at[1, 2, 3].set(value)
+        *place, last = path
+        parent = reduce(lambda part, name: part[name], place, gradients)
+        parent[last] = parent[last].at[1, 2, 1].set(value)
         return gradients
 
     ends = []
@@ -201,13 +216,16 @@ def measure_reach(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> Kind:
             params, state = _step(spec)(params, state, gradients, _middle(rates))
         ends.append(params)
     moved = jax.tree.map(lambda a, b: np.asarray(a != b), *ends)
-    in_layer = int(moved["layers"]["q"][1].sum())
-    everywhere = sum(int(x.sum()) for x in jax.tree.leaves(moved))
-    if not moved["layers"]["q"][1, 2, 3]:
+    if not find(moved)[1, 2, 1]:
         raise AssertionError(f"{spec.label}: a hundredfold gradient changes nothing")
-    if everywhere > in_layer:
+    in_leaf = int(find(moved)[1].sum())
+    in_pair = sum(int(x[1].sum()) for x in jax.tree.leaves(moved["layers"][path[1]]))
+    everywhere = sum(int(x.sum()) for x in jax.tree.leaves(moved))
+    if everywhere > in_pair:
         return "global"
-    return "per_leaf" if in_layer > 1 else "elementwise"
+    if in_pair > in_leaf:
+        return "per_pair"
+    return "per_leaf" if in_leaf > 1 else "elementwise"
 
 
 # -- the tree, the objective and one step ----------------------------------------------------------

@@ -11,7 +11,7 @@ with the package, so that a mistake would have to be made twice.
 """
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -32,6 +32,7 @@ class Context:
       bottom: where that moment is among the largest tenth of the tree, and the geometric means of
         the scales: (of the bottom, of all).
       rotation: the rotation of the leaf's inputs or outputs, None where it has none.
+      probes: what PSGD draws for the leaf, one matrix a step.
     """
 
     name: str = ""
@@ -40,6 +41,7 @@ class Context:
     bottom: np.ndarray | bool = False
     geometric_means: tuple[float, float] = (1.0, 1.0)
     rotation: np.ndarray | None = None
+    probes: tuple[np.ndarray, ...] = ()
 
 
 def norm(x):
@@ -321,21 +323,25 @@ def fromage(x, context, floor=0.01) -> Rule:
         x = (x - rate * size / norm(g) * g) / math.sqrt(1 + rate**2)
 
 
-def muon(x, context, momentum=0.95, steps=5, rms=0.2, decay=0.0) -> Rule:
-    if x.ndim != 2 or context.name == "embed":
-        yield from adam(x, context, decay=decay)
-    buffer = 0 * x
-    while True:
+def adam_mini(x, context, b1=0.9, b2=0.999, eps=1e-8, decay=0.0) -> Rule:
+    axis = -1 if x.ndim == 1 or context.name == "embed" else 0
+    m, v = 0 * x, 0.0
+    for t in count(1):
         g, rate = yield x
-        buffer = momentum * buffer + (1 - momentum) * g
-        u = (1 - momentum) * g + momentum * buffer
-        u = u / norm(u)
-        for _ in range(steps):
-            left = u @ u.T
-            u = 3.4445 * u - 4.7750 * left @ u + 2.0315 * left @ left @ u
-        inputs, outputs = x.shape
-        scale = rms * math.sqrt(max(x.shape)) if rms else math.sqrt(max(1, outputs / inputs))
-        x = x - rate * (scale * u + decay * x)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * np.mean(g * g, axis, keepdims=True)
+        step = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        x = x - rate * (step + decay * x)
+
+
+def mars(x, context, b1=0.95, b2=0.99, gamma=0.025, max_norm=1.0, eps=1e-8, decay=0.0) -> Rule:
+    m, v, last = 0 * x, 0 * x, 0 * x
+    for t in count(1):
+        g, rate = yield x
+        c = g + gamma * b1 / (1 - b1) * (g - last)
+        c = c / max(norm(c) / max_norm, 1)
+        m, v, last = b1 * m + (1 - b1) * c, b2 * v + (1 - b2) * c * c, g
+        step = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        x = x - rate * (step + decay * x)
 
 
 # -- rules that look at the whole tree -------------------------------------------------------------
@@ -474,9 +480,10 @@ REFERENCES = {
     "lars:weight_decay=0.1": (partial(lars, decay=0.1), "You et al. 2017, Algorithm 1"),
     "novograd:weight_decay=0.1": (partial(novograd, decay=0.1), "Ginsburg et al. 2019"),
     "sm3": (sm3, "Anil et al. 2019, SM3-II"),
+    "adam_mini:weight_decay=0.1": (partial(adam_mini, decay=0.1), "Zhang et al. 2024"),
+    "mars:weight_decay=0.1": (partial(mars, decay=0.1), "Yuan et al. 2024; the authors' code"),
+    "mars:max_norm=0.01": (partial(mars, max_norm=0.01), "Yuan et al. 2024"),
     "fromage": (fromage, "Bernstein et al. 2020, Algorithm 1"),
-    "muon:weight_decay=0.1": (partial(muon, decay=0.1), "Jordan 2024; Liu et al. 2025"),
-    "muon:consistent_rms=0": (partial(muon, rms=0.0), "Jordan 2024; torch.optim.Muon"),
     "sophia:weight_decay=0.1,update_interval=3": (
         partial(sophia, decay=0.1, interval=3),
         "Liu et al. 2023, Algorithm 3",
@@ -529,9 +536,36 @@ REFERENCES = {
 }
 
 
-def run(text, params, gradients, rates, contexts):
+@dataclass(frozen=True)
+class Paired:
+    """A rule of the two factors of each LoRA pair, and the rule of all other leaves."""
+
+    pairs: Callable[..., Generator]
+    rest: Callable[..., Rule]
+
+    def start(self, params, contexts):
+        """Takes the gradients of all leaves and the rate, and gives all new leaves."""
+        pairs = {name: name.replace(".a.", ".b.") for name in params if ".a." in name}
+        rules = {a: self.pairs([params[a], params[b].T]) for a, b in pairs.items()}
+        others = params.keys() - pairs.keys() - set(pairs.values())
+        rules |= {name: self.rest(params[name], contexts[name]) for name in others}
+        for rule in rules.values():
+            next(rule)
+        g, rate = yield
+        while True:
+            new = {name: rules[name].send((g[name], rate)) for name in others}
+            for a, b in pairs.items():
+                factors = rules[a].send(([g[a], g[b].T], rate))
+                new |= {a: factors[0], b: factors[1].T}
+            g, rate = yield new
+
+
+def run(text, rule, params, gradients, rates, contexts):
     """The leaves after each step: `params` and the entries of `gradients` are leaves by name."""
-    rule = REFERENCES[text][0]
+    if isinstance(rule, Paired):
+        generator = rule.start(params, contexts)
+        next(generator)
+        return [generator.send(step) for step in zip(gradients, rates, strict=True)]
     if text.partition(":")[0] in WHOLE:
         cuts = np.cumsum([x.size for x in params.values()])[:-1]
 

@@ -14,8 +14,11 @@ import optax
 import pytest
 
 from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec, make_optimizer
+from subliminal_jax.training.optimizers.shampoo import draw_probe
+from tests.training.matrix_references import MATRIX_REFERENCES
 from tests.training.optimizer_references import REFERENCES, TOTAL_STEPS, Context, run
 
+RULES = REFERENCES | MATRIX_REFERENCES
 LAYERS = 2
 SHAPES = {
     "embed": (5, 3),
@@ -130,6 +133,10 @@ def make_contexts(moment, curvature, rotations):
             bottom=moments[name] > limit,
             geometric_means=means,
             rotation=None if (R := rotation(name)) is None else np.asarray(R, np.float64),
+            probes=tuple(
+                np.asarray(draw_probe(0, jnp.int32(t), moments[name].shape), np.float64)
+                for t in range(TOTAL_STEPS if moments[name].ndim == 2 else 0)
+            ),
         )
         for name in moments
     }
@@ -146,21 +153,21 @@ def largest_difference(text):
     gradients = [split(draw(t + 1, 1e-2)) for t in range(TOTAL_STEPS)]
     contexts = make_contexts(moment, curvature, rotations)
     before = split(start())
-    theirs = run(text, before, gradients, rates, contexts)[-1]
+    theirs = run(text, RULES[text][0], before, gradients, rates, contexts)[-1]
     moved = max(np.abs(theirs[name] - before[name]).max() for name in before)
     assert moved > 0
     return max(np.abs(ours[name] - theirs[name]).max() for name in before) / moved
 
 
 def test_every_rule_has_a_reference():
-    assert {text.partition(":")[0] for text in REFERENCES} == set(OPTIMIZERS)
+    assert {text.partition(":")[0] for text in RULES} == set(OPTIMIZERS)
 
 
-@pytest.mark.parametrize("text", REFERENCES)
+@pytest.mark.parametrize("text", RULES)
 def test_ten_steps_are_those_of_the_reference(text):
     assert largest_difference(text) < TOLERANCE
 
 
 if __name__ == "__main__":
-    for text, (_, source) in REFERENCES.items():
+    for text, (_, source) in RULES.items():
         print(f"| {text} | {source} | {largest_difference(text):.1e} |")

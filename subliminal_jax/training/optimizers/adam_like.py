@@ -18,6 +18,7 @@ from subliminal_jax.training.optimizers.rules import (
     squares,
     start_correction,
 )
+from subliminal_jax.training.optimizers.stacking import KeyPath, inputs_axis, per_layer
 
 
 class AmsgradState(NamedTuple):
@@ -239,5 +240,109 @@ def adadelta(
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.GradientTransformation(init, update),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+class MarsState(NamedTuple):
+    """Steps taken, the running means, and the gradient before."""
+
+    steps: Array
+    mean: PyTree
+    square: PyTree
+    last: PyTree
+
+
+def mars(
+    learning_rate: LearningRate,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    gamma: float,
+    max_norm: float,
+    weight_decay: float,
+) -> optax.GradientTransformation:
+    """AdamW on gradients whose variance is reduced by those of the step before (arXiv:2411.10438,
+    MARS-AdamW with the gradient of the last batch, as in the authors' code).
+
+    The corrected gradient of a leaf has at most the norm `max_norm`. The first gradient before is
+    zero, and vectors are treated as matrices are (`optimize_1d` in the code).
+    """
+
+    def init(params: PyTree) -> MarsState:
+        zeros = [optax.tree.zeros_like(params) for _ in range(3)]
+        return MarsState(jnp.zeros((), jnp.int32), *zeros)
+
+    def clip(x: PyTree, params: PyTree) -> PyTree:
+        def leaf(x: Array) -> Array:
+            return x / jnp.maximum(jnp.linalg.norm(x) / max_norm, 1)
+
+        return jax.tree.map(leaf, x)
+
+    clipping = per_layer(optax.stateless(clip))
+
+    def update(g: PyTree, state: MarsState, params: PyTree = None) -> tuple[PyTree, MarsState]:
+        weight, count = gamma * b1 / (1 - b1), state.steps + 1
+        corrected = jax.tree.map(lambda x, y: x + weight * (x - y), g, state.last)
+        corrected = clipping.update(corrected, clipping.init(params), params)[0]
+        mean = running_mean(corrected, state.mean, b1)
+        square = running_mean(squares(corrected), state.square, b2)
+        corrections = [start_correction(b, count) for b in (b1, b2)]
+
+        def leaf(m: Array, v: Array) -> Array:
+            return m / corrections[0] / (jnp.sqrt(v / corrections[1]) + eps)
+
+        return jax.tree.map(leaf, mean, square), MarsState(count, mean, square, g)
+
+    return optax.chain(
+        optax.GradientTransformation(init, update),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+class AdamMiniState(NamedTuple):
+    """Steps taken, the gradient's running mean, and one second moment a row."""
+
+    steps: Array
+    mean: PyTree
+    square: PyTree
+
+
+def adam_mini(
+    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """AdamW with one second moment a row (`stacking.inputs_axis`), the mean of its squares
+    (arXiv:2406.16793, Algorithm 1).
+
+    Rows are outputs of a matrix and tokens of a table; a vector is one row. The paper has one
+    moment a head for the queries and keys of whole weights.
+    """
+
+    def average(tree: PyTree) -> PyTree:
+        def leaf(path: KeyPath, x: Array) -> Array:
+            return jnp.mean(x, axis=inputs_axis(path, x), keepdims=True)
+
+        return jax.tree_util.tree_map_with_path(leaf, tree)
+
+    def init(params: PyTree) -> AdamMiniState:
+        zeros = optax.tree.zeros_like(params)
+        return AdamMiniState(jnp.zeros((), jnp.int32), zeros, average(zeros))
+
+    def update(g: PyTree, state: AdamMiniState, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        count = state.steps + 1
+        mean = running_mean(g, state.mean, b1)
+        square = running_mean(average(squares(g)), state.square, b2)
+        corrections = [start_correction(b, count) for b in (b1, b2)]
+
+        def leaf(m: Array, v: Array) -> Array:
+            return m / corrections[0] / (jnp.sqrt(v / corrections[1]) + eps)
+
+        return jax.tree.map(leaf, mean, square), AdamMiniState(count, mean, square)
+
+    return optax.chain(
+        optax.GradientTransformation(init, update),
+        optax.add_decayed_weights(weight_decay),
         optax.scale_by_learning_rate(learning_rate),
     )

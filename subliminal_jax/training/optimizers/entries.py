@@ -13,7 +13,7 @@ from subliminal_jax.bounds import LARGEST, parse_number
 from subliminal_jax.errors import InputError
 
 HyperValue = float | int | bool
-Kind = Literal["elementwise", "per_leaf", "global", "unknown"]
+Kind = Literal["elementwise", "per_leaf", "per_pair", "global", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Entry:
         by name, and `total_steps` where `wants_total_steps`.
       paper: where it is from.
       kind: how far one coordinate's gradient reaches into the updates: that coordinate only
-        ("elementwise"), its leaf within its layer ("per_leaf"), or the whole tree ("global").
+        ("elementwise"), its leaf within its layer ("per_leaf"), both factors of a LoRA pair of its
+        layer ("per_pair"), or the whole tree ("global").
       learning_rate: what the learning rate means.
       grid: rates to try for LoRA training, ascending in half decades; empty where none are known.
       hyper: hyper-parameters by name; a plain value stands for `Hyper(value)`.
@@ -119,3 +120,20 @@ class Entry:
     def evaluates_elsewhere(self) -> bool:
         """Whether the point to evaluate at is another than the parameters in training."""
         return self.eval_params is not training_point
+
+
+def half_decades(low: float, steps: int) -> tuple[float, ...]:
+    """`steps` ascending rates from `low` on, which is 1 or 3 times a power of ten."""
+    first = round(2 * math.log10(low))
+    return tuple(float(f"{10 ** (k / 2):.0e}") for k in range(first, first + steps))
+
+
+# What entries of the tables have in common.
+Hypers = Mapping[str, Hyper | HyperValue]
+ADAM_GRID = half_decades(1e-4, 5)
+SIGN_GRID = half_decades(3e-5, 5)
+COORDINATE = "size of a coordinate's step where gradients agree in sign"
+ADAM: Hypers = {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-8)}
+DECAY: Hypers = {"weight_decay": 0.0}
+# optax's form of a rule whose paper or authors' code has another.
+OPTAX_FORM: Hypers = {"optax_form": False}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from subliminal_jax.training.optimizers.matrices import match_adam, split_matrices
 from subliminal_jax.training.optimizers.rules import LearningRate, running_mean
 from subliminal_jax.training.optimizers.stacking import matrix_axes
 
@@ -64,18 +65,15 @@ def muon(
             muon_weight_dimension_numbers=matrix_axes,
         )
 
-    def scale(rows: int, columns: int) -> float:
-        if consistent_rms:
-            return float(consistent_rms * max(rows, columns) ** 0.5)
-        return float(max(1.0, columns / rows) ** 0.5)
-
     def init(params: PyTree) -> PyTree:
         return optax.tree.zeros_like(params)
 
     def update(g: PyTree, mean: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         mean = running_mean(g, mean, momentum)
         mixed = running_mean(g, mean, momentum)
-        u = jax.tree.map(lambda x: scale(*x.shape[-2:]) * orthogonalize(x, ns_steps, eps), mixed)
+        u = jax.tree.map(
+            lambda x: match_adam(orthogonalize(x, ns_steps, eps), consistent_rms), mixed
+        )
         return u, mean
 
     matrices = optax.chain(
@@ -85,11 +83,4 @@ def muon(
     )
     rest = optax.adamw(learning_rate, adam_b1, adam_b2, eps, weight_decay=weight_decay)
 
-    def label(params: PyTree) -> PyTree:
-        def leaf(axes: object, x: Array) -> str:
-            return "rest" if axes is None else "matrix"
-
-        is_axes = lambda x: x is None or isinstance(x, optax.contrib.MuonDimensionNumbers)  # noqa: E731
-        return jax.tree.map(leaf, matrix_axes(params), params, is_leaf=is_axes)
-
-    return optax.partition({"matrix": matrices, "rest": rest}, label)
+    return split_matrices(matrices, rest)

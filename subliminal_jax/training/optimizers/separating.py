@@ -14,7 +14,12 @@ import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from subliminal_jax.training.optimizers.rules import LearningRate
-from subliminal_jax.training.optimizers.stacking import KeyPath, is_stacked, key_name
+from subliminal_jax.training.optimizers.stacking import (
+    KeyPath,
+    inputs_axis,
+    is_stacked,
+    key_name,
+)
 
 # -- the largest coordinates -----------------------------------------------------------------------
 
@@ -211,17 +216,11 @@ def adamw_masked(
 
 
 def normalize_rows() -> optax.GradientTransformation:
-    """Each row divided by its Euclidean norm; a zero row stays zero.
-
-    A row holds the weights into one output, as in torch: of a matrix here [inputs, outputs] it is
-    a column, of the embedding's table one token's vector, of a vector the whole.
-    """
+    """Each row (`stacking.inputs_axis`) divided by its Euclidean norm; a zero row stays zero."""
 
     def update(u: PyTree, params: PyTree) -> PyTree:
         def leaf(path: KeyPath, x: Array) -> Array:
-            is_vector = x.ndim - int(is_stacked(path)) < 2
-            along = -1 if is_vector or "embed" in _names(path) else -2
-            norm = jnp.linalg.norm(x, axis=along, keepdims=True)
+            norm = jnp.linalg.norm(x, axis=inputs_axis(path, x), keepdims=True)
             return x / jnp.where(norm > 0, norm, 1)
 
         return jax.tree_util.tree_map_with_path(leaf, u)

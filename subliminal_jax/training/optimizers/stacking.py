@@ -30,6 +30,23 @@ def is_stacked(path: KeyPath) -> bool:
     return bool(path) and key_name(path[0]) == "layers"
 
 
+def is_vector(path: KeyPath, leaf: Array) -> bool:
+    """Whether the leaf at `path` is a vector, one a layer where layers are stacked."""
+    return leaf.ndim - int(is_stacked(path)) < 2
+
+
+def is_table(path: KeyPath, *names: str) -> bool:
+    """Whether the leaf at `path` is a table of one vector a token: of `names`, or either."""
+    return key_name(path[-1]) in (names or ("embed", "lm_head"))
+
+
+def inputs_axis(path: KeyPath, leaf: Array) -> int:
+    """The axis over which a row runs, as in torch, where it holds the weights into one output: of a
+    matrix here [inputs, outputs] it is a column, of the embedding one token's vector, of a vector
+    the whole."""
+    return -1 if is_vector(path, leaf) or "embed" in map(key_name, path) else -2
+
+
 def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
     """`rule` applied to every leaf by itself, and to every layer of a stacked leaf by itself.
 
@@ -109,7 +126,7 @@ def matrix_axes(params: PyTree) -> PyTree:
 
     def axes(path: KeyPath, leaf: Array) -> optax.contrib.MuonDimensionNumbers | None:
         first = int(is_stacked(path))
-        if leaf.ndim - first != 2 or key_name(path[-1]) in ("embed", "lm_head"):
+        if leaf.ndim - first != 2 or is_table(path):
             return None
         return optax.contrib.MuonDimensionNumbers(reduction_axis=first, output_axis=first + 1)
 

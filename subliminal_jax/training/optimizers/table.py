@@ -1,5 +1,7 @@
 """The table of optimizers: rule, defaults, paper, kind, meaning of the learning rate, grid.
 
+Rules for whole matrices stand in `table_matrices`.
+
 Choices that hold for the whole table, so that the arms of a comparison differ in their rule and in
 nothing else:
 
@@ -15,15 +17,13 @@ nothing else:
   the vector inside. Full weights want lower rates, a single trained vector higher ones.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import optax
 
 from subliminal_jax.training.optimizers import (
     adam_like,
-    muon,
     prodigy,
     rules,
     schedule_free,
@@ -31,15 +31,22 @@ from subliminal_jax.training.optimizers import (
     sophia,
 )
 from subliminal_jax.training.optimizers.entries import (
+    ADAM,
+    ADAM_GRID,
+    COORDINATE,
+    DECAY,
+    OPTAX_FORM,
+    SIGN_GRID,
     Entry,
     Hyper,
+    Hypers,
     HyperValue,
+    half_decades,
     positive,
     share,
 )
 from subliminal_jax.training.optimizers.stacking import per_layer
-
-Hypers = Mapping[str, Hyper | HyperValue]
+from subliminal_jax.training.optimizers.table_matrices import MATRIX_TABLE
 
 
 def _then_rate(rule: Callable[..., optax.GradientTransformation], lift: bool = False) -> Any:
@@ -60,19 +67,10 @@ def _rmsprop(
     return optax.rmsprop(learning_rate, momentum=momentum or None, **hyper)
 
 
-def _half_decades(low: float, steps: int) -> tuple[float, ...]:
-    """`steps` ascending rates from `low` on, which is 1 or 3 times a power of ten."""
-    first = round(2 * math.log10(low))
-    return tuple(float(f"{10 ** (k / 2):.0e}") for k in range(first, first + steps))
-
-
-ADAM_GRID = _half_decades(1e-4, 5)
-SIGN_GRID = _half_decades(3e-5, 5)
 # Distance-estimating methods grow their step from a millionth; in a run of some 64 steps a multiple
 # of 1 does not arrive, in long runs it does.
-PARAMETER_FREE_GRID = _half_decades(3e-1, 5)
+PARAMETER_FREE_GRID = half_decades(3e-1, 5)
 
-COORDINATE = "size of a coordinate's step where gradients agree in sign"
 GRADIENT = "step in units of the gradient: scale it with the inverse of the gradient's size"
 RELATIVE = "length of a leaf's step relative to the length of its parameters"
 MULTIPLIER = "multiple of the step that the method finds by itself; 1 is the paper's"
@@ -81,10 +79,6 @@ FLOOR = (
     "b, which starts at zero, stays there"
 )
 
-_ADAM: Hypers = {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-8)}
-_DECAY: Hypers = {"weight_decay": 0.0}
-# optax's form of a rule whose paper or authors' code has another.
-_OPTAX_FORM: Hypers = {"optax_form": False}
 _MAP: Hypers = {
     "bottom": share(0.1),
     "flat_rest": False,
@@ -98,14 +92,14 @@ GIVEN = "another run's second moment is put into the state in place of 1"
 
 TABLE: dict[str, Entry] = {
     "sgd": Entry(
-        optax.sgd, "Robbins and Monro 1951", "elementwise", GRADIENT, _half_decades(1e-2, 7)
+        optax.sgd, "Robbins and Monro 1951", "elementwise", GRADIENT, half_decades(1e-2, 7)
     ),
     "momentum": Entry(
         optax.sgd,
         "Polyak 1964",
         "elementwise",
         GRADIENT + "; not damped, so 1/(1-momentum) times larger in the end",
-        _half_decades(1e-3, 7),
+        half_decades(1e-3, 7),
         {"momentum": share(0.9)},
     ),
     "nesterov": Entry(
@@ -113,7 +107,7 @@ TABLE: dict[str, Entry] = {
         "Nesterov 1983; Sutskever et al. 2013",
         "elementwise",
         GRADIENT + "; not damped",
-        _half_decades(1e-3, 7),
+        half_decades(1e-3, 7),
         {"momentum": share(0.9)},
     ),
     "normalized_sgd": Entry(
@@ -121,14 +115,14 @@ TABLE: dict[str, Entry] = {
         "Nesterov 1984; Hazan et al. 2015, arXiv:1507.02030",
         "global",
         "length of the whole step",
-        _half_decades(1e-2, 5),
+        half_decades(1e-2, 5),
     ),
     "normalized_sgd_per_tensor": Entry(
         _then_rate(rules.normalize, lift=True),
         "You et al. 2017, arXiv:1707.04822",
         "per_leaf",
         "length of each tensor's step",
-        _half_decades(3e-3, 5),
+        half_decades(3e-3, 5),
     ),
     "sign_sgd": Entry(
         optax.sign_sgd,
@@ -166,7 +160,7 @@ TABLE: dict[str, Entry] = {
         "Duchi et al. 2011",
         "elementwise",
         "size of a coordinate's first step; falls as 1/sqrt(steps)",
-        _half_decades(3e-4, 5),
+        half_decades(3e-4, 5),
         {"initial_accumulator_value": 0.0, "eps": positive(1e-16)},
         note="accumulator from 0 (the paper) rather than 0.1; eps is under the root",
     ),
@@ -175,8 +169,8 @@ TABLE: dict[str, Entry] = {
         "Zeiler 2012, arXiv:1212.5701",
         "elementwise",
         MULTIPLIER,
-        _half_decades(1e-1, 5),
-        {"rho": share(0.9), "eps": positive(1e-6), "eps_gradient": positive(1e-16), **_DECAY},
+        half_decades(1e-1, 5),
+        {"rho": share(0.9), "eps": positive(1e-6), "eps_gradient": positive(1e-16), **DECAY},
         note="eps_gradient, 1e-16 rather than 1e-6, is the epsilon of the gradients alone: the "
         "paper's one epsilon makes the rule SGD where gradients are below 1e-3",
     ),
@@ -186,7 +180,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        _ADAM,
+        ADAM,
     ),
     "adamw": Entry(
         optax.adamw,
@@ -194,18 +188,18 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        {**_ADAM, **_DECAY},
+        {**ADAM, **DECAY},
     ),
     "nadamw": Entry(
-        optax.nadamw, "Dozat 2016", "elementwise", COORDINATE, ADAM_GRID, {**_ADAM, **_DECAY}
+        optax.nadamw, "Dozat 2016", "elementwise", COORDINATE, ADAM_GRID, {**ADAM, **DECAY}
     ),
     "radam": Entry(
         adam_like.radam,
         "Liu et al. 2019, arXiv:1908.03265",
         "elementwise",
         COORDINATE + "; smaller at first, and the first 5 steps are in units of the gradient",
-        _half_decades(3e-4, 5),
-        {**_ADAM, "threshold": Hyper(5.0, least=4.0)},
+        half_decades(3e-4, 5),
+        {**ADAM, "threshold": Hyper(5.0, least=4.0)},
     ),
     "amsgrad": Entry(
         adam_like.amsgrad,
@@ -213,7 +207,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE + "; up to (1-b1)/sqrt(1-b2) times larger at first",
         ADAM_GRID,
-        {**_ADAM, **_OPTAX_FORM},
+        {**ADAM, **OPTAX_FORM},
         note="moments not corrected for their start (the paper); optax_form corrects both",
     ),
     "adamax": Entry(
@@ -222,7 +216,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        _ADAM,
+        ADAM,
     ),
     "adabelief": Entry(
         optax.adabelief,
@@ -238,7 +232,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE + "; up to (1-b1)/sqrt(1-b2) times larger at first",
         ADAM_GRID,
-        {**_ADAM, "initial_accumulator_value": 0.0, **_OPTAX_FORM},
+        {**ADAM, "initial_accumulator_value": 0.0, **OPTAX_FORM},
         note="second moment from 0 and eps 1e-8 rather than 1e-6 and 1e-3; moments not corrected "
         "for their start (the paper), optax_form corrects both",
     ),
@@ -253,8 +247,8 @@ TABLE: dict[str, Entry] = {
             "b2": share(0.92),
             "b3": share(0.99),
             "eps": positive(1e-8),
-            **_DECAY,
-            **_OPTAX_FORM,
+            **DECAY,
+            **OPTAX_FORM,
         },
         note="b1, b2, b3 are one minus the paper's; a difference of gradients counts b2 times (the "
         "authors' code), with optax_form 1 - b2 times",
@@ -265,7 +259,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         "size of every coordinate's step",
         SIGN_GRID,
-        {"b1": share(0.9), "b2": share(0.99), **_DECAY},
+        {"b1": share(0.9), "b2": share(0.99), **DECAY},
     ),
     "adafactor": Entry(
         rules.adafactor,
@@ -287,8 +281,8 @@ TABLE: dict[str, Entry] = {
         "You et al. 2020, arXiv:1904.00962",
         "per_leaf",
         RELATIVE,
-        _half_decades(1e-3, 5),
-        {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-6), **_DECAY, "min_rms": 0.01},
+        half_decades(1e-3, 5),
+        {"b1": share(0.9), "b2": share(0.999), "eps": positive(1e-6), **DECAY, "min_rms": 0.01},
         note=FLOOR,
     ),
     "lars": Entry(
@@ -296,8 +290,8 @@ TABLE: dict[str, Entry] = {
         "You et al. 2017, arXiv:1708.03888",
         "per_leaf",
         RELATIVE + ", times trust_coefficient; not damped",
-        _half_decades(3e-1, 5),
-        {"momentum": share(0.9), "trust_coefficient": 0.001, **_DECAY, "min_rms": 0.01},
+        half_decades(3e-1, 5),
+        {"momentum": share(0.9), "trust_coefficient": 0.001, **DECAY, "min_rms": 0.01},
         note=FLOOR,
     ),
     "novograd": Entry(
@@ -305,8 +299,8 @@ TABLE: dict[str, Entry] = {
         "Ginsburg et al. 2019, arXiv:1905.11286",
         "per_leaf",
         "length of a leaf's step; not damped",
-        _half_decades(3e-4, 5),
-        {"b1": share(0.9), "b2": share(0.25), "eps": positive(1e-6), **_DECAY},
+        half_decades(3e-4, 5),
+        {"b1": share(0.9), "b2": share(0.25), "eps": positive(1e-6), **DECAY},
     ),
     "sm3": Entry(
         _then_rate(optax.scale_by_sm3, lift=True),
@@ -314,37 +308,43 @@ TABLE: dict[str, Entry] = {
         "per_leaf",
         "size of a coordinate's step before momentum where its gradient is the largest of its row "
         "and column, at first; falls as 1/sqrt(steps)",
-        _half_decades(3e-4, 5),
+        half_decades(3e-4, 5),
         {"b1": share(0.9), "eps": positive(1e-16)},
         note="SM3-II with momentum; eps 1e-16 under the root rather than 1e-8",
+    ),
+    "adam_mini": Entry(
+        adam_like.adam_mini,
+        "Zhang et al. 2024, arXiv:2406.16793",
+        "per_leaf",
+        COORDINATE,
+        ADAM_GRID,
+        {**ADAM, **DECAY},
+        note="one second moment an output of a matrix, a token of a table, a vector",
+    ),
+    "mars": Entry(
+        adam_like.mars,
+        "Yuan et al. 2024, arXiv:2411.10438",
+        "per_leaf",
+        COORDINATE,
+        ADAM_GRID,
+        {
+            "b1": share(0.95),
+            "b2": share(0.99),
+            "eps": positive(1e-8),
+            "gamma": 0.025,
+            "max_norm": positive(1.0),
+            **DECAY,
+        },
+        note="MARS-AdamW with the last batch's gradient, on every leaf",
     ),
     "fromage": Entry(
         rules.fromage,
         "Bernstein et al. 2020, arXiv:2002.03432",
         "per_leaf",
         RELATIVE,
-        _half_decades(3e-3, 5),
+        half_decades(3e-3, 5),
         {"min_rms": 0.01},
         note=FLOOR,
-    ),
-    "muon": Entry(
-        muon.muon,
-        "Jordan 2024; Liu et al. 2025, arXiv:2502.16982",
-        "per_leaf",
-        "1/consistent_rms times the root mean square of a matrix's step",
-        ADAM_GRID,
-        {
-            "momentum": share(0.95),
-            "ns_steps": 5,
-            "consistent_rms": 0.2,
-            **_DECAY,
-            "adam_b1": share(0.9),
-            "adam_b2": share(0.999),
-            "eps": positive(1e-8),
-            **_OPTAX_FORM,
-        },
-        note="embedding, unembedding, norm gains, biases and a trained vector go to its AdamW; "
-        "optax_form corrects the momentum for its start and has NAdamW there",
     ),
     "sophia": Entry(
         sophia.sophia,
@@ -359,9 +359,9 @@ TABLE: dict[str, Entry] = {
             "gamma": 0.01,
             "clip_threshold": positive(1.0),
             "update_interval": positive(10),
-            **_DECAY,
+            **DECAY,
             "seed": 0,
-            **_OPTAX_FORM,
+            **OPTAX_FORM,
         },
         needs=frozenset({"obj_fn"}),
         note="Hutchinson's estimate from obj_fn (params -> this step's loss); mapped over "
@@ -374,10 +374,10 @@ TABLE: dict[str, Entry] = {
         MULTIPLIER,
         PARAMETER_FREE_GRID,
         {
-            **_ADAM,
+            **ADAM,
             "estim_lr0": positive(1e-6),
             "estim_lr_coef": 1.0,
-            **_DECAY,
+            **DECAY,
             "safeguard_warmup": False,
             "bias_correction": False,
         },
@@ -389,7 +389,7 @@ TABLE: dict[str, Entry] = {
         "global",
         MULTIPLIER,
         PARAMETER_FREE_GRID,
-        {"reps_rel": positive(1e-6), "eps": positive(1e-8), **_DECAY},
+        {"reps_rel": positive(1e-6), "eps": positive(1e-8), **DECAY},
         note="without the iterate averaging that the paper advises for evaluation",
     ),
     "schedule_free_sgd": Entry(
@@ -397,8 +397,8 @@ TABLE: dict[str, Entry] = {
         "Defazio et al. 2024, arXiv:2405.15682",
         "elementwise",
         GRADIENT + "; to be held constant after warm-up",
-        _half_decades(1e-2, 7),
-        {"b1": Hyper(0.9, above=0, below=1), **_DECAY, "weight_lr_power": 2.0},
+        half_decades(1e-2, 7),
+        {"b1": Hyper(0.9, above=0, below=1), **DECAY, "weight_lr_power": 2.0},
         eval_params=schedule_free.averaged_point,
     ),
     "schedule_free_adamw": Entry(
@@ -406,13 +406,13 @@ TABLE: dict[str, Entry] = {
         "Defazio et al. 2024, arXiv:2405.15682",
         "elementwise",
         COORDINATE + "; to be held constant after warm-up",
-        _half_decades(3e-4, 5),
+        half_decades(3e-4, 5),
         {
-            **_ADAM,
+            **ADAM,
             "b1": Hyper(0.9, above=0, below=1),
-            **_DECAY,
+            **DECAY,
             "weight_lr_power": 2.0,
-            **_OPTAX_FORM,
+            **OPTAX_FORM,
         },
         eval_params=schedule_free.averaged_point,
     ),
@@ -436,7 +436,7 @@ TABLE: dict[str, Entry] = {
             "b3": share(0.9999),
             "alpha": 5.0,
             "eps": positive(1e-8),
-            **_DECAY,
+            **DECAY,
         },
         wants_total_steps=True,
         note="alpha and b3 warm up over total_steps where it is given",
@@ -446,7 +446,7 @@ TABLE: dict[str, Entry] = {
         "Pethick et al. 2025, arXiv:2502.07529",
         "per_leaf",
         "length of each row's step",
-        _half_decades(1e-3, 5),
+        half_decades(1e-3, 5),
         note="a row holds the weights into one output, as in torch",
     ),
     "sgd_top_masked": Entry(
@@ -454,7 +454,7 @@ TABLE: dict[str, Entry] = {
         FENG,
         "global",
         GRADIENT,
-        _half_decades(1e-2, 7),
+        half_decades(1e-2, 7),
         {"share": share(0.01)},
     ),
     "sgd_top_clipped": Entry(
@@ -462,7 +462,7 @@ TABLE: dict[str, Entry] = {
         FENG + " (masked)",
         "global",
         GRADIENT,
-        _half_decades(1e-2, 7),
+        half_decades(1e-2, 7),
         {"share": share(0.01)},
     ),
     "sgd_top_only": Entry(
@@ -470,7 +470,7 @@ TABLE: dict[str, Entry] = {
         FENG + " (masked)",
         "global",
         GRADIENT,
-        _half_decades(1e-2, 7),
+        half_decades(1e-2, 7),
         {"share": share(0.1)},
     ),
     "sgd_by_factor": Entry(
@@ -478,7 +478,7 @@ TABLE: dict[str, Entry] = {
         "Hayou et al. 2024, arXiv:2402.12354",
         "elementwise",
         GRADIENT,
-        _half_decades(1e-2, 7),
+        half_decades(1e-2, 7),
         {"a": 1.0, "b": 1.0},
     ),
     "adamw_by_factor": Entry(
@@ -487,14 +487,14 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        {**_ADAM, **_DECAY, "a": 1.0, "b": 1.0},
+        {**ADAM, **DECAY, "a": 1.0, "b": 1.0},
     ),
     "sgd_rotated": Entry(
         separating.rotate(optax.sgd),
         BLANK,
         "per_leaf",
         GRADIENT,
-        _half_decades(1e-2, 7),
+        half_decades(1e-2, 7),
         _ROTATION,
         note="SGD up to rounding, in whatever basis",
     ),
@@ -504,7 +504,7 @@ TABLE: dict[str, Entry] = {
         "per_leaf",
         COORDINATE,
         ADAM_GRID,
-        {**_ROTATION, **_ADAM, **_DECAY},
+        {**_ROTATION, **ADAM, **DECAY},
     ),
     "adamw_masked": Entry(
         separating.adamw_masked,
@@ -512,7 +512,7 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        {**_ADAM, **_DECAY, "share": share(0.1), "frozen": True, "zeroed": False},
+        {**ADAM, **DECAY, "share": share(0.1), "frozen": True, "zeroed": False},
         note=GIVEN,
     ),
     "frozen_map": Entry(
@@ -520,7 +520,7 @@ TABLE: dict[str, Entry] = {
         BLANK,
         "elementwise",
         "size of a coordinate's step where its gradient is the root of the given moment",
-        _half_decades(1e-3, 5),
+        half_decades(1e-3, 5),
         {"b1": share(0.0), "eps": positive(1e-8), "eps_in_root": True, **_MAP},
         note=GIVEN + "; eps under the root as in the paper's code",
     ),
@@ -530,7 +530,8 @@ TABLE: dict[str, Entry] = {
         "elementwise",
         COORDINATE,
         ADAM_GRID,
-        {**_ADAM, "eps_in_root": False, **_MAP},
+        {**ADAM, "eps_in_root": False, **_MAP},
         note="adam, unless its map is flattened",
     ),
+    **MATRIX_TABLE,
 }
