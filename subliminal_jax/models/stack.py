@@ -17,6 +17,7 @@ from subliminal_jax.models.steered import Steering, edit
 
 Remat = Literal["none", "narrow", "block"]
 FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
+LONG_STACK = 12  # from so many layers on, several tokens that continue a cache are scanned
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
 
 
@@ -62,21 +63,27 @@ class StackRunner:
     def __call__(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
     ) -> tuple[Array, Array | None, Any]:
-        if cache is not None:
+        many_stops = len(self.stops) > MAX_SPLITS
+        if cache is not None and (many_stops or not self._scans_cache(h)):
             h, kept, kv = self._unrolled(h, layers, cache)
-        elif len(self.stops) > MAX_SPLITS:
+        elif many_stops:
             self.skips_tokens = False
             h, kept, kv = self._scan_dense(h, layers)
         else:
-            h, kept, kv = self._scan_split(h, layers)
+            h, kept, kv = self._scan_split(h, layers, cache)
         if self.time_indices is not None and not self.skips_tokens:
             h = select_times(h, self.time_indices)
         if self.capture is None:
             return h, None, kv
         return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
 
+    def _scans_cache(self, h: Array) -> bool:
+        """Whether layers that continue a cache are scanned: the program of a long stack written out
+        compiles for a minute, and beside several tokens a copy of the cache costs little."""
+        return self.cfg.layers >= LONG_STACK and h.shape[1] > 1
+
     def _unrolled(self, h: Array, layers: dict[str, Any], cache: Cache) -> tuple[Array, dict, Any]:
-        """Layer by layer, since a scan would copy each layer's cache out of its carry and back."""
+        """Layer by layer, since a scan would copy each layer's cache."""
         kept: dict[int, Array] = {}
         kv = []
         for layer in range(self.cfg.layers):
@@ -91,36 +98,52 @@ class StackRunner:
                 kept[layer] = h if skips else self._keep(h)
         return h, kept, tuple(zip(*kv, strict=True))
 
-    def _scan_split(self, h: Array, layers: dict[str, Any]) -> tuple[Array, dict, Any]:
+    def _scan_split(
+        self, h: Array, layers: dict[str, Any], cache: Cache | None
+    ) -> tuple[Array, dict, Any]:
         kept: dict[int, Array] = {}
-        kv = []  # each piece's keys and values, where a new cache is being made
+        kv = []  # each piece's keys and values, where there is a cache or one is being made
         start = 0
         for stop in [*(layer + 1 for layer in self.stops), self.cfg.layers]:
             skips = self.skips_tokens and stop == self.cfg.layers
             if stop - skips > start:
-                h, piece = self._scan(h, layers, start, stop - skips)
+                h, piece = self._scan(h, layers, start, stop - skips, cache)
                 kv.append(piece)
             if skips and stop > start:
-                h, piece = self._run_last(h, layers)
+                h, piece = self._run_last(h, layers, cache)
                 kv.append(piece)
             layer, start = stop - 1, stop
             if layer in self.stops and layer not in kept:
                 h = self._edit(h, layer)
                 kept[layer] = h if skips else self._keep(h)
+        if cache is not None:
+            return (
+                h,
+                kept,
+                tuple(
+                    tuple(layer for piece in part for layer in piece)
+                    for part in zip(*kv, strict=True)
+                ),
+            )
         if not self.keep_kv:
             return h, kept, None
         return h, kept, jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *kv)
 
     def _scan(
-        self, h: Array, layers: dict[str, Any], start: int, stop: int
+        self, h: Array, layers: dict[str, Any], start: int, stop: int, cache: Cache | None
     ) -> tuple[Array, tuple[Array, Array] | None]:
         run = self._make_layer_fn(layers)
 
         def body(h, x):
             h, kv = run(h, *x)
-            return h, (kv if self.keep_kv else None)
+            return h, (kv if self.keep_kv or cache is not None else None)
 
-        xs = self._scan_inputs(layers, start, stop)
+        cached = (
+            None
+            if cache is None
+            else (jnp.stack(cache.k[start:stop]), jnp.stack(cache.v[start:stop]))
+        )
+        xs = (*self._scan_inputs(layers, start, stop), cached)
         return jax.lax.scan(body, h, xs, unroll=self._unrolls(layers, stop - start))
 
     def _unrolls(self, layers: dict[str, Any], count: int) -> bool:
@@ -133,13 +156,15 @@ class StackRunner:
         return count <= FEW_LAYERS and (self.trained or lora)
 
     def _run_last(
-        self, h: Array, layers: dict[str, Any]
+        self, h: Array, layers: dict[str, Any], cache: Cache | None
     ) -> tuple[Array, tuple[Array, Array] | None]:
         """The last layer, for the requested tokens; keys and values as from a scan of one layer."""
         last = self._scan_inputs(layers, self.cfg.layers - 1, self.cfg.layers)
         x = jax.tree.map(lambda leaf: leaf[0], last)
-        h, kv = self._make_layer_fn(layers)(h, *x, self.time_indices)
-        return h, (jax.tree.map(lambda leaf: leaf[None], kv) if self.keep_kv else None)
+        cached = None if cache is None else (cache.k[-1], cache.v[-1])
+        h, kv = self._make_layer_fn(layers)(h, *x, cached, self.time_indices)
+        kept = self.keep_kv or cache is not None
+        return h, (jax.tree.map(lambda leaf: leaf[None], kv) if kept else None)
 
     def _scan_dense(self, h: Array, layers: dict[str, Any]) -> tuple[Array, Any, Any]:
         steering, L = self.steering, self.cfg.layers
@@ -169,11 +194,15 @@ class StackRunner:
     def _make_layer_fn(
         self, layers: dict[str, Any]
     ) -> Callable[..., tuple[Array, tuple[Array, Array]]]:
-        """A function (residual stream, layer, its flags, requested time indices or None) that runs
-        one layer of the stack; `layer` is an entry of `_scan_inputs`."""
+        """A function (residual stream, layer, its flags, its cache or None, requested time indices
+        or None) that runs one layer of the stack; `layer` is an entry of `_scan_inputs`."""
 
         def run(
-            h: Array, layer: Any, flags: LayerFlags, time_indices: Array | None = None
+            h: Array,
+            layer: Any,
+            flags: LayerFlags,
+            cached: tuple[Array, Array] | None = None,
+            time_indices: Array | None = None,
         ) -> tuple[Array, tuple[Array, Array]]:
             index, slices = layer
 
@@ -186,7 +215,7 @@ class StackRunner:
                 return LoraWeight(read, *slice_) if lora else read
 
             w = {name: weight(stack, slices[name]) for name, stack in layers.items()}
-            return self.block(h, w, flags, None, time_indices)
+            return self.block(h, w, flags, cached, time_indices)
 
         return jax.checkpoint(run, prevent_cse=False, policy=self.policy)
 

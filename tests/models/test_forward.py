@@ -329,6 +329,34 @@ def test_tokens_after_a_cache_may_be_left_out_too():
     close_leaves(cut.cache, whole.cache)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_long_stack_that_continues_a_cache_is_scanned_and_gives_the_same(layer, monkeypatch):
+    cfg, params = FAMILIES["gemma3"], PARAMS["gemma3"]
+    cache = jax.jit(partial(hidden_states, cfg=cfg, cache_slots=T))(params, TOKENS[:, :5]).cache
+
+    def run(longest):
+        monkeypatch.setattr(module, "LONG_STACK", longest)
+
+        def read(params, tokens):
+            return hidden_states(
+                params,
+                tokens,
+                cfg,
+                steer(VECTOR, layer),
+                cache=cache,
+                capture=Capture((layer,)),
+                time_indices=jnp.asarray([[6, 3], [0, 5]]),
+            )
+
+        program = jax.jit(read).lower(params, TOKENS[:, 5:])
+        return program.as_text().count("stablehlo.while"), program.compile()(params, TOKENS[:, 5:])
+
+    loops, scanned = run(1)
+    none, unrolled = run(cfg.layers + 1)
+    assert loops > none == 0
+    close_leaves(scanned, unrolled)
+
+
 def test_the_last_block_works_only_for_the_tokens_that_are_asked_for():
     """By the FLOPs of the compiled program."""
     params, tokens = PARAMS["llama"], jnp.zeros((4, 64), jnp.int32)
