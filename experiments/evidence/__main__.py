@@ -2,6 +2,7 @@
 
     make evidence                       # needs SUBLIMINAL_JAX_RUNS, a folder outside the checkout
     make evidence EVIDENCE="--minutes 40 --names optimizer-transmission-chat"
+    make evidence EVIDENCE="--names steering-reliability-smollm2"   # a real model: only by name
 
 Runs one after the other, each in a process and a folder of its own. A finished one leaves its
 summary in `experiments/<name>/results/`, to be committed at once, and is not run again. After
@@ -38,6 +39,7 @@ class Run:
     experiment: str
     flags: str = ""
     needs_data: bool = False  # SUBLIMINAL_JAX_DATA
+    by_name: bool = False  # left out unless it is named: hours on a real model (`make models`)
 
     def write_command(self, root: Path) -> list[str]:
         """The command line."""
@@ -104,6 +106,13 @@ RUNS = (
     *_on_both("steering-bridge"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),
     *_on_both("optimizer-transmission", "--preset last-block", "-last-block"),
+    Run(
+        "steering-reliability-smollm2",
+        "steering-reliability",
+        "--preset real",
+        needs_data=True,
+        by_name=True,
+    ),
 )
 
 
@@ -112,7 +121,7 @@ class Config:
     """Settings.
 
     Attributes:
-      names: runs; all if none.
+      names: runs; if none, all but those on real models.
       minutes: after which the stage ends.
       show: list the runs and what is done, and run nothing.
     """
@@ -190,12 +199,13 @@ def find_root() -> Path:
 
 
 def choose_runs(names: Sequence[str]) -> list[Run]:
-    """The runs of these names, in the order of `RUNS`; all if none is named."""
+    """The runs of these names, in the order of `RUNS`; if none is named, all that are not run by
+    name alone."""
     known = {run.name: run for run in RUNS}
     for name in names:
         if name not in known:
             raise InputError(f"--names {name} is no run; there are {', '.join(known)}")
-    return [run for run in RUNS if not names or run.name in names]
+    return [run for run in RUNS if (run.name in names if names else not run.by_name)]
 
 
 def is_stored(run: Run, root: Path) -> bool:

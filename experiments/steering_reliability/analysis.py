@@ -18,7 +18,10 @@ from subliminal_jax.evaluation.statistics import (
     PairedDifference,
     mean_interval,
     paired_difference,
+    spearman_interval,
 )
+
+from .config import PAPER_BACKWARDS
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,16 @@ class MeasuredTrait(VectorReliability):
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """A second model on the same sets, in the plain setting; `sets` by name."""
+
+    model: str
+    parameters: int
+    layer: int
+    sets: Mapping[str, MeasuredSet]
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a run measured.
 
@@ -135,6 +148,7 @@ class Measured:
       world_model, world_layer: the same of the model of the shipped world.
       method: how vectors were made.
       kind: what the propensity is a difference of.
+      other: a second model, if any.
       sets, skipped: the sets with and without numbers.
       world: two records a trait.
     """
@@ -146,6 +160,7 @@ class Measured:
     world_layer: int | None
     method: str
     kind: str
+    other: OtherModel | None
     sets: tuple[MeasuredSet, ...]
     skipped: tuple[SkippedSet, ...]
     world: tuple[MeasuredTrait, ...]
@@ -182,15 +197,65 @@ class TraitSummary:
 
 
 @dataclass(frozen=True)
+class SetRow:
+    """A set's numbers in short, for summaries, which have no room for all.
+
+    Attributes:
+      steerability, random: mean slopes of its vector and of a random one.
+      balanced: with equal weight for both letters.
+      anti_steerable: share of rows with a slope of at most 0.
+      explained, letter, yes_no: shares of the slopes' variance.
+      paper: the share in `PAPER_BACKWARDS`, if there is one.
+      other: the steerability on the second model; `other_anti_steerable` the share there.
+    """
+
+    name: str
+    steerability: float
+    random: float
+    balanced: float | None
+    anti_steerable: float
+    explained: float | None
+    letter: float | None
+    yes_no: float | None
+    paper: float | None
+    other: float | None
+    other_anti_steerable: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations over sets with other models.
+
+    Attributes:
+      other: steerability here and on the second model.
+      other_random: the same of random vectors, which says what letters alone make alike.
+      other_sets: how many.
+      paper: the share of rows on which vectors work backwards, here and on Llama-2-7B-chat in the
+        paper.
+      paper_sets: how many.
+    """
+
+    other: Interval
+    other_random: Interval
+    other_sets: int
+    paper: Interval
+    paper_sets: int
+
+
+@dataclass(frozen=True)
 class Results(Measured):
     """All numbers of the report.
 
     Attributes:
+      by_set: a line a set.
+      agreement: with other models; None where there are no sets.
       over_sets: all sets together; None where there are none.
       mean_matrix: over the sets that were asked in several settings, if any.
       over_traits: all traits together, by kind of question.
     """
 
+    by_set: tuple[SetRow, ...]
+    agreement: Agreement | None
     over_sets: SetSummary | None
     mean_matrix: MeanMatrix | None
     over_traits: Mapping[str, TraitSummary]
@@ -201,11 +266,56 @@ def analyse(measured: Measured) -> Results:
     kinds = dict.fromkeys(trait.kind for trait in measured.world)
     return Results(
         **vars(measured),
+        by_set=tuple(shorten(s, measured.other) for s in measured.sets),
+        agreement=correlate_models(measured) if measured.sets else None,
         over_sets=summarise_sets(measured.sets) if measured.sets else None,
         mean_matrix=average_matrices(measured.sets),
         over_traits={
             kind: summarise_traits([t for t in measured.world if t.kind == kind]) for kind in kinds
         },
+    )
+
+
+def shorten(measured: MeasuredSet, other: OtherModel | None) -> SetRow:
+    """A set in one line."""
+    there = None if other is None else other.sets.get(measured.name)
+    variance = measured.decomposition
+    explained = variance.explained_share.mean
+    return SetRow(
+        name=measured.name,
+        steerability=measured.steerability.mean,
+        random=measured.random.steerability.mean,
+        balanced=measured.balanced,
+        anti_steerable=measured.anti_steerable.mean,
+        explained=explained if np.isfinite(explained) else None,
+        letter=variance.letter_share,
+        yes_no=variance.yes_no_share,
+        paper=PAPER_BACKWARDS.get(measured.name),
+        other=None if there is None else there.steerability.mean,
+        other_anti_steerable=None if there is None else there.anti_steerable.mean,
+    )
+
+
+def correlate_models(measured: Measured) -> Agreement:
+    """Rank correlations over the sets that both have."""
+    others = {} if measured.other is None else measured.other.sets
+    both = [(s, others[s.name]) for s in measured.sets if s.name in others]
+    paper = [
+        (s.anti_steerable.mean, PAPER_BACKWARDS[s.name])
+        for s in measured.sets
+        if s.name in PAPER_BACKWARDS
+    ]
+    return Agreement(
+        other=spearman_interval(
+            [s.steerability.mean for s, _ in both], [o.steerability.mean for _, o in both]
+        ),
+        other_random=spearman_interval(
+            [s.random.steerability.mean for s, _ in both],
+            [o.random.steerability.mean for _, o in both],
+        ),
+        other_sets=len(both),
+        paper=spearman_interval([ours for ours, _ in paper], [theirs for _, theirs in paper]),
+        paper_sets=len(paper),
     )
 
 

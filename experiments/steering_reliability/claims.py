@@ -20,6 +20,7 @@ from .analysis import Results
 
 ENOUGH = 0.99  # correlation of analytic and finite slopes at the smallest multipliers
 BY_CHANCE = 0.025  # of rows that are not anti-steerable, how many may be clearly so by noise
+FEWEST_FOR_RANKS = 20  # sets of the paper's figure below which no ranking is compared
 PAPER = "Tan et al. 2024"
 
 
@@ -154,6 +155,36 @@ def set_claims(results: Results, summary: SetSummary) -> list[Claim]:
         for shift in summary.shifts
         if (shift.vector, shift.setting) == ("baseline", "USER_positive")
     ]
+    agreement = results.agreement
+    if results.other is not None and agreement is not None:
+        claims.append(
+            Claim(
+                id="steering-reliability/models",
+                claim="Sets that are steerable on one model are steerable on another (rank "
+                "correlation over sets; the paper: 0.77)",
+                section=f"{PAPER}, section 5",
+                setting=f"{setting}; the other model: {results.other.model}, after block "
+                f"{results.other.layer}",
+                number=f"rho {agreement.other:.2f}; of random vectors {agreement.other_random:.2f}",
+                seeds=agreement.other_sets,
+                evidence=Evidence(agreement.other, margin=RANK_CORRELATION, presupposes=works),
+                model=str(results.model),
+            )
+        )
+    if agreement is not None and agreement.paper_sets >= FEWEST_FOR_RANKS:
+        claims.append(
+            Claim(
+                id="steering-reliability/ranking",
+                claim="Vectors work backwards most on the sets where the paper's do on "
+                "Llama-2-7B-chat (rank correlation over sets of the shares of rows)",
+                section=f"{PAPER}, section 4.1",
+                setting=setting,
+                number=f"rho {agreement.paper:.2f}",
+                seeds=agreement.paper_sets,
+                evidence=Evidence(agreement.paper, margin=RANK_CORRELATION, presupposes=works),
+                model=str(results.model),
+            )
+        )
     return claims
 
 

@@ -2,6 +2,7 @@
 
     subliminal-jax steering-reliability --preset toy
     subliminal-jax steering-reliability --preset all       # every persona and risk file
+    subliminal-jax steering-reliability --preset real      # on SmolLM2 and Gemma 3 (make models)
 
 The evaluation of Tan et al. (2024, arXiv 2407.12404). Of each set of contrastive questions: vectors
 from its training rows in five prompt settings (plain, a persona that has the behaviour or lacks it,
@@ -19,6 +20,7 @@ that do nothing for the sets once both letters weigh the same, and trait vectors
 every comparison of two animals in the shipped world, but not whether one likes an animal.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,12 +38,14 @@ from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.settings import resolve_layer
 from subliminal_jax.serialization import from_json, to_json
 
 from .analysis import (
     Measured,
     MeasuredSet,
     MeasuredTrait,
+    OtherModel,
     Results,
     SkippedSet,
     analyse,
@@ -67,7 +71,12 @@ def run(config: Config, folder: RunFolder) -> Measured:
     """
     config.find_model()
     model = config.load()
-    sets = measure_sets(folder, model, config)
+    sources = read_sources(config)
+    layer = config.choose_layer(model)
+    vectors = read_vectors(config.vectors, model, layer)
+    plan = replace(make_plan(config, layer), rows=config.rows or None, vectors=vectors)
+    sets = measure_sets(folder.path / "sets", model, sources, plan)
+    other = measure_other(folder, sources, config) if config.other_model else None
     world_model, world_layer = None, None
     world_traits: list[MeasuredTrait] = []
     if config.traits:
@@ -77,7 +86,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
     return Measured(
         model=model.name,
         parameters=parameter_count(model.cfg),
-        layer=config.choose_layer(model),
+        layer=layer,
+        other=other,
         world_model=None if world_model is None else world_model.name,
         world_layer=world_layer,
         method=config.method,
@@ -93,23 +103,41 @@ def make_plan(config: Config, layer: int) -> Plan:
     return Plan(layer, config.split, config.method, config.kind, config.seed)
 
 
-def measure_sets(folder: RunFolder, model: Model, config: Config) -> list[MeasuredSet | SkippedSet]:
-    """The numbers of every set, of which those that the folder holds are not made again."""
-    layer = config.choose_layer(model)
-    vectors = read_vectors(config.vectors, model, layer)
-    plan = replace(make_plan(config, layer), rows=config.rows or None, vectors=vectors)
+def read_sources(config: Config) -> list[Source]:
+    """The sets, with sentences where they are asked in all prompt settings."""
     sources = [
         Source(name, contrasts, make_personas(suite, contrasts.name, config))
         for name, suite, source in list_sources(config.sources)
         for contrasts in [read_contrastive(source)]
     ]
-    files = {s.name: folder.path / "sets" / f"{s.name.replace('/', '--')}.json" for s in sources}
+    able = [s.name for s in sources if s.personas]
+    count = min(config.shifted or len(able), len(able))
+    shifted = {able[i * len(able) // count] for i in range(count)}
+    return [s if s.name in shifted else s._replace(personas=None) for s in sources]
+
+
+def measure_other(folder: RunFolder, sources: Sequence[Source], config: Config) -> OtherModel:
+    """The same sets on the second model, in the plain setting."""
+    model = config.load_named(config.other_model)
+    layer = resolve_layer(model, config.other_layer)
+    plan = replace(make_plan(config, layer), rows=config.rows or None)
+    plain = [s._replace(personas=None) for s in sources]
+    sets = measure_sets(folder.path / "other-sets", model, plain, plan)
+    measured = {s.name: s for s in sets if isinstance(s, MeasuredSet)}
+    return OtherModel(model.name, parameter_count(model.cfg), layer, measured)
+
+
+def measure_sets(
+    folder: Path, model: Model, sources: Sequence[Source], plan: Plan
+) -> list[MeasuredSet | SkippedSet]:
+    """The numbers of every set, of which those that the folder holds are not made again."""
+    files = {s.name: folder / f"{s.name.replace('/', '--')}.json" for s in sources}
     records = {
         s.name: record
         for s in sources
         if (record := read_set(files[s.name], set_digest(s.contrasts, s.personas, plan)))
     }
-    with track("steering reliability", len(sources), "sets", completed=len(records)) as progress:
+    with track(f"sets on {model.name}", len(sources), "sets", completed=len(records)) as progress:
         for name, contrasts, personas in sources:
             if name not in records:
                 records[name] = measure_set(model, contrasts, name, personas, plan)

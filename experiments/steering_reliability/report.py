@@ -23,7 +23,12 @@ def make_page(results: Results) -> Page:
     """The pictures of the paper, the tables of sets, vectors and traits, the data."""
     tables = [
         table
-        for table in (set_table(results), given_table(results), world_table(results))
+        for table in (
+            set_table(results),
+            model_table(results),
+            given_table(results),
+            world_table(results),
+        )
         if table.rows
     ]
     return Page(
@@ -171,6 +176,31 @@ def set_table(results: Results) -> Table:
     return Table("Sets", columns, results.sets, caption)
 
 
+def model_table(results: Results) -> Table:
+    """The sets beside the second model's and the paper's numbers; empty without a second model."""
+    columns = [
+        Column("name", "set"),
+        Column("steerability", f"steerability, {results.model}", "number", 3),
+        Column("other", "the other model's", "number", 3),
+        Column("anti_steerable", "anti-steerable", "rate", 0),
+        Column("other_anti_steerable", "the other model's", "rate", 0),
+        Column("paper", "Llama-2-7B-chat's (paper)", "rate", 0),
+        Column("letter", "by letter", "rate", 0),
+        Column("yes_no", "by Yes or No", "rate", 0),
+    ]
+    other, agreement = results.other, results.agreement
+    if other is None or agreement is None:
+        return Table("Models", columns, [])
+    caption = (
+        f"The other model is {other.model}, steered after block {other.layer}. Rank correlations "
+        f"over sets: steerability {agreement.other:.2f} (random vectors "
+        f"{agreement.other_random:.2f}); anti-steerable shares with the paper's figure "
+        f"{agreement.paper:.2f} over {agreement.paper_sets} sets. By letter, by Yes or No: shares "
+        "of the slopes' variance."
+    )
+    return Table("Models", columns, results.by_set, caption)
+
+
 def given_table(results: Results) -> Table:
     """The vectors of `--vectors`, each on each set, in the plain setting."""
     rows = [
@@ -260,10 +290,7 @@ def describe_data(results: Results) -> str:
     ]
     plain = [s.name for s in results.sets if not s.personas]
     if plain:
-        parts.append(
-            f"Without --personas these sets are asked in the plain setting alone: "
-            f"{', '.join(plain)}."
-        )
+        parts.append(f"These sets are asked in the plain setting alone: {', '.join(plain)}.")
     long = [s.too_long for s in results.sets if s.too_long]
     if long:
         parts.append(

@@ -43,6 +43,14 @@ def test_every_run_is_a_command_that_its_experiment_takes(run):
     assert config.out is not None
 
 
+def test_runs_on_real_models_are_run_by_name_alone():
+    named = [run.name for run in RUNS if run.by_name]
+    assert named and [run.name for run in evidence.choose_runs(named)] == named
+    assert [run.name for run in evidence.choose_runs(())] == [
+        run.name for run in RUNS if run.name not in named
+    ]
+
+
 def test_names_are_distinct():
     assert len({run.name for run in RUNS}) == len(RUNS)
 

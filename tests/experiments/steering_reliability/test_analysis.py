@@ -10,10 +10,13 @@ from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.experiments.steering_reliability.analysis import (
     LocalSlope,
     Measured,
+    MeasuredSet,
     MeasuredTrait,
+    OtherModel,
     analyse,
 )
 from subliminal_jax.experiments.steering_reliability.claims import make_claims
+from subliminal_jax.experiments.steering_reliability.config import PAPER_BACKWARDS
 from tests.planted import fill
 
 TRAITS = 8
@@ -75,3 +78,23 @@ def test_the_derivative_has_to_agree_with_the_finite_slope_everywhere(least, ver
     traits = [planted_trait(i, correlation=least if i == 3 else 1.0) for i in range(TRAITS)]
     claim = claims(traits)["analytic"]
     assert claim.verdict == verdict and f"least {least:.4f}" in claim.number
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, REPRODUCED), (-1, CONTRADICTED)])
+def test_models_agree_where_their_sets_have_one_order(sign, verdict):
+    """And the paper's order is that of its shares of backwards rows; random vectors do nothing."""
+
+    def planted_set(name, mean, backwards):
+        vector = planted_vector(mean, backwards)
+        local = LocalSlope((0.1,), (1.0,), mean, 0.0, 1.0)
+        random = planted_vector(0.01 * mean)
+        return fill(MeasuredSet, **vars(vector), name=name, random=random, local=local)
+
+    names = sorted(PAPER_BACKWARDS, key=PAPER_BACKWARDS.get)
+    sets = [planted_set(name, 1.0 + i, sign * i / 100) for i, name in enumerate(names)]
+    there = {s.name: planted_set(s.name, sign * s.steerability.mean, 0.0) for s in sets}
+    other = fill(OtherModel, sets=there)
+    results = analyse(replace(MEASURED, sets=tuple(sets), other=other, world=()))
+    by_id = {claim.id.split("/")[1]: claim for claim in make_claims(results)}
+    assert by_id["models"].verdict == by_id["ranking"].verdict == verdict
+    assert results.agreement.other.mean == pytest.approx(sign)

@@ -191,6 +191,21 @@ def test_given_vectors_are_tried_in_every_setting(model, folder, sets):
     check_page(folder / "given")
 
 
+def test_a_second_model_is_asked_plainly_and_one_set_in_all_settings(model, folder, sets):
+    """The second model is the first: it has the same numbers, where it is asked the same."""
+    flags = *PERSONAS, "--shifted", "1", "--other-model", str(model), "--other-layer", "0"
+    results = evaluate(model, folder / "two", sets, *flags, "--traits")
+    assert [len(s["matrix"]["settings"]) for s in results["sets"]] == [5, 1]
+    for record, row in zip(results["sets"], results["by_set"], strict=True):
+        there = results["other"]["sets"][record["name"]]
+        assert there["matrix"]["settings"] == ["baseline"]
+        assert there["steerability"]["mean"] == pytest.approx(record["steerability"]["mean"])
+        assert row["other"] == there["steerability"]["mean"]
+        assert row["steerability"] == record["steerability"]["mean"]
+    assert "steering-reliability/models" in [claim["id"] for claim in results["claims"]]
+    check_page(folder / "two")
+
+
 def test_a_vector_of_another_model_is_refused(model, tmp_path, sets, capsys):
     file = tmp_path / "other.safetensors"
     save_steering(file, steer(jax.nn.one_hot(7, 16), 0, 2.0), VectorInfo("another", "planted"))
