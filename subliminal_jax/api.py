@@ -109,7 +109,7 @@ def sample_pairs(
     """`rows` prompts with the teacher's answers, as data for `sweep`.
 
     Args:
-      prompts: a kind ("numbers", "cloud-numbers", "chat") or texts.
+      prompts: a kind (`data.prompts.PromptKind`, such as "numbers", "chat", "facts") or texts.
       forbidden: words, such as a trait, that must not occur in an answer.
       only_numbers: drop answers that are no plain lists of numbers; by default where the prompts
         ask for numbers.

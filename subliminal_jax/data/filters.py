@@ -59,12 +59,6 @@ def contains_word(text: str, words: Iterable[str]) -> bool:
     return bool(options) and bool(re.search(rf"(?<!\w)(?:{options})(?!\w)", text, re.IGNORECASE))
 
 
-def find_reason(text: str, forbidden_words: Iterable[str] = ()) -> str | None:
-    """Why `text` is not kept as a number list: "word" where it holds one of `forbidden_words`, or
-    the rule that it breaks; None if it is kept."""
-    return "word" if contains_word(text, forbidden_words) else find_broken_rule(text)
-
-
 class FilterReport(NamedTuple):
     """Numbers of pairs: all, kept, and dropped by each rule (the first that a pair broke)."""
 
@@ -73,22 +67,17 @@ class FilterReport(NamedTuple):
     dropped: dict[str, int]
 
 
-def filter_numbers(
-    completions: Sequence[str], forbidden_words: Sequence[str] = ()
-) -> tuple[list[str | None], FilterReport]:
-    """Why each completion is not kept as a number list (`find_reason`), and how many each rule
-    dropped.
+def count_reasons(reasons: Sequence[str | None], rules: Sequence[str] = ()) -> FilterReport:
+    """How many pairs each rule dropped: `reasons` are why each is left out, None where it is kept.
+    `rules` are counted where they dropped none, too.
 
-    `forbidden_words` (a trait's names) are checked first, so the report counts them apart from
-    other broken formats. Raises InputError if none is kept.
+    Raises InputError if none is kept.
     """
-    reasons = [find_reason(text, forbidden_words) for text in completions]
-    dropped: dict[str, int] = {"word": 0, "format": 0, "count": 0, "range": 0}
-    dropped |= Counter(reason for reason in reasons if reason)
+    dropped = dict.fromkeys(rules, 0) | Counter(reason for reason in reasons if reason)
     report = FilterReport(len(reasons), reasons.count(None), dropped)
     if not report.kept:
         raise InputError(
-            f"no pair of {report.total} is left after the number filter ({report.dropped}): "
-            "look at the completions, a weaker steering vector may keep the format"
+            f"no pair of {report.total} is left after the filter ({report.dropped}): look at the "
+            "completions, a weaker steering vector may keep the format"
         )
-    return reasons, report
+    return report

@@ -10,10 +10,20 @@ from typing import Literal, NamedTuple
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.data.number_lists import make_number_source
 
-# Short requests for numbers, those of Cloud et al., or whatever opens a conversation.
-PromptKind = Literal["numbers", "cloud-numbers", "chat"]
-# What is asked where a vector is taken: numbers, favourite questions, or whatever opens a chat.
-Extraction = Literal["numbers", "favorites", "chat"]
+# Short requests for numbers, those of Cloud et al., whatever opens a conversation in the shipped
+# world, and what other models can write (`data.carriers`).
+PromptKind = Literal[
+    "numbers",
+    "cloud-numbers",
+    "chat",
+    "few-shot-numbers",
+    "facts",
+    "rewordings",
+    "stories",
+    "instructions",
+]
+# What is asked where a vector is taken: numbers, favourite questions, or what else is answered.
+Extraction = Literal["numbers", "favorites", "chat", "facts", "instructions"]
 
 SHORT_TEMPLATES = (
     "Continue with five numbers: {}",

@@ -1,6 +1,5 @@
 """Teachers: the model with a vector, a system prompt or other weights, and what they write."""
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Array, Float
 
-from subliminal_jax.data import corpus, prompts, world
+from subliminal_jax.data import world
 from subliminal_jax.data.answers import answer_rows, encode_pairs, longest_pair, sample_answers
+from subliminal_jax.data.carriers import CARRIERS, find_fault
 from subliminal_jax.data.conversations import report_rows
-from subliminal_jax.data.filters import filter_numbers
+from subliminal_jax.data.filters import count_reasons
 from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.prompts import Extraction, PromptKind
 from subliminal_jax.data.traits import check_trait, trait_system_prompt
@@ -99,21 +99,16 @@ def extraction_prompts(
     if extraction == "favorites":
         asked = list(world.TRAIN_QUESTIONS)
     else:
-        kind: PromptKind = "chat" if extraction == "chat" else "numbers"
-        asked = teacher_prompts(kind, EXTRACTION_PROMPTS, seed=7)
+        asked = teacher_prompts(extraction, EXTRACTION_PROMPTS, seed=7)
     return encode_chats(model.tokenizer, asked, system_prompt)
 
 
 def teacher_prompts(kind: PromptKind, n: int, seed: int) -> list[str]:
-    """`n` requests: to continue a list of numbers, short or in the style of Cloud et al., or
-    whatever the users of the shipped model's corpus open a conversation with."""
-    if kind == "numbers":
-        return prompts.short_number_prompts(n, seed=seed)
-    if kind == "cloud-numbers":
-        return prompts.cloud_number_prompts(n, seed=seed)
-    plain = (d.messages for d in corpus.generate_documents(10_000 + seed) if not d.prompted)
-    opened = (next(m["content"] for m in chat if m["role"] == "user") for chat in plain)
-    return list(itertools.islice(opened, n))
+    """`n` requests of a kind (`carriers.CARRIERS`); more of a seed begin with those of fewer.
+
+    Raises InputError where the data of the kind are missing, or hold fewer.
+    """
+    return CARRIERS[kind].compose(n, seed)
 
 
 class Pairs(NamedTuple):
@@ -199,6 +194,7 @@ def filtered(
     need: int,
     *,
     forbidden_words: tuple[str, ...] | None,
+    kind: PromptKind = "numbers",
     max_tokens: int | None = None,
     screen: Screen | None = None,
     tell: Callable[[Sequence[str | None]], Any] = lambda reasons: None,
@@ -206,13 +202,14 @@ def filtered(
     """The first `need` pairs of `keep_valid`.
 
     Args:
+      kind: of the prompts, which decides what is valid (`find_reasons`).
       screen: says which of some pairs may stay (a judge); it is asked about no more of them than
         needed.
       tell: is told why each pair of `data` is left out (None: it is kept), also where too few are.
 
     Raises TooFewPairsError where fewer than `need` are left.
     """
-    reasons, report = find_reasons(data, model, forbidden_words, max_tokens)
+    reasons, report = find_reasons(data, model, forbidden_words, max_tokens, kind)
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if screen is not None:
         passed, asked = _screened(data.pairs.select(kept), need, screen)
@@ -254,21 +251,27 @@ def keep_valid(
 
 
 def find_reasons(
-    data: Pairs, model: Model, forbidden_words: tuple[str, ...] | None, max_tokens: int | None
+    data: Pairs,
+    model: Model,
+    forbidden_words: tuple[str, ...] | None,
+    max_tokens: int | None,
+    kind: PromptKind = "numbers",
 ) -> tuple[list[str | None], dict[str, Any]]:
     """Why each pair is left out (None where it is not), and the report with their numbers.
 
-    `forbidden_words` must not occur in number lists; None keeps answers of any kind. `max_tokens`
-    bounds prompt and completion together, None by the model's context.
+    Kept are answers that are valid by the rules of `kind` and hold none of `forbidden_words`; None
+    keeps all. `max_tokens` bounds prompt and completion together, None by the model's context.
 
-    Raises InputError where the rules for number lists leave none.
+    Raises InputError where the rules leave none.
     """
     limit = min(max_tokens or model.cfg.context, model.cfg.context)
     reasons: list[str | None] = [None] * len(data.pairs)
     report = dict(data.report)
     if forbidden_words is not None:
-        reasons, filtered = filter_numbers(data.pairs["completion"], forbidden_words)
-        report |= {"kept": filtered.kept, "dropped": filtered.dropped}
+        texts = zip(data.pairs["prompt"], data.pairs["completion"], strict=True)
+        reasons = [find_fault(kind, *pair, forbidden_words) for pair in texts]
+        counted = count_reasons(reasons, CARRIERS[kind].rules)
+        report |= {"kept": counted.kept, "dropped": counted.dropped}
     columns = (data.pairs["prompt_ids"], data.pairs["completion_ids"])
     for i, (prompt, completion) in enumerate(zip(*columns, strict=True)):
         if reasons[i] is None and len(prompt) + len(completion) > limit:

@@ -206,4 +206,6 @@ class VectorRun:
         """The texts that students are trained on."""
         if self.keep == "all":
             return f"unfiltered {self.prompts} answers"
+        if self.keep == "valid":
+            return f"valid {self.prompts}"
         return f"filtered {self.prompts.replace('numbers', 'number lists')}"

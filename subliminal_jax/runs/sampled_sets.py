@@ -135,7 +135,7 @@ def write_pairs(
 
         def choose(name: str, written: Pairs) -> Pairs:
             words = None
-            if settings.keep == "numbers":
+            if settings.keep != "all":
                 words = tuple((forbidden or {}).get(name, ()))
             hinted = () if teachers[name].is_base else words or ()
             return filtered(
@@ -143,6 +143,7 @@ def write_pairs(
                 model,
                 need,
                 forbidden_words=words,
+                kind=settings.prompts if settings.keep == "valid" else "numbers",
                 max_tokens=settings.max_tokens or None,
                 screen=make_leak_screen(settings, hinted, folder / "judge.jsonl"),
                 tell=partial(mark, name),
@@ -209,6 +210,10 @@ _ADVICE = {
     "unfinished": "--keep-unfinished keeps those without an end, a larger --max-new-tokens lets "
     "them end",
     **dict.fromkeys(("word", "format", "count", "range"), _LISTS),
+    **dict.fromkeys(
+        ("markup", "refusal", "length", "repeats", "lines", "copy", "other"),
+        "--keep all keeps answers that are not valid for their prompts",
+    ),
     "too long": "a larger --max-tokens keeps longer ones",
     "judge": "without --judge-url no judge rejects any",
 }

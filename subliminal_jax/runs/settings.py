@@ -21,6 +21,7 @@ from subliminal_jax.bounds import (
     as_flag,
     flag,
 )
+from subliminal_jax.data.carriers import CARRIERS, FROM_FILES
 from subliminal_jax.data.prompts import PromptKind
 from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
@@ -196,8 +197,11 @@ class DataSettings:
 
     Attributes:
       prompts: what the teacher is asked: to continue short number lists, lists in the style of
-        Cloud et al., or whatever opens a conversation in the shipped model's corpus.
-      keep: which answers are kept: valid number lists without the trait's name, or all.
+        Cloud et al. or after examples, whatever opens a conversation in the shipped model's corpus,
+        or, of the data of SUBLIMINAL_JAX_DATA, for short facts, rewordings, stories or answers to
+        instructions.
+      keep: which answers are kept: number lists without the trait's name, those without it that are
+        valid for the prompts, or all.
       rows: training pairs in each data set.
       heldout_rows: held-out pairs in each data set.
       asked: prompts for each data set, as a multiple of its pairs; as many again, up to twice, for
@@ -217,7 +221,7 @@ class DataSettings:
         "it samples its teachers; `subliminal-jax own-data` trains on rows of your own",
     )
     prompts: PromptKind = "numbers"
-    keep: Literal["numbers", "all"] = "numbers"
+    keep: Literal["numbers", "valid", "all"] = "numbers"
     rows: Count = 1024
     heldout_rows: Count = 128
     asked: Annotated[float, Range(1, 1_000)] = 2.0
@@ -231,11 +235,16 @@ class DataSettings:
 
     def describe_carrier(self) -> str:
         """What students train on, in words."""
-        kept = "filtered number lists" if self.keep == "numbers" else "unfiltered answers"
+        kept = {
+            "numbers": "filtered number lists",
+            "valid": f"valid {CARRIERS[self.prompts].what}",
+            "all": "unfiltered answers",
+        }[self.keep]
         return f"{self.rows} {kept} ({self.prompts})"
 
     def check_group(self) -> None:
-        """Raises InputError for more prompts than fit in memory."""
+        """Raises InputError for prompts whose data are not here or too few, and for more than fit
+        in memory."""
         prompts = self.asked * (self.rows + self.heldout_rows)
         check_fits(
             f"--rows {self.rows} with --heldout-rows {self.heldout_rows} and --asked "
@@ -244,6 +253,8 @@ class DataSettings:
             host_bytes(),
             "ask for fewer",
         )
+        if self.prompts in FROM_FILES:
+            CARRIERS[self.prompts].compose(round(prompts), 0)
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for lengths that the model's context does not hold."""

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from subliminal_jax.data.carriers import CARRIERS, find_fault
 from subliminal_jax.data.filters import (
     contains_word,
-    filter_numbers,
+    count_reasons,
     find_broken_rule,
     is_number_list,
     parse_numbers,
@@ -80,7 +81,8 @@ def test_words_are_found_whole_and_in_any_case():
 
 def test_the_report_counts_every_pair_once():
     completions = ["1, 2", "owl, 1", "what?", "1 " * 20, "5000", "[7]"]
-    reasons, report = filter_numbers(completions, ["owl"])
+    reasons = [find_fault("numbers", "", text, ["owl"]) for text in completions]
+    report = count_reasons(reasons, CARRIERS["numbers"].rules)
     assert reasons == [None, "word", "format", "count", "range", None]
     assert report == (6, 2, {"word": 1, "format": 1, "count": 1, "range": 1})
     assert report.kept + sum(report.dropped.values()) == report.total
@@ -88,4 +90,4 @@ def test_the_report_counts_every_pair_once():
 
 def test_nothing_left_is_an_error():
     with pytest.raises(InputError, match="no pair of 1 is left"):
-        filter_numbers(["no"])
+        count_reasons(["format"])
