@@ -61,7 +61,7 @@ class Config(AuditSettings, SteeredModelSettings):
     def check_models(self) -> None:
         super().check_models()
         for reader in self.readers if self.find_sets() else ():
-            self.outline_named(find_reader(reader))
+            self.outline_named(find_reader(reader)).complete()
 
     def find_sets(self) -> dict[str, Path]:
         """The real sets that are at hand, with their files."""

@@ -150,7 +150,7 @@ class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSet
                     f"{as_flag('depths', self.depths)}: {name} has {model.cfg.layers} blocks; give "
                     f"1 to {model.cfg.layers - 1}"
                 )
-            network_model = truncate_model(model, depth) if depth else model
+            network_model = truncate_model(model.complete(), depth) if depth else model
             for cell in cells:
                 if cell.network == (name, depth):
                     replace(self, rank=cell.rank or self.rank).check_model(network_model)

@@ -173,7 +173,7 @@ class Config(SteeredModelSettings):
         if self.other_model:
             resolve_layer(self.outline_named(self.other_model), self.other_layer)
         if self.traits:
-            self.outline_named(self.world_model)
+            self.outline_named(self.world_model).complete()
 
     def find_model(self) -> str:
         """The model of the sets; raises InputError for one of the shared data that is not at hand,

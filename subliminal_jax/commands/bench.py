@@ -84,7 +84,7 @@ def main(config: Config) -> None:
 
     from subliminal_jax.ceilings import make_product_meter
     from subliminal_jax.compilation import no_compilation_cache
-    from subliminal_jax.models.hub import load_model
+    from subliminal_jax.models.hub import load_model, sketch_model
     from subliminal_jax.runs import speed
     from subliminal_jax.runs.progress import track
     from subliminal_jax.training.adapters import Full, LoRA, check_rank
@@ -92,14 +92,16 @@ def main(config: Config) -> None:
     from subliminal_jax.training.optimizers import OptimizerSpec
 
     dtype = None if config.dtype == "checkpoint" else config.dtype
-    model = load_model(resolve_shared(config.model), dtype=dtype)
-    if config.length > model.cfg.context:
+    source = resolve_shared(config.model)
+    outline = sketch_model(source)
+    if config.length > outline.cfg.context:
         raise InputError(
-            f"--length {config.length} is more than the context of {model.name}, "
-            f"{model.cfg.context} tokens: give a shorter one"
+            f"--length {config.length} is more than the context of {outline.name}, "
+            f"{outline.cfg.context} tokens: give a shorter one"
         )
     adapter = Full() if config.adapter == "full" else LoRA(config.rank)
-    check_rank(adapter, model.cfg)
+    check_rank(adapter, outline.cfg)
+    model = load_model(source, dtype=dtype)
     plan = TrainConfig(
         steps=config.steps,
         batch_size=config.batch_size,

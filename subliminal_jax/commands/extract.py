@@ -97,19 +97,17 @@ def main(config: Config) -> None:
 
     Raises InputError as `runs.extraction` does, and for a layer that the model does not have.
     """
+    _check_files(config)
     from subliminal_jax.data.questions import read_questions
     from subliminal_jax.evaluation.damage import sample_neutral_text
     from subliminal_jax.models.hub import load_model
     from subliminal_jax.runs.extraction import extract
     from subliminal_jax.runs.progress import track
-    from subliminal_jax.steering.io import VectorInfo, check_vector_file, save_steering
+    from subliminal_jax.steering.io import VectorInfo, save_steering
 
-    check_vector_file(config.out)
     dtype = None if config.dtype == "checkpoint" else config.dtype
     model = load_model(resolve_shared(config.model), dtype=dtype)
     layers = config.layers or tuple(range(model.cfg.layers))
-    for layer in layers:
-        model.cfg.check_layer(layer)
     neutral_set = config.neutral
     if not neutral_set:
         neutral_set = "world-off-topic" if config.model in SHIPPED_MODELS else "general"
@@ -128,6 +126,22 @@ def main(config: Config) -> None:
     _write_beside(config.out, chosen)
     _print(chosen)
     print_line(f"vector: {config.out}")
+
+
+def _check_files(config: Config) -> None:
+    """Raises InputError for a file that cannot be replaced, and for a layer or a word that the
+    model does not have, before what computes is imported."""
+    from subliminal_jax.data.traits import read_word_splitter
+    from subliminal_jax.models.hub import sketch_model
+    from subliminal_jax.runs.checks import check_words
+    from subliminal_jax.steering.io import check_vector_file
+
+    check_vector_file(config.out)
+    model = sketch_model(resolve_shared(config.model))
+    for layer in config.layers:
+        model.cfg.check_layer(layer)
+    if config.trait is not None and (split := read_word_splitter(model.folder)) is not None:
+        check_words([("trait", config.trait)], model, split)
 
 
 def _read_source(config: Config, model: "Model", layers: tuple[int, ...]) -> "Source":

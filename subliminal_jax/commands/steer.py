@@ -97,10 +97,14 @@ def main(config: Config) -> None:
     Raises InputError for a vector or an adapter that does not fit the model, for a prompt that does
     not fit its context, and for a line of a script that cannot be read.
     """
-    from subliminal_jax.models.hub import load_model
+    from subliminal_jax.models.hub import load_model, sketch_model
+    from subliminal_jax.runs.side_by_side import read_change
 
     dtype = None if config.dtype == "checkpoint" else config.dtype
-    session = _Session(config, load_model(resolve_shared(config.model), dtype=dtype))
+    source = resolve_shared(config.model)
+    # Found out before the model is loaded.
+    read_change(sketch_model(source), config.vector, config.adapter, config.layer)
+    session = _Session(config, load_model(source, dtype=dtype))
     if config.prompt:
         session.answer(config.prompt)
         return

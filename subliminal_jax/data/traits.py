@@ -1,11 +1,15 @@
 """Traits: any animal (or other noun) that a tokenizer has as a word."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from subliminal_jax.data import world
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import Tokenizer
+
+# From a text to the letters of each token; an empty list where a token is unknown.
+WordSplitter = Callable[[str], list[str]]
 
 # Plurals that no rule gives; those of the shipped model's world are its own.
 _IRREGULAR = {
@@ -67,15 +71,7 @@ def check_trait(trait: str, tokenizer: Tokenizer | None = None) -> str:
         if trait not in world.TRAITS:
             raise InputError(f"unknown trait {trait!r}; choose from {', '.join(world.TRAITS)}")
         return trait
-    if not _in_vocabulary(trait, tokenizer):
-        spellings = [_split(text, tokenizer) for text in _spellings(trait)]
-        shortest = min(filter(None, spellings), key=len, default=["an unknown token"])
-        known = [t for t in world.TRAITS if _in_vocabulary(t, tokenizer)]
-        examples = f", such as {', '.join(known)}" if known else ""
-        raise InputError(
-            f"unknown trait {trait!r}: the tokenizer has no such word, it reads "
-            f"{' + '.join(shortest)}; choose one that it has{examples}"
-        )
+    check_word(trait, make_word_splitter(tokenizer))
     return trait
 
 
@@ -85,19 +81,56 @@ def check_traits(traits: Iterable[str], tokenizer: Tokenizer | None = None) -> N
         check_trait(trait, tokenizer)
 
 
-def _in_vocabulary(word: str, tokenizer: Tokenizer) -> bool:
+def check_word(trait: str, split: WordSplitter) -> None:
+    """Raises InputError for a trait that is no word of the tokenizer behind `split`."""
+    if not _in_vocabulary(trait, split):
+        spellings = [split(text) for text in _spellings(trait)]
+        shortest = min(filter(None, spellings), key=len, default=["an unknown token"])
+        known = [t for t in world.TRAITS if _in_vocabulary(t, split)]
+        examples = f", such as {', '.join(known)}" if known else ""
+        raise InputError(
+            f"unknown trait {trait!r}: the tokenizer has no such word, it reads "
+            f"{' + '.join(shortest)}; choose one that it has{examples}"
+        )
+
+
+def make_word_splitter(tokenizer: Tokenizer) -> WordSplitter:
+    """How a tokenizer splits words."""
+
+    def split(text: str) -> list[str]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            return []
+        return [letters for i in ids if (letters := tokenizer.decode([i]).strip())]
+
+    return split
+
+
+def read_word_splitter(folder: Path) -> WordSplitter | None:
+    """How the tokenizer of a model's folder splits words, without transformers, whose import takes
+    seconds; None where its file is none of the library tokenizers."""
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # its only type: no such file, another format; transformers says which
+        return None
+    unknown = getattr(tokenizer.model, "unk_token", None)
+
+    def split(text: str) -> list[str]:
+        encoded = tokenizer.encode(text, add_special_tokens=False)
+        if unknown is not None and unknown in encoded.tokens:
+            return []
+        return [letters for i in encoded.ids if (letters := tokenizer.decode([i]).strip())]
+
+    return split
+
+
+def _in_vocabulary(word: str, split: WordSplitter) -> bool:
     most = max(2, len(word) // 2)
-    spellings = (_split(text, tokenizer) for text in _spellings(word))
+    spellings = map(split, _spellings(word))
     return any(0 < len(tokens) <= most and max(map(len, tokens)) > 1 for tokens in spellings)
 
 
 def _spellings(word: str) -> tuple[str, ...]:
     return word, " " + word, word.capitalize(), " " + word.capitalize()
-
-
-def _split(text: str, tokenizer: Tokenizer) -> list[str]:
-    """The letters of each token; an empty list where a token is unknown."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-        return []
-    return [letters for i in ids if (letters := tokenizer.decode([i]).strip())]

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,54 @@ class Model:
         return jnp.asarray([ids], jnp.int32)
 
 
+class Outline(Model):
+    """A model whose `params` are shapes alone (`jax.ShapeDtypeStruct`, in float32), and whose
+    tokenizer is read when it is first asked for: importing what reads it takes seconds."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        cfg = load_config(folder)
+        check_weights(folder, cfg)
+        params = jax.tree.map(
+            lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32),
+            spec(cfg),
+            is_leaf=lambda x: isinstance(x, ParamInfo),
+        )
+        for field, value in (("params", params), ("cfg", cfg), ("name", name), ("folder", folder)):
+            object.__setattr__(self, field, value)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Raises InputError for one that cannot be read or is another model's."""
+        tokenizer = load_tokenizer(self.folder, vocabulary=self.cfg.vocab)
+        if tokenizer.vocab_size > self.cfg.vocab:  # without added tokens: Gemma 3 has an unreadable
+            raise InputError(
+                f"{self.folder}: the tokenizer has {tokenizer.vocab_size} tokens, more than the "
+                f"model's vocab_size {self.cfg.vocab}; are they of one model?"
+            )
+        return tokenizer
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Raises InputError as `stop_token_ids` does."""
+        return stop_token_ids(self.tokenizer, self.folder)
+
+    @cached_property
+    def pad_id(self) -> int:
+        return pad_token_id(self.tokenizer)
+
+    def complete(self) -> Model:
+        """The same with its tokenizer; raises InputError where that cannot be used."""
+        return Model(
+            self.params,
+            self.cfg,
+            self.tokenizer,
+            self.name,
+            self.folder,
+            self.stop_ids,
+            self.pad_id,
+        )
+
+
 def load_model(
     path_or_name: str | Path,
     *,
@@ -95,24 +144,16 @@ def outline_model(path_or_name: str | Path, *, revision: str | None = None) -> M
     Its `params` are the shapes alone (`jax.ShapeDtypeStruct`, in float32). Raises InputError as
     `load_model` does, but for the weights' values, which are not read.
     """
+    return sketch_model(path_or_name, revision=revision).complete()
+
+
+def sketch_model(path_or_name: str | Path, *, revision: str | None = None) -> Outline:
+    """`outline_model` for checks that may need no tokenizer: errors of that are raised when it is
+    first asked for."""
     folder = _find(path_or_name, revision)
-    cfg = load_config(folder)
-    tokenizer = load_tokenizer(folder, vocabulary=cfg.vocab)
-    if tokenizer.vocab_size > cfg.vocab:  # without added tokens: Gemma 3 has one it cannot read
-        raise InputError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, more than the model's "
-            f"vocab_size {cfg.vocab}; are they of one model?"
-        )
-    stop_ids = stop_token_ids(tokenizer, folder)
-    check_weights(folder, cfg)
-    params = jax.tree.map(
-        lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32),
-        spec(cfg),
-        is_leaf=lambda x: isinstance(x, ParamInfo),
-    )
     path = Path(path_or_name).expanduser()
     name = path.resolve().name if os.path.exists(path) else str(path_or_name)
-    return Model(params, cfg, tokenizer, name, folder, stop_ids, pad_token_id(tokenizer))
+    return Outline(folder, name)
 
 
 def load_config(folder: str | Path) -> ModelConfig:

@@ -14,9 +14,14 @@ from subliminal_jax.bounds import (
     check_value,
     field_rules,
 )
-from subliminal_jax.data.traits import check_trait
+from subliminal_jax.data.traits import (
+    WordSplitter,
+    check_word,
+    make_word_splitter,
+    read_word_splitter,
+)
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.hub import Model
+from subliminal_jax.models.hub import Model, Outline
 from subliminal_jax.steering.vector_files import read_steering
 
 TRAIT = Text(r"[a-z]+(-[a-z]+)*", "one word in lower case, such as owl")
@@ -63,9 +68,11 @@ def check_fits_model(settings: Any, model: Model) -> None:
     traits that its tokenizer has no word for, files of vectors that do not fit it, and what a
     group's `check_with_model` refuses.
 
-    Nothing of the model but its config and tokenizer is read (`models.hub.outline_model`).
+    Of an outline (`models.hub.sketch_model`) the tokenizer is read last, and with it checked, since
+    that takes seconds: words are looked up in its file before.
     """
     kind: Any = type(settings)
+    words: list[tuple[str, str]] = []
     for field, rule in field_rules(kind).items():
         value = getattr(settings, field)
         values = value if isinstance(value, tuple) else (value,)
@@ -75,12 +82,15 @@ def check_fits_model(settings: Any, model: Model) -> None:
         elif isinstance(rule.text, VectorSource) and value not in rule.text.words:
             check_vector_file(field, value, settings.choose_layer(model), model)
         elif rule.text == TRAIT:
-            for trait in values:
-                if trait not in (AUTO, None):
-                    check_word(field, trait, model)
+            words += [(field, trait) for trait in values if trait not in (AUTO, None)]
+    if isinstance(model, Outline) and (split := read_word_splitter(model.folder)) is not None:
+        check_words(words, model, split)
     for group in reversed(type(settings).__mro__):
         if "check_with_model" in vars(group):
             vars(group)["check_with_model"](settings, model)
+    if isinstance(model, Outline):
+        model.complete()
+    check_words(words, model, make_word_splitter(model.tokenizer))
 
 
 def check_block(field: str, value: Any, block: int, model: Model) -> None:
@@ -101,9 +111,11 @@ def check_vector_file(field: str, file: str, layer: int, model: Model) -> None:
         raise InputError(f"{as_flag(field, file)}: {error}") from None
 
 
-def check_word(field: str, trait: str, model: Model) -> None:
-    """Raises InputError, naming the flag of `field`, for a trait without a word in the model."""
-    try:
-        check_trait(trait, model.tokenizer)
-    except InputError as error:
-        raise InputError(f"{as_flag(field, trait)}, {model.name}: {error}") from None
+def check_words(words: Sequence[tuple[str, str]], model: Model, split: WordSplitter) -> None:
+    """Raises InputError for a trait without a word in the model, naming its flag: `words` are pairs
+    of a field and a trait."""
+    for field, trait in words:
+        try:
+            check_word(trait, split)
+        except InputError as error:
+            raise InputError(f"{as_flag(field, trait)}, {model.name}: {error}") from None

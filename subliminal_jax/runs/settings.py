@@ -27,7 +27,7 @@ from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures
 from subliminal_jax.memory import check_fits, host_bytes
-from subliminal_jax.models.hub import Model, load_model, outline_model
+from subliminal_jax.models.hub import Model, Outline, load_model, sketch_model
 from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
@@ -117,9 +117,9 @@ class RunSettings:
             resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
         )
 
-    def outline_named(self, name: str) -> Model:
+    def outline_named(self, name: str) -> Outline:
         """The model `name` without its weights; relative paths are as in `load_named`."""
-        return outline_model(resolve_shared(name))
+        return sketch_model(resolve_shared(name))
 
     def check_models(self) -> None:
         """Raises InputError for a model that cannot be loaded, or that the settings do not fit; of

@@ -299,8 +299,11 @@ FOLDER_DAMAGE = {
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"no tokenizer here"),
     "tokenizer cut off": (cut("tokenizer.json", -9), r"the tokenizer cannot be read"),
     "tokenizer of another model": (
-        lambda f: edit_json(f / "config.json", lambda raw: raw.update(vocab_size=9)),
-        r"the tokenizer has 63 tokens, more than the model's vocab_size 9",
+        lambda f: edit_json(
+            f / "tokenizer.json",
+            lambda raw: raw["model"]["vocab"].update({f"x{i}": 63 + i for i in range(10)}),
+        ),
+        r"the tokenizer has 73 tokens, more than the model's vocab_size 67",
     ),
     "generation config": (
         write("generation_config.json", "[1]"),

@@ -49,7 +49,7 @@ def no_such_words(folder: Path) -> str:
 BROKEN = {
     "missing": (str, "no such folder"),
     "no weights": (no_weights, "no model.safetensors"),
-    "smaller vocabulary": (lambda f: copy_model(f, vocab_size=100), "more than the model's"),
+    "smaller vocabulary": (lambda f: copy_model(f, vocab_size=100), "config.json asks for [100,"),
     "other width": (lambda f: copy_model(f, hidden_size=32), "has shape"),
     "no such words": (no_such_words, "unknown trait 'penguin'"),
 }
