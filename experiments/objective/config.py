@@ -10,6 +10,7 @@ from subliminal_jax.runs.kind_settings import (
     ControlSettings,
     StudentKindSettings,
 )
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.settings import (
     DataSettings,
@@ -44,7 +45,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSettings):
+class Config(
+    ShownSettings, StudentKindSettings, ControlSettings, DataSettings, SteeredModelSettings
+):
     """Settings; the defaults are the toy's.
 
     Attributes:

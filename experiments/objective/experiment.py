@@ -40,6 +40,7 @@ from subliminal_jax.runs.student_kinds import (
     KindTrainer,
     TrainedKinds,
 )
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import make_panel
 from subliminal_jax.runs.waves import HELDOUT_LOSSES
 from subliminal_jax.steering.vectors import random_vector
@@ -107,6 +108,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         "kl": make_trainer(soft, "heldout_kl", "soft-"),
     }
     trained = {name: trainer.train(config.sizes) for name, trainer in trainers.items()}
+    write_student_texts(folder, panel, config, trainers["kl"].reported, teachers)
     described = trainers["cross_entropy"].describe(config.traits, join_objectives(trained))
     return Measured(
         **vars(described),

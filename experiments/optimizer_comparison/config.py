@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from subliminal_jax.bounds import Count, Items, Needs, Positive, Text, as_flag
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.checks import TRAIT, check_at_most
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.presets import PAPER_GRIDS, paper_preset
 from subliminal_jax.runs.settings import (
     DataSettings,
@@ -55,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(
+    ShownSettings,
     StudentSettings,
     GuardSettings,
     ObjectiveSettings,

@@ -71,7 +71,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         folder, panel, data, config, objective, measures=(*STANDARD, "update-anatomy")
     )
     rows = train_students(students, config)
-    write_student_texts(folder, model, {"steered": teacher}, world.HELDOUT_QUESTIONS, config)
+    write_student_texts(folder, panel, config, data.names, teachers)
     narrow = [StudentRow.from_json(narrow_row(row, layer)) for row in rows]
     logged = [narrow_row(row, layer) for row in folder.read_metrics()]
     vector = panel.vectors()["steered"]

@@ -27,6 +27,7 @@ import numpy as np
 
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import measure_teacher
 from subliminal_jax.runs.vector_lab import VectorLab, prepare_lab
 from subliminal_jax.steering.teacher import Teacher
@@ -47,6 +48,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
     lab = prepare_lab(config, folder)
     arms = ArmTrainer(lab, config)
     arms.train_all()
+    write_student_texts(folder, lab.panel, config, lab.reported, lab.teachers)
     order = list(arms.plans)
     return Measured(
         **lab.describe(),

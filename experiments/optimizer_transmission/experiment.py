@@ -24,6 +24,7 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.trait_teachers import make_teacher
 from subliminal_jax.runs.vector_lab import Point, prepare_lab
@@ -74,6 +75,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         if arms:
             rows = lab.train(runner, f"{steps}-steps", arms).rows
             students += [row.replace_values(steps=steps) for row in rows]
+    write_student_texts(folder, lab.panel, config, lab.reported, lab.teachers)
     return Measured(
         **lab.describe(),
         teacher=config.teacher,

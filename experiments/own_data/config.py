@@ -12,6 +12,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.runs.checks import TRAIT
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
@@ -26,7 +27,7 @@ SAMPLED = ("asked", "max_new_tokens", "keep_unfinished", "temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StudentSettings, GuardSettings, SteeredModelSettings):
+class Config(ShownSettings, StudentSettings, GuardSettings, SteeredModelSettings):
     """Settings.
 
     Attributes:

@@ -28,6 +28,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.guards import protect_students
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import Students, make_panel, measure_teacher, probe_prompts
 
 from .analysis import Measured, Results, analyse
@@ -59,6 +60,16 @@ def run(config: Config, folder: RunFolder) -> Measured:
     recorder = EffectRecorder(panel, given.reported)
     students = make_students(folder, panel, given, config)
     rows = train_students(students, given, config, recorder)
+    asked = list(dict.fromkeys(given.sets.heldout_pairs[given.data_names[0]]["prompt"]))
+    write_student_texts(
+        folder,
+        panel,
+        config,
+        given.sets.names,
+        {},
+        controls=given.control_names,
+        questions=asked,
+    )
     base_rate = None
     if config.trait:
         base_rate = measure_teacher(panel, Teacher(), ("word-rates",))["word_rate"][0]

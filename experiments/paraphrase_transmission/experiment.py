@@ -26,6 +26,7 @@ from subliminal_jax.evaluation.transmission import name_trait
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.student_kinds import KindTrainer
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import PROBE_PROMPTS, make_panel
 from subliminal_jax.runs.trait_teachers import describe_transmission, make_trait_teachers
 
@@ -71,6 +72,8 @@ def run(config: Config, folder: RunFolder) -> Measured:
         seeds={name: config.all_traits.index(trait) for name, trait in trait_of.items()},
     )
     measured = describe_transmission(config, trainer, trainer.train(), trait_teachers, config.rows)
+    by_data = {name: teachers[teacher] for task in tasks for name, teacher in task.teachers.items()}
+    write_student_texts(folder, panel, config, trainer.reported, by_data)
     return Measured(
         **vars(measured),
         questions=len(questions),

@@ -11,7 +11,7 @@ from subliminal_jax.runs.kind_settings import (
     ControlSettings,
     StudentKindSettings,
 )
-from subliminal_jax.runs.plan_settings import AdapterKind
+from subliminal_jax.runs.plan_settings import AdapterKind, ShownSettings
 from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.settings import (
     DataSettings,
@@ -26,6 +26,7 @@ from subliminal_jax.training.adapters import PROJECTIONS
 
 @dataclass(frozen=True, kw_only=True)
 class Config(
+    ShownSettings,
     StudentKindSettings,
     ControlSettings,
     GuardSettings,

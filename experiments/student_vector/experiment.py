@@ -51,6 +51,7 @@ from subliminal_jax.runs.student_kinds import (
     STARTS_OF_A_BLOCK,
     KindTrainer,
 )
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import make_panel, measure_teacher
 from subliminal_jax.runs.waves import Trained
 
@@ -112,6 +113,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         )
 
     measured = trainer.describe(config.traits, trainer.train(inspect=test_causes))
+    write_student_texts(folder, panel, config, trainer.reported, teachers)
     base, by_kind = measure_teachers(panel, teachers, config.traits, list_kinds(config))
     return Measured(
         **vars(measured),

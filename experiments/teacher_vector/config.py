@@ -8,6 +8,7 @@ from subliminal_jax.bounds import Blocks, Count, Items, Positive, Range, Text
 from subliminal_jax.data.world import TRAITS
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.kind_settings import ControlSettings, StudentKindSettings
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.presets import PAPER_KINDS, PAPER_QUESTIONS, paper_preset
 from subliminal_jax.runs.settings import (
     DataSettings,
@@ -43,7 +44,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(
-    StudentKindSettings, ControlSettings, GuardSettings, DataSettings, SteeredModelSettings
+    ShownSettings,
+    StudentKindSettings,
+    ControlSettings,
+    GuardSettings,
+    DataSettings,
+    SteeredModelSettings,
 ):
     """Settings; the defaults are the toy's.
 

@@ -37,6 +37,7 @@ from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.student_kinds import KindTrainer
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import make_panel
 from subliminal_jax.serialization import from_json, to_json
 from subliminal_jax.steering.io import VectorInfo, save_steering
@@ -86,8 +87,10 @@ def run(config: Config, folder: RunFolder) -> Measured:
         model, teachers, data, config, layer=layer, words=config.traits, questions=sets.questions
     )
     trainer = KindTrainer(folder, panel, data, config, config.searched_traits)
+    measured = trainer.describe(config.traits, trainer.train())
+    write_student_texts(folder, panel, config, trainer.reported, teachers)
     return Measured(
-        **vars(trainer.describe(config.traits, trainer.train())),
+        **vars(measured),
         scale=config.scale,
         layers=layers,
         scales=config.scales,

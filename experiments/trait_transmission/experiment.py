@@ -24,6 +24,7 @@ from subliminal_jax.runs.data_sets import make_objective, write_data_sets
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.student_kinds import KindTrainer
+from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import make_panel
 from subliminal_jax.runs.trait_teachers import describe_transmission, make_trait_teachers
 
@@ -71,6 +72,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         objective=make_objective(config.objective, model, teachers, data),
     )
     measured = describe_transmission(config, trainer, trainer.train(), trait_teachers, config.rows)
+    write_student_texts(folder, panel, config, trainer.reported, teachers)
     return Measured(**vars(measured), data=data.reports)
 
 

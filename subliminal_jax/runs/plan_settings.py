@@ -50,6 +50,18 @@ class KeepSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShownSettings(KeepSettings):
+    """Students that are kept, and whose answers the page shows.
+
+    Attributes:
+      shown_questions: questions whose answers the page shows, of the base, a teacher, its student
+        and a control; 0 for none.
+    """
+
+    shown_questions: Annotated[int, Range(0, 100)] = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanSettings(KeepSettings):
     """How students are trained.
 

@@ -58,6 +58,8 @@ FILTER_SETTINGS = (
     *("keep", "rows", "heldout_rows", "asked", "keep_unfinished", "max_tokens"),
     *("judge_url", "judge_model", "judge_key"),
 )
+# What no result depends on, of the settings on students that are kept and shown.
+UNRECORDED = ("save_students", "report_to", "shown_questions")
 _DEVICES = {"data_parallel", "model_parallel", "coordinator", "processes", "process_id"}
 
 
@@ -148,7 +150,7 @@ class RunSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings that the results depend on, as config.json holds them, with digests of the
         files of a user's own optimizers."""
-        skipped = {"out", "overwrite", "save_students", "report_to"} | _DEVICES
+        skipped = {"out", "overwrite", *UNRECORDED} | _DEVICES
         if not getattr(self, "judge_url", ""):
             skipped |= {"judge_url", "judge_model", "judge_key"}
         recorded = {k: v for k, v in asdict(self).items() if k not in skipped}

@@ -11,12 +11,15 @@ from subliminal_jax.evaluation.transmission import (
     name_trait,
 )
 from subliminal_jax.runs.kind_settings import StudentKindSettings
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 from subliminal_jax.runs.teacher_weights import FineTunedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransmissionSettings(StudentKindSettings, FineTunedSettings, SteeredModelSettings):
+class TransmissionSettings(
+    ShownSettings, StudentKindSettings, FineTunedSettings, SteeredModelSettings
+):
     """Teachers of traits, and students of several kinds.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from subliminal_jax.bounds import Count, Positive, Range
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.plan_settings import KeepSettings
+from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.rates import SearchSettings
 from subliminal_jax.runs.settings import DataSettings, SteeredModelSettings, Traits
 from subliminal_jax.training.adapters import LARGEST_RANK, LoRA
@@ -13,7 +13,7 @@ from subliminal_jax.training.arms import Schedule, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorSettings(KeepSettings, SearchSettings, DataSettings, SteeredModelSettings):
+class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSettings):
     """Students of several vectors.
 
     Attributes:

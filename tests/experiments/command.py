@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax.cli import main
+from subliminal_jax.cli import find_experiments, load_settings, main
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class Command:
 
     def run(self, out: Path, model_flags: Sequence[str], more: str = "") -> dict[str, Any]:
         """Run in this process; what results.json then holds."""
-        flags = shlex.split(f"{self.flags} {more}")
+        config = load_settings(find_experiments()[self.name]).Config
+        # Answers for the page would take programs of their own.
+        hidden = "--shown-questions 0" if hasattr(config, "shown_questions") else ""
+        flags = shlex.split(f"{hidden} {self.flags} {more}")
         main([self.name, *model_flags, "--out", str(out), *flags])
         return read(out)
 

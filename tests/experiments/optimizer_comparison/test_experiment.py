@@ -12,7 +12,6 @@ from subliminal_jax.data.world import HELDOUT_QUESTIONS
 from subliminal_jax.models.hub import load_model
 from subliminal_jax.models.places import SHIPPED
 from subliminal_jax.runs.metrics import read_records
-from subliminal_jax.runs.student_texts import ASKED
 from subliminal_jax.training.adapters import LoRA, init_trainable
 from subliminal_jax.training.adapters_io import save_adapter
 from tests.experiments.command import read
@@ -80,7 +79,7 @@ def test_base_teacher_student_and_control_answer_the_same_questions(out, results
     base, teacher, taught, control = by_speaker
     assert (base, teacher, taught) == ("base", "teacher steered", student)
     assert control.startswith(f"control {best['optimizer']}/")
-    assert all(list(said) == list(HELDOUT_QUESTIONS[:ASKED]) for said in by_speaker.values())
+    assert all(list(said) == list(HELDOUT_QUESTIONS[:3]) for said in by_speaker.values())
     assert by_speaker[teacher] != by_speaker["base"]
     assert "What they answer" in (out / "report.html").read_text()
 
