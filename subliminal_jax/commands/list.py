@@ -1,4 +1,4 @@
-"""List experiments, presets, optimizers, traits, questions or models.
+"""List experiments, presets, optimizers, modifiers, traits, questions or models.
 
 subliminal-jax list optimizers
 subliminal-jax list presets --json
@@ -19,7 +19,7 @@ from subliminal_jax.models.packaged import PACKAGED_MODELS
 from subliminal_jax.models.places import SHIPPED_MODELS
 from subliminal_jax.reporting.tables import Column, Table, print_table, wide_console
 from subliminal_jax.runs.presets import PAPER_MODELS, ExperimentSettings, SettingsTable
-from subliminal_jax.training.optimizers import describe
+from subliminal_jax.training.optimizers import describe, describe_modifiers
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,16 @@ class Config:
     """What to list.
 
     Attributes:
-      kind: experiments, their presets, optimizers with their default learning rates, traits of the
-        shipped models, sets of questions, or models and the families that are read.
+      kind: experiments, their presets, optimizers with their default learning rates, what modifies
+        an optimizer, traits of the shipped models, sets of questions, or models and the families
+        that are read.
       json: print JSON, a list of objects, in place of a table.
     """
 
     kind: tyro.conf.Positional[
-        Literal["experiments", "presets", "optimizers", "traits", "questions", "models"]
+        Literal[
+            "experiments", "presets", "optimizers", "modifiers", "traits", "questions", "models"
+        ]
     ] = "experiments"
     json: bool = False
 
@@ -42,6 +45,7 @@ def main(config: Config, settings: SettingsTable) -> None:
     """Print the table."""
     plain = {
         "optimizers": optimizer_table,
+        "modifiers": modifier_table,
         "traits": trait_table,
         "questions": question_table,
         "models": model_table,
@@ -102,6 +106,19 @@ def optimizer_table() -> Table:
         Column("paper", "paper"),
     ]
     return Table("Optimizers", columns, describe())
+
+
+def modifier_table() -> Table:
+    """One row for each modifier of optimizers."""
+    columns = [
+        Column("name", "modifier"),
+        Column("what", "what it does"),
+        Column("kind", "kind"),
+        Column("defaults", "values"),
+        Column("paper", "paper"),
+    ]
+    caption = "Written before an optimizer, with values behind it: by_factor:muon(a=0)."
+    return Table("Modifiers", columns, describe_modifiers(), caption)
 
 
 def trait_table() -> Table:

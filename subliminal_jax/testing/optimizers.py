@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PyTree
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.optimizers import Builder, OptimizerSpec, make_optimizer, make_spec
-from subliminal_jax.training.optimizers.entries import Kind
+from subliminal_jax.training.optimizers.entries import KINDS, Kind
 from subliminal_jax.training.optimizers.stacking import restack, unstack
 
 LAYERS, STEPS, TOTAL_STEPS = 3, 4, 10
@@ -189,10 +189,9 @@ def measure_reach(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> Kind:
     """How far the gradient of one coordinate reaches into the updates: that coordinate only
     ("elementwise"), its matrix within its layer ("per_leaf"), the LoRA pair of its layer
     ("per_pair"), or the whole tree ("global"). The farthest of a whole matrix and of a factor."""
-    reaches: tuple[Kind, ...] = ("elementwise", "per_leaf", "per_pair", "global")
     paths = (("layers", "q"), ("layers", "up", "a"))
     found = [_measure_reach_from(path, *_read(optimizer, rates)) for path in paths]
-    return max(found, key=reaches.index)
+    return max(found, key=KINDS.index)
 
 
 def _measure_reach_from(path: tuple[str, ...], spec: OptimizerSpec, rates: Sequence[float]) -> Kind:

@@ -31,10 +31,9 @@ def matrix_rule(step):
 
 
 def root(x, exponent):
-    """A power of a matrix that is positive semidefinite, within the span of its columns."""
-    values, vectors = np.linalg.eigh(x)
-    powers = np.where(values > 1e-12 * values[-1], np.abs(values), np.inf) ** exponent
-    return vectors * powers @ vectors.T
+    """A power of a matrix that is positive semidefinite, with the package's ridge."""
+    values, vectors = np.linalg.eigh(x + 1e-6 * norm(x) * np.eye(len(x)))
+    return vectors * values**exponent @ vectors.T
 
 
 def adam_sized(u):
@@ -87,15 +86,21 @@ def soap(x, context, b=0.95, frequency=10, max_dim=10_000, eps=1e-8):
     def grams(g):
         return [g @ g.T, g.T @ g]
 
+    def iterate(mean, basis):
+        return np.linalg.qr(mean @ basis + 1e-3 * norm(mean) * basis)[0]
+
     def turn(g):
         return left.T @ g @ right
 
     g = yield None
     means = [(1 - b) * gram for gram in grams(g)]
-    left, right = (
-        np.linalg.eigh(mean)[1][:, ::-1] if side else np.eye(len(mean))
-        for mean, side in zip(means, sides, strict=True)
-    )
+    left, right = map(np.eye, x.shape)
+    for _ in range(10):
+        bases = []
+        for mean, basis, side in zip(means, (left, right), sides, strict=True):
+            basis = basis[:, np.argsort(-np.diag(basis.T @ mean @ basis))]
+            bases.append(iterate(mean, basis) if side else np.eye(len(mean)))
+        left, right = bases
     M, V, u = 0 * x, 0 * x, 0 * x
     for t in count(1):
         g = yield u
@@ -109,7 +114,7 @@ def soap(x, context, b=0.95, frequency=10, max_dim=10_000, eps=1e-8):
                 if sides[axis]:
                     order = np.argsort(-np.diag(basis.T @ mean @ basis))
                     V = np.take(V, order, axis)
-                    bases[axis] = np.linalg.qr(mean @ basis[:, order])[0]
+                    bases[axis] = iterate(mean, basis[:, order])
             left, right = bases
 
 
@@ -208,12 +213,11 @@ def lora_muon(factors, momentum=0.95, decay=0.0):
         factors = new
 
 
-def lora_rite(factors, b1=0.9, b2=0.999, eps=1e-8, escape=False, decay=0.0):
+def lora_rite(factors, b1=0.9, b2=0.999, decay=0.0):
     rank = factors[0].shape[1]
     M = [0 * x for x in factors]
     V = [np.zeros((rank, rank))] * 2
     bases = [0 * factors[1], 0 * factors[0]]
-    rho = [0.0, 0.0]
     for t in count(1):
         gradients, rate = yield factors
         keep1, keep2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in (b1, b2))
@@ -223,14 +227,9 @@ def lora_rite(factors, b1=0.9, b2=0.999, eps=1e-8, escape=False, decay=0.0):
             inverse = np.linalg.pinv(size)
             P, bases[i] = basis.T @ bases[i], basis
             g = gradients[i] @ inverse
-            turned = P @ V[i] @ P.T
-            if escape:
-                fall = np.linalg.eigvalsh(V[i]) - np.linalg.eigvalsh(turned)
-                rho[i] = keep2 * (rho[i] + max(min(fall.max(), fall.sum()), 0))
-            V[i] = keep2 * turned + (1 - keep2) * g.T @ g / len(g)
-            values, vectors = np.linalg.eigh(V[i])
-            scales = 1 / (np.sqrt(np.maximum(values + rho[i], 0)) + eps)
-            M[i] = keep1 * M[i] @ P.T + (1 - keep1) * g @ (vectors * scales @ vectors.T)
+            V[i] = keep2 * P @ V[i] @ P.T + (1 - keep2) * g.T @ g / len(g)
+            scaled = g @ root(V[i], -1 / 2) if g.any() else g
+            M[i] = keep1 * M[i] @ P.T + (1 - keep1) * scaled
             new.append(factors[i] - rate * (M[i] @ inverse.T + decay * factors[i]))
         factors = new
 
@@ -246,11 +245,11 @@ MATRIX_REFERENCES = {
     ),
     "shampoo:weight_decay=0.1": (partial(shampoo, decay=0.1), "Gupta et al. 2018, Algorithm 1"),
     "shampoo:max_dim=3": (partial(shampoo, max_dim=3), "variant"),
-    # A side of 4 has two eigenvectors of the value zero here, which are any two.
     "soap:max_dim=3,weight_decay=0.1": (
         partial(soap, max_dim=3, decay=0.1),
         "Vyas et al. 2024, Algorithm 3",
     ),
+    "soap:frequency=3": (partial(soap, frequency=3), "Vyas et al. 2024; the authors' code"),
     "soap:max_dim=3,frequency=2": (
         partial(soap, max_dim=3, frequency=2),
         "Vyas et al. 2024; the authors' code",
@@ -266,9 +265,5 @@ MATRIX_REFERENCES = {
     "lora_rite:weight_decay=0.1": (
         Paired(partial(lora_rite, decay=0.1), partial(adam, decay=0.1)),
         "Yen et al. 2024; the authors' code",
-    ),
-    "lora_rite:escape=true": (
-        Paired(partial(lora_rite, escape=True), adam),
-        "Yen et al. 2024, Algorithm 1",
     ),
 }

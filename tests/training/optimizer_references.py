@@ -445,7 +445,16 @@ def rotated(rule, x, context) -> Rule:
 
 TOTAL_STEPS = 10
 # Rules of the whole tree: their references take all leaves as one vector.
-WHOLE = {"normalized_sgd", "prodigy", "dog", "sgd_top_masked", "sgd_top_clipped", "sgd_top_only"}
+WHOLE = {
+    "normalized_sgd",
+    "prodigy",
+    "dog",
+    "top_masked",
+    "top_clipped",
+    "top_only",
+    "clip_norm",
+    "normalized",
+}
 
 # By the registry's text: the rule, and where its formula is from.
 REFERENCES = {
@@ -506,16 +515,16 @@ REFERENCES = {
         partial(ademamix, decay=0.1),
         "Pagliardini et al. 2024, Algorithm 1",
     ),
-    "sgd_top_masked:share=0.1": (partial(sgd_outliers, share=0.1), "Feng 2026"),
-    "sgd_top_clipped:share=0.1": (
+    "top_masked:sgd(share=0.1)": (partial(sgd_outliers, share=0.1), "Feng 2026"),
+    "top_clipped:sgd(share=0.1)": (
         partial(sgd_outliers, share=0.1, what="clipped"),
         "Feng 2026",
     ),
-    "sgd_top_only:share=0.1": (partial(sgd_outliers, share=0.1, what="only"), "Feng 2026"),
-    "sgd_by_factor:a=16": (partial(by_factor, sgd, a=16.0), "Hayou et al. 2024"),
-    "adamw_by_factor:a=0,b=2": (partial(by_factor, adam, a=0.0, b=2.0), "Hayou et al. 2024"),
-    "sgd_rotated:per_layer=true": (partial(rotated, sgd), "Blank et al. 2026"),
-    "adamw_rotated:per_layer=true": (partial(rotated, adam), "Blank et al. 2026"),
+    "top_only:sgd(share=0.1)": (partial(sgd_outliers, share=0.1, what="only"), "Feng 2026"),
+    "by_factor:sgd(a=16)": (partial(by_factor, sgd, a=16.0), "Hayou et al. 2024"),
+    "by_factor:adamw(a=0,b=2)": (partial(by_factor, adam, a=0.0, b=2.0), "Hayou et al. 2024"),
+    "rotated:sgd(per_layer=true)": (partial(rotated, sgd), "Blank et al. 2026"),
+    "rotated:adamw(per_layer=true)": (partial(rotated, adam), "Blank et al. 2026"),
     "adamw_masked": (adamw_masked, "Blank et al. 2026, their code"),
     "adamw_masked:zeroed=true,frozen=false": (
         partial(adamw_masked, frozen=False, zeroed=True),

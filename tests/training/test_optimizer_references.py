@@ -13,12 +13,18 @@ import numpy as np
 import optax
 import pytest
 
-from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec, make_optimizer
+from subliminal_jax.training.optimizers import (
+    MODIFIERS,
+    OPTIMIZERS,
+    OptimizerSpec,
+    make_optimizer,
+)
 from subliminal_jax.training.optimizers.shampoo import draw_probe
 from tests.training.matrix_references import MATRIX_REFERENCES
+from tests.training.modifier_references import MODIFIER_REFERENCES
 from tests.training.optimizer_references import REFERENCES, TOTAL_STEPS, Context, run
 
-RULES = REFERENCES | MATRIX_REFERENCES
+RULES = REFERENCES | MATRIX_REFERENCES | MODIFIER_REFERENCES
 LAYERS = 2
 SHAPES = {
     "embed": (5, 3),
@@ -160,7 +166,9 @@ def largest_difference(text):
 
 
 def test_every_rule_has_a_reference():
-    assert {text.partition(":")[0] for text in RULES} == set(OPTIMIZERS)
+    specs = [OptimizerSpec.parse(text) for text in RULES]
+    assert {spec.name for spec in specs} == set(OPTIMIZERS)
+    assert {name for spec in specs for name, _ in spec.modifiers} == set(MODIFIERS)
 
 
 @pytest.mark.parametrize("text", RULES)

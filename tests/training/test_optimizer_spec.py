@@ -1,6 +1,7 @@
 """Optimizers by name: what `OptimizerSpec` reads, writes and refuses, and the table it reads."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.optimizers import (
+    MODIFIERS,
     OPTIMIZERS,
     OptimizerSpec,
     describe,
@@ -30,9 +32,43 @@ def test_label_and_parse_are_inverse(name, data):
     assert {k: type(v) for k, v in spec.hyper} == {k: type(defaults[k]) for k in chosen}
 
 
+@given(
+    names=st.lists(st.sampled_from(sorted(MODIFIERS)), unique=True, max_size=3),
+    rule=st.sampled_from(["sgd", "adamw:b1=0.8", "muon:ns_steps=3,weight_decay=0.1"]),
+    data=st.data(),
+)
+def test_modifiers_are_written_before_a_rule_and_their_values_behind_it(names, rule, data):
+    values = {bool: st.booleans(), int: st.integers(1, 20), float: st.floats(1e-9, 0.99)}
+    modifiers, taken = [], set()
+    for name in names:
+        free = sorted(MODIFIERS[name].defaults.keys() - taken)
+        taken |= set(free)  # a value belongs to the first modifier that knows its name
+        keys = data.draw(st.sets(st.sampled_from(free))) if free else set()
+        defaults = MODIFIERS[name].defaults
+        modifiers.append((name, tuple((k, data.draw(values[type(defaults[k])])) for k in keys)))
+    spec = replace(OptimizerSpec.parse(rule), modifiers=tuple(modifiers))
+    assert OptimizerSpec.parse(spec.label) == spec
+    assert spec.label.startswith("".join(f"{name}:" for name in names) + rule)
+
+
+def test_a_value_that_is_the_default_makes_no_other_rule():
+    plain, written = map(OptimizerSpec.parse, ("cautious:adam", "cautious:adam:b1=0.9"))
+    assert plain.identity == written.identity != OptimizerSpec.parse("adam").identity
+    assert plain.entry.kind == "per_leaf" and plain.entry.grid == OPTIMIZERS["adam"].grid
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("cautious", "cautious modifies a rule; name one behind it, such as cautious:adamw"),
+        ("cautious:adamv", "unknown optimizer 'adamv'; did you mean adam"),
+        ("cautious:cautious:sgd", "cautious is given twice"),
+        ("by_factor:sgd(c=1)", "cannot read .'c=1.'.*values of modifiers, here among a, b"),
+        ("by_factor:sgd(a=1", "cannot read .'a=1' .*brackets at the end"),
+        ("by_factor:sgd(a)", "cannot read 'a' in optimizer 'by_factor:sgd.a.'.*among a, b"),
+        ("by_factor:sgd(a=1,a=2)", "by_factor: a is given twice"),
+        ("by_factor:sgd(a=-1)", "by_factor: a=-1: must be at least 0"),
+        ("adamw(b1=0.8)", "brackets at the end hold values of modifiers, here among none"),
         ("adamv", "unknown optimizer 'adamv'; did you mean adam.*known: .*yogi"),
         ("", "unknown optimizer ''"),
         ("adamw:beta1=0.8", "unknown hyper-parameter of adamw 'beta1'.* b1.*known: b1, b2, eps"),

@@ -56,6 +56,11 @@ def test_every_optimizer_is_sound(check, name):
     check(optimizer, rates)
 
 
+def test_a_modified_rule_is_sound():
+    for check in (testing.check_stacking, testing.check_resume, testing.check_zero_gradients):
+        check("lookahead:cautious:clip_adaptive:centralized:momentum(every=2)", [0.3, 3.0, 10.0])
+
+
 def test_all_checks_together():
     testing.check_optimizer("sgd")
     with pytest.raises(AssertionError, match="not finite"):

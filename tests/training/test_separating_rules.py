@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
-from subliminal_jax.training.optimizers.separating import largest, random_rotation, scales
+from subliminal_jax.training.optimizers.rotations import random_rotation
+from subliminal_jax.training.optimizers.separating import largest, scales
 
 L, D, R, F = 3, 6, 2, 5
 SHAPES = {
@@ -52,15 +53,15 @@ def test_masking_clipping_and_keeping_the_largest_coordinates(share):
     top, limit = np.zeros(g.size, bool), np.abs(g)[order[count]]
     top[order[:count]] = True
     np.testing.assert_array_equal(flat(largest(tree(1), share)), top)
-    np.testing.assert_array_equal(updates(f"sgd_top_masked:share={share}")[0], -g * ~top)
-    np.testing.assert_array_equal(updates(f"sgd_top_only:share={share}")[0], -g * top)
-    clipped = updates(f"sgd_top_clipped:share={share}")[0]
+    np.testing.assert_array_equal(updates(f"top_masked:sgd(share={share})")[0], -g * ~top)
+    np.testing.assert_array_equal(updates(f"top_only:sgd(share={share})")[0], -g * top)
+    clipped = updates(f"top_clipped:sgd(share={share})")[0]
     np.testing.assert_array_equal(clipped, -np.clip(g, -limit, limit))
 
 
 def test_no_coordinate_is_largest_among_equals_or_at_share_zero():
     assert not flat(largest(jax.tree.map(jnp.ones_like, tree(0)), 0.5)).any()
-    np.testing.assert_array_equal(updates("sgd_top_masked:share=0"), updates("sgd"))
+    np.testing.assert_array_equal(updates("top_masked:sgd(share=0)"), updates("sgd"))
 
 
 def test_a_living_map_is_adam_and_a_frozen_one_of_ones_is_sgd():
@@ -141,9 +142,10 @@ def test_random_rotations_are_orthogonal_and_without_a_preferred_direction():
 
 @pytest.mark.parametrize("flags", ["", ",mlp_only=true", ",per_layer=true"])
 def test_sgd_is_the_same_in_every_basis_and_adam_is_not(flags):
-    name = f"rotated:seed=3{flags}"
-    np.testing.assert_allclose(updates(f"sgd_{name}", 2), updates("sgd", 2), rtol=1e-4, atol=1e-5)
-    turned, plain = updates(f"adamw_{name}", 2), updates("adamw", 2)
+    values = f"(seed=3{flags})"
+    sgd = updates(f"rotated:sgd{values}", 2)
+    np.testing.assert_allclose(sgd, updates("sgd", 2), rtol=1e-4, atol=1e-5)
+    turned, plain = updates(f"rotated:adamw{values}", 2), updates("adamw", 2)
     assert np.abs(turned[1] - plain[1]).max() > 0.1
     # Adam's first step has the same length in every basis: one a coordinate.
     np.testing.assert_allclose(np.linalg.norm(turned[0]), np.linalg.norm(plain[0]), rtol=1e-4)
@@ -161,7 +163,7 @@ def test_rotated_adam_is_adam_on_rotated_parameters():
             )
         )
 
-    ours = make_optimizer(OptimizerSpec.parse("adamw_rotated:mlp_only=true,per_layer=true"), 0.1)
+    ours = make_optimizer(OptimizerSpec.parse("rotated:adamw(mlp_only=true,per_layer=true)"), 0.1)
     state = ours.init(tree(0))
     turns = state.rotations
 
@@ -209,4 +211,4 @@ def test_rows_have_unit_length_and_factors_their_own_rates():
     rates = np.where(is_a, 16.0, 0.5)
     for rule in ("sgd", "adamw"):
         expected = updates(rule)[0] * rates
-        np.testing.assert_allclose(updates(f"{rule}_by_factor:a=16,b=0.5")[0], expected, rtol=1e-6)
+        np.testing.assert_allclose(updates(f"by_factor:{rule}(a=16,b=0.5)")[0], expected, rtol=1e-6)

@@ -9,7 +9,12 @@
 
 A user's own rule needs no entry: a builder ``(learning_rate, **hyper) ->
 optax.GradientTransformation`` is accepted wherever a spec is (and as ``my_module:my_rule,b1=0.8``
-on the command line), or gets a name from `register_optimizer`. To add one to the package:
+on the command line), or gets a name from `register_optimizer`.
+
+What changes any rule (clipping, caution, rates of their own for LoRA's factors, a rotated basis)
+is no entry of its own but a modifier, written before a rule: see `modifiers`.
+
+To add a rule to the package:
 
 1. Write a builder. One of optax will do where it is the paper's rule; a rule of our own goes into
    `rules`, or a file of its name. Pass the learning rate on as it comes (it may be a traced scalar
@@ -28,17 +33,20 @@ on the command line), or gets a name from `register_optimizer`. To add one to th
 """
 
 from subliminal_jax.training.optimizers.entries import Entry, Hyper
+from subliminal_jax.training.optimizers.modifiers import MODIFIERS
 from subliminal_jax.training.optimizers.registry import OPTIMIZERS, Builder, register_optimizer
 from subliminal_jax.training.optimizers.spec import (
     Optimizer,
     OptimizerSpec,
     describe,
+    describe_modifiers,
     digest_sources,
     make_optimizer,
     make_spec,
 )
 
 __all__ = [
+    "MODIFIERS",
     "OPTIMIZERS",
     "Builder",
     "Entry",
@@ -46,6 +54,7 @@ __all__ = [
     "Optimizer",
     "OptimizerSpec",
     "describe",
+    "describe_modifiers",
     "digest_sources",
     "make_optimizer",
     "make_spec",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import optax
@@ -14,6 +14,7 @@ from subliminal_jax.errors import InputError
 
 HyperValue = float | int | bool
 Kind = Literal["elementwise", "per_leaf", "per_pair", "global", "unknown"]
+KINDS: tuple[Kind, ...] = get_args(Kind)  # in order of their reach
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from subliminal_jax.training.optimizers.matrices import power
+from subliminal_jax.training.optimizers.linear_algebra import inverse_root, turn
 from subliminal_jax.training.optimizers.muon import muon
 from subliminal_jax.training.optimizers.rules import LearningRate, rate_at, start_correction
 
-# Eigenvalues below this share of the largest count as it.
-_FLOOR = 1e-6
 Factor = Float[Array, "*layers _ rank"]
 Square = Float[Array, "*layers rank rank"]
 
@@ -40,18 +38,14 @@ def _is_pair(tree: PyTree) -> bool:
     return isinstance(tree, dict) and tree.keys() == {"a", "b"}
 
 
-def _turn(x: Array) -> Array:
-    return jnp.swapaxes(x, -1, -2)
-
-
 def find_pairs(tree: PyTree, path: str = "") -> Pairs:
     """The LoRA pairs of a tree by the path to them, both factors [..., side, rank]. Factors may be
     tuples of one leaf a layer, each of which has pairs of its own."""
     if _is_pair(tree):
         if isinstance(tree["a"], tuple):
             layers = enumerate(zip(tree["a"], tree["b"], strict=True))
-            return {f"{path}/{i}": Pair(a, _turn(b)) for i, (a, b) in layers}
-        return {path: Pair(tree["a"], _turn(tree["b"]))}
+            return {f"{path}/{i}": Pair(a, turn(b)) for i, (a, b) in layers}
+        return {path: Pair(tree["a"], turn(tree["b"]))}
     if not isinstance(tree, dict):
         return {}
     pairs: Pairs = {}
@@ -72,8 +66,8 @@ def join_pairs(pairs: Pairs, rest: PyTree, like: PyTree, path: str = "") -> PyTr
     if _is_pair(like):
         if isinstance(like["a"], tuple):
             layers = [pairs[f"{path}/{i}"] for i in range(len(like["a"]))]
-            return {"a": tuple(p.a for p in layers), "b": tuple(_turn(p.b) for p in layers)}
-        return {"a": pairs[path].a, "b": _turn(pairs[path].b)}
+            return {"a": tuple(p.a for p in layers), "b": tuple(turn(p.b) for p in layers)}
+        return {"a": pairs[path].a, "b": turn(pairs[path].b)}
     if not isinstance(like, dict):
         return rest
     return {
@@ -134,9 +128,9 @@ def lora_muon(
         shrink = jnp.sqrt(1 - weight_decay * jnp.asarray(rate))
 
         def step(mean: Factor, x: Factor, other: Factor) -> Factor:
-            root = power(_turn(other) @ other, -0.5, _FLOOR)
+            root = inverse_root(turn(other) @ other, 2)
             whitened = mean @ root
-            polar = whitened @ power(_turn(whitened) @ whitened, -0.5, _FLOOR)
+            polar = whitened @ inverse_root(turn(whitened) @ whitened, 2)
             return (shrink - 1) * x - 0.5 * rate / shrink * polar @ root
 
         return Pair(*map(step, means, pair, pair.swap())), means
@@ -148,37 +142,31 @@ def lora_muon(
 
 
 class RiteFactor(NamedTuple):
-    """Of one factor: the momentum and the second moment in the basis of the other factor, that
-    basis, and the second moment that turning the basis has lost."""
+    """Of one factor: the momentum and the second moment in the basis of the other factor, and that
+    basis."""
 
     mean: Factor
     moment: Square
     basis: Factor
-    escaped: Float[Array, "*layers"]
 
 
 def lora_rite(
-    learning_rate: LearningRate,
-    *,
-    b1: float,
-    b2: float,
-    eps: float,
-    escape: bool,
-    weight_decay: float,
+    learning_rate: LearningRate, *, b1: float, b2: float, eps: float, weight_decay: float
 ) -> optax.GradientTransformation:
     """Adam that does not see how a product is shared between its factors (arXiv:2410.20625,
     Algorithm 1): each factor's gradient is taken in an orthonormal basis of the other factor, with
     a matrix of the rank's size as second moment; both moments follow the basis as it turns.
 
-    The authors' code, without its clipping. `escape` adds what the second moment lost by turning,
-    as in the paper; in the code it is off. Where a factor is zero the other has no gradient.
+    The authors' code, without its clipping and, as there by default, without the paper's account of
+    what turning loses. Where a factor is zero the other has no gradient. `eps` is of the AdamW for
+    what is no pair.
     """
 
     def init(pair: Pair) -> Pair:
         def start(x: Factor, other: Factor) -> RiteFactor:
             *layers, _, rank = x.shape
             square = jnp.zeros((*layers, rank, rank))
-            return RiteFactor(jnp.zeros_like(x), square, jnp.zeros_like(other), jnp.zeros(layers))
+            return RiteFactor(jnp.zeros_like(x), square, jnp.zeros_like(other))
 
         return Pair(*map(start, pair, pair.swap()))
 
@@ -189,31 +177,20 @@ def lora_rite(
         )
 
         def step(g: Factor, s: RiteFactor, x: Factor, other: Factor) -> tuple[Factor, RiteFactor]:
-            basis, size = jnp.linalg.qr(other)
-            inverse = jnp.linalg.pinv(size, rtol=1e-6)
+            inverse = inverse_root(turn(other) @ other, 2)
+            basis = other @ inverse
             turned = g @ inverse
-            turn = _turn(basis) @ s.basis
-            old = turn @ s.moment @ _turn(turn)
-            escaped = s.escaped
-            if escape:
-                escaped = keep2 * (escaped + _lost(s.moment, old))
-            moment = keep2 * old + (1 - keep2) * _turn(turned) @ turned / turned.shape[-2]
-            values, vectors = jnp.linalg.eigh((moment + _turn(moment)) / 2)
-            total = jnp.maximum(values + escaped[..., None], 0)
-            scales = 1 / (jnp.sqrt(total) + eps)
-            scaled = turned @ (vectors * scales[..., None, :]) @ _turn(vectors)
-            mean = keep1 * s.mean @ _turn(turn) + (1 - keep1) * scaled
-            u = mean @ _turn(inverse) + weight_decay * x
-            return -rate_at(learning_rate, count) * u, RiteFactor(mean, moment, basis, escaped)
+            change = turn(basis) @ s.basis
+            square = turn(turned) @ turned / turned.shape[-2]
+            moment = keep2 * change @ s.moment @ turn(change) + (1 - keep2) * square
+            moment = (moment + turn(moment)) / 2
+            scaled = turned @ inverse_root(moment, 2)
+            mean = keep1 * s.mean @ turn(change) + (1 - keep1) * scaled
+            u = mean @ inverse + weight_decay * x
+            return -rate_at(learning_rate, count) * u, RiteFactor(mean, moment, basis)
 
         results = tuple(map(step, g, states, pair, pair.swap()))
         return Pair(*(u for u, _ in results)), Pair(*(s for _, s in results))
 
     rest = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
     return train_pairs(init, update, rest)
-
-
-def _lost(before: Square, after: Square) -> Float[Array, "*layers"]:
-    """The smaller of the largest fall of an eigenvalue and the fall of their sum."""
-    fall = jnp.linalg.eigvalsh(before) - jnp.linalg.eigvalsh((after + _turn(after)) / 2)
-    return jnp.maximum(jnp.minimum(jnp.max(fall, -1), jnp.sum(fall, -1)), 0)

@@ -2,11 +2,15 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from subliminal_jax.training.optimizers.linear_algebra import (
+    compute_where,
+    eigenvectors,
+    orthonormalize,
+)
 from subliminal_jax.training.optimizers.matrices import match_adam, train_matrices
 from subliminal_jax.training.optimizers.rules import LearningRate, start_correction
 
@@ -36,8 +40,7 @@ def galore(
     """Adam on the gradient's projection to `rank` directions of its short side (arXiv:2403.03507,
     Algorithm 2): the leading singular vectors of the gradient of every `frequency`-th step.
 
-    optax projects the long side. Mapped over students the vectors are computed every step and used
-    every `frequency`.
+    optax projects the long side.
     """
 
     def init(p: Matrix) -> GaloreState:
@@ -51,15 +54,16 @@ def galore(
         tall = g.T if is_wide else g
         r = state.basis.shape[1]
 
-        def find_basis() -> Array:
-            """The leading eigenvectors of the small Gram matrix; moments within the basis before
-            are kept, so each has the sign that is nearer to the vector before."""
-            vectors = jnp.linalg.eigh(tall.T @ tall)[1][:, ::-1][:, :r]
-            return vectors * jnp.where(
-                jnp.sum(vectors * state.basis, axis=0, keepdims=True) < 0, -1, 1
-            )
+        def find_basis(inputs: tuple[Array, Array]) -> Array:
+            """The leading right singular vectors of the gradient. The moments before are kept, so
+            each has the sign that is nearer to the vector before."""
+            tall, old = inputs
+            vectors = eigenvectors(tall.T @ tall)[:, :r]
+            nearness = jnp.sum(vectors * old, axis=0, keepdims=True)
+            return vectors * jnp.where(nearness < 0, -1, 1)
 
-        basis = jax.lax.cond(state.steps % frequency == 0, find_basis, lambda: state.basis)
+        due = state.steps % frequency == 0
+        basis = compute_where(due, find_basis, (tall, state.basis), state.basis)
         low = tall @ basis
         count = state.steps + 1
         mean = b1 * state.mean + (1 - b1) * low
@@ -101,7 +105,7 @@ def dion(
 
     def update(g: Matrix, state: DionState, p: Matrix | None = None) -> tuple[Matrix, DionState]:
         buffer = state.buffer + g
-        left = jnp.linalg.qr(buffer @ state.right)[0]
+        left = orthonormalize(buffer @ state.right)
         factor = buffer.T @ left
         norms = jnp.linalg.norm(factor, axis=0, keepdims=True)
         live = norms > 0

@@ -1,7 +1,6 @@
 """What rules for whole matrices share: where they apply, AdamW beside them, powers of matrices."""
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
@@ -54,19 +53,3 @@ def match_adam(
     if consistent_rms:
         return u * float(consistent_rms * max(rows, columns) ** 0.5)
     return u * float(max(1.0, columns / rows) ** 0.5)
-
-
-def power(
-    x: Float[Array, "*layers n n"], exponent: float, floor: float
-) -> Float[Array, "*layers n n"]:
-    """A negative power of each positive semidefinite matrix.
-
-    Eigenvalues below `floor` times the largest count as that: what is left of an eigenvalue zero
-    in float32 is noise. A power of zero is zero.
-    """
-    values, vectors = jnp.linalg.eigh(x)
-    largest = values[..., -1:]
-    live = largest > 0
-    values = jnp.maximum(values, floor * largest)
-    powers = jnp.where(live, jnp.where(live, values, 1) ** exponent, 0)
-    return (vectors * powers[..., None, :]) @ jnp.swapaxes(vectors, -1, -2)

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.optimizers.entries import Entry, Hyper, HyperValue, training_point
+from subliminal_jax.training.optimizers.modifiers import MODIFIERS
 from subliminal_jax.training.optimizers.table import TABLE
 
 Builder = Callable[..., optax.GradientTransformation]
@@ -49,7 +50,7 @@ def register_optimizer(
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"optimizer name {name!r}: use letters, digits, '.', '_' and '-'")
-    if name in TABLE:
+    if name in TABLE or name in MODIFIERS:
         raise InputError(f"optimizer name {name!r} is taken by the package; choose another")
     _entries[name] = make_entry(builder, name, tuple(sorted(grid)), hyper, eval_params)
 

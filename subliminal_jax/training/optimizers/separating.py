@@ -1,11 +1,10 @@
-"""Rules that separate explanations of an optimizer's effect: masks, maps, rotations, rates.
+"""What separates explanations of an optimizer's effect: masks of coordinates, maps of scales.
 
-Each changes one thing of SGD or Adam and leaves the rest: which coordinates move, by how much each
-is scaled, in which basis the rule works, or how the two LoRA factors share the step. "Largest" is
-always over all coordinates of the tree, so that stacking the layers changes nothing.
+Each changes one thing of a rule and leaves the rest: which coordinates move, or by how much each is
+scaled. "Largest" is always over all coordinates of the tree, so that stacking the layers changes
+nothing. `modifiers` and `rotations` change any rule.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +16,6 @@ from subliminal_jax.training.optimizers.rules import LearningRate
 from subliminal_jax.training.optimizers.stacking import (
     KeyPath,
     inputs_axis,
-    is_stacked,
-    key_name,
 )
 
 # -- the largest coordinates -----------------------------------------------------------------------
@@ -45,36 +42,20 @@ def largest(x: PyTree, share: float) -> PyTree[Bool[Array, "..."]]:
     return jax.tree.map(lambda leaf: jnp.abs(leaf) > limit, x)
 
 
-def _make_sgd(
-    change: Callable[[PyTree, float], PyTree],
-) -> Callable[..., optax.GradientTransformation]:
-    """SGD on gradients changed by `change(gradient, share)`."""
-
-    def build(learning_rate: LearningRate, *, share: float) -> optax.GradientTransformation:
-        rule = optax.stateless(lambda updates, params: change(updates, share))
-        return optax.chain(rule, optax.scale_by_learning_rate(learning_rate))
-
-    return build
-
-
-def _mask_largest(g: PyTree, share: float) -> PyTree:
+def mask_largest(g: PyTree, share: float) -> PyTree:
+    """The gradient without the `share` of its coordinates that are largest in size."""
     return jax.tree.map(lambda x, top: jnp.where(top, 0.0, x), g, largest(g, share))
 
 
-def _clip_largest(g: PyTree, share: float) -> PyTree:
+def clip_largest(g: PyTree, share: float) -> PyTree:
+    """The gradient with the largest `share` of its coordinates clipped to the largest other."""
     limit = size_threshold(g, share)
     return jax.tree.map(lambda x: jnp.clip(x, -limit, limit), g)
 
 
-def _keep_largest(g: PyTree, share: float) -> PyTree:
+def keep_largest(g: PyTree, share: float) -> PyTree:
+    """The `share` of the gradient's coordinates that are largest in size, and zero elsewhere."""
     return jax.tree.map(lambda x, top: jnp.where(top, x, 0.0), g, largest(g, share))
-
-
-# SGD without the largest `share` of each step's gradient; with these clipped to the size of the
-# largest other coordinate; and with these alone.
-sgd_top_masked, sgd_top_clipped, sgd_top_only = map(
-    _make_sgd, (_mask_largest, _clip_largest, _keep_largest)
-)
 
 
 # -- maps: one scale a coordinate ------------------------------------------------------------------
@@ -212,7 +193,7 @@ def adamw_masked(
     return optax.GradientTransformation(init, update)
 
 
-# -- rows and factors ------------------------------------------------------------------------------
+# -- rows ----------------------------------------------------------------------------------------
 
 
 def normalize_rows() -> optax.GradientTransformation:
@@ -226,123 +207,3 @@ def normalize_rows() -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(leaf, u)
 
     return optax.stateless(update)
-
-
-def scale_factors(
-    rule: Callable[..., optax.GradientTransformation],
-) -> Callable[..., optax.GradientTransformation]:
-    """`rule` with learning rates of their own for LoRA's factors: `a` and `b` times the common one
-    (LoRA+, arXiv:2402.12354, has b = 16). At 0 a factor stays where it is."""
-
-    def build(
-        learning_rate: LearningRate, *, a: float, b: float, **hyper: Any
-    ) -> optax.GradientTransformation:
-        def update(u: PyTree, params: PyTree) -> PyTree:
-            def leaf(path: KeyPath, x: Array) -> Array:
-                names = _names(path)
-                return x * (a if "a" in names else b if "b" in names else 1.0)
-
-            return jax.tree_util.tree_map_with_path(leaf, u)
-
-        return optax.chain(rule(learning_rate, **hyper), optax.stateless(update))
-
-    return build
-
-
-# -- rotations -------------------------------------------------------------------------------------
-
-
-class RotationState(NamedTuple):
-    """The rotations [n, n], or [layers, n, n], by name, and the state of the rule."""
-
-    rotations: dict[str, Array]
-    rule: PyTree
-
-
-def rotate(
-    rule: Callable[..., optax.GradientTransformation],
-) -> Callable[..., optax.GradientTransformation]:
-    """`rule` in a randomly rotated basis: gradients turned into it, updates turned back.
-
-    This equals the rule on parameters R' x in place of x, for a rule that ignores the parameters'
-    values. The long side of LoRA's factors is rotated (the inputs of a, the outputs of b), and the
-    inputs of whole matrices; with `mlp_only` only a of gate and up, and b of down (Blank et al.
-    2026). Sides of the same length share one rotation; with `per_layer` stacked leaves have one a
-    layer. SGD is the same in every basis, Adam is not.
-    """
-
-    def build(
-        learning_rate: LearningRate, *, seed: int, per_layer: bool, mlp_only: bool, **hyper: Any
-    ) -> optax.GradientTransformation:
-        inner = rule(learning_rate, **hyper)
-
-        def init(params: PyTree) -> RotationState:
-            rotations = {}
-            for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-                if (along := _rotated_axis(path, leaf, mlp_only)) is None:
-                    continue
-                n, layers = leaf.shape[along], _layers(path, leaf, per_layer)
-                key = jax.random.fold_in(jax.random.key(seed), n)
-                shape = (n, n) if layers is None else (layers, n, n)
-                rotations[_rotation_name(n, layers)] = random_rotation(key, shape)
-            return RotationState(rotations, inner.init(params))
-
-        def turn(tree: PyTree, rotations: dict[str, Array], back: bool) -> PyTree:
-            def leaf(path: KeyPath, x: Array) -> Array:
-                if (along := _rotated_axis(path, x, mlp_only)) is None:
-                    return x
-                R = rotations[_rotation_name(x.shape[along], _layers(path, x, per_layer))]
-                R = jnp.swapaxes(R, -1, -2) if back else R
-                if R.ndim == 2 or x.ndim == 3:
-                    return R @ x if along == -2 else x @ jnp.swapaxes(R, -1, -2)
-                return jnp.einsum("lij,lj->li", R, x)  # one vector a layer
-
-            return jax.tree_util.tree_map_with_path(leaf, tree)
-
-        def update(
-            g: PyTree, state: RotationState, params: PyTree = None
-        ) -> tuple[PyTree, RotationState]:
-            u, new = inner.update(turn(g, state.rotations, back=False), state.rule, params)
-            return turn(u, state.rotations, back=True), RotationState(state.rotations, new)
-
-        return optax.GradientTransformation(init, update)
-
-    return build
-
-
-def random_rotation(key: Array, shape: tuple[int, ...]) -> Float[Array, "*layers n n"]:
-    """Orthogonal matrices, reflections among them, from the uniform (Haar) distribution.
-
-    The polar factor of a Gaussian matrix, by Newton and Schulz's iteration: products alone. (Two
-    of LAPACK's QR factorisations in one program deadlock on a CPU with two cores in jaxlib 0.10:
-    each waits in the pool of threads that the other needs.)
-    """
-    X = jax.random.normal(key, shape) / (2 * shape[-1] ** 0.5)  # singular values up to about 1
-
-    def step(_: Any, X: Array) -> Array:
-        return 1.5 * X - 0.5 * X @ (jnp.swapaxes(X, -1, -2) @ X)
-
-    # Each step multiplies the smallest singular value by 1.5: 60 suffice from 1e-9 of the largest.
-    return jax.lax.fori_loop(0, 60, step, X)
-
-
-def _rotated_axis(path: KeyPath, leaf: Array, mlp_only: bool) -> int | None:
-    names = set(_names(path))
-    if mlp_only:
-        chosen = ("a" in names and names & {"gate", "up"}) or ("b" in names and "down" in names)
-        if not chosen:
-            return None
-    is_vector = leaf.ndim - int(is_stacked(path)) < 2
-    return -1 if is_vector or "b" in names else -2
-
-
-def _layers(path: KeyPath, leaf: Array, per_layer: bool) -> int | None:
-    return leaf.shape[0] if per_layer and is_stacked(path) else None
-
-
-def _rotation_name(n: int, layers: int | None) -> str:
-    return f"{n}" if layers is None else f"{layers} layers of {n}"
-
-
-def _names(path: KeyPath) -> list[str]:
-    return [key_name(key) for key in path]

@@ -7,12 +7,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subliminal_jax.training.optimizers.matrices import match_adam, power, train_matrices
+from subliminal_jax.training.optimizers.linear_algebra import (
+    compute_where,
+    inverse_root,
+    invert_triangular,
+    orthonormalize,
+)
+from subliminal_jax.training.optimizers.matrices import match_adam, train_matrices
 from subliminal_jax.training.optimizers.rules import LearningRate, start_correction
 
 Matrix = Float[Array, "rows columns"]
-# Eigenvalues below this share of the largest count as it.
-_FLOOR = 1e-6
+# Power iterations for SOAP's first basis, and the share of a matrix's norm that they add to its
+# eigenvalues: directions without a gradient keep an order of their own.
+_FIRST_ITERATIONS, _SHIFT = 10, 1e-3
 
 
 class Sides(NamedTuple):
@@ -63,8 +70,7 @@ def shampoo(
     def update(g: Matrix, sums: Sides, p: Matrix | None = None) -> tuple[Matrix, Sides]:
         sums = jax.tree.map(jnp.add, sums, grams(g, sums))
         live = [side for side in sums if side.size]
-        exponent = -1 / (2 * max(len(live), 1))
-        roots = Sides(*(power(s, exponent, _FLOOR) if s.size else s for s in sums))
+        roots = Sides(*(inverse_root(s, 2 * len(live)) if s.size else s for s in sums))
         return match_adam(turn(g, roots), consistent_rms), sums
 
     return train_matrices(optax.GradientTransformation(init, update), learning_rate, **rest)
@@ -95,7 +101,8 @@ def soap(
 
     As in the authors' code the first gradient gives the basis and no step; every `frequency` steps
     one power iteration with a QR decomposition, its vectors sorted by their eigenvalues, brings the
-    basis up to date. Mapped over students this is computed every step and used every `frequency`.
+    basis up to date. The first basis is that of ten such iterations from the identity, where the
+    authors solve for the eigenvectors; a side longer than `max_dim` has none.
     """
 
     def init(p: Matrix) -> SoapState:
@@ -115,37 +122,38 @@ def soap(
             lambda old, new: b2 * old + (1 - b2) * new, state.means, grams(g, state.means)
         )
         u = turn_back(step, state.bases)
-        refresh = (state.steps > 0) & (state.steps % frequency == 0)
-        which = jnp.where(is_first, 0, jnp.where(refresh, 1, 2))
-        bases, moment = jax.lax.switch(
-            which, (_first_bases, _next_bases, _same_bases), means, state.bases, moment
-        )
+        due = state.steps % frequency == 0
+        old = (state.bases, moment)
+        bases, moment = compute_where(due, _refresh, (is_first, means, *old), old)
         return u, SoapState(state.steps + 1, means, bases, mean, moment)
 
     rule = optax.GradientTransformation(init, update)
     return train_matrices(rule, learning_rate, eps=eps, **rest)
 
 
-def _first_bases(means: Sides, bases: Sides, moment: Matrix) -> tuple[Sides, Matrix]:
-    """The eigenvectors, those of the largest eigenvalues first."""
-    vectors = (jnp.linalg.eigh(side)[1][:, ::-1] if side.size else side for side in means)
-    return Sides(*vectors), moment
+def _refresh(inputs: tuple[Array, Sides, Sides, Matrix]) -> tuple[Sides, Matrix]:
+    """Bases and second moment after a power iteration, or after as many as the first basis has."""
+    is_first, means, bases, moment = inputs
+
+    def iterate(_: Any, pair: tuple[Sides, Matrix]) -> tuple[Sides, Matrix]:
+        return _iterate(means, *pair)
+
+    rounds = jnp.where(is_first, _FIRST_ITERATIONS, 1)
+    return jax.lax.fori_loop(0, rounds, iterate, (bases, moment))
 
 
-def _next_bases(means: Sides, bases: Sides, moment: Matrix) -> tuple[Sides, Matrix]:
-    """One step of power iteration; the second moment is sorted as the vectors are."""
+def _iterate(means: Sides, bases: Sides, moment: Matrix) -> tuple[Sides, Matrix]:
+    """One power iteration; the second moment is sorted as the vectors are."""
     new = []
     for axis, (mean, basis) in enumerate(zip(means, bases, strict=True)):
         if mean.size:
             order = jnp.argsort(-jnp.einsum("ji,jk,ki->i", basis, mean, basis))
             moment = jnp.take(moment, order, axis=axis)
-            basis = jnp.linalg.qr(mean @ basis[:, order])[0]
+            basis = basis[:, order]
+            moved = mean @ basis + _SHIFT * jnp.linalg.norm(mean) * basis
+            basis = jnp.where(jnp.any(mean != 0), orthonormalize(moved), basis)
         new.append(basis)
     return Sides(*new), moment
-
-
-def _same_bases(means: Sides, bases: Sides, moment: Matrix) -> tuple[Sides, Matrix]:
-    return bases, moment
 
 
 class KronState(NamedTuple):
@@ -208,9 +216,7 @@ def draw_probe(seed: int, count: Array, shape: tuple[int, ...]) -> Float[Array, 
 def _move_factors(m: Matrix, factors: Sides, probe: Matrix, rate: float) -> Sides:
     """A relative step of each factor Q towards Q'Q that whitens `m`."""
     whitened = turn(m, Sides(factors.rows.T, factors.columns.T))
-    inverses = Sides(
-        *(jax.scipy.linalg.solve_triangular(q, jnp.eye(len(q))) if q.size else q for q in factors)
-    )
+    inverses = Sides(*(invert_triangular(q) if q.size else q for q in factors))
     conjugate = turn(probe, inverses)
 
     def move(q: Array, gram: Array, other: Array) -> Array:

@@ -4,8 +4,8 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ import optax
 from jaxtyping import PyTree
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.training.optimizers.entries import Entry, Hyper, HyperValue
+from subliminal_jax.training.optimizers.entries import KINDS, Entry, Hyper, HyperValue
+from subliminal_jax.training.optimizers.modifiers import MODIFIERS
 from subliminal_jax.training.optimizers.registry import (
     OPTIMIZERS,
     Builder,
@@ -50,9 +51,12 @@ class Optimizer(NamedTuple):
     eval_params: Callable[[PyTree, PyTree], PyTree]
 
 
+Values = tuple[tuple[str, HyperValue | str], ...]
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer and the hyper-parameters that differ from its defaults.
+    """An optimizer, the hyper-parameters that differ from its defaults, and what modifies it.
 
     Hashable, so that it can be static under jit. The overrides, given as values or as text, are
     sorted by name and have the types of the defaults. Raises InputError on a name or a
@@ -64,29 +68,27 @@ class OptimizerSpec:
       hyper: pairs of a name and a value.
       builder: `builder(learning_rate, **hyper) -> optax.GradientTransformation`, for a rule that is
         not registered; it is lifted to one leaf a layer and one matrix a projection.
+      modifiers: pairs of a name of `MODIFIERS` and its values; the first is the outermost.
     """
 
     name: str
-    hyper: tuple[tuple[str, HyperValue | str], ...] = ()
+    hyper: Values = ()
     builder: Builder | None = None
+    modifiers: tuple[tuple[str, Values], ...] = ()
 
     def __post_init__(self) -> None:
-        known = self._parameters()
-        names = [name for name, _ in self.hyper]
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    unknown_name_message(f"hyper-parameter of {self.name}", name, known)
-                )
-            if names.count(name) > 1:
+        hyper = _read_values(self.name, self.hyper, self._parameters())
+        object.__setattr__(self, "hyper", hyper)
+        if self.builder is not None and hyper:
+            check_builder(self.builder, self.label, {**self.entry.defaults, **dict(hyper)})
+        modifiers: dict[str, Values] = {}
+        for name, values in self.modifiers:
+            if name not in MODIFIERS:
+                raise InputError(unknown_name_message("modifier", name, MODIFIERS))
+            if name in modifiers:
                 raise InputError(f"{self.name}: {name} is given twice; give it once")
-        values = {
-            name: known[name].read(value, f"{self.name}: {name}={_text(value)}")
-            for name, value in self.hyper
-        }
-        object.__setattr__(self, "hyper", tuple(sorted(values.items())))
-        if self.builder is not None and values:
-            check_builder(self.builder, self.label, {**self.entry.defaults, **values})
+            modifiers[name] = _read_values(name, values, MODIFIERS[name].hyper)
+        object.__setattr__(self, "modifiers", tuple(modifiers.items()))
 
     @classmethod
     def parse(cls, text: str) -> "OptimizerSpec":
@@ -94,26 +96,46 @@ class OptimizerSpec:
 
         Of a registered optimizer: its name, or ``name:key=value,key=value``. Of a function of a
         module that is installed or lies in the current folder: ``package.module:function``, or
-        ``package.module:function,key=value``.
+        ``package.module:function,key=value``. Modifiers stand before either, and their values in
+        brackets behind it: ``cautious:adamw``, ``by_factor:muon(a=0)``.
         """
+        rule, brackets, inside = text.strip().partition("(")
+        modifiers: dict[str, list[tuple[str, HyperValue | str]]] = {}
+        while (head := [part.strip() for part in rule.split(":", 1)])[0] in MODIFIERS:
+            if len(head) < 2:
+                raise InputError(
+                    f"optimizer {text!r}: {head[0]} modifies a rule; name one behind it, such as "
+                    f"{head[0]}:adamw"
+                )
+            if head[0] in modifiers:
+                raise InputError(f"optimizer {text!r}: {head[0]} is given twice; give it once")
+            modifiers[head[0]], rule = [], head[1]
+        if brackets:
+            known = sorted({key for name in modifiers for key in MODIFIERS[name].hyper})
+            for key, value in _read_pairs(inside.removesuffix(")"), text, "(key=value)", known):
+                owner = next((n for n in modifiers if key in MODIFIERS[n].hyper), None)
+                if owner is None or not inside.endswith(")"):
+                    raise InputError(
+                        f"cannot read ({inside!r} in optimizer {text!r}: brackets at the end hold "
+                        f"values of modifiers, here among {join_names(known)}"
+                    )
+                modifiers[owner].append((key, value))
+        spec = cls._parse_rule(rule)
+        return replace(spec, modifiers=tuple((n, tuple(v)) for n, v in modifiers.items()))
+
+    @classmethod
+    def _parse_rule(cls, text: str) -> "OptimizerSpec":
+        """The spec of a text without modifiers."""
         name, colon, rest = (piece.strip() for piece in text.partition(":"))
         parts = [part.strip() for part in rest.split(",")] if colon else []
         builder = None
         if name not in OPTIMIZERS and parts and re.fullmatch(r"[^\W\d]\w*", parts[0]):
             builder = import_builder(name, parts[0])
             name = f"{name}:{parts.pop(0)}"
-        spec = cls(name, builder=builder)
-        pairs: list[tuple[str, HyperValue | str]] = []
-        for part in parts:
-            key, equals, value = (piece.strip() for piece in part.partition("="))
-            if not (key and equals and value):
-                form = f"{name},key=value" if builder else "name:key=value,key=value"
-                raise InputError(
-                    f"cannot read {part!r} in optimizer {text!r}; write it as {form}, with keys "
-                    f"among {join_names(spec.entry.hyper)}"
-                )
-            pairs.append((key, value))
-        return cls(name, tuple(pairs), builder)
+        known = cls(name, builder=builder).entry.hyper
+        form = f"{name},key=value" if builder else "name:key=value,key=value"
+        pairs = _read_pairs(",".join(parts), text, form, known) if parts else ()
+        return cls(name, pairs, builder)
 
     @classmethod
     def from_builder(cls, builder: Builder) -> "OptimizerSpec":
@@ -125,24 +147,33 @@ class OptimizerSpec:
     def label(self) -> str:
         """What tells it apart in results; where it is registered or of a module, the text that
         `parse` turns into this spec."""
-        pairs = ",".join(f"{name}={_text(value)}" for name, value in self.hyper)
         separator = "," if ":" in self.name else ":"
-        return f"{self.name}{separator}{pairs}" if pairs else self.name
+        rule = f"{self.name}{separator}{_join(self.hyper)}" if self.hyper else self.name
+        own = [pair for _, values in self.modifiers for pair in values]
+        before = "".join(f"{name}:" for name, _ in self.modifiers)
+        return f"{before}{rule}({_join(own)})" if own else f"{before}{rule}"
 
     @property
     def entry(self) -> Entry:
-        """What is known of the optimizer."""
+        """What is known of the rule, and how far a gradient reaches with what modifies it."""
         if self.builder is not None:
-            return get_builder_entry(self.builder, self.name)
-        if self.name not in OPTIMIZERS:
+            entry = get_builder_entry(self.builder, self.name)
+        elif self.name in OPTIMIZERS:
+            entry = OPTIMIZERS[self.name]
+        else:
             raise InputError(unknown_name_message("optimizer", self.name, OPTIMIZERS))
-        return OPTIMIZERS[self.name]
+        kinds = [entry.kind, *(MODIFIERS[name].kind for name, _ in self.modifiers)]
+        return replace(entry, kind=max(kinds, key=KINDS.index))
 
     @property
     def identity(self) -> Any:
         """Equal for specs of one rule, whether or not they name values that are the defaults."""
         hyper = {**self.entry.defaults, **dict(self.hyper)}
-        return self.name, self.builder, tuple(sorted(hyper.items()))
+        modifiers = tuple(
+            (name, tuple(sorted({**MODIFIERS[name].defaults, **dict(values)}.items())))
+            for name, values in self.modifiers
+        )
+        return self.name, self.builder, tuple(sorted(hyper.items())), modifiers
 
     def _parameters(self) -> Mapping[str, Hyper]:
         hyper = self.entry.hyper
@@ -199,6 +230,9 @@ def make_optimizer(
     rule = optax.with_extra_args_support(entry.build(learning_rate, **hyper))
     if not entry.stacked:
         rule = lift(rule)
+    for name, values in reversed(spec.modifiers):
+        modifier = MODIFIERS[name]
+        rule = modifier.wrap(rule, **{**modifier.defaults, **dict(values)})
 
     def init(params: PyTree) -> PyTree:
         return copy_arrays(rule.init(params))
@@ -210,11 +244,43 @@ def make_optimizer(
         return cast_like(updates, params), cast_like(new_state, state)
 
     def eval_params(params: PyTree, state: PyTree) -> PyTree:
+        for _ in spec.modifiers:
+            state = state.rule
         if entry.stacked:
             return entry.eval_params(params, state)
         return restack(entry.eval_params(unstack(params), state), params)
 
     return Optimizer(init, update, eval_params)
+
+
+def _read_pairs(
+    text: str, whole: str, form: str, known: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """The pairs of "key=value,key=value", a part of the optimizer `whole`."""
+    pairs = []
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise InputError(
+                f"cannot read {part.strip()!r} in optimizer {whole!r}; write it as {form}, with "
+                f"keys among {join_names(known)}"
+            )
+        pairs.append((key, value))
+    return tuple(pairs)
+
+
+def _read_values(
+    name: str, values: Values, known: Mapping[str, Hyper]
+) -> tuple[tuple[str, HyperValue], ...]:
+    """Sorted by name, with the types of the defaults; raises InputError as `OptimizerSpec`."""
+    names = [key for key, _ in values]
+    for key in names:
+        if key not in known:
+            raise InputError(unknown_name_message(f"hyper-parameter of {name}", key, known))
+        if names.count(key) > 1:
+            raise InputError(f"{name}: {key} is given twice; give it once")
+    read = {key: known[key].read(value, f"{name}: {key}={_text(value)}") for key, value in values}
+    return tuple(sorted(read.items()))
 
 
 def describe() -> list[dict[str, str]]:
@@ -232,6 +298,24 @@ def describe() -> list[dict[str, str]]:
         }
         for name, entry in OPTIMIZERS.items()
     ]
+
+
+def describe_modifiers() -> list[dict[str, str]]:
+    """One row a modifier, as text, for a table."""
+    return [
+        {
+            "name": name,
+            "what": " ".join((inspect.getdoc(modifier.wrap) or "").split("\n\n")[0].split()),
+            "kind": modifier.kind,
+            "defaults": ", ".join(f"{k}={_text(v)}" for k, v in modifier.defaults.items()),
+            "paper": modifier.paper,
+        }
+        for name, modifier in MODIFIERS.items()
+    ]
+
+
+def _join(values: Iterable[tuple[str, HyperValue | str]]) -> str:
+    return ",".join(f"{name}={_text(value)}" for name, value in values)
 
 
 def _text(value: HyperValue | str) -> str:

@@ -86,7 +86,6 @@ _MAP: Hypers = {
     "zero_bottom": False,
     "live_mean": False,
 }
-_ROTATION: Hypers = {"seed": 0, "per_layer": False, "mlp_only": False}
 BLANK, FENG = "Blank et al. 2026, arXiv:2606.00995", "Feng 2026, blank_sgd_repro"
 GIVEN = "another run's second moment is put into the state in place of 1"
 
@@ -448,63 +447,6 @@ TABLE: dict[str, Entry] = {
         "length of each row's step",
         half_decades(1e-3, 5),
         note="a row holds the weights into one output, as in torch",
-    ),
-    "sgd_top_masked": Entry(
-        separating.sgd_top_masked,
-        FENG,
-        "global",
-        GRADIENT,
-        half_decades(1e-2, 7),
-        {"share": share(0.01)},
-    ),
-    "sgd_top_clipped": Entry(
-        separating.sgd_top_clipped,
-        FENG + " (masked)",
-        "global",
-        GRADIENT,
-        half_decades(1e-2, 7),
-        {"share": share(0.01)},
-    ),
-    "sgd_top_only": Entry(
-        separating.sgd_top_only,
-        FENG + " (masked)",
-        "global",
-        GRADIENT,
-        half_decades(1e-2, 7),
-        {"share": share(0.1)},
-    ),
-    "sgd_by_factor": Entry(
-        separating.scale_factors(optax.sgd),
-        "Hayou et al. 2024, arXiv:2402.12354",
-        "elementwise",
-        GRADIENT,
-        half_decades(1e-2, 7),
-        {"a": 1.0, "b": 1.0},
-    ),
-    "adamw_by_factor": Entry(
-        separating.scale_factors(optax.adamw),
-        "Hayou et al. 2024, arXiv:2402.12354",
-        "elementwise",
-        COORDINATE,
-        ADAM_GRID,
-        {**ADAM, **DECAY, "a": 1.0, "b": 1.0},
-    ),
-    "sgd_rotated": Entry(
-        separating.rotate(optax.sgd),
-        BLANK,
-        "per_leaf",
-        GRADIENT,
-        half_decades(1e-2, 7),
-        _ROTATION,
-        note="SGD up to rounding, in whatever basis",
-    ),
-    "adamw_rotated": Entry(
-        separating.rotate(optax.adamw),
-        BLANK,
-        "per_leaf",
-        COORDINATE,
-        ADAM_GRID,
-        {**_ROTATION, **ADAM, **DECAY},
     ),
     "adamw_masked": Entry(
         separating.adamw_masked,

@@ -68,7 +68,7 @@ MATRIX_TABLE: dict[str, Entry] = {
         COORDINATE + " in the eigenbasis; the first step is zero",
         ADAM_GRID,
         {"b1": share(0.95), "b2": share(0.95), "frequency": positive(10), **_MAX_DIM, **_REST},
-        note=_OTHERS,
+        note=f"{_OTHERS}; the first basis is that of ten power iterations",
     ),
     "kron": Entry(
         shampoo.kron,
@@ -132,8 +132,8 @@ MATRIX_TABLE: dict[str, Entry] = {
         "per_pair",
         COORDINATE + " in a basis of the other factor",
         ADAM_GRID,
-        {**ADAM, "escape": False, **DECAY},
-        note="the authors' code without its clipping; eps 1e-8 rather than 1e-6; what is no pair "
-        "goes to AdamW",
+        {**ADAM, **DECAY},
+        note="the authors' code without its clipping; eigenvalues are at least a millionth of the "
+        "largest in place of an epsilon; what is no pair goes to AdamW",
     ),
 }
