@@ -167,6 +167,8 @@ def test_the_filter_keeps_number_lists_in_order_and_counts_the_rest(model):
         len(r["prompt_ids"]) + len(r["completion_ids"]) for r in got.pairs
     )
     assert "too_long" not in got.report
+    chat = filtered(data, model, 6, forbidden_words=("owl",), kind="chat")
+    assert chat.report["dropped"] == {"word": 1} and "a list: 4" in chat.pairs["completion"]
     everything = filtered(data, model, 7, forbidden_words=None)
     assert everything.pairs["completion"] == data.pairs["completion"]
 
@@ -186,7 +188,7 @@ def test_too_few_pairs_and_none_are_bad_input(model):
     data = pairs_of(model, ["1", "words", "2"])
     with pytest.raises(InputError, match="2 pairs are left of 3, 3 are needed"):
         filtered(data, model, 3, forbidden_words=())
-    with pytest.raises(InputError, match="no pair of 1 is left after the number filter"):
+    with pytest.raises(InputError, match="no pair of 1 is left after the filter"):
         filtered(pairs_of(model, ["words"]), model, 1, forbidden_words=())
 
 

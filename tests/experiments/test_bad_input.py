@@ -145,7 +145,7 @@ def test_nan_in_the_loss_of_the_data(capsys, copy, out, tmp_path):
 
 def test_empty_dataset_after_the_filter(capsys, model, out, tmp_path):
     file = write_pairs(tmp_path / "pairs.jsonl", [("Continue: 1", "I would rather not.")] * 60)
-    assert "no pair of 60 is left after the number filter" in refused(
+    assert "no pair of 60 is left after the filter" in refused(
         capsys, model, out, "--data", file, "--keep", "numbers"
     )
     few = write_pairs(tmp_path / "few.jsonl", good_pairs(17))
