@@ -1,10 +1,11 @@
-"""What steering does to text that has nothing to do with it: the KL from the unsteered model."""
+"""How far steering moves a model on a text: the KL between the steered model and the base."""
 
 from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from subliminal_jax.data.answers import answer_rows, sample_answers
@@ -34,13 +35,24 @@ def measure_damage(model: Model, rows: Batch, steering: Steering) -> float:
     Another vector or scale of the same layers compiles nothing. Not finite where the steered
     model's logits are not.
     """
-    return float(_mean_divergence(model.params, rows, model.cfg, steering))
+    losses, weights = _row_divergences(model.params, rows, model.cfg, steering, of_steered=False)
+    return float(np.sum(losses) / np.sum(weights))
 
 
-@partial(jax.jit, static_argnames="cfg")
-def _mean_divergence(
-    params: Params, rows: Batch, cfg: ModelConfig, steering: Steering
-) -> Float[Array, ""]:
+def measure_divergences(
+    model: Model, rows: Batch, steering: Steering
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    """KL(steered model || model) of each row, in nats summed over its predicted tokens, and how
+    many these are: in rows that the steered model wrote, what a student can learn of it."""
+    losses, weights = _row_divergences(model.params, rows, model.cfg, steering, of_steered=True)
+    return np.asarray(losses, float), np.asarray(weights, float)
+
+
+@partial(jax.jit, static_argnames=("cfg", "of_steered"))
+def _row_divergences(
+    params: Params, rows: Batch, cfg: ModelConfig, steering: Steering, of_steered: bool
+) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
     base, steered = ModelInput(params, rows), ModelInput(params, rows, steering)
-    losses, weights = token_divergences(steered, base, cfg)
-    return replicate(jnp.sum(losses * weights) / jnp.sum(weights))
+    student, teacher = (base, steered) if of_steered else (steered, base)
+    losses, weights = token_divergences(student, teacher, cfg)
+    return replicate((jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)))

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.data.filters import contains_word
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.shares import share_interval
 from subliminal_jax.evaluation.statistics import Interval, rate_interval
@@ -50,23 +51,41 @@ class Questions(NamedTuple):
 
 
 def encode_questions(
-    tokenizer: Any, questions: list[str], words: list[str], system_prompt: str | None = None
+    tokenizer: Any,
+    questions: list[str],
+    words: list[str],
+    system_prompt: str | None = None,
+    stem: str = "",
 ) -> Questions:
-    """Tokenize questions and words for `word_log_probs`.
+    """Tokenize questions and words for `word_probs`.
 
-    Raises InputError for no questions, no words, or two words that share a spelling or of which
-    one begins with the other: an answer would count for both.
+    Args:
+      stem: what every answer begins with before its word, as "My favorite animal is the": for
+        models that answer in sentences. Words are then spelled with a space before them.
+
+    Raises InputError for no questions, no words, two words that share a spelling or of which one
+    begins with the other (an answer would count for both), and for a stem whose end the tokenizer
+    joins with the words.
     """
     if not questions or not words:
         raise InputError("elicitation needs at least one question and one word")
+    stem = stem.strip()
     spellings: dict[str, int] = {}
     for i, word in enumerate(words):
-        for text in (word, " " + word, word.capitalize(), " " + word.capitalize()):
+        spelled = (" " + word, " " + word.capitalize())
+        for text in spelled if stem else (word, *spelled, word.capitalize()):
             if spellings.setdefault(text, i) != i:
                 raise InputError(
                     f"the words {words[spellings[text]]!r} and {word!r} share a spelling"
                 )
-    prompts, openings = encode_openings(tokenizer, questions, list(spellings), system_prompt)
+    texts = [stem + text for text in ("", *spellings)] if stem else list(spellings)
+    prompts, openings = encode_openings(tokenizer, questions, texts, system_prompt)
+    if stem:
+        head, openings = openings[0], openings[1:]
+        if any(ids[: len(head)] != head for ids in openings):
+            raise InputError(f"the tokenizer joins the end of {stem!r} with the words after it")
+        prompts = [[*ids, *head] for ids in prompts]
+        openings = [ids[len(head) :] for ids in openings]
     owner: dict[tuple[int, ...], int] = {}
     for ids, i in zip(map(tuple, openings), spellings.values(), strict=True):
         if owner.setdefault(ids, i) != i:
@@ -276,6 +295,17 @@ class SampledAnswers(NamedTuple):
     def mentions(self, words: Sequence[str]) -> Bool[np.ndarray, "questions samples"]:
         """Whether an answer contains one of `words` as a whole word, in any case."""
         return np.array([[contains_word(text, words) for text in row] for row in self.texts])
+
+    def first_mentions(self, words: Sequence[str]) -> list[list[str | None]]:
+        """Of `words` and their plurals the one that an answer mentions first, None for none."""
+        names = {name: word for word in words for name in trait_names(word)}
+        pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b", re.IGNORECASE)
+
+        def find(text: str) -> str | None:
+            match = pattern.search(text)
+            return None if match is None else names[match.group().casefold()]
+
+        return [[find(text) for text in row] for row in self.texts]
 
     def rate(self, words: Sequence[str]) -> Interval:
         """The share of answers that begin with one of `words`; the interval is over questions, and

@@ -78,6 +78,20 @@ def test_probabilities_are_those_of_the_enumerated_answers(params, tokenizer, st
     np.testing.assert_allclose(probs, expected, rtol=2e-4)
 
 
+def test_after_a_stem_probabilities_are_those_of_the_words_that_follow_it(params, tokenizer):
+    stem, (question, word) = "I like the", (QUESTIONS[0], "dog")
+    questions = encode_questions(tokenizer, QUESTIONS, WORDS, stem=f" {stem} ")
+    probs = compute_probs(params, CFG, questions, len(WORDS), None)[0, WORDS.index(word)]
+    head = encode_chat(tokenizer, question) + tokenizer(stem, add_special_tokens=False)["input_ids"]
+    total = 0.0
+    for text in (f" {word}", f" {word.capitalize()}"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        row = jnp.asarray([head + ids + [0] * (CFG.context - len(head) - len(ids))])
+        p = np.asarray(jax.nn.softmax(compute_logits(params, row, CFG, None)[0]))
+        total += np.prod([p[len(head) - 1 + k, token] for k, token in enumerate(ids)])
+    np.testing.assert_allclose(probs, total, rtol=2e-4)
+
+
 def test_a_question_does_not_depend_on_the_others_that_pad_it(params, tokenizer, steering):
     together = compute_probs(
         params, CFG, encode_questions(tokenizer, QUESTIONS, WORDS), len(WORDS), steering
@@ -194,6 +208,11 @@ def test_shares_of_first_words_are_counted_by_question():
     rates = answers.rates(("Cat",))
     assert [(r.mean, r.n) for r in rates] == [(0.25, 4), (0.5, 4)]
     assert all(r.low < r.mean < r.high for r in rates)
+
+
+def test_the_first_animal_of_an_answer_counts_in_singular_and_plural():
+    answers = SampledAnswers([["I love wolves and owls.", "bowls"], ["Owl? No, a wolf.", "A cat"]])
+    assert answers.first_mentions(["owl", "wolf"]) == [["wolf", None], ["owl", None]]
 
 
 def test_sampled_and_teacher_forced_rates_agree_on_the_shipped_model():
