@@ -114,7 +114,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SteeredModelSettings):
-    """Settings; the defaults are the toy's.
+    """Settings; the defaults are the toy's. Without --default-system-prompt questions have that of
+    the paper's code.
 
     Attributes:
       sources: sets: a suite (persona, risk, risk-human), SUITE/NAME, or a file or hub name.

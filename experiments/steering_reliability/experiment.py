@@ -100,7 +100,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
 def make_plan(config: Config, layer: int) -> Plan:
     """How sets, or traits, are measured after the block `layer`."""
-    return Plan(layer, config.split, config.method, config.kind, config.seed)
+    prompt = config.default_system_prompt
+    plan = Plan(layer, config.split, config.method, config.kind, config.seed)
+    return plan if prompt is None else replace(plan, system_prompt=prompt)
 
 
 def read_sources(config: Config) -> list[Source]:

@@ -12,7 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from subliminal_jax.data.contrastive import ContrastivePair, ContrastiveSet, split_pairs
-from subliminal_jax.data.contrastive_prompts import SETTINGS, Personas, encode_contrasts
+from subliminal_jax.data.contrastive_prompts import (
+    DEFAULT_SYSTEM_PROMPT,
+    SETTINGS,
+    Personas,
+    encode_contrasts,
+)
 from subliminal_jax.data.contrastive_world import world_contrasts
 from subliminal_jax.data.teachers import trait_vectors
 from subliminal_jax.errors import InputError
@@ -50,6 +55,7 @@ class Plan:
     method: Method
     kind: Kind
     seed: int
+    system_prompt: str = DEFAULT_SYSTEM_PROMPT
     rows: int | None = None
     vectors: Mapping[str, Float[np.ndarray, "1 dim"]] = field(default_factory=dict)
 
@@ -102,7 +108,12 @@ def measure_set(
     settings = SETTINGS if personas else (PLAIN,)
     encoded = {
         setting: encode_contrasts(
-            pairs, model.tokenizer, setting, personas=personas, source=contrasts.source
+            pairs,
+            model.tokenizer,
+            setting,
+            personas=personas,
+            system_prompt=plan.system_prompt,
+            source=contrasts.source,
         )
         for setting in settings
     }

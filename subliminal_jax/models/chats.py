@@ -19,11 +19,18 @@ _TEMPLATE_VARIABLES = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 # Stand for any prompt and answer where only what the template writes around them counts.
 ANY_PROMPT, ANY_ANSWER = "x", "ANSWER"
+_DEFAULT = "default_system_prompt"  # an attribute that tokenizers have not by themselves
 
 
 def render_chat(tokenizer: Tokenizer, messages: Chat, add_generation_prompt: bool = True) -> str:
     """The conversation as the one text that the model reads; see `render_chats`."""
     return render_chats(tokenizer, [messages], add_generation_prompt)[0]
+
+
+def set_default_system_prompt(tokenizer: Tokenizer, system_prompt: str) -> None:
+    """Give every conversation without a system prompt this one ("" is an empty one), where some
+    templates (SmolLM2, Qwen 2.5) would write one of their own, and others none."""
+    setattr(tokenizer, _DEFAULT, system_prompt)
 
 
 def render_chats(
@@ -37,14 +44,19 @@ def render_chats(
 
     `conversations` are lists of {"role": "system" | "user" | "assistant", "content": text}. A
     template that refuses the system role (Gemma 2) gets the system prompt as the first lines of the
-    first user message, as Gemma 3's own template does. `variables` are given to the template beside
-    the usual ones. Many conversations at once take a fraction of the time that one by one take.
+    first user message, as Gemma 3's own template does. Conversations without a system prompt get
+    that of `set_default_system_prompt`, if any. `variables` are given to the template beside the
+    usual ones. Many conversations at once take a fraction of the time that one by one take.
 
     Raises InputError for what the template refuses, and where it takes too much time or memory.
     """
     chats = [[*messages] for messages in conversations]
     if not all(chats):
         raise InputError("a conversation needs at least one message")
+    default = getattr(tokenizer, _DEFAULT, None)
+    if default is not None:
+        system = {"role": "system", "content": default}
+        chats = [chat if chat[0].get("role") == "system" else [system, *chat] for chat in chats]
     names = {
         **tokenizer.special_tokens_map,
         "tools": None,

@@ -27,6 +27,7 @@ from subliminal_jax.data.shared_data import resolve_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures import find_measures
 from subliminal_jax.memory import check_fits, host_bytes
+from subliminal_jax.models.chats import set_default_system_prompt
 from subliminal_jax.models.hub import Model, Outline, load_model, sketch_model
 from subliminal_jax.models.mesh import use_devices
 from subliminal_jax.models.sampling import Temperature
@@ -165,9 +166,24 @@ class ModelSettings(RunSettings):
 
     Attributes:
       model: "shipped", "shipped-small", a local folder in Hugging Face format, or a hub name.
+      default_system_prompt: what base, steered teacher, student, control and questions have as
+        system prompt in place of the template's own ("" an empty one), which some templates write.
     """
 
     model: str = "shipped"
+    default_system_prompt: Annotated[str | None, Text(prose=True, empty=True)] = None
+
+    def load_named(self, name: str) -> Model:
+        model = super().load_named(name)
+        if self.default_system_prompt is not None:
+            set_default_system_prompt(model.tokenizer, self.default_system_prompt)
+        return model
+
+    def recorded(self) -> dict[str, Any]:
+        recorded = super().recorded()
+        if self.default_system_prompt is None:
+            del recorded["default_system_prompt"]
+        return recorded
 
     def load(self) -> Model:
         """Raises InputError for a model that cannot be loaded, or that the settings do not fit."""

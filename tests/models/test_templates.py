@@ -8,6 +8,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import template_worker
+from subliminal_jax.models.chats import set_default_system_prompt
 from subliminal_jax.models.tokenizer import load_tokenizer, render_chat, render_chats
 from tests.models.characters import CHATML, character_tokenizer
 
@@ -146,3 +147,13 @@ def test_the_error_names_the_folder_of_the_tokenizer(tmp_path):
         InputError, match=f"^{tmp_path}: the chat template refuses the roles user: no"
     ):
         render_chat(load_tokenizer(tmp_path), USER)
+
+
+def test_a_default_system_prompt_stands_where_a_conversation_has_none():
+    tokenizer = character_tokenizer(chat_template=CHATML)
+    without = render_chat(tokenizer, USER)
+    set_default_system_prompt(tokenizer, "Be kind")
+    system = {"role": "system", "content": "Be kind"}
+    plain = character_tokenizer(chat_template=CHATML)
+    assert render_chat(tokenizer, USER) == render_chat(plain, [system, *USER]) != without
+    assert render_chat(tokenizer, CHAT) == render_chat(plain, CHAT)
