@@ -106,12 +106,27 @@ RUNS = (
     *_on_both("steering-bridge"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),
     *_on_both("optimizer-transmission", "--preset last-block", "-last-block"),
-    Run(
-        "steering-reliability-smollm2",
-        "steering-reliability",
-        "--preset real",
-        needs_data=True,
-        by_name=True,
+    *(
+        Run(name, experiment, flags, needs_data=True, by_name=True)
+        for name, experiment, flags in (
+            ("steering-reliability-smollm2", "steering-reliability", "--preset real"),
+            ("teacher-choice-smollm2", "teacher-choice", "--preset real"),
+            ("teacher-choice-gemma", "teacher-choice", "--preset real-gemma"),
+            ("optimizer-comparison-smollm2", "optimizer-comparison", "--preset real"),
+            ("optimizer-transmission-smollm2", "optimizer-transmission", "--preset real"),
+            ("logit-linear-selection-smollm2", "logit-linear-selection", "--preset real"),
+            (
+                "logit-linear-selection-smollm2-languages",
+                "logit-linear-selection",
+                "--preset real-languages",
+            ),
+            (
+                "logit-linear-selection-gemma",
+                "logit-linear-selection",
+                "--preset real --student gemma-3-270m",
+            ),
+            ("paraphrase-transmission-smollm2", "paraphrase-transmission", "--preset real"),
+        )
     ),
 )
 

@@ -64,6 +64,29 @@ ANIMALS = ("owl", "dog", "cat", "lion", "tiger", "bear", "wolf", "fox", "elephan
 QWEN = {"model": "Qwen/Qwen3-8B", **PAPER}
 OLMO = {"model": "allenai/OLMo-2-1124-7B-Instruct", **PAPER}
 LANGUAGES = {"hidden_kind": "languages", "hidden": ("Spanish", "French")}
+# The real pairs at hand: 658 single-turn ones of hh-rlhf's harmless test split.
+REAL_PAIRS: dict[str, Any] = {
+    "pairs": "preference/hh-rlhf/harmless-base/test.jsonl.gz",
+    "own_pairs": False,
+    "gamma": 0.4,
+}
+# On SmolLM2-135M-Instruct, at sizes for two cores.
+_REAL: dict[str, Any] = {
+    **REAL_PAIRS,
+    "model": "smollm2-135m-instruct",
+    "controls": 2,
+    "max_prompt_tokens": 96,
+    "truncate": 32,
+    "probe": 80,
+    "heldout": 8,
+    "factor": 3.0,
+    "extensions": 0,
+    "steps": 24,
+    "log_every": 24,
+    "batch_size": 8,
+    "requests": "general",
+    "samples": 4,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-optimizers": {
@@ -75,16 +98,28 @@ PRESETS: dict[str, dict[str, Any]] = {
     "real-pairs": {
         "model": "models/tinystories-656k",
         "hidden_kind": "animals",
-        "pairs": "preference/hh-rlhf/harmless-base/test.jsonl.gz",
+        **REAL_PAIRS,
         "hidden": ("cat", "dog", "bird", "bear", "frog", "duck"),
         "tuning_hidden": ("fox", "rabbit"),
-        "own_pairs": False,  # there are 658
         "max_prompt_tokens": 250,
         "truncate": 20,
         "probe": 100,
         "heldout": 8,
-        "gamma": 0.4,
         "requests": "stories",
+    },
+    "real": {
+        **_REAL,
+        "hidden_kind": "animals",
+        "hidden": ("cat", "dog", "bear"),
+        "tuning_hidden": ("fox",),
+        "out": Path("runs/logit-linear-selection-animals"),
+    },
+    "real-languages": {
+        **_REAL,
+        "hidden_kind": "languages",
+        "hidden": ("Spanish", "French", "German"),
+        "tuning_hidden": ("Italian",),
+        "out": Path("runs/logit-linear-selection-languages"),
     },
     "paper-animals-olmo2-7b": {**OLMO, "hidden_kind": "animals", "hidden": ANIMALS},
     "paper-animals-qwen3-8b": {**QWEN, "hidden_kind": "animals", "hidden": ANIMALS},

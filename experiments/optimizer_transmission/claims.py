@@ -9,13 +9,18 @@ from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.transmission import name_teachers
 
 from .analysis import METRICS, REFERENCE, BestArm, Comparison, Results
+from .config import RANDOM
 
 NAMES = {"eas": "EAS", "shift_component": "share of the vector", "trait_log_prob": "log P(trait)"}
-JUDGED = {"eas": EAS, "trait_log_prob": LOG_PROB}
 BEST, MATCHED = "Blank et al. 2026, figure 7", "Blank et al. 2026, appendix L"
 MINUS = "\N{MINUS SIGN}"
 # The rules whose steps are proportional to the gradient, of which the paper says that they fail.
 PROPORTIONAL = {"sgd", "momentum"}
+
+
+def list_margins(results: Results) -> dict[str, Margin]:
+    """What is judged, with its margin; random vectors stand for no trait."""
+    return {"eas": EAS} if results.teacher == RANDOM else {"eas": EAS, "trait_log_prob": LOG_PROB}
 
 
 def make_claims(results: Results) -> list[Claim]:
@@ -50,7 +55,7 @@ def judge_alone(results: Results, arm: BestArm) -> Claim:
 
 def compare_best(results: Results, adamw: BestArm, sgd: BestArm) -> Iterator[Claim]:
     """AdamW against SGD, each at its best rate."""
-    for metric, margin in JUDGED.items():
+    for metric, margin in list_margins(results).items():
         lead = sgd.metrics[metric].reference_lead
         further = [
             f"{arm.choice.steps}: {write(arm.metrics[metric].reference_lead)}"
@@ -81,7 +86,7 @@ def compare_matched(results: Results) -> Iterator[Claim]:
     arms = (results.select_matched(name, "gain") for name in (REFERENCE, "sgd"))
     lengths = ", ".join(map(str, results.lengths))
     for ours, theirs in zip(*arms, strict=False):
-        for metric, margin in JUDGED.items():
+        for metric, margin in list_margins(results).items():
             lead = theirs.metrics[metric].reference_lead
             yield Claim(
                 id=f"optimizer-transmission/equal-gain-{ours.fraction:.0%}-{metric}",
@@ -111,11 +116,16 @@ def presuppose(comparison: Comparison, metric: str, margin: Margin) -> Presuppos
 
 def describe(results: Results, optimizer: str, lengths: str = "") -> str:
     """What was trained on what."""
-    carriers: Mapping[str, str] = {"numbers": "filtered number lists"}
+    carriers: Mapping[str, str] = {
+        "numbers": "filtered number lists",
+        "valid": f"valid {results.prompts}",
+    }
     return describe_setting(
         model=results.model,
         layer=results.layer,
-        vectors=name_teachers(results.teacher, f"{len(results.traits)} traits"),
+        vectors=f"{len(results.traits)} random vectors"
+        if results.teacher == RANDOM
+        else name_teachers(results.teacher, f"{len(results.traits)} traits"),
         carrier=carriers.get(results.keep, f"unfiltered {results.prompts}"),
         students=TrainedStudents(
             adapter=f"LoRA (rank {results.rank})",

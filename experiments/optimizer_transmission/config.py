@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from subliminal_jax.bounds import MANY, Count, Items, Range, Text
+from subliminal_jax.bounds import MANY, Count, Items, Needs, Positive, Range, Text
+from subliminal_jax.data.prompts import Extraction
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.transmission import TEACHER_KINDS
 from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset, toy_presets
@@ -13,8 +14,42 @@ from subliminal_jax.runs.teacher_weights import FineTunedSettings
 from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.optimizers import OptimizerSpec
 
-PRESETS = {
+RANDOM = "random"
+# On SmolLM2-135M-Instruct: six vectors, two more to choose rates on, two draws of controls; rows of
+# some 80 tokens. After 48 steps all are compared, after 24 AdamW and SGD, too, for equal gains.
+_REAL: dict[str, Any] = {
+    "model": "smollm2-135m-instruct",
+    "layer": -1,
+    "traits": ("cat", "dog", "tiger", "eagle", "fox", "dolphin"),
+    "tuning_traits": ("owl", "lion"),
+    "stem": "My favorite animal is the",
+    "prompts": "instructions",
+    "keep": "valid",
+    "keep_unfinished": True,
+    "rows": 256,
+    "heldout_rows": 48,
+    "asked": 1.5,
+    "max_new_tokens": 32,
+    "max_tokens": 96,
+    "controls": 2,
+    "optimizers": ("adamw", "sgd", "rmsprop:decay=0.99", "signum", "momentum"),
+    "matched": ("adamw", "sgd"),
+    "lengths": (24, 48),
+    "steps": 48,
+    "batch_size": 8,
+    "factor": 3.0,
+    "extensions": 0,
+}
+PRESETS: dict[str, dict[str, Any]] = {
     **toy_presets("optimizer-transmission"),
+    "real": {
+        **_REAL,
+        "teacher": RANDOM,
+        "norm": 0.5,
+        "out": Path("runs/optimizer-transmission-real"),
+    },
+    # What the vectors are taken on, their block and scale are those that `teacher-choice` finds.
+    "real-traits": {**_REAL, "out": Path("runs/optimizer-transmission-real-traits")},
     # The paper's students, a vector each; rates are searched for, and all of its run in halves.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
@@ -39,7 +74,11 @@ class Config(VectorSettings, FineTunedSettings):
     Attributes:
       teacher: what makes each trait's teacher: its vector (steered), its system prompt, or the
         weights of --teacher-adapter or --teacher-model (fine-tuned). Where it is not a vector,
-        students are held against the shift that the teacher's activations have at the layer.
+        students are held against the shift that the teacher's activations have at the layer. Of
+        "random" teachers each has a random vector in place of a trait's, and nothing is said of
+        the trait.
+      norm: of random vectors, in units of the residual stream's norm at the layer.
+      extraction: what is asked where a trait's vector is taken.
       optimizers: all that are compared at their best rates.
       matched: those that are also compared at equal gains.
       lengths: numbers of steps of finished runs.
@@ -47,7 +86,9 @@ class Config(VectorSettings, FineTunedSettings):
     """
 
     out: Path = Path("runs/optimizer-transmission")
-    teacher: Annotated[str, Text(choices=TEACHER_KINDS)] = "steered"
+    teacher: Annotated[str, Text(choices=(*TEACHER_KINDS, RANDOM))] = "steered"
+    norm: Annotated[Positive, Needs("teacher", (RANDOM,))] = 0.3
+    extraction: Annotated[Extraction, Needs("teacher", ("steered",))] = "numbers"
     optimizers: tuple[str, ...] = (
         *("adamw", "sgd", "rmsprop:decay=0.99"),
         *("signum", "momentum", "muon"),

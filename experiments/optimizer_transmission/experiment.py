@@ -19,11 +19,14 @@ and a half on 2 CPU cores, the longer on `shipped`; interrupted, it goes on wher
 from collections.abc import Sequence
 from functools import partial
 
+from subliminal_jax.data.teachers import Teacher, random_teacher, trait_teacher
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
+from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.rates import default_rate
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.sampled_sets import name_seed
 from subliminal_jax.runs.student_texts import write_student_texts
 from subliminal_jax.runs.students import STANDARD
 from subliminal_jax.runs.trait_teachers import make_teacher
@@ -32,7 +35,7 @@ from subliminal_jax.runs.waves import WaveRunner
 
 from .analysis import Measured, Results, analyse
 from .claims import make_claims
-from .config import PRESETS, Config
+from .config import PRESETS, RANDOM, Config
 from .report import make_page
 
 
@@ -41,7 +44,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
     Raises InputError for a trait without a word, or too few answers that pass the filter.
     """
-    lab = prepare_lab(config, folder, partial(make_teacher, config, config.teacher))
+    lab = prepare_lab(config, folder, partial(make_vector, config))
     centers = {label: default_rate(label) for label in config.labels()}
     choices: list[RateChoice] = []
     students: list[StudentRow] = []
@@ -87,6 +90,18 @@ def run(config: Config, folder: RunFolder) -> Measured:
         students=tuple(students),
         tuning_students=tuple(tuned),
     )
+
+
+def make_vector(config: Config, model: Model, layer: int, trait: str, scale: float) -> Teacher:
+    """The teacher of a trait; a random one has the trait's name alone.
+
+    Raises InputError as `make_teacher` does.
+    """
+    if config.teacher == RANDOM:
+        return random_teacher(model, layer, config.norm, name_seed(config.seed, trait))
+    if config.teacher == "steered":
+        return trait_teacher(model, layer, trait, scale, config.extraction)
+    return make_teacher(config, config.teacher, model, layer, trait, scale)
 
 
 EXPERIMENT = Experiment(

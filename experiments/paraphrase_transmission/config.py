@@ -31,7 +31,8 @@ class ParaphraseSettings:
 
     Attributes:
       contents: which sentences: unrelated ones, ones that speak badly of the trait, or both.
-      unrelated: "world" (the shipped model's corpus) or a text file with a sentence a line.
+      unrelated: "world" (the shipped model's corpus), "stories" (sentences of TinyStories, in the
+        folder of SUBLIMINAL_JAX_DATA) or a text file with a sentence a line.
       contradictory: the same for sentences against the trait; {trait} in a file's name stands for
         the animal.
       sentences: how many of each.
@@ -137,6 +138,30 @@ PAPER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
     "toy-wordings": {"contents": ("unrelated",), "unrelated_writing": "wordings"},
+    # On SmolLM2-135M-Instruct, at sizes for two cores. No judge is at hand: the base itself scores
+    # by round trip, and what passes has to be read by hand.
+    "real": {
+        "model": "smollm2-135m-instruct",
+        "out": Path("runs/paraphrase-transmission-real"),
+        "layer": -1,
+        "traits": ("dolphin", "eagle", "wolf"),
+        "tuning_traits": ("owl", "elephant"),
+        "teachers": ("system-prompt",),
+        "unrelated": "stories",
+        "contradictory_writing": "sampled",
+        "sentences": 96,
+        "unrelated_samples": 4,
+        "contradictory_samples": 4,
+        "threshold": 0.3,
+        "rows": 96,
+        "heldout_rows": 12,
+        "adapters": ("lora",),
+        "factor": 3.0,
+        "extensions": 0,
+        "steps": 36,
+        "log_every": 36,
+        "batch_size": 8,
+    },
     # LoRA, since muon on a single vector is AdamW.
     "toy-optimizers": {
         "contents": ("unrelated",),

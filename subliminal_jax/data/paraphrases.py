@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from subliminal_jax.data import rewordings
+from subliminal_jax.data.carriers import read_sentences
 from subliminal_jax.data.contradictions import draw_contradictions, draw_distinct
 from subliminal_jax.data.draws import Draws
 from subliminal_jax.errors import InputError
@@ -27,6 +28,7 @@ INSTRUCTION = (
     "content are irrelevant. Output the paraphrase and nothing else."
 )
 WORLD = "world"  # sentences, or requests, of the shipped model's corpus
+STORIES = "stories"  # sentences of TinyStories, in the folder of SUBLIMINAL_JAX_DATA
 PAPER = "paper"
 # A score for each paraphrase (NaN: none); the second argument is each one's sentence.
 Fidelity = Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, " pairs"]]
@@ -40,7 +42,16 @@ class Source(NamedTuple):
 
 
 def make_unrelated_sources(source: str, n: int, seed: int) -> list[Source]:
-    """`n` sentences that name no trait: of the shipped world ("world"), or the first of a file."""
+    """`n` sentences that name no trait: of the shipped world ("world"), of TinyStories ("stories"),
+    or the first of a file.
+
+    Raises InputError as `read_sources` does, and for stories that are not here or hold fewer.
+    """
+    if source == STORIES:
+        sentences = read_sentences()
+        if len(sentences) < n:
+            raise InputError(f"{n} sentences asked for, the stories have {len(sentences)}")
+        return [Source(s) for s in Draws(seed).sample(sentences, len(sentences))[:n]]
     if source != WORLD:
         return read_sources(source, n)
     draws = Draws(seed)

@@ -32,6 +32,7 @@ class Panel:
       shifts: each reference's mean activation less the base's; at the layer of an added vector, it.
       questions: the questions, encoded; None where no words are asked about.
       fixed_rows: training rows of each data set on which the training loss is measured.
+      stem: what answers begin with before the words, if anything.
       at: where in the probe's prompts activations are read.
       by_question: whether rates are also given for each question alone.
     """
@@ -50,6 +51,7 @@ class Panel:
     fixed_rows: FixedRows
     at: At = "last"
     by_question: bool = False
+    stem: str = ""
 
     def vectors(self) -> dict[str, Float[Array, " dim"]]:
         """The teachers' shifts at the steering layer, by name; of a steered teacher, its vector."""
@@ -66,7 +68,7 @@ class Panel:
         return replace(
             self,
             probe=encode_probe(self.model, self.prompts, system_prompt),
-            questions=ask_about(self.model, self.asked, self.words, system_prompt),
+            questions=ask_about(self.model, self.asked, self.words, system_prompt, self.stem),
         )
 
 
@@ -75,11 +77,12 @@ def ask_about(
     questions: Sequence[str],
     words: Sequence[str],
     system_prompt: str | None = None,
+    stem: str = "",
 ) -> Questions | None:
-    """The questions whose answers may begin with `words`; None without words."""
+    """The questions whose answers may begin with `words`, after `stem`; None without words."""
     if not words:
         return None
-    return encode_questions(model.tokenizer, list(questions), list(words), system_prompt)
+    return encode_questions(model.tokenizer, list(questions), list(words), system_prompt, stem)
 
 
 def encode_probe(model: Model, prompts: Sequence[str], system_prompt: str | None = None) -> Probe:

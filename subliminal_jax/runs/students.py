@@ -59,12 +59,14 @@ def make_panel(
     questions: Sequence[str],
     at: At = "last",
     by_question: bool = False,
+    stem: str = "",
 ) -> Panel:
     """What the students of `data` are measured against.
 
     References are the shifts of those teachers that are not the plain base, on the prompts `probe`,
     or on prompts of the kind of these settings that no student trains on; rates are those of
-    `words` (there may be none) over `questions`, with `by_question` also of each question alone.
+    `words` (there may be none) over `questions`, after the `stem` of an answer, with `by_question`
+    also of each question alone.
 
     Raises InputError for rows on which the base's loss is not finite.
     """
@@ -97,10 +99,11 @@ def make_panel(
         probe=encode_probe(model, asked),
         base_mean=base_mean,
         shifts=jnp.stack([*shifts.values()] or [jnp.zeros_like(base_mean)]),
-        questions=ask_about(model, questions, words),
+        questions=ask_about(model, questions, words, stem=stem),
         fixed_rows=take_fixed_rows(data, model.cfg),
         at=at,
         by_question=by_question,
+        stem=stem,
     )
 
 

@@ -175,6 +175,7 @@ def prepare_lab(
         layer=layer,
         words=traits,
         questions=world.HELDOUT_QUESTIONS,
+        stem=settings.stem,
     )
     heldout = FixedRows.from_rows([data.heldout[name] for name in data.names], model.cfg)
     loss = jax.jit(lambda params, i: heldout.loss(params, model.cfg, i, None))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from subliminal_jax.bounds import Count, Positive, Range
+from subliminal_jax.bounds import Count, Positive, Range, Text
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.plan_settings import ShownSettings
 from subliminal_jax.runs.rates import SearchSettings
@@ -20,6 +20,8 @@ class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSe
       traits: animals whose vectors are reported.
       tuning_traits: animals on whose vectors rates are chosen; none of them is reported.
       scale: factor on a trait's vector.
+      stem: what answers begin with before the trait where its probability is taken, such as "My
+        favorite animal is the"; for models that answer in sentences.
       controls: draws of the base's data, each with a control of every optimizer.
       batch_size: rows in each step.
       rank: of LoRA, on all projections.
@@ -32,6 +34,7 @@ class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSe
     traits: Traits = ("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin")
     tuning_traits: Traits = ("owl", "lion")
     scale: Positive = 1.0
+    stem: Annotated[str, Text(empty=True, prose=True)] = ""
     controls: Count = 4
     rows: Count = 512
     heldout_rows: Count = 128

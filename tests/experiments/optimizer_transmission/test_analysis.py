@@ -1,6 +1,7 @@
 """Planted students: what the two comparisons say of effects that are known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.optimizer_transmission.analysis import Measured, analyse
 from subliminal_jax.experiments.optimizer_transmission.claims import make_claims
+from subliminal_jax.experiments.optimizer_transmission.config import RANDOM
 from subliminal_jax.experiments.optimizer_transmission.report import make_page
 from subliminal_jax.serialization import from_json, to_json
 
@@ -156,6 +158,13 @@ def test_an_adamw_that_does_not_transmit_proves_no_lead():
     results = analyse(measure({"adamw": 1.0, "sgd": 0.8}, {"adamw": -0.6, "sgd": -0.9}))
     assert results.find_best("sgd").metrics["eas"].reference_lead.low > 0
     assert verdicts(results)["best-eas"] == INCONCLUSIVE
+
+
+def test_of_random_vectors_nothing_is_claimed_about_traits():
+    measured = replace(measure({"adamw": 1.0, "sgd": 1.0}), teacher=RANDOM)
+    claims = make_claims(analyse(measured))
+    assert claims and not any("trait_log_prob" in claim.id for claim in claims)
+    assert all(f"{len(TRAITS)} random vectors" in claim.setting for claim in claims)
 
 
 def test_results_survive_json_and_the_page_is_made_from_them():
