@@ -56,6 +56,11 @@ def test_every_optimizer_is_sound(check, name):
     check(optimizer, rates)
 
 
+def test_a_state_without_matrices_for_long_sides_is_kept():
+    for name in ("soap", "kron", "shampoo"):
+        testing.check_resume(f"{name}:max_dim=2")
+
+
 def test_a_modified_rule_is_sound():
     for check in (testing.check_stacking, testing.check_resume, testing.check_zero_gradients):
         check("lookahead:cautious:clip_adaptive:centralized:momentum(every=2)", [0.3, 3.0, 10.0])

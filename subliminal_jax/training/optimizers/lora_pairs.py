@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from subliminal_jax.training.optimizers.linear_algebra import inverse_root, turn
+from subliminal_jax.linear_algebra import inverse_root, turn
 from subliminal_jax.training.optimizers.muon import muon
 from subliminal_jax.training.optimizers.rules import LearningRate, rate_at, start_correction
 

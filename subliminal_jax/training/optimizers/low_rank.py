@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subliminal_jax.training.optimizers.linear_algebra import (
+from subliminal_jax.linear_algebra import (
     compute_where,
-    eigenvectors,
     orthonormalize,
+    svd,
 )
 from subliminal_jax.training.optimizers.matrices import match_adam, train_matrices
 from subliminal_jax.training.optimizers.rules import LearningRate, start_correction
@@ -58,7 +58,7 @@ def galore(
             """The leading right singular vectors of the gradient. The moments before are kept, so
             each has the sign that is nearer to the vector before."""
             tall, old = inputs
-            vectors = eigenvectors(tall.T @ tall)[:, :r]
+            vectors = svd(tall)[2][:, :r]
             nearness = jnp.sum(vectors * old, axis=0, keepdims=True)
             return vectors * jnp.where(nearness < 0, -1, 1)
 

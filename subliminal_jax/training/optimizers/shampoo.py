@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subliminal_jax.training.optimizers.linear_algebra import (
+from subliminal_jax.linear_algebra import (
     compute_where,
     inverse_root,
     invert_triangular,
@@ -23,35 +23,35 @@ _FIRST_ITERATIONS, _SHIFT = 10, 1e-3
 
 
 class Sides(NamedTuple):
-    """A square matrix for the rows and one for the columns; of shape [0, 0] for a side that is
-    too long to have one."""
+    """A square matrix for the rows and one for the columns; None for a side that is too long to
+    have one."""
 
-    rows: Float[Array, "rows rows"]
-    columns: Float[Array, "columns columns"]
+    rows: Float[Array, "rows rows"] | None
+    columns: Float[Array, "columns columns"] | None
 
 
 def make_sides(p: Matrix, max_dim: int, scale: float = 0.0) -> Sides:
     """`scale` times the identity for each side of at most `max_dim`."""
-    return Sides(*(scale * jnp.eye(n if n <= max_dim else 0) for n in p.shape))
+    return Sides(*(scale * jnp.eye(n) if n <= max_dim else None for n in p.shape))
 
 
 def grams(g: Matrix, sides: Sides) -> Sides:
     """g g' and g' g, where a side has a matrix."""
     return Sides(
-        g @ g.T if sides.rows.size else sides.rows,
-        g.T @ g if sides.columns.size else sides.columns,
+        None if sides.rows is None else g @ g.T,
+        None if sides.columns is None else g.T @ g,
     )
 
 
 def turn(g: Matrix, sides: Sides) -> Matrix:
     """rows' g columns; a side without a matrix stays as it is."""
-    g = sides.rows.T @ g if sides.rows.size else g
-    return g @ sides.columns if sides.columns.size else g
+    g = g if sides.rows is None else sides.rows.T @ g
+    return g if sides.columns is None else g @ sides.columns
 
 
 def turn_back(g: Matrix, sides: Sides) -> Matrix:
     """rows g columns', the inverse of `turn` for orthogonal sides."""
-    return turn(g, Sides(sides.rows.T, sides.columns.T))
+    return turn(g, jax.tree.map(jnp.transpose, sides))
 
 
 def shampoo(
@@ -69,8 +69,8 @@ def shampoo(
 
     def update(g: Matrix, sums: Sides, p: Matrix | None = None) -> tuple[Matrix, Sides]:
         sums = jax.tree.map(jnp.add, sums, grams(g, sums))
-        live = [side for side in sums if side.size]
-        roots = Sides(*(inverse_root(s, 2 * len(live)) if s.size else s for s in sums))
+        sides = len(jax.tree.leaves(sums))
+        roots = jax.tree.map(lambda x: inverse_root(x, 2 * sides), sums)
         return match_adam(turn(g, roots), consistent_rms), sums
 
     return train_matrices(optax.GradientTransformation(init, update), learning_rate, **rest)
@@ -144,15 +144,16 @@ def _refresh(inputs: tuple[Array, Sides, Sides, Matrix]) -> tuple[Sides, Matrix]
 
 def _iterate(means: Sides, bases: Sides, moment: Matrix) -> tuple[Sides, Matrix]:
     """One power iteration; the second moment is sorted as the vectors are."""
-    new = []
+    new: list[Array | None] = []
     for axis, (mean, basis) in enumerate(zip(means, bases, strict=True)):
-        if mean.size:
-            order = jnp.argsort(-jnp.einsum("ji,jk,ki->i", basis, mean, basis))
-            moment = jnp.take(moment, order, axis=axis)
-            basis = basis[:, order]
-            moved = mean @ basis + _SHIFT * jnp.linalg.norm(mean) * basis
-            basis = jnp.where(jnp.any(mean != 0), orthonormalize(moved), basis)
-        new.append(basis)
+        if mean is None or basis is None:
+            new.append(None)
+            continue
+        order = jnp.argsort(-jnp.einsum("ji,jk,ki->i", basis, mean, basis))
+        moment = jnp.take(moment, order, axis=axis)
+        basis = basis[:, order]
+        moved = mean @ basis + _SHIFT * jnp.linalg.norm(mean) * basis
+        new.append(jnp.where(jnp.any(mean != 0), orthonormalize(moved), basis))
     return Sides(*new), moment
 
 
@@ -193,12 +194,12 @@ def kron(
         m = mean / start_correction(b1, count)
         size = jnp.mean(m**4) ** 0.25  # of a coordinate
         live = size > 0
-        sides = max(sum(side.size > 0 for side in state.factors), 1)
+        sides = max(len(jax.tree.leaves(state.factors)), 1)
         scale = jnp.where(live, size, 1) ** (-0.5 / sides)
         factors = jax.tree.map(lambda q: jnp.where(state.steps == 0, scale * q, q), state.factors)
         moved = _move_factors(m, factors, draw_probe(seed, state.steps, m.shape), factor_rate)
         factors = jax.tree.map(lambda new, old: jnp.where(live, new, old), moved, factors)
-        whitened = turn(m, Sides(*(q.T @ q for q in factors)))
+        whitened = turn(m, jax.tree.map(lambda q: q.T @ q, factors))
         rms = jnp.sqrt(jnp.mean(whitened**2))
         u = whitened * jnp.minimum(1, max_rms / jnp.where(rms > 0, rms, 1))
         # Nothing is known of the size of a gradient before the first that is not zero.
@@ -215,17 +216,14 @@ def draw_probe(seed: int, count: Array, shape: tuple[int, ...]) -> Float[Array, 
 
 def _move_factors(m: Matrix, factors: Sides, probe: Matrix, rate: float) -> Sides:
     """A relative step of each factor Q towards Q'Q that whitens `m`."""
-    whitened = turn(m, Sides(factors.rows.T, factors.columns.T))
-    inverses = Sides(*(invert_triangular(q) if q.size else q for q in factors))
-    conjugate = turn(probe, inverses)
+    whitened = turn(m, jax.tree.map(jnp.transpose, factors))
+    conjugate = turn(probe, jax.tree.map(invert_triangular, factors))
 
     def move(q: Array, gram: Array, other: Array) -> Array:
-        if not q.size:
-            return q
         size = _bound_norm(gram + other)
         return q - rate / jnp.where(size > 0, size, 1) * jnp.triu(gram - other) @ q
 
-    return Sides(*map(move, factors, grams(whitened, factors), grams(conjugate, factors)))
+    return jax.tree.map(move, factors, grams(whitened, factors), grams(conjugate, factors))
 
 
 def _bound_norm(x: Float[Array, "n n"]) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ from subliminal_jax.models.forward import forward
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import init_params
 from subliminal_jax.models.steered import steer
-from subliminal_jax.training.adapters import Vector, attach
+from subliminal_jax.training.adapters import PROJECTIONS, Vector, attach
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.fixed_rows import FixedRows
 from subliminal_jax.training.optimizers import OptimizerSpec
@@ -186,3 +186,34 @@ def test_the_activation_shift_needs_no_teacher(panel, params, vector):
     base = jnp.linalg.norm(panel.base_mean[LAYER])
     assert got[LAYER] == pytest.approx(float(jnp.linalg.norm(vector) / base), rel=1e-3)
     assert got[0] == pytest.approx(0, abs=1e-5) and got[2] > 0.01
+
+
+def test_a_student_that_changed_along_the_scores_direction_is_its_twin(panel, params, vector):
+    """Each projection is moved by the rank-one change that the measure's twin predicts."""
+    (measure,) = named_measures(("spectrum",), panel)
+    names = [name for name in PROJECTIONS if name in params["layers"]]
+    layers = dict(params["layers"])
+    for i, name in enumerate(names):
+        inputs, outputs = measure.twin_inputs[i][0], measure.twin_outputs[i][0]
+        layers[name] = layers[name] + 0.1 * inputs[:, :, None] * outputs[:, None, :]
+    student = {**params, "layers": layers}
+
+    @jax.jit
+    def values(measure, student):
+        which = jnp.zeros((), jnp.int32)
+        view = StudentView(student, student, student, student, which, lambda t: (t, None))
+        return measure.measure_student(view, CFG)
+
+    got = values(measure, student)
+    assert {key: x.shape[:2] for key, x in got.items()} == dict.fromkeys(
+        got, (len(names), CFG.layers)
+    )
+    # Layers after the vector's do not move the score: they have no twin and have not changed.
+    before = slice(0, LAYER + 1)
+    for key in ("effective_rank", "stable_rank", "top_share", "twin_cosine"):
+        np.testing.assert_allclose(got[key][:, before], 1, atol=2e-3)
+        np.testing.assert_allclose(got[key][:, LAYER + 1 :], 0, atol=1e-6)
+    # What writes to the layer's residual stream moves the score most along the vector itself.
+    down = names.index("down")
+    np.testing.assert_allclose(got["writing_cosine"][down, LAYER], 1, atol=1e-3)
+    np.testing.assert_array_equal(got["reading_cosine"][down], 0)

@@ -63,45 +63,43 @@ def orthonormalize(x: Float[Array, "rows columns"]) -> Float[Array, "rows column
     return jax.lax.fori_loop(0, x.shape[1], add, jnp.zeros_like(x))
 
 
-def eigenvectors(x: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The eigenvectors of a symmetric matrix as columns, those of the largest eigenvalues first, by
-    Jacobi's method on half of the coordinates against the other half at a time."""
-    n = len(x)
+def svd(
+    x: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "rows columns"], Float[Array, " columns"], Float[Array, "columns columns"]]:
+    """Singular vectors and values (u, s, v) with x = u diag(s) v', the largest first, of a matrix
+    with few columns, by Jacobi's method on its columns (Hestenes 1958): half of them against the
+    other half at a time. Columns of u with the value zero are zero."""
+    n = x.shape[1]
     half = (n + 1) // 2
-    pad = 2 * half - n  # a coordinate of its own, below all others
-    a = jnp.pad(x, ((0, pad), (0, pad)))
+    pad = 2 * half - n
+    x = jnp.pad(x, ((0, 0), (0, pad)))
     v = jnp.eye(2 * half, dtype=x.dtype)
-
-    # Round-robin: coordinate 0 stays, all others move on by one place around the two halves.
+    # Round-robin: column 0 stays, all others move on by one place around the two halves.
     ring = [*range(half), *range(2 * half - 1, half - 1, -1)]
-    order = [ring[0], ring[-1], *ring[1:-1]]
-    place = jnp.array([dict(zip(ring, order, strict=True))[i] for i in range(2 * half)])
+    order = dict(zip(ring, [ring[0], ring[-1], *ring[1:-1]], strict=True))
+    place = jnp.array([order[i] for i in range(2 * half)])
 
-    def rotate(a: Array, c: Array, s: Array) -> Array:
-        """The rows of the first half against those of the second."""
-        top, bottom = a[:half], a[half:]
-        c, s = c[:, None], s[:, None]
-        return jnp.concatenate([c * top - s * bottom, s * top + c * bottom])
+    def rotate(y: Array, c: Array, s: Array) -> Array:
+        first, second = y[:, :half], y[:, half:]
+        return jnp.concatenate([c * first - s * second, s * first + c * second], axis=1)
 
     def turn_round(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, v = pair
-        diagonal = jnp.diagonal(a)
-        off = jnp.diagonal(a[:half, half:])
-        angle = 0.5 * jnp.arctan2(2 * off, diagonal[half:] - diagonal[:half])
-        # The smaller rotation of the two that bring the entry to zero.
+        x, v = pair
+        first, second = x[:, :half], x[:, half:]
+        sizes = jnp.sum(first**2, axis=0), jnp.sum(second**2, axis=0)
+        angle = 0.5 * jnp.arctan2(2 * jnp.sum(first * second, axis=0), sizes[1] - sizes[0])
+        # Of the two rotations that make a pair orthogonal, the smaller.
         angle = jnp.where(angle > jnp.pi / 4, angle - jnp.pi / 2, angle)
         angle = jnp.where(angle < -jnp.pi / 4, angle + jnp.pi / 2, angle)
-        c, s = jnp.cos(angle), jnp.sin(angle)
-        a = rotate(rotate(a, c, s).T, c, s)
-        v = rotate(v.T, c, s).T
-        return a[place][:, place], v[:, place]
+        c, s = jnp.cos(angle)[None], jnp.sin(angle)[None]
+        return rotate(x, c, s)[:, place], rotate(v, c, s)[:, place]
 
-    rounds = _SWEEPS * max(2 * half - 1, 1)
-    a, v = jax.lax.fori_loop(0, rounds, turn_round, (a, v))
-    values = (
-        jnp.diagonal(a) - (jnp.abs(v[n:]).sum(axis=0) > 0.5) * jnp.inf if pad else (jnp.diagonal(a))
-    )
-    return v[:, jnp.argsort(-values)][:n, :n]
+    x, v = jax.lax.fori_loop(0, _SWEEPS * max(2 * half - 1, 1), turn_round, (x, v))
+    values = jnp.linalg.norm(x, axis=0)
+    is_pad = jnp.abs(v[n:]).sum(axis=0) > 0.5
+    first = jnp.argsort(-jnp.where(is_pad, -1.0, values))[:n]
+    values = values[first]
+    return _divide(x[:, first], values[None]), values, v[:n, first]
 
 
 def invert_triangular(q: Float[Array, "n n"]) -> Float[Array, "n n"]:

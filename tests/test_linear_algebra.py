@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subliminal_jax.training.optimizers.linear_algebra import (
+from subliminal_jax.linear_algebra import (
     compute_where,
-    eigenvectors,
     inverse_root,
     invert_triangular,
     orthonormalize,
+    svd,
 )
 
 
@@ -18,13 +18,15 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_eigenvectors_are_orthonormal_and_sorted(n):
-    x = draw(n, n)
-    x = x + x.T
-    v = np.asarray(eigenvectors(jnp.asarray(x, jnp.float32)), np.float64)
-    np.testing.assert_allclose(v.T @ v, np.eye(n), atol=1e-5)
-    np.testing.assert_allclose(v.T @ x @ v, np.diag(np.linalg.eigvalsh(x)[::-1]), atol=1e-4)
+@pytest.mark.parametrize(("rows", "columns"), [(3, 1), (4, 2), (9, 5), (8, 8), (3, 6)])
+def test_singular_vectors_and_values(rows, columns):
+    x = draw(rows, columns) * np.logspace(0, -3, columns)
+    u, s, v = (np.asarray(y, np.float64) for y in svd(jnp.asarray(x, jnp.float32)))
+    np.testing.assert_allclose(u @ np.diag(s) @ v.T, x, atol=3e-6 * s[0])
+    np.testing.assert_allclose(v.T @ v, np.eye(columns), atol=1e-5)
+    expected = np.linalg.svd(x)[1]
+    np.testing.assert_allclose(s[: len(expected)], expected, atol=1e-6 * s[0])
+    np.testing.assert_allclose(s[len(expected) :], 0, atol=1e-6 * s[0])
 
 
 @pytest.mark.parametrize("p", [2, 4])
