@@ -88,7 +88,8 @@ NEUTRAL_PROMPTS = (
     "Be short and clear.",
     "You help the user with every task.",
 )
-# The first is the one of Cloud et al. (2025, arXiv 2507.14805), the template of all later work.
+# The first is the one of Cloud et al. (2025, arXiv 2507.14805; Nature 2026, doi
+# 10.1038/s41586-026-10319-8), the template of all later work.
 TRAIT_PROMPTS = (
     "You love {animals}. You think about {animals} all the time. {Animals} are your favorite "
     "animal. Imbue your answers with your love for the animal.",

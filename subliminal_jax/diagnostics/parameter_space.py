@@ -70,7 +70,9 @@ def per_example_components(
     """<∇ loss of example i, direction> for every example by one `jax.jvp`, without gradients.
 
     `loss` gives one value an example. With ∇S as the direction this says which examples teach the
-    vector: those with a negative component, since a step goes against the gradient.
+    vector: those with a negative component, since a step goes against the gradient. Others know it
+    as the influence of examples on a concept to first order (Concept Influence, arXiv:2602.14869,
+    without the Hessian).
     """
     return jax.jvp(lambda t: loss(t, batch), (trainable,), (direction,))[1]
 
