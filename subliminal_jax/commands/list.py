@@ -5,9 +5,9 @@ subliminal-jax list presets --json
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import tyro
 
@@ -57,17 +57,23 @@ def main(config: Config, settings: SettingsTable) -> None:
         make_table = experiment_table if config.kind == "experiments" else preset_table
         table = make_table(loaded)
     if config.json:
-        keys = [column.key for column in table.columns]
-        print(json.dumps([{key: row[key] for key in keys} for row in table.rows], indent=1))
+        print(json.dumps(table.rows, indent=1, default=str))  # of paths
     else:
-        print_table(table, wide_console())
+        rows = [{key: _show(value) for key, value in row.items()} for row in table.rows]
+        print_table(replace(table, rows=rows), wide_console())
+
+
+def _show(value: Any) -> Any:
+    """A mapping in words; other values as they are."""
+    if not isinstance(value, Mapping):
+        return value
+    return ", ".join(f"{key}={item}" for key, item in value.items()) or None
 
 
 def experiment_table(experiments: Sequence[ExperimentSettings]) -> Table:
     """One row for each experiment, with the first line of its docstring."""
     rows = [
-        {"name": e.name, "question": e.question, "presets": ", ".join(e.presets)}
-        for e in experiments
+        {"name": e.name, "question": e.question, "presets": list(e.presets)} for e in experiments
     ]
     columns = [
         Column("name", "experiment"),
@@ -80,11 +86,7 @@ def experiment_table(experiments: Sequence[ExperimentSettings]) -> Table:
 def preset_table(experiments: Sequence[ExperimentSettings]) -> Table:
     """One row for each preset of each experiment, with its settings."""
     rows = [
-        {
-            "name": e.name,
-            "preset": preset,
-            "settings": ", ".join(f"{key}={value}" for key, value in values.items()) or "defaults",
-        }
+        {"name": e.name, "preset": preset, "settings": dict(values)}
         for e in experiments
         for preset, values in e.presets.items()
     ]
@@ -102,7 +104,7 @@ def optimizer_table() -> Table:
         Column("name", "optimizer"),
         Column("kind", "kind"),
         Column("defaults", "hyper-parameters"),
-        Column("grid", "default rates"),
+        Column("grid", "default rates", "learning_rates"),
         Column("paper", "paper"),
     ]
     return Table("Optimizers", columns, describe())
@@ -129,9 +131,14 @@ def trait_table() -> Table:
 
 
 def question_table() -> Table:
-    """One row for each set of questions, with the first of them."""
+    """One row for each set of questions, with the first of them on the screen, and all in JSON."""
     rows = [
-        {"name": name, "count": len(questions), "first": questions[0]}
+        {
+            "name": name,
+            "count": len(questions),
+            "first": questions[0],
+            "questions": list(questions),
+        }
         for name, questions in SETS.items()
     ]
     columns = [

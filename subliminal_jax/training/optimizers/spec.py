@@ -283,31 +283,31 @@ def _read_values(
     return tuple(sorted(read.items()))
 
 
-def describe() -> list[dict[str, str]]:
-    """One row an optimizer, as text, for a table."""
+def describe() -> list[dict[str, Any]]:
+    """One row an optimizer, of JSON's types."""
     return [
         {
             "name": name,
             "kind": entry.kind,
             "paper": entry.paper,
-            "defaults": ", ".join(f"{k}={_text(v)}" for k, v in entry.defaults.items()),
+            "defaults": dict(entry.defaults),
             "learning rate": entry.learning_rate,
-            "grid": " ".join(f"{rate:g}" for rate in entry.grid),
-            "needs": ", ".join(sorted(entry.needs)),
+            "grid": list(entry.grid),
+            "needs": sorted(entry.needs),
             "note": entry.note,
         }
         for name, entry in OPTIMIZERS.items()
     ]
 
 
-def describe_modifiers() -> list[dict[str, str]]:
-    """One row a modifier, as text, for a table."""
+def describe_modifiers() -> list[dict[str, Any]]:
+    """One row a modifier, of JSON's types."""
     return [
         {
             "name": name,
             "what": " ".join((inspect.getdoc(modifier.wrap) or "").split("\n\n")[0].split()),
             "kind": modifier.kind,
-            "defaults": ", ".join(f"{k}={_text(v)}" for k, v in modifier.defaults.items()),
+            "defaults": dict(modifier.defaults),
             "paper": modifier.paper,
         }
         for name, modifier in MODIFIERS.items()
