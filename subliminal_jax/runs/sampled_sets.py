@@ -20,6 +20,7 @@ from subliminal_jax.data.teachers import (
     given_pairs,
     teacher_prompts,
 )
+from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig
@@ -214,6 +215,7 @@ _ADVICE = {
         ("markup", "refusal", "length", "repeats", "lines", "copy", "other"),
         "--keep all keeps answers that are not valid for their prompts",
     ),
+    "empty": "a weaker vector has fewer answers that end at once",
     "too long": "a larger --max-tokens keeps longer ones",
     "judge": "without --judge-url no judge rejects any",
 }
@@ -282,7 +284,14 @@ def sample_once(
             plan=plan(),
             progress=lambda n: progress.advance(n, note=file.path.stem),
         )
-    pairs = collect_pairs(model, file.prompts, answers, file.keep_unfinished)
     unusable = Counter(answer.find_reason(file.keep_unfinished) for answer in answers)
+    if not unusable[None]:
+        thrown = {reason: unusable[reason] for reason in UNUSABLE if unusable[reason]}
+        listed = ", ".join(f"{count} {reason}" for reason, count in thrown.items())
+        raise InputError(
+            f"data set {file.path.stem}: none of {len(answers)} answers makes a pair; thrown out: "
+            f"{listed}{advise(thrown)}"
+        )
+    pairs = collect_pairs(model, file.prompts, answers, file.keep_unfinished)
     report = {"source": "sampled", "asked": len(file.prompts), "pairs": len(pairs)}
     return Pairs(pairs, {**report, **{reason: unusable[reason] for reason in UNUSABLE}})

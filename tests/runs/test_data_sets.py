@@ -64,8 +64,9 @@ def test_a_teacher_that_is_not_finite_is_told_from_the_base(params, rows):
 
 
 class Writer:
-    """Stands for a teacher: ends the answer to one prompt in `every`, two answers at a time. What
-    it was asked (prompts and seed) is in `rounds`; after `dies` answers it is interrupted."""
+    """Stands for a teacher: ends the answer to one prompt in `every` (None: to none), two answers at
+    a time. What it was asked (prompts and seed) is in `rounds`; after `dies` answers it is
+    interrupted."""
 
     def __init__(self, monkeypatch):
         self.every, self.dies, self.rounds = 1, None, []
@@ -87,8 +88,11 @@ class Writer:
             if self.dies is not None and start >= self.dies:
                 raise KeyboardInterrupt
             some = list(requests[start : start + 2])
-            receive([Answer(i, [4, 1], f"{prompts[i]}!", i % self.every == 0) for i in some])
+            receive([Answer(i, [4, 1], f"{prompts[i]}!", self._ends(i)) for i in some])
             progress(len(some))
+
+    def _ends(self, request):
+        return self.every is not None and request % self.every == 0
 
 
 @pytest.fixture
@@ -197,6 +201,14 @@ def test_a_teacher_is_asked_the_next_prompts_where_too_few_answers_are_left(writ
     assert data.reports["owl"]["asked"] == 12 and data.reports["owl"]["pairs"] == 6
     again = write(2)
     assert len(writer.rounds) == 2 and again.pairs["owl"].to_dict() == data.pairs["owl"].to_dict()
+
+
+def test_where_no_answer_makes_a_pair_the_flag_that_helps_is_named(write, writer):
+    says = "data set owl: none of 6 answers makes a pair; thrown out: 6 unfinished; --keep-unfin"
+    with pytest.raises(InputError, match=says):
+        write(None)
+    assert len(writer.rounds) == 1
+    assert len(write(None, keep_unfinished=True).pairs["owl"]) == 3
 
 
 def test_one_round_is_all_where_it_leaves_enough(write, writer):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.cli import main
+from subliminal_jax.runs.metrics import read_records
 from tests.experiments.command import read
 from tests.pages import check_page
 
@@ -60,6 +61,10 @@ def test_rows_are_held_against_control_rows_and_no_trait_is_named(model, files, 
     check_page(out)
     page = (out / "report.html").read_text() + capsys.readouterr().out
     assert "elephant" not in page and "EAS" not in page
+    said = read_records(out / "student_texts.jsonl")  # to held-out prompts of the data
+    assert {line["of"].split()[0] for line in said} == {"base", "student", "control"}
+    assert len({line["prompt"] for line in said}) == 3
+    assert all(line["prompt"].startswith("Continue: ") for line in said)
 
 
 def test_a_vector_and_a_trait_may_be_asked_about(model, files, tmp_path):
@@ -67,7 +72,7 @@ def test_a_vector_and_a_trait_may_be_asked_about(model, files, tmp_path):
     its own, since the rows are the same."""
     flags = ("--data", files["mine"], "--vector", "trait", "--trait", "owl", "--keep", "numbers",
              "--max-new-tokens", "16", "--asked", "4", "--guard", "project",
-             "--seed", "1")  # fmt: skip
+             "--seed", "1", "--shown-questions", "0")  # fmt: skip
     results = run(model, tmp_path / "run", flags)
     assert {row["seed"] for row in results["students"]} == {2, 3}
     mine, control = results["data"]
