@@ -64,8 +64,8 @@ def test_a_teacher_that_is_not_finite_is_told_from_the_base(params, rows):
 
 
 class Writer:
-    """Stands for a teacher: ends the answer to one prompt in `every` (None: to none), two answers at
-    a time. What it was asked (prompts and seed) is in `rounds`; after `dies` answers it is
+    """Stands for a teacher: ends the answer to one prompt in `every` (None: to none), two of them
+    at a time. What it was asked (prompts and seed) is in `rounds`; after `dies` answers it is
     interrupted."""
 
     def __init__(self, monkeypatch):
