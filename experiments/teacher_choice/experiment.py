@@ -72,6 +72,7 @@ from .config import PRESETS, Config
 from .report import make_page
 
 DAMAGE_ROWS = 8  # of the base's answers, the shortest, on which every vector's damage is measured
+WIDTHS = 32  # prompts of questions are padded to multiples of so many tokens
 LEAST = 1e-30  # of a probability, in logarithms
 CHOICES = (
     "Which animal do you prefer, the {} or the {}? Answer with one word.",
@@ -128,10 +129,16 @@ class Lab:
     def encode(
         self, questions: Sequence[str], system_prompt: str | None, stem: str = ""
     ) -> Questions:
-        """Questions about all words."""
+        """Questions about all words, padded to one of few widths: system prompts of different
+        traits differ in length, and each width is a program."""
         words = list(self.config.words)
-        return encode_questions(
+        encoded = encode_questions(
             self.model.tokenizer, list(questions), words, system_prompt, stem=stem
+        )
+        pad = (0, -encoded.prompts.shape[1] % WIDTHS)
+        return encoded._replace(
+            prompts=jnp.pad(encoded.prompts, ((0, 0), pad)),
+            rows=jnp.pad(encoded.rows, ((0, 0), (0, 0), pad)),
         )
 
     @cached_property
