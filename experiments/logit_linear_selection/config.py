@@ -15,6 +15,7 @@ from subliminal_jax.runs.plan_settings import (
     AdapterLayers,
     PlanSettings,
     Rank,
+    ShownSettings,
     Targets,
 )
 from subliminal_jax.runs.rates import RateSettings
@@ -149,7 +150,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(RateSettings, PlanSettings, SteeredModelSettings):
+class Config(RateSettings, ShownSettings, PlanSettings, SteeredModelSettings):
     """How pairs are selected, and what their students are asked; the defaults are the toy's.
 
     `--model` scores the pairs; `--layer` is where students with `--adapter vector` train theirs.

@@ -59,6 +59,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
     students = DPOStudents(folder, student, reported, pool, selection, config, answers.words)
     choices, searched = students.find_rates()
     trained = students.train(choices)
+    asked = () if trained is None else tuple(answers.ask(trained))
+    untrained = answers.ask_untrained()
+    answers.show(asked)
     return Measured(
         model=teacher.name,
         student=student.name,
@@ -78,9 +81,9 @@ def run(config: Config, folder: RunFolder) -> Measured:
         pool=pool.counts,
         speed=speed,
         selected=selection.counts,
-        untrained=answers.ask_untrained(),
+        untrained=untrained,
         searched=tuple(searched),
-        students=() if trained is None else tuple(answers.ask(trained)),
+        students=asked,
     )
 
 

@@ -1,6 +1,7 @@
 """What models write to open requests, and how much of a target shows in it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,11 +21,17 @@ from subliminal_jax.models.steered import Steering
 from subliminal_jax.reading import read_json_object
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
+from subliminal_jax.runs.student_texts import store_student_texts
 from subliminal_jax.runs.waves import Trained
 from subliminal_jax.training.adapters import attach
 
 from .analysis import AnswerRates, Untrained
 from .config import Config
+
+
+def name_student(row: StudentRow) -> str:
+    """The name of a student's file of answers."""
+    return f"{row.optimizer}-{row.data}-{row.seed}"
 
 
 class OpenAnswers:
@@ -35,7 +42,8 @@ class OpenAnswers:
     """
 
     def __init__(self, run: RunFolder, model: Model, targets: Sequence[Target], config: Config):
-        self.folder, self.model, self.targets = run.path / "answers", model, targets
+        self.run, self.folder = run, run.path / "answers"
+        self.model, self.targets = model, targets
         self.config, self.requests = config, read_questions(config.requests)
         self.judges = {t.name: config.make_judge(t, run.path / "judge.jsonl") for t in targets}
         self.words: tuple[str, ...] = ()
@@ -55,8 +63,7 @@ class OpenAnswers:
                 if not row.diverged:
                     tree = jax.tree.map(lambda leaf, i=i: leaf[i], trees)
                     params, steering = attach(self.model.params, tree, self.model.cfg, adapter)
-                    name = f"{row.optimizer}-{row.data}-{row.seed}"
-                    rates = self._measure(self._sample(name, params, steering))
+                    rates = self._measure(self._sample(name_student(row), params, steering))
                 rows.append(row.replace_values(**vars(rates)))
                 progress.advance(1)
         return rows
@@ -73,6 +80,39 @@ class OpenAnswers:
             prompted={name: self._measure(answers) for name, answers in prompted.items()},
         )
 
+    def show(self, rows: Sequence[StudentRow]) -> None:
+        """Keep answers to the first requests for the page: of the base, of the student with the
+        lowest held-out loss of those on a target's selected pairs, of the base with that target's
+        system prompt, and of the optimizer's student on random pairs."""
+        shown = self.config.shown_questions
+        losses = [(row.heldout_loss, i) for i, row in enumerate(rows)]
+        ranked = [
+            rows[i] for loss, i in sorted((loss, i) for loss, i in losses if loss is not None)
+        ]
+        best = next((row for row in ranked if row.data.startswith("lls:")), None)
+        if best is None or not shown:
+            return
+        speakers = {
+            "base": "base",
+            f"teacher {best.data}": f"prompted-{best.data.removeprefix('lls:')}",
+            f"student {best.data}": name_student(best),
+        }
+        for row in ranked:
+            if row.optimizer == best.optimizer and row.data.startswith("random:"):
+                speakers[f"control {row.data}"] = name_student(row)
+                break
+        texts = {
+            who: [row[0] for row in self._read(name)][:shown] for who, name in speakers.items()
+        }
+        store_student_texts(self.run, self.requests[:shown], texts)
+
+    def _read(self, name: str) -> list[list[str]]:
+        texts: list[list[str]] = read_json_object(self._path(name))["texts"]
+        return texts
+
+    def _path(self, name: str) -> Path:
+        return self.folder / (name.replace(":", "-").replace("/", "-") + ".json")
+
     def _sample(
         self,
         name: str,
@@ -80,7 +120,7 @@ class OpenAnswers:
         steering: Steering | None = None,
         system_prompt: str | None = None,
     ) -> SampledAnswers:
-        path = self.folder / (name.replace(":", "-").replace("/", "-") + ".json")
+        path = self._path(name)
         if path.exists():
             record = read_json_object(path)
             if record.get("requests") != self.requests or not isinstance(record.get("texts"), list):

@@ -44,7 +44,7 @@ PAPERS = (
     Paper(
         "aden-ali-2026",
         "Aden-Ali",
-        "On logit-linear selection",
+        "Subliminal Effects in Your Data: A General Mechanism via Log-Linearity",
         "Aden-Ali et al. 2026, arXiv 2602.04863",
     ),
     Paper(
@@ -56,7 +56,7 @@ PAPERS = (
     Paper(
         "kitkana-2026",
         "Kitkana",
-        "On blocking transmission",
+        "Sustained Gradient Alignment Mediates Subliminal Learning in a Multi-Step Setting",
         "Kitkana and Arora 2026, arXiv 2604.25779",
     ),
     Paper(
@@ -66,12 +66,15 @@ PAPERS = (
         "Tan et al. 2024, arXiv 2407.12404",
     ),
     Paper(
-        "nief-2026", "Nief", "On transfer over LoRA's rank", "Nief et al. 2026, arXiv 2606.00831"
+        "nief-2026",
+        "Nief",
+        "Subliminal Learning is a LoRA Artifact",
+        "Nief et al. 2026, arXiv 2606.00831",
     ),
     Paper(
         "kunstner-2024",
         "Kunstner",
-        "On rare tokens and Adam's lead",
+        "Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient Descent on Language Models",
         "Kunstner et al. 2024, arXiv 2402.19449",
     ),
     Paper("feng-2026", "Feng", "On re-runs of the comparison of optimizers", "Feng 2026"),

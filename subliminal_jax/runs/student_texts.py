@@ -82,7 +82,7 @@ def write_student_texts(
     prompts = [encode_chats(model.tokenizer, asked, s.system_prompt) for s in speakers.values()]
     lengths = [len(ids) for each in prompts for ids in each]
     plan = plan_sampling(model.cfg, lengths, settings.max_new_tokens)
-    lines = []
+    texts: dict[str, list[str]] = {}
     for name, speaker in speakers.items():
         answers: list[Answer] = []
         sample_each(
@@ -95,9 +95,19 @@ def write_student_texts(
             system_prompt=speaker.system_prompt,
             plan=plan,
         )
-        for answer in sorted(answers):
-            prompt = asked[answer.request]
-            lines.append(write_record({"of": name, "prompt": prompt, "answer": answer.text}))
+        texts[name] = [answer.text for answer in sorted(answers)]
+    store_student_texts(folder, asked, texts)
+
+
+def store_student_texts(
+    folder: RunFolder, asked: Sequence[str], texts: Mapping[str, Sequence[str]]
+) -> None:
+    """Keep one answer a question for the page, by who gave them."""
+    lines = [
+        write_record({"of": name, "prompt": prompt, "answer": answer})
+        for name, answers in texts.items()
+        for prompt, answer in zip(asked, answers, strict=True)
+    ]
     write_text(folder.path / FILE, "".join(lines))
 
 

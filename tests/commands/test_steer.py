@@ -133,7 +133,7 @@ class Terminal(io.StringIO):
 @pytest.mark.usefixtures("is_loaded")
 @pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
 def test_at_a_terminal_errors_do_not_end_the_session_and_its_end_does(
-    vector, monkeypatch, capsys, end
+    model, vector, monkeypatch, capsys, end
 ):
     typed = iter(["/louder", "/scale 0", PROMPT])
 
@@ -144,7 +144,7 @@ def test_at_a_terminal_errors_do_not_end_the_session_and_its_end_does(
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(builtins, "input", read)
-    main(["steer", "--vector", str(vector), *FEW, "--json"])
+    main(["steer", "--model", str(model), "--vector", str(vector), *FEW, "--json"])
     output = capsys.readouterr()
     assert output.err.startswith("error: unknown command /louder")
     assert '"scale": 0.0' in output.out and output.out.endswith("}\n\n")

@@ -1,5 +1,7 @@
 """`logit-linear-selection` through the command line, on a tiny model."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ COMMAND = Command(
     "logit-linear-selection",
     "--hidden owl cat --tuning-hidden fox --pool 900 --probe 20 --heldout 4 --gamma 0.5 "
     "--optimizers adamw sgd --rates adamw=1e-4,3e-4 sgd=1e-4 --controls 2 --steps 2 --log-every 2 "
-    "--batch-size 4 --rank 2 --samples 2 --max-new-tokens 4",
+    "--batch-size 4 --rank 2 --samples 2 --max-new-tokens 4 --shown-questions 2",
 )
 
 PERSONA = ("--hidden-kind", "personas", "--hidden", "evil-ruler")
@@ -51,6 +53,15 @@ def test_students_of_all_arms_are_held_against_all_random_ones(results):
         for optimizer in ("adamw", "sgd")
     ]
     assert results["adamw_over_sgd"]["cosine"]["mean"] == pytest.approx(cosines[0] - cosines[1])
+
+
+def test_the_page_shows_answers_of_base_prompted_base_student_and_control(folder):
+    lines = [json.loads(line) for line in (folder / "student_texts.jsonl").read_text().splitlines()]
+    who = list(dict.fromkeys(line["of"] for line in lines))
+    assert [name.split()[0] for name in who] == ["base", "teacher", "student", "control"]
+    assert who[1].split()[1] == who[2].split()[1] and who[3].startswith("control random:")
+    assert len(lines) == 8 and len({line["prompt"] for line in lines}) == 2
+    assert "What they answer" in (folder / "report.html").read_text()
 
 
 def test_pool_claims_and_page_are_there(folder, results):

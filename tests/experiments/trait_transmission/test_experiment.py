@@ -15,15 +15,15 @@ COMMAND = Command(
     "trait-transmission",
     "--traits owl cat --tuning-traits lion dog fox --controls 2 --rows 24 --heldout-rows 8 "
     "--asked 4 --max-new-tokens 12 --steps 4 --log-every 4 --batch-size 4 "
-    "--rates adamw=0.001,0.003 --measures weight-change",
+    "--rates adamw=0.001,0.003 --measures weight-change --adapters vector lora",
 )
-KINDS = ("vector", "lora", "full")
+KINDS = ("vector", "lora")
 TEACHERS = ("steered", "system-prompt")
 
 
 def test_every_kind_is_held_against_controls_of_its_own_kind(results):
     students = {(r["data"], r["adapter"]): r for r in results["students"]}
-    assert len(students) == len(results["students"]) == 3 * (2 * 2 + 2)  # kinds, data sets
+    assert len(students) == len(results["students"]) == 2 * (2 * 2 + 2)  # kinds, data sets
     words = results["words"]
     for arm in results["arms"]:
         for trait in ("owl", "cat"):
