@@ -70,7 +70,7 @@ def shared_run(folder: Path) -> dict[str, Any]:
 def main(folder: Path, port: str, which: int) -> None:
     processes.connect(f"localhost:{port}", 2, which)
     with devices("4x2"):
-        numbers = results(folder / "checkpoints-4x2", folder / "checkpoints-8x1")
+        numbers = results(folder / "checkpoints-4x2", folder / "checkpoints-8x1", False)
         write(folder / "4x2.npz", numbers)
     said = {"first": processes.is_first(), **loaded(folder), **shared_run(folder)}
     (folder / f"process-{which}.json").write_text(json.dumps(said), encoding="utf-8")

@@ -162,14 +162,18 @@ def diagnosed(model: Model) -> dict[str, Any]:
     }
 
 
-def results(here: Path, before: Path | None) -> dict[str, np.ndarray]:
+def results(here: Path, before: Path | None, training_alone: bool) -> dict[str, np.ndarray]:
     params = place_params(noisy_params(CFG), CFG)
     model = Model(params, CFG, None, "tiny", Path(), (), 0)
     lora, optimizers = LoRA(rank=2, targets=("q", "o", "up")), ("momentum", "adamw:eps=1e-4")
-    numbers = {
-        "sampling": sampled(model),
-        "scoring": scored(model),
-        "diagnostics": diagnosed(model),
+    numbers: dict[str, dict[str, Any]] = {}
+    if not training_alone:
+        numbers = {
+            "sampling": sampled(model),
+            "scoring": scored(model),
+            "diagnostics": diagnosed(model),
+        }
+    numbers |= {
         "students": trained(model, 9, lora, optimizers, here=here, before=before),
         "rows": trained(model, 1, Full(), ("momentum",), live=False),
     }
@@ -190,7 +194,8 @@ def main(folder: Path, *meshes: str) -> None:
     for name in meshes:
         here = folder / f"checkpoints-{name}"
         with devices(name):
-            write(folder / f"{name}.npz", results(here, before))
+            # Rows that are shared out alone: other parts are shown on meshes that share both.
+            write(folder / f"{name}.npz", results(here, before, training_alone=name == "8x1"))
         before = here
 
 
