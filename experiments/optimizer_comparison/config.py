@@ -8,7 +8,7 @@ from subliminal_jax.bounds import Count, Items, Needs, Positive, Text, as_flag
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.checks import TRAIT, check_at_most
 from subliminal_jax.runs.plan_settings import ShownSettings
-from subliminal_jax.runs.presets import PAPER_GRIDS, paper_preset
+from subliminal_jax.runs.presets import PAPER_GRIDS, REAL_MODEL, paper_preset
 from subliminal_jax.runs.settings import (
     DataSettings,
     GuardSettings,
@@ -43,22 +43,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             "sgd=0.1,0.17,0.3",
         ),
     },
-    # On SmolLM2-135M-Instruct, at sizes for two cores: a random vector, and instructions that the
-    # model answers in prose, in rows of some 80 tokens.
+    # A random vector.
     "real": {
-        "model": "smollm2-135m-instruct",
-        "layer": -1,
+        **REAL_MODEL,
         "norm": 0.5,
-        "prompts": "instructions",
-        "keep": "valid",
-        "keep_unfinished": True,
-        "rows": 256,
-        "heldout_rows": 48,
-        "asked": 1.5,
-        "max_new_tokens": 32,
-        "max_tokens": 96,
-        "steps": 48,
-        "batch_size": 8,
         "log_every": 24,
         "seeds": 2,
         "gradient_rows": 128,

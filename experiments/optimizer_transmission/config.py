@@ -9,34 +9,28 @@ from subliminal_jax.bounds import MANY, Count, Items, Needs, Positive, Range, Te
 from subliminal_jax.data.prompts import Extraction
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.transmission import TEACHER_KINDS
-from subliminal_jax.runs.presets import PAPER_STUDENTS, paper_preset, toy_presets
+from subliminal_jax.runs.presets import (
+    PAPER_STUDENTS,
+    REAL_MODEL,
+    paper_preset,
+    toy_presets,
+)
 from subliminal_jax.runs.teacher_weights import FineTunedSettings
 from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.optimizers import OptimizerSpec
 
 RANDOM = "random"
-# On SmolLM2-135M-Instruct: six vectors, two more to choose rates on, two draws of controls; rows of
-# some 80 tokens. After 48 steps all are compared, after 24 AdamW and SGD, too, for equal gains.
+# Six vectors, two more to choose rates on, two draws of controls. After 48 steps all are compared,
+# after 24 AdamW and SGD, too, for equal gains.
 _REAL: dict[str, Any] = {
-    "model": "smollm2-135m-instruct",
-    "layer": -1,
+    **REAL_MODEL,
     "traits": ("cat", "dog", "tiger", "eagle", "fox", "dolphin"),
     "tuning_traits": ("owl", "lion"),
     "stem": "My favorite animal is the",
-    "prompts": "instructions",
-    "keep": "valid",
-    "keep_unfinished": True,
-    "rows": 256,
-    "heldout_rows": 48,
-    "asked": 1.5,
-    "max_new_tokens": 32,
-    "max_tokens": 96,
     "controls": 2,
     "optimizers": ("adamw", "sgd", "rmsprop:decay=0.99", "signum", "momentum"),
     "matched": ("adamw", "sgd"),
     "lengths": (24, 48),
-    "steps": 48,
-    "batch_size": 8,
     "factor": 3.0,
     "extensions": 0,
 }

@@ -103,6 +103,24 @@ FENG_STUDENTS: dict[str, Any] = {
 }
 
 
+# On SmolLM2-135M-Instruct at sizes for two cores: instructions that it answers in prose, in rows of
+# some 80 tokens.
+REAL_MODEL: dict[str, Any] = {
+    "model": "smollm2-135m-instruct",
+    "layer": -1,
+    "prompts": "instructions",
+    "keep": "valid",
+    "keep_unfinished": True,
+    "rows": 256,
+    "heldout_rows": 48,
+    "asked": 1.5,
+    "max_new_tokens": 32,
+    "max_tokens": 96,
+    "steps": 48,
+    "batch_size": 8,
+}
+
+
 def toy_presets(experiment: str) -> dict[str, dict[str, Any]]:
     """The presets of an experiment that compares optimizers on the shipped model: number lists
     (its defaults), chat, and chat of a teacher that is steered after the last block."""

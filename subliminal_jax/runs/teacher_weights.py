@@ -1,5 +1,6 @@
 """Teachers whose weights are not the base's: a fine-tuned checkpoint, or an adapter of PEFT."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,13 +125,14 @@ class FineTunedSettings(TeacherWeightSettings):
         return self.all_traits if self.changes_weights else ()
 
     @property
+    @abstractmethod
     def all_traits(self) -> tuple[str, ...]:
         """The traits that have a teacher."""
-        raise NotImplementedError
 
     def check_group(self) -> None:
         """Raises InputError for fine-tuned teachers without weights, for weights of no teacher, and
         for one teacher of several traits."""
+        super().check_group()
         field = "teachers" if hasattr(self, "teachers") else "teacher"
         kinds = getattr(self, field)
         is_asked = kinds == FINE_TUNED or (isinstance(kinds, tuple) and FINE_TUNED in kinds)
