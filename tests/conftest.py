@@ -10,15 +10,12 @@ from tests.plain_code import use_plain_code
 use_plain_code()
 
 import jax
-import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import typechecker
 
-# Before anything of the package is imported: the hook rewrites modules as they are loaded, so that
-# every jaxtyping annotation (shape and dtype) is checked by beartype on each call in the tests.
-jaxtyping.install_import_hook("subliminal_jax", f"{typechecker.__name__}.check")
+typechecker.install()
 
 from tests.program_cache import share_programs
 
