@@ -4,9 +4,10 @@ import os
 from importlib.metadata import version
 
 # XLA ends the process at a flag that it does not know, so only versions on which these were tried
-# get them.
+# get them. A program in one part is compiled by one thread, but is less work than in many.
 _PLAIN = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-_FLAGS = {"0.10": f"{_PLAIN} --xla_cpu_use_fusion_emitters=false", "0.12": _PLAIN}
+_PARTS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+_FLAGS = {"0.10": f"{_PLAIN} {_PARTS}", "0.12": _PLAIN}
 
 
 def use_plain_code() -> None:
