@@ -36,6 +36,7 @@ from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.log_probs import response_log_probs
+from subliminal_jax.training.loop import from_stored, to_stored
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.student_view import StudentView
 from subliminal_jax.training.sweep import Sweep
@@ -134,13 +135,14 @@ def trained(
             state, metrics = sweep.advance(state)
             numbers |= {f"{step}.{name}": value for name, value in metrics.items()}
             if step == 2 and here is not None:
-                Checkpoints(here).save(step, state)
+                Checkpoints(here).save(step, to_stored(sweep, state))
     numbers["programs"] = compiled.count("_advance_fn")  # one, if the state stays where it was
     numbers["diverged_at"] = sweep.diverged_at(state)
     numbers["heldout"] = sweep.evaluate(state, {"a": rows(8, seed=2), "b": rows(8, seed=3)})
     numbers |= named(sweep.students(state))
     if before is not None:
-        state, _ = sweep.advance(Checkpoints(before).restore(sweep.init()))
+        stored = Checkpoints(before).restore(to_stored(sweep, sweep.init()))
+        state, _ = sweep.advance(from_stored(sweep, stored))
         numbers |= {f"resumed.{name}": leaf for name, leaf in named(sweep.students(state)).items()}
     return numbers
 

@@ -168,8 +168,10 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _match_commitment(array: jax.Array, like: jax.Array) -> jax.Array:
-    return array if like.committed else jnp.asarray(np.asarray(array))
+def _match_commitment(
+    array: jax.Array | np.ndarray, like: jax.Array | np.ndarray
+) -> jax.Array | np.ndarray:
+    return array if getattr(like, "committed", False) else jnp.asarray(np.asarray(array))
 
 
 def _describe_arrays(tree: Any) -> dict[str, str]:

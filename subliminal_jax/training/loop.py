@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax import interrupts
 from subliminal_jax.training.checkpoints import Checkpoints
+from subliminal_jax.training.forms import TREE
 from subliminal_jax.training.sweep import State, Sweep
 
 Metrics = dict[str, Any]
@@ -36,7 +38,7 @@ def run_sweep(
     checkpoints = None if folder is None else Checkpoints(folder)
     state = prepare(sweep, sweep.init())
     if checkpoints is not None and checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
+        state = from_stored(sweep, checkpoints.restore(to_stored(sweep, state)))
     start = int(state.step)
     on_start(start)
     waiting: tuple[int, Any] | None = None
@@ -54,9 +56,41 @@ def run_sweep(
                 # Logged before it is saved: a checkpoint is never ahead of the log.
                 on_log(step, jax.tree.map(np.asarray, metrics))
                 waiting = None
-                checkpoints.save(step, state)
+                checkpoints.save(step, to_stored(sweep, state))
     if waiting is not None:
         on_log(waiting[0], jax.tree.map(np.asarray, waiting[1]))
     if checkpoints is not None:
         checkpoints.close()
     return state
+
+
+def to_stored(sweep: Sweep, state: State) -> State:
+    """What a checkpoint holds: trees, whatever the sweep's form, so that a run goes on under
+    another mesh."""
+    form = sweep.form
+    if form is TREE:
+        return state
+    host = jax.tree.map(np.asarray, state)
+    states = (
+        form.unpack_state(old) if form.takes(g.spec) else old
+        for g, old in zip(sweep.groups, host.optimizer_states, strict=True)
+    )
+    return host._replace(
+        trainables=tuple(map(form.unpack, host.trainables)), optimizer_states=tuple(states)
+    )
+
+
+def from_stored(sweep: Sweep, stored: State) -> State:
+    """The inverse of `to_stored`."""
+    form = sweep.form
+    if form is TREE:
+        return stored
+    host = jax.tree.map(np.asarray, stored)
+    states = (
+        form.pack_state(old) if form.takes(g.spec) else old
+        for g, old in zip(sweep.groups, host.optimizer_states, strict=True)
+    )
+    packed = host._replace(
+        trainables=tuple(map(form.pack, host.trainables)), optimizer_states=tuple(states)
+    )
+    return jax.tree.map(jnp.asarray, packed)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool
 
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import DATA, MODEL, RULES, axis_size, weight_axes
-from subliminal_jax.training.adapters import Adapter, Trainable, trainable_axes
+from subliminal_jax.training.adapters import Adapter, trainable_axes
 
 Path = tuple[str, ...]
 
@@ -140,13 +140,13 @@ def _count(xs: Any) -> int:
 
 
 def place_students(
-    trainable: Trainable,
+    trainable: Any,
     optimizer_state: Any = (),
     total_students: int = 0,
     *,
     cfg: ModelConfig,
     adapter: Adapter,
-) -> tuple[Trainable, Any]:
+) -> tuple[Any, Any]:
     """Shard the stacked students of one optimizer and its state over the mesh.
 
     `total_students`, of the whole sweep, decides whether students are sharded over `data`; 0

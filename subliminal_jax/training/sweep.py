@@ -7,6 +7,7 @@ longer finite is frozen where it was and marked; it does not affect the others.
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,7 @@ from subliminal_jax.training.arms import (
     group_arms,
 )
 from subliminal_jax.training.batch import Batch, max_targets
+from subliminal_jax.training.forms import TREE, Kept, choose_form
 from subliminal_jax.training.guards import NO_GUARD, Guard, Model, check_guard
 from subliminal_jax.training.layout import Layout
 from subliminal_jax.training.objectives import CrossEntropy, Objective, Selection
@@ -65,9 +67,10 @@ class _Student(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that a run needs to go on: a pytree of arrays, one entry a group."""
+    """Everything that a run needs to go on: a pytree of arrays, one entry a group. Weights are kept
+    in the sweep's form (`training.forms`), as are the optimizer states of rules that take it."""
 
-    trainables: tuple[Trainable, ...]
+    trainables: tuple[Kept, ...]
     optimizer_states: tuple[Any, ...]
     diverged_at: Int[Array, " students"]  # the step (from 1), 0 while the student is sound
     step: Int[Array, ""]
@@ -125,6 +128,7 @@ class Sweep:
         self.slots = sum(g.slots for g in self.groups)
         placement.check_rows(self.slots, config.batch_size // config.accumulation)
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
+        self.form = choose_form(self._shapes(base), self.groups, guard)
         self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
         self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
@@ -241,8 +245,8 @@ class Sweep:
 
         @jax.jit
         def run(state: State, inputs: Inputs, argument: Any) -> Any:
-            def one(shared: tuple[Inputs, Any], x: tuple[Trainable, Array]) -> Any:
-                return f(shared[1], *self._model(shared[0], x[1])(x[0]))
+            def one(shared: tuple[Inputs, Any], x: tuple[Kept, Array]) -> Any:
+                return f(shared[1], *self._model(shared[0], x[1])(self.form.unpack(x[0])))
 
             x = (self._eval_params_fn(state), self._scales)
             return replicate(self._map(one, (inputs, argument), x, busy=self._busy(inputs)))
@@ -304,24 +308,49 @@ class Sweep:
         """A function from a student's trainable tree to its (params, steering)."""
         return lambda tree: attach(inputs.source.base, tree, self.cfg, self._adapter, scale)
 
+    def _shapes(self, base: Params) -> Trainable:
+        """The shapes of one student's tree."""
+        start = partial(init_trainable, cfg=self.cfg, adapter=self._adapter)
+        return jax.eval_shape(start, jax.random.key(0), base)
+
     def _init_fn(self, inputs: Inputs) -> State:
-        students = []
+        weights, students = self._draw(inputs), []
         for g, part in self._parts():
-            adapter = self.config.adapter
-            if isinstance(adapter, LoRA) and g.rank is not None:
-                adapter = replace(adapter, rank=g.rank)
-            start = partial(
-                init_trainable, params=inputs.source.base, cfg=self.cfg, adapter=adapter
-            )
-            trainable = jax.vmap(lambda seed, f=start: f(jax.random.key(seed)))(inputs.seeds[part])
-            init_state = jax.vmap(
-                lambda rate, t, spec=g.spec: self._optimizer(spec, rate, inputs.span).init(t)
-            )
-            states = init_state(inputs.rates[part], trainable)
-            students.append(self._place(trainable, states, total_students=self.slots))
+
+            def init_state(rate: Array, kept: Kept, spec: OptimizerSpec = g.spec) -> Any:
+                optimizer = self._optimizer(spec, rate, inputs.span)
+                return optimizer.init(self.form.show(spec, kept))
+
+            kept = weights[part.start]
+            states = jax.vmap(init_state)(inputs.rates[part], kept)
+            students.append(self._place(kept, states, total_students=self.slots))
         trainables, all_states = zip(*students, strict=True)
         never = jnp.zeros((self.slots,), jnp.int32)
         return State(trainables, all_states, never, jnp.zeros((), jnp.int32))
+
+    def _draw(self, inputs: Inputs) -> dict[int, Kept]:
+        """The weights at the start as they are kept, of each group by its first slot. Groups of one
+        rank are drawn together, since every draw is a long piece of the program."""
+        ranks: dict[int | None, list[slice]] = {}
+        for g, part in self._parts():
+            ranks.setdefault(g.rank, []).append(part)
+        weights = {}
+        for rank, parts in ranks.items():
+            adapter = self.config.adapter
+            if isinstance(adapter, LoRA) and rank is not None:
+                adapter = replace(adapter, rank=rank)
+
+            def start(seed: Array, adapter: Adapter = adapter) -> Kept:
+                base, key = inputs.source.base, jax.random.key(seed)
+                tree = init_trainable(key, base, self.cfg, adapter)
+                return self.form.pack(tree)
+
+            drawn = jax.vmap(start)(jnp.concatenate([inputs.seeds[part] for part in parts]))
+            sizes = [part.stop - part.start for part in parts]
+            for part, stop in zip(parts, itertools.accumulate(sizes), strict=True):
+                first = stop - (part.stop - part.start)
+                weights[part.start] = jax.tree.map(lambda x, a=first, b=stop: x[a:b], drawn)
+        return weights
 
     def _advance_fn(
         self, state: State, inputs: Inputs, steps: Int[Array, ""]
@@ -358,7 +387,8 @@ class Sweep:
         return state, replicate(metrics)
 
     def _measure_one(self, inputs: Inputs, x: tuple) -> dict[str, Array]:
-        trainable, before, gradient, update, data_set, scale = x
+        *kept, data_set, scale = x
+        trainable, before, gradient, update = map(self.form.unpack, kept)
         view = StudentView(
             trainable, before, gradient, update, data_set, self._model(inputs, scale)
         )
@@ -382,9 +412,12 @@ class Sweep:
             ),
         )
 
-        def one(source: Source, x: tuple[Trainable, _Student]) -> tuple[Array, Trainable]:
-            trainable, student = x
-            return self.loss.loss_and_gradient(source, trainable, student.scale, student.selection)
+        def one(source: Source, x: tuple[Kept, _Student]) -> tuple[Array, Kept]:
+            kept, student = x
+            loss, gradient = self.loss.loss_and_gradient(
+                source, self.form.unpack(kept), student.scale, student.selection
+            )
+            return loss, self.form.pack(gradient)
 
         busy = self._busy(inputs)
         losses, grads = self._map(one, inputs.source, (joined, students), busy=busy)
@@ -397,7 +430,9 @@ class Sweep:
         parts = zip(self._parts(), state.trainables, state.optimizer_states, strict=True)
         for (g, part), old, old_state in parts:
             student, gradient, loss, alive = jax.tree.map(lambda x, part=part: x[part], joint)
-            x = (student, old, old_state, unpad_rank(gradient, old), loss, alive)
+            if self.form is TREE:
+                gradient = unpad_rank(gradient, old)
+            x = (student, old, old_state, gradient, loss, alive)
             update = partial(self._update, g.spec)
             group_busy = None if busy is None else busy[part]
             runs_the_model = inputs.source.guard.projects or "obj_fn" in g.spec.entry.needs
@@ -415,25 +450,27 @@ class Sweep:
 
     def _update(
         self, spec: OptimizerSpec, inputs: Inputs, x: tuple
-    ) -> tuple[Trainable, Any, Trainable, Bool[Array, ""]]:
+    ) -> tuple[Kept, Any, Kept, Bool[Array, ""]]:
         """(weights, optimizer state, update, whether the student is sound) after one step."""
-        student, trainable, optimizer_state, gradient, loss, alive = x
+        student, kept, optimizer_state, gradient, loss, alive = x
+        trainable = self.form.show(spec, kept)
 
         def obj_fn(tree: Trainable) -> Array:  # for rules that sample the curvature (Sophia)
             return self.loss.loss(inputs.source, tree, student.scale, student.selection)
 
         optimizer = self._optimizer(spec, student.rate, inputs.span)
         update, new_state = optimizer.update(
-            gradient, optimizer_state, trainable, value=loss, obj_fn=obj_fn
+            self.form.show(spec, gradient), optimizer_state, trainable, value=loss, obj_fn=obj_fn
         )
         model = self._model(inputs, student.scale)
         update = inputs.source.guard.project(update, trainable, student.selection.data_set, model)
-        new = optax.apply_updates(trainable, update)
+        update = update if self.form.takes(spec) else self.form.pack(update)
+        new = optax.apply_updates(kept, update)
         ok = alive & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(new))
         new, new_state, update = jax.tree.map(
             partial(jnp.where, ok),
             (new, new_state, update),
-            (trainable, optimizer_state, jax.tree.map(jnp.zeros_like, update)),
+            (kept, optimizer_state, jax.tree.map(jnp.zeros_like, update)),
         )
         return new, new_state, update, ok
 
@@ -444,24 +481,29 @@ class Sweep:
         loss = partial(self.loss.heldout_loss, rows_at_once=at_once, max_targets=max_targets)
         students = (self._eval_params_fn(state), self._scales, inputs.data_sets)
         busy = self._busy(inputs)
-        return replicate(self._map(lambda source, x: loss(source, *x), source, students, busy=busy))
 
-    def _eval_params_fn(self, state: State) -> Trainable:
-        """All students' evaluation parameters, in group order, padded to the largest rank."""
-        points = (make_optimizer(g.spec, 0.0).eval_params for g in self.groups)
+        def one(source: Source, x: tuple[Kept, Array, Array]) -> Array:
+            return loss(source, self.form.unpack(x[0]), *x[1:])
+
+        return replicate(self._map(one, source, students, busy=busy))
+
+    def _eval_params_fn(self, state: State) -> Kept:
+        """All students' evaluation parameters as they are kept, in group order, padded to the
+        largest rank."""
+        points = (partial(self.form.eval_point, g.spec) for g in self.groups)
         parts = zip(points, state.trainables, state.optimizer_states, strict=True)
-        return self._join([jax.vmap(point)(tree, old) for point, tree, old in parts])
+        return self._join([jax.vmap(point)(kept, old) for point, kept, old in parts])
 
     def _eval_student_fn(
-        self, spec: OptimizerSpec, trainables: Trainable, states: Any, i: Int[Array, ""]
+        self, spec: OptimizerSpec, trainables: Kept, states: Any, i: Int[Array, ""]
     ) -> Trainable:
         """The evaluation parameters of student `i` of a group."""
-        tree, state = jax.tree.map(lambda x: x[i], (trainables, states))
-        return replicate(make_optimizer(spec, 0.0).eval_params(tree, state))
+        kept, state = jax.tree.map(lambda x: x[i], (trainables, states))
+        return replicate(self.form.unpack(self.form.eval_point(spec, kept, state)))
 
-    def _replicate_eval_params_fn(self, state: State) -> Trainable:
+    def _replicate_eval_params_fn(self, state: State) -> Kept:
         """`_eval_params_fn` with every student replicated along the mesh's axis `data`."""
-        return self._place(self._eval_params_fn(state))[0]
+        return self._place(self.form.unpack(self._eval_params_fn(state)))[0]
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
         start = 0
@@ -474,8 +516,8 @@ class Sweep:
             spec, lambda count: self.config.rate(rate, count, span), total_steps=self.config.steps
         )
 
-    def _join(self, trees: Sequence[Trainable]) -> Trainable:
+    def _join(self, trees: Sequence[Any]) -> Any:
         """One tree over all students from one a group; smaller ranks are padded with zeros."""
-        if isinstance(self.config.adapter, LoRA):
+        if isinstance(self.config.adapter, LoRA) and self.form is TREE:
             trees = [pad_rank(tree, self.rank) for tree in trees]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)

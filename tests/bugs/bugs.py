@@ -171,9 +171,10 @@ BUGS = (
     Bug(
         "resume: the optimizers begin anew",
         "training/loop.py",
-        "        state = checkpoints.restore(state)\n",
+        "        state = from_stored(sweep, checkpoints.restore(to_stored(sweep, state)))\n",
         "        fresh = state.optimizer_states\n"
-        "        state = checkpoints.restore(state)._replace(optimizer_states=fresh)\n",
+        "        state = from_stored(sweep, checkpoints.restore(to_stored(sweep, state)))\n"
+        "        state = state._replace(optimizer_states=fresh)\n",
         ("training/test_checkpoints.py", "training/test_sweep.py"),
     ),
     Bug(
