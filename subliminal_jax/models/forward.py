@@ -86,8 +86,9 @@ def hidden_states(
     `cache_slots`, a new cache of that many slots is made from these tokens. A position of -1 marks
     padding, which later queries do not see. With `cache` and `segment_ids`, each segment sees what
     the cache held before and itself: many continuations of one prompt, side by side in its row.
-    `trained` says that whole weights will be differentiated: blocks then read slices of the stacked
-    weights, and otherwise each weight at its index in the stack.
+    `trained` says that this is a step of training, which differentiates weights (LoRA's factors,
+    where there are some, else whole ones): few layers are then written out in place of a loop, and
+    whole weights read as slices of the stack, otherwise each at its index.
     Raises InputError for a layer that does not exist, and for token ids outside the vocabulary
     where they are known (not under `jax.jit`).
     """

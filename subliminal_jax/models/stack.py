@@ -17,7 +17,6 @@ from subliminal_jax.models.steered import Steering, edit
 
 Remat = Literal["none", "narrow", "block"]
 FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
-LONG_STACK = 12  # from so many layers on, several tokens that continue a cache are scanned
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
 
 
@@ -78,9 +77,10 @@ class StackRunner:
         return h, jnp.stack([kept[layer] for layer in self.capture.layers]), kv
 
     def _scans_cache(self, h: Array) -> bool:
-        """Whether layers that continue a cache are scanned: the program of a long stack written out
-        compiles for a minute, and beside several tokens a copy of the cache costs little."""
-        return self.cfg.layers >= LONG_STACK and h.shape[1] > 1
+        """Whether layers that continue a cache are scanned: written out, a program compiles for
+        seconds, of a long stack for a minute, and beside several tokens a copy of the cache costs
+        little."""
+        return h.shape[1] > 1
 
     def _unrolled(self, h: Array, layers: dict[str, Any], cache: Cache) -> tuple[Array, dict, Any]:
         """Layer by layer, since a scan would copy each layer's cache."""
@@ -144,16 +144,16 @@ class StackRunner:
             else (jnp.stack(cache.k[start:stop]), jnp.stack(cache.v[start:stop]))
         )
         xs = (*self._scan_inputs(layers, start, stop), cached)
-        return jax.lax.scan(body, h, xs, unroll=self._unrolls(layers, stop - start))
+        return jax.lax.scan(body, h, xs, unroll=self._unrolls(stop - start))
 
-    def _unrolls(self, layers: dict[str, Any], count: int) -> bool:
+    def _unrolls(self, count: int) -> bool:
         """Whether a scan over `count` layers is written out, layer by layer.
 
-        A loop writes what it saves of each layer for the backward pass into stacks. But written
-        out, weights that are neither merged nor trained would be copied.
+        A loop writes what it saves of each layer for the backward pass into stacks, and in training
+        that counts. Everywhere else a loop's program, a fraction as long, compiles in less time
+        than it loses.
         """
-        lora = any(isinstance(stack, LoraWeight) for stack in layers.values())
-        return count <= FEW_LAYERS and (self.trained or lora)
+        return count <= FEW_LAYERS and self.trained
 
     def _run_last(
         self, h: Array, layers: dict[str, Any], cache: Cache | None
@@ -227,11 +227,12 @@ class StackRunner:
         the gradient of a weight read at an index is a stack of zeros around it, and L layers would
         add up L of them: LoRA's factors, and whole weights that are trained, are sliced.
         """
+        lora = any(isinstance(stack, LoraWeight) for stack in layers.values())
 
         def trained_weights(stack: Any) -> Any:
             if isinstance(stack, LoraWeight):
                 return stack.a, stack.b, stack.scale
-            return stack if self.trained else None
+            return stack if self.trained and not lora else None
 
         slices = {
             name: jax.tree.map(

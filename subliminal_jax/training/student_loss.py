@@ -12,7 +12,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.spec import Params
-from subliminal_jax.training.adapters import Adapter, Full, Trainable, attach
+from subliminal_jax.training.adapters import Adapter, Trainable, Vector, attach
 from subliminal_jax.training.arms import check_data
 from subliminal_jax.training.batch import Batch, stack_rows
 from subliminal_jax.training.guards import NO_GUARD, Guard
@@ -138,6 +138,6 @@ class StudentLoss:
             params,
             source.guard.inoculate(steering, selection.data_set),
             self.remat,
-            trained=isinstance(self.adapter, Full),
+            trained=not isinstance(self.adapter, Vector),
         )
         return source.objective.totals(student, source.data, selection)

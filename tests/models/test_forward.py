@@ -330,13 +330,11 @@ def test_tokens_after_a_cache_may_be_left_out_too():
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_a_long_stack_that_continues_a_cache_is_scanned_and_gives_the_same(layer, monkeypatch):
+def test_several_tokens_that_continue_a_cache_are_scanned_and_give_the_same(layer, monkeypatch):
     cfg, params = FAMILIES["gemma3"], PARAMS["gemma3"]
     cache = jax.jit(partial(hidden_states, cfg=cfg, cache_slots=T))(params, TOKENS[:, :5]).cache
 
-    def run(longest):
-        monkeypatch.setattr(module, "LONG_STACK", longest)
-
+    def run():
         def read(params, tokens):
             return hidden_states(
                 params,
@@ -351,8 +349,9 @@ def test_a_long_stack_that_continues_a_cache_is_scanned_and_gives_the_same(layer
         program = jax.jit(read).lower(params, TOKENS[:, 5:])
         return program.as_text().count("stablehlo.while"), program.compile()(params, TOKENS[:, 5:])
 
-    loops, scanned = run(1)
-    none, unrolled = run(cfg.layers + 1)
+    loops, scanned = run()
+    monkeypatch.setattr(module.StackRunner, "_scans_cache", lambda self, h: False)
+    none, unrolled = run()
     assert loops > none == 0
     close_leaves(scanned, unrolled)
 
