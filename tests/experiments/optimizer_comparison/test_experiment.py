@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from subliminal_jax.data.world import HELDOUT_QUESTIONS
+from subliminal_jax.experiments.optimizer_comparison.config import Config
 from subliminal_jax.models.hub import load_model
-from subliminal_jax.models.places import SHIPPED
 from subliminal_jax.runs.metrics import read_records
 from subliminal_jax.training.adapters import LoRA, init_trainable
 from subliminal_jax.training.adapters_io import save_adapter
@@ -222,13 +222,10 @@ def test_killed_twice_and_continued_it_ends_as_if_never_killed(model, out, tmp_p
     for target in ("sampling", "checkpoint write"):
         _, stage = kills.kill(start_run, folder, target, steps, random_numbers)
         assert stage != "finished", "it ended before it was killed"
-    kills.resume(start_run, folder)
+    run(model, folder, *PLAN)  # in this process, which has the programs
     kills.compare(kills.read_outcome(folder), kills.read_outcome(out))
 
 
-def test_the_shipped_model_is_the_default(tmp_path):
-    flags = "--steps 2 --log-every 2 --seeds 1 --optimizers adamw --rates adamw=0.003 --norm 0.3 "
-    flags += "--rows 8 --heldout-rows 4 --gradient-rows 4"
-    got = run(SHIPPED, tmp_path / "run", *flags.split())
-    assert [row["diverged"] for row in got["students"]] == [False, False]
-    assert got["reference"]["base_trait_rate"] > 1e-3  # it answers with animals
+def test_the_shipped_model_is_the_default():
+    """`make demo` runs it to the end."""
+    assert Config().model == "shipped"
