@@ -188,6 +188,9 @@ def _report_failure(error: BaseException, resumes: bool) -> int | None:
         drop_unread_output()
     elif isinstance(error, MemoryError):
         message = "out of memory: give it less at once, or more memory"
+    elif type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
+        said = str(error).partition("RESOURCE_EXHAUSTED:")[2].splitlines()[0].strip(" .")
+        message = f"the device's memory is full ({said}): give it fewer rows or students at once"
     else:
         return None
     _say(f"{PROGRAM}: error: {' '.join(message.split())}")

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from subliminal_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import jax
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -29,6 +33,27 @@ def device_bytes() -> int:
 
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return sum(s.get("bytes_limit", 0) for s in stats) or host_bytes()
+
+
+def free_bytes() -> int:
+    """The memory that one device has left for a program beside what lies there now, in bytes; the
+    least of all devices of this process. On a CPU, what arrays leave of the host's."""
+    import jax
+
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    left = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats if "bytes_limit" in s]
+    return min(left) if left else host_bytes() - sum(x.nbytes for x in jax.live_arrays())
+
+
+def program_bytes(program: "jax.stages.Compiled") -> int | None:
+    """The memory that a compiled program needs beside its arguments, in bytes, on each device; None
+    where the backend does not say."""
+    analysis = program.memory_analysis()
+    if analysis is None:
+        return None
+    return (
+        analysis.output_size_in_bytes + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
+    )
 
 
 def check_fits(what: str, needed: float, available: int, remedy: str) -> None:

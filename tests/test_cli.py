@@ -62,7 +62,9 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setattr(subliminal_jax.experiments, "__path__", [str(tmp_path / "experiments")])
     yield tmp_path
     for name in list(sys.modules):
-        if name.endswith(("double_it", "broken_import", "no_study", "no_study.experiment")):
+        if name.endswith(
+            ("double_it", "fill_device", "broken_import", "no_study", "no_study.experiment")
+        ):
             del sys.modules[name]
 
 
@@ -129,6 +131,35 @@ def test_an_experiment_that_defines_none_is_named(folder):
 def test_an_interrupt_says_how_to_go_on(folder, capsys):
     message = fails(["double-it", "--number", "1"], capsys, 130)
     assert "same command again" in message
+
+
+def test_a_full_device_is_one_line(folder, capsys):
+    (folder / "fill_device.py").write_text(
+        textwrap.dedent(
+            """
+            "Fill the device."
+            import dataclasses
+
+            import jax
+
+            @dataclasses.dataclass(frozen=True)
+            class Config:
+                "Nothing to set."
+
+            def main(config: Config) -> None:
+                raise jax.errors.JaxRuntimeError(
+                    "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\\nAllocator's dump"
+                )
+            """
+        )
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["fill-device"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "subliminal-jax: error: the device's memory is full (Out of memory allocating 99 bytes): "
+        "give it fewer rows or students at once"
+    ]
 
 
 def test_a_bug_keeps_its_traceback(folder):

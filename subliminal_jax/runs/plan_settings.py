@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from subliminal_jax.bounds import MANY, Blocks, Count, Items, Positive, Range, Text, as_flag
 from subliminal_jax.errors import InputError
 from subliminal_jax.memory import check_fits, device_bytes, host_bytes
+from subliminal_jax.models.forward import Remat
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.loggers import LoggerName, check_loggers
 from subliminal_jax.runs.student_files import KeptStudents
@@ -76,6 +77,8 @@ class PlanSettings(KeepSettings):
       warmup: share of the steps.
       clip: largest global gradient norm; 0 means no clipping.
       accumulation: micro-batches of a batch.
+      remat: what is computed again in the backward pass, for less memory: nothing, what is wider
+        than the residual stream, or whole blocks.
       log_every: steps between two measurements (and checkpoints).
     """
 
@@ -89,6 +92,7 @@ class PlanSettings(KeepSettings):
     warmup: Annotated[float, Range(least=0, below=1)] = 0.0
     clip: Annotated[float, Range(least=0, most=1e30)] = 0.0
     accumulation: Count = 1
+    remat: Remat = "none"
     log_every: Count = 8
 
     def check_group(self) -> None:
@@ -128,6 +132,7 @@ class PlanSettings(KeepSettings):
             warmup=self.warmup,
             clip=self.clip or None,
             accumulation=self.accumulation,
+            remat=self.remat,
             log_every=self.log_every,
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from subliminal_jax import interrupts
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.forms import TREE
+from subliminal_jax.training.memory_plan import plan_memory
 from subliminal_jax.training.sweep import State, Sweep
 
 Metrics = dict[str, Any]
@@ -42,6 +43,8 @@ def run_sweep(
     start = int(state.step)
     on_start(start)
     waiting: tuple[int, Any] | None = None
+    if start < total:
+        plan_memory(sweep, state)
     if start == 0 and sweep.is_measured:
         state, metrics = sweep.measure(state)
         on_log(0, jax.tree.map(np.asarray, metrics))

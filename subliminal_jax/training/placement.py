@@ -46,6 +46,14 @@ def row_groups(students: int) -> int:
     return 1 if shards_students(students) else axis_size(DATA)
 
 
+def default_at_once(students: int, some_idle: bool) -> int:
+    """How many students go through a pass: on a CPU, where small batched matrix products are slow,
+    one; elsewhere all, or `BUSY_AT_ONCE` where some may be idle."""
+    if jax.default_backend() == "cpu":
+        return 1
+    return min(BUSY_AT_ONCE, students) if some_idle else students
+
+
 def map_students(
     f: Callable[[Any, Any], Any],
     shared: Any,
@@ -56,11 +64,11 @@ def map_students(
     """`f(shared, x)` of every student x in `xs` (leading axis), `at_once` in one batched pass.
 
     With `busy`, the result of the others is zeros. They cost nothing: the busy ones go through
-    together, one at a time or in passes of `at_once` (None: `BUSY_AT_ONCE`).
+    together, one at a time or in passes of `at_once`. None is `default_at_once`.
 
-    None is one on a CPU, where small batched matrix products are slow, and all elsewhere. Where
-    students are sharded over `data`, each device maps over its own. Shards are equal: where their
-    number does not divide, the last student is computed several times and the copies are dropped.
+    Where students are sharded over `data`, each device maps over its own. Shards are equal: where
+    their number does not divide, the last student is computed several times and the copies are
+    dropped.
     """
     mapped = _map_local
     if busy is not None:
@@ -94,7 +102,7 @@ def _map_local(f: Callable[[Any], Any], xs: Any, at_once: int | None) -> Any:
         out = f(jax.tree.map(lambda x: x[0], xs))
         return jax.tree.map(lambda x: jnp.asarray(x)[None], out)
     if at_once is None:
-        at_once = 1 if jax.default_backend() == "cpu" else n
+        at_once = default_at_once(n, False)
     if at_once >= n:
         return jax.vmap(f)(xs)
     return jax.lax.map(f, xs, batch_size=at_once if at_once > 1 else None)
@@ -105,7 +113,7 @@ def _map_busy(f: Callable[[Any], Any], xs: tuple[Array, Any], at_once: int | Non
     busy, students = xs
     n = _count(busy)
     if at_once is None:
-        at_once = 1 if jax.default_backend() == "cpu" else BUSY_AT_ONCE
+        at_once = default_at_once(n, True)
     if at_once == 1:
         return jax.lax.map(lambda x: _skip_idle(f, *x), xs)
     at_once = min(at_once, n)

@@ -130,9 +130,15 @@ class Sweep:
         self.rank = max((g.rank or 0 for g in self.groups), default=0)
         self.form = choose_form(self._shapes(base), self.groups, guard)
         self.loss = StudentLoss(cfg, self._adapter, config.remat, config.accumulation)
-        self._map = partial(placement.map_students, at_once=config.students_at_once)
         self._place = partial(placement.place_students, cfg=cfg, adapter=self._adapter)
         self._fill_slots(source, tuple(measures))
+        self.fits_memory = False  # known once `training.memory_plan` has seen the program
+        self.set_at_once(config.students_at_once)
+
+    def set_at_once(self, students: int | None) -> None:
+        """How many students share a pass (`TrainConfig.students_at_once`), for programs that are
+        compiled from now on."""
+        self._map = partial(placement.map_students, at_once=students)
         self._init = jax.jit(self._init_fn)
         self._advance: Any = jax.jit(self._advance_fn, donate_argnums=0)
         self._evaluate = jax.jit(self._evaluate_fn, static_argnames="max_targets")
@@ -187,8 +193,20 @@ class Sweep:
     def compile(self, state: State) -> jax.stages.Compiled:
         """Compile the program of `advance` ahead of the first step from such a state, and use it
         from then on. What is returned tells the memory that it needs."""
-        self._advance = self._advance.lower(state, self._inputs, np.int32(0)).compile()
-        return self._advance
+        of_state, of_inputs = jax.tree.structure(state), jax.tree.structure(self._inputs)
+
+        # Of leaves alone: to describe its arguments JAX fills their dataclasses with descriptions.
+        def _advance_fn(state: list[Array], inputs: list[Array], steps: Array) -> Any:
+            trees = jax.tree.unflatten(of_state, state), jax.tree.unflatten(of_inputs, inputs)
+            return self._advance_fn(*trees, steps)
+
+        jitted = jax.jit(_advance_fn, donate_argnums=0)
+        leaves = map(jax.tree.leaves, (state, self._inputs))
+        program = jitted.lower(*leaves, np.int32(0)).compile()
+        self._advance = lambda state, inputs, steps: program(
+            jax.tree.leaves(state), jax.tree.leaves(inputs), steps
+        )
+        return program
 
     def advance(self, state: State) -> tuple[State, dict[str, Array]]:
         """`log_every` steps. The state given is consumed. Metrics have a leading student axis,
