@@ -21,6 +21,7 @@ SHAPES: dict[str, dict[str, int]] = {
     for name, sizes in {
         "tiny": (256, 32, 2, 2, 1, 16, 64),
         "512x8": (8192, 512, 8, 8, 4, 64, 1536),
+        "135M": (49_152, 576, 30, 9, 3, 64, 1536),  # SmolLM2's
         "0.5B": (151_936, 896, 24, 14, 2, 64, 4864),
         "0.5B/4": (151_936, 896, 6, 14, 2, 64, 4864),
         "7B": (152_064, 3584, 28, 28, 4, 128, 18_944),
@@ -62,6 +63,11 @@ def model_folder(shape: str, cache: Path) -> str:
     return str(folder)
 
 
+def make_config(dimensions: dict[str, int]) -> ModelConfig:
+    """The configuration of one of `SHAPES`."""
+    return ModelConfig(family="llama", context=4096, **dimensions)  # type: ignore[arg-type]
+
+
 def config_of(folder: str | Path) -> ModelConfig:
     """The configuration of the model in `folder`."""
     return config_from_hf(json.loads((Path(folder) / "config.json").read_text()))
@@ -79,7 +85,7 @@ def write(folder: str, shape: dict[str, int]) -> None:
     from subliminal_jax.models.hub import save_model
     from subliminal_jax.models.spec import init_params
 
-    cfg = ModelConfig(family="llama", context=4096, **shape)  # type: ignore[arg-type]
+    cfg = make_config(shape)
     params = init_params(jax.random.key(0), cfg, jnp.bfloat16)
     save_model(folder, params, cfg)
 

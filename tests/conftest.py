@@ -41,6 +41,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 SLOW_FILES = {
     "tests/benchmarks/test_accelerator_cases.py",
     "tests/benchmarks/test_harness.py",
+    "tests/benchmarks/test_lowered.py",
     "tests/commands/test_audit.py",
     "tests/commands/test_bench.py",
     "tests/commands/test_export.py",
