@@ -23,6 +23,7 @@ from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.loop import run_sweep
 from subliminal_jax.training.optimizers import OptimizerSpec
 from subliminal_jax.training.sweep import Sweep
+from tests.training import killed_run
 from tests.training.tiny import CFG, base, identical, rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -80,36 +81,12 @@ def test_metrics_are_those_of_the_steps_with_and_without_checkpoints(sweep, tmp_
     identical(logs[tmp_path], logs[None])
 
 
-SCRIPT = """
-import sys
-import numpy as np
-from subliminal_jax.compilation import enable_compilation_cache
-from subliminal_jax.training.adapters import Full
-from subliminal_jax.training.arms import Arm, TrainConfig
-from subliminal_jax.training.loop import run_sweep
-from subliminal_jax.training.optimizers import OptimizerSpec
-from subliminal_jax.training.sweep import Sweep
-from tests.training.tiny import CFG, base, rows
-import jax
-
-folder, result = sys.argv[1:]
-enable_compilation_cache()
-config = TrainConfig(steps=24, batch_size=4, adapter=Full(), log_every=2, schedule="cosine")
-arms = [Arm(OptimizerSpec("adamw"), 3e-3, seed, data) for seed, data in enumerate("xyx")]
-sweep = Sweep(base(), CFG, arms, {"x": rows(10, 1), "y": rows(10, 2)}, config)
-log = lambda step, metrics: print("step", step, flush=True)
-state = run_sweep(sweep, folder, on_log=log, on_start=lambda step: print("start", step, flush=True))
-with open(result, "wb") as file:
-    np.savez(file, *jax.tree.leaves((state, sweep.students(state))))
-"""
-
-
-def run_until(folder: Path, result: Path, cache: Path, line: str | None, delay: float) -> list[str]:
-    """What the script prints until it is killed, `delay` seconds after `line` (None: never)."""
+def run_until(folder: Path, line: str, delay: float) -> list[str]:
+    """What a process of its own prints until it is killed, `delay` seconds after `line`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder), str(result)],
+        [sys.executable, "-m", killed_run.__name__, str(folder)],
         cwd=REPOSITORY,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+        env=os.environ,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -122,29 +99,29 @@ def run_until(folder: Path, result: Path, cache: Path, line: str | None, delay: 
             process.kill()
             break
     process.stdout.close()
-    assert process.wait() == (0 if line is None else -9)
+    assert process.wait() == -9
     return lines
 
 
-def test_killed_at_three_random_moments_it_ends_with_the_same_parameters(tmp_path):
-    """SIGKILL a random time after steps 4, 10 and 18: while it writes, renames, or computes."""
-    moments, cache = random.Random(0), tmp_path / "cache"
-    whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
-    assert "step 24" in run_until(tmp_path / "whole", whole, cache, None, 0)
-    starts = []
-    for line in ("step 4", "step 10", "step 18", None):
-        delay = moments.uniform(0, 0.08)
-        printed = run_until(tmp_path / "killed", resumed, cache, line, delay)
-        assert resumed.exists() == (line is None)
-        starts.append(int(printed[0].removeprefix("start ")))
-        steps = [int(text.removeprefix("step ")) for text in printed[1:]]
-        assert steps == list(range(starts[-1] + 2, steps[-1] + 1, 2))
-    assert 0 == starts[0] < starts[1] < starts[2] < starts[3]
-    with np.load(whole) as expected, np.load(resumed) as metrics:
-        assert metrics.files == expected.files
-        for name in metrics.files:
-            np.testing.assert_array_equal(metrics[name], expected[name])
-        assert len(metrics.files) > 20
+def test_killed_at_three_random_moments_it_ends_with_the_same_parameters(tmp_path, capsys):
+    """SIGKILL a random time after steps 4, 10 and 18: while it writes, renames, or computes. This
+    process, which has the programs of the whole run, takes the killed one to its end."""
+    moments = random.Random(0)
+    expected = killed_run.run(tmp_path / "whole")
+    assert "step 24" in capsys.readouterr().out
+    printed = [
+        run_until(tmp_path / "killed", line, moments.uniform(0, 0.08))
+        for line in ("step 4", "step 10", "step 18")
+    ]
+    resumed = killed_run.run(tmp_path / "killed")
+    printed.append(capsys.readouterr().out.splitlines())
+    starts = [int(lines[0].removeprefix("start ")) for lines in printed]
+    for start, lines in zip(starts, printed, strict=True):
+        steps = [int(text.removeprefix("step ")) for text in lines[1:]]
+        assert steps == list(range(start + 2, steps[-1] + 1, 2))
+    assert 0 == starts[0] < starts[1] < starts[2] < starts[3] and steps[-1] == 24
+    identical(resumed, expected)
+    assert len(jax.tree.leaves(expected)) > 20
 
 
 # -- checkpoints that are not whole, or another run's --------------------------------------------
