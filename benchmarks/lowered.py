@@ -6,7 +6,7 @@ Nothing is compiled and no weight exists: programs are traced for shapes and low
 platform, with the choices that are made there (attention of JAX's own, all students in one pass).
 The table says what can be seen before a compiler: how many bytes each program takes as arguments,
 what is held in it as constants (which would be copied into every program), how many loops it has,
-how often a stack of layers' weights is sliced and how large the slices are, and which kernels it
+how often these slice a stack of layers' weights and how large the slices are, and which kernels it
 asks for by name. Copies, temporaries and fusions are the device's own.
 """
 
@@ -73,7 +73,7 @@ class Program:
 
     Attributes:
       constant_bytes: of constants of at least `LARGE` bytes.
-      stack_slices: reads of one layer's weights, or some layers', out of a stack.
+      stack_slices: reads of one layer's weights, or some layers', out of a stack, in a loop.
       kernels: how often each is asked for by name.
     """
 
@@ -179,8 +179,8 @@ def describe(name: str, text: str, arguments: Any, cfg: ModelConfig) -> Program:
     """What the StableHLO text of a program says."""
     leaves = [x for x in jax.tree.leaves(arguments) if hasattr(x, "shape")]
     stack_slices = slice_bytes = constants = 0
-    for line in text.splitlines():
-        if "stablehlo.dynamic_slice" in line or "stablehlo.slice" in line:
+    for line, in_loop in find_loops(text):
+        if in_loop and ("stablehlo.dynamic_slice" in line or "stablehlo.slice" in line):
             (shape, _), *_, (part, kind) = (read_type(*found) for found in TENSOR.findall(line))
             if len(shape) >= 3 and shape[0] == cfg.layers and max(shape[1:]) >= cfg.dim:
                 stack_slices += 1
@@ -206,6 +206,35 @@ def describe(name: str, text: str, arguments: Any, cfg: ModelConfig) -> Program:
     )
 
 
+def find_loops(text: str) -> list[tuple[str, bool]]:
+    """The lines of a module, each with whether it is in a loop, by itself or by the function that
+    it stands in."""
+    lines: list[tuple[str, str, bool]] = []  # with the function, and whether a loop is around it
+    function, depth, loops = "", 0, list[int]()
+    for line in text.splitlines():
+        if found := re.search(r"func\.func \w+ @(\w+)", line):
+            function = found.group(1)
+        if re.match(r"\s*}", line):
+            while loops and depth + line.count("{") - line.count("}") < loops[-1]:
+                loops.pop()
+        lines.append((line, function, bool(loops)))
+        if "stablehlo.while" in line:
+            loops.append(depth + 1)
+        depth += line.count("{") - line.count("}")
+    called: dict[str, set[str]] = {}
+    repeated = set[str]()
+    for line, function, in_loop in lines:
+        for name in re.findall(r"call @(\w+)", line):
+            called.setdefault(function, set()).add(name)
+            repeated |= {name} if in_loop else set()
+    waiting = list(repeated)
+    while waiting:
+        new = called.get(waiting.pop(), set()) - repeated
+        repeated |= new
+        waiting += new
+    return [(line, in_loop or function in repeated) for line, function, in_loop in lines]
+
+
 def read_type(dimensions: str, kind: str) -> tuple[tuple[int, ...], str]:
     """The shape and the element type of a tensor's type."""
     return tuple(int(n) for n in dimensions.split("x") if n), kind
@@ -213,7 +242,14 @@ def read_type(dimensions: str, kind: str) -> tuple[tuple[int, ...], str]:
 
 def print_table(programs: list[Program], config: Config) -> None:
     table = Table(title=f"{config.shape}, lowered for {config.platform}")
-    for column in ("program", "arguments", "constants", "operations", "loops", "slices of stacks"):
+    for column in (
+        "program",
+        "arguments",
+        "constants",
+        "operations",
+        "loops",
+        "slices of stacks in loops",
+    ):
         table.add_column(column, justify="left" if column == "program" else "right")
     table.add_column("kernels by name")
     for p in programs:

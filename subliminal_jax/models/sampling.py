@@ -25,8 +25,10 @@ from subliminal_jax.bounds import (
 )
 from subliminal_jax.compilation import compile_ahead
 from subliminal_jax.errors import InputError
+from subliminal_jax.memory import free_bytes
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.finite import not_finite
+from subliminal_jax.models.mesh import MODEL, axis_size
 from subliminal_jax.models.sampling_inputs import (
     Prompts,
     SamplingConfig,
@@ -181,6 +183,13 @@ def _split_batches(lengths: Sequence[int], plan: SamplingPlan) -> list[tuple[int
     return batches
 
 
+def _fits_twice(*models: Params | None) -> bool:
+    """Whether the device has room for a copy of the blocks' weights, and as much again."""
+    blocks = [params["layers"] for params in models if params is not None]
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(blocks)) / axis_size(MODEL)
+    return 2 * size <= free_bytes()
+
+
 class _Programs:
     """The compiled programs of one call of `generate`, and what all its batches share."""
 
@@ -205,7 +214,13 @@ class _Programs:
         edited = sampling.steer_positions != "generated"
         both = {"structure": structure, "cfg": cfg}
         self.read = partial(read_prompts, **both, edited=edited, slots=plan.prompt_slots[-1])
-        self.write = partial(write_answers, **both, sampling=sampling, sizes=plan.cache_slots)
+        self.write = partial(
+            write_answers,
+            **both,
+            sampling=sampling,
+            sizes=plan.cache_slots,
+            unstacked=_fits_twice(params, reference_params),
+        )
         self.compiling: dict[int, list[Future[Any]]] = {}
 
     def compile(self, keys: Key[Array, " batch"]) -> None:

@@ -69,7 +69,7 @@ def read_prompts(
     return hidden[:, 0], tuple(jax.tree.leaves(caches))
 
 
-@partial(jax.jit, static_argnames=("structure", "cfg", "sampling", "sizes"))
+@partial(jax.jit, static_argnames=("structure", "cfg", "sampling", "sizes", "unstacked"))
 def write_answers(
     model: Leaves,
     hidden: Float[Array, "batch dim"],
@@ -83,15 +83,20 @@ def write_answers(
     cfg: ModelConfig,
     sampling: SamplingConfig,
     sizes: tuple[int, ...],
+    unstacked: bool = True,
 ) -> tuple[Int[Array, "batch new"], Int[Array, " batch"], Float[Array, "batch new"]]:
     """One batch of `Samples`, from what `read_prompts` gives.
 
     Each step reads the whole cache, empty slots included, which dominates large batches: it has the
     first of `sizes` at first, and the next where that is full. Every size is a loop to compile.
+    `unstacked` copies the blocks' weights once, layer by layer: read out of their stacks, they
+    would be copied for every token.
     """
     B, N = len(prompt_lengths), sampling.max_new_tokens
     caches = _join_leaves(leaves, cfg)
     params, reference_params, steering = jax.tree.unflatten(structure, model)
+    if unstacked:
+        params, reference_params = _unstack(params, cfg), _unstack(reference_params, cfg)
     run = partial(_run, params, reference_params, steering, cfg)
     edited = sampling.steer_positions != "prompt"
 
@@ -151,6 +156,15 @@ def write_answers(
         s = jax.lax.while_loop(partial(unfinished, size=size), body, s)
         filled = size
     return replicate((s.tokens, s.lengths, s.log_probs))
+
+
+def _unstack(params: Params | None, cfg: ModelConfig) -> Params | None:
+    """The parameters with a tuple of one tree a layer in place of the stacked layers; the barrier
+    keeps the slices out of the loop that follows."""
+    if params is None:
+        return None
+    layers = [jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"]) for i in range(cfg.layers)]
+    return {**params, "layers": jax.lax.optimization_barrier(tuple(layers))}
 
 
 def _join_leaves(leaves: Leaves, cfg: ModelConfig) -> tuple[Cache, Cache | None]:

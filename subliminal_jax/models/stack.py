@@ -15,6 +15,8 @@ from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import PRODUCT, LoraWeight
 from subliminal_jax.models.steered import Steering, edit
 
+# The stacked blocks; of tokens that continue a cache also one tree a layer.
+Layers = dict[str, Any] | tuple[dict[str, Any], ...]
 Remat = Literal["none", "narrow", "block"]
 FEW_LAYERS = 4  # up to so many, a piece of the stack is unrolled
 MAX_SPLITS = 4  # more steered or captured layers than this go through one dense scan
@@ -60,11 +62,15 @@ class StackRunner:
         self.skips_tokens = time_indices is not None and captures_same and uniform
 
     def __call__(
-        self, h: Array, layers: dict[str, Any], cache: Cache | None
+        self, h: Array, layers: Layers, cache: Cache | None
     ) -> tuple[Array, Array | None, Any]:
         many_stops = len(self.stops) > MAX_SPLITS
-        if cache is not None and (many_stops or not self._scans_cache(h)):
+        if isinstance(layers, tuple):
+            assert cache is not None
             h, kept, kv = self._unrolled(h, layers, cache)
+        elif cache is not None and (many_stops or not self._scans_cache(h)):
+            split = (jax.tree.map(lambda x, i=i: x[i], layers) for i in range(self.cfg.layers))
+            h, kept, kv = self._unrolled(h, tuple(split), cache)
         elif many_stops:
             self.skips_tokens = False
             h, kept, kv = self._scan_dense(h, layers)
@@ -82,12 +88,13 @@ class StackRunner:
         little."""
         return h.shape[1] > 1
 
-    def _unrolled(self, h: Array, layers: dict[str, Any], cache: Cache) -> tuple[Array, dict, Any]:
+    def _unrolled(
+        self, h: Array, layers: tuple[dict[str, Any], ...], cache: Cache
+    ) -> tuple[Array, dict, Any]:
         """Layer by layer, since a scan would copy each layer's cache."""
         kept: dict[int, Array] = {}
         kv = []
-        for layer in range(self.cfg.layers):
-            w = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
+        for layer, w in enumerate(layers):
             flags = jax.tree.map(lambda x: x[0], self._flags(layer, layer + 1))
             skips = self.skips_tokens and layer == self.cfg.layers - 1
             time_indices = self.time_indices if skips else None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from subliminal_jax.compilation import count_compilations
 from subliminal_jax.errors import InputError
+from subliminal_jax.models import sampling as sampling_module
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.linear import LoraWeight
 from subliminal_jax.models.sampling import Samples, SamplingConfig, generate
@@ -216,6 +217,21 @@ def test_an_adapter_samples_as_its_merged_weights():
     unmerged, merged = (sample(params=params) for params in with_q)
     np.testing.assert_array_equal(unmerged.tokens, merged.tokens)
     assert (merged.tokens != sample().tokens).any()
+
+
+@pytest.mark.parametrize("operation", ["add", "replace"])
+def test_without_room_for_a_copy_of_the_weights_answers_are_the_same(operation, monkeypatch):
+    """`replace` reads a second model, the base."""
+    sampling = SamplingConfig(6, temperature=0.9)
+    with_reference = {"reference_params": PARAMS} if operation == "replace" else {}
+    steering = steer(VECTOR, 1, operation=operation)
+    roomy = sample(SHORT, 0, sampling, steering, **with_reference)
+    monkeypatch.setattr(sampling_module, "free_bytes", lambda: 0)
+    with count_compilations() as compiled:
+        tight = sample(SHORT, 0, sampling, steering, **with_reference)
+    assert compiled.count("write_answers") == 1  # another program
+    same(tight._replace(log_probs=roomy.log_probs), roomy)
+    np.testing.assert_allclose(tight.log_probs, roomy.log_probs, atol=1e-5)
 
 
 def count_programs(compiled):
