@@ -1,10 +1,15 @@
 """Run every benchmark, and write RESULTS.md and results/DEVICE/*.json beside this file.
 
     python -m benchmarks.all [--quick] [--only train_step score]
+    python -m benchmarks.all --minutes 8        # on a machine that is lent for so long
 
 What is measured is what JAX computes on: a GPU where it finds one, else the CPU (on a machine with
 both, by JAX_PLATFORMS=cpu). Each kind of device has its folder of results and its part of the page;
 a run touches those of its own alone.
+
+`--minutes` divides the time among the benchmarks by their value; one whose share is over keeps the
+cases that it came to and the earlier results of the others, and what it leaves of its time is the
+next ones'.
 
 Each benchmark runs in a process of its own, one after another; one that fails is named above the
 table and in the exit status (1), and keeps its earlier results but for the cases it came to. A
@@ -21,11 +26,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import shares
+from benchmarks.harness import OUT_OF_TIME, shares
 from benchmarks.machine import device
 from benchmarks.models import CACHE
 from subliminal_jax.files import write_json, write_text
@@ -41,6 +48,9 @@ NAMES = (
     "compile",
     "steerability",
 )
+# Shares of a limited time, in this order. The others are about the host, or compile for long.
+VALUES = {"train_step": 4, "generate": 3, "sweep": 3, "score": 2, "diagnostics": 2}
+GRACE = 30.0  # seconds that a benchmark has to end in when its time is over
 Document = Mapping[str, Any]
 ByDevice = Mapping[str, Mapping[str, Sequence[Document]]]  # device's folder, benchmark
 CPU = "cpu"  # the folder of its results
@@ -59,15 +69,23 @@ def main() -> None:
     """Run the benchmarks named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="about a minute each")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME")
+    parser.add_argument("--minutes", type=float, help="for all of them; each is quick")
     options = parser.parse_args()
+    limited = options.minutes is not None
+    names = options.only or (tuple(VALUES) if limited else NAMES)
+    end = time.monotonic() + 60 * options.minutes if limited else None
     folder = device().folder
     print(f"benchmarks.all: measures {device().kind}", file=sys.stderr, flush=True)
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as models:
-        for name in options.only:
+        for i, name in enumerate(names):
+            seconds = None if end is None else share_time(names[i:], end - time.monotonic())
             try:
-                write(folder, name, run(name, options.quick, models))
+                documents = run(name, options.quick or limited, models, seconds)
+                if limited:  # maybe not all cases
+                    documents = replace_documents(read(folder, name), documents)
+                write(folder, name, documents)
             except FailedBenchmark as error:
                 failures[name] = str(error)
                 if error.documents:
@@ -77,13 +95,21 @@ def main() -> None:
     sys.exit(1 if failures else 0)
 
 
-def run(name: str, quick: bool, models: str) -> list[Document]:
+def share_time(names: Sequence[str], left: float) -> float:
+    """The seconds of the first of the benchmarks that are still to run, of those that are left."""
+    values = [VALUES.get(name, 1) for name in names]
+    return max(left, 0.0) * values[0] / sum(values)
+
+
+def run(name: str, quick: bool, models: str, seconds: float | None = None) -> list[Document]:
     """Run a benchmark and return the documents that it prints; its stderr is passed through.
 
-    `models` is the folder of random weights that all benchmarks share. Raises FailedBenchmark with
-    the last line of stderr where it fails.
+    `models` is the folder of random weights that all benchmarks share; after `seconds` no more is
+    measured. Raises FailedBenchmark with the last line of stderr where it fails.
     """
     command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else [])]
+    if seconds is not None:
+        command += ["--seconds", str(seconds)]
     last_line = ""
     with tempfile.TemporaryFile("w+") as stdout:
         process = subprocess.Popen(
@@ -95,10 +121,16 @@ def run(name: str, quick: bool, models: str) -> list[Document]:
             env=os.environ | {CACHE: models},
         )
         assert process.stderr is not None
+        guard = None if seconds is None else threading.Timer(seconds + GRACE, process.kill)
+        if guard is not None:
+            guard.start()
         for line in process.stderr:
             sys.stderr.write(line)
             last_line = line.strip() or last_line
+        process.stderr.close()
         status = process.wait()
+        if guard is not None:
+            guard.cancel()
         stdout.seek(0)
         try:
             printed = json.load(stdout)
@@ -106,7 +138,7 @@ def run(name: str, quick: bool, models: str) -> list[Document]:
             printed = []
     documents = printed if isinstance(printed, list) else [printed]
     documents = [{**document, "quick": quick} for document in documents]
-    if status:
+    if status not in (0, OUT_OF_TIME):
         last_line = last_line or f"exit status {process.returncode}"
         raise FailedBenchmark(f"{name} failed: {last_line}", documents)
     return documents

@@ -9,8 +9,10 @@ first changes with every repetition. The ratio of a repetition is the peer's sec
 """
 
 import argparse
+import contextlib
 import json
 import math
+import signal
 import statistics
 import sys
 import time
@@ -28,6 +30,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.files import plain_json
 
 Document = dict[str, Any]
+OUT_OF_TIME = 75  # the exit status of a benchmark whose time was over (EX_TEMPFAIL)
 
 
 @dataclass(frozen=True)
@@ -333,26 +336,55 @@ def measure_each(
             yield document
 
 
+class OutOfTime(Exception):
+    """The time that a benchmark was given is over."""
+
+
 def run_command(module: str, description: str, run: Callable[[bool], Iterable[Document]]) -> None:
     """Run a benchmark from the command line: `python -m benchmarks.<claim> [--quick]`.
 
     Prints the documents that `run(quick)` yields. Bad input and failed sides end it with one line
-    on stderr and status 2, after the documents before them.
+    on stderr and status 2, after the documents before them; the end of `--seconds` likewise, with
+    the status `OUT_OF_TIME`.
     """
     parser = argparse.ArgumentParser(prog=module, description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="about a minute")
+    parser.add_argument("--seconds", type=float, help="after which no more is measured")
     options = parser.parse_args()
     documents: list[Document] = []
     try:
         try:
-            for document in run(options.quick):  # keeps those before an error
-                documents.append(document)  # noqa: PERF402
+            with limit_time(options.seconds):
+                for document in run(options.quick):  # keeps those before an error
+                    documents.append(document)  # noqa: PERF402
         finally:
             if documents:
                 print_documents(documents)
+    except OutOfTime:
+        print(f"{module}: out of time after {len(documents)} cases", file=sys.stderr)
+        sys.exit(OUT_OF_TIME)
     except (InputError, BenchmarkError) as error:
         print(f"{module}: error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def limit_time(seconds: float | None) -> Iterator[None]:
+    """Raise OutOfTime in the main thread after so many seconds; None is no limit."""
+    if seconds is None:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _warm_up(

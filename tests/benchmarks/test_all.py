@@ -167,3 +167,34 @@ def test_what_a_benchmark_measured_before_it_failed_is_kept(folder):
     assert run("half") == 1
     assert runner.read("cpu", "half") == [QUICK, earlier[1]]
     assert "**half failed: half: error: out of memory**" in (package / "RESULTS.md").read_text()
+
+
+def test_limited_time_is_shared_by_value_and_keeps_what_there_was(folder, monkeypatch):
+    given = {}
+
+    def run(name, quick, models, seconds):
+        given[name] = quick, seconds
+        return [QUICK]
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(runner, "device", lambda: Device("cpu", "cpu", 1))
+    monkeypatch.setattr(sys, "argv", ["all", "--minutes", "8"])
+    earlier = DOCUMENT | {"setting": {"a": 1}}
+    runner.write("cpu", "generate", [earlier])
+    with pytest.raises(SystemExit) as ended:
+        runner.main()
+    assert ended.value.code == 0
+    assert list(given) == list(runner.VALUES)
+    assert all(quick for quick, _ in given.values())
+    first, total = next(iter(runner.VALUES.values())), sum(runner.VALUES.values())
+    assert given["train_step"][1] == pytest.approx(480 * first / total, abs=5)
+    assert given["diagnostics"][1] == pytest.approx(480, abs=5)  # what the others left
+    assert runner.read("cpu", "generate") == [earlier, QUICK]
+
+
+def test_a_benchmark_that_does_not_end_in_its_time_is_ended(folder, monkeypatch):
+    package, _ = folder
+    (package / "good.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.setattr(runner, "GRACE", 0.2)
+    with pytest.raises(runner.FailedBenchmark):
+        runner.run("good", True, "", 0.1)

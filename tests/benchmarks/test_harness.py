@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -162,6 +163,25 @@ def test_what_came_before_a_failure_is_printed(pair, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["benchmark"] == "claim"
     assert printed.err == "benchmarks.claim: error: peer: out of memory\n"
+
+
+def test_what_came_before_the_end_of_the_time_is_printed(pair, monkeypatch, capsys):
+    def run(quick: bool):
+        yield make_claim(pair[0])
+        time.sleep(60)
+
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--seconds", "0.2"])
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as ended:
+        harness.run_command("benchmarks.claim", "What it shows.", run)
+    assert ended.value.code == harness.OUT_OF_TIME
+    assert time.monotonic() - start < 30
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["benchmark"] == "claim"
+    assert printed.err == "benchmarks.claim: out of time after 1 cases\n"
+    with harness.limit_time(60):  # and no alarm is left over
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_only_an_accelerator_is_shared_and_computes_float32_in_float32():
