@@ -1,6 +1,7 @@
 # make demo    compare optimizers on the shipped model; the page is runs/demo/report.html
 # make test    all tests; those against torch skip where torch cannot be had
 # make test-fast  those that are not marked slow: some 3 minutes
+# make test-gpu  on a GPU, what it computes in another way (install the extra cuda12 or cuda13)
 # make fuzz N=3000  damaged and odd inputs, seeded: 3000 cases, from the one that SEED=0 says
 # make lint    style and types
 # make kill N=20  kill runs at random moments of every stage, resume and compare them: some minutes
@@ -21,7 +22,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 SEED ?= 0
 
-.PHONY: demo test test-fast fuzz lint kill mutate bench evidence claims docs models parity-real clean
+.PHONY: demo test test-fast test-gpu fuzz lint kill mutate bench evidence claims docs models parity-real clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -33,6 +34,10 @@ test: $(VENV)/.stamp-test
 
 test-fast: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# One process: two would share one device's memory.
+test-gpu: $(VENV)/.stamp-test
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(VENV)/bin/python -m pytest -n 0 -m gpu
 
 fuzz: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m tests.fuzz --cases $(or $(N),300) --seed $(SEED)

@@ -22,6 +22,8 @@ from tests.program_cache import share_programs
 
 share_programs()
 jax.config.update("jax_numpy_rank_promotion", "raise")
+if jax.default_backend() != "cpu":  # where factors of float32 products are rounded to ten bits
+    jax.config.update("jax_default_matmul_precision", "highest")
 # What is imported stays, and tracing makes many objects: without these, collections walk them all.
 gc.freeze()
 gc.set_threshold(20_000, 20, 20)
@@ -102,6 +104,19 @@ SLOW_FILES = {
     "tests/training/test_sweep.py",
 }
 
+# What a GPU computes in another way than a CPU; `make test-gpu` runs these there.
+GPU_FILES = {
+    "tests/diagnostics/test_activation_gradients.py",
+    "tests/diagnostics/test_alignment.py",
+    "tests/diagnostics/test_mixed_precision.py",
+    "tests/models/test_forward.py",
+    "tests/models/test_sampling.py",
+    "tests/training/test_forms.py",
+    "tests/training/test_memory_plan.py",
+    "tests/training/test_mixed_precision.py",
+    "tests/training/test_sweep.py",
+}
+
 
 def is_slow(item: pytest.Item) -> bool:
     file = item.path.relative_to(item.config.rootpath)
@@ -116,6 +131,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if is_slow(item):
             item.add_marker(pytest.mark.slow)
+        if str(item.path.relative_to(item.config.rootpath)) in GPU_FILES:
+            item.add_marker(pytest.mark.gpu)
 
 
 # A process that holds the programs of the whole suite runs out of memory maps (65,530 on Linux),
