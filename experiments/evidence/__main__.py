@@ -105,6 +105,7 @@ RUNS = (
     ),
     *_on_both("steering-bridge"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),
+    Run("auxiliary-logits", "auxiliary-logits", needs_data=True),
     *_on_both("optimizer-transmission", "--preset last-block", "-last-block"),
     *(
         Run(name, experiment, flags, needs_data=True, by_name=True)
