@@ -171,6 +171,7 @@ def step_table(results: Results) -> Table:
         "Teacher and student each take one step of gradient descent of the stated size. Negative: "
         f"seeds, of {len(results.teachers)}, where the inner product of both steps is below zero. "
         "Decrease: of the teacher's loss at the student, in units of what the teacher's own step "
-        "took from its loss; below zero where the student's step raised it."
+        "took from its loss; below zero where one of the two steps was"
+        " too long and raised it."
     )
     return Table("One step, as in the theorem", columns, rows, caption)
