@@ -227,11 +227,17 @@ def test_an_output_folder_that_holds_another_run_or_other_files(capsys, model, o
         "log-linearity --pairs missing.jsonl --models shipped shipped-small",
         "log-linearity --system-prompts missing.txt --models shipped shipped-small",
         "steering-reliability --model shipped-small --sources missing.jsonl",
-        "steering-reliability --model shipped-small --vectors missing.safetensors",
+        "steering-reliability --model shipped-small --sources SET --vectors missing.safetensors",
         "teacher-vector --off-topic missing.txt",
     ],
 )
-def test_a_file_that_is_not_there_costs_no_run_that_was_to_be_overwritten(capsys, command, out):
+def test_a_file_that_is_not_there_costs_no_run_that_was_to_be_overwritten(
+    capsys, command, out, tmp_path
+):
+    row = {"question": "Q", "answer_matching_behavior": " Yes"}
+    questions = tmp_path / "set.jsonl"
+    questions.write_text(f"{json.dumps(row | {'answer_not_matching_behavior': ' No'})}\n" * 40)
+    command = command.replace("SET", str(questions))
     with RunFolder.open(out, {"experiment": "counting"}) as run:
         run.write_results({"x": 1})
     RunFolder.open_again(out).close()  # sorts its list of files
