@@ -7,7 +7,6 @@ longer finite is frozen where it was and marked; it does not affect the others.
 """
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -364,10 +363,11 @@ class Sweep:
                 return self.form.pack(tree)
 
             drawn = jax.vmap(start)(jnp.concatenate([inputs.seeds[part] for part in parts]))
-            sizes = [part.stop - part.start for part in parts]
-            for part, stop in zip(parts, itertools.accumulate(sizes), strict=True):
-                first = stop - (part.stop - part.start)
-                weights[part.start] = jax.tree.map(lambda x, a=first, b=stop: x[a:b], drawn)
+            first = 0
+            for part in parts:
+                drawn_here = slice(first, first + part.stop - part.start)
+                weights[part.start] = jax.tree.map(lambda x, at=drawn_here: x[at], drawn)
+                first = drawn_here.stop
         return weights
 
     def _advance_fn(
@@ -519,8 +519,8 @@ class Sweep:
         kept, state = jax.tree.map(lambda x: x[i], (trainables, states))
         return replicate(self.form.unpack(self.form.eval_point(spec, kept, state)))
 
-    def _replicate_eval_params_fn(self, state: State) -> Kept:
-        """`_eval_params_fn` with every student replicated along the mesh's axis `data`."""
+    def _replicate_eval_params_fn(self, state: State) -> Trainable:
+        """The trees of `_eval_params_fn`, every student replicated along the mesh's axis `data`."""
         return self._place(self.form.unpack(self._eval_params_fn(state)))[0]
 
     def _parts(self) -> Iterator[tuple[Group, slice]]:
