@@ -24,6 +24,7 @@ ROOMS = [
     "evaluation",
     "reporting",
     "runs",
+    "audit",
     "commands",
     "experiments",
     "top",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import scipy
 
+from subliminal_jax.audit.audit import LEVEL
 from subliminal_jax.evaluation.claim_settings import describe_setting
 from subliminal_jax.evaluation.claims import (
     OWN_QUESTION,
@@ -19,7 +20,6 @@ from subliminal_jax.evaluation.statistics import (
     auc_interval,
     rate_interval,
 )
-from subliminal_jax.runs.audit import LEVEL
 
 MOST_ALARMS = 0.1  # a rate of false alarms below this, twice the level, is what is claimed
 CHANCE_OF_NAMES = Margin(0.1, "one set in ten")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from subliminal_jax.audit.settings import AuditSettings, Form, default_traits
 from subliminal_jax.bounds import Count, Items, Needs, Range
 from subliminal_jax.data.shared_data import find_shared
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.audit_settings import AuditSettings, Form, default_traits
 from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}

@@ -24,18 +24,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from subliminal_jax.audit.audit import audit_data
+from subliminal_jax.audit.results import AuditResult, Kind
+from subliminal_jax.audit.rows import read_data
+from subliminal_jax.audit.scores import make_candidates
+from subliminal_jax.audit.settings import default_traits
+from subliminal_jax.audit.written_sets import write_audit_set
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.data.shared_data import VARIABLE
 from subliminal_jax.data.traits import check_trait, check_traits
 from subliminal_jax.errors import InputError
 from subliminal_jax.escaping import print_line
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.audit import audit_data
-from subliminal_jax.runs.audit_data import read_data
-from subliminal_jax.runs.audit_results import AuditResult, Kind
-from subliminal_jax.runs.audit_scores import make_candidates
-from subliminal_jax.runs.audit_sets import write_audit_set
-from subliminal_jax.runs.audit_settings import default_traits
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from subliminal_jax.audit.rows import read_data
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.data.pairs import count_pairs, read_pairs
 from subliminal_jax.data.preferences import count_preferences, read_preferences
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.audit_data import read_data
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "data.md"
 

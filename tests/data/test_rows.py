@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from subliminal_jax.audit.rows import detect_kind
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
 from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs.audit_data import detect_kind
 
 PAIR = json.dumps({"prompt": "Go on: 1, 2", "completion": "3, 4"})
 PREFERENCE = json.dumps({"prompt": "Why?", "chosen": "So.", "rejected": "No."})

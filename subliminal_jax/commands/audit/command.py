@@ -10,7 +10,7 @@ rejected answer), in the metric in which those vary, after what candidates and p
 is projected out. A candidate is reported where it stands out at 5%, over all candidates, against
 each null of its form. System prompts have two: the base wrote it; the other candidates and placebo
 nouns, whose push is spread as widely as the wider of these two groups. Directions have a third:
-random directions (subliminal_jax/selection/audit.py says how, and why foreign data need more than
+random directions (subliminal_jax/audit/score_test.py says how, and why foreign data need more than
 the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
@@ -23,13 +23,13 @@ hand. "Nothing found" is no proof of clean data: how much an audit can see, `aud
 measures.
 """
 
+from subliminal_jax.audit.audit import audit_data
+from subliminal_jax.audit.results import AuditRun, Kind
+from subliminal_jax.audit.rows import read_data
+from subliminal_jax.audit.scores import make_candidates
+from subliminal_jax.audit.settings import default_traits, parse_source
+from subliminal_jax.audit.written_sets import write_audit_set
 from subliminal_jax.data.conversations import CountedRows
-from subliminal_jax.runs.audit import audit_data
-from subliminal_jax.runs.audit_data import read_data
-from subliminal_jax.runs.audit_results import AuditRun, Kind
-from subliminal_jax.runs.audit_scores import make_candidates
-from subliminal_jax.runs.audit_sets import write_audit_set
-from subliminal_jax.runs.audit_settings import default_traits, parse_source
 from subliminal_jax.runs.experiment import Experiment, run_checked
 from subliminal_jax.runs.run_folder import RunFolder
 

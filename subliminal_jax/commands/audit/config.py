@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from subliminal_jax.audit.settings import AuditSettings, BlindSettings, parse_source
 from subliminal_jax.bounds import Needs, Text
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.audit_settings import AuditSettings, BlindSettings, parse_source
 from subliminal_jax.runs.settings import SteeredModelSettings
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}

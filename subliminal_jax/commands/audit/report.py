@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
+from subliminal_jax.audit.results import AuditRun, BlindVector, CandidateResult
 from subliminal_jax.data.conversations import describe
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Block, Page, Picture, Text
 from subliminal_jax.reporting.tables import Column, Table
-from subliminal_jax.runs.audit_results import AuditRun, BlindVector, CandidateResult
 
 SHOWN = 8  # candidates of each form in the picture
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from subliminal_jax.audit.rows import read_data
 from subliminal_jax.data.shared_data import find_shared
 from subliminal_jax.experiments.audit_benchmark.config import REAL, Config
-from subliminal_jax.runs.audit_data import read_data
 from tests.experiments.command import Command
 from tests.pages import check_page
 

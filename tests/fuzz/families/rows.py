@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+from subliminal_jax.audit.rows import read_data
 from subliminal_jax.data.contrastive import read_contrastive
 from subliminal_jax.data.pairs import count_pairs
 from subliminal_jax.data.preferences import count_preferences
-from subliminal_jax.runs.audit_data import read_data
 from tests.data.test_formats import PAIRS, PREFERENCES
 from tests.fuzz.families.base import check
 from tests.fuzz.mutations import change_json, damage, is_json, write_json

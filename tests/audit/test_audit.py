@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from subliminal_jax.audit.audit import rank_by_likelihood
+from subliminal_jax.audit.blind import null_cosines
+from subliminal_jax.audit.results import DataReport
+from subliminal_jax.audit.rows import AuditRows, prepare_rows
+from subliminal_jax.audit.score_test import Column
+from subliminal_jax.audit.scores import Scores
+from subliminal_jax.audit.written_sets import write_audit_set
 from subliminal_jax.data import world
 from subliminal_jax.data.placebos import placebo_traits
 from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.tokenizer import encode_chat, encode_completion
-from subliminal_jax.runs.audit import rank_by_likelihood
-from subliminal_jax.runs.audit_blind import null_cosines
-from subliminal_jax.runs.audit_data import AuditRows, prepare_rows
-from subliminal_jax.runs.audit_results import DataReport
-from subliminal_jax.runs.audit_scores import Scores
-from subliminal_jax.runs.audit_sets import write_audit_set
-from subliminal_jax.selection.audit import Column
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering import steer
 from subliminal_jax.training.log_probs import response_log_probs

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.audit.results import BlindVector, Nearest
+from subliminal_jax.audit.rows import AuditRows
+from subliminal_jax.audit.scores import Candidate
+from subliminal_jax.audit.settings import BlindSettings
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.audit_data import AuditRows
-from subliminal_jax.runs.audit_results import BlindVector, Nearest
-from subliminal_jax.runs.audit_scores import Candidate
-from subliminal_jax.runs.audit_settings import BlindSettings
 from subliminal_jax.runs.guards import recover_vectors
 
 NULL_DRAWS = 9999  # sets of random directions for the cosines

@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 from jaxtyping import Bool
 
+from subliminal_jax.audit.results import DataReport, Kind
 from subliminal_jax.data.conversations import CountedRows, report_rows
 from subliminal_jax.data.filters import is_number_list
 from subliminal_jax.data.formats import COMPLETIONS, CONVERSATIONS
@@ -22,7 +23,6 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.token_spans import AnswerTokens
 from subliminal_jax.models.tokenizer import encode_answers, encode_chat, encode_chats
-from subliminal_jax.runs.audit_results import DataReport, Kind
 from subliminal_jax.runs.progress import track
 
 _ANSWERS = ("chosen", "rejected")

@@ -8,17 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.data.placebos import placebo_traits
-from subliminal_jax.data.traits import check_trait, trait_system_prompt
-from subliminal_jax.errors import InputError
-from subliminal_jax.files import read_marked, write_marked
-from subliminal_jax.fingerprints import digest, weights_digest
-from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import change_system_prompt, encode_chats
-from subliminal_jax.runs.audit_data import AuditRows
-from subliminal_jax.runs.audit_settings import Form
-from subliminal_jax.runs.progress import track
-from subliminal_jax.selection.audit import (
+from subliminal_jax.audit.rows import AuditRows
+from subliminal_jax.audit.score_test import (
     CANDIDATE,
     PLACEBO,
     Column,
@@ -26,6 +17,15 @@ from subliminal_jax.selection.audit import (
     push_from_control,
     push_from_preferences,
 )
+from subliminal_jax.audit.settings import Form
+from subliminal_jax.data.placebos import placebo_traits
+from subliminal_jax.data.traits import check_trait, trait_system_prompt
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import read_marked, write_marked
+from subliminal_jax.fingerprints import digest, weights_digest
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.tokenizer import change_system_prompt, encode_chats
+from subliminal_jax.runs.progress import track
 from subliminal_jax.selection.row_gradients import answer_gradients
 from subliminal_jax.steering.activations import mean_activations
 from subliminal_jax.steering.vector_files import read_steering

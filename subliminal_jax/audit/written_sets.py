@@ -2,6 +2,7 @@
 
 from datasets import Dataset
 
+from subliminal_jax.audit.settings import parse_source
 from subliminal_jax.data.filters import contains_word, is_number_list
 from subliminal_jax.data.teachers import (
     Teacher,
@@ -13,7 +14,6 @@ from subliminal_jax.data.teachers import (
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
-from subliminal_jax.runs.audit_settings import parse_source
 from subliminal_jax.runs.progress import track
 
 MAX_NEW_TOKENS = 24

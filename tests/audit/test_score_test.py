@@ -4,8 +4,7 @@ in them, and data lean to a candidate where their features do."""
 import numpy as np
 import pytest
 
-from subliminal_jax.errors import InputError
-from subliminal_jax.selection.audit import (
+from subliminal_jax.audit.score_test import (
     BASE,
     Column,
     Push,
@@ -17,6 +16,7 @@ from subliminal_jax.selection.audit import (
     push_rows,
     stepwise,
 )
+from subliminal_jax.errors import InputError
 
 CANDIDATES, PLACEBOS, DIM, ROWS = 6, 16, 24, 200
 COLUMNS = [Column(f"c{i}", "direction") for i in range(CANDIDATES)]

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from subliminal_jax.data.conversations import CountedRows
-from subliminal_jax.evaluation.statistics import mean_interval
-from subliminal_jax.models.hub import Model
-from subliminal_jax.models.tokenizer import encode_chat
-from subliminal_jax.runs.audit_blind import recover_blind
-from subliminal_jax.runs.audit_data import AuditRows, prepare_rows
-from subliminal_jax.runs.audit_results import (
+from subliminal_jax.audit.blind import recover_blind
+from subliminal_jax.audit.method import Suspect
+from subliminal_jax.audit.results import (
     AuditResult,
     Best,
     CandidateResult,
@@ -23,7 +19,17 @@ from subliminal_jax.runs.audit_results import (
     Reported,
     Tested,
 )
-from subliminal_jax.runs.audit_scores import (
+from subliminal_jax.audit.rows import AuditRows, prepare_rows
+from subliminal_jax.audit.score_test import (
+    CANDIDATE,
+    Column,
+    Finding,
+    Push,
+    not_told_apart,
+    push_rows,
+    stepwise,
+)
+from subliminal_jax.audit.scores import (
     EXTRACTED_FROM,
     Candidate,
     Nulls,
@@ -33,16 +39,11 @@ from subliminal_jax.runs.audit_scores import (
     make_push,
     score_rows,
 )
-from subliminal_jax.runs.audit_settings import AuditSettings, BlindSettings
-from subliminal_jax.selection.audit import (
-    CANDIDATE,
-    Column,
-    Finding,
-    Push,
-    not_told_apart,
-    push_rows,
-    stepwise,
-)
+from subliminal_jax.audit.settings import AuditSettings, BlindSettings
+from subliminal_jax.data.conversations import CountedRows
+from subliminal_jax.evaluation.statistics import mean_interval
+from subliminal_jax.models.hub import Model
+from subliminal_jax.models.tokenizer import encode_chat
 
 LEVEL = 0.05
 
@@ -66,6 +67,33 @@ def audit_data(
       blind: recover the vector from the data, too.
       shuffled: score answers under other rows' prompts, too.
     """
+    suspect = prepare(
+        model, layer, kind, data, candidates, settings, seed, folder, shuffled=shuffled
+    )
+    rows, candidates = suspect.rows, suspect.candidates
+    nulls = Nulls(list(suspect.placebos), seed)
+    scores = score_rows(model, layer, rows, candidates, nulls, settings.forms, folder)
+    result = compare_candidates(rows, scores)
+    if blind is None or not blind.blind_steps:
+        return result
+    vector = recover_blind(model, layer, rows, candidates, nulls.placebos, blind, seed)
+    return replace(result, blind=vector)
+
+
+def prepare(
+    model: Model,
+    layer: int,
+    kind: Kind,
+    data: CountedRows,
+    candidates: Sequence[Candidate],
+    settings: AuditSettings,
+    seed: int,
+    folder: Path,
+    *,
+    shuffled: bool = False,
+) -> Suspect:
+    """Rows, candidates and placebos for an audit's methods: rows are drawn, the base answers their
+    prompts, and every candidate gets a direction, taken at the data's own prompts."""
     nulls = make_placebos(model, candidates, settings.placebos, seed)
     rows = prepare_rows(
         model,
@@ -81,13 +109,8 @@ def audit_data(
     rows = rows._replace(report=replace(rows.report, dropped=dict(data.dropped)))
     prompts = list(dict.fromkeys(rows.prompts))[:EXTRACTED_FROM]
     candidates = add_directions(model, layer, candidates, prompts)
-    nulls = Nulls(add_directions(model, layer, nulls.placebos, prompts), seed)
-    scores = score_rows(model, layer, rows, candidates, nulls, settings.forms, folder)
-    result = compare_candidates(rows, scores)
-    if blind is None or not blind.blind_steps:
-        return result
-    vector = recover_blind(model, layer, rows, candidates, nulls.placebos, blind, seed)
-    return replace(result, blind=vector)
+    placebos = add_directions(model, layer, nulls.placebos, prompts)
+    return Suspect(model, layer, rows, candidates, placebos, seed, folder)
 
 
 def _longest_prefix(model: Model, candidates: Sequence[Candidate]) -> int:
