@@ -16,7 +16,13 @@ from subliminal_jax.training.arms import Arm, row_orders
 
 EXPERIMENTS = find_experiments()
 # Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
-OWN_QUESTIONS = {"audit-benchmark", "own-data", "steering-bridge", "teacher-choice"}
+OWN_QUESTIONS = {
+    "audit-benchmark",
+    "mixing-ratio",
+    "own-data",
+    "steering-bridge",
+    "teacher-choice",
+}
 
 
 @cache
