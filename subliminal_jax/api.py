@@ -44,6 +44,7 @@ from subliminal_jax.evaluation.comparison import best_rates
 from subliminal_jax.evaluation.measures import Measure, MeasureColumn
 from subliminal_jax.evaluation.measures.alignment import Alignment as AlignmentByLayer
 from subliminal_jax.evaluation.measures.train_loss import TrainLoss
+from subliminal_jax.evaluation.metric_ranges import find_range
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.models.config import ModelConfig
@@ -298,7 +299,7 @@ class BestStudents:
             values = [student.row[column] for student in self.students]
         except KeyError:
             raise AttributeError(f"students have no column {column!r}") from None
-        return mean_interval(values)
+        return find_range(column).clip(mean_interval(values))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from subliminal_jax.evaluation.claims import (
     Margin,
 )
 from subliminal_jax.evaluation.margins import AUC
+from subliminal_jax.evaluation.metric_ranges import MetricRange
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import (
     Interval,
@@ -177,7 +178,9 @@ def analyse(measured: Measured) -> Results:
             summarise_scale([s for s in steered if s.scale == scale], clean)
             for scale in sorted({s.scale for s in steered})
         ),
-        rank=vector_interval([s.rank for s in steered if s.rank is not None]),
+        rank=MetricRange(1, steered[0].candidates).clip(
+            vector_interval([s.rank for s in steered if s.rank is not None])
+        ),
         rank_of_chance=(steered[0].candidates + 1) / 2,
         first=rate_interval(sum(s.rank == 1 for s in steered), n),
         named=rate_interval(sum(s.trait in s.named for s in steered), n),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import COSINE, EXPLAINED, SHARE, MetricRange
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval
@@ -13,6 +14,7 @@ from subliminal_jax.evaluation.student_rows import TOLERANCE
 
 SAME, OTHER, UNTRAINED = "same", "other", "untrained-teacher"
 STARTS = (SAME, OTHER, UNTRAINED)  # of students of every optimizer
+CHANGE = SHARE.difference()  # of accuracies
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def analyse(measured: Measured) -> Results:
     rules = tuple(compare_rule(measured, choice) for choice in measured.choices)
     return Results(
         **vars(measured),
-        teacher=vector_interval(measured.teachers),
+        teacher=SHARE.clip(vector_interval(measured.teachers)),
         rules=rules,
         starts=tuple(compare_starts(measured)),
         steps_taken=tuple(compare_steps(measured.one_step)),
@@ -221,11 +223,12 @@ def by_seed(measured: Measured, optimizer: str, start: str) -> dict[int, Student
 
 
 def over_seeds(
-    groups: Sequence[dict[int, Student]], measure: Callable[..., float]
+    groups: Sequence[dict[int, Student]], measure: Callable[..., float], within: MetricRange
 ) -> Interval | None:
-    """The mean of a measure of one student of each group, over seeds that all groups have."""
+    """The mean of a measure of one student of each group, over seeds that all groups have; `within`
+    is its range."""
     values = list_values(groups, measure)
-    return vector_interval(values) if values else None
+    return within.clip(vector_interval(values)) if values else None
 
 
 def list_values(
@@ -260,13 +263,13 @@ def compare_rule(measured: Measured, choice: RateChoice) -> RuleResult:
     return RuleResult(
         optimizer=name,
         choice=choice,
-        accuracy=over_seeds([same], lambda row: row.accuracy),
-        other=over_seeds([other], lambda row: row.accuracy),
-        untrained=over_seeds([untrained], lambda row: row.accuracy),
-        minus_other=over_seeds([same, other], subtract),
-        minus_untrained=over_seeds([same, untrained], subtract),
-        other_gain=over_seeds([other], gain),
-        explained=over_seeds([same], explain_loss),
+        accuracy=over_seeds([same], lambda row: row.accuracy, SHARE),
+        other=over_seeds([other], lambda row: row.accuracy, SHARE),
+        untrained=over_seeds([untrained], lambda row: row.accuracy, SHARE),
+        minus_other=over_seeds([same, other], subtract, CHANGE),
+        minus_untrained=over_seeds([same, untrained], subtract, CHANGE),
+        other_gain=over_seeds([other], gain, CHANGE),
+        explained=over_seeds([same], explain_loss, EXPLAINED),
         values=list_values([same, other], subtract),
         unstable=sum(not row.is_sound for row in rows),
     )
@@ -285,9 +288,11 @@ def compare_starts(measured: Measured) -> list[StartResult]:
             StartResult(
                 optimizer=name,
                 start=start,
-                accuracy=over_seeds([students], lambda row: row.accuracy),
-                gain=over_seeds([students], gain),
-                minus_other=None if start == OTHER else over_seeds([students, other], subtract),
+                accuracy=over_seeds([students], lambda row: row.accuracy, SHARE),
+                gain=over_seeds([students], gain, CHANGE),
+                minus_other=None
+                if start == OTHER
+                else over_seeds([students, other], subtract, CHANGE),
             )
         )
     return results
@@ -301,7 +306,7 @@ def compare_steps(rows: Sequence[StepRow]) -> list[StepResult]:
     return [
         StepResult(
             *key,
-            cosine=vector_interval([row.cosine for row in group]),
+            cosine=COSINE.clip(vector_interval([row.cosine for row in group])),
             negative=sum(row.inner_product < 0 for row in group),
             seeds=len(group),
             decrease=tuple(
@@ -322,4 +327,6 @@ def subtract_sgd(measured: Measured) -> Interval | None:
     groups = [
         by_seed(measured, name, start) for name in (adaptive, "sgd") for start in (SAME, OTHER)
     ]
-    return over_seeds(groups, lambda a, b, c, d: subtract(a, b) - subtract(c, d))
+    return over_seeds(
+        groups, lambda a, b, c, d: subtract(a, b) - subtract(c, d), CHANGE.difference()
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.evaluation.excess import Excess
+from subliminal_jax.evaluation.metric_ranges import RANGES, MetricRange
 from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
@@ -184,7 +185,9 @@ class GuardedStudents:
             if draw in found
         }
         students = self.values(case, metric)
-        return Excess(students, {d: {t: x[t] for t in students} for d, x in controls.items()})
+        return Excess(
+            students, {d: {t: x[t] for t in students} for d, x in controls.items()}, RANGES[metric]
+        )
 
     def read(self, row: StudentRow, metric: str, trait: str) -> float:
         """A metric of one student, held against a trait."""
@@ -235,12 +238,12 @@ def analyse_case(students: GuardedStudents, case: str, random: str) -> GuardResu
     def change(
         metric: str, other: str = UNGUARDED.name, *, control: bool = False
     ) -> Interval | None:
-        values = (students.values(name, metric, control=control) for name in (case, other))
-        return paired_interval(*values)
+        one, two = (students.values(name, metric, control=control) for name in (case, other))
+        return paired_interval(one, two, RANGES[metric])
 
     def mean(metric: str, *, control: bool = False) -> Interval | None:
         values = students.values(case, metric, control=control)
-        return vector_interval(list(values.values())) if values else None
+        return RANGES[metric].clip(vector_interval([*values.values()])) if values else None
 
     rate = students.against_controls(case, "word_rate")
     task = students.against_controls(case, "clean_gain")
@@ -272,10 +275,13 @@ def analyse_case(students: GuardedStudents, case: str, random: str) -> GuardResu
     )
 
 
-def paired_interval(first: Mapping[str, float], second: Mapping[str, float]) -> Interval | None:
-    """`first` minus `second` over the traits that both have; None where there is none."""
+def paired_interval(
+    first: Mapping[str, float], second: Mapping[str, float], within: MetricRange
+) -> Interval | None:
+    """`first` minus `second`, each within a range, over the traits that both have; None where there
+    is none."""
     values = [x - second[trait] for trait, x in first.items() if trait in second]
-    return vector_interval(values) if values else None
+    return within.difference().clip(vector_interval(values)) if values else None
 
 
 def share_of_pairs(gains: Mapping[str, float], whole: Mapping[str, float]) -> Interval | None:

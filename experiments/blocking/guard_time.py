@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import NOT_NEGATIVE
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.training.arms import Arm, TrainConfig
@@ -58,6 +59,8 @@ def measure_steps(
     rounds = {name: np.array(values[1:]) for name, values in seconds.items()}
     unguarded = next(iter(rounds.values()))
     return {
-        name: StepTime(float(np.median(values)), mean_interval(values / unguarded))
+        name: StepTime(
+            float(np.median(values)), NOT_NEGATIVE.clip(mean_interval(values / unguarded))
+        )
         for name, values in rounds.items()
     }

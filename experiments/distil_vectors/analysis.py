@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import COSINE, SHARE, UNBOUNDED
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.student_kinds import Comparison, compare_with_controls
 from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 from subliminal_jax.evaluation.two_samples import difference_interval
 
-METRICS = ("eas", "component", "loss_drop", "variation")
+METRICS = {"eas": COSINE, "component": UNBOUNDED, "loss_drop": UNBOUNDED, "variation": SHARE}
 KINDS = {
     "trait": "trait vectors",
     "random": "random vectors",
@@ -241,6 +242,7 @@ def compare_vectors(vectors: Sequence[DistilledVector], metric: str) -> Comparis
             name: [float(np.mean([each.controls[draw] for each in group])) for draw in draws]
             for name, group in groups.items()
         },
+        within=METRICS[metric],
         paired=False,
     )
 
@@ -281,7 +283,9 @@ def compare_kinds(effects: Mapping[str, KindEffects], metric: str) -> Interval |
         [each.interval.mean for each in effects[kind].metrics[metric].by_data.values()]
         for kind in ("trait", "random")
     )
-    return difference_interval(trait, random) if min(len(trait), len(random)) > 1 else None
+    if min(len(trait), len(random)) < 2:
+        return None
+    return METRICS[metric].difference().difference().clip(difference_interval(trait, random))
 
 
 def take_values(vector: DistilledVector) -> VectorValues:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation import margins
 from subliminal_jax.evaluation.claim_settings import describe_setting
 from subliminal_jax.evaluation.claims import Claim, Evidence, Margin, Presupposition
-from subliminal_jax.evaluation.margins import COSINE
+from subliminal_jax.evaluation.metric_ranges import COSINE, SHARE, UNBOUNDED
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 
 from .cosines import CurvePoint, PooledCosines, SingleRows, crossed
@@ -167,14 +168,19 @@ def analyse(measured: Measured) -> Results:
 
 def pool_layers(measured: Measured) -> Iterable[LayerCosines]:
     """Every kind of teacher, position and block, with intervals over draws and traits."""
-    names = ["difference", "teacher_alone", "clean", "control", "share", "along", "control_along"]
+    ranges = {
+        **dict.fromkeys(("difference", "teacher_alone", "clean", "control"), COSINE),
+        "share": SHARE,
+        **dict.fromkeys(("along", "control_along"), UNBOUNDED),
+    }
     if len(measured.traits) > 1:
-        names.append("other_vectors")
+        ranges["other_vectors"] = COSINE
     keys = dict.fromkeys((row.teacher, row.position, row.layer) for row in measured.pooled)
     for key in keys:
         intervals: dict[str, Any] = {"other_vectors": None}
-        for name in names:
-            intervals[name] = crossed(pooled_matrix(measured, *key, attrgetter(name)))
+        for name, within in ranges.items():
+            pooled = pooled_matrix(measured, *key, attrgetter(name))
+            intervals[name] = within.clip(crossed(pooled))
         yield LayerCosines(*key, **intervals)
 
 
@@ -282,7 +288,10 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
     excess = pooled_matrix(
         results, kind, "tag", results.layer, lambda row: row.along - row.control_along
     )
-    aligned, rise = crossed(excess), crossed(largest - one)
+    aligned, rise = crossed(excess), COSINE.difference().clip(crossed(largest - one))
+    cosine, first, control = (
+        COSINE.clip(crossed(values)) for values in (largest, one, curves["control", n])
+    )
     draws = [
         [row for row in results.outliers if (row.teacher, row.draw) == (kind, draw)]
         for draw in range(results.draws)
@@ -303,16 +312,13 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
             claim="cos(g_clean - g_teacher, v_teacher) is positive, above that of clean data",
             section="Blank et al. 2026, figure 7, a",
             setting=setting.format("gradients at the last prompt token"),
-            number=f"{crossed(largest):.3f} at N = {n}, clean "
-            f"{crossed(curves['control', n]):.3f}; component in units of one row's gradient, less "
-            f"that of clean data {aligned:.3f}",
+            number=f"{cosine:.3f} at N = {n}, clean {control:.3f}; component in units of one row's "
+            f"gradient, less that of clean data {aligned:.3f}",
             seeds=results.draws,
             evidence=Evidence(
                 aligned,
                 margin=COMPONENT,
-                presupposes=(
-                    Presupposition("a cosine above zero", crossed(largest), to_refute=None),
-                ),
+                presupposes=(Presupposition("a cosine above zero", cosine, to_refute=None),),
             ),
             model=results.model,
         ),
@@ -321,10 +327,9 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
             claim="the cosine rises with the number N of gradients that are averaged",
             section="Blank et al. 2026, figure 7, a",
             setting=setting.format("gradients at the last prompt token"),
-            number=f"{crossed(one):.3f} at N = 1, {crossed(largest):.3f} at N = {n}; "
-            f"rise {rise:.3f}",
+            number=f"{first:.3f} at N = 1, {cosine:.3f} at N = {n}; rise {rise:.3f}",
             seeds=results.draws,
-            evidence=Evidence(rise, margin=COSINE),
+            evidence=Evidence(rise, margin=margins.COSINE),
             model=results.model,
         ),
         Claim(
@@ -341,7 +346,10 @@ def _kind_claims(results: Results, kind: str) -> list[Claim]:
                 margin=TENTH_SHARE,
                 presupposes=(
                     Presupposition(
-                        "they hold most of its size", mean_interval(mass), 0.5, to_refute=None
+                        "they hold most of its size",
+                        SHARE.clip(mean_interval(mass)),
+                        0.5,
+                        to_refute=None,
                     ),
                     Presupposition(
                         "less than half of the signal", -mean_interval(signal), -0.5, to_refute=None

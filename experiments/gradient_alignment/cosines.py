@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.diagnostics.activation_gradients import cosine_against_n, doubling
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 
 POSITIONS = ("tag", "completion", "all")
@@ -179,7 +180,7 @@ class Cosines:
         for (kind, position, data), by_trait in self._curves.items():
             values = np.array(list(by_trait.values()))  # [traits, draws, n]
             for i, n in enumerate(self._n):
-                interval, rows = crossed(values[..., i]), values[..., i].tolist()
+                interval, rows = COSINE.clip(crossed(values[..., i])), values[..., i].tolist()
                 points.append(
                     CurvePoint(kind, position, data, n, interval, tuple(map(tuple, rows)))
                 )

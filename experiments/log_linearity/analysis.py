@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation.metric_ranges import COSINE, EXPLAINED, NOT_NEGATIVE, MetricRange
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.selection.log_linear_model import ARMS, ToyResult
 from subliminal_jax.selection.log_linearity import (
@@ -22,6 +23,7 @@ from subliminal_jax.selection.log_linearity import (
 Matrix = Float[np.ndarray, "systems pairs"]
 KINDS = {"raw": "log-probabilities", "centred": "each pair's mean removed"}
 GAUSSIAN = "Gaussian matrix"
+RANK = MetricRange(low=1.0)
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,10 @@ def analyse_spectrum(
         first=first,
         last=last,
         slope=mean_interval([law.slope for law in laws]),
-        r_squared=mean_interval([law.r_squared for law in laws]),
-        effective_rank=mean_interval([effective_rank(s) for s in singular]),
-        rank_90=mean_interval([energy_rank(s, 0.9) for s in singular]),
-        rank_99=mean_interval([energy_rank(s, 0.99) for s in singular]),
+        r_squared=EXPLAINED.clip(mean_interval([law.r_squared for law in laws])),
+        effective_rank=RANK.clip(mean_interval([effective_rank(s) for s in singular])),
+        rank_90=RANK.clip(mean_interval([energy_rank(s, 0.9) for s in singular])),
+        rank_99=RANK.clip(mean_interval([energy_rank(s, 0.99) for s in singular])),
         lowest_r_squared=min(law.r_squared for law in laws),
         singular=tuple(np.mean(singular, axis=0).tolist()),
         slopes=tuple(law.slope for law in laws),
@@ -256,11 +258,19 @@ def analyse_ranks(
                     model=name,
                     rank=rank,
                     over_random=over_random,
-                    fit_rmse=mean_interval([float(np.sqrt(np.mean(e**2))) for e in residuals]),
-                    fit_largest=mean_interval([float(np.abs(e).max()) for e in residuals]),
-                    held_out_r_squared=mean_interval([p.r_squared for p in held_out]),
-                    held_out_rmse=mean_interval([p.rmse for p in held_out]),
-                    held_out_largest=mean_interval([p.largest for p in held_out]),
+                    fit_rmse=NOT_NEGATIVE.clip(
+                        mean_interval([float(np.sqrt(np.mean(e**2))) for e in residuals])
+                    ),
+                    fit_largest=NOT_NEGATIVE.clip(
+                        mean_interval([float(np.abs(e).max()) for e in residuals])
+                    ),
+                    held_out_r_squared=EXPLAINED.clip(
+                        mean_interval([p.r_squared for p in held_out])
+                    ),
+                    held_out_rmse=NOT_NEGATIVE.clip(mean_interval([p.rmse for p in held_out])),
+                    held_out_largest=NOT_NEGATIVE.clip(
+                        mean_interval([p.largest for p in held_out])
+                    ),
                 )
             )
     return errors
@@ -284,6 +294,7 @@ def compare_row_spaces(measured: Measured, other: str, kind: str) -> RowSpaceAng
     model_means, random_means, gaussian_means = (
         [float(cosines.mean()) for cosines in draws] for draws in (models, random, gaussian)
     )
+    rise = COSINE.difference()
     return RowSpaceAngles(
         first=first,
         other=other,
@@ -293,11 +304,11 @@ def compare_row_spaces(measured: Measured, other: str, kind: str) -> RowSpaceAng
         models_cosines=tuple(np.mean(models, axis=0).tolist()),
         random_cosines=tuple(np.mean(random, axis=0).tolist()),
         gaussian_cosines=tuple(np.mean(gaussian, axis=0).tolist()),
-        models=mean_interval(model_means),
-        random=mean_interval(random_means),
-        gaussian=mean_interval(gaussian_means),
-        over_random=mean_interval(np.subtract(model_means, random_means).tolist()),
-        over_gaussian=mean_interval(np.subtract(model_means, gaussian_means).tolist()),
+        models=COSINE.clip(mean_interval(model_means)),
+        random=COSINE.clip(mean_interval(random_means)),
+        gaussian=COSINE.clip(mean_interval(gaussian_means)),
+        over_random=rise.clip(mean_interval(np.subtract(model_means, random_means).tolist())),
+        over_gaussian=rise.clip(mean_interval(np.subtract(model_means, gaussian_means).tolist())),
     )
 
 
@@ -310,7 +321,7 @@ def summarise_toy(runs: Sequence[Sequence[ToyResult]]) -> list[ToyArm]:
         arms.append(
             ToyArm(
                 arm=arm,
-                correlation=mean_interval(values),
+                correlation=COSINE.clip(mean_interval(values)),
                 values=tuple(values),
                 bound=float(np.max([student.bound for student in students])),
                 margin=float(np.mean([student.margin for student in students])),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from subliminal_jax.data.targets import TargetKind
+from subliminal_jax.evaluation.metric_ranges import COSINE, SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval
@@ -13,7 +14,10 @@ from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 # Correlations are of the student's shifts with the system prompt's: `cosine` (uncentred) and
 # `pearson` on the probe pairs, `selected` (uncentred) on selected pairs. `word_rate` is P(target)
 # as favourite animal; `rate` and `share` are those of `AnswerRates`.
-METRICS = ("cosine", "pearson", "selected", "word_rate", "rate", "share")
+METRICS = {
+    **dict.fromkeys(("cosine", "pearson", "selected"), COSINE),
+    **dict.fromkeys(("word_rate", "rate", "share"), SHARE),
+}
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def compare_arm(
         if len(known) < len(values):
             return None
         students[target], *controls[target] = known
-    return compare_with_controls(students, controls, paired=False)
+    return compare_with_controls(students, controls, within=METRICS[metric], paired=False)
 
 
 def read_metric(row: StudentRow, metric: str, i: int) -> float | None:
@@ -214,7 +218,7 @@ def compare_optimizers(
     if one not in optimizers or other not in optimizers:
         return {}
     differences = {}
-    for metric in METRICS:
+    for metric, within in METRICS.items():
         a, b = (optimizers[name].arms["lls"][metric] for name in (one, other))
         if a is not None and b is not None:
             values = [
@@ -223,5 +227,5 @@ def compare_optimizers(
                 if target in b.by_data
             ]
             if values:
-                differences[metric] = vector_interval(values)
+                differences[metric] = within.difference().clip(vector_interval(values))
     return differences

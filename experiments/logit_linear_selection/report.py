@@ -1,7 +1,9 @@
 """The page of `logit-linear-selection`, from its results alone."""
 
+from functools import partial
 from typing import Any
 
+from subliminal_jax.evaluation.metric_ranges import MetricRange
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.student_kinds import Comparison
 from subliminal_jax.reporting import plots
@@ -9,7 +11,7 @@ from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.tables import Column, Table, format_learning_rate
 
-from .analysis import OptimizerResult, Results
+from .analysis import METRICS, OptimizerResult, Results
 from .claims import ARM_NAMES, is_at_edge
 
 # Metric: name of the picture, its title, label of its axis.
@@ -169,15 +171,18 @@ def metric_lines(results: Results, metric: str) -> list[dict[str, Any]]:
             comparison = metrics[metric]
             if comparison is None or comparison.student is None or not comparison.by_data:
                 continue
-            lines.append(_draw_line(ARM_NAMES[arm], optimizer, comparison, "student"))
+            draw = partial(_draw_line, optimizer, comparison, METRICS[metric])
+            lines.append(draw(ARM_NAMES[arm], "student"))
             if arm == "lls":
-                lines.append(_draw_line(ARM_NAMES["random"], optimizer, comparison, "control"))
+                lines.append(draw(ARM_NAMES["random"], "control"))
     return lines
 
 
-def _draw_line(label: str, optimizer: str, comparison: Comparison, which: str) -> dict[str, Any]:
+def _draw_line(
+    optimizer: str, comparison: Comparison, within: MetricRange, label: str, which: str
+) -> dict[str, Any]:
     values = [getattr(each, which) for each in comparison.by_data.values()]
-    interval = vector_interval(values)
+    interval = within.clip(vector_interval(values))
     return {"label": label, "group": optimizer, "interval": interval, "values": values}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.evaluation.crossing import Crossing, find_crossing
+from subliminal_jax.evaluation.metric_ranges import COSINE, NOT_NEGATIVE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.rate_search import is_sound
 from subliminal_jax.evaluation.statistics import Interval
@@ -146,7 +147,7 @@ def compare_arm(
 
     def average(values: Sequence[float | None]) -> Interval | None:
         known = [value for value in values if value is not None]
-        return vector_interval(known) if known else None
+        return NOT_NEGATIVE.clip(vector_interval(known)) if known else None
 
     return Arm(
         **vars(measured.summarise(targets, metrics, adapter, optimizer, **which)),
@@ -189,4 +190,4 @@ def subtract_eas(first: Arm, second: Arm) -> Interval | None:
     """EAS of the first arm's students less that of the second's, paired by trait."""
     ours, theirs = first.list_eas(), second.list_eas()
     differences = [ours[name] - theirs[name] for name in ours if name in theirs]
-    return vector_interval(differences) if differences else None
+    return COSINE.difference().clip(vector_interval(differences)) if differences else None

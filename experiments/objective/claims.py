@@ -8,6 +8,7 @@ from jaxtyping import Float
 from subliminal_jax.evaluation import margins
 from subliminal_jax.evaluation.claim_settings import describe_setting
 from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.student_kinds import KIND_NAMES, describe_arm
 
@@ -112,8 +113,9 @@ def _gradient_claims(results: Results, teacher: str) -> list[Claim]:
 
     hard_soft, hard_v, soft_v = cosines("hard-soft"), cosines("hard-v"), cosines("soft-v")
     soft_fisher = cosines("soft-fisher")
-    collinear = vector_interval(hard_soft - np.maximum(hard_v, soft_v))
-    fisher = vector_interval(soft_fisher - soft_v)
+    clip = COSINE.difference().clip
+    collinear = clip(vector_interval(hard_soft - np.maximum(hard_v, soft_v)))
+    fisher = clip(vector_interval(soft_fisher - soft_v))
     setting = describe_setting(
         model=results.model,
         layer=results.layer,

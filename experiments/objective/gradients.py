@@ -13,6 +13,7 @@ from subliminal_jax.diagnostics.objective_gradients import (
     fisher_products,
     row_gradients,
 )
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.models.hub import Model
@@ -91,7 +92,9 @@ def measure_gradients(
         by_trait = [measure(name) for name in names]
         for pair, n in by_trait[0]:
             values = tuple(each[pair, n] for each in by_trait)
-            cosines.append(GradientCosine(kind, pair, n, values, vector_interval(values)))
+            cosines.append(
+                GradientCosine(kind, pair, n, values, COSINE.clip(vector_interval(values)))
+            )
     return tuple(cosines)
 
 

@@ -6,6 +6,7 @@ Names of arms are those of `arms.list_arms`. [F] as in `subliminal_jax.runs.pres
 from collections.abc import Collection
 from dataclasses import replace
 
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.verdicts import Explanation, Prediction
 
 MASKED = tuple(f"sgd-masked-{share}" for share in ("0.1%", "1%", "10%"))
@@ -62,6 +63,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
                 "measured",
                 "over all arms, the more equal a step's coordinates the larger the alignment",
                 measured=EQUAL_STEPS,
+                within=COSINE,
             ),
         ),
     ),

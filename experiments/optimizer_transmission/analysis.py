@@ -14,6 +14,7 @@ from subliminal_jax.evaluation.excess import (
     compare,
 )
 from subliminal_jax.evaluation.matching import read_at_level
+from subliminal_jax.evaluation.metric_ranges import RANGES
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval
@@ -251,6 +252,7 @@ def split_reading(reading: Reading, metric: str) -> Excess:
             draw: {trait: values[f"{draw} {metric}"] for trait, values in reading.items()}
             for draw in draws
         },
+        RANGES[metric],
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval, paired_difference
 from subliminal_jax.evaluation.student_kinds import KindArm, Target
@@ -111,14 +112,14 @@ def compare_questions(
 ) -> dict[str, Interval]:
     """By trait, P(trait) of its student minus the neutral one's, paired over questions."""
     sound = measured.select_sound(adapter=arm.adapter, optimizer=arm.optimizer)
-    intervals = {}
+    intervals, rise = {}, SHARE.difference()
     for target in targets:
         if target.data in sound and target.neutral in sound:
             word = measured.words.index(target.trait or "")
             student, neutral = (
                 sound[name]["question_rate"][word] for name in (target.data, target.neutral)
             )
-            intervals[target.data] = paired_difference(student, neutral).interval
+            intervals[target.data] = rise.clip(paired_difference(student, neutral).interval)
     return intervals
 
 
@@ -127,4 +128,5 @@ def measure_lead(arm: KindArm, first: KindArm, level: float) -> Interval | None:
     where no trait has both."""
     ours, theirs = (each.metrics["word_rate"].by_data for each in (arm, first))
     leads = [ours[x].interval.mean - theirs[x].interval.mean for x in ours if x in theirs]
-    return vector_interval(leads, level) if leads else None
+    lead = SHARE.difference().difference()
+    return lead.clip(vector_interval(leads, level)) if leads else None

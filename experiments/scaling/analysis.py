@@ -9,6 +9,7 @@ import numpy as np
 
 from subliminal_jax.evaluation.comparison import match_training_loss
 from subliminal_jax.evaluation.excess import Comparison, Excess, compare
+from subliminal_jax.evaluation.metric_ranges import COSINE, UNBOUNDED, MetricRange, find_range
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.statistics import Interval
@@ -256,19 +257,19 @@ def summarise_optimizer(measured: CellStudents, choice: RateChoice, level: float
     rows = [row for row in measured.students if row.optimizer == choice.optimizer]
     sound = [row for row in rows if ended_sound(row)]
 
-    def collect(metric: str) -> Excess:
+    def collect(metric: str, within: MetricRange) -> Excess:
         students = select_metric(sound, metric)
         controls: dict[str, dict[str, float]] = {}
         for row in sound:
             if row.data != STEERED and row["vector"] in students:
                 controls.setdefault(row.data, {})[row["vector"]] = row[metric]
-        return Excess(students, controls)
+        return Excess(students, controls, within)
 
     def average(metric: str) -> Interval | None:
         values = select_metric(sound, metric)
-        return vector_interval([*values.values()]) if values else None
+        return find_range(metric).clip(vector_interval([*values.values()])) if values else None
 
-    eas = compare(collect("eas"), None)
+    eas = compare(collect("eas", COSINE), None)
     lost = {
         (row.data, row["vector"] if row.data == STEERED else "")
         for row in rows
@@ -279,7 +280,7 @@ def summarise_optimizer(measured: CellStudents, choice: RateChoice, level: float
         choice=choice,
         unstable=len(lost),
         eas=eas,
-        share=compare(collect("share"), None),
+        share=compare(collect("share", UNBOUNDED), None),
         gain=average("gain"),
         heldout_loss=average("heldout_loss"),
         reaches=eas.student is not None and eas.student.mean > level,
@@ -319,10 +320,14 @@ def match_losses(
     return values
 
 
-def compare_vectors(first: Mapping[str, float], second: Mapping[str, float]) -> Gap | None:
-    """`first` minus `second` over the vectors that both have; None where there is none."""
+def compare_vectors(
+    first: Mapping[str, float], second: Mapping[str, float], within: MetricRange = COSINE
+) -> Gap | None:
+    """`first` minus `second`, each within a range (EAS, say), over the vectors that both have; None
+    where there is none."""
     values = {vector: x - second[vector] for vector, x in first.items() if vector in second}
-    return Gap(vector_interval([*values.values()]), values) if values else None
+    gap = within.difference()
+    return Gap(gap.clip(vector_interval([*values.values()])), values) if values else None
 
 
 def fit_trends(

@@ -9,6 +9,7 @@ import numpy as np
 from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
 from subliminal_jax.evaluation.claims import Claim, Evidence, Presupposition
 from subliminal_jax.evaluation.margins import EAS
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.statistics import Interval
 
 from .analysis import BestStudents, CellResult, Gap, Results, compare_vectors
@@ -169,7 +170,7 @@ def _tail_statements(results: Results) -> Iterator[Statement]:
                 f"rank {results.base.cell.rank}; all tokens minus {tail}",
                 None
                 if first is None or second is None
-                else _interval(compare_vectors(first.values, second.values)),
+                else _interval(compare_vectors(first.values, second.values, COSINE.difference())),
                 (results.base, result),
                 (
                     Presupposition(f"{lead} leads with all tokens", _interval(first)),

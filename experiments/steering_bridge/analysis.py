@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from subliminal_jax.evaluation.metric_ranges import SHARE, UNBOUNDED
 from subliminal_jax.evaluation.statistics import Interval, spearman_interval
 from subliminal_jax.evaluation.student_kinds import (
     Comparison,
@@ -111,6 +112,7 @@ def compare_students(measured: Measured, measure: MeasureName) -> Comparison:
             trait: [getattr(by[trait], measure) for by in measured.control_effects.values()]
             for trait in measured.student_effects
         },
+        within=SHARE if measure == "anti_steerable" else UNBOUNDED,
         paired=False,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import COSINE, RANGES, SHARE, MetricRange
 from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.statistics import Interval, crossed_interval
 from subliminal_jax.evaluation.student_kinds import KindArm, MeasuredKinds, Target
@@ -19,6 +20,7 @@ TEACHERS = {
     "subtracted": "system prompt, vector subtracted",
 }
 WITHOUT_VECTOR = ("projected", "subtracted")
+CHANGE = SHARE.difference()
 METRICS = ("word_rate", "word_log_prob", "eas", "shift_component")
 
 ByTrait = Mapping[str, float]
@@ -192,18 +194,18 @@ def analyse(measured: Measured) -> Results:
         },
         replacements={name: measure_loss(necessity, rates) for name, rates in replaced.items()},
         lost_beyond_random=over_traits(
-            subtract(lost, subtract(necessity.student, necessity.random_replaced))
+            subtract(lost, subtract(necessity.student, necessity.random_replaced)), CHANGE
         ),
         lost_beyond_half=lose_half(necessity, lost),
         gain_beyond_random=None
         if student is None or random is None
-        else over_traits(subtract(student.values, random.values)),
+        else over_traits(subtract(student.values, random.values), CHANGE),
     )
 
 
-def over_traits(values: ByTrait) -> Interval | None:
-    """The mean with its interval; None without a trait."""
-    return vector_interval([*values.values()]) if values else None
+def over_traits(values: ByTrait, within: MetricRange) -> Interval | None:
+    """The mean of values of a range, with its interval; None without a trait."""
+    return within.clip(vector_interval([*values.values()])) if values else None
 
 
 def subtract(values: ByTrait, others: ByTrait) -> dict[str, float]:
@@ -228,7 +230,7 @@ def measure_controls(measured: Measured) -> Interval | None:
         for name in measured.controls
         if name in sound
     ]
-    return crossed_interval(np.array(table)) if table else None
+    return COSINE.clip(crossed_interval(np.array(table))) if table else None
 
 
 def lose_vector(measured: Measured, kind: str, metric: str) -> Interval | None:
@@ -242,12 +244,13 @@ def lose_vector(measured: Measured, kind: str, metric: str) -> Interval | None:
         }
         for each in ("system-prompt", kind)
     )
-    return over_traits(subtract(whole, without))
+    return over_traits(subtract(whole, without), RANGES[metric].difference())
 
 
 def measure_loss(necessity: Necessity, replaced: ByTrait) -> Replacement:
     """What replacing a component takes away."""
-    rate, lost = over_traits(replaced), over_traits(subtract(necessity.student, replaced))
+    rate = over_traits(replaced, SHARE)
+    lost = over_traits(subtract(necessity.student, replaced), CHANGE)
     excess = 0.0
     if necessity.student and necessity.control:
         controls = [[*rates.values()] for rates in necessity.control.values()]
@@ -262,7 +265,7 @@ def lose_half(necessity: Necessity, lost: ByTrait) -> Interval | None:
         return None
     students = [x - 0.5 * necessity.student[trait] for trait, x in lost.items()]
     controls = [[-0.5 * rates[trait] for trait in lost] for rates in necessity.control.values()]
-    return control_difference(students, controls)
+    return CHANGE.clip(control_difference(students, controls))
 
 
 def find_gain(measured: Measured, source: str) -> Gain | None:

@@ -22,6 +22,7 @@ from subliminal_jax.diagnostics.alignment import (
     measure_mean_activation,
 )
 from subliminal_jax.evaluation.elicitation import Questions, word_probs
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.statistics import crossed_interval
@@ -142,6 +143,7 @@ def make_gain(
     a table of draws has an interval over these, too."""
     interval = vector_interval(table) if table.ndim == 1 else crossed_interval(table)
     values = table.reshape(-1, len(traits)).mean(axis=0)
+    interval = SHARE.difference().clip(interval)
     return Gain(*way, interval, dict(zip(traits, values.tolist(), strict=True)))
 
 

@@ -35,6 +35,7 @@ from subliminal_jax.data.teachers import (
     trait_vectors,
 )
 from subliminal_jax.data.traits import trait_names
+from subliminal_jax.evaluation.metric_ranges import COSINE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.evaluation.rate_search import is_sound
@@ -222,7 +223,7 @@ def align_over_training(
             for kind, eas in (("student", student), ("control", control)):
                 pool = vector_interval if kind == "student" else crossed_interval
                 is_known = eas.size > 0 and not np.isnan(eas[..., layer]).any()
-                interval = pool(eas[..., layer]) if is_known else None
+                interval = COSINE.clip(pool(eas[..., layer])) if is_known else None
                 alignments.append(Alignment(kind, step, layer, interval))
     return alignments
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.statistics import (
     Interval,
     auc_interval,
@@ -244,7 +245,9 @@ def summarise_elicitation(zoo: Sequence[TraitSummary]) -> Elicitation | None:
         prompted=prompted,
         steered=steered,
         random=random,
-        gain=paired_difference([t.best_rate for t in zoo], [t.random for t in zoo]).interval,
+        gain=SHARE.difference().clip(
+            paired_difference([t.best_rate for t in zoo], [t.random for t in zoo]).interval
+        ),
         share=(steered - base) / (prompted - base) if prompted > base else None,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.student_kinds import KindArm, Target
@@ -80,4 +81,4 @@ def measure_specificity(
     for target, row in students.items():
         others = [measured.read(r, "word_rate", target) for t, r in students.items() if t != target]
         differences.append(measured.read(row, "word_rate", target) - float(np.mean(others)))
-    return vector_interval(differences)
+    return SHARE.difference().clip(vector_interval(differences))

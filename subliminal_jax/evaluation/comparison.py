@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.evaluation.matching import bracket_level
+from subliminal_jax.evaluation.metric_ranges import find_range
 from subliminal_jax.evaluation.statistics import Interval, mean_interval, paired_difference
 from subliminal_jax.evaluation.student_rows import ended_sound, is_unstable
 
@@ -232,7 +233,7 @@ def match_training_loss(histories: Histories, metrics: Sequence[str]) -> Matched
             if (reading := _read_loss(rows, level, metrics)) is not None
         }
         intervals = {
-            key: mean_interval([reading[key] for reading in values.values()])
+            key: find_range(key).clip(mean_interval([reading[key] for reading in values.values()]))
             for key in ("step", *metrics)
             if values
         }
@@ -332,13 +333,12 @@ def _summarise(students: Sequence[Row], rate: float | None, metric: str) -> Metr
         for data in ("steered", "control")
     )
     seeds = sorted(steered.keys() & control.keys())
-    difference = None
+    within, difference = find_range(metric), None
     if seeds:
         pairs = [steered[s] for s in seeds], [control[s] for s in seeds]
-        difference = paired_difference(*pairs).interval
-    return MetricSummary(
-        mean_interval(list(steered.values())), mean_interval(list(control.values())), difference
-    )
+        difference = within.difference().clip(paired_difference(*pairs).interval)
+    student, base = (within.clip(mean_interval([*x.values()])) for x in (steered, control))
+    return MetricSummary(student, base, difference)
 
 
 def _read_loss(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation.metric_ranges import RANGES, MetricRange
 from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice, is_sound
 from subliminal_jax.evaluation.statistics import Interval
@@ -28,10 +29,12 @@ METRIC_NAMES = {
 
 @dataclass(frozen=True)
 class Excess:
-    """A metric of one arm's students by vector, and of its controls by draw and vector."""
+    """A metric of one arm's students by vector, and of its controls by draw and vector; `within` is
+    the metric's range."""
 
     students: Mapping[str, float]
     controls: Mapping[str, Mapping[str, float]]  # by draw, then vector
+    within: MetricRange
 
     def stack(
         self, traits: Sequence[str], draws: Sequence[str]
@@ -54,6 +57,7 @@ class Excess:
                 for draw, by_trait in self.controls.items()
                 if draw in other.controls
             },
+            self.within.difference(),
         )
 
     def by_trait(self) -> dict[str, float]:
@@ -68,7 +72,8 @@ class Excess:
         """Student less controls over vectors; None without a vector or without a control."""
         if not self.students or not self.controls:
             return None
-        return control_difference(*self.stack([*self.students], [*self.controls]), level)
+        both = control_difference(*self.stack([*self.students], [*self.controls]), level)
+        return self.within.difference().clip(both)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def compare(excess: Excess, reference: Excess | None) -> Comparison:
         return Comparison(None, None, None, None)
     students, controls = excess.stack([*excess.students], [*excess.controls])
     return Comparison(
-        student=vector_interval(students),
+        student=excess.within.clip(vector_interval(students)),
         control=float(controls.mean()) if controls.size else None,
         difference=excess.difference(),
         reference_lead=None if reference is None else reference.minus(excess).difference(),
@@ -177,6 +182,7 @@ class VectorRun:
                 for draw in self.controls
                 if draw in sound
             },
+            RANGES[metric],
         )
 
     def compare_best(

@@ -2,7 +2,8 @@
 
 Results hold intervals at 95%. The p-value of a null is one minus the level at which the interval,
 made by the same method, would end at it: it is at most 0.05 exactly where the interval excludes
-the null.
+the null. Of an interval that is clipped to the range of its quantity, it is that of the interval
+before.
 """
 
 import math
@@ -32,7 +33,7 @@ def p_value(interval: Interval, null: float = 0.0) -> float:
     that of the score test; of others that of a normal estimate on the scale of the method, with
     the standard error that its end towards the null implies. 1 where there is no interval.
     """
-    mean, low, high = interval.mean, interval.low, interval.high
+    mean, (low, high) = interval.mean, interval.unclipped or (interval.low, interval.high)
     if not np.isfinite([mean, low, high]).all() or mean == null:
         return 1.0
     if interval.method == "Wilson" and 0 < null < 1:

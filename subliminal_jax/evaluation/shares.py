@@ -5,11 +5,11 @@ not independent of each other.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval, rate_interval
 
@@ -27,5 +27,4 @@ def share_interval(
     x = np.asarray(shares, float)
     if x.size and (np.all(x == 0) or np.all(x == 1)):
         return rate_interval(int(x.sum()), x.size, level)
-    interval = vector_interval(x, level)
-    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
+    return SHARE.clip(vector_interval(x, level))

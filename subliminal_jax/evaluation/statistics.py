@@ -32,7 +32,8 @@ class Interval:
     """An estimate from `n` values with its two-sided interval [low, high] at `level`.
 
     `skewness` is that of the values, where the method allows for it; else 0. `degrees` are the
-    degrees of freedom of a t interval, where they are not n - 1.
+    degrees of freedom of a t interval, where they are not n - 1. `unclipped` are the ends that the
+    method gave, where [low, high] is cut to the range of the quantity (`metric_ranges`).
 
     Written as in `f"{interval:+.2f}"`, "+0.50 [0.41, 0.59]": the format is the mean's, and without
     its sign the ends'. Ends that are NaN are written as "none"; where the mean is NaN, the whole is
@@ -47,6 +48,7 @@ class Interval:
     method: str
     skewness: float = 0.0
     degrees: float | None = None
+    unclipped: tuple[float, float] | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -73,13 +75,18 @@ class Interval:
     def __sub__(self, constant: float) -> "Interval":
         """The interval of the estimated quantity minus a constant, such as its value by chance."""
         low, high = self.low - constant, self.high - constant
-        return replace(self, mean=self.mean - constant, low=low, high=high)
+        ends = self.unclipped and (self.unclipped[0] - constant, self.unclipped[1] - constant)
+        return replace(self, mean=self.mean - constant, low=low, high=high, unclipped=ends)
 
     def __mul__(self, factor: float) -> "Interval":
         """The interval of `factor` times the estimated quantity."""
         low, high = sorted((factor * self.low, factor * self.high))
         skewness = self.skewness if factor > 0 else -self.skewness
-        return replace(self, mean=factor * self.mean, low=low, high=high, skewness=skewness)
+        mean, ends = factor * self.mean, None
+        if self.unclipped is not None:
+            first, second = sorted(factor * end for end in self.unclipped)
+            ends = first, second
+        return replace(self, mean=mean, low=low, high=high, skewness=skewness, unclipped=ends)
 
     __rmul__ = __mul__
 

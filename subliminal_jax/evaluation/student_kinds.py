@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.evaluation.claim_settings import TrainedStudents, describe_setting
+from subliminal_jax.evaluation.metric_ranges import RANGES, MetricRange
 from subliminal_jax.evaluation.over_vectors import (
     control_difference,
     student_difference,
@@ -199,7 +200,10 @@ class MeasuredKinds:
                 values[target.data] = self.read(sound[target.data], metric, target)
                 controls[target.data] = [self.read(sound[n], metric, target) for n in neutrals]
         return compare_with_controls(
-            values, controls, paired=any(target.neutral for target in targets)
+            values,
+            controls,
+            within=RANGES[metric],
+            paired=any(target.neutral for target in targets),
         )
 
     def summarise(
@@ -268,30 +272,38 @@ def describe_arm(
 
 
 def compare_with_controls(
-    students: Mapping[str, float], controls: Mapping[str, Sequence[float]], *, paired: bool
+    students: Mapping[str, float],
+    controls: Mapping[str, Sequence[float]],
+    *,
+    within: MetricRange,
+    paired: bool,
 ) -> Comparison:
     """Students against controls, by data set.
 
     Args:
       controls: the values of each student's controls; with `paired` the one of its own, else those
         of all draws, in one order.
+      within: the range of the metric.
     """
     if not students:
         return Comparison(None, None, None, {})
     s = list(students.values())
-    student = vector_interval(s)
+    student = within.clip(vector_interval(s))
     if not all(controls[name] for name in students):
         return Comparison(student, None, None, {})
     c = np.array([controls[name] for name in students]).T  # [draws, traits]
+    clip = within.difference().clip
     differences = {
         name: Difference(
-            value, float(np.mean(controls[name])), student_difference(value, controls[name])
+            value, float(np.mean(controls[name])), clip(student_difference(value, controls[name]))
         )
         for name, value in students.items()
     }
     return Comparison(
         student=student,
         control=float(c.mean()),
-        difference=vector_interval(np.array(s) - c[0]) if paired else control_difference(s, c),
+        difference=clip(
+            vector_interval(np.array(s) - c[0]) if paired else control_difference(s, c)
+        ),
         by_data=differences,
     )

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from subliminal_jax.evaluation.excess import Excess
+from subliminal_jax.evaluation.metric_ranges import UNBOUNDED, MetricRange
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval
 
@@ -43,13 +44,14 @@ Verdict = Literal["supported", "supported in part", "contradicted", "mixed", "un
 @dataclass(frozen=True)
 class Prediction:
     """What an explanation predicts of `arms`; `pairs` for "vanishes" and "exceeds"; `measured` is a
-    key of the measured differences."""
+    key of the measured differences, and `within` their range."""
 
     kind: Kind
     says: str
     arms: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     measured: str = ""
+    within: MetricRange = UNBOUNDED
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def decide(
     trained, or whose students blew up, leave it undecided, as does a metric without a gap."""
     kind = prediction.kind
     if kind == "measured":
-        interval = vector_interval(list(measured.get(prediction.measured, ())))
+        values_measured = list(measured.get(prediction.measured, ()))
+        interval = prediction.within.clip(vector_interval(values_measured))
         return Decided(_sign(interval), prediction.measured, interval)
     if kind in ("rescues", "harms", "spares"):
         other = lower if kind == "rescues" else upper

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from subliminal_jax.evaluation.metric_ranges import SHARE
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.student_kinds import (
     KIND_NAMES,
@@ -75,7 +76,7 @@ def describe_rise(arm: KindArm, base: Mapping[str, float] | None = None) -> str:
         difference.student - base[data.rpartition(":")[2]]
         for data, difference in arm.metrics[RATE].by_data.items()
     ]
-    over_base = describe_difference(100 * vector_interval(rises), POINTS)
+    over_base = describe_difference(100 * SHARE.difference().clip(vector_interval(rises)), POINTS)
     return f"{describe_difference(100 * effect, POINTS)} (over the base {over_base})"
 
 

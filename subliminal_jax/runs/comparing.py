@@ -1,12 +1,13 @@
 """Finished runs side by side: what differs in their settings, and what came out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.comparison import best_rates
+from subliminal_jax.evaluation.metric_ranges import find_range
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.evaluation.two_samples import difference_interval
 from subliminal_jax.runs.run_folder import RunFolder
@@ -14,6 +15,9 @@ from subliminal_jax.runs.summaries import read_summary
 from subliminal_jax.serialization import from_json
 
 _STUDENT_KEYS = {"optimizer", "learning_rate", "seed", "data", "diverged", "heldout_loss"}
+# Of an interval: those of today, and the ones that results of any version have.
+_INTERVAL_KEYS = {f.name for f in fields(Interval)}
+_LEAST_KEYS = {f.name for f in fields(Interval) if f.default is MISSING}
 _NO_OUTCOMES = {"learning_rate", "seed", "diverged", "diverged_at", "rank", "rows"}
 
 
@@ -173,16 +177,18 @@ def _compare_students(
     values = [None if run is None else run.columns.get(column) for run in runs]
     if not any(values):
         return None
-    first = values[0]
+    first, within = values[0], find_range(column)
     differences = [
-        None if not i or first is None or x is None else difference_interval(x, first)
+        None
+        if not i or first is None or x is None
+        else within.difference().clip(difference_interval(x, first))
         for i, x in enumerate(values)
     ]
     return Outcome(
         *key,
         column,
         tuple(None if run is None else run.rate for run in runs),
-        tuple(None if x is None else mean_interval(x) for x in values),
+        tuple(None if x is None else within.clip(mean_interval(x)) for x in values),
         tuple(differences),
     )
 
@@ -198,7 +204,7 @@ def _find_intervals(value: Any, place: str) -> Iterator[tuple[str, Interval]]:
     over, as their order says nothing of what they are about."""
     if not isinstance(value, dict):
         return
-    if value.keys() == set(Interval.__dataclass_fields__):
+    if _LEAST_KEYS <= value.keys() <= _INTERVAL_KEYS:
         yield place, from_json(Interval, value, place)
         return
     for key, part in value.items():

@@ -262,6 +262,13 @@ BUGS = (
         ("evaluation/test_over_vectors.py",),
     ),
     Bug(
+        "intervals: the test of a null reads its standard error from a clipped end",
+        "evaluation/p_values.py",
+        "interval.unclipped or (interval.low, interval.high)",
+        "(interval.low, interval.high)",
+        ("evaluation/test_metric_ranges.py",),
+    ),
+    Bug(
         "verdicts: what a claim presupposes is forgotten",
         "evaluation/claims.py",
         "p = max([p, *(each.p_value() for each in self.presupposes)])",

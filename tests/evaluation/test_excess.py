@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.excess import METRICS, Excess, VectorRun, compare
+from subliminal_jax.evaluation.metric_ranges import UNBOUNDED
 from subliminal_jax.evaluation.over_vectors import control_difference, vector_interval
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
@@ -18,6 +19,7 @@ def draw(mean, traits=TRAITS, draws=DRAWS):
     return Excess(
         {t: float(mean + RNG.normal()) for t in traits},
         {d: {t: float(RNG.normal()) for t in traits} for d in draws},
+        UNBOUNDED,
     )
 
 
@@ -48,7 +50,7 @@ def test_without_a_vector_or_a_control_there_is_no_difference():
     alone = draw(1.0, draws=())
     assert alone.difference() is None and alone.by_trait() == {}
     assert compare(alone, None).difference is None and compare(alone, None).student is not None
-    nothing = Excess({}, {"control-0": {}})
+    nothing = Excess({}, {"control-0": {}}, UNBOUNDED)
     assert nothing.difference() is None and compare(nothing, alone).student is None
 
 

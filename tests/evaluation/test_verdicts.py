@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from subliminal_jax.evaluation.excess import Excess
+from subliminal_jax.evaluation.metric_ranges import UNBOUNDED
 from subliminal_jax.evaluation.verdicts import (
     Explanation,
     Prediction,
@@ -21,7 +22,8 @@ NOISE = (-0.01, 0.0, 0.01)
 def exceed(values):
     """An arm whose students have these values, and whose controls are all at zero."""
     students = {str(vector): value for vector, value in values.items()}
-    return Excess(students, {f"control-{i}": dict.fromkeys(students, 0.0) for i in range(2)})
+    controls = {f"control-{i}": dict.fromkeys(students, 0.0) for i in range(2)}
+    return Excess(students, controls, UNBOUNDED)
 
 
 def arms(**means):

@@ -10,6 +10,7 @@ from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_kinds import KindChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.student_vector.analysis import (
+    CHANGE,
     TEACHERS,
     CausalTests,
     Gain,
@@ -63,7 +64,9 @@ def causal_tests(lost: float) -> CausalTests:
     gains = []
     for source, mean in (("student", 0.05), ("control", 0.0), ("random", 0.0)):
         values = rates(mean)
-        gains.append(Gain("last", "all", "prompt", 0.6, source, over_traits(values), values))
+        gains.append(
+            Gain("last", "all", "prompt", 0.6, source, over_traits(values, CHANGE), values)
+        )
     controls = {draw: rates(0.1) for draw in DRAWS}
     left = [rates(mean) for mean in (0.2, 0.2 - lost, 0.2, 0.2)]
     return CausalTests(Necessity(left[0], controls, *left[1:]), tuple(gains))
