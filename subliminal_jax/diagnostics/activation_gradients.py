@@ -26,7 +26,7 @@ from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 from subliminal_jax.steering.vectors import component, safe_norm
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.losses import example_losses, token_losses
+from subliminal_jax.training.losses import example_losses, split_rows, token_losses
 
 Loss = Callable[[Params, Batch, Steering], Float[Array, "*batch"]]
 
@@ -166,6 +166,63 @@ def gradient_table(
         lambda x: x.reshape(-1, *x.shape[2:])[:N], jax.lax.map(one, rows)
     )
     return replicate(GradientTable(examples, norms, components, data.positions[:, :-1] >= 0))
+
+
+class TargetTable(NamedTuple):
+    """What the loss of each predicted token says by itself, in the order of a row's tokens.
+
+    Of the gradient of -log P(token) with respect to one vector added at all tokens of the row: its
+    squared norm, and its component along v/|v|. `predicted` is False beyond a row's last one.
+    """
+
+    squared_norm: Float[Array, "rows targets"]
+    component: Float[Array, "rows targets"]
+    predicted: Bool[Array, "rows targets"]
+
+
+@partial(jax.jit, static_argnames=("cfg", "layer", "max_targets", "rows_at_once"))
+def target_table(
+    params: Params,
+    cfg: ModelConfig,
+    data: Batch,
+    vector: Float[Array, " dim"],
+    layer: int,
+    *,
+    max_targets: int,
+    rows_at_once: int = 32,
+) -> TargetTable:
+    """The gradient of every predicted token's own loss: where `gradient_table` tells apart the
+    tokens that are read, this tells apart those that are predicted.
+
+    A backward pass for each of `max_targets` (no fewer than any row predicts) and `rows_at_once`
+    rows. Summed over the tokens of a row, components are those of its summed loss.
+    """
+    count = data.tokens.shape[0]
+
+    def one_piece(rows: Batch) -> tuple[Array, Array, Array]:
+        B, D = rows.tokens.shape[0], _dim(params)
+
+        def losses(at: Float[Array, "rows dim"]) -> tuple[Array, Array]:
+            steering = Steering(at[None, :, None], _one(), (layer,))
+            return token_losses(params, rows, cfg, steering, max_targets=max_targets)
+
+        values, pull, weights = jax.vjp(losses, jnp.zeros((B, D), jnp.float32), has_aux=True)
+        order = jnp.argsort(weights == 0, axis=1, stable=True)  # those that are predicted first
+
+        def one_target(targets: Int[Array, " rows"]) -> tuple[Array, Array]:
+            chosen = jax.nn.one_hot(targets, values.shape[1], dtype=values.dtype)
+            (gradients,) = pull(chosen)
+            return jnp.sum(gradients**2, axis=-1), component(gradients, vector)
+
+        squared, along = jax.lax.map(one_target, order.T[:max_targets])
+        return squared.T, along.T, jnp.take_along_axis(weights, order, axis=1)[:, :max_targets] != 0
+
+    pieces = split_rows(data, min(rows_at_once, count))
+    table = TargetTable(
+        *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.lax.map(one_piece, pieces))
+    )
+    kept = [jnp.where(table.predicted, x, 0.0) for x in (table.squared_norm, table.component)]
+    return replicate(TargetTable(*kept, table.predicted))
 
 
 class TailShares(NamedTuple):

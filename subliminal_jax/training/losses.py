@@ -36,6 +36,17 @@ def next_token_log_probs(
     return _map_chunks(chunk, cfg.vocab, hidden, targets)
 
 
+def most_likely_next(
+    params: Params, hidden: Float[Array, "batch time dim"], cfg: ModelConfig
+) -> Int[Array, "batch time"]:
+    """The most likely token after each hidden state; of equals the one with the lowest id."""
+
+    def chunk(h: Array, _: Array) -> Array:
+        return jnp.argmax(unembed(params, h, cfg), axis=-1).astype(jnp.int32)
+
+    return _map_chunks(chunk, cfg.vocab, hidden, hidden)
+
+
 def divergence_from_teacher(
     params: Params,
     hidden: Float[Array, "batch time dim"],
@@ -247,7 +258,7 @@ def sequence_log_probs(
 
 def _map_chunks(
     f: Callable[[Array, Array], Array], vocab: int, hidden: Array, other: Array
-) -> Float[Array, "batch time"]:
+) -> Shaped[Array, "batch time"]:
     """f over the flattened tokens, in chunks of LOGIT_BUDGET logits with recomputation."""
     B, T = hidden.shape[:2]
     n, size = B * T, max(1, LOGIT_BUDGET // vocab)

@@ -20,6 +20,7 @@ from subliminal_jax.diagnostics.activation_gradients import (
     predicting,
     prompt_ends,
     tail_shares,
+    target_table,
     token_gradients,
 )
 from subliminal_jax.models.steered import steer
@@ -251,3 +252,30 @@ def test_packed_rows_have_one_prompt_end_a_document():
     tokens = jnp.zeros((1, 9), jnp.int32)
     ends = prompt_ends(Batch(tokens, tokens, mask))
     np.testing.assert_array_equal(ends, [[False, True, False, False, True, False, False, False]])
+
+
+@pytest.mark.parametrize("spare", [0, 100])  # targets beyond those that any row predicts
+def test_a_targets_gradient_is_that_of_its_loss_alone(cfg, params, batch, vector, spare):
+    batch = batch._replace(loss_mask=batch.loss_mask.at[0, 4].set(0.0))  # predicted, not, predicted
+    counts = np.asarray((batch.loss_mask != 0).sum(axis=1))
+    table = target_table(
+        params,
+        cfg,
+        batch,
+        vector,
+        LAYER,
+        max_targets=int(counts.max()) + spare,
+        rows_at_once=2,
+    )
+    np.testing.assert_array_equal(table.predicted.sum(axis=1), counts)
+    assert table.predicted[:, 0].all()
+    alone = CompletionLoss(cfg, reduction="sum")
+    gradient = jax.jit(lambda p, rows: example_gradients(alone, p, rows, LAYER))
+    for row, count in enumerate(counts):
+        for number, place in enumerate(np.flatnonzero(batch.loss_mask[row])):
+            one = jnp.zeros_like(batch.loss_mask).at[row, place].set(1.0)
+            expected = gradient(params, batch._replace(loss_mask=one))[row]
+            found = table.squared_norm[row, number], table.component[row, number]
+            wanted = jnp.sum(expected**2), component(expected, vector)
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-6)
+        assert (np.asarray(table.squared_norm)[row, count:] == 0).all()
