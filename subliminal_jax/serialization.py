@@ -1,15 +1,20 @@
 """Frozen dataclasses as plain JSON, and back by their type hints."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin
 
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import plain_json
 
 T = TypeVar("T")
+
+# Metadata of a dataclass's field that JSON does not have where it holds its default.
+LEFT_OUT = {"left out": True}
 
 _converter = cattrs.Converter()
 
@@ -77,6 +82,24 @@ _lists.register_structure_hook_func(
 )
 for _kind in (float, int, bool, str):  # looked up before functions are asked
     _lists.register_structure_hook(_kind, _converter.structure)
+
+
+def _list_left_out(kind: Any) -> list[str]:
+    """The fields of a dataclass with the metadata `LEFT_OUT`."""
+    is_type = isinstance(kind, type) and is_dataclass(kind)
+    return [f.name for f in fields(kind) if "left out" in f.metadata] if is_type else []
+
+
+def _unstructure_without_defaults(kind: Any) -> Callable[[Any], dict[str, Any]]:
+    left_out: dict[str, Any] = {
+        name: override(omit_if_default=True) for name in _list_left_out(kind)
+    }
+    return make_dict_unstructure_fn(kind, _converter, **left_out)
+
+
+_converter.register_unstructure_hook_factory(
+    lambda kind: bool(_list_left_out(kind)), _unstructure_without_defaults
+)
 # Types with `to_json` and `from_json` of their own.
 _converter.register_unstructure_hook_func(
     lambda kind: hasattr(kind, "from_json"), lambda x: _converter.unstructure(x.to_json())

@@ -58,6 +58,26 @@ def test_the_pages_of_papers_are_those_of_the_stored_summaries():
     assert sorted(re.findall(r"papers/([\w-]+)\.md", menu)) == sorted(pages)
 
 
+def test_what_changed_verdicts_say_of_now_stands_in_the_table_of_claims():
+    """If not, new evidence changed a number or a verdict: mend its line of docs/changed_verdicts.md
+    and the counts at its head where the verdict is another one."""
+    claims = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8").splitlines()
+    page = (REPOSITORY / "docs" / "changed_verdicts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*: \*\*.*?\*\* \| (.*): (\*\*.*?\*\*).* \|$", page, re.MULTILINE)
+    assert len(rows) > 50
+    stale = [
+        f"{number}: {verdict}"
+        for number, verdict in rows
+        if not any(number.removesuffix(" …") in line and verdict in line for line in claims)
+    ]
+    assert not stale
+    counts = [int(n) for n in re.findall(r"^\| [\w ]+ \| [\w ]+ \| (\d+) \|$", page, re.MULTILINE)]
+    then, again = re.findall(r"Of (\d+) statements then, (\d+) were tested again", page)[0]
+    pending, alone = re.findall(r"; (\d+) belong to|and (\d+) have no counterpart", page)
+    assert sum(counts) == int(again)
+    assert int(then) == int(again) + int(pending[0]) + int(alone[1])
+
+
 def test_the_version_is_one():
     citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {subliminal_jax.__version__}\n" in citation

@@ -11,7 +11,7 @@ Every function raises InputError for a `level` outside (0, 1).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation import hall
+from subliminal_jax.serialization import LEFT_OUT
 
 NanPolicy = Literal["raise", "omit"]
 RESAMPLES = 9999  # of bootstraps and permutation tests; their random seed is 0
@@ -48,7 +49,7 @@ class Interval:
     method: str
     skewness: float = 0.0
     degrees: float | None = None
-    unclipped: tuple[float, float] | None = None
+    unclipped: tuple[float, float] | None = field(default=None, metadata=LEFT_OUT)
 
     @property
     def excludes_zero(self) -> bool:

@@ -21,6 +21,7 @@ from subliminal_jax.evaluation.over_vectors import control_difference, vector_in
 from subliminal_jax.evaluation.p_values import p_value
 from subliminal_jax.evaluation.statistics import Interval, mean_interval
 from subliminal_jax.evaluation.student_kinds import compare_with_controls
+from subliminal_jax.serialization import from_json, to_json
 
 TRAITS = ("cat", "dog", "fox", "bear", "owl", "tiger")
 # All students but one name the trait: Hall's interval of their mean begins at -0.22.
@@ -104,6 +105,14 @@ def test_clipping_twice_keeps_the_first_ends_and_nan_stays():
     assert math.isnan(SHARE.clip(single).low) and SHARE.clip(single).unclipped is None
     rounded = Interval(1.0 + 1e-7, 0.9, 1.2, 5, 0.95, "t")  # a cosine in float32
     assert COSINE.clip(rounded).high == rounded.mean
+
+
+def test_what_is_stored_of_a_clipped_interval():
+    before = Interval(0.5, -2.0, 3.0, 5, 0.95, "t")
+    stored, after = to_json(before), SHARE.clip(before)
+    assert "unclipped" not in stored and "degrees" in stored
+    assert to_json(after) == {**stored, "low": 0.0, "high": 1.0, "unclipped": [-2.0, 3.0]}
+    assert from_json(Interval, stored) == before and from_json(Interval, to_json(after)) == after
 
 
 def test_every_metric_of_students_states_its_range():
