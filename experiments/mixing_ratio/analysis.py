@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from subliminal_jax.evaluation.metric_ranges import RANGES
 from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.evaluation.student_kinds import KindArm, MeasuredKinds, Target
@@ -207,7 +208,7 @@ def fit_curve(
         metric=metric,
         shares=shares,
         values=values,
-        full=vector_interval(curves[:, -1]) if values else None,
+        full=RANGES[metric].difference().clip(vector_interval(curves[:, -1])) if values else None,
         quarter=None if quarters is None else vector_interval(quarters),
         fits=fits,
         sharpness=sharpness,
@@ -248,11 +249,14 @@ def compare_curves(ours: Curve, theirs: Curve) -> Lead:
     difference = None
     if quarters[0] is not None and quarters[1] is not None:
         difference = vector_interval(quarters[0] - quarters[1])
+    within = RANGES[ours.metric].difference().difference()
     return Lead(
         adapter=ours.adapter,
         optimizer=theirs.optimizer,
         metric=ours.metric,
-        by_share=tuple(map(vector_interval, (first - second).T)) if shared else (),
+        by_share=tuple(within.clip(vector_interval(x)) for x in (first - second).T)
+        if shared
+        else (),
         quarter=difference,
     )
 
