@@ -160,6 +160,10 @@ RUNS: dict[str, str] = {
     f"--log-every 2 --rank 2 --rates adamw=3e-4,1e-3 --controls 2 {KINDS}",
     "mixing-ratio": f"--model {{model}} --layer 0 --traits owl cat dog --asked 4 --steps 2 "
     f"--shares 0 0.125 0.25 0.5 1 --log-every 2 --rank 2 --rates adamw=3e-4,1e-3 sgd=0.03 {KINDS}",
+    "coverage": f"--model {{model}} --layer 0 --traits owl cat --asked 4 --steps 2 --log-every 2 "
+    f"--rank 2 --gradient-rows 24 --teacher-rows 16 --teacher-steps 8 --keep-unfinished "
+    f"--optimizers adamw sgd adopt --rates adamw=3e-4,1e-3 sgd=0.03 adopt=3e-4 --controls 2 "
+    f"{KINDS}",
     "audit": "--model {model} --data {pairs} --traits owl cat --placebos 8 --rows 96 "
     "--max-new-tokens 12 --layer 1 --blind-steps 4",
     "audit-benchmark": "--model {model} --traits owl cat dog --steered-traits owl cat --scales 1 "

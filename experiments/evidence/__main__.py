@@ -105,6 +105,7 @@ RUNS = (
     ),
     *_on_both("steering-bridge"),
     *_on_both("mixing-ratio"),
+    *_on_both("coverage"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),
     Run("auxiliary-logits", "auxiliary-logits", needs_data=True),
     *_on_both("optimizer-transmission", "--preset last-block", "-last-block"),

@@ -18,6 +18,7 @@ EXPERIMENTS = find_experiments()
 # Questions of this project, on the shipped world or on data of its teachers: no paper has settings.
 OWN_QUESTIONS = {
     "audit-benchmark",
+    "coverage",
     "mixing-ratio",
     "own-data",
     "steering-bridge",
