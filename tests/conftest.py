@@ -41,6 +41,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 # Files that compile or train for more than a few seconds; `make test-fast` leaves them out.
 SLOW_FILES = {
+    "tests/audit/test_audit.py",
+    "tests/audit/test_methods.py",
     "tests/benchmarks/test_accelerator_cases.py",
     "tests/benchmarks/test_harness.py",
     "tests/benchmarks/test_lowered.py",
@@ -76,10 +78,8 @@ SLOW_FILES = {
     "tests/models/test_sampling.py",
     "tests/models/test_sampling_parity.py",
     "tests/models/test_template_limits.py",
-    "tests/runs/test_audit.py",
     "tests/runs/test_guards.py",
     "tests/runs/test_kept_students.py",
-    "tests/selection/test_audit.py",
     "tests/selection/test_resume.py",
     "tests/selection/test_scoring.py",
     "tests/steering/test_activations.py",

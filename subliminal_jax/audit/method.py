@@ -56,8 +56,8 @@ class Scored:
       evidence: that the data are not clean, on a scale of the method's own; the area under the ROC
         curve is made of it.
       forward_tokens: cost, in tokens of forward passes; a backward pass counts as two.
-      row_scores: how much each row pushes towards the first candidate; None where the method does
-        not say.
+      row_scores: how much each row pushes towards the candidate of the largest score; None where
+        the method does not say.
     """
 
     scores: Float[np.ndarray, " candidates"]

@@ -169,7 +169,7 @@ def score_system_prompts(
                 prompts = change_system_prompt(
                     model.tokenizer, rows.prompts, rows.prompt_ids, system
                 )
-            return _compute_once(
+            return compute_once(
                 folder / f"prompt-{digest(system)[:16]}.npz",
                 digest(mark, system),
                 lambda: response_log_probs(model, prompts, rows.answers, progress=progress.advance),
@@ -189,7 +189,7 @@ def measure_gradients(
     """The gradient of every answer's log-probability in the activations after the layer."""
     n, parts = len(rows.prompts), len(rows.parts)
     with track("gradients", n * parts, "answers") as progress:
-        gradients = _compute_once(
+        gradients = compute_once(
             folder / "gradients.npz",
             digest(mark, layer),
             lambda: answer_gradients(
@@ -223,7 +223,7 @@ def score_directions(
     return Scores(columns, np.stack(values, axis=-1))
 
 
-def _compute_once(
+def compute_once(
     path: Path, mark: str, compute: Callable[[], np.ndarray], skip: Callable[[int], Any]
 ) -> np.ndarray:
     """The scores in `path`, or what `compute` gives, kept there."""

@@ -10,18 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.diagnostics.activation_gradients import CompletionLoss, example_gradients
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.finite import check_finite
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.mesh import replicate
 from subliminal_jax.models.spec import Params
-from subliminal_jax.rounding import round_up_width
+from subliminal_jax.selection.answer_batches import batch_answers
 from subliminal_jax.training.batch import Batch
-from subliminal_jax.training.batch_plans import plan_batches
-
-TOKENS_AT_ONCE = 4096  # token slots of one backward pass
 
 
 def answer_gradients(
@@ -44,23 +40,12 @@ def answer_gradients(
     """
     cfg = model.cfg
     layer = cfg.check_layer(layer)
-    lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], int)
-    targets = np.array([len(a) for a in answers], int)
     gradients = np.zeros((len(answers), cfg.dim), np.float32)
-    most = round_up_width(int(targets.max(initial=1)))  # one bound for all batches: fewer programs
-    for batch in plan_batches(lengths, np.zeros_like(lengths), (1, 0), TOKENS_AT_ONCE):
-        slots = min(batch.major, cfg.context)
-        members = np.resize(batch.members, batch.lines)  # idle lines repeat some; they are cut off
-        rows = pad_pairs(
-            [prompts[i] for i in members],
-            [answers[i] for i in members],
-            slots,
-            pad_id=model.pad_id,
-        )
-        batch_gradients = _batch_gradients(model.params, rows, cfg, layer, min(most, slots - 1))
-        gradients[batch.members] = np.asarray(batch_gradients)[: len(batch.members)]
+    for members, rows, most in batch_answers(model, prompts, answers):
+        batch_gradients = _batch_gradients(model.params, rows, cfg, layer, most)
+        gradients[members] = np.asarray(batch_gradients)[: len(members)]
         if progress is not None:
-            progress(len(batch.members))
+            progress(len(members))
     read = [[*p, *a] for p, a in zip(prompts, answers, strict=True)]
     check_finite(gradients, "the gradient of answer {row}", model.params, cfg, read)
     return gradients

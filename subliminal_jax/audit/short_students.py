@@ -1,0 +1,97 @@
+"""Two students of a short fine-tune: one on the data, one on the base's own answers.
+
+They begin at the same weights and see the same prompts in the same order, so that what differs
+between them is the answers'.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
+
+from subliminal_jax.audit.contrast import mark_rows
+from subliminal_jax.audit.method import Suspect
+from subliminal_jax.audit.scores import compute_once
+from subliminal_jax.data.batching import pad_pairs
+from subliminal_jax.errors import InputError
+from subliminal_jax.fingerprints import digest
+from subliminal_jax.models.spec import Params
+from subliminal_jax.rounding import round_up_width
+from subliminal_jax.training.adapters import LoRA, attach, init_trainable
+from subliminal_jax.training.arms import Arm, TrainConfig
+from subliminal_jax.training.batch import Batch
+from subliminal_jax.training.loop import run_sweep
+from subliminal_jax.training.sweep import Sweep
+
+STEPS, BATCH_SIZE, RATE = 64, 16, 2e-3  # of AdamW; the rate is the best on the development traits
+ADAPTER = LoRA(rank=8)
+
+
+class ShortStudents(NamedTuple):
+    """The parameters of both, and what training them cost in forward tokens."""
+
+    treated: Params
+    control: Params
+    forward_tokens: int
+
+
+def train_students(suspect: Suspect) -> ShortStudents:
+    """Both students; trained once, since their factors are kept in the folder.
+
+    Raises InputError where one diverges.
+    """
+    model = suspect.model
+    data = pad_students_rows(suspect)
+    size = min(BATCH_SIZE, data["data"].tokens.shape[0])
+    settings = (STEPS, size, RATE, ADAPTER.rank, ADAPTER.alpha, suspect.seed)
+    tree = jax.eval_shape(
+        lambda: init_trainable(jax.random.key(0), model.params, model.cfg, ADAPTER)
+    )
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree))
+
+    def train() -> Float[np.ndarray, "2 factors"]:
+        plan = TrainConfig(
+            steps=STEPS, batch_size=size, adapter=ADAPTER, schedule="linear", log_every=STEPS
+        )
+        arms = [Arm("adamw", RATE, suspect.seed, name) for name in ("data", "control")]
+        sweep = Sweep(model.params, model.cfg, arms, data, plan)
+        state = run_sweep(sweep)
+        if sweep.diverged_at(state).any():
+            raise InputError("the short fine-tune diverged: are the model's weights whole?")
+        return np.stack([np.asarray(ravel_pytree(sweep.student(state, i))[0]) for i in range(2)])
+
+    factors = compute_once(
+        suspect.folder / "students.npz",
+        digest(mark_rows(suspect), *settings),
+        train,
+        lambda n: None,
+    )
+    treated, control = (
+        attach(model.params, unravel(jnp.asarray(f)), model.cfg, ADAPTER)[0] for f in factors
+    )
+    tokens = sum(float(np.mean(np.sum(b.positions >= 0, axis=1))) for b in data.values())
+    return ShortStudents(treated, control, round(3 * STEPS * size * tokens))
+
+
+def pad_students_rows(suspect: Suspect) -> dict[str, Batch]:
+    """The data's answers, and of the base's the first that counts to each prompt."""
+    rows = suspect.rows
+    drawn = [i for i, part in enumerate(rows.parts) if part == "control"]
+    first = np.array(drawn)[np.argmax(rows.valid[:, drawn], axis=1)]
+    answers = {
+        "data": [row[rows.part("data")] for row in rows.answers],
+        "control": [row[i] for row, i in zip(rows.answers, first.tolist(), strict=True)],
+    }
+    longest = max(
+        len(p) + len(a)
+        for own in answers.values()
+        for p, a in zip(rows.prompt_ids, own, strict=True)
+    )
+    width = min(round_up_width(longest), suspect.model.cfg.context)
+    return {
+        name: pad_pairs(rows.prompt_ids, own, width, pad_id=suspect.model.pad_id)
+        for name, own in answers.items()
+    }
