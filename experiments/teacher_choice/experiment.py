@@ -99,6 +99,7 @@ class Lab:
         self.blocks = config.choose_blocks(model)
         self.asked = read_questions(config.questions)
         self.program = jax.jit(word_probs, static_argnums=(1, 3))
+        self.vectors: dict[tuple[str, str], Float[np.ndarray, "n dim"]] = {}
 
     def edit(
         self, vectors: Float[np.ndarray, "n dim"] | None, block: int, scale: float
@@ -115,8 +116,12 @@ class Lab:
         return self.edit(None, self.blocks[0], 1.0)
 
     def take_vectors(self, trait: str, extraction: Any) -> Float[np.ndarray, "n dim"]:
-        """A trait's vectors at all blocks."""
-        return np.asarray(trait_vectors(self.model, self.blocks, trait, extraction))
+        """A trait's vectors at all blocks; each is taken once."""
+        taken = self.vectors.get((trait, extraction))
+        if taken is None:
+            taken = np.asarray(trait_vectors(self.model, self.blocks, trait, extraction))
+            self.vectors[trait, extraction] = taken
+        return taken
 
     def log_probs(
         self, questions: Questions, steering: Steering
