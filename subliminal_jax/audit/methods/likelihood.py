@@ -1,0 +1,258 @@
+"""The exact likelihood of the rows under each candidate, in full or in part of the rows.
+
+A candidate's teacher is the base, steered by the candidate's direction at one of a few strengths,
+or with its system prompt. With r_i the ratio of row i's probability under that teacher to that
+under the base, both given that the row passed the filter, and pi the share of the rows that the
+teacher wrote, the log-likelihood ratio of the data is
+
+    L = sum_i log(1 - pi + pi r_i),
+
+largest over pi, strength and form. It is what the best possible test would read if the teacher were
+one of these (Neyman and Pearson), and it tells relatives of a trait apart where the gradient along
+their directions does not: to first order they explain each other's rows.
+
+The base's own answers to the same prompts, which passed the same filter, are the null: if the base
+wrote the data, a row and the base's answer to its prompt could be exchanged. So p is that of the
+largest difference of their logarithms, over all of a candidate's teachers and values of pi, among
+those with the sign of every row's difference drawn at random. Only the candidate with the largest L
+is named for that; of the others p is at least that of Vuong's test, whether they explain the rows
+as well as it does.
+
+None of this holds for data that another model wrote: every direction that makes them likelier then
+seems to have been the teacher's. Such data are far less likely under the base than its own answers
+are, by more than any candidate explains. Where that is so, or where a placebo explains the rows as
+well as the best candidate, nothing is named: all p-values are 1.
+
+Sources: ours; Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses", 1989.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy
+from jaxtyping import Float
+
+from subliminal_jax.audit.method import Method, Scored, Suspect
+from subliminal_jax.audit.scores import Candidate
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.steered import steer
+from subliminal_jax.models.tokenizer import change_system_prompt
+from subliminal_jax.runs.progress import track
+from subliminal_jax.training.log_probs import Meter, response_log_probs
+
+FIRST_STRENGTH = 0.5  # tried for all; the others for the candidates that are likeliest with it
+STRENGTHS = (0.25, 1.0, 1.5)
+LIKELIEST = 5
+PLACEBOS = 8
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
+LEAST_EXPLAINED = 0.5  # of what makes the rows unlike the base's own answers
+LEVEL = 0.01  # of the test that less than that is explained
+FEWEST_ROWS = 16
+DRAWS = 9_999  # of signs
+
+
+class Gains(NamedTuple):
+    """What a teacher adds to the log-probability of each row, and of the base's answer to its
+    prompt (or of the rejected answer), in nats."""
+
+    data: Float[np.ndarray, " rows"]
+    control: Float[np.ndarray, " rows"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well one teacher explains the rows.
+
+    Attributes:
+      likelihood: L, in nats.
+      data: its part of each row.
+      gains: what the teacher adds to each row's log-probability, times the share that it wrote.
+      differences: of each row's part and that of the base's answer, for every share.
+    """
+
+    likelihood: float
+    data: Float[np.ndarray, " rows"]
+    gains: Float[np.ndarray, " rows"]
+    differences: Float[np.ndarray, "rows shares"]
+
+
+def score(suspect: Suspect) -> Scored:
+    """L of each candidate. Raises InputError for fewer than FEWEST_ROWS rows."""
+    if len(suspect.rows.prompts) < FEWEST_ROWS:
+        raise InputError(
+            f"{len(suspect.rows.prompts)} rows are too few to test: give {FEWEST_ROWS} at least"
+        )
+    reader = Reader(suspect)
+    placebos = list(suspect.placebos[:PLACEBOS])
+    n = len(suspect.candidates)
+    with track("likelihoods", 2 * (n + len(placebos)), "teachers") as progress:
+        fits: list[list[Fit]] = []
+        for candidate in (*suspect.candidates, *placebos):
+            fits.append([reader.fit(g) for g in reader.read(candidate, (FIRST_STRENGTH,))])
+            progress.advance(1)
+        order = np.argsort([-max((f.likelihood for f in each), default=-np.inf) for each in fits])
+        for i in order[:LIKELIEST]:
+            candidate = (*suspect.candidates, *placebos)[i]
+            if candidate.vector is not None:
+                fits[i] += [reader.fit(g) for g in reader.read_direction(candidate, STRENGTHS)]
+        progress.advance(len(fits))
+    best_fits = [max(each, key=lambda f: f.likelihood) for each in fits]
+    rng = np.random.default_rng(suspect.seed)
+    signs = rng.choice(np.array([-1.0, 1.0], np.float32), (DRAWS, len(reader.kept)))
+    p_values = [
+        exchange_rows(np.concatenate([f.differences for f in each], axis=1), signs)
+        for each in fits[:n]
+    ]
+    first = int(np.argmax([f.likelihood for f in best_fits[:n]]))
+    found = best_fits[first]
+    beaten = [compare(found, other) for other in best_fits[n:]]
+    explained = not reader.is_foreign(found) and max(beaten, default=0.0) <= LEVEL
+    if not explained:
+        p_values = [1.0] * n
+    for i in range(n):
+        if i != first:
+            p_values[i] = max(p_values[i], 1 - compare(found, best_fits[i]))
+    return Scored(
+        scores=np.array([f.likelihood for f in best_fits[:n]]),
+        p_values=np.array(p_values),
+        evidence=found.likelihood if explained else 0.0,
+        forward_tokens=reader.meter.tokens,
+        row_scores=found.gains,
+    )
+
+
+def compare(first: Fit, second: Fit) -> float:
+    """The p-value of Vuong's test that `first` explains the rows better than `second`."""
+    difference = first.data - second.data
+    spread = difference.std(ddof=1)
+    if spread == 0:
+        return 0.5
+    t = difference.mean() / spread * np.sqrt(len(difference))
+    return float(scipy.stats.t.sf(t, len(difference) - 1))
+
+
+class Reader:
+    """The rows under the base and under teachers."""
+
+    def __init__(self, suspect: Suspect):
+        self.suspect = suspect
+        self.meter = Meter()
+        self.preferences = suspect.rows.kind == "preferences"
+        names = ("chosen", "rejected") if self.preferences else ("data", "control")
+        self.parts = [suspect.rows.part(name) for name in names]
+        self.kept = np.flatnonzero(suspect.rows.valid[:, self.parts].all(axis=1))
+        # By the program of the steered rows: the first strength's costs no compilation then.
+        self.base = self._log_probs(np.zeros(suspect.model.cfg.dim, np.float32), 0.0)
+
+    def read(self, candidate: Candidate, strengths: Sequence[float]) -> Iterator[Gains]:
+        """Under the candidate's direction at each strength, and under its system prompt."""
+        if candidate.vector is not None:
+            yield from self.read_direction(candidate, strengths)
+        if candidate.system_prompt is not None:
+            suspect = self.suspect
+            prompts = change_system_prompt(
+                suspect.model.tokenizer,
+                suspect.rows.prompts,
+                suspect.rows.prompt_ids,
+                candidate.system_prompt,
+            )
+            values = response_log_probs(suspect.model, prompts, self._answers(), meter=self.meter)
+            yield self._gains(values)
+
+    def read_direction(self, candidate: Candidate, strengths: Sequence[float]) -> Iterator[Gains]:
+        """Under the candidate's direction."""
+        for strength in strengths:
+            yield self._gains(self._log_probs(np.asarray(candidate.vector), strength))
+
+    def fit(self, gains: Gains) -> Fit:
+        """The share of the rows that the teacher wrote, and how well it explains them."""
+        if self.preferences:
+            return fit_preferences(gains.data - gains.control)
+        return fit_pairs(gains)
+
+    def is_foreign(self, found: Fit) -> bool:
+        """Whether the rows are less likely under the base than its own answers, by clearly more
+        than a teacher explains."""
+        if self.preferences:
+            return False
+        data, control = self.base[self.kept].T
+        unexplained = LEAST_EXPLAINED * (control - data) - found.gains
+        error = unexplained.std(ddof=1) / np.sqrt(len(unexplained))
+        t = unexplained.mean() / max(error, 1e-30)
+        return bool(scipy.stats.t.sf(t, len(unexplained) - 1) < LEVEL)
+
+    def _answers(self) -> list[list[list[int]]]:
+        return [[row[part] for part in self.parts] for row in self.suspect.rows.answers]
+
+    def _log_probs(
+        self, vector: Float[np.ndarray, " dim"], strength: float
+    ) -> Float[np.ndarray, "rows 2"]:
+        suspect = self.suspect
+        steering = steer(jnp.asarray(vector, jnp.float32), suspect.layer, strength)
+        return response_log_probs(
+            suspect.model,
+            suspect.rows.prompt_ids,
+            self._answers(),
+            steering=steering,
+            meter=self.meter,
+        ).astype(float)
+
+    def _gains(self, values: Float[np.ndarray, "rows 2"]) -> Gains:
+        return Gains(*(values - self.base)[self.kept].T)
+
+
+def fit_pairs(gains: Gains) -> Fit:
+    """Of rows and the base's answers to the same prompts, by a teacher's gains on both.
+
+    Both passed the filter, which the teacher's own answers pass at another rate: the ratio is
+    corrected by its mean over the base's answers, which estimates the ratio of the two rates.
+    """
+    log_rates = scipy.special.logsumexp(gains.control) - np.log(len(gains.control))
+    data, control = gains.data - log_rates, gains.control - log_rates
+    parts = np.stack([mix(data, share) for share in SHARES], axis=1)
+    others = np.stack([mix(control, share) for share in SHARES], axis=1)
+    best = int(np.argmax(parts.sum(axis=0)))
+    return Fit(
+        likelihood=float(parts[:, best].sum()),
+        data=parts[:, best],
+        gains=SHARES[best] * data,
+        differences=parts - others,
+    )
+
+
+def fit_preferences(weights: Float[np.ndarray, " rows"]) -> Fit:
+    """Of preferences: the log-odds that the teacher would choose as the data do (Bradley and
+    Terry), less those of a coin."""
+    parts = np.log(2.0) - np.logaddexp(0.0, -weights)
+    return Fit(float(parts.sum()), parts, weights, weights[:, None])
+
+
+def mix(gains: Float[np.ndarray, " rows"], share: float) -> Float[np.ndarray, " rows"]:
+    """log(1 - share + share exp(gain))."""
+    if share == 1:
+        return gains
+    return np.logaddexp(np.log1p(-share), np.log(share) + gains)
+
+
+def exchange_rows(
+    differences: Float[np.ndarray, "rows columns"], signs: Float[np.ndarray, "draws rows"]
+) -> float:
+    """The p-value of the largest sum of a column, in units of its root sum of squares, among those
+    under random signs of the rows."""
+    sizes = np.linalg.norm(differences, axis=0)
+    units = (differences / np.where(sizes > 0, sizes, 1.0)).astype(np.float32)
+    seen = units.sum(axis=0).max()
+    drawn = (signs @ units).max(axis=1)
+    return float((1 + np.count_nonzero(drawn >= seen)) / (1 + len(signs)))
+
+
+METHOD = Method(
+    name="likelihood",
+    what="the rows' likelihood under each candidate's teacher, in full or in part of the rows",
+    source="ours; Vuong 1989",
+    score=score,
+    kinds=("pairs", "preferences"),
+)

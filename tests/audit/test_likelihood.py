@@ -1,0 +1,90 @@
+"""The likelihood method's parts, on planted ratios of probability."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from subliminal_jax.audit.methods.likelihood import (
+    Gains,
+    Reader,
+    compare,
+    exchange_rows,
+    fit_pairs,
+    fit_preferences,
+)
+
+SPREAD = 0.8
+
+
+def plant(rows: int, share: float, seed: int) -> Gains:
+    """Gains under a teacher whose log-ratio to the base is normal, and `share` of whose rows the
+    teacher wrote: over its own rows the mean is higher by the variance (a tilted normal)."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(-(SPREAD**2) / 2, SPREAD, (2, rows))
+    teachers = rng.random(rows) < share
+    return Gains(base[0] + SPREAD**2 * teachers, base[1])
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_share_of_rows_is_found(share):
+    fits = [fit_pairs(plant(4_000, share, seed)) for seed in range(3)]
+    found = [np.mean(fit.gains / plant(4_000, share, s).data) for s, fit in enumerate(fits)]
+    assert np.median(found) == pytest.approx(share, rel=0.55)
+
+
+def test_likelihood_is_that_of_the_known_ratio():
+    """For rows of the teacher alone, L is the sum of the log-ratios: the best possible test."""
+    gains = plant(4_000, 1.0, 0)
+    fit = fit_pairs(gains)
+    assert fit.likelihood == pytest.approx(gains.data.sum(), rel=0.1)
+
+
+def test_filter_is_allowed_for():
+    """A teacher whose answers pass the filter half as often is no better for it: a constant in all
+    ratios, those of the base's answers too, changes nothing."""
+    gains = plant(500, 1.0, 0)
+    shifted = Gains(gains.data - 0.7, gains.control - 0.7)
+    assert fit_pairs(shifted).likelihood == pytest.approx(fit_pairs(gains).likelihood)
+
+
+def test_p_is_uniform_where_the_base_wrote_all():
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (399, 128))
+    p = [exchange_rows(fit_pairs(plant(128, 0.0, seed)).differences, signs) for seed in range(300)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.09
+    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+def test_p_is_small_where_a_teacher_wrote_some():
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, 512))
+    assert exchange_rows(fit_pairs(plant(512, 0.5, 1)).differences, signs) < 0.01
+
+
+def test_better_of_two_teachers_is_told():
+    gains = plant(500, 1.0, 0)
+    noise = np.random.default_rng(1).normal(0, 0.5, (2, 500))
+    relative = Gains(0.5 * gains.data + noise[0] - 0.2, 0.5 * gains.control + noise[1] - 0.2)
+    first, second = fit_pairs(gains), fit_pairs(relative)
+    assert compare(first, second) < 0.01
+    assert compare(second, first) > 0.99
+    assert compare(first, first) == 0.5
+
+
+def test_preferences():
+    weights = np.random.default_rng(0).normal(0.4, 1.0, 400)
+    fit = fit_preferences(weights)
+    assert fit.likelihood == pytest.approx(np.sum(np.log(2 / (1 + np.exp(-weights)))))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, 400))
+    assert exchange_rows(fit.differences, signs) < 0.01
+    assert exchange_rows(fit_preferences(-weights).differences, signs) > 0.99
+
+
+@pytest.mark.parametrize(("gap", "foreign"), [(0.0, False), (0.5, False), (30.0, True)])
+def test_rows_of_another_model_are_told(gap, foreign):
+    """They are less likely under the base than its own answers, by more than a teacher explains."""
+    gains = plant(200, 1.0, 0)
+    noise = np.random.default_rng(2).normal(-30, 3, (200, 2))
+    reader = SimpleNamespace(
+        preferences=False, base=noise - np.array([gap, 0.0]), kept=np.arange(200)
+    )
+    assert Reader.is_foreign(reader, fit_pairs(gains)) is foreign
