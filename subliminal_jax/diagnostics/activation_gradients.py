@@ -218,11 +218,11 @@ def target_table(
         return squared.T, along.T, jnp.take_along_axis(weights, order, axis=1)[:, :max_targets] != 0
 
     pieces = split_rows(data, min(rows_at_once, count))
-    table = TargetTable(
-        *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.lax.map(one_piece, pieces))
+    squared, along, predicted = (
+        x.reshape(-1, *x.shape[2:])[:count] for x in jax.lax.map(one_piece, pieces)
     )
-    kept = [jnp.where(table.predicted, x, 0.0) for x in (table.squared_norm, table.component)]
-    return replicate(TargetTable(*kept, table.predicted))
+    kept = [jnp.where(predicted, x, 0.0) for x in (squared, along)]
+    return replicate(TargetTable(kept[0], kept[1], predicted))
 
 
 class TailShares(NamedTuple):
