@@ -8,6 +8,8 @@
 # make mutate  plant subtle bugs, one at a time, and see whether the tests catch them: half an hour
 # make bench   all benchmarks against torch, of the GPU where there is one; writes benchmarks/RESULTS.md
 #              (BENCH=--quick: a minute each)
+# make audit-bench METHOD=score-test  a method's row on the bench of audits in SETS, runs/audit-benchmark unless said
+#              (built by subliminal-jax audit-benchmark)
 # make claims  docs/claims.md and docs/papers/ from the summaries of stored runs, experiments/*/results/*.json
 # make evidence  every stored run again, in stages of 40 minutes; needs SUBLIMINAL_JAX_RUNS, a folder outside
 # make docs    the documentation as a site in site/; fails at a warning
@@ -22,7 +24,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 SEED ?= 0
 
-.PHONY: demo test test-fast test-gpu fuzz lint kill mutate bench evidence claims docs models parity-real clean
+.PHONY: demo test test-fast test-gpu fuzz lint kill mutate bench audit-bench evidence claims docs models parity-real clean
 
 demo: $(VENV)/.stamp-run
 	$(VENV)/bin/subliminal-jax optimizer-comparison --preset demo --out runs/demo
@@ -55,6 +57,11 @@ mutate: $(VENV)/.stamp-test
 
 bench: $(VENV)/.stamp-test
 	$(VENV)/bin/python -m benchmarks.all $(BENCH)
+
+audit-bench: SETS ?= runs/audit-benchmark
+audit-bench: $(VENV)/.stamp-run
+	@test -n "$(METHOD)" || { echo "name a method: make audit-bench METHOD=score-test" >&2; exit 1; }
+	$(VENV)/bin/subliminal-jax audit-benchmark --sets $(SETS) --methods $(METHOD) --out $(SETS)-$(METHOD)
 
 evidence: $(VENV)/.stamp-run
 	$(VENV)/bin/python -m subliminal_jax.experiments.evidence $(EVIDENCE)

@@ -39,7 +39,7 @@ class Run:
     experiment: str
     flags: str = ""
     needs_data: bool = False  # SUBLIMINAL_JAX_DATA
-    by_name: bool = False  # left out unless it is named: hours on a real model (`make models`)
+    by_name: bool = False  # left out unless it is named: hours, mostly on a real model
 
     def write_command(self, root: Path) -> list[str]:
         """The command line."""
@@ -129,6 +129,8 @@ RUNS = (
                 "--preset real --student gemma-3-270m",
             ),
             ("paraphrase-transmission-smollm2", "paraphrase-transmission", "--preset real"),
+            ("audit-benchmark-smollm2", "audit-benchmark", "--preset real"),
+            ("audit-benchmark-full", "audit-benchmark", "--preset full"),  # hours, all methods
         )
     ),
 )

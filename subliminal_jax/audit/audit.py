@@ -39,7 +39,7 @@ from subliminal_jax.audit.scores import (
     make_push,
     score_rows,
 )
-from subliminal_jax.audit.settings import AuditSettings, BlindSettings
+from subliminal_jax.audit.settings import AuditSettings, BlindSettings, SuspectSettings
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
@@ -86,7 +86,7 @@ def prepare(
     kind: Kind,
     data: CountedRows,
     candidates: Sequence[Candidate],
-    settings: AuditSettings,
+    settings: SuspectSettings,
     seed: int,
     folder: Path,
     *,

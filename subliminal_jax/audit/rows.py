@@ -23,6 +23,7 @@ from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
 from subliminal_jax.models.token_spans import AnswerTokens
 from subliminal_jax.models.tokenizer import encode_answers, encode_chat, encode_chats
+from subliminal_jax.rounding import round_up_width
 from subliminal_jax.runs.progress import track
 
 _ANSWERS = ("chosen", "rejected")
@@ -233,9 +234,12 @@ def match_control(
     data's were; those that the chat template does not write do not count.
     """
     longest = rows.report.longest
-    sampling = SamplingConfig(max_new_tokens=longest, stop_tokens=model.stop_ids)
     asked = encode_chats(model.tokenizer, rows.prompts)
     prompts = [ids for ids in asked for _ in range(draws)]
+    # Sampled somewhat further, and cut: data sets whose longest answers are alike share a program.
+    room = model.cfg.context - max(map(len, prompts))
+    sampled = max(longest, min(round_up_width(longest), room))
+    sampling = SamplingConfig(max_new_tokens=sampled, stop_tokens=model.stop_ids)
     # Not the key of the seed alone: `write_audit_set` samples its data with that.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
     with track("the base's own answers", len(prompts), "answers") as progress:
@@ -251,7 +255,7 @@ def match_control(
     texts: list[str] = []
     ended = np.zeros(len(prompts), bool)
     for i, (tokens, n) in enumerate(zip(samples.tokens, samples.lengths, strict=True)):
-        answer = tokens[:n].tolist()
+        answer = tokens[: min(int(n), longest)].tolist()
         ended[i] = bool(answer) and answer[-1] in model.stop_ids
         words = answer[:-1] if ended[i] else answer
         texts.append(model.tokenizer.decode(words, skip_special_tokens=True))

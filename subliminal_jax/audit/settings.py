@@ -15,13 +15,12 @@ FORMS: tuple[Form, ...] = ("system prompt", "direction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditSettings:
-    """What is tested, on how much.
+class SuspectSettings:
+    """What an audit's methods get to see: candidates, and how much of the data.
 
     Attributes:
       traits: candidates by name, each with the trait's system prompt; empty together with the other
         candidates means the 16 animals of the shipped world.
-      forms: what of a candidate is scored: its system prompt, its direction, or both.
       rows: rows that are audited, at most, chosen at random.
       draws: answers of the base itself to each prompt; one tells most for the time it takes.
       placebos: nouns that stand beside the candidates as placebo traits.
@@ -29,14 +28,24 @@ class AuditSettings:
     """
 
     traits: Annotated[Traits, Items(0)] = ()
-    forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
     rows: Count = 512
     draws: Annotated[int, Range(1, 10_000)] = 1
     placebos: Annotated[int, Range(4, 10_000)] = 24
     max_new_tokens: Count = 64
 
 
-def default_traits(settings: AuditSettings, others: int = 0) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings(SuspectSettings):
+    """What is tested, on how much.
+
+    Attributes:
+      forms: what of a candidate is scored: its system prompt, its direction, or both.
+    """
+
+    forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
+
+
+def default_traits(settings: SuspectSettings, others: int = 0) -> tuple[str, ...]:
     """The traits to test, beside `others` candidates of another kind."""
     return settings.traits if settings.traits or others else world.TRAITS
 

@@ -12,7 +12,7 @@ import pytest
 
 from subliminal_jax.evaluation.claims import VERDICTS, Claim
 from subliminal_jax.evaluation.statistics import Interval
-from subliminal_jax.experiments.audit_benchmark.experiment import EXPERIMENT as AUDIT
+from subliminal_jax.experiments.log_linearity.experiment import EXPERIMENT as STORED
 from subliminal_jax.reporting import plots
 from subliminal_jax.reporting.page import Page, Picture, Text, publish
 from subliminal_jax.reporting.tables import Column, Table
@@ -22,7 +22,7 @@ from subliminal_jax.serialization import from_json
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-PAGES = ("by-hand", AUDIT.name)
+PAGES = ("by-hand", STORED.name)
 PAPER = 688  # pixels between the margins of A4, the narrower of A4 and Letter
 EVIL = "<img src=x onerror=alert(1)>"
 LONG = "a" * 90  # a name without a place to break it
@@ -86,9 +86,9 @@ def make_page() -> tuple[Page, list[Claim]]:
 def pages(tmp_path_factory) -> dict[str, str]:
     """The addresses of the pages, by name."""
     folder = tmp_path_factory.mktemp("pages")
-    summary = read_summary(EXPERIMENTS / "audit_benchmark" / "results" / f"{AUDIT.name}.json")
-    results = from_json(AUDIT.Results, summary.results, AUDIT.name)
-    content = {"by-hand": make_page(), AUDIT.name: (AUDIT.page(results), list(summary.claims))}
+    summary = read_summary(EXPERIMENTS / "log_linearity" / "results" / f"{STORED.name}.json")
+    results = from_json(STORED.Results, summary.results, STORED.name)
+    content = {"by-hand": make_page(), STORED.name: (STORED.page(results), list(summary.claims))}
     facts = {"Experiment": EVIL, "Version": "0.1.0, commit 0123456", "Devices": LONG}
     return {
         name: publish(
@@ -204,7 +204,7 @@ def test_what_is_written_makes_no_element(visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_the_background(visit, scheme):
     """WCAG asks for a contrast of 4.5."""
-    page = visit(AUDIT.name, 1280, scheme=scheme)
+    page = visit(STORED.name, 1280, scheme=scheme)
     colors = page.evaluate(
         """() => ["body", ".note", "td", "a", ".verdict", "figure svg text", ".ends"].map(name => {
           const style = getComputedStyle(document.querySelector(name))
@@ -226,7 +226,7 @@ def luminance(color: str) -> float:
 
 
 def test_the_header_stays_and_contents_lead_to_sections(visit):
-    page = visit(AUDIT.name, 400)
+    page = visit(STORED.name, 400)
     links = page.locator("nav a")
     targets = links.evaluate_all("links => links.map(a => document.querySelector(a.hash)?.id)")
     assert len(targets) == links.count() > 3 and None not in targets

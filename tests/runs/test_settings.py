@@ -74,7 +74,8 @@ def test_every_flag_that_an_experiment_declares_is_read_in_its_folder(name):
     inherited = {
         field.name
         for base in config.__mro__[1:]
-        if dataclasses.is_dataclass(base) and base.__module__.startswith("subliminal_jax.runs")
+        if dataclasses.is_dataclass(base)
+        and base.__module__.startswith(("subliminal_jax.runs", "subliminal_jax.audit"))
         for field in dataclasses.fields(base)
     }
     own = {field.name for field in dataclasses.fields(config)} - inherited
