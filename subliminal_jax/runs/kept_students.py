@@ -160,7 +160,8 @@ def make_adapter(record: StudentRecord) -> Adapter:
         assert record.layer is not None
         return Vector(record.layer)
     assert record.lora_rank is not None and record.alpha is not None
-    return LoRA(record.lora_rank, record.alpha, record.targets, record.layers or None)
+    layers = record.layers or None
+    return LoRA(record.lora_rank, record.alpha, record.targets, layers, record.rslora)
 
 
 def _describe_adapter(adapter: Adapter, rank: int | None) -> dict[str, Any]:
@@ -173,6 +174,7 @@ def _describe_adapter(adapter: Adapter, rank: int | None) -> dict[str, Any]:
         "kind": "lora",
         "lora_rank": rank or adapter.rank,
         "alpha": adapter.alpha,
+        "rslora": adapter.rslora,
         "targets": adapter.targets,
         "layers": adapter.layers or (),
     }

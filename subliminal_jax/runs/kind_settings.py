@@ -38,6 +38,7 @@ class StudentKindSettings(RateSettings, PlanSettings):
     tuning_traits: Traits = ("owl", "lion")
     rank: Annotated[Rank, OF_LORA] = 8
     alpha: Annotated[Positive, OF_LORA] = 16.0
+    rslora: Annotated[bool, OF_LORA] = False
     targets: Annotated[Targets, OF_LORA] = PROJECTIONS
     adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
     schedule: Schedule = "cosine"

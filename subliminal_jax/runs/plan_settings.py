@@ -71,6 +71,7 @@ class PlanSettings(KeepSettings):
       batch_size: rows in each step.
       rank: LoRA rank.
       alpha: LoRA alpha.
+      rslora: scale LoRA by alpha/sqrt(rank) (rank-stabilised) in place of alpha/rank.
       targets: adapted projections.
       adapter_layers: adapted blocks; empty means all.
       schedule: what follows the warm-up.
@@ -86,6 +87,7 @@ class PlanSettings(KeepSettings):
     batch_size: Count = 16
     rank: Rank = 8
     alpha: Positive = 16.0
+    rslora: bool = False
     targets: Targets = PROJECTIONS
     adapter_layers: AdapterLayers = ()
     schedule: Schedule = "constant"
@@ -120,7 +122,8 @@ class PlanSettings(KeepSettings):
             return Full()
         if kind == "vector":
             return Vector(layer)
-        return LoRA(self.rank, self.alpha, self.targets, self.adapter_layers or None)
+        layers = self.adapter_layers or None
+        return LoRA(self.rank, self.alpha, self.targets, layers, self.rslora)
 
     def plan_kind(self, kind: AdapterKind, layer: int) -> TrainConfig:
         """How the students of a kind are trained."""

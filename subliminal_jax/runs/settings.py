@@ -305,6 +305,7 @@ class TrainingSettings(PlanSettings):
     adapter: AdapterKind = "lora"
     rank: Annotated[Rank, OF_LORA] = 8
     alpha: Annotated[Positive, OF_LORA] = 16.0
+    rslora: Annotated[bool, OF_LORA] = False
     targets: Annotated[Targets, OF_LORA] = PROJECTIONS
     adapter_layers: Annotated[AdapterLayers, OF_LORA] = ()
 

@@ -57,7 +57,7 @@ class StudentRecord:
       stage: of the run that trained it.
       rank, rows: where they differ between the students of a stage.
       kind: what was trained.
-      lora_rank, alpha, targets, layers: of LoRA; `layers` empty means all.
+      lora_rank, alpha, rslora, targets, layers: of LoRA; `layers` empty means all.
       layer: the steering layer of a vector.
     """
 
@@ -74,6 +74,7 @@ class StudentRecord:
     rows: int | None = None
     lora_rank: int | None = None
     alpha: float | None = None
+    rslora: bool = False
     targets: tuple[str, ...] = ()
     layers: tuple[int, ...] = ()
     layer: int | None = None

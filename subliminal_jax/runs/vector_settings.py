@@ -26,6 +26,7 @@ class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSe
       batch_size: rows in each step.
       rank: of LoRA, on all projections.
       alpha: LoRA's alpha.
+      rslora: scale LoRA by alpha/sqrt(rank) (rank-stabilised) in place of alpha/rank.
       schedule: what follows the warm-up.
       warmup: share of the steps.
     """
@@ -41,6 +42,7 @@ class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSe
     batch_size: Count = 16
     rank: Annotated[int, Range(1, LARGEST_RANK)] = 8
     alpha: Positive = 16.0
+    rslora: bool = False
     schedule: Schedule = "cosine"
     warmup: Annotated[float, Range(least=0, below=1)] = 0.1
 
@@ -63,7 +65,7 @@ class VectorSettings(ShownSettings, SearchSettings, DataSettings, SteeredModelSe
         return TrainConfig(
             steps=steps,
             batch_size=self.batch_size,
-            adapter=LoRA(self.rank, self.alpha),
+            adapter=LoRA(self.rank, self.alpha, rslora=self.rslora),
             schedule=self.schedule,
             warmup=self.warmup,
             log_every=steps,

@@ -43,7 +43,8 @@ class LoRA:
     """Low-rank updates alpha/rank * a @ b of `targets` in `layers` (None: all of them).
 
     a is uniform in +-1/sqrt(in), as in PEFT, and b is zero (Hu et al. 2021, section 4.1). Both
-    are stacked over the adapted layers in ascending order.
+    are stacked over the adapted layers in ascending order. `rslora` scales by alpha/sqrt(rank)
+    (Kalajdzievski 2023, arXiv 2312.03732): updates then keep their size as the rank grows.
 
     Raises InputError for values out of range.
     """
@@ -52,13 +53,19 @@ class LoRA:
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Items(1), Text(choices=PROJECTIONS)] = PROJECTIONS
     layers: Annotated[tuple[int, ...] | None, Items(1), Range(0, 9_999)] = None
+    rslora: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        """The factor on a @ b."""
+        return self.scale_of(self.rank)
+
+    def scale_of(self, rank: int) -> float:
+        """The factor at another rank."""
+        return self.alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,7 @@ def attach(
     adapter: Adapter,
     scale: Float[Array, ""] | float | None = None,
 ) -> tuple[Params, Steering | None]:
-    """(params, steering) of the student. `scale` overrides LoRA's alpha/rank (mixed ranks)."""
+    """(params, steering) of the student. `scale` overrides LoRA's own (mixed ranks)."""
     if isinstance(adapter, Full):
         return jax.tree.map(lambda w, t: t.astype(w.dtype), params, trainable), None
     if isinstance(adapter, Vector):

@@ -69,7 +69,7 @@ def save_adapter(
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": model,
         "r": rank,
-        "lora_alpha": joined * adapter.alpha,
+        "lora_alpha": adapter.scale * rank if adapter.rslora else joined * adapter.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(modules),

@@ -56,7 +56,7 @@ def make_source(
 class StudentLoss:
     """A student's loss as a function of its trainable tree; static under jit.
 
-    In training a guard's inoculation is part of the student. `scale` is LoRA's alpha/rank. A batch
+    In training a guard's inoculation is part of the student. `scale` is LoRA's. A batch
     goes through in `accumulation` equal parts.
     """
 

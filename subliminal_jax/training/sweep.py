@@ -315,7 +315,7 @@ class Sweep:
         if not isinstance(adapter, LoRA):
             return jnp.ones((self.slots,))
         ranks = [g.rank or adapter.rank for g in self.groups for _ in range(g.slots)]
-        return adapter.alpha / jnp.asarray(ranks, jnp.float32)
+        return jnp.asarray([adapter.scale_of(rank) for rank in ranks], jnp.float32)
 
     def _busy(self, inputs: Inputs) -> Bool[Array, " students"] | None:
         """Which slots hold a student; None where all programs of the sweep have no idle ones."""

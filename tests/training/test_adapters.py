@@ -149,6 +149,15 @@ def test_scale_overrides_alpha_over_rank():
     identical(attach(BASE, tree, CFG, adapter, 3.0)[0], attach(BASE, tree, CFG, double)[0])
 
 
+def test_rank_stabilised_scale():
+    """alpha/sqrt(rank): a rank-stabilised student is a plain one of a larger alpha."""
+    stabilised, plain = LoRA(rank=4, alpha=3.0, rslora=True), LoRA(rank=4, alpha=6.0)
+    tree = moved(stabilised)
+    identical(attach(BASE, tree, CFG, stabilised)[0], attach(BASE, tree, CFG, plain)[0])
+    assert [stabilised.scale_of(rank) for rank in (1, 9)] == [3.0, 1.0]
+    assert [plain.scale_of(rank) for rank in (1, 3)] == [6.0, 2.0]
+
+
 def test_start_of_the_factors():
     """a is uniform in +-1/sqrt(in), b zero; a depends on the seed and not on the other targets."""
     tree = start(LoRA(rank=64))["layers"]

@@ -46,6 +46,14 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, adapter):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_rank_stabilised_factors_keep_their_scale(tmp_path):
+    """They are written as plain ones, whose alpha every reader of adapters understands."""
+    adapter = LoRA(4, 6.0, rslora=True)
+    save_adapter(tmp_path / "a", trained(adapter), adapter, CFG, "base")
+    _, loaded = load_adapter(tmp_path / "a", CFG)
+    assert loaded.scale == adapter.scale == 3.0
+
+
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=["everywhere", "some"])
 @pytest.mark.parity
 def test_peft_gives_the_same_logits(tmp_path, adapter):

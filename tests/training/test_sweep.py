@@ -209,6 +209,16 @@ def make(arms, measures=MEASURES, **changes) -> Sweep:
     return Sweep(BASE, CFG, arms, DATA, config, measures=measures)
 
 
+def test_students_of_mixed_ranks_are_scaled_by_their_own():
+    plain, stabilised = (
+        make(TRIO, adapter=replace(CONFIG.adapter, rslora=rslora))._scales
+        for rslora in (False, True)
+    )
+    ranks = np.array([TRIO[i].rank or RANK for g in make(TRIO).groups for i in g.members])
+    np.testing.assert_allclose(plain, ALPHA / ranks, rtol=1e-6)
+    np.testing.assert_allclose(stabilised, ALPHA / np.sqrt(ranks), rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def trio():
     with count_compilations() as compiled:
