@@ -19,7 +19,9 @@ from subliminal_jax.diagnostics.coverage import (
 from subliminal_jax.diagnostics.parameter_space import steering_score
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.adapters import Full, LoRA, Vector, attach, init_trainable, merge
+from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.losses import mean_loss, token_losses
+from subliminal_jax.training.sweep import Sweep
 
 LAYER = 1
 LORA = LoRA(rank=2, alpha=6.0, targets=("q", "down"), layers=(1,))
@@ -134,6 +136,25 @@ def test_a_student_that_steps_onto_its_teacher_covers_all_of_the_displacement(pa
     covered = measure_coverage(start, update, weight_displacement(taught, params), LORA)
     np.testing.assert_allclose(covered.cosine, 1.0, rtol=1e-3)
     np.testing.assert_allclose(covered.component, covered.size, rtol=1e-3)
+
+
+def test_it_is_the_update_that_a_students_first_step_makes(params, cfg, batch, gradient):
+    """In a sweep whose batch is all of the rows, from the start that the seed draws."""
+    rules = {"adamw": 1e-3, "muon": 1e-2, "sgd": 0.3}
+    arms = [Arm(rule, rate, 7, "rows") for rule, rate in rules.items()]
+    plan = TrainConfig(steps=1, batch_size=len(batch.tokens), adapter=LORA, log_every=1)
+    sweep = Sweep(params, cfg, arms, {"rows": batch}, plan)
+    begun = sweep.init()
+    start = init_trainable(jax.random.key(7), params, cfg, LORA)
+    pulled = pull_back(gradient.gradient, start, params, cfg, LORA)
+    ended, _ = sweep.advance(begun)
+    after = sweep.students(ended)
+    for i, (rule, rate) in enumerate(rules.items()):
+        update, _ = first_update(rule, rate, start, pulled, gradient.loss)
+        expected = ravel_pytree(jax.tree.map(jnp.add, start, update))[0]
+        student = ravel_pytree(jax.tree.map(lambda x, i=i: x[i], after))[0]
+        moved = float(jnp.abs(expected - ravel_pytree(start)[0]).max())
+        np.testing.assert_allclose(student, expected, atol=0.02 * moved, err_msg=rule)
 
 
 def test_a_rule_that_only_looks_at_first_moves_at_its_second_step(params, cfg, gradient, start):
