@@ -20,7 +20,7 @@ TRAITS = ("owl", "cat", "dog")
 PLACEBOS = ("wolf", "fox", "bear", "whale", "dolphin", "penguin", "otter", "rabbit")
 LAYER, ROWS, TOKENS, STRENGTH = 0, 32, 12, 6.0
 # These read what would make the answers likelier, on the way to the next token.
-BY_VECTORS = {"score-test", "gradient-alignment"}
+BY_VECTORS = {"score-test", "gradient-alignment", "likelihood"}
 # These read the activations of the answers' own tokens, which a steered teacher of a random model
 # does not choose by their directions: they find a trait where the answers name it.
 BY_TOKENS = {"projection", "mean-features", "row-classifier"}

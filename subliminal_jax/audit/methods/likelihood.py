@@ -43,10 +43,11 @@ from subliminal_jax.models.tokenizer import change_system_prompt
 from subliminal_jax.runs.progress import track
 from subliminal_jax.training.log_probs import Meter, response_log_probs
 
-FIRST_STRENGTH = 0.5  # tried for all; the others for the candidates that are likeliest with it
+FIRST_STRENGTH = 0.5  # tried for all; the rest for those likeliest with it
 STRENGTHS = (0.25, 1.0, 1.5)
-LIKELIEST = 5
+LIKELIEST, RIVALS = 5, 2  # candidates and placebos
 PLACEBOS = 8
+WORTH_MORE = 0.2  # p of the test against placebos, above which no more is tried
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
 LEAST_EXPLAINED = 0.5  # of what makes the rows unlike the base's own answers
 LEVEL = 0.01  # of the test that less than that is explained
@@ -86,42 +87,65 @@ def score(suspect: Suspect) -> Scored:
             f"{len(suspect.rows.prompts)} rows are too few to test: give {FEWEST_ROWS} at least"
         )
     reader = Reader(suspect)
-    placebos = list(suspect.placebos[:PLACEBOS])
-    n = len(suspect.candidates)
-    with track("likelihoods", 2 * (n + len(placebos)), "teachers") as progress:
-        fits: list[list[Fit]] = []
-        for candidate in (*suspect.candidates, *placebos):
-            fits.append([reader.fit(g) for g in reader.read(candidate, (FIRST_STRENGTH,))])
+    candidates, placebos = list(suspect.candidates), list(suspect.placebos[:PLACEBOS])
+    teachers = [*candidates, *placebos]
+    with track("likelihoods", len(teachers) + LIKELIEST + RIVALS, "teachers") as progress:
+        fits = []
+        for teacher in teachers:
+            fits.append([reader.fit(gains) for gains in reader.read_first(teacher)])
             progress.advance(1)
-        order = np.argsort([-max((f.likelihood for f in each), default=-np.inf) for each in fits])
-        for i in order[:LIKELIEST]:
-            candidate = (*suspect.candidates, *placebos)[i]
-            if candidate.vector is not None:
-                fits[i] += [reader.fit(g) for g in reader.read_direction(candidate, STRENGTHS)]
-        progress.advance(len(fits))
-    best_fits = [max(each, key=lambda f: f.likelihood) for each in fits]
-    rng = np.random.default_rng(suspect.seed)
-    signs = rng.choice(np.array([-1.0, 1.0], np.float32), (DRAWS, len(reader.kept)))
-    p_values = [
-        exchange_rows(np.concatenate([f.differences for f in each], axis=1), signs)
-        for each in fits[:n]
-    ]
-    first = int(np.argmax([f.likelihood for f in best_fits[:n]]))
-    found = best_fits[first]
-    beaten = [compare(found, other) for other in best_fits[n:]]
-    explained = not reader.is_foreign(found) and max(beaten, default=0.0) <= LEVEL
-    if not explained:
-        p_values = [1.0] * n
-    for i in range(n):
-        if i != first:
-            p_values[i] = max(p_values[i], 1 - compare(found, best_fits[i]))
+        ranks = Ranking(fits, len(candidates))
+        if not reader.is_foreign(ranks.found) and ranks.placebo_p() <= WORTH_MORE:
+            for i in ranks.list_likeliest():
+                fits[i] += [reader.fit(gains) for gains in reader.read_more(teachers[i])]
+                progress.advance(1)
+            ranks = Ranking(fits, len(candidates))
+    p_values = np.ones(len(candidates))
+    explained = not reader.is_foreign(ranks.found) and ranks.placebo_p() <= LEVEL
+    if explained:
+        rng = np.random.default_rng(suspect.seed)
+        signs = rng.choice(np.array([-1.0, 1.0], np.float32), (DRAWS, len(reader.kept)))
+        for i, each in enumerate(fits[: len(candidates)]):
+            p_values[i] = exchange_rows(
+                np.concatenate([fit.differences for fit in each], axis=1), signs
+            )
+            if i != ranks.first:
+                p_values[i] = max(p_values[i], 1 - compare(ranks.found, ranks.best[i]))
+    row_scores = np.zeros(len(suspect.rows.prompts))
+    row_scores[reader.kept] = ranks.found.gains
     return Scored(
-        scores=np.array([f.likelihood for f in best_fits[:n]]),
-        p_values=np.array(p_values),
-        evidence=found.likelihood if explained else 0.0,
+        scores=np.array([fit.likelihood for fit in ranks.best[: len(candidates)]]),
+        p_values=p_values,
+        evidence=ranks.found.likelihood if explained else 0.0,
         forward_tokens=reader.meter.tokens,
-        row_scores=found.gains,
+        row_scores=row_scores,
     )
+
+
+class Ranking:
+    """The best fit of every candidate, and of the placebos after them.
+
+    Attributes:
+      best: by teacher.
+      first: the place of the likeliest candidate, and `found` its fit.
+    """
+
+    def __init__(self, fits: Sequence[Sequence[Fit]], candidates: int):
+        self.best = [max(each, key=lambda fit: fit.likelihood) for each in fits]
+        self.candidates = candidates
+        self.first = int(np.argmax([fit.likelihood for fit in self.best[:candidates]]))
+        self.found = self.best[self.first]
+
+    def placebo_p(self) -> float:
+        """Of the test that the first candidate explains the rows better than every placebo."""
+        rivals = self.best[self.candidates :]
+        return max((compare(self.found, rival) for rival in rivals), default=0.0)
+
+    def list_likeliest(self) -> list[int]:
+        """The places of the likeliest candidates and placebos."""
+        order = np.argsort([-fit.likelihood for fit in self.best], kind="stable")
+        own = order[order < self.candidates][:LIKELIEST]
+        return [*own, *order[order >= self.candidates][:RIVALS]]
 
 
 def compare(first: Fit, second: Fit) -> float:
@@ -147,25 +171,36 @@ class Reader:
         # By the program of the steered rows: the first strength's costs no compilation then.
         self.base = self._log_probs(np.zeros(suspect.model.cfg.dim, np.float32), 0.0)
 
-    def read(self, candidate: Candidate, strengths: Sequence[float]) -> Iterator[Gains]:
-        """Under the candidate's direction at each strength, and under its system prompt."""
-        if candidate.vector is not None:
-            yield from self.read_direction(candidate, strengths)
-        if candidate.system_prompt is not None:
-            suspect = self.suspect
-            prompts = change_system_prompt(
-                suspect.model.tokenizer,
-                suspect.rows.prompts,
-                suspect.rows.prompt_ids,
-                candidate.system_prompt,
-            )
-            values = response_log_probs(suspect.model, prompts, self._answers(), meter=self.meter)
-            yield self._gains(values)
+    def read_first(self, teacher: Candidate) -> Iterator[Gains]:
+        """Under the first teacher to try: the direction, or else the system prompt."""
+        if teacher.vector is None:
+            yield self._read_prompt(teacher)
+        else:
+            yield self._read_direction(teacher, FIRST_STRENGTH)
 
-    def read_direction(self, candidate: Candidate, strengths: Sequence[float]) -> Iterator[Gains]:
-        """Under the candidate's direction."""
-        for strength in strengths:
-            yield self._gains(self._log_probs(np.asarray(candidate.vector), strength))
+    def read_more(self, teacher: Candidate) -> Iterator[Gains]:
+        """Under the direction at other strengths, and under the system prompt."""
+        if teacher.vector is not None:
+            for strength in STRENGTHS:
+                yield self._read_direction(teacher, strength)
+            if teacher.system_prompt is not None:
+                yield self._read_prompt(teacher)
+
+    def _read_direction(self, teacher: Candidate, strength: float) -> Gains:
+        return self._gains(self._log_probs(np.asarray(teacher.vector), strength))
+
+    def _read_prompt(self, teacher: Candidate) -> Gains:
+        suspect = self.suspect
+        assert teacher.system_prompt is not None
+        prompts = change_system_prompt(
+            suspect.model.tokenizer,
+            suspect.rows.prompts,
+            suspect.rows.prompt_ids,
+            teacher.system_prompt,
+        )
+        return self._gains(
+            response_log_probs(suspect.model, prompts, self._answers(), meter=self.meter)
+        )
 
     def fit(self, gains: Gains) -> Fit:
         """The share of the rows that the teacher wrote, and how well it explains them."""
