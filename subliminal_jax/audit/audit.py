@@ -8,6 +8,7 @@ import numpy as np
 
 from subliminal_jax.audit.blind import recover_blind
 from subliminal_jax.audit.method import Suspect
+from subliminal_jax.audit.methods.likelihood import judge
 from subliminal_jax.audit.results import (
     AuditResult,
     Best,
@@ -15,6 +16,8 @@ from subliminal_jax.audit.results import (
     CarrierRow,
     Carriers,
     Kind,
+    LikelihoodRow,
+    Likelihoods,
     NullColumn,
     Reported,
     Tested,
@@ -25,6 +28,7 @@ from subliminal_jax.audit.score_test import (
     Column,
     Finding,
     Push,
+    correct,
     not_told_apart,
     push_rows,
     stepwise,
@@ -39,7 +43,7 @@ from subliminal_jax.audit.scores import (
     make_push,
     score_rows,
 )
-from subliminal_jax.audit.settings import AuditSettings, BlindSettings, SuspectSettings
+from subliminal_jax.audit.settings import AuditSettings, BlindSettings, Form, SuspectSettings
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
@@ -74,6 +78,8 @@ def audit_data(
     nulls = Nulls(list(suspect.placebos), seed)
     scores = score_rows(model, layer, rows, candidates, nulls, settings.forms, folder)
     result = compare_candidates(rows, scores)
+    if settings.likelihood:
+        result = add_likelihoods(result, read_likelihoods(suspect, settings.forms))
     if blind is None or not blind.blind_steps:
         return result
     vector = recover_blind(model, layer, rows, candidates, nulls.placebos, blind, seed)
@@ -111,6 +117,52 @@ def prepare(
     candidates = add_directions(model, layer, candidates, prompts)
     placebos = add_directions(model, layer, nulls.placebos, prompts)
     return Suspect(model, layer, rows, candidates, placebos, seed, folder)
+
+
+def read_likelihoods(suspect: Suspect, forms: Sequence[Form]) -> Likelihoods:
+    """The rows' likelihood under each candidate's teacher, in these forms."""
+
+    def keep_forms(some: Sequence[Candidate]) -> list[Candidate]:
+        return [
+            replace(
+                c,
+                system_prompt=c.system_prompt if "system prompt" in forms else None,
+                vector=c.vector if "direction" in forms or c.system_prompt is None else None,
+            )
+            for c in some
+        ]
+
+    judged = judge(
+        suspect._replace(
+            candidates=keep_forms(suspect.candidates), placebos=keep_forms(suspect.placebos)
+        )
+    )
+    names = [c.name for c in suspect.candidates]
+    p_values = [correct(float(p), len(names)) for p in judged.p_values]
+    order = np.argsort(-judged.likelihoods, kind="stable")
+    return Likelihoods(
+        candidates=tuple(
+            LikelihoodRow(names[i], float(judged.likelihoods[i]), p_values[i]) for i in order
+        ),
+        named=names[judged.first] if p_values[judged.first] < LEVEL else None,
+        share=judged.share,
+        not_told_apart=tuple(names[i] for i in judged.alike),
+        foreign=judged.foreign,
+    )
+
+
+def add_likelihoods(result: AuditResult, found: Likelihoods) -> AuditResult:
+    """The result with them; where the model can have written the rows, the verdict is theirs."""
+    verdict = result.verdict
+    if not found.foreign and found.named is None:
+        verdict = f"nothing found at {LEVEL:.0%}"
+    elif not found.foreign:
+        best = found.candidates[0]
+        p = "< 0.0001" if best.p < 1e-4 else f"= {best.p:.4f}"
+        verdict = f"towards {best.name} (p {p})"
+        if found.not_told_apart:
+            verdict += f"; not told apart from {', '.join(found.not_told_apart)}"
+    return replace(result, likelihoods=found, verdict=verdict)
 
 
 def _longest_prefix(model: Model, candidates: Sequence[Candidate]) -> int:

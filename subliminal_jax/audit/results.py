@@ -159,18 +159,50 @@ class BlindVector:
 
 
 @dataclass(frozen=True)
+class LikelihoodRow:
+    """A candidate's log-likelihood ratio to the base, in nats, largest over the strengths and forms
+    of its teacher and the share of the rows that it wrote; and its p-value over all candidates."""
+
+    name: str
+    likelihood: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """What the rows' exact likelihood says (`methods/likelihood.py`).
+
+    Attributes:
+      candidates: the likeliest first.
+      named: the first of them, where it is clear at 5% over all candidates.
+      share: of the rows that its teacher wrote, of those tried.
+      not_told_apart: other candidates that explain the rows as well.
+      foreign: the rows are unlike what the model writes, by more than any candidate explains;
+        nothing is named then.
+    """
+
+    candidates: tuple[LikelihoodRow, ...]
+    named: str | None
+    share: float
+    not_told_apart: tuple[str, ...]
+    foreign: bool
+
+
+@dataclass(frozen=True)
 class AuditResult:
     """All numbers of an audit.
 
     Attributes:
       candidates: every candidate in every form.
       placebos: the columns that they were compared with.
-      reported: candidates that stand out, the first one first.
+      reported: candidates that stand out by the score test, the first one first.
       not_told_apart: others that explain the push as well as the first.
-      verdict: in words.
+      verdict: in words; that of the likelihoods where they were read and the model can have written
+        the rows, else that of the score test.
       carriers: of the first reported candidate, or else of the likeliest.
       best: that candidate.
       blind: the vector recovered blind, where one was trained.
+      likelihoods: where they were read.
     """
 
     data: DataReport
@@ -182,6 +214,7 @@ class AuditResult:
     best: Best
     carriers: Carriers
     blind: BlindVector | None = None
+    likelihoods: Likelihoods | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,7 +271,7 @@ def _test_candidate(
     """The test of candidate `c`; `compared` are the columns with something left of them."""
     name, form, _ = columns[c]
     if c not in compared:  # nothing but rounding is left: the data cannot speak for it
-        return Finding(name, form, 0.0, math.inf, {BASE: 1.0}, 1.0, _correct(1.0, tests), 0.0)
+        return Finding(name, form, 0.0, math.inf, {BASE: 1.0}, 1.0, correct(1.0, tests), 0.0)
     n = len(push.rows)
     metric, scale_c = push.metric, math.sqrt(push.metric[c, c])
     e = push.rows.mean(axis=0)
@@ -306,11 +306,11 @@ def _test_candidate(
         lean_error=se / scale_c,
         p_values={null: math.exp(log) for null, log in logs.items()},
         p=p,
-        p_adjusted=_correct(p, tests),
+        p_adjusted=correct(p, tests),
         log_p=log_p,
     )
 
 
-def _correct(p: float, tests: int) -> float:
+def correct(p: float, tests: int) -> float:
     """Sidak's correction of a p-value for the number of tests."""
     return -math.expm1(tests * math.log1p(-min(p, 1 - 1e-16)))

@@ -40,9 +40,12 @@ class AuditSettings(SuspectSettings):
 
     Attributes:
       forms: what of a candidate is scored: its system prompt, its direction, or both.
+      likelihood: also read the rows' likelihood under each candidate's teacher, which tells related
+        candidates apart; it takes some fifty further passes over the rows.
     """
 
     forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
+    likelihood: bool = True
 
 
 def default_traits(settings: SuspectSettings, others: int = 0) -> tuple[str, ...]:

@@ -71,6 +71,13 @@ def test_the_planted_vector_is_found(results):
     assert len(results["blind"]["vector"]) == 16 and 0 < results["blind"]["p"] <= 1
 
 
+def test_likelihood_names_the_planted_vector(results):
+    found = results["likelihoods"]
+    assert found["named"] == "planted" and not found["foreign"]
+    ratios = [c["likelihood"] for c in found["candidates"]]
+    assert ratios == sorted(ratios, reverse=True) and ratios[0] > 10
+
+
 def test_every_candidate_is_scored_in_every_form(results):
     scored = {(c["name"], c["form"]) for c in results["candidates"]}
     prompted = {("owl", "system prompt"), ("cat", "system prompt")}

@@ -38,10 +38,12 @@ from jaxtyping import Float
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.scores import Candidate
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.steered import steer
+from subliminal_jax.files import read_marked, write_marked
+from subliminal_jax.fingerprints import digest, weights_digest
+from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.models.tokenizer import change_system_prompt
 from subliminal_jax.runs.progress import track
-from subliminal_jax.training.log_probs import Meter, response_log_probs
+from subliminal_jax.training.log_probs import response_log_probs
 
 FIRST_STRENGTH = 0.5  # tried for all; the rest for those likeliest with it
 STRENGTHS = (0.25, 1.0, 1.5)
@@ -50,7 +52,8 @@ PLACEBOS = 8
 WORTH_MORE = 0.2  # p of the test against placebos, above which no more is tried
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
 LEAST_EXPLAINED = 0.5  # of what makes the rows unlike the base's own answers
-LEVEL = 0.01  # of the test that less than that is explained
+LEVEL = 0.01  # of the tests that less than that is explained, and of those against placebos
+ALIKE = 0.05  # p of the test between two candidates, above which they are not told apart
 FEWEST_ROWS = 16
 DRAWS = 9_999  # of signs
 
@@ -69,19 +72,48 @@ class Fit:
 
     Attributes:
       likelihood: L, in nats.
+      share: of the rows that the teacher wrote; 1 of preferences.
       data: its part of each row.
       gains: what the teacher adds to each row's log-probability, times the share that it wrote.
       differences: of each row's part and that of the base's answer, for every share.
     """
 
     likelihood: float
+    share: float
     data: Float[np.ndarray, " rows"]
     gains: Float[np.ndarray, " rows"]
     differences: Float[np.ndarray, "rows shares"]
 
 
-def score(suspect: Suspect) -> Scored:
-    """L of each candidate. Raises InputError for fewer than FEWEST_ROWS rows."""
+@dataclass(frozen=True)
+class Judged:
+    """What the likelihoods say of a data set.
+
+    Attributes:
+      likelihoods: L of each candidate, in nats.
+      p_values: of each, before any correction.
+      first: the place of the likeliest candidate.
+      share: of the rows that its teacher wrote.
+      alike: the places of others, clear of the base, that explain the rows as well.
+      foreign: the rows are unlike what the base writes, by more than any candidate explains.
+      explained: by the first candidate, clearly better than by any placebo, and not foreign.
+      gains: what the first candidate adds to each row's log-probability.
+      forward_tokens: cost.
+    """
+
+    likelihoods: Float[np.ndarray, " candidates"]
+    p_values: Float[np.ndarray, " candidates"]
+    first: int
+    share: float
+    alike: tuple[int, ...]
+    foreign: bool
+    explained: bool
+    gains: Float[np.ndarray, " rows"]
+    forward_tokens: int
+
+
+def judge(suspect: Suspect) -> Judged:
+    """L of each candidate, and its tests. Raises InputError for fewer than FEWEST_ROWS rows."""
     if len(suspect.rows.prompts) < FEWEST_ROWS:
         raise InputError(
             f"{len(suspect.rows.prompts)} rows are too few to test: give {FEWEST_ROWS} at least"
@@ -101,7 +133,9 @@ def score(suspect: Suspect) -> Scored:
                 progress.advance(1)
             ranks = Ranking(fits, len(candidates))
     p_values = np.ones(len(candidates))
-    explained = not reader.is_foreign(ranks.found) and ranks.placebo_p() <= LEVEL
+    foreign = reader.is_foreign(ranks.found)
+    explained = not foreign and ranks.placebo_p() <= LEVEL
+    alike: list[int] = []
     if explained:
         rng = np.random.default_rng(suspect.seed)
         signs = rng.choice(np.array([-1.0, 1.0], np.float32), (DRAWS, len(reader.kept)))
@@ -110,15 +144,35 @@ def score(suspect: Suspect) -> Scored:
                 np.concatenate([fit.differences for fit in each], axis=1), signs
             )
             if i != ranks.first:
-                p_values[i] = max(p_values[i], 1 - compare(ranks.found, ranks.best[i]))
-    row_scores = np.zeros(len(suspect.rows.prompts))
-    row_scores[reader.kept] = ranks.found.gains
-    return Scored(
-        scores=np.array([fit.likelihood for fit in ranks.best[: len(candidates)]]),
+                worse = compare(ranks.found, ranks.best[i])
+                if p_values[i] <= LEVEL and worse > ALIKE:
+                    alike.append(i)
+                p_values[i] = max(p_values[i], 1 - worse)
+    gains = np.zeros(len(suspect.rows.prompts))
+    gains[reader.kept] = ranks.found.gains
+    return Judged(
+        likelihoods=np.array([fit.likelihood for fit in ranks.best[: len(candidates)]]),
         p_values=p_values,
-        evidence=ranks.found.likelihood if explained else 0.0,
-        forward_tokens=reader.meter.tokens,
-        row_scores=row_scores,
+        first=ranks.first,
+        share=ranks.found.share,
+        alike=tuple(alike),
+        foreign=foreign,
+        explained=explained,
+        gains=gains,
+        forward_tokens=reader.tokens,
+    )
+
+
+def score(suspect: Suspect) -> Scored:
+    """As a column of the benchmark."""
+    judged = judge(suspect)
+    likeliest = float(judged.likelihoods[judged.first])
+    return Scored(
+        scores=judged.likelihoods,
+        p_values=judged.p_values,
+        evidence=likeliest if judged.explained else 0.0,
+        forward_tokens=judged.forward_tokens,
+        row_scores=judged.gains,
     )
 
 
@@ -145,7 +199,7 @@ class Ranking:
         """The places of the likeliest candidates and placebos."""
         order = np.argsort([-fit.likelihood for fit in self.best], kind="stable")
         own = order[order < self.candidates][:LIKELIEST]
-        return [*own, *order[order >= self.candidates][:RIVALS]]
+        return [*own.tolist(), *order[order >= self.candidates][:RIVALS].tolist()]
 
 
 def compare(first: Fit, second: Fit) -> float:
@@ -163,7 +217,9 @@ class Reader:
 
     def __init__(self, suspect: Suspect):
         self.suspect = suspect
-        self.meter = Meter()
+        self.tokens = 0
+        rows = suspect.rows
+        self.mark = digest(weights_digest(suspect.model.params), rows.prompt_ids, rows.answers)
         self.preferences = suspect.rows.kind == "preferences"
         names = ("chosen", "rejected") if self.preferences else ("data", "control")
         self.parts = [suspect.rows.part(name) for name in names]
@@ -198,9 +254,7 @@ class Reader:
             suspect.rows.prompt_ids,
             teacher.system_prompt,
         )
-        return self._gains(
-            response_log_probs(suspect.model, prompts, self._answers(), meter=self.meter)
-        )
+        return self._gains(self._read(prompts, None, digest(teacher.system_prompt)))
 
     def fit(self, gains: Gains) -> Fit:
         """The share of the rows that the teacher wrote, and how well it explains them."""
@@ -225,15 +279,29 @@ class Reader:
     def _log_probs(
         self, vector: Float[np.ndarray, " dim"], strength: float
     ) -> Float[np.ndarray, "rows 2"]:
-        suspect = self.suspect
-        steering = steer(jnp.asarray(vector, jnp.float32), suspect.layer, strength)
-        return response_log_probs(
-            suspect.model,
-            suspect.rows.prompt_ids,
-            self._answers(),
-            steering=steering,
-            meter=self.meter,
-        ).astype(float)
+        steering = steer(jnp.asarray(vector, jnp.float32), self.suspect.layer, strength)
+        name = digest(np.asarray(vector, np.float32), strength, self.suspect.layer)
+        return self._read(self.suspect.rows.prompt_ids, steering, name)
+
+    def _read(
+        self, prompts: Sequence[Sequence[int]], steering: Steering | None, teacher: str
+    ) -> Float[np.ndarray, "rows 2"]:
+        """Log-probabilities of both answers of each row, kept in the folder."""
+        path = self.suspect.folder / f"likelihood-{teacher[:16]}.npz"
+        mark = digest(self.mark, teacher)
+        values = read_marked(path, "scores", mark)
+        # Counted also where they are read again: it is what the method costs.
+        self.tokens += sum(
+            len(prompt) + len(answer)
+            for prompt, answers in zip(prompts, self._answers(), strict=True)
+            for answer in answers
+        )
+        if values is None:
+            values = response_log_probs(
+                self.suspect.model, prompts, self._answers(), steering=steering
+            )
+            write_marked(path, "scores", values, mark)
+        return values.astype(float)
 
     def _gains(self, values: Float[np.ndarray, "rows 2"]) -> Gains:
         return Gains(*(values - self.base)[self.kept].T)
@@ -252,6 +320,7 @@ def fit_pairs(gains: Gains) -> Fit:
     best = int(np.argmax(parts.sum(axis=0)))
     return Fit(
         likelihood=float(parts[:, best].sum()),
+        share=SHARES[best],
         data=parts[:, best],
         gains=SHARES[best] * data,
         differences=parts - others,
@@ -262,7 +331,7 @@ def fit_preferences(weights: Float[np.ndarray, " rows"]) -> Fit:
     """Of preferences: the log-odds that the teacher would choose as the data do (Bradley and
     Terry), less those of a coin."""
     parts = np.log(2.0) - np.logaddexp(0.0, -weights)
-    return Fit(float(parts.sum()), parts, weights, weights[:, None])
+    return Fit(float(parts.sum()), 1.0, parts, weights, weights[:, None])
 
 
 def mix(gains: Float[np.ndarray, " rows"], share: float) -> Float[np.ndarray, " rows"]:

@@ -4,7 +4,15 @@
     subliminal-jax audit --data steered:wolf:1     # or system-prompt:wolf, clean: written here
 
 The data are prompt/completion pairs or preferences (prompt, chosen, rejected) in a JSONL file.
-Every candidate scores every row: how much likelier does its system prompt, or its direction, make
+
+First the rows' exact likelihood under each candidate's teacher (the base with its direction at
+several strengths, or with its system prompt, for all or for a part of the rows) against the base
+(subliminal_jax/audit/methods/likelihood.py). It tells related candidates apart, and it is what
+names a candidate where this model can have written the rows. Rows that are far less likely under it
+than its own answers, by more than any candidate explains, another model wrote: every candidate that
+makes them likelier would then seem to be the teacher. The score test is made for those.
+
+In the score test every candidate scores every row: how much likelier does its system prompt, or its direction, make
 the row? What counts is the score over that of the base's own answers to the same prompts (of the
 rejected answer), in the metric in which those vary, after what candidates and placebo nouns share
 is projected out. A candidate is reported where it stands out at 5%, over all candidates, against
@@ -15,12 +23,11 @@ the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
 
-Two minutes on 2 free CPU cores for 512 rows, 16 traits and both forms; `--forms direction` takes a
-quarter of that. Expected: the trait of a system-prompted teacher is named; that of a steered one is
-mostly ranked among the first three, but seldom named, with 1024 rows (`--rows`) too; nothing is
-found in clean data, and nothing in the number lists of larger models, whose teachers are not at
-hand. "Nothing found" is no proof of clean data: how much an audit can see, `audit-benchmark`
-measures.
+Three minutes on 2 free CPU cores for 512 rows, 16 traits and both forms; `--forms direction` takes
+half of that, `--no-likelihood` leaves the score test alone. Expected: the trait of a steered or
+system-prompted teacher is named; nothing is found in clean data, and nothing in the number lists of
+larger models, whose teachers are not at hand. "Nothing found" is no proof of clean data: how much
+an audit can see, `audit-benchmark` measures.
 """
 
 from subliminal_jax.audit.audit import audit_data

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from subliminal_jax.audit.results import AuditRun, BlindVector, CandidateResult
+from subliminal_jax.audit.results import AuditRun, BlindVector, CandidateResult, Likelihoods
 from subliminal_jax.data.conversations import describe
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
@@ -15,9 +15,11 @@ SHOWN = 8  # candidates of each form in the picture
 
 def make_page(results: AuditRun) -> Page:
     """The candidates, the likeliest of them as a picture, and the rows that carry most."""
-    tables = candidate_table(results), carrier_table(results)
+    tables = [candidate_table(results), carrier_table(results)]
+    if results.likelihoods is not None:
+        tables.insert(0, likelihood_table(results.likelihoods))
     blocks: list[Block] = [
-        tables[0],
+        *tables[:-1],
         Picture(
             "lean",
             "Which candidates the data lean to",
@@ -25,7 +27,7 @@ def make_page(results: AuditRun) -> Page:
             "as the candidate's own teacher; bars are 95% intervals.",
             plots.forest(lean_lines(results), x_label="lean"),
         ),
-        tables[1],
+        tables[-1],
     ]
     if results.blind is not None:
         blocks.append(nearest_table(results.blind))
@@ -44,7 +46,24 @@ def summarise(results: AuditRun) -> str:
         f"{results.source}, {data.audited} of {data.rows} rows, read by {results.model}: "
         f"{results.verdict}."
     ]
-    if not results.reported:
+    found = results.likelihoods
+    if found is not None and found.foreign:
+        parts.append(
+            "The rows are less likely under this model than its own answers are, by more than any "
+            "candidate explains: another model wrote them, or from other prompts. Their likelihood "
+            "then names nobody; the verdict is that of the score test."
+        )
+    elif found is not None and found.named is not None:
+        best_row = found.candidates[0]
+        parts.append(
+            f"The teacher of {best_row.name} makes the rows likelier by {best_row.likelihood:.0f} "
+            f"nats than the base does, if it wrote {found.share:.0%} of them; the next candidate's "
+            f"by {found.candidates[1].likelihood:.0f}."
+            if len(found.candidates) > 1
+            else f"The teacher of {best_row.name} makes the rows likelier by "
+            f"{best_row.likelihood:.0f} nats than the base does."
+        )
+    if not results.reported and (found is None or found.named is None):
         best = results.best
         parts.append(
             f"The likeliest candidate was {best.name} ({best.form}), p = {best.p:.2f} over all "
@@ -111,6 +130,24 @@ def candidate_table(results: AuditRun) -> Table:
         "over the nulls, corrected for the number of candidates."
     )
     return Table("Candidates", columns, rows, caption)
+
+
+def likelihood_table(found: Likelihoods) -> Table:
+    """One row a candidate, the likeliest first."""
+    columns = [
+        Column("name", "candidate"),
+        Column("likelihood", "likelihood ratio, nats", "number", digits=1),
+        Column("p", "p, all candidates", "p"),
+    ]
+    caption = (
+        "By how much the candidate's teacher (the base with its direction, at the best of four "
+        "strengths, or with its system prompt) makes the rows likelier than the base does, at the "
+        "best share of the rows that it may have written. The likeliest is tested against the "
+        "base's own answers, the others also against the likeliest."
+    )
+    if found.foreign:
+        caption += " Another model wrote these rows: nothing follows from the ratios."
+    return Table("Likelihood under each candidate's teacher", columns, found.candidates, caption)
 
 
 def lean_lines(results: AuditRun) -> list[dict[str, Any]]:
