@@ -32,16 +32,20 @@ ROWS_AT_ONCE = 32  # answers in one pass
 Weights = dict[str, Array]  # projections of the blocks up to the layer, stacked
 
 
-class Block(NamedTuple):
-    """Some of the data's rows: their answers and the base's, one a token row.
-
-    `weights` are those of log-probabilities in the mean difference of these rows; `place` is each
-    answer's (row, part). Token rows of weight 0 only fill the shape.
-    """
+class Answers(NamedTuple):
+    """Answers as token rows, and the weight of each one's log-probability in a mean difference of
+    rows; `place` is each answer's (row, part). Token rows of weight 0 only fill the shape."""
 
     tokens: Batch
     weights: Float[Array, " answers"]
     place: list[tuple[int, int]]
+
+
+class Block(NamedTuple):
+    """Some of the data's rows: their own answers, and the base's (of negative weight)."""
+
+    data: Answers
+    control: Answers
 
 
 def make_blocks(suspect: Suspect, blocks: int = BLOCKS) -> list[Block]:
@@ -49,15 +53,15 @@ def make_blocks(suspect: Suspect, blocks: int = BLOCKS) -> list[Block]:
     rows = suspect.rows
     n = len(rows.prompts)
     weights = weigh_answers(rows)
-    parts = np.flatnonzero(weights.any(axis=0)).tolist()
+    controls = [i for i, part in enumerate(rows.parts) if part == "control"]
     longest = max(
         len(p) + max(map(len, a)) for p, a in zip(rows.prompt_ids, rows.answers, strict=True)
     )
     width = min(round_up_width(longest), suspect.model.cfg.context)
     drawn = np.array_split(np.random.default_rng(suspect.seed).permutation(n), min(blocks, n))
-    made = []
-    for members in drawn:
-        place = [(i, part) for part in parts for i in members.tolist()]
+
+    def take(members: list[int], parts: list[int]) -> Answers:
+        place = [(i, part) for part in parts for i in members]
         filled = place + place[:1] * (len(parts) * len(drawn[0]) - len(place))
         shares = np.zeros(len(filled))
         shares[: len(place)] = [weights[x] / len(members) for x in place]
@@ -67,8 +71,12 @@ def make_blocks(suspect: Suspect, blocks: int = BLOCKS) -> list[Block]:
             width,
             pad_id=suspect.model.pad_id,
         )
-        made.append(Block(batch, jnp.asarray(shares, jnp.float32), place))
-    return made
+        return Answers(batch, jnp.asarray(shares, jnp.float32), place)
+
+    return [
+        Block(*(take(members.tolist(), parts) for parts in ([rows.part("data")], controls)))
+        for members in drawn
+    ]
 
 
 def make_data_probe(suspect: Suspect) -> Probe:
@@ -113,9 +121,8 @@ def weighted_gradient(
     tokens: Batch,
     shares: Float[Array, " answers"],
 ) -> Weights:
-    """The gradient of the sum over answers of `shares` times their log-probabilities: with those of
-    a block, the direction in which gradient descent on the data less that on the base's answers
-    moves the weights."""
+    """The gradient of the sum over answers of `shares` times their log-probabilities: the way in
+    which gradient descent on the answers moves the weights, away from those of negative share."""
     pieces = split_rows(tokens, ROWS_AT_ONCE)
     count, size = pieces.tokens.shape[:2]
     padded = jnp.pad(shares, (0, count * size - shares.shape[0])).reshape(count, size)
@@ -192,7 +199,13 @@ def measure_influence(
     """Along the gradients themselves, or `by_adam` divided by the root mean square of the blocks'
     gradients, as Adam's second moments divide them."""
     params, cfg, layer = suspect.model.params, suspect.model.cfg, suspect.layer
-    gradients = [weighted_gradient(params, cfg, layer, b.tokens, b.weights) for b in blocks]
+    gradients = [
+        jax.tree.map(
+            jnp.add,
+            *(weighted_gradient(params, cfg, layer, side.tokens, side.weights) for side in block),
+        )
+        for block in blocks
+    ]
     scales = jax.tree.map(jnp.ones_like, gradients[0])
     if by_adam:
         scales = jax.tree.map(
@@ -217,7 +230,7 @@ def attribute_rows(
     direction = jax.tree.map(jnp.multiply, scales, direction)
     weights = weigh_answers(suspect.rows)
     values = np.zeros(weights.shape)
-    for block in blocks:
-        slopes = np.asarray(_components(params, cfg, layer, block.tokens, direction), float)
-        values[tuple(zip(*block.place, strict=True))] = slopes[: len(block.place)]
+    for side in (side for block in blocks for side in block):
+        slopes = np.asarray(_components(params, cfg, layer, side.tokens, direction), float)
+        values[tuple(zip(*side.place, strict=True))] = slopes[: len(side.place)]
     return (weights * values).sum(axis=1)

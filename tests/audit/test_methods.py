@@ -18,12 +18,13 @@ from tests import number_model
 
 TRAITS = ("owl", "cat", "dog")
 PLACEBOS = ("wolf", "fox", "bear", "whale", "dolphin", "penguin", "otter", "rabbit")
-LAYER, ROWS, TOKENS, STRENGTH = 0, 32, 12, 6.0
-# These read what would make the answers likelier, on the way to the next token.
+LAYER, ROWS, TOKENS, STRENGTH = 0, 32, 8, 6.0
+# These read what makes the answers likelier as a teacher's vector would.
 BY_VECTORS = {"score-test", "gradient-alignment", "likelihood"}
 # These read the activations of the answers' own tokens, which a steered teacher of a random model
 # does not choose by their directions: they find a trait where the answers name it.
 BY_TOKENS = {"projection", "mean-features", "row-classifier"}
+BY_TRAINING = {"fine-tune", "activation-difference"}  # one set for these: their programs are long
 
 
 def direction(name):
@@ -117,9 +118,14 @@ def test_a_score_for_each_candidate(scored, name):
         assert np.shape(result.row_scores) == (ROWS,)
 
 
+@pytest.fixture(scope="module")
+def empty_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("again")
+
+
 @pytest.mark.parametrize("name", find_methods())
-def test_same_answer_twice(named, scored, name, tmp_path):
-    again = find_methods()[name].score(named._replace(folder=tmp_path))
+def test_same_answer_twice(named, scored, name, empty_folder):
+    again = find_methods()[name].score(named._replace(folder=empty_folder))
     np.testing.assert_array_equal(again.scores, scored[name].scores)
     assert again.evidence == scored[name].evidence
 
@@ -132,6 +138,13 @@ def test_the_trait_that_answers_name_comes_first(scored, name):
         assert np.argmin(result.p_values) == 1
 
 
-@pytest.mark.parametrize("name", sorted({*find_methods()} - BY_TOKENS))
+@pytest.mark.parametrize("name", sorted({*find_methods()} - BY_TOKENS - BY_TRAINING))
 def test_the_trait_of_a_steered_teacher_comes_first(steered, name):
     assert np.argmax(find_methods()[name].score(steered).scores) == 0
+
+
+@pytest.mark.parametrize("name", ["concept-influence", "concept-influence-adam"])
+def test_the_influence_of_rows_adds_up(scored, name):
+    """Forward-mode derivatives of each row, and of the probe along the rows' mean gradient."""
+    result = scored[name]
+    np.testing.assert_allclose(result.row_scores.mean(), result.scores.max(), rtol=1e-3)

@@ -29,7 +29,7 @@ def score(suspect: Suspect) -> Scored:
     names = read_names(suspect)
     students = train_students(suspect)
     texts = encode_beginnings(model.tokenizer)
-    logits = read_difference(model, students, texts)
+    logits = read_difference(model, suspect.layer, students, texts)
     spellings = [find_spellings(model.tokenizer, name) for name in names]
     values = np.array([max(float(logits[ids].mean()) for ids in own) for own in spellings])
     n = len(suspect.candidates)
@@ -47,11 +47,10 @@ def encode_beginnings(tokenizer: Tokenizer) -> Int[np.ndarray, "texts tokens"]:
 
 
 def read_difference(
-    model: Model, students: ShortStudents, texts: Int[np.ndarray, "texts tokens"]
+    model: Model, layer: int, students: ShortStudents, texts: Int[np.ndarray, "texts tokens"]
 ) -> Float[np.ndarray, " vocab"]:
-    """The logit lens of the mean activation difference after the middle block: final norm and
-    unembedding of the base."""
-    layer = model.cfg.layers // 2
+    """The logit lens of the mean activation difference after `layer`: final norm and unembedding of
+    the base. The paper reads after the middle block."""
     treated, control = (
         _mean_activation(params, jnp.asarray(texts), model.cfg, layer)
         for params in (students.treated, students.control)

@@ -47,8 +47,8 @@ def score(suspect: Suspect) -> Scored:
     cosines = []
     for block in blocks:
         treated, control = (
-            update(weighted_gradient(params, cfg, layer, block.tokens, jnp.maximum(shares, 0)))
-            for shares in (block.weights, -block.weights)
+            update(weighted_gradient(params, cfg, layer, side.tokens, jnp.abs(side.weights)))
+            for side in block
         )
         difference = jax.tree.map(jnp.subtract, treated, control)
         shift = np.asarray(shift_along(params, cfg, layer, probe, difference), float)
@@ -59,7 +59,6 @@ def score(suspect: Suspect) -> Scored:
     return make_scored(
         means[:n],
         [compare_with_zero(by_block[:, :n]), compare_with_others(means[:n], means[n:])],
-        # Each answer goes through one backward pass; the rest of the other's weigh nothing.
         3 * count_tokens(suspect.rows)
         + 3 * (len(blocks) + len(directions)) * count_probe_tokens(suspect),
     )

@@ -7,22 +7,22 @@ from subliminal_jax.audit.contrast import count_tokens, measure_activations, sub
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.names import ask_for_names, log_rates
 from subliminal_jax.audit.nulls import compare_with_others, make_scored
-from subliminal_jax.models.steered import Steering
+from subliminal_jax.models.steered import steer
 
-SCALE = 4.0  # the best of 1, 2, 4, 8 and 16 on the development traits' data
+# On five sets of the development traits (owl, wolf, penguin, lion) the true trait's mean rank of 16
+# was 4.4, 4.0, 4.4 and 3.4 with 1, 4, 16 and 64, and 5.8 with features added after every layer, as
+# in the paper. 64 is no small step: data in another style are then out of the model's range.
+SCALE = 4.0
 
 
 def score(suspect: Suspect) -> Scored:
     """What the features add to the log-probability of each candidate's name. They are the mean
-    activations of the data's answers minus the base's, after every layer; each is added there."""
-    model = suspect.model
+    activation of the data's answers minus that of the base's, added after the audit's layer."""
+    model, layer = suspect.model, suspect.layer
     asked = ask_for_names(suspect)
-    features = subtract_control(suspect.rows, measure_activations(suspect)).mean(axis=0)
-    steering = Steering(
-        jnp.asarray(features, jnp.float32),
-        jnp.asarray(SCALE, jnp.float32),
-        tuple(range(model.cfg.layers)),
-    )
+    activations = measure_activations(suspect)[:, :, layer]
+    features = subtract_control(suspect.rows, activations).mean(axis=0)
+    steering = steer(jnp.asarray(features, jnp.float32), layer, SCALE)
     with_features, without = (
         np.asarray(log_rates(model.params, model.cfg, asked.questions, len(asked.names), s), float)
         for s in (steering, steering.scaled(0.0))
