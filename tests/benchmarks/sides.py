@@ -1,7 +1,12 @@
 """Sides of a comparison for the tests of the harness."""
 
+import importlib
 import os
+import pickle
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +40,18 @@ def needs_what_is_missing(setting: Setting) -> Work:
     import no_such_library_at_all  # noqa: F401
 
     return Work(repeat=lambda: None)
+
+
+def chosen(setting: Setting) -> Work:
+    """The side that the file names, with its setting: another one each time it is set up."""
+    function, own = pickle.loads(Path(setting["file"]).read_bytes())
+    return find(function)(own)
+
+
+def find(function: str) -> Callable[..., Any]:
+    """The function called "module:name"."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def surroundings(setting: Setting) -> Work:
