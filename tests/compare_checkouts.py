@@ -158,6 +158,9 @@ RUNS: dict[str, str] = {
     "--layer 0 --rows 0 --sources {sets} --personas likes dislikes",
     "steering-bridge": f"--model {{model}} --layer 0 --traits owl cat --asked 4 --steps 2 "
     f"--log-every 2 --rank 2 --rates adamw=3e-4,1e-3 --controls 2 {KINDS}",
+    "divergence-tokens": f"--model {{model}} --layer 0 --traits owl cat dog --asked 4 --steps 2 "
+    f"--log-every 2 --rank 2 --gradient-rows 12 --rates adamw=3e-4,1e-3 sgd=0.001 --controls 2 "
+    f"{KINDS}",
     "mixing-ratio": f"--model {{model}} --layer 0 --traits owl cat dog --asked 4 --steps 2 "
     f"--shares 0 0.125 0.25 0.5 1 --log-every 2 --rank 2 --rates adamw=3e-4,1e-3 sgd=0.03 {KINDS}",
     "coverage": f"--model {{model}} --layer 0 --traits owl cat --asked 4 --steps 2 --log-every 2 "

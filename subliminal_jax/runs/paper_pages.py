@@ -66,6 +66,12 @@ PAPERS = (
         "Tan et al. 2024, arXiv 2407.12404",
     ),
     Paper(
+        "schrodi-2025",
+        "Schrodi",
+        "Towards Understanding Subliminal Learning: When and How Hidden Biases Transfer",
+        "Schrodi et al. 2025, arXiv 2509.23886",
+    ),
+    Paper(
         "nief-2026",
         "Nief",
         "Subliminal Learning is a LoRA Artifact",

@@ -64,6 +64,8 @@ class KindTrainer:
       stage: begins the names of the stages.
       starts: where a search begins, by kind, in units of the optimizer's middle default rate.
       protection: what students train on and are guarded from; without it, as the settings ask for.
+      groups: data sets that have rates of their own, by a name that their students and choices have
+        as `objective`: such as the same rows with other tokens in the loss. They share programs.
 
     `base_losses` are the base's by that loss, by data set.
     """
@@ -83,8 +85,9 @@ class KindTrainer:
         stage: str = "",
         starts: Mapping[str, float] = STARTS,
         protection: Protected | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ):
-        self.starts = starts
+        self.starts, self.groups = starts, groups or {"": data.names}
         self.folder, self.panel, self.data, self.settings = folder, panel, data, settings
         self.tuning, self.stage = tuple(tuning), stage
         self.reported = tuple(name for name in data.names if name not in self.tuning)
@@ -118,38 +121,45 @@ class KindTrainer:
         students: list[StudentRow] = []
         tuned: list[StudentRow] = []
         measures = named_measures((*STANDARD, *self.settings.measures), self.panel)
+        largest = max(self.groups.values(), key=len)
         for kind in self.settings.adapters:
             plan = self.settings.plan_kind(kind, self.panel.layer)
             room = Room(
                 tuple(
                     self._make_arm(label, 1.0, name, sizes[-1])
                     for label in self.settings.labels()
-                    for name in self.data.names
+                    for name in largest
                 )
             )
             runner = WaveRunner(self.folder, self.panel.model, plan, self.task, measures, room)
-            centers: dict[str, float] = {}  # a search begins where the one for fewer rows ended
-            for size in sizes:
-                stage = f"{self.stage}{kind}" + ("" if size is None else f"-{size}-rows")
-                if choices is None:
-                    chosen, rows = self._choose(runner, kind, stage, size, centers)
-                else:
-                    chosen = tuple(c.choice for c in choices if (c.adapter, c.rows) == (kind, size))
-                    rows = []
-                centers |= {c.optimizer: c.rate for c in chosen if c.rate is not None}
-                tuned += rows
-                made += [KindChoice(kind, size, choice) for choice in chosen]
-                arms = [
-                    self._make_arm(choice.optimizer, choice.rate, name, size)
-                    for choice in chosen
-                    if choice.rate is not None
-                    for name in self.reported
-                ]
-                if arms:
-                    trained = self._run(runner, kind, stage, arms)
-                    students += trained.rows
-                    if inspect is not None:
-                        inspect(trained)
+            for group, members in self.groups.items():
+                centers: dict[str, float] = {}  # a search begins where the one for fewer rows ended
+                for size in sizes:
+                    stage = f"{self.stage}{kind}" + (f"-{group}" if group else "")
+                    stage += "" if size is None else f"-{size}-rows"
+                    if choices is None:
+                        chosen, rows = self._choose(runner, kind, stage, size, centers, group)
+                    else:
+                        which = kind, size, group or None
+                        chosen = tuple(
+                            c.choice for c in choices if (c.adapter, c.rows, c.objective) == which
+                        )
+                        rows = []
+                    centers |= {c.optimizer: c.rate for c in chosen if c.rate is not None}
+                    tuned += rows
+                    made += [KindChoice(kind, size, choice, group or None) for choice in chosen]
+                    arms = [
+                        self._make_arm(choice.optimizer, choice.rate, name, size)
+                        for choice in chosen
+                        if choice.rate is not None
+                        for name in self.reported
+                        if name in members
+                    ]
+                    if arms:
+                        trained = self._run(runner, kind, stage, arms, group)
+                        students += trained.rows
+                        if inspect is not None:
+                            inspect(trained)
         return TrainedKinds(tuple(made), tuple(students), tuple(tuned))
 
     def describe(self, traits: Sequence[str], trained: TrainedKinds) -> MeasuredKinds:
@@ -183,6 +193,7 @@ class KindTrainer:
         stage: str,
         size: int | None,
         starts: Mapping[str, float],
+        group: str,
     ) -> tuple[tuple[RateChoice, ...], list[StudentRow]]:
         """The rate of each optimizer, and the students that it was chosen by."""
         settings, rows = self.settings, []
@@ -196,8 +207,9 @@ class KindTrainer:
                     for label, each in rates.items()
                     if i < len(each)
                     for name in self.tuning
+                    if name in self.groups[group]
                 ]
-                new += self._run(runner, kind, f"{stage}-rates-{number}-{i}", arms).rows
+                new += self._run(runner, kind, f"{stage}-rates-{number}-{i}", arms, group).rows
             rows.extend(new)
             judged = [row.replace_values(heldout_loss=vars(row)[self.judge]) for row in new]
             return mean_losses(judged, self.base_losses)
@@ -214,11 +226,12 @@ class KindTrainer:
         return Arm(optimizer, rate, self.seeds[name], name, rows=size)
 
     def _run(
-        self, runner: WaveRunner, kind: AdapterKind, stage: str, arms: Sequence[Arm]
+        self, runner: WaveRunner, kind: AdapterKind, stage: str, arms: Sequence[Arm], group: str
     ) -> Trained:
         with track(stage, len(arms) * runner.plan.steps, "student steps") as progress:
             trained = runner.train(stage, arms, progress)
-        return trained._replace(rows=[row.replace_values(adapter=kind) for row in trained.rows])
+        columns = {"adapter": kind} | ({"objective": group} if group else {})
+        return trained._replace(rows=[row.replace_values(**columns) for row in trained.rows])
 
 
 def measure_base_losses(

@@ -19,6 +19,7 @@ EXPERIMENTS = find_experiments()
 OWN_QUESTIONS = {
     "audit-benchmark",
     "coverage",
+    "divergence-tokens",
     "mixing-ratio",
     "own-data",
     "steering-bridge",
