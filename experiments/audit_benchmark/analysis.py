@@ -214,7 +214,8 @@ class Results(Measured):
     """All numbers of the report.
 
     Attributes:
-      rows: every method over all sets, then by each factor.
+      overall: every method over all sets.
+      by_factor: every method by each factor.
       strengths: of the claimed method, by the teachers' strength; empty without its audits.
       steered: the claimed method on number lists of steered teachers alone; None likewise.
       full_named: share of the sets at full strength whose trait it named at 1%.
@@ -222,7 +223,8 @@ class Results(Measured):
       real_alarms: on real sets at 5%; None where there are none.
     """
 
-    rows: tuple[MethodRow, ...]
+    overall: tuple[MethodRow, ...]
+    by_factor: tuple[MethodRow, ...]
     strengths: tuple[StrengthResult, ...]
     steered: MethodRow | None
     full_named: Interval | None
@@ -246,10 +248,18 @@ CLEAN_FACTORS = ("carrier", "rows", "writer", "auditor")
 def analyse(measured: Measured) -> Results:
     """Detection, ranks, names and alarms of every method over all sets and by each factor."""
     known = {s.name: s for s in measured.sets}
+    overall = [
+        summarise_method(
+            method.name,
+            "all",
+            "",
+            [a for a in measured.audits if a.method == method.name],
+            known,
+            measured.real,
+        )
+        for method in measured.methods
+    ]
     rows = []
-    for method in measured.methods:
-        audits = [a for a in measured.audits if a.method == method.name]
-        rows.append(summarise_method(method.name, "all", "", audits, known, measured.real))
     for factor, find_level in FACTORS.items():
         levels = sort_levels({find_level(s) for s in measured.sets if s.trait is not None})
         for method in measured.methods if len(levels) > 1 else ():
@@ -265,7 +275,12 @@ def analyse(measured: Measured) -> Results:
                     )
                 ]
                 rows.append(summarise_method(method.name, factor, level, audits, known, ()))
-    return Results(**vars(measured), rows=tuple(rows), **summarise_claimed(measured, known))
+    return Results(
+        **vars(measured),
+        overall=tuple(overall),
+        by_factor=tuple(rows),
+        **summarise_claimed(measured, known),
+    )
 
 
 def sort_levels(levels: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Every method on every set that it can read: one record a set, reader and method."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -72,6 +73,8 @@ def audit_tasks(
                 )
                 for audit in audit_task(task, reader, suspect, todo):
                     folder.log(to_json(audit))
+                # Megabytes a set, of use for going on alone.
+                shutil.rmtree(place, ignore_errors=True)
             progress.advance(1)
 
 

@@ -12,7 +12,7 @@ from subliminal_jax.data.shared_data import find_shared
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs.settings import RunSettings, Traits
 
-TeacherKind = Literal["vector", "system-prompt", "lls", "paraphrase"]
+TeacherKind = Literal["vector", "system-prompt", "adapter", "lls", "paraphrase"]
 CarrierKind = Literal[
     "numbers", "chat", "rewordings", "preferences", "few-shot-numbers", "facts", "story-rewordings"
 ]
@@ -27,6 +27,7 @@ _ALL: tuple[CarrierKind, ...] = get_args(CarrierKind)
 CARRIERS_OF: Mapping[str, tuple[CarrierKind, ...]] = {
     "vector": _ALL,
     "system-prompt": _ALL,
+    "adapter": _ALL,
     "lls": _ALL,
     "paraphrase": ("rewordings",),
 }
@@ -56,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {
         "out": Path("runs/audit-benchmark-full"),
         "models": ("shipped", "shipped-small"),
-        "teachers": ("vector", "system-prompt", "lls", "paraphrase"),
+        "teachers": ("vector", "system-prompt", "adapter", "lls", "paraphrase"),
         "carriers": ("numbers", "chat", "rewordings", "preferences"),
         "shares": (1.0, 0.5, 0.2, 0.05, 0.01),
         "set_rows": (128, 512, 2048, 8192),
@@ -96,9 +97,10 @@ class Config(SuspectSettings, RunSettings):
       claimed_method: the method that claims are about.
       models: those that write the sets; the next one reads as the auditor without the writer's
         model.
-      teachers: kinds of teachers of the grid: the base with a vector or a system prompt; "lls",
-        rows of the base that logit-linear selection chose for a system prompt; "paraphrase",
-        faithful wordings alone, as the base with a system prompt chooses among them.
+      teachers: kinds of teachers of the grid: the base with a vector, with a system prompt, or with
+        an "adapter" fine-tuned to do as if it had read one; "lls", rows of the base that
+        logit-linear selection chose for a system prompt; "paraphrase", faithful wordings alone, as
+        the base with a system prompt chooses among them.
       carriers: what the grid's rows are; the first is that of the sets at full strength.
       shares: of poisoned rows.
       set_rows: rows of the grid's sets.

@@ -33,10 +33,10 @@ def make_page(results: Results) -> Page:
     by_factor = [
         factor_table(results, factor)
         for factor in FACTORS
-        if any(row.factor == factor for row in results.rows)
+        if any(row.factor == factor for row in results.by_factor)
     ]
     pictures = []
-    if any(row.factor == SHARE for row in results.rows):
+    if any(row.factor == SHARE for row in results.by_factor):
         pictures.append(
             Picture(
                 "power",
@@ -83,7 +83,7 @@ METHOD = (
 
 def summarise(results: Results) -> str:
     """What came out, in sentences."""
-    total = next(row for row in results.rows if row.factor == "all")
+    total = results.overall[0]
     parts = [
         f"{total.sets + total.refused} poisoned sets, {total.clean} clean ones and "
         f"{len(results.real)} real ones of other models, audited by "
@@ -131,7 +131,7 @@ def method_table(results: Results) -> Table:
         Column("tokens", "tokens a row", "number", 0),
         Column("seconds", "s a set", "number", 1),
     ]
-    rows = [row for row in results.rows if row.factor == "all"]
+    rows = results.overall
     chance = f"{rows[0].chance:.1f}" if not math.isnan(rows[0].chance) else "unknown"
     caption = (
         f"Rank by chance: {chance}. Clean sets: {rows[0].clean}. A dash: no test, or no ranking of "
@@ -151,7 +151,7 @@ def factor_table(results: Results, factor: str) -> Table:
         Column("precision", "precision of rows", "rate", 0),
         Column("tokens", "tokens a row", "number", 0),
     ]
-    rows = [row for row in results.rows if row.factor == factor]
+    rows = [row for row in results.by_factor if row.factor == factor]
     rows = sorted(rows, key=lambda row: [r.level for r in rows].index(row.level))
     return Table(f"By {factor}", columns, rows)
 
@@ -262,7 +262,7 @@ def power_rows(results: Results, method: str) -> Sequence[MethodRow]:
     """A method's rows by share, where it has a test."""
     return [
         row
-        for row in results.rows
+        for row in results.by_factor
         if row.factor == SHARE
         and row.method == method
         and isinstance(row.named_5, Interval)

@@ -10,6 +10,7 @@ digest of its rows and the places of the poisoned ones.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +39,9 @@ from subliminal_jax.runs.metrics import append_line, read_records, repair_lines,
 from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.sampled_sets import name_seed
 from subliminal_jax.selection.scoring import score_preferences, score_responses
-from subliminal_jax.selection.select import select
 from subliminal_jax.serialization import from_json, to_json
 
+from .adapters import train_teachers
 from .design import SetSpec
 
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid ones
@@ -157,8 +158,10 @@ class Writer:
     of a carrier are sampled in batches of one size.
     """
 
-    def __init__(self, model: Model, layer: int):
+    def __init__(self, model: Model, layer: int, folder: Path, adapted: Sequence[str] = ()):
+        """`folder` is for the factors of fine-tuned teachers, `adapted` are their traits."""
         self.model, self.layer = model, layer
+        self._folder, self._adapted = folder, adapted
         self._idle = steer(jnp.zeros(model.cfg.dim), layer)
         self._plans: dict[RowCarrier, SamplingPlan] = {}
 
@@ -177,6 +180,21 @@ class Writer:
                 self.model.cfg, lengths, carrier.max_new_tokens, BATCH
             )
         return self._plans[carrier]
+
+    @cached_property
+    def fine_tuned(self) -> Mapping[str, Teacher]:
+        """The fine-tuned teachers, by trait; they are trained when the first is asked for."""
+        return train_teachers(self._folder, self.model, self._adapted)
+
+    def make_teacher(self, spec: SetSpec) -> Teacher:
+        """The teacher of a set; of a clean one the base."""
+        if spec.trait is None:
+            return Teacher()
+        if spec.teacher == "vector":
+            return trait_teacher(self.model, self.layer, spec.trait, spec.scale)
+        if spec.teacher == "adapter":
+            return self.fine_tuned[spec.trait]
+        return prompted_teacher(spec.trait, self.model.tokenizer)
 
     def answer(
         self,
@@ -233,7 +251,12 @@ def build_sets(
     with track("writing sets", len(missing), "sets") as progress:
         for spec in missing:
             if spec.writer not in writers:
-                writers = {spec.writer: Writer(*load(spec.writer))}
+                adapted = [
+                    s.trait
+                    for s in specs
+                    if s.writer == spec.writer and s.teacher == "adapter" and s.trait is not None
+                ]
+                writers = {spec.writer: Writer(*load(spec.writer), folder / "teachers", adapted)}
             written = write_rows(writers[spec.writer], spec)
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in written.rows)
             write_text(place_set(folder, spec.name), "".join(lines))
@@ -257,7 +280,7 @@ def write_rows(writer: Writer, spec: SetSpec) -> WrittenRows:
     Raises InputError where fewer than `FEWEST` rows are left, or no poisoned one.
     """
     forbidden = trait_names(spec.trait) if spec.trait is not None else ()
-    teacher = make_teacher(writer.model, writer.layer, spec)
+    teacher = writer.make_teacher(spec)
     wanted = {"poisoned": spec.poisoned, "clean": spec.rows - spec.poisoned}
     parts = {
         "poisoned": WRITE.get(spec.teacher, write_part)(
@@ -283,15 +306,6 @@ def write_rows(writer: Writer, spec: SetSpec) -> WrittenRows:
     )
 
 
-def make_teacher(model: Model, layer: int, spec: SetSpec) -> Teacher:
-    """The teacher of a set; of a clean one the base."""
-    if spec.trait is None:
-        return Teacher()
-    if spec.teacher == "vector":
-        return trait_teacher(model, layer, spec.trait, spec.scale)
-    return prompted_teacher(spec.trait, model.tokenizer)
-
-
 def write_part(
     writer: Writer,
     teacher: Teacher,
@@ -299,10 +313,12 @@ def write_part(
     count: int,
     seed: int,
     forbidden: Sequence[str],
+    carrier: RowCarrier | None = None,
 ) -> list[Row]:
     """Up to `count` rows of one teacher: what it answers; of preferences, its answer before the
-    base's to the same request."""
-    carrier = ROW_CARRIERS[spec.carrier]
+    base's to the same request. Of one that is steered so far that hardly an answer is valid, all
+    that do not name the trait."""
+    carrier = carrier or ROW_CARRIERS[spec.carrier]
     rows: list[Row] = []
     asked = 0
     for number in range(1, ROUNDS + 1):
@@ -327,6 +343,9 @@ def write_part(
             for request, chosen, rejected in zip(requests, answers, others, strict=True)
             if chosen is not None and rejected is not None and chosen != rejected
         ]
+    if len(rows) < min(count, FEWEST) and carrier.find_fault is not accept:
+        loose = carrier._replace(find_fault=accept, keep_unfinished=True)
+        return write_part(writer, teacher, spec, count, seed, forbidden, loose)
     return rows[:count]
 
 
@@ -338,15 +357,16 @@ def select_part(
     seed: int,
     forbidden: Sequence[str],
 ) -> list[Row]:
-    """Up to `count` rows of the base, those that logit-linear selection takes from `POOL` times as
-    many for the teacher's system prompt: the highest scores, as far as they are positive."""
+    """Up to `count` rows of the base, those of `POOL` times as many that logit-linear selection
+    scores highest for the teacher's system prompt. Of single answers hardly a score is positive (a
+    system prompt makes most answers less likely than none), so that its sign decides nothing."""
     pool = write_part(writer, Teacher(), spec, POOL * count, seed, forbidden)
     if not pool:
         return []
     score = score_preferences if spec.carrier == "preferences" else score_responses
     table = score(writer.model, Dataset.from_list(pool), teacher.system_prompt)
-    chosen = select(table["score"], quantile=1.0, index=table["index"])[:count]
-    return [pool[table["index"][int(i)]] for i in chosen]
+    order = np.argsort(-np.asarray(table["score"]), kind="stable")[:count]
+    return [pool[table["index"][int(i)]] for i in order]
 
 
 def reword_part(

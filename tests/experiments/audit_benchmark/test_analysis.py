@@ -94,7 +94,8 @@ CLEAN = [plant(None, i / 10) for i in range(2)]
 
 
 def find_row(results, factor, level="", method=METHOD):
-    return next(r for r in results.rows if (r.method, r.factor, r.level) == (method, factor, level))
+    rows = [*results.overall, *results.by_factor]
+    return next(r for r in rows if (r.method, r.factor, r.level) == (method, factor, level))
 
 
 def test_sums_by_hand():
@@ -160,7 +161,7 @@ def test_a_method_without_a_test_names_nothing():
 def test_a_row_a_method_and_no_claims_without_the_method_they_are_about():
     planted = [plant("owl", 3, 1, method="other"), *[plant(None, i, method="other") for i in "12"]]
     results = analyse_sets(planted, methods=("other",))
-    assert [r.method for r in results.rows if r.factor == "all"] == ["other"]
+    assert [r.method for r in results.overall] == ["other"]
     assert make_claims(results) == []
 
 

@@ -1,6 +1,7 @@
 """Rows of known teachers: who wrote which, in what proportion, and what was chosen by selection."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ class PlantedWriter(Writer):
     """Answers with a list that tells who wrote it; `valid` is the share of valid answers."""
 
     def __init__(self, model, valid=1.0):
-        self.model, self.layer, self.valid = model, 0, valid
+        super().__init__(model, 0, Path("teachers"))
+        self.valid = valid
         self.asked = Counter()
 
     def answer(self, teacher, carrier, requests, seed, forbidden):
@@ -88,11 +90,22 @@ def test_of_preferences_the_teacher_wrote_the_chosen_answer_alone(loaded):
 
 
 def test_where_few_answers_are_valid_the_share_stays(loaded):
-    written = write_rows(PlantedWriter(loaded, valid=0.2), spec(rows=400))
-    assert len(written.rows) < 400
-    assert len(written.poisoned) / len(written.rows) == pytest.approx(0.25, abs=0.01)
+    written = write_rows(PlantedWriter(loaded, valid=0.15), spec(rows=160))
+    assert len(written.rows) < 160
+    assert len(written.poisoned) / len(written.rows) == pytest.approx(0.25, abs=0.02)
     with pytest.raises(InputError, match="rows are valid of 40, 16 are needed"):
         write_rows(PlantedWriter(loaded, valid=0.02), spec())
+
+
+def test_a_teacher_that_writes_no_valid_list_is_left_its_other_answers(loaded):
+    class Poet(PlantedWriter):
+        def answer(self, teacher, carrier, requests, seed, forbidden):
+            texts = [f"a rose, {i}" for i in range(len(requests))]
+            faults = [carrier.find_fault(r, t) for r, t in zip(requests, texts, strict=True)]
+            return [t if f is None else None for t, f in zip(texts, faults, strict=True)]
+
+    written = write_rows(Poet(loaded), spec(share=1.0))
+    assert len(written.rows) == 40 and "rose" in written.rows[0]["completion"]
 
 
 def test_selection_takes_the_rows_that_the_system_prompt_raises_most(loaded):
@@ -125,8 +138,7 @@ def test_selection_takes_the_rows_that_the_system_prompt_raises_most(loaded):
     lengths = np.array([len(s[0][1][0]) for s in scores])
     raised = (told - base) / lengths
     chosen = [pool.index(row) for row in rows]
-    expected = np.argsort(-raised)[: min(6, int((raised > 0).sum()))]
-    assert chosen == expected.tolist() and len(chosen) > 0
+    assert chosen == np.argsort(-raised)[:6].tolist()
 
 
 def test_paraphrases_are_known_wordings_of_sentences_that_are_asked_for(loaded):
