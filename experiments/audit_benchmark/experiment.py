@@ -22,10 +22,11 @@ each row, which the audit does not read.
 
 Presets: `toy` has 36 poisoned and 100 clean sets of the shipped model, `full` 240 and 100 of both
 shipped models, `real` 24 and 12 of SmolLM2-135M-Instruct. An interrupted run goes on with the next
-set. `toy` takes half an hour on 2 free CPU cores with `score-test` alone, which reads each row
-three times; other methods take what the table's cost says. Expected of `score-test`: an AUC of 0.9
-on number lists of steered teachers, the true trait first in half of them, but seldom named at 5%;
-no false alarm.
+set. `toy` takes an hour and a half on 2 free CPU cores by the five methods that train nothing, half
+an hour by `score-test` alone, which reads each row three times; others take what the table's cost
+says. Expected: `likelihood` names most steered teachers of full strength; `score-test` tells them
+from clean sets, with the true trait first in half of them, but seldom names it at 5%; no false
+alarm of either.
 """
 
 from collections.abc import Mapping

@@ -12,14 +12,14 @@ names a candidate where this model can have written the rows. Rows that are far 
 than its own answers, by more than any candidate explains, another model wrote: every candidate that
 makes them likelier would then seem to be the teacher. The score test is made for those.
 
-In the score test every candidate scores every row: how much likelier does its system prompt, or its direction, make
-the row? What counts is the score over that of the base's own answers to the same prompts (of the
-rejected answer), in the metric in which those vary, after what candidates and placebo nouns share
-is projected out. A candidate is reported where it stands out at 5%, over all candidates, against
-each null of its form. System prompts have two: the base wrote it; the other candidates and placebo
-nouns, whose push is spread as widely as the wider of these two groups. Directions have a third:
-random directions (subliminal_jax/audit/score_test.py says how, and why foreign data need more than
-the first).
+In the score test every candidate scores every row: how much likelier does its system prompt, or its
+direction, make the row? What counts is the score over that of the base's own answers to the same
+prompts (of the rejected answer), in the metric in which those vary, after what candidates and
+placebo nouns share is projected out. A candidate is reported where it stands out at 5%, over all
+candidates, against each null of its form. System prompts have two: the base wrote it; the other
+candidates and placebo nouns, whose push is spread as widely as the wider of these two groups.
+Directions have a third: random directions (subliminal_jax/audit/score_test.py says how, and why
+foreign data need more than the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
 

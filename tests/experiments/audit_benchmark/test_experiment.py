@@ -15,7 +15,8 @@ COMMAND = Command(
     "audit-benchmark",
     "--traits owl cat dog --grid-sets 2 --carriers numbers --shares 1 0.5 --set-rows "
     "48 --strength-sets 0 --full-sets 1 --full-rows 48 --clean-sets 2 --clean-rows 48 --rows 48 "
-    "--placebos 4 --max-new-tokens 12 --real other/lists other/absent --real-rows 32",
+    "--placebos 4 --methods score-test --claimed-method score-test --max-new-tokens 12 "
+    "--real other/lists other/absent --real-rows 32",
 )
 FILES = {name: find_shared("subliminal", f"{name}.jsonl.gz") for name in REAL}
 
@@ -81,7 +82,8 @@ def test_another_run_audits_the_sets_of_a_bench(folder, results, model_flags, tm
     """As `make audit-bench` does; a set that was changed is refused."""
     readers = model_flags[2:]
     flags = "--traits owl cat dog --rows 48 --placebos 4 --max-new-tokens 12 --real"
-    command = Command("audit-benchmark", f"{flags} --sets {folder}")
+    methods = "--methods score-test --claimed-method score-test"
+    command = Command("audit-benchmark", f"{flags} {methods} --sets {folder}")
     (of_set,) = {a["set"] for a in results["audits"]} - {s["name"] for s in results["sets"]}
     again = command.run(tmp_path / "again", [])
     kept = [a for a in results["audits"] if a["set"] != of_set]
