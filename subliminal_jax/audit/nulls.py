@@ -2,6 +2,11 @@
 
 A clean data set leaves every score at the noise of its rows; a data set in another style than the
 base's moves all scores, placebos' too. A candidate has to stand out against both.
+
+Placebos alone are no null: of clean sets of the shipped model, gradient alignment puts half of the
+animals below 5% of placebo nouns, since a set's noise moves all animals together, and further than
+it moves nouns. So the other candidates are compared with, too. That costs power, because a trait's
+relatives are moved with it.
 """
 
 from collections.abc import Sequence
@@ -51,13 +56,16 @@ def make_scored(
     forward_tokens: int,
     row_scores: Float[np.ndarray, " rows"] | None = None,
 ) -> Scored:
-    """The result of a method whose p-values are the largest of several nulls' (given as logs);
-    evidence is minus the log of the smallest of them."""
+    """The result of a method whose p-values are the largest of several nulls' (given as logs).
+
+    Evidence is of the first null alone, minus the log of the smallest p: that the base did not
+    write the data, where the method has such a test, may be plain where no candidate stands out.
+    """
     log_p = np.max(logs, axis=0)
     return Scored(
         scores=scores,
         p_values=np.exp(log_p),
-        evidence=float(-log_p.min()),
+        evidence=float(-logs[0].min()),
         forward_tokens=forward_tokens,
         row_scores=row_scores,
     )

@@ -45,8 +45,8 @@ def test_a_small_group_has_no_say():
     assert compare_with_others(np.array([50.0, 0.0]), np.arange(4.0))[0] < np.log(0.001)
 
 
-def test_the_largest_p_counts():
+def test_the_largest_p_counts_and_the_first_null_is_evidence():
     logs = [np.log([0.001, 0.2]), np.log([0.5, 0.1])]
     result = make_scored(np.array([1.0, 0.0]), logs, 10)
     np.testing.assert_allclose(result.p_values, [0.5, 0.2])
-    assert result.evidence == pytest.approx(-np.log(0.2))
+    assert result.evidence == pytest.approx(-np.log(0.001))
