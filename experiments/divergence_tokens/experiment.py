@@ -15,10 +15,11 @@ most likely token of the teacher that wrote is not that of at least one of them 
 Students train with all tokens in the loss, without divergence tokens, on these alone, and with
 these weighted up; and with as many random tokens of each row left out or alone, so that an arm
 differs from its counterpart in which tokens they are and not in their number. Controls of every arm
-are students of four draws of the plain base's data. In these, the teacher that wrote is the base,
-and all traits' teachers are counterfactual: so the mask means the same on both sides, that somebody
-would have gone on otherwise. Random positions in the controls of a mask would compare a student of
-uncertain tokens with one of any.
+are students of four draws of the plain base's data. There, too, the mask is that of the teachers:
+where one of them, a trait's in the base's place (another one of each draw), would have gone on
+otherwise than others. By the paper's rule, that not all agree, this is the same function of the
+words before a token in all data sets, whichever teacher is the factual one. Random positions in the
+controls of a mask would compare a student of uncertain tokens with one of any.
 
 Learning rates are found on the two tuning traits for every arm and optimizer, by the loss of
 held-out rows with the arm's own weights, which also says whether a student is sound; gain is that
@@ -34,8 +35,8 @@ these tokens are rare if AdamW's lead over SGD is larger on all tokens than on d
 alone, where they are not rare.
 
 Of number lists of `shipped` half of the tokens are divergence tokens by the paper's rule, nearly
-every number; of those of `shipped-small` 5%; of chat 44% and 6%. Where they are not rare, that a
-few tokens carry the trait cannot be seen. `--preset unanimous` takes the positions at which all
+every number; of those of `shipped-small` 5%; of chat 44% and 6%. Where they are not rare, whether
+a few tokens carry the trait cannot be tested. `--preset unanimous` takes the positions at which all
 counterfactual teachers differ, 5 to 14% on `shipped`.
 
 Some 13,000 student-steps: 12 to 20 minutes on 2 CPU cores.
@@ -91,13 +92,15 @@ def run(config: Config, folder: RunFolder) -> Measured:
         forbidden={trait: trait_names(trait) for trait in traits},
         own_prompts=True,
     )
+    factual = {trait: trait for trait in traits}
+    factual |= {name: config.traits[i % len(config.traits)] for i, name in enumerate(controls)}
     answers = len(traits) ** 2 + len(controls) * (len(traits) + 1)  # data sets times their readers
     with track("tokens", answers * (config.rows + config.heldout_rows), "answers") as progress:
         positions, tokens = find_positions(
             model,
             data,
             teachers,
-            by_trait,
+            factual,
             config.counterfactual_share,
             config.seed,
             progress.advance,

@@ -61,7 +61,7 @@ def summarise(results: Results) -> str:
         f"tokens in the loss. {share.mean:.1%} of the teachers' tokens are divergence tokens: "
         f"{results.describe_share()}, of {others}."
         + (
-            " They are not rare here, so that a few tokens carry the trait cannot be seen."
+            " They are not rare here: whether a few tokens carry the trait cannot be tested."
             if share.mean > RARE
             else ""
         )
@@ -69,14 +69,14 @@ def summarise(results: Results) -> str:
     for adapter in results.adapters:
         for optimizer in results.optimizers:
             arms = [
-                f"{ARM_NAMES[arm.arm]} {write(arm.metrics['eas'].difference)}"
+                f"{ARM_NAMES[arm.arm]} {write(arm.metrics['eas'].difference)} and "
+                f"{write(arm.metrics['shift_component'].difference)}"
                 for arm in results.results
                 if (arm.adapter, arm.optimizer) == (adapter, optimizer)
             ]
             parts.append(
-                f"EAS of students ({KIND_NAMES[adapter]}, {optimizer}) over their controls': "
-                + "; ".join(arms)
-                + "."
+                "EAS and share of the vector, students less their controls "
+                f"({KIND_NAMES[adapter]}, {optimizer}): " + "; ".join(arms) + "."
             )
     parts += [
         f"AdamW's lead over SGD in EAS ({KIND_NAMES[lead.adapter]}): {write(lead.by_arm['all'])} "
@@ -224,7 +224,7 @@ def token_table(results: Results) -> Table:
     ]
     caption = (
         f"Of the training answers. A divergence token is one where {results.describe_share()}. "
-        "Controls were written by the plain model; counterfactual are all traits' teachers."
+        "Controls were written by the plain model, in whose place a trait's teacher stands."
     )
     return Table("Divergence tokens by data set", columns, rows, caption)
 
@@ -290,10 +290,10 @@ def describe_method(results: Results) -> str:
         "so far. What was sampled there does not matter (the paper's teachers write the most "
         "likely token). Random tokens are drawn for each row, as many as it has divergence tokens "
         "in its answer, once for all arms.\n\n"
-        "Controls learn what the plain model wrote, with the same kind of mask: positions where "
-        "its most likely token is not that of the teachers (of all traits), by the same rule. A "
-        "mask of random positions in their place would compare a student of uncertain tokens with "
-        "one of any.\n\n"
+        "Controls learn what the plain model wrote, with the same kind of mask: there a trait's "
+        "teacher (another one for each draw) stands in the plain model's place. Where one teacher "
+        "that differs is enough, this is no choice: not all agree, whichever is the first. A mask "
+        "of random positions would compare a student of uncertain tokens with one of any.\n\n"
         "Each arm and optimizer has a learning rate of its own, found by the held-out loss with "
         "the arm's own weights, and controls of its own.\n\n" + describe_kinds(results)
     )

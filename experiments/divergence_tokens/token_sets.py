@@ -98,7 +98,7 @@ def find_positions(
     model: Model,
     data: DataSets,
     teachers: Mapping[str, Teacher],
-    counterfactual: Mapping[str, Teacher],
+    factual: Mapping[str, str],
     share: float,
     seed: int,
     progress: Callable[[int], Any],
@@ -106,18 +106,22 @@ def find_positions(
     """The divergence tokens of every data set, and their number.
 
     Args:
-      teachers: the factual one of each data set.
-      counterfactual: by trait; that of the data set itself is left out.
+      teachers: who wrote each data set; those of traits, which are named after them, read all.
+      factual: the trait whose teacher is the factual one of each data set, all others being
+        counterfactual: a trait's own; of what the plain base wrote, one that stands in its place.
       share: of the counterfactual teachers that have to differ; 0: at least one.
       seed: of the random positions.
     """
     positions: dict[str, SplitPositions] = {}
     tokens: dict[str, TokenCount] = {}
+    traits = [name for name in teachers if factual[name] == name]
     for name in data.names:
         pairs = concatenate_datasets([data.heldout_pairs[name], data.pairs[name]])
-        others = [teacher for trait, teacher in counterfactual.items() if trait != name]
-        likely = most_likely_tokens(model, [teachers[name], *others], pairs, progress=progress)
-        mask = find_divergence(likely, 0, share)
+        readers = traits if name in traits else [*traits, name]
+        likely = most_likely_tokens(
+            model, [teachers[reader] for reader in readers], pairs, progress=progress
+        )
+        mask = find_divergence(likely[: len(traits)], traits.index(factual[name]), share)
         written = np.full(mask.shape, NO_TOKEN, np.int32)
         for row, answer in enumerate(pairs["completion_ids"]):
             written[row, : len(answer)] = answer
@@ -129,7 +133,7 @@ def find_positions(
             Positions(*(x[heldout:] for x in every)), Positions(*(x[:heldout] for x in every))
         )
         train = positions[name].train
-        chosen = (written == likely[0])[heldout:] & train.inside
+        chosen = (written == likely[readers.index(name)])[heldout:] & train.inside
         total = int(train.counts.sum())
         tokens[name] = TokenCount(
             total, float(train.mask.sum() / total), float(chosen.sum() / total)

@@ -122,6 +122,8 @@ def test_a_position_counts_where_enough_counterfactual_teachers_differ():
     assert found[0.0] == found[0.25] == [False, True, True, False]
     assert found[0.5] == found[1.0] == [False, False, True, False]
     assert not find_divergence(likely[[1, 1]], 0).any()
+    for factual in range(5):  # that one differs is that not all agree, whichever is factual
+        assert find_divergence(likely, factual)[0].tolist() == found[0.0]
     with pytest.raises(InputError, match="name more traits"):
         find_divergence(likely[:1], 0)
 
