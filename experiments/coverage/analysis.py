@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy
+from jaxtyping import Float
 
 from subliminal_jax.evaluation.metric_ranges import COSINE, UNBOUNDED, MetricRange
 from subliminal_jax.evaluation.over_vectors import vector_interval
@@ -17,6 +19,9 @@ from .forecasts import Forecast
 
 METRICS = ("eas", "shift_component")  # what is transmitted
 FORECASTS = ("coverage", "component", "gradient")  # of `Forecast`, that are held against it
+# The first steps of rules that take the gradient's sign differ by the epsilon of a division, or by
+# rounding: by some thousandth of their coverage, which ranks nothing.
+TIE = 0.01
 LEAST = 4  # traits, or rules of one teacher, for a rank correlation
 
 
@@ -222,7 +227,7 @@ def correlate_all(
                 value = jackknife(own, rank)
                 yield make(scope="pooled", optimizer="", forecast=forecast, value=value)
                 if forecast != "gradient":  # which is the same for all rules
-                    value = rank_rules(own, rank)
+                    value = rank_rules(own, rank_points(forecast, metric, TIE))
                     yield make(scope="rules", optimizer="", forecast=forecast, value=value)
             value = jackknife(own, compare_forecasts(metric), COSINE.difference())
             yield make(scope="added", optimizer="", forecast="coverage", value=value)
@@ -234,18 +239,33 @@ def compare_forecasts(metric: str) -> Statistic:
     return lambda points: coverage(points) - gradient(points)
 
 
-def rank_points(forecast: str, metric: str) -> Statistic:
+def rank_points(forecast: str, metric: str, tie: float = 0.0) -> Statistic:
     """The statistic that is Spearman's correlation of a forecast and a metric; NaN where a side
-    does not vary."""
+    does not vary.
+
+    Args:
+      tie: forecasts that differ from the next by no more than this share of it are equal.
+    """
 
     def rank(points: Sequence[Point]) -> float:
-        x = [getattr(p, forecast) for p in points]
+        x = join_ties([getattr(p, forecast) for p in points], tie)
         y = [getattr(p, metric) for p in points]
         if len(points) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
             return float("nan")
         return float(scipy.stats.spearmanr(x, y).statistic)
 
     return rank
+
+
+def join_ties(values: Sequence[float], tie: float) -> Float[np.ndarray, " n"]:
+    """The values, of which each that is within the share `tie` of the next lower one equals it."""
+    x = np.asarray(values, float)
+    order = np.argsort(x)
+    joined = x.copy()
+    for low, high in pairwise(order):
+        if x[high] - x[low] <= tie * max(abs(x[high]), abs(x[low])):
+            joined[high] = joined[low]
+    return joined
 
 
 def rank_rules(points: Sequence[Point], rank: Statistic) -> Interval | None:

@@ -38,7 +38,7 @@ class Config(StudentKindSettings, ControlSettings, DataSettings, SteeredModelSet
     scale: Annotated[Positive, Needs("teachers", ("steered",))] = 1.0
     teacher_rows: Annotated[Count, Needs("teachers", ("fine-tuned",))] = 256
     teacher_steps: Annotated[Count, Needs("teachers", ("fine-tuned",))] = 64
-    gradient_rows: Count = 512
+    gradient_rows: Count = 256
     questions: str = "heldout"
     layer: int = 1
     adapters: tuple[AdapterKind, ...] = ("lora",)

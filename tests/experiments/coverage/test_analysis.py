@@ -142,6 +142,25 @@ def test_an_unstable_student_has_no_part_in_a_correlation():
     assert find_claim(results, "predicts-steered-eas").unstable == len(RULES)
 
 
+def test_rules_whose_coverage_differs_by_rounding_tie():
+    """Two pairs of the five rules: what is within a pair ranks nothing, whichever way it falls."""
+    eas = [0.1, 0.2, 0.3, 0.4, 0.5]
+    found = []
+    for sign in (-1, 0, 1):
+        results = make_results(
+            eas=lambda i, r, k: eas[r] + noise(i, r, k, 1e-3),
+            coverage=lambda i, r, k, s=sign: [1, 1, 2, 3, 3][r] * (1 + 1e-3 * s * (r % 2)),
+            gradient=lambda i, r, k: 0.1 * i,
+        )
+        found.append(
+            results.find(
+                adapter="lora", scope="rules", forecast="coverage", teacher="all", metric="eas"
+            ).value.mean
+        )
+    expected = np.corrcoef([1.5, 1.5, 3, 4.5, 4.5], [1, 2, 3, 4, 5])[0, 1]
+    assert found == pytest.approx([expected] * 3)
+
+
 def test_the_jackknife_takes_all_students_of_a_trait_at_once():
     """Copies of the students are no new evidence: the interval stays as wide."""
     rng = np.random.default_rng(0)
