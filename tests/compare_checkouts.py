@@ -171,7 +171,7 @@ RUNS: dict[str, str] = {
     "--max-new-tokens 12 --layer 1 --blind-steps 4",
     "audit-benchmark": "--models {model} --traits owl cat dog --grid-sets 2 --set-rows 64 "
     "--strength-sets 0 --full-sets 1 --full-rows 64 --clean-sets 2 --clean-rows 64 --carriers "
-    "numbers preferences --rows 48 --placebos 6 --max-new-tokens 12 --real",
+    "numbers preferences --rows 48 --placebos 6 --max-new-tokens 12 --methods score-test --real",
 }
 # Most of the time goes into compiling: XLA's plain code generation halves it, on both sides alike.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

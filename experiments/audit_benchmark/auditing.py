@@ -160,7 +160,7 @@ def summarise(
         p=p,
         evidence=float(scored.evidence),
         precision=precision,
-        share=k / len(is_poisoned) if task.poisoned else None,
+        share=None if precision is None else k / len(is_poisoned),
         forward_tokens=int(scored.forward_tokens),
         seconds=seconds,
     )
