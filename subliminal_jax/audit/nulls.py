@@ -55,17 +55,20 @@ def make_scored(
     logs: Sequence[Logs],
     forward_tokens: int,
     row_scores: Float[np.ndarray, " rows"] | None = None,
+    *,
+    evidence: float | None = None,
 ) -> Scored:
     """The result of a method whose p-values are the largest of several nulls' (given as logs).
 
-    Evidence is of the first null alone, minus the log of the smallest p: that the base did not
-    write the data, where the method has such a test, may be plain where no candidate stands out.
+    Evidence, unless given, is of the first null alone, minus the log of the smallest p: that the
+    base did not write the data, where the method has such a test, may be plain where no candidate
+    stands out.
     """
     log_p = np.max(logs, axis=0)
     return Scored(
         scores=scores,
         p_values=np.exp(log_p),
-        evidence=float(-logs[0].min()),
+        evidence=float(-logs[0].min()) if evidence is None else evidence,
         forward_tokens=forward_tokens,
         row_scores=row_scores,
     )
