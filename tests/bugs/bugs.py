@@ -106,8 +106,8 @@ BUGS = (
     Bug(
         "LoRA scale: alpha over the root of the rank",
         "training/adapters.py",
-        "return self.alpha / self.rank",
-        "return self.alpha / self.rank**0.5",
+        "(math.sqrt(rank) if self.rslora else rank)",
+        "math.sqrt(rank)",
         ("training/test_adapters.py", "training/test_adapters_io.py"),
     ),
     Bug(
