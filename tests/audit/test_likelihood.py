@@ -17,6 +17,11 @@ from subliminal_jax.audit.methods.likelihood import (
 SPREAD = 0.8
 
 
+def fit_all(gains: Gains):
+    """Where all of the base's answers passed the filter."""
+    return fit_pairs(gains, np.ones(len(gains.data), bool))
+
+
 def plant(rows: int, share: float, seed: int) -> Gains:
     """Gains under a teacher whose log-ratio to the base is normal, and `share` of whose rows the
     teacher wrote: over its own rows the mean is higher by the variance (a tilted normal)."""
@@ -28,7 +33,7 @@ def plant(rows: int, share: float, seed: int) -> Gains:
 
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_share_of_rows_is_found(share):
-    fits = [fit_pairs(plant(4_000, share, seed)) for seed in range(3)]
+    fits = [fit_all(plant(4_000, share, seed)) for seed in range(3)]
     found = [np.mean(fit.gains / plant(4_000, share, s).data) for s, fit in enumerate(fits)]
     assert np.median(found) == pytest.approx(share, rel=0.55)
 
@@ -36,7 +41,7 @@ def test_share_of_rows_is_found(share):
 def test_likelihood_is_that_of_the_known_ratio():
     """For rows of the teacher alone, L is the sum of the log-ratios: the best possible test."""
     gains = plant(4_000, 1.0, 0)
-    fit = fit_pairs(gains)
+    fit = fit_all(gains)
     assert fit.likelihood == pytest.approx(gains.data.sum(), rel=0.1)
 
 
@@ -45,26 +50,26 @@ def test_filter_is_allowed_for():
     ratios, those of the base's answers too, changes nothing."""
     gains = plant(500, 1.0, 0)
     shifted = Gains(gains.data - 0.7, gains.control - 0.7)
-    assert fit_pairs(shifted).likelihood == pytest.approx(fit_pairs(gains).likelihood)
+    assert fit_all(shifted).likelihood == pytest.approx(fit_all(gains).likelihood)
 
 
 def test_p_is_uniform_where_the_base_wrote_all():
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (399, 128))
-    p = [exchange_rows(fit_pairs(plant(128, 0.0, seed)).differences, signs) for seed in range(300)]
+    p = [exchange_rows(fit_all(plant(128, 0.0, seed)).differences, signs) for seed in range(300)]
     assert np.mean(np.array(p) <= 0.05) <= 0.09
     assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
 
 
 def test_p_is_small_where_a_teacher_wrote_some():
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, 512))
-    assert exchange_rows(fit_pairs(plant(512, 0.5, 1)).differences, signs) < 0.01
+    assert exchange_rows(fit_all(plant(512, 0.5, 1)).differences, signs) < 0.01
 
 
 def test_better_of_two_teachers_is_told():
     gains = plant(500, 1.0, 0)
     noise = np.random.default_rng(1).normal(0, 0.5, (2, 500))
     relative = Gains(0.5 * gains.data + noise[0] - 0.2, 0.5 * gains.control + noise[1] - 0.2)
-    first, second = fit_pairs(gains), fit_pairs(relative)
+    first, second = fit_all(gains), fit_all(relative)
     assert compare(first, second) < 0.01
     assert compare(second, first) > 0.99
     assert compare(first, first) == 0.5
@@ -87,4 +92,26 @@ def test_rows_of_another_model_are_told(gap, foreign):
     reader = SimpleNamespace(
         preferences=False, base=noise - np.array([gap, 0.0]), kept=np.arange(200)
     )
-    assert Reader.is_foreign(reader, fit_pairs(gains)) is foreign
+    assert Reader.is_foreign(reader, fit_all(gains)) is foreign
+
+
+def test_answers_that_the_data_lack_by_rule_are_no_match():
+    """Rows that name the trait were left out of the data; of the base's answers they are a few
+    that its teacher makes far likelier, and they would hide all that the others say."""
+    gains = plant(1_000, 1.0, 0)
+    names = np.arange(1_000) < 30
+    control = np.where(names, gains.control + 6.0, gains.control)
+    hidden = fit_all(Gains(gains.data, control))
+    found = fit_pairs(Gains(gains.data, control), ~names)
+    assert found.likelihood > 2 * hidden.likelihood
+    assert not found.differences[names].any()
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, 1_000))
+    assert exchange_rows(found.differences, signs) < 0.01
+
+
+def test_which_of_the_base_answers_count():
+    texts = [["1, 2", "an owl"], ["3", "4"], ["5", "Owls!"]]
+    counted = Reader._find_counted(SimpleNamespace(_texts=texts), "owl")
+    assert counted.tolist() == [False, True, False]
+    texts[1][0] = "my owl"  # the data name it: nothing was left out
+    assert Reader._find_counted(SimpleNamespace(_texts=texts), "owl").all()

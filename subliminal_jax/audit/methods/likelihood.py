@@ -28,15 +28,18 @@ Sources: ours; Vuong, "Likelihood ratio tests for model selection and non-nested
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import scipy
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.scores import Candidate
+from subliminal_jax.data.filters import contains_word
+from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_marked, write_marked
 from subliminal_jax.fingerprints import digest, weights_digest
@@ -124,12 +127,13 @@ def judge(suspect: Suspect) -> Judged:
     with track("likelihoods", len(teachers) + LIKELIEST + RIVALS, "teachers") as progress:
         fits = []
         for teacher in teachers:
-            fits.append([reader.fit(gains) for gains in reader.read_first(teacher)])
+            fits.append([reader.fit(teacher, gains) for gains in reader.read_first(teacher)])
             progress.advance(1)
         ranks = Ranking(fits, len(candidates))
         if not reader.is_foreign(ranks.found) and ranks.placebo_p() <= WORTH_MORE:
             for i in ranks.list_likeliest():
-                fits[i] += [reader.fit(gains) for gains in reader.read_more(teachers[i])]
+                more = reader.read_more(teachers[i])
+                fits[i] += [reader.fit(teachers[i], gains) for gains in more]
                 progress.advance(1)
             ranks = Ranking(fits, len(candidates))
     p_values = np.ones(len(candidates))
@@ -256,11 +260,11 @@ class Reader:
         )
         return self._gains(self._read(prompts, None, digest(teacher.system_prompt)))
 
-    def fit(self, gains: Gains) -> Fit:
+    def fit(self, teacher: Candidate, gains: Gains) -> Fit:
         """The share of the rows that the teacher wrote, and how well it explains them."""
         if self.preferences:
             return fit_preferences(gains.data - gains.control)
-        return fit_pairs(gains)
+        return fit_pairs(gains, self._find_counted(teacher.name))
 
     def is_foreign(self, found: Fit) -> bool:
         """Whether the rows are less likely under the base than its own answers, by clearly more
@@ -303,17 +307,37 @@ class Reader:
             write_marked(path, "scores", values, mark)
         return values.astype(float)
 
+    @cached_property
+    def _texts(self) -> list[list[str]]:
+        """The two answers of each row that counts."""
+        decode = self.suspect.model.tokenizer.decode
+        answers = self._answers()
+        return [[decode(ids, skip_special_tokens=True) for ids in answers[i]] for i in self.kept]
+
+    def _find_counted(self, name: str) -> Bool[np.ndarray, " rows"]:
+        """Which of the base's answers passed the filter that the data did: where no row names the
+        candidate, such rows were left out, and the base's that name it are no match for the
+        others. They are the likeliest of all under the candidate's teacher."""
+        named = np.array(
+            [[contains_word(text, trait_names(name)) for text in row] for row in self._texts]
+        )
+        return ~named[:, 1] | named[:, 0].any()
+
     def _gains(self, values: Float[np.ndarray, "rows 2"]) -> Gains:
         return Gains(*(values - self.base)[self.kept].T)
 
 
-def fit_pairs(gains: Gains) -> Fit:
+def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
     """Of rows and the base's answers to the same prompts, by a teacher's gains on both.
 
-    Both passed the filter, which the teacher's own answers pass at another rate: the ratio is
-    corrected by its mean over the base's answers, which estimates the ratio of the two rates.
+    Both passed the filter (of the base's answers those that are `counted`), which the teacher's own
+    answers pass at another rate: the ratio is corrected by its mean over the base's answers, which
+    estimates the ratio of the two rates.
     """
-    log_rates = scipy.special.logsumexp(gains.control) - np.log(len(gains.control))
+    if not counted.any():
+        counted = np.ones_like(counted)
+    passed = gains.control[counted]
+    log_rates = scipy.special.logsumexp(passed) - np.log(len(passed))
     data, control = gains.data - log_rates, gains.control - log_rates
     parts = np.stack([mix(data, share) for share in SHARES], axis=1)
     others = np.stack([mix(control, share) for share in SHARES], axis=1)
@@ -323,7 +347,7 @@ def fit_pairs(gains: Gains) -> Fit:
         share=SHARES[best],
         data=parts[:, best],
         gains=SHARES[best] * data,
-        differences=parts - others,
+        differences=np.where(counted[:, None], parts - others, 0.0),
     )
 
 
