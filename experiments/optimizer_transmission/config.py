@@ -42,8 +42,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": 0.5,
         "out": Path("runs/optimizer-transmission-real"),
     },
-    # What the vectors are taken on, their block and scale are those that `teacher-choice` finds.
-    "real-traits": {**_REAL, "out": Path("runs/optimizer-transmission-real-traits")},
+    # What `teacher-choice --preset real` chose on owl and lion: what vectors are taken on, their
+    # block and scale, and the carrier.
+    "real-traits": {
+        **_REAL,
+        "extraction": "favorites",
+        "layer": 24,
+        "scale": 2.0,
+        "prompts": "stories",
+        "out": Path("runs/optimizer-transmission-real-traits"),
+    },
     # The paper's students, a vector each; rates are searched for, and all of its run in halves.
     "paper-qwen2.5-7b": paper_preset(
         "qwen2.5-7b",
