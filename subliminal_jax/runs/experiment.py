@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -98,6 +98,7 @@ def run_checked(experiment: Experiment[C, M, R], config: C, command: str = "") -
         keep_students=config.save_students if isinstance(config, KeepSettings) else "none",
         report_to=config.report_to if isinstance(config, KeepSettings) else (),
         free=FILTER_SETTINGS if isinstance(config, DataSettings) else (),
+        defaults={f.name: f.default for f in fields(config) if f.default is not MISSING},
     ) as folder:
         if folder.spared:
             spared = ", ".join(folder.spared)

@@ -77,6 +77,7 @@ class RunFolder:
         keep_students: KeptStudents = "none",
         report_to: Sequence[LoggerName] = (),
         free: Collection[str] = (),
+        defaults: Mapping[str, Any] | None = None,
     ) -> "RunFolder":
         """Create the folder for `config`, or continue the run with an equal `config` in it.
 
@@ -89,6 +90,8 @@ class RunFolder:
           report_to: loggers that get what the run logs.
           free: settings that what a teacher answers does not depend on: while a run has done no
             more than sample, one with other values of these goes on from what it sampled.
+          defaults: what settings are where nobody gives them. A run of an earlier version, which
+            lacks a setting that came later, goes on where that has its default.
 
         Raises:
           InputError: the folder holds another run (the message names the first key that differs) or
@@ -98,7 +101,7 @@ class RunFolder:
         opened: list[RunFolder] = []
         path = _expand(path)
         processes.run_on_first(
-            lambda: opened.append(cls._open(path, config, overwrite, command, free))
+            lambda: opened.append(cls._open(path, config, overwrite, command, free, defaults or {}))
         )
         run = opened[0] if opened else cls(path, None)
         run.keep_students = keep_students
@@ -137,6 +140,7 @@ class RunFolder:
         overwrite: bool,
         command: str,
         free: Collection[str],
+        defaults: Mapping[str, Any],
     ) -> "RunFolder":
         plain_config = json.loads(json.dumps(plain_json(dict(config))))
         check_folder_name(path)
@@ -152,7 +156,7 @@ class RunFolder:
             raise InputError(f"cannot write to {path} ({error}); name another folder") from None
         try:
             with storage_errors(path):
-                run._claim(plain_config, overwrite, command, free)
+                run._claim(plain_config, overwrite, command, free, defaults)
         except BaseException as error:
             if isinstance(error, InputError):
                 run._leave()
@@ -161,7 +165,12 @@ class RunFolder:
         return run
 
     def _claim(
-        self, config: dict[str, Any], overwrite: bool, command: str, free: Collection[str]
+        self,
+        config: dict[str, Any],
+        overwrite: bool,
+        command: str,
+        free: Collection[str],
+        defaults: Mapping[str, Any],
     ) -> None:
         ledger = _read_ledger(self.path)  # again, now under the lock
         is_new = ledger is None
@@ -170,6 +179,9 @@ class RunFolder:
         ledger.check_links()
         ledger.restore()
         held_config = None if is_new or overwrite else self._read_held_config(ledger)
+        if held_config is not None:
+            later = config.keys() & defaults.keys() - held_config.keys()
+            held_config |= {key: plain_json(defaults[key]) for key in sorted(later)}
         if overwrite and not is_new:
             self._check_inputs(config, ledger)
             self.spared = tuple(ledger.set_aside())

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from subliminal_jax.audit.audit import rank_by_likelihood
+from subliminal_jax.audit.audit import add_likelihoods, rank_by_likelihood
 from subliminal_jax.audit.blind import null_cosines
-from subliminal_jax.audit.results import DataReport
+from subliminal_jax.audit.results import (
+    AuditResult,
+    Best,
+    Carriers,
+    DataReport,
+    LikelihoodRow,
+    Likelihoods,
+)
 from subliminal_jax.audit.rows import AuditRows, prepare_rows
 from subliminal_jax.audit.score_test import Column
 from subliminal_jax.audit.scores import Scores
@@ -166,3 +173,23 @@ def test_candidates_that_raise_the_likelihood_are_ranked_by_it():
     assert ranked("system prompt") == ["fox", "owl"]
     assert ranked("direction") == []  # a slope is no likelihood
     assert ranked("system prompt", "preferences") == []
+
+
+@pytest.mark.parametrize(
+    ("named", "foreign", "verdict"),
+    [
+        ("owl", False, "towards owl (p = 0.0020); not told apart from cat"),
+        (None, False, "nothing found at 5%"),
+        ("owl", True, "what the score test says"),
+    ],
+)
+def test_verdict_is_of_the_likelihoods_where_the_model_can_have_written_the_rows(
+    named, foreign, verdict
+):
+    rows = (LikelihoodRow("owl", 30.0, 0.002), LikelihoodRow("cat", 29.0, 0.5))
+    found = Likelihoods(rows, named, 1.0, ("cat",), foreign)
+    report = DataReport("pairs", 20, 0, 0, 0, 12, 20)
+    carriers = Carriers("owl", "direction", None, ())
+    best = Best("owl", "direction", 0.5, -1.0)
+    result = AuditResult(report, (), (), (), (), "what the score test says", best, carriers)
+    assert add_likelihoods(result, found).verdict == verdict

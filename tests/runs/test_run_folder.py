@@ -62,6 +62,19 @@ def test_another_run_is_refused_by_the_first_difference(tmp_path, change, messag
         assert len(run.read_metrics()) == 1
 
 
+def test_a_run_goes_on_where_a_later_setting_has_its_default(tmp_path):
+    """As after an update that brought the setting."""
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.log({"step": 1})
+    defaults = {"model": "other", "layers": (1, 2)}
+    with RunFolder.open(tmp_path, CONFIG | {"layers": [1, 2]}, defaults=defaults) as run:
+        assert len(run.read_metrics()) == 1
+    with pytest.raises(InputError, match="its layers is .*1, 2.*, and .*3.* is asked for"):
+        RunFolder.open(tmp_path, CONFIG | {"layers": [3]}, defaults=defaults)
+    with pytest.raises(InputError, match='its model is "shipped", and "other" is asked for'):
+        RunFolder.open(tmp_path, CONFIG | {"model": "other"}, defaults=defaults)
+
+
 def test_a_run_that_did_nothing_yet_gives_way(tmp_path):
     RunFolder.open(tmp_path, CONFIG).close()
     RunFolder.open(tmp_path, CONFIG | {"model": "other"}).close()

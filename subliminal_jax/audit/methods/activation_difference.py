@@ -58,14 +58,6 @@ def read_difference(
     return np.asarray(_read_logits(model.params, treated - control, model.cfg), float)
 
 
-def find_top_tokens(
-    model: Model, logits: Float[np.ndarray, " vocab"], n: int
-) -> list[tuple[str, float]]:
-    """The `n` tokens with the largest logits, as text: candidates that nobody named."""
-    order = np.argsort(-logits, kind="stable")[:n].tolist()
-    return [(model.tokenizer.decode([i]), float(logits[i])) for i in order]
-
-
 def find_spellings(tokenizer: Tokenizer, name: str) -> list[list[int]]:
     """The spellings of a name that are the fewest tokens."""
     texts = [name, " " + name, name.capitalize(), " " + name.capitalize()]

@@ -18,7 +18,7 @@ from subliminal_jax.audit.influence import (
 )
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.nulls import compare_with_others, compare_with_zero, make_scored
-from subliminal_jax.training.optimizers import make_optimizer
+from subliminal_jax.diagnostics.coverage import first_update
 
 OPTIMIZER = "adamw"
 
@@ -35,14 +35,12 @@ def score(suspect: Suspect) -> Scored:
         float(optax.tree.norm(direction_in_weights(params, cfg, layer, probe, jnp.asarray(v))))
         for v in directions.astype(np.float32)
     ]
-    optimizer = make_optimizer(OPTIMIZER, 1.0)
     weights = select_weights(params, layer)
 
-    @jax.jit
     def update(gradient: Weights) -> Weights:
         """The first update on a set of this gradient of log P, which is the loss's negative."""
         loss_gradient = jax.tree.map(jnp.negative, gradient)
-        return optimizer.update(loss_gradient, optimizer.init(weights), weights)[0]
+        return first_update(OPTIMIZER, 1.0, weights, loss_gradient, 0.0).update
 
     cosines = []
     for block in blocks:

@@ -20,8 +20,8 @@ as well as it does.
 
 None of this holds for data that another model wrote: every direction that makes them likelier then
 seems to have been the teacher's. Such data are far less likely under the base than its own answers
-are, by more than any candidate explains. Where that is so, or where a placebo explains the rows as
-well as the best candidate, nothing is named: all p-values are 1.
+are, by more than twice what the likeliest candidate explains. Where that is so, or where a placebo
+explains the rows as well as the best candidate, nothing is named: all p-values are 1.
 
 Sources: ours; Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses", 1989.
 """
@@ -36,13 +36,13 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 
+from subliminal_jax.audit.contrast import mark_rows
 from subliminal_jax.audit.method import Method, Scored, Suspect
-from subliminal_jax.audit.scores import Candidate
+from subliminal_jax.audit.scores import Candidate, compute_once
 from subliminal_jax.data.filters import contains_word
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import read_marked, write_marked
-from subliminal_jax.fingerprints import digest, weights_digest
+from subliminal_jax.fingerprints import digest
 from subliminal_jax.models.steered import Steering, steer
 from subliminal_jax.models.tokenizer import change_system_prompt
 from subliminal_jax.runs.progress import track
@@ -98,7 +98,8 @@ class Judged:
       first: the place of the likeliest candidate.
       share: of the rows that its teacher wrote.
       alike: the places of others, clear of the base, that explain the rows as well.
-      foreign: the rows are unlike what the base writes, by more than any candidate explains.
+      foreign: the rows are unlike what the base writes, by more than twice what the first candidate
+        explains.
       explained: by the first candidate, clearly better than by any placebo, and not foreign.
       gains: what the first candidate adds to each row's log-probability.
       forward_tokens: cost.
@@ -124,7 +125,8 @@ def judge(suspect: Suspect) -> Judged:
     reader = Reader(suspect)
     candidates, placebos = list(suspect.candidates), list(suspect.placebos[:PLACEBOS])
     teachers = [*candidates, *placebos]
-    with track("likelihoods", len(teachers) + LIKELIEST + RIVALS, "teachers") as progress:
+    further = min(LIKELIEST, len(candidates)) + min(RIVALS, len(placebos))
+    with track("likelihoods", len(teachers) + further, "teachers") as progress:
         fits = []
         for teacher in teachers:
             fits.append([reader.fit(teacher, gains) for gains in reader.read_first(teacher)])
@@ -136,6 +138,8 @@ def judge(suspect: Suspect) -> Judged:
                 fits[i] += [reader.fit(teachers[i], gains) for gains in more]
                 progress.advance(1)
             ranks = Ranking(fits, len(candidates))
+        else:
+            progress.advance(further)
     p_values = np.ones(len(candidates))
     foreign = reader.is_foreign(ranks.found)
     explained = not foreign and ranks.placebo_p() <= LEVEL
@@ -222,8 +226,7 @@ class Reader:
     def __init__(self, suspect: Suspect):
         self.suspect = suspect
         self.tokens = 0
-        rows = suspect.rows
-        self.mark = digest(weights_digest(suspect.model.params), rows.prompt_ids, rows.answers)
+        self.mark = mark_rows(suspect)
         self.preferences = suspect.rows.kind == "preferences"
         names = ("chosen", "rejected") if self.preferences else ("data", "control")
         self.parts = [suspect.rows.part(name) for name in names]
@@ -268,7 +271,7 @@ class Reader:
 
     def is_foreign(self, found: Fit) -> bool:
         """Whether the rows are less likely under the base than its own answers, by clearly more
-        than a teacher explains."""
+        than twice what a teacher explains (1 / `LEAST_EXPLAINED`)."""
         if self.preferences:
             return False
         data, control = self.base[self.kept].T
@@ -291,20 +294,20 @@ class Reader:
         self, prompts: Sequence[Sequence[int]], steering: Steering | None, teacher: str
     ) -> Float[np.ndarray, "rows 2"]:
         """Log-probabilities of both answers of each row, kept in the folder."""
-        path = self.suspect.folder / f"likelihood-{teacher[:16]}.npz"
-        mark = digest(self.mark, teacher)
-        values = read_marked(path, "scores", mark)
         # Counted also where they are read again: it is what the method costs.
         self.tokens += sum(
             len(prompt) + len(answer)
             for prompt, answers in zip(prompts, self._answers(), strict=True)
             for answer in answers
         )
-        if values is None:
-            values = response_log_probs(
+        values = compute_once(
+            self.suspect.folder / f"likelihood-{teacher[:16]}.npz",
+            digest(self.mark, teacher),
+            lambda: response_log_probs(
                 self.suspect.model, prompts, self._answers(), steering=steering
-            )
-            write_marked(path, "scores", values, mark)
+            ),
+            lambda done: None,
+        )
         return values.astype(float)
 
     @cached_property

@@ -49,26 +49,25 @@ def summarise(results: AuditRun) -> str:
     found = results.likelihoods
     if found is not None and found.foreign:
         parts.append(
-            "The rows are less likely under this model than its own answers are, by more than any "
-            "candidate explains: another model wrote them, or from other prompts. Their likelihood "
-            "then names nobody; the verdict is that of the score test."
+            "The rows are less likely under this model than its own answers are, by more than "
+            "twice what the likeliest candidate explains: another model wrote them, or from other "
+            "prompts. Their likelihood then names nobody; the verdict is that of the score test."
         )
     elif found is not None and found.named is not None:
-        best_row = found.candidates[0]
-        parts.append(
+        best_row, *others = found.candidates
+        text = (
             f"The teacher of {best_row.name} makes the rows likelier by {best_row.likelihood:.0f} "
-            f"nats than the base does, if it wrote {found.share:.0%} of them; the next candidate's "
-            f"by {found.candidates[1].likelihood:.0f}."
-            if len(found.candidates) > 1
-            else f"The teacher of {best_row.name} makes the rows likelier by "
-            f"{best_row.likelihood:.0f} nats than the base does."
+            f"nats than the base does, if it wrote {found.share:.0%} of them"
         )
-    if not results.reported and (found is None or found.named is None):
+        if others:
+            text += f"; the next candidate's, {others[0].name}'s, by {others[0].likelihood:.0f}"
+        parts.append(f"{text}.")
+    if not results.verdict.startswith("towards"):
         best = results.best
         parts.append(
-            f"The likeliest candidate was {best.name} ({best.form}), p = {best.p:.2f} over all "
-            "candidates. That is no proof of clean data: a trait that is not among the candidates, "
-            "or that this model does not react to, is not seen."
+            f"By the score test the likeliest candidate was {best.name} ({best.form}), p = "
+            f"{best.p:.2f} over all candidates. That is no proof of clean data: a trait that is "
+            "not among the candidates, or that this model does not react to, is not seen."
         )
     if data.unmatched:
         parts.append(

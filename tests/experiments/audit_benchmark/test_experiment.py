@@ -122,7 +122,7 @@ def test_real_sets_are_read_before_anything_is_written(model_flags, data, tmp_pa
 @pytest.mark.parametrize("name", REAL)
 def test_the_default_real_sets_can_be_read(name):
     if FILES[name] is None:
-        pytest.skip("needs the real number lists")
+        pytest.skip(f"needs real data: {name}.jsonl.gz (set SUBLIMINAL_JAX_DATA)")
     kind, counted = read_data(FILES[name])
     assert kind == "pairs" and len(counted.rows) >= Config().real_rows and not counted.dropped
 
