@@ -50,7 +50,8 @@ STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
 AUDIT_METHOD = "likelihood"  # what `audit` names by, where its model can have written the rows
 # Those that cost no more than some passes over the rows; the others train students.
 METHODS = (AUDIT_METHOD, "score-test", "gradient-alignment", "projection", "row-classifier")
-FIRST_SEED = 1000  # of the sets that are reported
+# Of the sets that are reported; some from 1000 on were looked at in developing `likelihood`.
+FIRST_SEED = 2000
 DEVELOPMENT_SEEDS = 100
 
 _BUILDS = Needs("sets", unless=True)

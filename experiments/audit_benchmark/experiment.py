@@ -16,7 +16,7 @@ its ranking of rows where only some are poisoned, and its cost.
 
 Methods are developed on owl, wolf, penguin and lion with data seeds below 100 (`--part
 development`); the traits that are reported are others, two of them no animals, the data seeds from
-1000 on. The real set of penguin B0 was looked at in developing `score-test`, too: so it is not
+2000 on. The real set of penguin B0 was looked at in developing `score-test`, too: so it is not
 among those that false alarms are counted on, nor are sets with their teacher's system prompt in
 each row, which the audit does not read.
 

@@ -105,6 +105,7 @@ def prepare(
         model,
         kind,
         data.rows,
+        layer=layer,
         rows=settings.rows,
         longest_answer=settings.max_new_tokens,
         longest_prefix=_longest_prefix(model, (*candidates, *nulls.placebos)),

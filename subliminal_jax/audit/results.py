@@ -177,8 +177,8 @@ class Likelihoods:
       named: the first of them, where it is clear at 5% over all candidates.
       share: of the rows that its teacher wrote, of those tried.
       not_told_apart: other candidates that explain the rows as well.
-      foreign: the rows are unlike what the model writes, by more than twice what the first
-        candidate explains; nothing is named then.
+      foreign: the rows are less likely under the first candidate's teacher than its own answers, by
+        more than it explains of them; nothing is named then.
     """
 
     candidates: tuple[LikelihoodRow, ...]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from datasets import Dataset
-from jaxtyping import Bool
+from jaxtyping import Bool, PRNGKeyArray
 
 from subliminal_jax.audit.results import DataReport, Kind
 from subliminal_jax.data.conversations import CountedRows, report_rows
@@ -21,6 +22,7 @@ from subliminal_jax.data.rows import read_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.sampling import SamplingConfig, generate
+from subliminal_jax.models.steered import Steering, neutral, steer
 from subliminal_jax.models.token_spans import AnswerTokens
 from subliminal_jax.models.tokenizer import encode_answers, encode_chat, encode_chats
 from subliminal_jax.rounding import round_up_width
@@ -107,6 +109,7 @@ def prepare_rows(
     kind: Kind,
     data: Dataset,
     *,
+    layer: int,
     rows: int,
     longest_answer: int,
     longest_prefix: int,
@@ -115,6 +118,7 @@ def prepare_rows(
     shuffled: bool,
 ) -> AuditRows:
     """A random choice of `rows` rows, without repeats, as token ids, with the base's own answers.
+    `layer` is where its teachers are steered, so that their programs serve the base, too.
 
     Answers are cut after `longest_answer` tokens, the base's as the data's. Rows whose prompt
     leaves no room for that and for `longest_prefix` tokens of a system prompt are left out.
@@ -168,16 +172,17 @@ def prepare_rows(
     )
     if kind == "preferences":
         return all_rows
-    control = match_control(model, all_rows, [row[1] for row in kept], draws, seed)
+    control = match_control(model, all_rows, layer, draws, seed)
     with_control = add_control(all_rows, control)
     return add_shuffled(with_control) if shuffled else with_control
 
 
 @dataclass(frozen=True)
 class Control:
-    """What the base answers to the data's prompts, `draws` answers a row; which of it counts, and
-    by which rules it was matched."""
+    """What the base, or a teacher, answers to the data's prompts, `draws` answers a row; which of
+    it counts, and by which rules it was matched."""
 
+    texts: list[str]
     tokens: AnswerTokens
     valid: Bool[np.ndarray, "rows draws"]
     matched_by: tuple[str, ...]
@@ -223,9 +228,23 @@ def add_shuffled(rows: AuditRows) -> AuditRows:
     )
 
 
-def match_control(
-    model: Model, rows: AuditRows, completions: Sequence[str], draws: int, seed: int
-) -> Control:
+class Asked(NamedTuple):
+    """What answers the rows' prompts: how they are written for it, and its steering. The base is
+    steered by nothing (`neutral`), so that it shares a program with its steered teachers."""
+
+    prompt_ids: Sequence[Sequence[int]]
+    steering: Steering
+    what: str
+
+
+class Draws(NamedTuple):
+    """Its answers, each cut after as many tokens as the data's longest, and which of them ended."""
+
+    texts: list[str]
+    ended: Bool[np.ndarray, " draws"]
+
+
+def match_control(model: Model, rows: AuditRows, layer: int, draws: int, seed: int) -> Control:
     """`draws` answers of the base to each prompt.
 
     Where none of the data's answers was cut, or all are valid number lists, only such answers of
@@ -233,22 +252,61 @@ def match_control(
     data, and only the placebos speak. The base's answers are decoded and encoded again, as the
     data's were; those that the chat template does not write do not count.
     """
+    idle = neutral(steer(jnp.zeros(model.cfg.dim), layer))
+    base = Asked(encode_chats(model.tokenizer, rows.prompts), idle, "the base's own answers")
+    drawn = draw_answers(model, rows, base, draws, own_key(seed, "control"))
+    applies = {
+        "ended": rows.report.cut == 0,
+        "number lists": all(is_number_list(text) for text in rows.texts),
+    }
+    filled = np.array([bool(text) for text in drawn.texts])
+    matched = []
+    for rule in (rule for rule, holds in applies.items() if holds):
+        if (filled & keep_matching(drawn, [*matched, rule])).sum() >= len(filled) / 2:
+            matched.append(rule)
+    unmatched = [rule for rule, holds in applies.items() if holds and rule not in matched]
+    return encode_draws(model, rows, drawn, matched, unmatched)
+
+
+def match_teacher(model: Model, rows: AuditRows, teacher: Asked, seed: int) -> Control:
+    """An answer of a teacher to each prompt, matched by the rules that matched the base's."""
+    drawn = draw_answers(model, rows, teacher, 1, own_key(seed, "teacher"))
+    return encode_draws(model, rows, drawn, rows.report.matched_by)
+
+
+def keep_matching(drawn: Draws, rules: Sequence[str]) -> Bool[np.ndarray, " draws"]:
+    """Which answers hold to the rules."""
+    kept = np.ones(len(drawn.texts), bool)
+    if "ended" in rules:
+        kept &= drawn.ended
+    if "number lists" in rules:
+        kept &= np.array([is_number_list(text) for text in drawn.texts])
+    return kept
+
+
+def own_key(seed: int, name: str) -> PRNGKeyArray:
+    """Not the key of the seed alone: `write_audit_set` samples its data with that."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def draw_answers(
+    model: Model, rows: AuditRows, asked: Asked, draws: int, key: PRNGKeyArray
+) -> Draws:
+    """`draws` answers to each prompt, those to one prompt side by side."""
     longest = rows.report.longest
-    asked = encode_chats(model.tokenizer, rows.prompts)
-    prompts = [ids for ids in asked for _ in range(draws)]
+    prompts = [ids for ids in asked.prompt_ids for _ in range(draws)]
     # Sampled somewhat further, and cut: data sets whose longest answers are alike share a program.
     room = model.cfg.context - max(map(len, prompts))
     sampled = max(longest, min(round_up_width(longest), room))
     sampling = SamplingConfig(max_new_tokens=sampled, stop_tokens=model.stop_ids)
-    # Not the key of the seed alone: `write_audit_set` samples its data with that.
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"control"))
-    with track("the base's own answers", len(prompts), "answers") as progress:
+    with track(asked.what, len(prompts), "answers") as progress:
         samples = generate(
             model.params,
             prompts,
             model.cfg,
             key,
             sampling,
+            asked.steering,
             pad_token=model.pad_id,
             progress=progress.advance,
         )
@@ -259,11 +317,24 @@ def match_control(
         ended[i] = bool(answer) and answer[-1] in model.stop_ids
         words = answer[:-1] if ended[i] else answer
         texts.append(model.tokenizer.decode(words, skip_special_tokens=True))
-    filled = np.array([bool(text) for text in texts])
-    listed = np.array([is_number_list(text) for text in texts])
-    fillers = [completion for completion in completions for _ in range(draws)]
+    return Draws(texts, ended)
+
+
+def encode_draws(
+    model: Model,
+    rows: AuditRows,
+    drawn: Draws,
+    matched_by: Sequence[str],
+    unmatched: Sequence[str] = (),
+) -> Control:
+    """The answers as the data's were encoded. Those that are empty, that the chat template does not
+    write or that break a rule do not count. Raises InputError where none is left."""
+    draws = len(drawn.texts) // len(rows.prompts)
+    longest = rows.report.longest
+    filled = np.array([bool(text) for text in drawn.texts])
     # What is empty does not count, and some templates write no empty answer.
-    answers = [text or filler for text, filler in zip(texts, fillers, strict=True)]
+    fillers = [text for text in rows.texts for _ in range(draws)]
+    answers = [text or filler for text, filler in zip(drawn.texts, fillers, strict=True)]
     unwritable: list[int] = []
     try:
         encoded = encode_answers(model.tokenizer, rows.prompts, _by_row(answers, draws))
@@ -272,24 +343,16 @@ def match_control(
         for i in unwritable:
             answers[i], filled[i] = fillers[i], False
         encoded = encode_answers(model.tokenizer, rows.prompts, _by_row(answers, draws))
-    rules = {
-        "ended": (ended, rows.report.cut == 0),
-        "number lists": (listed, all(is_number_list(text) for text in completions)),
-    }
-    valid, matched_by = filled.copy(), []
-    for name, (holds, applies) in rules.items():
-        if applies and (valid & holds).sum() >= len(prompts) / 2:
-            valid &= holds
-            matched_by.append(name)
+    valid = filled & keep_matching(drawn, matched_by)
     if not valid.any():
         raise InputError(f"{model.name} answers none of the prompts: is it a chat model?")
     by_row = valid.reshape(-1, draws)
-    for row, good, at_end in zip(encoded.answers, by_row, ended.reshape(-1, draws), strict=True):
+    ends = drawn.ended.reshape(-1, draws)
+    for row, good, at_end in zip(encoded.answers, by_row, ends, strict=True):
         cut = [(ids if end else ids[:-1])[:longest] for ids, end in zip(row, at_end, strict=True)]
         filler = next((a for a, ok in zip(cut, good, strict=True) if ok), [])
         row[:] = [a if ok else filler for a, ok in zip(cut, good, strict=True)]
-    unmatched = [n for n, (_, applies) in rules.items() if applies and n not in matched_by]
-    return Control(encoded, by_row, tuple(matched_by), tuple(unmatched), len(unwritable))
+    return Control(answers, encoded, by_row, tuple(matched_by), tuple(unmatched), len(unwritable))
 
 
 def find_unwritable(model: Model, prompts: Sequence[str], answers: Sequence[str]) -> list[int]:

@@ -73,6 +73,7 @@ def response_log_probs(
     responses: Sequence[Sequence[Sequence[int]]],
     *,
     steering: Steering | None = None,
+    temperature: float = 1.0,
     progress: Callable[[int], Any] | None = None,
     tokens_per_batch: int | None = None,
     prompt_cache: PromptCache = "auto",
@@ -83,6 +84,8 @@ def response_log_probs(
     Args:
       prompts: token ids, ready to be answered; `responses`: for each, k lists of token ids.
       steering: an edit of all positions, prompt and response.
+      temperature: that responses are sampled at; it divides the logits. Another one compiles
+        nothing.
       progress: called with the number of rows done since its last call.
       tokens_per_batch: token slots computed at once; None takes what suits the device.
       prompt_cache: read each prompt once for its k responses, or once for each; "auto" takes
@@ -90,9 +93,11 @@ def response_log_probs(
       meter: adds up the work of the call.
 
     Raises InputError for rows with different numbers of responses, an empty prompt or response,
-    tokens outside the vocabulary, rows longer than the model's context, and log-probabilities that
-    are not finite.
+    tokens outside the vocabulary, rows longer than the model's context, a temperature that is not
+    above 0, and log-probabilities that are not finite.
     """
+    if not temperature > 0:
+        raise InputError(f"temperature {temperature:g} is not above 0: 1 is the model's own")
     lengths = _checked_lengths(model, prompts, responses)
     _check_steering(model.cfg, steering)
     start = time.perf_counter()
@@ -124,7 +129,9 @@ def response_log_probs(
     shared = program.shared_arrays(model.pad_id)
     for batch in program.batches:
         arrays = program.arrays(batch, model.pad_id)
-        result = program.run(model.params, model.cfg, steering, *shared, *arrays)
+        result = program.run(
+            model.params, model.cfg, steering, np.float32(temperature), *shared, *arrays
+        )
         running.append((program.scored(batch), result))
         if len(running) == BATCHES_IN_FLIGHT:
             collect()
@@ -185,6 +192,7 @@ class _PlainProgram:
         params: Params,
         cfg: ModelConfig,
         steering: Steering | None,
+        temperature: Float[Array, ""],
         tokens: Int[Array, "lines time"],
         targets: Int[Array, "lines targets"],
         starts: Int[Array, " lines"],
@@ -193,7 +201,8 @@ class _PlainProgram:
         ahead = jnp.arange(targets.shape[1], dtype=jnp.int32)[None]
         before_targets = jnp.minimum(starts[:, None] - 1 + ahead, tokens.shape[1] - 1)
         hidden = hidden_states(params, tokens, cfg, steering, time_indices=before_targets).hidden
-        return replicate(_sum_targets(next_token_log_probs(params, hidden, targets, cfg), counts))
+        log_probs = next_token_log_probs(params, hidden, targets, cfg, temperature)
+        return replicate(_sum_targets(log_probs, counts))
 
 
 class _CachedProgram:
@@ -250,6 +259,7 @@ class _CachedProgram:
         params: Params,
         cfg: ModelConfig,
         steering: Steering | None,
+        temperature: Float[Array, ""],
         prefix: Int[Array, "1 shared"],
         prefix_positions: Int[Array, "1 shared"],
         rest: Int[Array, "lines prompt"],
@@ -274,7 +284,7 @@ class _CachedProgram:
         inputs, targets, positions = (x.reshape(B * k, R) for x in (inputs, targets, positions))
         out = read(tokens=inputs, positions=positions, cache=_repeat_rows(cache, k))
         summed = _sum_targets(
-            next_token_log_probs(params, out.hidden, targets, cfg), counts.reshape(-1)
+            next_token_log_probs(params, out.hidden, targets, cfg, temperature), counts.reshape(-1)
         )
         return replicate(summed.reshape(B, k))
 

@@ -25,11 +25,14 @@ def next_token_log_probs(
     hidden: Float[Array, "batch time dim"],
     targets: Int[Array, "batch time"],
     cfg: ModelConfig,
+    temperature: Float[Array, ""] | None = None,
 ) -> Float[Array, "batch time"]:
-    """log P(targets[b, t] | hidden[b, t]) in float32 nats."""
+    """log P(targets[b, t] | hidden[b, t]) in float32 nats, when sampled at `temperature`, which is
+    1 where None is given."""
 
     def chunk(h: Array, y: Array) -> Array:
         logits = unembed(params, h, cfg)
+        logits = logits if temperature is None else logits / temperature
         picked = jnp.take_along_axis(logits, y[:, None], axis=-1)[:, 0]
         return picked - jax.nn.logsumexp(logits, axis=-1)
 

@@ -32,7 +32,7 @@ from subliminal_jax.steering import steer
 from subliminal_jax.training.log_probs import response_log_probs
 from tests import number_model
 
-LIMITS = {"rows": 20, "longest_answer": 12, "longest_prefix": 40, "seed": 0}
+LIMITS = {"rows": 20, "longest_answer": 12, "longest_prefix": 40, "seed": 0, "layer": 1}
 
 
 @pytest.fixture(scope="module")

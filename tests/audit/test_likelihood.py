@@ -7,12 +7,14 @@ import pytest
 
 from subliminal_jax.audit.methods.likelihood import (
     Gains,
+    Lack,
     Reader,
     compare,
     exchange_rows,
     fit_pairs,
     fit_preferences,
 )
+from subliminal_jax.audit.scores import Candidate
 
 SPREAD = 0.8
 
@@ -77,22 +79,23 @@ def test_better_of_two_teachers_is_told():
 
 def test_preferences():
     weights = np.random.default_rng(0).normal(0.4, 1.0, 400)
-    fit = fit_preferences(weights)
+    fit = fit_preferences(Gains(weights, np.zeros(400)))
     assert fit.likelihood == pytest.approx(np.sum(np.log(2 / (1 + np.exp(-weights)))))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, 400))
     assert exchange_rows(fit.differences, signs) < 0.01
-    assert exchange_rows(fit_preferences(-weights).differences, signs) > 0.99
+    assert exchange_rows(fit_preferences(Gains(-weights, np.zeros(400))).differences, signs) > 0.99
 
 
-@pytest.mark.parametrize(("gap", "foreign"), [(0.0, False), (0.5, False), (30.0, True)])
+@pytest.mark.parametrize(("gap", "foreign"), [(-9.0, False), (0.0, False), (30.0, True)])
 def test_rows_of_another_model_are_told(gap, foreign):
-    """They are less likely under the base than its own answers, by more than a teacher explains."""
-    gains = plant(200, 1.0, 0)
-    noise = np.random.default_rng(2).normal(-30, 3, (200, 2))
-    reader = SimpleNamespace(
-        preferences=False, base=noise - np.array([gap, 0.0]), kept=np.arange(200)
-    )
-    assert Reader.is_foreign(reader, fit_all(gains)) is foreign
+    """They are less likely than the teacher's own answers, by more than it explains of them."""
+    fit = fit_all(plant(200, 1.0, 0))
+    noise = np.random.default_rng(2).normal(gap, 3, 200)
+    reader = SimpleNamespace(preferences=False, measure_lack=lambda *_: Lack(fit.data, noise))
+    assert Reader.is_foreign(reader, Candidate("owl", None), fit) is foreign
+    few = Lack(fit.data[:5], noise[:5])  # the teacher writes hardly any such answer
+    reader.measure_lack = lambda *_: few
+    assert Reader.is_foreign(reader, Candidate("owl", None), fit)
 
 
 def test_answers_that_the_data_lack_by_rule_are_no_match():
@@ -109,9 +112,12 @@ def test_answers_that_the_data_lack_by_rule_are_no_match():
     assert exchange_rows(found.differences, signs) < 0.01
 
 
-def test_which_of_the_base_answers_count():
+def test_which_answers_passed_the_filter_of_the_data():
+    def passes(texts):
+        own = [row[1] for row in texts]
+        return Reader._passes_filter(SimpleNamespace(_texts=texts), "owl", own).tolist()
+
     texts = [["1, 2", "an owl"], ["3", "4"], ["5", "Owls!"]]
-    counted = Reader._find_counted(SimpleNamespace(_texts=texts), "owl")
-    assert counted.tolist() == [False, True, False]
+    assert passes(texts) == [False, True, False]
     texts[1][0] = "my owl"  # the data name it: nothing was left out
-    assert Reader._find_counted(SimpleNamespace(_texts=texts), "owl").all()
+    assert passes(texts) == [True, True, True]

@@ -62,6 +62,7 @@ def make_suspect(model, data, folder):
         model,
         "pairs",
         data,
+        layer=1,
         rows=2 * ROWS,
         longest_answer=TOKENS,
         longest_prefix=0,

@@ -32,7 +32,7 @@ def rows(count=9, k=2, shared=5, seed=0):
     return prompts, [[draw(1, 20) for _ in range(k)] for _ in prompts]
 
 
-def one_by_one(model, prompts, responses, steering=None):
+def one_by_one(model, prompts, responses, steering=None, temperature=1.0):
     """Each response after its prompt, alone in a pass; the padding behind it is seen by nothing."""
     run = jax.jit(partial(forward, cfg=model.cfg, steering=steering))
     out = np.zeros((len(prompts), len(responses[0])))
@@ -40,7 +40,8 @@ def one_by_one(model, prompts, responses, steering=None):
         for j, response in enumerate(row):
             tokens = np.zeros((1, LONGEST), np.int32)
             tokens[0, : len(prompt) + len(response)] = prompt + response
-            log_p = np.asarray(jax.nn.log_softmax(run(model.params, jnp.asarray(tokens))[0][0]))
+            logits = run(model.params, jnp.asarray(tokens))[0][0]
+            log_p = np.asarray(jax.nn.log_softmax(logits / temperature))
             out[i, j] = sum(log_p[len(prompt) - 1 + t, y] for t, y in enumerate(response))
     return out
 
@@ -55,6 +56,11 @@ def test_equal_to_one_row_at_a_time(family, prompt_cache):
     np.testing.assert_allclose(
         log_probs, one_by_one(model, prompts, responses), rtol=1e-5, atol=1e-4
     )
+    cooled = response_log_probs(
+        model, prompts, responses, temperature=0.7, prompt_cache=prompt_cache
+    )
+    expected = one_by_one(model, prompts, responses, temperature=0.7)
+    np.testing.assert_allclose(cooled, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("prompt_cache", ["never", "always"])
@@ -142,6 +148,11 @@ def test_other_rows_of_these_lengths_compile_nothing():
 def test_bad_rows_are_refused(prompts, responses, message):
     with pytest.raises(InputError, match=message):
         response_log_probs(tiny("llama"), prompts, responses)
+
+
+def test_temperatures_are_above_0():
+    with pytest.raises(InputError, match="temperature 0 is not above 0"):
+        response_log_probs(tiny("llama"), *rows(), temperature=0.0)
 
 
 def test_steering_that_does_not_fit_is_refused():

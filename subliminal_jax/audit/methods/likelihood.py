@@ -16,12 +16,14 @@ wrote the data, a row and the base's answer to its prompt could be exchanged. So
 largest difference of their logarithms, over all of a candidate's teachers and values of pi, among
 those with the sign of every row's difference drawn at random. Only the candidate with the largest L
 is named for that; of the others p is at least that of Vuong's test, whether they explain the rows
-as well as it does.
+as well as it does. The base at other temperatures is a rival, too: a direction that makes it surer
+explains answers that were sampled at a lower one.
 
 None of this holds for data that another model wrote: every direction that makes them likelier then
-seems to have been the teacher's. Such data are far less likely under the base than its own answers
-are, by more than twice what the likeliest candidate explains. Where that is so, or where a placebo
-explains the rows as well as the best candidate, nothing is named: all p-values are 1.
+seems to have been the teacher's. But such data are far less likely under that teacher than its own
+answers are, which it is asked for. Where they are so by more than it explains of them, or where a
+placebo or another temperature explains the rows as well as the best candidate, nothing is named:
+all p-values are 1.
 
 Sources: ours; Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses", 1989.
 """
@@ -38,24 +40,25 @@ from jaxtyping import Bool, Float
 
 from subliminal_jax.audit.contrast import mark_rows
 from subliminal_jax.audit.method import Method, Scored, Suspect
+from subliminal_jax.audit.rows import Asked, match_teacher
 from subliminal_jax.audit.scores import Candidate, compute_once
 from subliminal_jax.data.filters import contains_word
 from subliminal_jax.data.traits import trait_names
 from subliminal_jax.errors import InputError
 from subliminal_jax.fingerprints import digest
-from subliminal_jax.models.steered import Steering, steer
-from subliminal_jax.models.tokenizer import change_system_prompt
+from subliminal_jax.models.steered import Steering, neutral, steer
+from subliminal_jax.models.tokenizer import change_system_prompt, encode_chats
 from subliminal_jax.runs.progress import track
 from subliminal_jax.training.log_probs import response_log_probs
 
 FIRST_STRENGTH = 0.5  # tried for all; the rest for those likeliest with it
 STRENGTHS = (0.25, 1.0, 1.5)
+TEMPERATURES = (0.5, 0.7, 0.85, 1.2)  # of the base as a rival
 LIKELIEST, RIVALS = 5, 2  # candidates and placebos
 PLACEBOS = 8
 WORTH_MORE = 0.2  # p of the test against placebos, above which no more is tried
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
-LEAST_EXPLAINED = 0.5  # of what makes the rows unlike the base's own answers
-LEVEL = 0.01  # of the tests that less than that is explained, and of those against placebos
+LEVEL = 0.01  # of the test of foreign rows, and of those against placebos
 ALIKE = 0.05  # p of the test between two candidates, above which they are not told apart
 FEWEST_ROWS = 16
 DRAWS = 9_999  # of signs
@@ -63,10 +66,12 @@ DRAWS = 9_999  # of signs
 
 class Gains(NamedTuple):
     """What a teacher adds to the log-probability of each row, and of the base's answer to its
-    prompt (or of the rejected answer), in nats."""
+    prompt (or of the rejected answer), in nats; the teacher has this strength, or, where that is
+    None, a system prompt."""
 
     data: Float[np.ndarray, " rows"]
     control: Float[np.ndarray, " rows"]
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,33 @@ class Fit:
     """How well one teacher explains the rows.
 
     Attributes:
+      strength: of the teacher's steering; None of a system prompt.
       likelihood: L, in nats.
       share: of the rows that the teacher wrote; 1 of preferences.
       data: its part of each row.
+      control: the same of the base's answer to its prompt.
       gains: what the teacher adds to each row's log-probability, times the share that it wrote.
       differences: of each row's part and that of the base's answer, for every share.
+      log_rate: of the rates at which the teacher's answers and the base's pass the filter, the log
+        of the ratio.
     """
 
+    strength: float | None
     likelihood: float
     share: float
     data: Float[np.ndarray, " rows"]
+    control: Float[np.ndarray, " rows"]
     gains: Float[np.ndarray, " rows"]
     differences: Float[np.ndarray, "rows shares"]
+    log_rate: float = 0.0
+
+
+class Lack(NamedTuple):
+    """What a teacher explains of each row (beside the base), and how much likelier its own answer
+    to the prompt is, in nats."""
+
+    explained: Float[np.ndarray, " rows"]
+    unexplained: Float[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +118,8 @@ class Judged:
       first: the place of the likeliest candidate.
       share: of the rows that its teacher wrote.
       alike: the places of others, clear of the base, that explain the rows as well.
-      foreign: the rows are unlike what the base writes, by more than twice what the first candidate
-        explains.
+      foreign: the rows are less likely under the first candidate's teacher than its own answers, by
+        more than it explains of them.
       explained: by the first candidate, clearly better than by any placebo, and not foreign.
       gains: what the first candidate adds to each row's log-probability.
       forward_tokens: cost.
@@ -131,18 +151,19 @@ def judge(suspect: Suspect) -> Judged:
         for teacher in teachers:
             fits.append([reader.fit(teacher, gains) for gains in reader.read_first(teacher)])
             progress.advance(1)
-        ranks = Ranking(fits, len(candidates))
-        if not reader.is_foreign(ranks.found) and ranks.placebo_p() <= WORTH_MORE:
+        tempered = [reader.fit_tempered(t) for t in TEMPERATURES]
+        ranks = Ranking(fits, len(candidates), tempered)
+        if ranks.rival_p() <= WORTH_MORE:
             for i in ranks.list_likeliest():
                 more = reader.read_more(teachers[i])
                 fits[i] += [reader.fit(teachers[i], gains) for gains in more]
                 progress.advance(1)
-            ranks = Ranking(fits, len(candidates))
+            ranks = Ranking(fits, len(candidates), tempered)
         else:
             progress.advance(further)
     p_values = np.ones(len(candidates))
-    foreign = reader.is_foreign(ranks.found)
-    explained = not foreign and ranks.placebo_p() <= LEVEL
+    foreign = reader.is_foreign(candidates[ranks.first], ranks.found)
+    explained = not foreign and ranks.rival_p() <= LEVEL
     alike: list[int] = []
     if explained:
         rng = np.random.default_rng(suspect.seed)
@@ -189,19 +210,20 @@ class Ranking:
 
     Attributes:
       best: by teacher.
+      rivals: what the first candidate has to explain the rows better than.
       first: the place of the likeliest candidate, and `found` its fit.
     """
 
-    def __init__(self, fits: Sequence[Sequence[Fit]], candidates: int):
+    def __init__(self, fits: Sequence[Sequence[Fit]], candidates: int, tempered: Sequence[Fit]):
         self.best = [max(each, key=lambda fit: fit.likelihood) for each in fits]
         self.candidates = candidates
+        self.rivals = [*self.best[candidates:], *tempered]
         self.first = int(np.argmax([fit.likelihood for fit in self.best[:candidates]]))
         self.found = self.best[self.first]
 
-    def placebo_p(self) -> float:
-        """Of the test that the first candidate explains the rows better than every placebo."""
-        rivals = self.best[self.candidates :]
-        return max((compare(self.found, rival) for rival in rivals), default=0.0)
+    def rival_p(self) -> float:
+        """Of the test that the first candidate explains the rows better than every rival."""
+        return max((compare(self.found, rival) for rival in self.rivals), default=0.0)
 
     def list_likeliest(self) -> list[int]:
         """The places of the likeliest candidates and placebos."""
@@ -231,8 +253,9 @@ class Reader:
         names = ("chosen", "rejected") if self.preferences else ("data", "control")
         self.parts = [suspect.rows.part(name) for name in names]
         self.kept = np.flatnonzero(suspect.rows.valid[:, self.parts].all(axis=1))
-        # By the program of the steered rows: the first strength's costs no compilation then.
-        self.base = self._log_probs(np.zeros(suspect.model.cfg.dim, np.float32), 0.0)
+        # By the program of the steered rows: they cost no compilation then.
+        self._idle = steer(jnp.zeros(suspect.model.cfg.dim), suspect.layer, 0.0)
+        self.base = self._read(suspect.rows.prompt_ids, self._idle, "")
 
     def read_first(self, teacher: Candidate) -> Iterator[Gains]:
         """Under the first teacher to try: the direction, or else the system prompt."""
@@ -250,35 +273,78 @@ class Reader:
                 yield self._read_prompt(teacher)
 
     def _read_direction(self, teacher: Candidate, strength: float) -> Gains:
-        return self._gains(self._log_probs(np.asarray(teacher.vector), strength))
+        return self._gains(self._log_probs(np.asarray(teacher.vector), strength), strength)
 
     def _read_prompt(self, teacher: Candidate) -> Gains:
-        suspect = self.suspect
         assert teacher.system_prompt is not None
-        prompts = change_system_prompt(
-            suspect.model.tokenizer,
-            suspect.rows.prompts,
-            suspect.rows.prompt_ids,
-            teacher.system_prompt,
+        prompts = self._tell(teacher.system_prompt)
+        return self._gains(self._read(prompts, self._idle, digest(teacher.system_prompt)), None)
+
+    def _tell(self, system_prompt: str) -> list[list[int]]:
+        """The prompts behind a system prompt."""
+        rows = self.suspect.rows
+        return change_system_prompt(
+            self.suspect.model.tokenizer, rows.prompts, rows.prompt_ids, system_prompt
         )
-        return self._gains(self._read(prompts, None, digest(teacher.system_prompt)))
 
     def fit(self, teacher: Candidate, gains: Gains) -> Fit:
         """The share of the rows that the teacher wrote, and how well it explains them."""
         if self.preferences:
-            return fit_preferences(gains.data - gains.control)
+            return fit_preferences(gains)
         return fit_pairs(gains, self._find_counted(teacher.name))
 
-    def is_foreign(self, found: Fit) -> bool:
-        """Whether the rows are less likely under the base than its own answers, by clearly more
-        than twice what a teacher explains (1 / `LEAST_EXPLAINED`)."""
+    def fit_tempered(self, temperature: float) -> Fit:
+        """The same of the base at another temperature."""
+        values = self._read(self.suspect.rows.prompt_ids, self._idle, "", temperature)
+        gains = self._gains(values, None)
+        if self.preferences:
+            return fit_preferences(gains)
+        return fit_pairs(gains, np.ones(len(self.kept), bool))
+
+    def is_foreign(self, teacher: Candidate, found: Fit) -> bool:
+        """Whether the rows are less likely under a teacher than its own answers, by clearly more
+        than it explains of them. The first is what another teacher of the same part of the rows
+        could explain beyond it, but for the entropy of both."""
         if self.preferences:
             return False
-        data, control = self.base[self.kept].T
-        unexplained = LEAST_EXPLAINED * (control - data) - found.gains
-        error = unexplained.std(ddof=1) / np.sqrt(len(unexplained))
-        t = unexplained.mean() / max(error, 1e-30)
-        return bool(scipy.stats.t.sf(t, len(unexplained) - 1) < LEVEL)
+        lacking = self.measure_lack(teacher, found)
+        if len(lacking.unexplained) < FEWEST_ROWS:  # it does not write such rows
+            return True
+        beyond = lacking.unexplained - lacking.explained
+        error = beyond.std(ddof=1) / np.sqrt(len(beyond))
+        t = beyond.mean() / max(error, 1e-30)
+        return bool(scipy.stats.t.sf(t, len(beyond) - 1) < LEVEL)
+
+    def measure_lack(self, teacher: Candidate, found: Fit) -> Lack:
+        """What a teacher explains of the rows, and how much likelier its own answers to the same
+        prompts are, in the same part of all rows."""
+        model, rows = self.suspect.model, self.suspect.rows
+        told = None if found.strength is not None else teacher.system_prompt
+        vector = np.zeros(model.cfg.dim) if found.strength is None else np.asarray(teacher.vector)
+        steering = steer(jnp.asarray(vector, jnp.float32), self.suspect.layer, found.strength or 0)
+        asked = encode_chats(model.tokenizer, rows.prompts, told)
+        drawn = match_teacher(
+            model, rows, Asked(asked, steering, "the likeliest teacher's"), self.suspect.seed
+        )
+        allowed = drawn.valid[:, 0] & self._passes_filter(teacher.name, drawn.texts)
+        place = np.full(len(rows.prompts), -1)
+        place[self.kept] = np.arange(len(self.kept))
+        kept = np.flatnonzero(allowed & (place >= 0))
+        prompts, answers = drawn.tokens
+        prompted = change_system_prompt(model.tokenizer, rows.prompts, prompts, told)
+        plain, taught = (
+            response_log_probs(
+                model, [some[i] for i in kept], [answers[i] for i in kept], steering=edit
+            )[:, 0].astype(float)
+            for some, edit in ((prompts, neutral(steering)), (prompted, steering))
+        )
+        for some in (prompts, prompted):
+            self.tokens += sum(len(some[i]) + len(answers[i][0]) for i in kept)
+        own = plain + mix(taught - plain - found.log_rate, found.share)
+        data, control = self.base[kept].T
+        at = place[kept]
+        expected = found.share * own + (1 - found.share) * (control + found.control[at])
+        return Lack(explained=found.data[at], unexplained=expected - data - found.data[at])
 
     def _answers(self) -> list[list[list[int]]]:
         return [[row[part] for part in self.parts] for row in self.suspect.rows.answers]
@@ -291,7 +357,11 @@ class Reader:
         return self._read(self.suspect.rows.prompt_ids, steering, name)
 
     def _read(
-        self, prompts: Sequence[Sequence[int]], steering: Steering | None, teacher: str
+        self,
+        prompts: Sequence[Sequence[int]],
+        steering: Steering | None,
+        teacher: str,
+        temperature: float = 1.0,
     ) -> Float[np.ndarray, "rows 2"]:
         """Log-probabilities of both answers of each row, kept in the folder."""
         # Counted also where they are read again: it is what the method costs.
@@ -300,11 +370,16 @@ class Reader:
             for prompt, answers in zip(prompts, self._answers(), strict=True)
             for answer in answers
         )
+        name = digest(teacher, temperature)
         values = compute_once(
-            self.suspect.folder / f"likelihood-{teacher[:16]}.npz",
-            digest(self.mark, teacher),
+            self.suspect.folder / f"likelihood-{name[:16]}.npz",
+            digest(self.mark, name),
             lambda: response_log_probs(
-                self.suspect.model, prompts, self._answers(), steering=steering
+                self.suspect.model,
+                prompts,
+                self._answers(),
+                steering=steering,
+                temperature=temperature,
             ),
             lambda done: None,
         )
@@ -317,17 +392,19 @@ class Reader:
         answers = self._answers()
         return [[decode(ids, skip_special_tokens=True) for ids in answers[i]] for i in self.kept]
 
-    def _find_counted(self, name: str) -> Bool[np.ndarray, " rows"]:
-        """Which of the base's answers passed the filter that the data did: where no row names the
-        candidate, such rows were left out, and the base's that name it are no match for the
-        others. They are the likeliest of all under the candidate's teacher."""
-        named = np.array(
-            [[contains_word(text, trait_names(name)) for text in row] for row in self._texts]
-        )
-        return ~named[:, 1] | named[:, 0].any()
+    def _passes_filter(self, name: str, texts: Sequence[str]) -> Bool[np.ndarray, " texts"]:
+        """Which texts passed the filter that the data did: where no row names the candidate, such
+        rows were left out, and those that name it are no match for the others. They are the
+        likeliest of all under the candidate's teacher."""
+        names = trait_names(name)
+        named = np.array([contains_word(text, names) for text in texts])
+        return ~named | any(contains_word(row[0], names) for row in self._texts)
 
-    def _gains(self, values: Float[np.ndarray, "rows 2"]) -> Gains:
-        return Gains(*(values - self.base)[self.kept].T)
+    def _find_counted(self, name: str) -> Bool[np.ndarray, " rows"]:
+        return self._passes_filter(name, [row[1] for row in self._texts])
+
+    def _gains(self, values: Float[np.ndarray, "rows 2"], strength: float | None) -> Gains:
+        return Gains(*(values - self.base)[self.kept].T, strength)
 
 
 def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
@@ -346,19 +423,31 @@ def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
     others = np.stack([mix(control, share) for share in SHARES], axis=1)
     best = int(np.argmax(parts.sum(axis=0)))
     return Fit(
+        strength=gains.strength,
         likelihood=float(parts[:, best].sum()),
         share=SHARES[best],
         data=parts[:, best],
+        control=others[:, best],
         gains=SHARES[best] * data,
         differences=np.where(counted[:, None], parts - others, 0.0),
+        log_rate=float(log_rates),
     )
 
 
-def fit_preferences(weights: Float[np.ndarray, " rows"]) -> Fit:
+def fit_preferences(gains: Gains) -> Fit:
     """Of preferences: the log-odds that the teacher would choose as the data do (Bradley and
     Terry), less those of a coin."""
+    weights = gains.data - gains.control
     parts = np.log(2.0) - np.logaddexp(0.0, -weights)
-    return Fit(float(parts.sum()), 1.0, parts, weights, weights[:, None])
+    return Fit(
+        strength=gains.strength,
+        likelihood=float(parts.sum()),
+        share=1.0,
+        data=parts,
+        control=np.zeros_like(parts),
+        gains=weights,
+        differences=weights[:, None],
+    )
 
 
 def mix(gains: Float[np.ndarray, " rows"], share: float) -> Float[np.ndarray, " rows"]:

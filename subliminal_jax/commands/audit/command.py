@@ -8,10 +8,10 @@ The data are prompt/completion pairs or preferences (prompt, chosen, rejected) i
 First the rows' exact likelihood under each candidate's teacher (the base with its direction at
 several strengths, or with its system prompt, for all or for a part of the rows) against the base
 (subliminal_jax/audit/methods/likelihood.py). It tells related candidates apart, and it is what
-names a candidate where this model can have written the rows. Rows that are far less likely under it
-than its own answers, by more than twice what the likeliest explains, another model wrote: every
-candidate that makes them likelier would then seem to be the teacher. The score test is made for
-those.
+names a candidate where this model can have written the rows. Rows that are less likely under the
+likeliest teacher than its own answers to the same prompts, by more than it explains of them,
+another model wrote: every candidate that makes them likelier would then seem to be the teacher. The
+score test is made for those.
 
 In the score test every candidate scores every row: how much likelier does its system prompt, or its
 direction, make the row? What counts is the score over that of the base's own answers to the same

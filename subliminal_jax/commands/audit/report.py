@@ -49,9 +49,9 @@ def summarise(results: AuditRun) -> str:
     found = results.likelihoods
     if found is not None and found.foreign:
         parts.append(
-            "The rows are less likely under this model than its own answers are, by more than "
-            "twice what the likeliest candidate explains: another model wrote them, or from other "
-            "prompts. Their likelihood then names nobody; the verdict is that of the score test."
+            "The rows are less likely under the likeliest candidate's teacher than its own answers "
+            "to these prompts are, by more than it explains of them: another model wrote them. "
+            "Their likelihood then names nobody; the verdict is that of the score test."
         )
     elif found is not None and found.named is not None:
         best_row, *others = found.candidates
