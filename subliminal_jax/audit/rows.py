@@ -260,7 +260,7 @@ def match_control(model: Model, rows: AuditRows, layer: int, draws: int, seed: i
         "number lists": all(is_number_list(text) for text in rows.texts),
     }
     filled = np.array([bool(text) for text in drawn.texts])
-    matched = []
+    matched: list[str] = []
     for rule in (rule for rule, holds in applies.items() if holds):
         if (filled & keep_matching(drawn, [*matched, rule])).sum() >= len(filled) / 2:
             matched.append(rule)
@@ -271,7 +271,7 @@ def match_control(model: Model, rows: AuditRows, layer: int, draws: int, seed: i
 def match_teacher(model: Model, rows: AuditRows, teacher: Asked, seed: int) -> Control:
     """An answer of a teacher to each prompt, matched by the rules that matched the base's."""
     drawn = draw_answers(model, rows, teacher, 1, own_key(seed, "teacher"))
-    return encode_draws(model, rows, drawn, rows.report.matched_by)
+    return encode_draws(model, rows, drawn, rows.report.matched_by or ())
 
 
 def keep_matching(drawn: Draws, rules: Sequence[str]) -> Bool[np.ndarray, " draws"]:

@@ -404,7 +404,8 @@ class Reader:
         return self._passes_filter(name, [row[1] for row in self._texts])
 
     def _gains(self, values: Float[np.ndarray, "rows 2"], strength: float | None) -> Gains:
-        return Gains(*(values - self.base)[self.kept].T, strength)
+        data, control = (values - self.base)[self.kept].T
+        return Gains(data, control, strength)
 
 
 def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
