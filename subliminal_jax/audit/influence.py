@@ -20,6 +20,7 @@ from subliminal_jax.diagnostics.alignment import Probe, make_probe, mean_activat
 from subliminal_jax.diagnostics.parameter_space import per_example_components, score_gradient
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.mesh import replicate
+from subliminal_jax.models.quantized import as_matrix
 from subliminal_jax.models.spec import Params
 from subliminal_jax.rounding import round_up_width
 from subliminal_jax.training.adapters import PROJECTIONS
@@ -98,7 +99,7 @@ def select_weights(params: Params, layer: int) -> Weights:
     """The projections of the blocks up to `layer`, in float32."""
     layers = params["layers"]
     return {
-        name: layers[name][: layer + 1].astype(jnp.float32)
+        name: as_matrix(layers[name])[: layer + 1].astype(jnp.float32)
         for name in PROJECTIONS
         if name in layers
     }
@@ -108,7 +109,7 @@ def replace_weights(params: Params, weights: Weights) -> Params:
     """The parameters with these projections in place of their own."""
     layers = dict(params["layers"])
     for name, w in weights.items():
-        own = layers[name]
+        own = as_matrix(layers[name])
         layers[name] = jnp.concatenate([w.astype(own.dtype), own[w.shape[0] :]])
     return {**params, "layers": layers}
 

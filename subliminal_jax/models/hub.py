@@ -18,6 +18,7 @@ from subliminal_jax.models.gguf_config import read_gguf_config
 from subliminal_jax.models.mesh import param_shardings
 from subliminal_jax.models.packaged import PACKAGED_MODELS
 from subliminal_jax.models.places import SHIPPED_MODELS, find_local_model, find_source
+from subliminal_jax.models.quantized import Quantization
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.tokenizer import (
     Tokenizer,
@@ -122,19 +123,26 @@ def load_model(
     path_or_name: str | Path,
     *,
     dtype: str | None = None,
+    quantize: Quantization = "none",
     revision: str | None = None,
 ) -> Model:
     """Load a model: a local folder, a GGUF file, a Hugging Face hub name, "shipped" (the package's
     own), or the name of a model that a package brings (`models.packaged`).
 
     `dtype` is "float32" or "bfloat16"; None keeps the checkpoint's (float32 for quantized ones).
-    `revision` is a branch, tag or commit of the hub. In a mesh (`jax.set_mesh`) each device reads
-    its own part of the weights.
-    Raises InputError for files that are missing, corrupt, unsupported, or not available offline.
+    `quantize` "int8" holds the blocks' matrices, which are frozen then, in 8 bits
+    (`models.quantized`). `revision` is a branch, tag or commit of the hub. In a mesh
+    (`jax.set_mesh`) each device reads its own part of the weights.
+    Raises InputError for files that are missing, corrupt, unsupported, or not available offline,
+    and for a quantized model in a mesh.
     """
     outline = outline_model(path_or_name, revision=revision)
     shardings = param_shardings(outline.cfg)
-    params = load_params(outline.folder, outline.cfg, dtype=dtype, shardings=shardings)
+    if quantize != "none" and shardings is not None:
+        raise InputError(f"quantize {quantize}: quantized weights are not sharded; use one device")
+    params = load_params(
+        outline.folder, outline.cfg, dtype=dtype, quantization=quantize, shardings=shardings
+    )
     return replace(outline, params=params)
 
 

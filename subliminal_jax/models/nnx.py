@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.forward import Capture, forward
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.quantized import refuse_quantized
 from subliminal_jax.models.spec import Params
 from subliminal_jax.models.steered import Steering
 
@@ -47,7 +48,11 @@ class Decoder(nnx.Module):
 
 
 def to_nnx(model: Model) -> Decoder:
-    """The model as a module with parameters of its own: training it leaves `model` as it is."""
+    """The model as a module with parameters of its own: training it leaves `model` as it is.
+
+    Raises InputError for a quantized model.
+    """
+    refuse_quantized(model.params, "a module of parameters")
     return Decoder(model.params, model.cfg)
 
 

@@ -13,6 +13,7 @@ from subliminal_jax.models.attention import Cache
 from subliminal_jax.models.block import BlockContext, LayerFlags, run_block, select_times
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.linear import PRODUCT, LoraWeight
+from subliminal_jax.models.quantized import QuantizedWeight
 from subliminal_jax.models.steered import Steering, edit
 
 # The stacked blocks; of tokens that continue a cache also one tree a layer.
@@ -218,7 +219,9 @@ class StackRunner:
                 if slice_ is not None and not lora:
                     return slice_
                 base = stack.base if lora else stack
-                read = jax.lax.dynamic_index_in_dim(base, index, keepdims=False)
+                read = jax.tree.map(
+                    lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), base
+                )
                 return LoraWeight(read, *slice_) if lora else read
 
             w = {name: weight(stack, slices[name]) for name, stack in layers.items()}
@@ -239,7 +242,8 @@ class StackRunner:
         def trained_weights(stack: Any) -> Any:
             if isinstance(stack, LoraWeight):
                 return stack.a, stack.b, stack.scale
-            return stack if self.trained and not lora else None
+            frozen = lora or isinstance(stack, QuantizedWeight)
+            return stack if self.trained and not frozen else None
 
         slices = {
             name: jax.tree.map(

@@ -21,8 +21,9 @@ from subliminal_jax.gguf_files import is_gguf
 from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.families import FAMILIES
 from subliminal_jax.models.gguf_weights import GgufWeight, read_gguf_weights
-from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.linear import LoraWeight, is_weight
 from subliminal_jax.models.mesh import gather_to_host
+from subliminal_jax.models.quantized import Quantization, QuantizedWeight, as_matrix, quantize
 from subliminal_jax.models.spec import ParamInfo, Params, leaves, spec
 from subliminal_jax.reading import read_json_object
 from subliminal_jax.tensor_files import FLOAT_FORMATS, Index, StoredTensor, is_finite, open_tensors
@@ -43,14 +44,16 @@ def load_params(
     cfg: ModelConfig,
     *,
     dtype: str | None = None,
+    quantization: Quantization = "none",
     shardings: Any = None,
 ) -> Params:
     """The parameter tree in `folder`, or in a GGUF file; `dtype` None keeps the checkpoint's number
     format (float32 where formats differ, and for quantized weights of a GGUF file).
 
     Tensors are read one by one into the stacked leaf they belong to, so that the host never holds
-    more than one leaf beside the tree. `shardings` is a tree of `jax.sharding.Sharding` like
-    `spec(cfg)`; each device's part is then all that is read for it.
+    more than one leaf beside the tree. With `quantization` the blocks' matrices are held in 8 bits
+    (`models.quantized`), each from the moment that it is read. `shardings` is a tree of
+    `jax.sharding.Sharding` like `spec(cfg)`; each device's part is then all that is read for it.
     The stored number formats are checked whatever `dtype` is, and no value may be infinite or NaN,
     also after conversion to `dtype`: one pass over the bits, about a tenth of the time of loading.
     Raises InputError, naming the file and key, for a missing or corrupt file, an unknown, missing
@@ -69,10 +72,12 @@ def load_params(
             formats = {stored[name].dtype for name in targets}
             target_dtype = formats.pop() if len(formats) == 1 else np.dtype(np.float32)
 
-        def load(path: tuple[Any, ...], info: ParamInfo) -> jax.Array:
+        def load(path: tuple[Any, ...], info: ParamInfo) -> jax.Array | QuantizedWeight:
             read = _reader(info, stored, target_dtype)
             if shardings is None:
-                return jnp.asarray(read((slice(None),) * len(info.shape)))
+                leaf = jnp.asarray(read((slice(None),) * len(info.shape)))
+                is_matrix = info.stacked and leaf.ndim == 3
+                return quantize(leaf) if is_matrix and quantization == "int8" else leaf
             sharding = _get_leaf([entry.key for entry in path], shardings)
             return jax.make_array_from_callback(info.shape, sharding, read)
 
@@ -105,7 +110,7 @@ def save_params(
     _check_tree(params, cfg)
     if dtype is None:
         target = np.result_type(
-            *(_base_weight(_get_leaf(path, params)).dtype for path, _ in leaves(cfg))
+            *(leaf.dtype for leaf in jax.tree.leaves(params) if _is_float(leaf))
         )
     else:
         target = _parse_dtype(dtype)
@@ -139,9 +144,7 @@ def save_params(
 def _check_tree(params: Params, cfg: ModelConfig) -> None:
     shapes = {
         tuple(entry.key for entry in path): _base_weight(leaf).shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(
-            params, is_leaf=lambda x: isinstance(x, LoraWeight)
-        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_weight)
     }
     expected = {path: info.shape for path, info in leaves(cfg)}
     for path in sorted(shapes.keys() | expected.keys()):
@@ -393,6 +396,11 @@ def _get_leaf(path: Iterable[str], tree: Any) -> Any:
     return tree
 
 
+def _is_float(leaf: Any) -> bool:
+    """Whether a leaf's number format says what a tree is saved in: integers do not."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def _base_weight(leaf: Any) -> Any:
     return leaf.base if isinstance(leaf, LoraWeight) else leaf
 
@@ -402,7 +410,7 @@ def _tensor(pieces: Sequence[Piece], dtype: np.dtype) -> np.ndarray:
     out = np.empty(_hf_shape(pieces[0][2]), dtype)
     for leaf, layer, info in pieces:
         weight = leaf if layer is None else jax.tree.map(lambda x, i=layer: x[i], leaf)
-        weight = weight.merge() if isinstance(weight, LoraWeight) else weight
+        weight = weight.merge() if isinstance(weight, LoraWeight) else as_matrix(weight)
         values = gather_to_host(weight)
         if info.part is None:
             _copy(out, values, info.transposed)

@@ -129,7 +129,7 @@ def load_base(base: Base) -> Model:
 
     Raises InputError where it cannot be loaded, and where its weights are other ones by now.
     """
-    model = load_model(find_base(base), dtype=base.dtype)
+    model = load_model(find_base(base), dtype=base.dtype, quantize=base.quantize)
     if base.layers < model.cfg.layers:
         model = truncate_model(model, base.layers)
     if weights_digest(model.params) != base.digest:

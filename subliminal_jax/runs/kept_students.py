@@ -17,6 +17,7 @@ from subliminal_jax.evaluation.student_rows import StudentRow, ended_sound
 from subliminal_jax.files import atomic_path
 from subliminal_jax.fingerprints import weights_digest
 from subliminal_jax.models.hub import Model
+from subliminal_jax.models.quantized import find_quantization
 from subliminal_jax.runs.student_files import (
     RECORD,
     STUDENTS,
@@ -111,6 +112,7 @@ def describe_base(model: Model) -> Base:
         source=model.source,
         folder=str(model.folder.resolve()),
         dtype=str(model.params["embed"].dtype),
+        quantize=find_quantization(model.params),
         layers=model.cfg.layers,
         digest=weights_digest(model.params),
     )

@@ -140,8 +140,14 @@ class PlanSettings(KeepSettings):
         )
 
     def check_adapter(self, kind: AdapterKind, model: Model, students: int) -> None:
-        """Raises InputError for an adapter that does not fit the model, and for so many students
-        of it that they do not fit the memory."""
+        """Raises InputError for an adapter that does not fit the model, all weights of a quantized
+        one among them, and for so many students of it that they do not fit the memory."""
+        held = getattr(self, "quantize", "none")
+        if kind == "full" and held != "none":
+            raise InputError(
+                f"--quantize {held}: all weights cannot be trained then; take students of another "
+                "kind (--adapter lora or vector, --adapters lora vector)"
+            )
         adapter = self.make_adapter_of(kind, 0)
         check_layers(adapter, model.cfg, as_flag, "adapter_layers")
         check_rank(adapter, model.cfg, as_flag)

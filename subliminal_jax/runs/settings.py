@@ -30,6 +30,7 @@ from subliminal_jax.memory import check_fits, host_bytes
 from subliminal_jax.models.chats import set_default_system_prompt
 from subliminal_jax.models.hub import Model, Outline, load_model, sketch_model
 from subliminal_jax.models.mesh import use_devices
+from subliminal_jax.models.quantized import Quantization
 from subliminal_jax.models.sampling import Temperature
 from subliminal_jax.processes import connect
 from subliminal_jax.runs.checks import TRAIT, VectorSource, check_fits_model, check_names
@@ -80,6 +81,7 @@ class RunSettings:
       out: folder of the run; the same command continues an interrupted run.
       preset: name of the settings that the other flags start from (set by `--preset`).
       dtype: dtype of the frozen weights; "checkpoint" keeps the checkpoint's.
+      quantize: hold the matrices of the frozen blocks in 8 bits; not where all weights are trained.
       seed: of vectors and data, and of students that differ in their --seeds.
       overwrite: delete another run in the folder and start again.
       data_parallel: devices that students, or the rows of a batch, are sharded over; 0 takes all.
@@ -94,6 +96,7 @@ class RunSettings:
     out: Path
     preset: str = "toy"
     dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
+    quantize: Quantization = "none"
     seed: Seed = 0
     overwrite: bool = False
     data_parallel: CountOrNone = 0
@@ -117,7 +120,9 @@ class RunSettings:
         that does not exist is looked up in the folder of `SUBLIMINAL_JAX_DATA`."""
         self.use_devices()
         return load_model(
-            resolve_shared(name), dtype=None if self.dtype == "checkpoint" else self.dtype
+            resolve_shared(name),
+            dtype=None if self.dtype == "checkpoint" else self.dtype,
+            quantize=self.quantize,
         )
 
     def outline_named(self, name: str) -> Outline:

@@ -39,6 +39,7 @@ class Base:
       dtype: of its weights.
       layers: how many of its blocks were taken, from the first.
       digest: of its weights (`fingerprints.weights_digest`).
+      quantize: how the matrices of its blocks were held.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Base:
     dtype: str
     layers: int
     digest: str
+    quantize: Literal["none", "int8"] = "none"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from subliminal_jax.bounds import (
 )
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.linear import LoraWeight, is_weight
+from subliminal_jax.models.quantized import QuantizedWeight, refuse_quantized
 from subliminal_jax.models.spec import ParamInfo, Params, spec
 from subliminal_jax.models.steered import Steering, steer
 
@@ -149,10 +150,12 @@ def init_trainable(
     """The trainable tree at the start, which leaves the model as it is.
 
     A projection's LoRA factors depend on the key, its name, the rank and the number of layers,
-    not on the other targets. Raises InputError as `check_layers` does.
+    not on the other targets. Raises InputError as `check_layers` does, and for all weights of a
+    quantized model.
     """
     check_layers(adapter, cfg)
     if isinstance(adapter, Full):
+        refuse_quantized(params, "training of all weights")
         return jax.tree.map(lambda w: jnp.array(w, jnp.float32), params)
     if isinstance(adapter, Vector):
         return {"vector": jnp.zeros((cfg.dim,), jnp.float32)}
@@ -212,12 +215,13 @@ def attach(
 
 
 def merge(params: Params) -> Params:
-    """`params` with every LoRA weight merged into one matrix."""
-    return jax.tree.map(
-        lambda w: w.merge() if isinstance(w, LoraWeight) else w,
-        params,
-        is_leaf=lambda w: isinstance(w, LoraWeight),
-    )
+    """`params` with every LoRA weight merged into one matrix; those of a quantized base stay."""
+
+    def merge_one(w: Any) -> Any:
+        whole = isinstance(w, LoraWeight) and not isinstance(w.base, QuantizedWeight)
+        return w.merge() if whole else w
+
+    return jax.tree.map(merge_one, params, is_leaf=is_weight)
 
 
 def pad_rank(trainable: Trainable, rank: int) -> Trainable:

@@ -19,6 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
+from subliminal_jax.models.quantized import as_matrix
 from subliminal_jax.models.spec import Params
 from subliminal_jax.training.adapters import PROJECTIONS
 from subliminal_jax.training.student_view import StudentView
@@ -128,7 +129,7 @@ def _find_twin(
     def student(changed: Params) -> tuple[Params, None]:
         return {**base, "layers": {**base["layers"], **changed}}, None
 
-    weights = {name: base["layers"][name] for name in names}
+    weights = {name: as_matrix(base["layers"][name]) for name in names}
     gradient = score_gradient(student, weights, probe, cfg, vector, layer)
     zeros = {name: jnp.zeros_like(g) for name, g in gradient.items()}
     return tuple(spectra_of_change(gradient[name], zeros[name]) for name in names)

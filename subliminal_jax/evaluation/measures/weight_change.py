@@ -10,7 +10,8 @@ from jaxtyping import Array
 from subliminal_jax.evaluation.measures.measure import Measure, MeasureColumn
 from subliminal_jax.evaluation.panel import Panel
 from subliminal_jax.models.config import ModelConfig
-from subliminal_jax.models.linear import LoraWeight
+from subliminal_jax.models.linear import LoraWeight, is_weight
+from subliminal_jax.models.quantized import QuantizedWeight
 from subliminal_jax.models.spec import Params
 from subliminal_jax.training.student_view import StudentView
 
@@ -34,19 +35,23 @@ class WeightChange(Measure):
 
     def measure_student(self, view: StudentView, cfg: ModelConfig) -> dict[str, Array]:
         params, steering = view.model(view.trainable)
-        leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, LoraWeight))
-        pairs = zip(leaves, jax.tree.leaves(self.base), strict=True)
+        leaves = jax.tree.leaves(params, is_leaf=is_weight)
+        pairs = zip(leaves, jax.tree.leaves(self.base, is_leaf=is_weight), strict=True)
         squares = [_squared_change(leaf, base) for leaf, base in pairs]
         if steering is not None:
             squares.append(jnp.sum((steering.scale * steering.vectors) ** 2))
         return {"weight_change": jnp.sqrt(jnp.sum(jnp.stack(squares)))}
 
 
-def _squared_change(leaf: Array | LoraWeight, base: Array) -> Array:
+def _squared_change(
+    leaf: Array | QuantizedWeight | LoraWeight, base: Array | QuantizedWeight
+) -> Array:
     if isinstance(leaf, LoraWeight):
         # |a b|^2 is the trace of (a'a)(b b'): two small matrices in place of the large product.
         left = jnp.einsum("...ir,...is->...rs", leaf.a, leaf.a)
         right = jnp.einsum("...ro,...so->...rs", leaf.b, leaf.b)
         traces = jnp.sum(left * right, axis=(-2, -1))
         return jnp.sum(leaf.scale**2 * traces)
+    if isinstance(leaf, QuantizedWeight) or isinstance(base, QuantizedWeight):
+        return jnp.zeros(())  # frozen
     return jnp.sum((leaf.astype(jnp.float32) - base.astype(jnp.float32)) ** 2)
