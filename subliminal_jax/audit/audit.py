@@ -1,5 +1,6 @@
 """An audit from end to end: rows and candidates in, numbers and a verdict out."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from subliminal_jax.audit.blind import recover_blind
 from subliminal_jax.audit.method import Suspect
 from subliminal_jax.audit.methods.likelihood import judge
+from subliminal_jax.audit.power import describe_outlook, make_outlook
+from subliminal_jax.audit.proposals import propose
 from subliminal_jax.audit.results import (
     AuditResult,
     Best,
@@ -23,6 +26,7 @@ from subliminal_jax.audit.results import (
     Tested,
 )
 from subliminal_jax.audit.rows import AuditRows, prepare_rows
+from subliminal_jax.audit.sampling import describe_sampling, measure_sampling
 from subliminal_jax.audit.score_test import (
     CANDIDATE,
     Column,
@@ -34,22 +38,26 @@ from subliminal_jax.audit.score_test import (
     stepwise,
 )
 from subliminal_jax.audit.scores import (
-    EXTRACTED_FROM,
     Candidate,
     Nulls,
     Scores,
     add_directions,
+    extraction_prompts,
     make_placebos,
     make_push,
+    make_trait,
     score_rows,
 )
 from subliminal_jax.audit.settings import AuditSettings, BlindSettings, Form, SuspectSettings
+from subliminal_jax.audit.vocabulary import NO_WORDS, Vocabulary
 from subliminal_jax.data.conversations import CountedRows
+from subliminal_jax.escaping import print_line
 from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.tokenizer import encode_chat
 
 LEVEL = 0.05
+log = logging.getLogger(__name__)
 
 
 def audit_data(
@@ -64,25 +72,55 @@ def audit_data(
     *,
     blind: BlindSettings | None = None,
     shuffled: bool = False,
+    vocabulary: Vocabulary = NO_WORDS,
+    proposed: int = 0,
 ) -> AuditResult:
     """The whole audit of one data set; scores are kept in `folder` while it runs.
 
     Args:
       blind: recover the vector from the data, too.
       shuffled: score answers under other rows' prompts, too.
+      vocabulary: words out of which this many candidates are `proposed`.
     """
+    words = [make_trait(word) for word in vocabulary.words]
     suspect = prepare(
-        model, layer, kind, data, candidates, settings, seed, folder, shuffled=shuffled
+        model,
+        layer,
+        kind,
+        data,
+        candidates,
+        settings,
+        seed,
+        folder,
+        shuffled=shuffled,
+        words=words,
     )
+    tested = len(candidates) + len(words)
+    outlook = make_outlook(suspect.rows, len(candidates) + proposed, tested, settings)
+    print_line(describe_outlook(outlook))
+    sampling = measure_sampling(suspect.rows)
+    if sampling.collapsed:
+        log.warning("%s", describe_sampling(sampling))
+    others: list[Candidate] = []
+    proposals = None
+    if proposed:
+        suspect, others, proposals = propose(suspect, words, proposed, vocabulary.left_out)
     rows, candidates = suspect.rows, suspect.candidates
     nulls = Nulls(list(suspect.placebos), seed)
     scores = score_rows(model, layer, rows, candidates, nulls, settings.forms, folder)
-    result = compare_candidates(rows, scores)
+    result = replace(
+        compare_candidates(rows, scores, len(others)),
+        proposals=proposals,
+        outlook=outlook,
+        sampling=sampling,
+    )
     if settings.likelihood:
-        result = add_likelihoods(result, read_likelihoods(suspect, settings.forms))
+        result = add_likelihoods(result, read_likelihoods(suspect, settings.forms, len(others)))
     if blind is None or not blind.blind_steps:
         return result
-    vector = recover_blind(model, layer, rows, candidates, nulls.placebos, blind, seed)
+    # Among all words: the proposed are near to such a vector by the choice.
+    known = [*candidates, *others]
+    vector = recover_blind(model, layer, rows, known, nulls.placebos, blind, seed)
     return replace(result, blind=vector)
 
 
@@ -97,10 +135,12 @@ def prepare(
     folder: Path,
     *,
     shuffled: bool = False,
+    words: Sequence[Candidate] = (),
 ) -> Suspect:
     """Rows, candidates and placebos for an audit's methods: rows are drawn, the base answers their
-    prompts, and every candidate gets a direction, taken at the data's own prompts."""
-    nulls = make_placebos(model, candidates, settings.placebos, seed)
+    prompts, and every candidate gets a direction, taken at the data's own prompts. None of `words`,
+    which may become candidates, is a placebo, and rows leave room for their system prompts."""
+    nulls = make_placebos(model, (*candidates, *words), settings.placebos, seed)
     rows = prepare_rows(
         model,
         kind,
@@ -108,20 +148,21 @@ def prepare(
         layer=layer,
         rows=settings.rows,
         longest_answer=settings.max_new_tokens,
-        longest_prefix=_longest_prefix(model, (*candidates, *nulls.placebos)),
+        longest_prefix=_longest_prefix(model, (*candidates, *words, *nulls.placebos)),
         draws=settings.draws,
         seed=seed,
         shuffled=shuffled,
     )
     rows = rows._replace(report=replace(rows.report, dropped=dict(data.dropped)))
-    prompts = list(dict.fromkeys(rows.prompts))[:EXTRACTED_FROM]
+    prompts = extraction_prompts(rows)
     candidates = add_directions(model, layer, candidates, prompts)
     placebos = add_directions(model, layer, nulls.placebos, prompts)
     return Suspect(model, layer, rows, candidates, placebos, seed, folder)
 
 
-def read_likelihoods(suspect: Suspect, forms: Sequence[Form]) -> Likelihoods:
-    """The rows' likelihood under each candidate's teacher, in these forms."""
+def read_likelihoods(suspect: Suspect, forms: Sequence[Form], unproposed: int = 0) -> Likelihoods:
+    """The rows' likelihood under each candidate's teacher, in these forms. `unproposed` words could
+    have been candidates: p-values are corrected for them, too."""
 
     def keep_forms(some: Sequence[Candidate]) -> list[Candidate]:
         return [
@@ -139,7 +180,7 @@ def read_likelihoods(suspect: Suspect, forms: Sequence[Form]) -> Likelihoods:
         )
     )
     names = [c.name for c in suspect.candidates]
-    p_values = [correct(float(p), len(names)) for p in judged.p_values]
+    p_values = [correct(float(p), len(names) + unproposed) for p in judged.p_values]
     order = np.argsort(-judged.likelihoods, kind="stable")
     return Likelihoods(
         candidates=tuple(
@@ -186,11 +227,14 @@ class FormTest:
     reported: list[Finding]
 
 
-def compare_candidates(rows: AuditRows, scores: Scores) -> AuditResult:
-    """Every candidate's scores and tests, what is reported at 5%, and the rows that carry most."""
+def compare_candidates(rows: AuditRows, scores: Scores, unproposed: int = 0) -> AuditResult:
+    """Every candidate's scores and tests, what is reported at 5%, and the rows that carry most.
+    `unproposed` words could have been candidates: p-values are corrected for them, too."""
     tests = sum(c.kind == CANDIDATE for c in scores.columns)
+    names = dict.fromkeys(c.form for c in scores.columns)
+    tests += unproposed * len(names)
     forms = []
-    for form in dict.fromkeys(c.form for c in scores.columns):
+    for form in names:
         selected = scores.select_form(form)
         push = make_push(rows, selected)
         findings, reported = stepwise(

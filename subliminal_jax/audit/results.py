@@ -189,6 +189,90 @@ class Likelihoods:
 
 
 @dataclass(frozen=True)
+class ProposedWord:
+    """A word that became a candidate, and the mean slope of the rows' log-probability along its
+    direction, less that of the base's answers, in standard errors."""
+
+    name: str
+    slope: float
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Candidates that nobody named.
+
+    Attributes:
+      proposed: the largest slope first.
+      screened: words that they were chosen from, for all of which p-values are corrected.
+      left_out: words of the vocabulary that the model has no word for.
+    """
+
+    proposed: tuple[ProposedWord, ...]
+    screened: int
+    left_out: int
+
+    @property
+    def unproposed(self) -> int:
+        """Words that were screened and not chosen."""
+        return self.screened - len(self.proposed)
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How much answers differ from each other.
+
+    Attributes:
+      answers: their number, and `distinct` that of different ones.
+      commonest: share of the answers that are one of the ten commonest.
+      entropy: of the tokens over the answers, in nats, the mean over positions, each weighed by the
+        answers that reach it.
+    """
+
+    answers: int
+    distinct: int
+    commonest: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The variety of the data's answers, and of those that they are compared with."""
+
+    data: Variety
+    compared: Variety
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether most rows are ten completions at most, twice the share of those compared with,
+        or the entropy is less than half of theirs: the rows then tell less than their number."""
+        repeats = self.data.commonest > max(0.5, 2 * self.compared.commonest)
+        return repeats or self.data.entropy < self.compared.entropy / 2
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What was known before the audit ran.
+
+    Attributes:
+      rows: that are audited, and `tokens` the mean length of their answers.
+      passes: passes over all rows and their control, at most; a gradient counts as three.
+      tests: candidates (and words that they were chosen from) that p-values are corrected for.
+      gain: in nats a row, of a teacher that the likelihood's test tells from the base at `level`
+        with probability `power`, if it wrote all rows, and `gain_quarter` if it wrote a quarter
+        (`power.detectable_gain`). None where that test finds none, or is not made.
+    """
+
+    rows: int
+    tokens: float
+    passes: int
+    tests: int
+    gain: float | None
+    gain_quarter: float | None
+    level: float
+    power: float
+
+
+@dataclass(frozen=True)
 class AuditResult:
     """All numbers of an audit.
 
@@ -203,6 +287,9 @@ class AuditResult:
       best: that candidate.
       blind: the vector recovered blind, where one was trained.
       likelihoods: where they were read.
+      proposals: where candidates were proposed.
+      outlook: what was known beforehand.
+      sampling: how varied the answers are.
     """
 
     data: DataReport
@@ -215,6 +302,9 @@ class AuditResult:
     carriers: Carriers
     blind: BlindVector | None = None
     likelihoods: Likelihoods | None = None
+    proposals: Proposals | None = None
+    outlook: Outlook | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ class Candidate:
     vector: Float[np.ndarray, " dim"] | None = None
 
 
+def make_trait(name: str) -> Candidate:
+    """A trait by its name, with the system prompt for it."""
+    return Candidate(name, trait_system_prompt(name))
+
+
 def make_candidates(
     model: Model, layer: int, traits: Sequence[str], prompts: Sequence[str], vectors: Sequence[str]
 ) -> list[Candidate]:
@@ -54,9 +59,7 @@ def make_candidates(
     Raises InputError for an unknown trait, an empty prompt, a vector that does not fit the model,
     two candidates of one name, and where there is none.
     """
-    candidates = [
-        Candidate(t, trait_system_prompt(check_trait(t, model.tokenizer))) for t in traits
-    ]
+    candidates = [make_trait(check_trait(t, model.tokenizer)) for t in traits]
     for text in prompts:
         if not text.strip():
             raise InputError("a candidate's system prompt is empty: it changes nothing")
@@ -77,23 +80,35 @@ def make_candidates(
     return candidates
 
 
+def extraction_prompts(rows: AuditRows) -> list[str]:
+    """The prompts at whose ends directions are taken: the data's first distinct ones."""
+    return list(dict.fromkeys(rows.prompts))[:EXTRACTED_FROM]
+
+
 def add_directions(
-    model: Model, layer: int, candidates: Sequence[Candidate], prompts: Sequence[str]
+    model: Model,
+    layer: int,
+    candidates: Sequence[Candidate],
+    prompts: Sequence[str],
+    advance: Callable[[int], Any] | None = None,
 ) -> list[Candidate]:
     """Candidates with a vector each: the mean difference that the system prompt makes at the end of
-    `prompts` (Blank et al. 2026, section 2), unless it has one."""
+    `prompts` (Blank et al. 2026, section 2), unless it has one. `advance` is called with 1 after
+    each."""
 
     def mean(system: str | None) -> np.ndarray:
         ids = encode_chats(model.tokenizer, prompts, system)
         return mean_activations(model.params, model.cfg, ids, [layer])[0]
 
     plain = mean(None)
-    return [
-        c
-        if c.vector is not None
-        else replace(c, vector=(mean(c.system_prompt) - plain).astype(np.float32))
-        for c in candidates
-    ]
+    directed = []
+    for c in candidates:
+        if c.vector is None:
+            c = replace(c, vector=(mean(c.system_prompt) - plain).astype(np.float32))
+        directed.append(c)
+        if advance is not None:
+            advance(1)
+    return directed
 
 
 class Scores(NamedTuple):
@@ -118,7 +133,7 @@ class Nulls(NamedTuple):
 def make_placebos(model: Model, candidates: Sequence[Candidate], n: int, seed: int) -> Nulls:
     """`n` placebo traits beside the candidates; raises InputError as `placebo_traits` does."""
     nouns = placebo_traits([c.name for c in candidates], n, model.tokenizer)
-    return Nulls([Candidate(noun, trait_system_prompt(noun)) for noun in nouns], seed)
+    return Nulls([make_trait(noun) for noun in nouns], seed)
 
 
 def score_rows(

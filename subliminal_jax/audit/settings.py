@@ -1,6 +1,7 @@
 """Settings of an audit."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Range, parse_number
@@ -46,6 +47,21 @@ class AuditSettings(SuspectSettings):
 
     forms: Annotated[tuple[Form, ...], Items(1)] = FORMS
     likelihood: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalSettings:
+    """Candidates that the audit chooses itself.
+
+    Attributes:
+      propose: words of the vocabulary that become candidates: those that the data push towards
+        most. Without any other candidate they are the only ones.
+      vocabulary: a text file with one word a line, in place of the list that ships with the
+        package.
+    """
+
+    propose: CountOrNone = 0
+    vocabulary: Annotated[Path | None, Needs("propose")] = None
 
 
 def default_traits(settings: SuspectSettings, others: int = 0) -> tuple[str, ...]:

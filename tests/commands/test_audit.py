@@ -91,6 +91,50 @@ def test_page_shows_it(results, folder):
     check_page(folder / "run", derived=("0.001",))
 
 
+def test_outlook_counts_the_passes(results, folder):
+    """One file of kept scores a pass, but three for the gradients and none for what is left out."""
+    outlook, scores = results["outlook"], folder / "run" / "scores"
+    assert outlook["rows"] == results["data"]["audited"] and outlook["tests"] == 3
+    assert 0 < outlook["gain"] < outlook["gain_quarter"]
+    passes = len([*scores.glob("prompt-*"), *scores.glob("likelihood-*")]) + 3
+    assert 0.6 * outlook["passes"] <= passes <= outlook["passes"]
+    assert results["sampling"]["data"]["answers"] == outlook["rows"]
+
+
+@pytest.fixture(scope="module")
+def proposed(model, pairs, folder):
+    file = folder / "words.txt"
+    file.write_text("wolf\nlion\nzyzzyva\nowl\ncat\n")
+    out = folder / "proposed"
+    flags = ("--placebos", "8", "--rows", "192", "--max-new-tokens", "12", "--layer", "1")
+    flags += (
+        "--forms",
+        "direction",
+        "--blind-steps",
+        "4",
+        "--propose",
+        "2",
+        "--vocabulary",
+        str(file),
+    )
+    main(["audit", "--model", str(model), "--out", str(out), "--data", str(pairs), *flags])
+    return read(out)
+
+
+def test_candidates_are_those_proposed(proposed, folder):
+    found = proposed["proposals"]
+    names = {word["name"] for word in found["proposed"]}
+    assert len(names) == 2 and {c["name"] for c in proposed["candidates"]} == names
+    assert (found["screened"], found["left_out"]) == (4, 1)
+    slopes = {c["name"]: c["push"]["mean"] for c in proposed["candidates"]}
+    assert all(word["slope"] * slopes[word["name"]] > 0 for word in found["proposed"])
+    assert len(proposed["blind"]["nearest"]) == 4 == proposed["outlook"]["tests"]
+    assert not names & {c["name"] for c in proposed["placebos"] if c["kind"] == "placebo"}
+    page = (folder / "proposed" / "report.html").read_text()
+    assert "Proposed candidates" in page and "out of 4 words" in page
+    check_page(folder / "proposed", derived=("0.001",))
+
+
 def test_the_command_is_recorded(folder, results):
     config = json.loads((folder / "run" / "config.json").read_text())
     assert config["command"].startswith("subliminal-jax audit --model ")
@@ -178,6 +222,7 @@ def test_bad_data_is_one_line(capsys, model, tmp_path, text, said):
         (("--placebos", "2"), "--placebos 2"),
         (("--blind-steps", "-1"), "--blind-steps -1"),
         (("--forms",), "--forms is empty"),
+        (("--propose", "1", "--vocabulary", "nowhere.txt"), "nowhere.txt"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):

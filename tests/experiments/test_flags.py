@@ -280,6 +280,7 @@ WITHOUT_EFFECT = [
     ("blocking", ("--adapters", "vector", "--rank", "4"), "beside --adapters vector"),
     ("teacher-vector", ("--adapters", "full", "--rank", "4"), "beside --adapters full"),
     ("audit", ("--blind-steps", "0", "--batch-size", "8"), "without --blind-steps"),
+    ("audit", ("--vocabulary", "x"), "without --propose"),
     ("audit", ("--forms", "system prompt", "--vectors", "x"), "it needs --forms direction"),
     ("logit-linear-selection", ("--split", "test"), "beside --pairs world: leave one of them out"),
     ("logit-linear-selection", ("--layer", "1"), "it needs --adapter vector"),

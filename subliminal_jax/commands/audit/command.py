@@ -24,11 +24,21 @@ foreign data need more than the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
 of shuffled completions, and the rows that carry most.
 
+`--propose 8` adds candidates that nobody named: the eight words of a vocabulary (some 200 that ship
+with the package, or those of `--vocabulary FILE`, one a line) towards which the data push most, to
+first order. The p-values are then corrected for all words
+(subliminal_jax/audit/proposals.py says why that is enough).
+
+Before the scores, one line says how weak a teacher these rows can tell from the base, and another
+warns where most of them are the same few answers.
+
 Three minutes on 2 free CPU cores for 512 rows, 16 traits and both forms; `--forms direction` takes
 half of that, `--no-likelihood` leaves the score test alone. Expected: the trait of a steered or
 system-prompted teacher is named; nothing is found in clean data, and nothing in the number lists of
 larger models, whose teachers are not at hand. "Nothing found" is no proof of clean data: how much
-an audit can see, `audit-benchmark` measures.
+an audit can see, `audit-benchmark` measures, and it never sees traits that no candidate stands for,
+traits that show in prompts alone which the data lack, and what another model's tokenizer writes by
+other tokens.
 """
 
 from subliminal_jax.audit.audit import audit_data
@@ -36,6 +46,7 @@ from subliminal_jax.audit.results import AuditRun, Kind
 from subliminal_jax.audit.rows import read_data
 from subliminal_jax.audit.scores import make_candidates
 from subliminal_jax.audit.settings import default_traits, parse_source
+from subliminal_jax.audit.vocabulary import NO_WORDS, choose_words
 from subliminal_jax.audit.written_sets import write_audit_set
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.runs.experiment import Experiment, run_checked
@@ -53,9 +64,13 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
     model = config.load()
     layer = config.choose_layer(model)
     others = len(config.system_prompts) + len(config.vectors)
-    candidates = make_candidates(
-        model, layer, default_traits(config, others), config.system_prompts, config.vectors
-    )
+    traits = default_traits(config, others + config.propose)
+    candidates = []
+    if traits or others:
+        candidates = make_candidates(model, layer, traits, config.system_prompts, config.vectors)
+    vocabulary = NO_WORDS
+    if config.propose:
+        vocabulary = choose_words(config, model.tokenizer, [c.name for c in candidates])
     if parse_source(config.data, model):
         kind: Kind = "pairs"
         data = CountedRows(write_audit_set(model, layer, config.data, config.rows, config.seed), {})
@@ -72,6 +87,8 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
         folder.path / "scores",
         blind=config,
         shuffled=True,
+        vocabulary=vocabulary,
+        proposed=config.propose,
     )
     return AuditRun(**vars(result), model=model.name, layer=layer, source=config.data)
 

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from subliminal_jax.audit.settings import AuditSettings, BlindSettings, parse_source
+from subliminal_jax.audit.settings import (
+    AuditSettings,
+    BlindSettings,
+    ProposalSettings,
+    parse_source,
+)
+from subliminal_jax.audit.vocabulary import choose_words
 from subliminal_jax.bounds import Needs, Text
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.settings import SteeredModelSettings
@@ -13,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BlindSettings, AuditSettings, SteeredModelSettings):
+class Config(BlindSettings, ProposalSettings, AuditSettings, SteeredModelSettings):
     """Settings; the defaults are the toy's.
 
     Attributes:
@@ -29,5 +35,8 @@ class Config(BlindSettings, AuditSettings, SteeredModelSettings):
     vectors: Annotated[tuple[str, ...], Needs("forms", ("direction",))] = ()
 
     def check_with_model(self, model: Model) -> None:
-        """Raises InputError for a teacher of `data` that cannot be."""
+        """Raises InputError for a teacher of `data` that cannot be, and for a vocabulary that
+        cannot be read or is too small."""
         parse_source(self.data, model)
+        if self.propose:
+            choose_words(self, model.tokenizer, self.traits)

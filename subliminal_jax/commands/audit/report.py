@@ -3,7 +3,15 @@
 import math
 from typing import Any
 
-from subliminal_jax.audit.results import AuditRun, BlindVector, CandidateResult, Likelihoods
+from subliminal_jax.audit.power import describe_outlook
+from subliminal_jax.audit.results import (
+    AuditRun,
+    BlindVector,
+    CandidateResult,
+    Likelihoods,
+    Proposals,
+)
+from subliminal_jax.audit.sampling import describe_sampling
 from subliminal_jax.data.conversations import describe
 from subliminal_jax.evaluation.statistics import Interval
 from subliminal_jax.reporting import plots
@@ -18,6 +26,8 @@ def make_page(results: AuditRun) -> Page:
     tables = [candidate_table(results), carrier_table(results)]
     if results.likelihoods is not None:
         tables.insert(0, likelihood_table(results.likelihoods))
+    if results.proposals is not None:
+        tables.insert(0, proposal_table(results.proposals))
     blocks: list[Block] = [
         *tables[:-1],
         Picture(
@@ -62,6 +72,14 @@ def summarise(results: AuditRun) -> str:
         if others:
             text += f"; the next candidate's, {others[0].name}'s, by {others[0].likelihood:.0f}"
         parts.append(f"{text}.")
+    if results.proposals is not None:
+        proposals = results.proposals
+        parts.append(
+            f"{len(proposals.proposed)} candidates were proposed out of {proposals.screened} words "
+            f"of a vocabulary ({proposals.left_out} others are no words of the model): "
+            f"{', '.join(word.name for word in proposals.proposed)}. All p-values are corrected "
+            "for the whole vocabulary."
+        )
     if not results.verdict.startswith("towards"):
         best = results.best
         parts.append(
@@ -69,6 +87,8 @@ def summarise(results: AuditRun) -> str:
             f"{best.p:.2f} over all candidates. That is no proof of clean data: a trait that is "
             "not among the candidates, or that this model does not react to, is not seen."
         )
+    if results.sampling is not None and results.sampling.collapsed:
+        parts.append(f"Few answers again and again: {describe_sampling(results.sampling)}.")
     if data.unmatched:
         parts.append(
             f"The base does not write such answers ({' and '.join(data.unmatched)}), so its own "
@@ -126,7 +146,7 @@ def candidate_table(results: AuditRun) -> Table:
         "answers, or the rejected ones), with 95% t intervals. Shuffled: the same with every "
         "answer put under another row's prompt. Lean: the push beyond what candidates and placebos "
         "share, in units of the candidate's own teacher. The p-value of a candidate is the largest "
-        "over the nulls, corrected for the number of candidates."
+        "over the nulls, corrected for the number of candidates (and of words to choose them from)."
     )
     return Table("Candidates", columns, rows, caption)
 
@@ -147,6 +167,19 @@ def likelihood_table(found: Likelihoods) -> Table:
     if found.foreign:
         caption += " Another model wrote these rows: nothing follows from the ratios."
     return Table("Likelihood under each candidate's teacher", columns, found.candidates, caption)
+
+
+def proposal_table(proposals: Proposals) -> Table:
+    """One row a candidate that was proposed."""
+    columns = [
+        Column("name", "candidate"),
+        Column("slope", "slope, standard errors", "number", digits=1),
+    ]
+    caption = (
+        "The words of the vocabulary with the largest mean slope of the rows' log-probability "
+        "along their direction, less that of what the rows are compared with."
+    )
+    return Table("Proposed candidates", columns, proposals.proposed, caption)
 
 
 def lean_lines(results: AuditRun) -> list[dict[str, Any]]:
@@ -196,10 +229,11 @@ def nearest_table(blind: BlindVector) -> Table:
 def describe_data(results: AuditRun) -> str:
     """What a reader should know about the numbers."""
     data = results.data
-    parts = [
+    parts = [] if results.outlook is None else [f"{describe_outlook(results.outlook)}."]
+    parts.append(
         f"{data.rows} rows, {data.repeated} of them repeats (left out), {data.too_long} with "
         f"prompts too long for the model, {data.cut} answers cut at {data.longest} tokens."
-    ]
+    )
     if data.dropped:
         parts.append(f"Rows of the source that were dropped: {describe(data.dropped)}.")
     if data.control_answers is not None and data.control_kept is not None:
@@ -218,5 +252,10 @@ def describe_data(results: AuditRun) -> str:
         "leans of related candidates say that the teacher is out of that range. The test asks "
         "whether one candidate stands out: data that push equally towards all of them are not "
         "reported."
+    )
+    parts.append(
+        "What it cannot see: traits that are neither a direction nor a system prompt among the "
+        "candidates; traits such as sycophancy that show in prompts alone which the data lack; and "
+        "what another model's tokenizer writes by other tokens."
     )
     return "\n\n".join(parts)
