@@ -8,10 +8,12 @@ candidates. The rows' gradients are computed once for all words. A word costs a 
 
 The choice is made on the data that are then tested, so the p-values are corrected as if every word
 had been tested: for the candidates that were named and all words that were screened. This is valid
-for any way to choose. A word's own p-value is valid whether it is chosen or not, since nothing in
-it depends on the choice; over m words the smallest is below a / m in at most a share a of data sets
-(Bonferroni; Sidak's bound, 1 - (1 - a)^(1 / m), is nearly the same), and the chosen are some of the
-m. Placebos are none of the words: words that were not chosen would be too weak a null.
+for any way to choose. The p-value of a word under "the base wrote it" is its own, chosen or not;
+over m words the smallest is below a / m in at most a share a of data sets (Bonferroni; Sidak's
+bound, 1 - (1 - a)^(1 / m), is nearly the same), and the chosen are some of the m. What else a
+candidate is tested against only raises its p-value. Of that, the comparison with other candidates
+does depend on the choice, and is stricter for it: all of them are words that the data lean to.
+Placebos are none of the words: words that were not chosen would be too weak a null.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.audit.audit import compare_candidates
+from subliminal_jax.audit.nulls import compare_with_zero
 from subliminal_jax.audit.proposals import standardise
 from subliminal_jax.audit.results import DataReport
 from subliminal_jax.audit.rows import AuditRows
@@ -78,6 +79,22 @@ def test_slope_is_in_standard_errors():
     rows = rows * [1, 1, 10] + [0.1, 0.5, 0.6]
     slopes = standardise(Push(rows, np.eye(3)))
     np.testing.assert_allclose(slopes, [0.1 * 20, 0.5 * 20, 0.06 * 20])
+
+
+def test_chosen_words_are_seldom_below_five_percent_where_the_base_wrote_all():
+    """Related words, of which the largest slopes are chosen: corrected for the chosen alone, a
+    quarter of the data sets raise an alarm."""
+    rng = np.random.default_rng(0)
+    words, chosen, sets = 100, 8, 400
+    alarms = {chosen: 0, words: 0}
+    for _ in range(sets):
+        rows = rng.normal(size=(64, words)) + 0.7 * rng.normal(size=(64, 1))
+        order = np.argsort(-standardise(Push(rows, np.eye(words))))[:chosen]
+        smallest = float(np.exp(compare_with_zero(rows[:, order])).min())
+        for tests in alarms:
+            alarms[tests] += correct(smallest, tests) < 0.05
+    assert alarms[words] <= 0.08 * sets
+    assert alarms[chosen] >= 0.15 * sets
 
 
 def test_p_is_corrected_for_the_words_that_were_not_chosen():
