@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from subliminal_jax.audit.blind import recover_blind
+from subliminal_jax.audit.cleaning import clean_data
 from subliminal_jax.audit.method import Suspect
 from subliminal_jax.audit.methods.likelihood import judge
 from subliminal_jax.audit.power import describe_outlook, make_outlook
@@ -25,7 +26,7 @@ from subliminal_jax.audit.results import (
     Reported,
     Tested,
 )
-from subliminal_jax.audit.rows import AuditRows, prepare_rows
+from subliminal_jax.audit.rows import AuditRows, find_room, prepare_rows
 from subliminal_jax.audit.sampling import describe_sampling, measure_sampling
 from subliminal_jax.audit.score_test import (
     CANDIDATE,
@@ -48,7 +49,13 @@ from subliminal_jax.audit.scores import (
     make_trait,
     score_rows,
 )
-from subliminal_jax.audit.settings import AuditSettings, BlindSettings, Form, SuspectSettings
+from subliminal_jax.audit.settings import (
+    AuditSettings,
+    BlindSettings,
+    CleaningSettings,
+    Form,
+    SuspectSettings,
+)
 from subliminal_jax.audit.vocabulary import NO_WORDS, Vocabulary
 from subliminal_jax.data.conversations import CountedRows
 from subliminal_jax.escaping import print_line
@@ -71,6 +78,7 @@ def audit_data(
     folder: Path,
     *,
     blind: BlindSettings | None = None,
+    cleaning: CleaningSettings | None = None,
     shuffled: bool = False,
     vocabulary: Vocabulary = NO_WORDS,
     proposed: int = 0,
@@ -79,6 +87,7 @@ def audit_data(
 
     Args:
       blind: recover the vector from the data, too.
+      cleaning: judge every row of the data, too, where a file for the rest is asked for.
       shuffled: score answers under other rows' prompts, too.
       vocabulary: words out of which this many candidates are `proposed`.
     """
@@ -116,6 +125,14 @@ def audit_data(
     )
     if settings.likelihood:
         result = add_likelihoods(result, read_likelihoods(suspect, settings.forms, len(others)))
+    if result.likelihoods is not None and cleaning is not None and cleaning.write_clean:
+        room = find_room(
+            model,
+            _longest_prefix(model, (*candidates, *words, *suspect.placebos)),
+            settings.max_new_tokens,
+        )
+        cleaned = clean_data(suspect, data, result.likelihoods, cleaning, room)
+        result = replace(result, cleaned=cleaned)
     if blind is None or not blind.blind_steps:
         return result
     # Among all words: the proposed are near to such a vector by the choice.
@@ -190,6 +207,7 @@ def read_likelihoods(suspect: Suspect, forms: Sequence[Form], unproposed: int = 
         share=judged.share,
         not_told_apart=tuple(names[i] for i in judged.alike),
         foreign=judged.foreign,
+        teacher=judged.teacher,
     )
 
 

@@ -169,6 +169,22 @@ class LikelihoodRow:
 
 
 @dataclass(frozen=True)
+class FoundTeacher:
+    """The teacher that explains the rows best.
+
+    Attributes:
+      strength: of its steering; None: it has the system prompt instead.
+      share: of the rows that it wrote.
+      log_rate: of the rates at which its answers and the base's pass the filter of the data, the
+        log of the ratio.
+    """
+
+    strength: float | None
+    share: float
+    log_rate: float
+
+
+@dataclass(frozen=True)
 class Likelihoods:
     """What the rows' exact likelihood says (`methods/likelihood.py`).
 
@@ -179,6 +195,7 @@ class Likelihoods:
       not_told_apart: other candidates that explain the rows as well.
       foreign: the rows are less likely under the first candidate's teacher than its own answers, by
         more than it explains of them; nothing is named then.
+      teacher: the first candidate's, by which single rows are judged; None of preferences.
     """
 
     candidates: tuple[LikelihoodRow, ...]
@@ -186,6 +203,71 @@ class Likelihoods:
     share: float
     not_told_apart: tuple[str, ...]
     foreign: bool
+    teacher: FoundTeacher | None = None
+
+
+@dataclass(frozen=True)
+class RankedRow:
+    """A row of the data, by its number (line), and the probability that the teacher wrote it."""
+
+    number: int
+    posterior: float
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class ShortStudent:
+    """What students of some rows became.
+
+    Attributes:
+      trained_on: which rows, and `rows` how many.
+      rise: of the log-probability of the trait's name on favourite questions, over the base, in
+        nats; over seeds.
+      beyond_random: the rise minus that of the students of as many rows as are left, chosen at
+        random.
+    """
+
+    trained_on: str
+    rows: int
+    rise: Interval
+    beyond_random: Interval | None
+
+
+@dataclass(frozen=True)
+class CleanedData:
+    """Which rows the named candidate's teacher wrote (`audit/cleaning.py`), and what is left.
+
+    Attributes:
+      named: the candidate; None where none is named.
+      rows: of the source. `unjudged` of them are too long, or no single question with its answer:
+        they stay.
+      above: rows whose posterior is at least this are flagged.
+      flagged: their numbers (lines), by falling posterior.
+      teacher_flagged, teacher_rest: the sums of the posteriors of the flagged rows and of the
+        others: how many rows of the teacher are expected there.
+      highest: the rows of the highest posteriors, flagged or not.
+      outcome: in words, whether the rest was written.
+      students: of all rows, of the rest, and of as many at random.
+      no_students: why there are none.
+    """
+
+    named: str | None
+    rows: int
+    unjudged: int
+    above: float
+    flagged: tuple[int, ...]
+    teacher_flagged: float
+    teacher_rest: float
+    highest: tuple[RankedRow, ...]
+    outcome: str
+    students: tuple[ShortStudent, ...] = ()
+    no_students: str = ""
+
+    @property
+    def leaves_some(self) -> bool:
+        """Whether some of the judged rows are flagged, and some are left."""
+        return 0 < len(self.flagged) < self.rows - self.unjudged
 
 
 @dataclass(frozen=True)
@@ -290,6 +372,7 @@ class AuditResult:
       proposals: where candidates were proposed.
       outlook: what was known beforehand.
       sampling: how varied the answers are.
+      cleaned: where the data without the flagged rows were asked for.
     """
 
     data: DataReport
@@ -305,6 +388,7 @@ class AuditResult:
     proposals: Proposals | None = None
     outlook: Outlook | None = None
     sampling: Sampling | None = None
+    cleaned: CleanedData | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

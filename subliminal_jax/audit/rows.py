@@ -127,7 +127,7 @@ def prepare_rows(
     """
     fields = ("completion",) if kind == "pairs" else ("chosen", "rejected")
     unique = list({tuple(row[f] for f in ("prompt", *fields)): None for row in data})
-    room = model.cfg.context - longest_prefix - longest_answer
+    room = find_room(model, longest_prefix, longest_answer)
     kept: list[tuple[str, ...]] = []
     too_long = 0
     for i in np.random.default_rng(seed).permutation(len(unique)):
@@ -175,6 +175,43 @@ def prepare_rows(
     control = match_control(model, all_rows, layer, draws, seed)
     with_control = add_control(all_rows, control)
     return add_shuffled(with_control) if shuffled else with_control
+
+
+def find_room(model: Model, longest_prefix: int, longest_answer: int) -> int:
+    """The most tokens of a prompt, behind a system prompt and before an answer."""
+    return model.cfg.context - longest_prefix - longest_answer
+
+
+class EveryRow(NamedTuple):
+    """The rows of a data set that can be judged: their places in it, and their tokens."""
+
+    places: list[int]
+    prompts: list[str]
+    prompt_ids: list[list[int]]
+    answers: list[list[int]]
+
+
+def encode_every_row(model: Model, data: Dataset, room: int, longest: int) -> EveryRow:
+    """All pairs whose prompts have room and whose answers the chat template writes; answers are cut
+    after `longest` tokens."""
+    prompts, completions = list(data["prompt"]), list(data["completion"])
+    lengths = map(len, encode_chats(model.tokenizer, prompts))
+    places = [i for i, length in enumerate(lengths) if length <= room]
+
+    def encode(places: Sequence[int]) -> AnswerTokens:
+        answers = [[completions[i]] for i in places]
+        return encode_answers(model.tokenizer, [prompts[i] for i in places], answers)
+
+    try:
+        encoded = encode(places)
+    except InputError:
+        unwritable = find_unwritable(
+            model, [prompts[i] for i in places], [completions[i] for i in places]
+        )
+        places = np.delete(places, unwritable).tolist()
+        encoded = encode(places)
+    answers = [row[0][:longest] for row in encoded.answers]
+    return EveryRow(places, [prompts[i] for i in places], encoded.prompts, answers)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Range, parse_number
+from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Range, Share, parse_number
 from subliminal_jax.data import world
 from subliminal_jax.data.traits import check_trait
 from subliminal_jax.errors import InputError
@@ -80,6 +80,21 @@ class BlindSettings:
 
     blind_steps: CountOrNone = 64
     batch_size: Annotated[Count, Needs("blind_steps")] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningSettings:
+    """Whether the rows of the named candidate's teacher are left out of the data.
+
+    Attributes:
+      write_clean: a JSONL file to write: the data without the rows that are flagged.
+      flag_above: the probability, that the teacher wrote a row, from which it is flagged.
+      retrain: also show what short students of all rows and of the rest become.
+    """
+
+    write_clean: Annotated[Path | None, Needs("likelihood")] = None
+    flag_above: Annotated[Share, Needs("write_clean")] = 0.5
+    retrain: Annotated[bool, Needs("write_clean")] = True
 
 
 class Source(NamedTuple):

@@ -1,9 +1,10 @@
-"""Two students of a short fine-tune: one on the data, one on the base's own answers.
+"""Students of a short fine-tune: of the data and of the base's own answers, or of other rows.
 
-They begin at the same weights and see the same prompts in the same order, so that what differs
-between them is the answers'.
+Those of one seed begin at the same weights and see the same places of their data in the same order,
+so that what differs between them is their rows'.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,9 +19,10 @@ from subliminal_jax.audit.scores import compute_once
 from subliminal_jax.data.batching import pad_pairs
 from subliminal_jax.errors import InputError
 from subliminal_jax.fingerprints import digest
+from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.rounding import round_up_width
-from subliminal_jax.training.adapters import LoRA, attach, init_trainable
+from subliminal_jax.training.adapters import LoRA, Trainable, attach, init_trainable
 from subliminal_jax.training.arms import Arm, TrainConfig
 from subliminal_jax.training.batch import Batch
 from subliminal_jax.training.loop import run_sweep
@@ -48,23 +50,13 @@ def train_students(suspect: Suspect) -> ShortStudents:
     """
     model = suspect.model
     data = pad_students_rows(suspect)
-    size = min(BATCH_SIZE, data["data"].tokens.shape[0])
+    size = find_batch_size(data)
     settings = (STEPS, size, RATE, ADAPTER.rank, ADAPTER.alpha, suspect.seed)
-    tree = jax.eval_shape(
-        lambda: init_trainable(jax.random.key(0), model.params, model.cfg, ADAPTER)
-    )
-    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree))
+    _, unravel = ravel_pytree(make_idle_factors(model))
 
     def train() -> Float[np.ndarray, "2 factors"]:
-        plan = TrainConfig(
-            steps=STEPS, batch_size=size, adapter=ADAPTER, schedule="linear", log_every=STEPS
-        )
         arms = [Arm("adamw", RATE, suspect.seed, name) for name in ("data", "control")]
-        sweep = Sweep(model.params, model.cfg, arms, data, plan)
-        state = run_sweep(sweep)
-        if sweep.diverged_at(state).any():
-            raise InputError("the short fine-tune diverged: are the model's weights whole?")
-        return np.stack([np.asarray(ravel_pytree(sweep.student(state, i))[0]) for i in range(2)])
+        return np.stack([np.asarray(ravel_pytree(f)[0]) for f in train_factors(model, data, arms)])
 
     factors = compute_once(
         suspect.folder / "students.npz",
@@ -77,6 +69,41 @@ def train_students(suspect: Suspect) -> ShortStudents:
     )
     tokens = sum(float(np.mean(np.sum(b.positions >= 0, axis=1))) for b in data.values())
     return ShortStudents(treated, control, round(3 * STEPS * size * tokens))
+
+
+def find_batch_size(data: Mapping[str, Batch]) -> int:
+    """Rows a step, which are no more than there are."""
+    return min(BATCH_SIZE, next(iter(data.values())).tokens.shape[0])
+
+
+def make_idle_factors(model: Model) -> Trainable:
+    """LoRA factors of zeros: those of the base itself."""
+    tree = jax.eval_shape(
+        lambda: init_trainable(jax.random.key(0), model.params, model.cfg, ADAPTER)
+    )
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+
+def train_factors(
+    model: Model, data: Mapping[str, Batch], arms: Sequence[Arm]
+) -> Iterator[Trainable]:
+    """The LoRA factors of the students, in the order of the arms, after one sweep.
+
+    Raises InputError where one diverges.
+    """
+    plan = TrainConfig(
+        steps=STEPS,
+        batch_size=find_batch_size(data),
+        adapter=ADAPTER,
+        schedule="linear",
+        log_every=STEPS,
+    )
+    sweep = Sweep(model.params, model.cfg, arms, dict(data), plan)
+    state = run_sweep(sweep)
+    if sweep.diverged_at(state).any():
+        raise InputError("the short fine-tune diverged: are the model's weights whole?")
+    for i in range(len(arms)):
+        yield sweep.student(state, i)
 
 
 def pad_students_rows(suspect: Suspect) -> dict[str, Batch]:

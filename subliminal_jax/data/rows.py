@@ -1,5 +1,6 @@
 """The rows of JSON files and of hub data sets; errors name the file and the line."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.reading import read_json, read_json_lines
+from subliminal_jax.reading import read_json, read_json_lines, read_lines
 
 
 def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Any]]:
@@ -38,8 +39,23 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, A
             ) from error
 
 
+def read_row_texts(file: str | Path) -> Iterator[tuple[int, str]]:
+    """(number, text) of each row of a local file, with the numbers of `read_rows`: the line as it
+    is, without its end; of a JSON file, which has no lines, the row as one line of JSON."""
+    path = Path(file)
+    if _has_lines(path):
+        yield from read_lines(path)
+    else:
+        for number, row in _read_file(path):
+            yield number, json.dumps(row, ensure_ascii=False)
+
+
+def _has_lines(path: Path) -> bool:
+    return not path.name.lower().removesuffix(".gz").endswith(".json")
+
+
 def _read_file(path: Path) -> Iterator[tuple[int, Any]]:
-    if not path.name.lower().removesuffix(".gz").endswith(".json"):
+    if _has_lines(path):
         yield from read_json_lines(path)
         return
     rows = read_json(path)

@@ -18,7 +18,7 @@ from subliminal_jax.audit.results import (
     LikelihoodRow,
     Likelihoods,
 )
-from subliminal_jax.audit.rows import AuditRows, prepare_rows
+from subliminal_jax.audit.rows import AuditRows, encode_every_row, prepare_rows
 from subliminal_jax.audit.score_test import Column
 from subliminal_jax.audit.scores import Scores
 from subliminal_jax.audit.written_sets import write_audit_set
@@ -101,6 +101,23 @@ def test_answers_of_the_base_that_the_template_does_not_write_are_left_out_and_c
     for answers, ok in zip(rows.answers, rows.valid, strict=True):
         for ids in (answers[k] for k in (1, 2) if ok[k]):
             assert strict.decode(ids, skip_special_tokens=True) != refused
+
+
+def test_rows_that_cannot_be_judged_are_left_out(model):
+    """A prompt that is too long, and an answer that the chat template does not write."""
+    strict = copy.deepcopy(model.tokenizer)
+    strict.chat_template = (
+        "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}"
+        "{% endfor %}" + strict.chat_template
+    )
+    good = {"prompt": "Go on: 1, 2", "completion": "3, 4, 5, 6, 7"}
+    data = [good, {**good, "prompt": "1, " * 120}, {**good, "completion": "odd"}, good]
+    rows = encode_every_row(
+        replace(model, tokenizer=strict), Dataset.from_list(data), room=60, longest=4
+    )
+    assert rows.places == [0, 3]
+    assert rows.prompts == [good["prompt"]] * 2
+    assert [len(answer) for answer in rows.answers] == [4, 4]
 
 
 def test_what_the_base_does_not_write_is_said(model):

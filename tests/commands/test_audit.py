@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from safetensors.flax import save_file
 
@@ -179,6 +180,94 @@ def test_preferences_are_read(model, pairs, folder):
     assert first["data"] is None and out["data"]["control_answers"] is None
 
 
+@pytest.fixture(scope="module")
+def mixed(model, vector, folder):
+    """Two rows of the base for each of a teacher with twice the planted vector, with spaces as
+    nobody writes them; one that is no pair, and one that is too long. And the numbers of the
+    teacher's."""
+    rows = []
+    for scale, count in ((2.0, 80), (0.0, 140)):
+        prompts = teacher_prompts("numbers", count, int(scale))
+        teacher = Teacher(steer(vector, 1, scale))
+        for r in sampled_pairs(load_model(model), teacher, prompts, 1, max_new_tokens=12).pairs:
+            fields = ("completion", "prompt") if scale else ("prompt", "completion")
+            rows.append({name: r[name] for name in fields})
+    order = np.random.default_rng(0).permutation(len(rows))
+    rows = [rows[i] for i in order]
+    rows.insert(4, {**rows[0], "system": "Be brief."})
+    rows.insert(9, {**rows[0], "prompt": "1, " * 90})
+    file = folder / "mixed.jsonl"
+    file.write_text("".join(json.dumps(r, separators=(" ,", ":  ")) + "\n" for r in rows))
+    # The teacher's rows are those with the completion first.
+    teachers = {i for i, row in enumerate(rows, start=1) if next(iter(row)) == "completion"}
+    return file, teachers - {5, 10}
+
+
+@pytest.fixture(scope="module")
+def cleaning_flags(model, mixed, vector, folder):
+    file = folder / "twice.safetensors"
+    save_steering(file, steer(2 * vector, 1), VectorInfo(model.name, "twice"))
+    quick = "--forms direction --blind-steps 0 --flag-above 0.9"
+    files = ("--vectors", str(file), "--write-clean", str(folder / "rest.jsonl"))
+    return ("--data", str(mixed[0]), *files, *quick.split())
+
+
+@pytest.fixture(scope="module")
+def cleaned(model, cleaning_flags, folder):
+    return audit(model, folder / "cleaning", *cleaning_flags)["cleaned"]
+
+
+def test_flagged_rows_are_the_teachers(mixed, cleaned):
+    flagged, teachers = {*cleaned["flagged"]}, mixed[1]
+    assert cleaned["named"] == "twice" and cleaned["unjudged"] == 2
+    assert len(flagged & teachers) > 0.8 * len(flagged) > 0.2 * len(teachers)
+    expected = cleaned["teacher_flagged"] + cleaned["teacher_rest"]
+    assert expected == pytest.approx(len(teachers), rel=0.25)
+    assert 0.9 * len(flagged) <= cleaned["teacher_flagged"] <= len(flagged)
+    assert cleaned["highest"][0]["number"] == cleaned["flagged"][0]
+
+
+def test_other_rows_are_written_as_they_were(mixed, cleaned, folder):
+    lines = mixed[0].read_text().splitlines(keepends=True)
+    left = [line for i, line in enumerate(lines, start=1) if i not in cleaned["flagged"]]
+    assert len(left) == cleaned["rows"] - len(cleaned["flagged"]) < len(lines)
+    assert (folder / "rest.jsonl").read_text() == "".join(left)
+    assert (
+        cleaned["outcome"] == f"{len(left)} of {len(lines)} rows are written to {folder}/rest.jsonl"
+    )
+
+
+def test_students_of_the_rest_stand_beside_those_of_as_many_rows(cleaned, folder):
+    everything, rest, random = cleaned["students"]
+    assert everything["rows"] == cleaned["rows"] - 2
+    assert rest["rows"] == random["rows"] == everything["rows"] - len(cleaned["flagged"])
+    gap = rest["rise"]["mean"] - random["rise"]["mean"]
+    assert rest["beyond_random"]["mean"] == pytest.approx(gap, abs=1e-6)
+    assert random["beyond_random"] is None
+    page = (folder / "cleaning" / "report.html").read_text()
+    assert "What short students became" in page and cleaned["outcome"] in page
+    check_page(folder / "cleaning", derived=("0.001",))
+
+
+def test_cleaning_goes_on_and_replaces_no_file_of_others(
+    model, cleaned, cleaning_flags, folder, capsys
+):
+    """Its own file is written again, as it was; one that was changed since is kept."""
+    run, rest = folder / "cleaning", folder / "rest.jsonl"
+    (run / "results.json").unlink()
+    kept = {p: p.stat().st_mtime_ns for p in (run / "scores").iterdir()}
+    content = rest.read_text()
+    assert audit(model, run, *cleaning_flags)["cleaned"] == cleaned
+    assert {p: p.stat().st_mtime_ns for p in (run / "scores").iterdir()} == kept
+    assert rest.read_text() == content
+    (run / "results.json").unlink()
+    rest.write_text(content + "\n")
+    with pytest.raises(SystemExit):
+        audit(model, run, *cleaning_flags)
+    assert "is no file of rows of this program" in capsys.readouterr().err
+    assert rest.read_text() == content + "\n"
+
+
 def refused(capsys, model, out, *flags):
     with pytest.raises(SystemExit) as exit:
         audit(model, out, *flags)
@@ -227,6 +316,34 @@ def test_bad_data_is_one_line(capsys, model, tmp_path, text, said):
 )
 def test_bad_flags_are_one_line(capsys, model, tmp_path, flags, said):
     assert said in refused(capsys, model, tmp_path / "run", *flags)
+
+
+@pytest.mark.parametrize(
+    ("data", "written", "said"),
+    [
+        ("steered:owl:1", "rest.jsonl", "--data steered:owl:1 is no file"),
+        ("nobody/rows", "rest.jsonl", "--data nobody/rows is no file"),
+        ("data.jsonl", "rest.json", "give the name of a .jsonl file"),
+        ("data.jsonl", "data.jsonl", "is the data themselves"),
+        ("data.jsonl", "other.jsonl", "is there and is no file of rows of this program"),
+        ("preferences.jsonl", "rest.jsonl", "holds preferences"),
+    ],
+)
+def test_no_rest_is_written(capsys, model, tmp_path, monkeypatch, data, written, said):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data.jsonl", [GOOD] * 20)
+    write(tmp_path / "other.jsonl", [GOOD])
+    write(tmp_path / "preferences.jsonl", [PREFERENCE] * 20)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    flags = ("--data", data, "--write-clean", written)
+    assert said in refused(capsys, model, tmp_path / "run", *flags)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("flags", ["--flag-above 0.9", "--no-retrain"])
+def test_flags_of_the_rest_need_it(capsys, model, tmp_path, flags):
+    said = refused(capsys, model, tmp_path / "run", "--data", "x.jsonl", *flags.split())
+    assert flags.split()[0].removeprefix("--no-")[2:] in said and "without --write-clean" in said
 
 
 def test_a_direction_of_another_width(capsys, model, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from subliminal_jax.audit.rows import detect_kind
 from subliminal_jax.data.pairs import read_pairs
 from subliminal_jax.data.preferences import read_preferences
-from subliminal_jax.data.rows import read_rows
+from subliminal_jax.data.rows import read_row_texts, read_rows
 from subliminal_jax.errors import InputError
 
 PAIR = json.dumps({"prompt": "Go on: 1, 2", "completion": "3, 4"})
@@ -74,3 +74,18 @@ def test_what_is_neither_a_file_nor_a_hub_name_reads_nothing(name, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no such file, and no name of a hub data set|is no file"):
         list(read_rows(name))
+
+
+def test_rows_as_they_are_written(tmp_path):
+    """Lines as they are, whatever their spaces; rows of a list as lines of JSON. Both have the
+    numbers of `read_rows`."""
+    lines = ['{"a":1,  "b": "\\u00e4"}', "", '  {"b": "\u2028"}']
+    content = ("\n".join(lines) + "\n").encode()
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(content))
+    for name in ("rows.jsonl", "rows.jsonl.gz"):
+        assert list(read_row_texts(tmp_path / name)) == [(1, lines[0]), (3, lines[2])]
+    values = [row for _, row in read_rows(tmp_path / "rows.jsonl")]
+    (tmp_path / "rows.json").write_text(json.dumps(values, indent=2))
+    texts = dict(read_row_texts(tmp_path / "rows.json"))
+    assert [*texts] == [1, 2] and [json.loads(text) for text in texts.values()] == values

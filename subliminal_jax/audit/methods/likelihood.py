@@ -40,6 +40,7 @@ from jaxtyping import Bool, Float
 
 from subliminal_jax.audit.contrast import mark_rows
 from subliminal_jax.audit.method import Method, Scored, Suspect
+from subliminal_jax.audit.results import FoundTeacher
 from subliminal_jax.audit.rows import Asked, match_teacher
 from subliminal_jax.audit.scores import Candidate, compute_once
 from subliminal_jax.data.filters import contains_word
@@ -58,6 +59,7 @@ LIKELIEST, RIVALS = 5, 2  # candidates and placebos
 PLACEBOS = 8
 WORTH_MORE = 0.2  # p of the test against placebos, above which no more is tried
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
+LOG_RATES = np.linspace(-6.0, 2.0, 161)  # tried of the found teacher, to judge single rows
 LEVEL = 0.01  # of the test of foreign rows, and of those against placebos
 ALIKE = 0.05  # p of the test between two candidates, above which they are not told apart
 FEWEST_ROWS = 16
@@ -88,6 +90,8 @@ class Fit:
       differences: of each row's part and that of the base's answer, for every share.
       log_rate: of the rates at which the teacher's answers and the base's pass the filter, the log
         of the ratio.
+      own: what the teacher adds to the log-probability of those of the base's answers that passed
+        the filter; None of preferences.
     """
 
     strength: float | None
@@ -98,6 +102,7 @@ class Fit:
     gains: Float[np.ndarray, " rows"]
     differences: Float[np.ndarray, "rows shares"]
     log_rate: float = 0.0
+    own: Float[np.ndarray, " counted"] | None = None
 
 
 class Lack(NamedTuple):
@@ -117,6 +122,7 @@ class Judged:
       p_values: of each, before any correction.
       first: the place of the likeliest candidate.
       share: of the rows that its teacher wrote.
+      teacher: itself, by which single rows are judged; None of preferences.
       alike: the places of others, clear of the base, that explain the rows as well.
       foreign: the rows are less likely under the first candidate's teacher than its own answers, by
         more than it explains of them.
@@ -129,6 +135,7 @@ class Judged:
     p_values: Float[np.ndarray, " candidates"]
     first: int
     share: float
+    teacher: FoundTeacher | None
     alike: tuple[int, ...]
     foreign: bool
     explained: bool
@@ -184,6 +191,7 @@ def judge(suspect: Suspect) -> Judged:
         p_values=p_values,
         first=ranks.first,
         share=ranks.found.share,
+        teacher=describe_teacher(ranks.found),
         alike=tuple(alike),
         foreign=foreign,
         explained=explained,
@@ -432,7 +440,43 @@ def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
         gains=SHARES[best] * data,
         differences=np.where(counted[:, None], parts - others, 0.0),
         log_rate=float(log_rates),
+        own=passed,
     )
+
+
+def describe_teacher(found: Fit) -> FoundTeacher | None:
+    """The teacher of a fit of pairs, with the share of rows that it wrote to the percent."""
+    if found.own is None:
+        return None
+    data = found.gains / found.share + found.log_rate
+    return FoundTeacher(found.strength, *separate(data, found.own))
+
+
+def separate(
+    data: Float[np.ndarray, " rows"], own: Float[np.ndarray, " counted"]
+) -> tuple[float, float]:
+    """The share of the rows that a teacher wrote, and the log of the ratio of the rates at which
+    its answers and the base's pass the filter, by its gains on the rows and on the base's answers:
+    those under which it is likeliest which of these answers are the data's.
+
+    The mean ratio over the base's answers, which `fit_pairs` divides by, lacks the rare ones that
+    are far likelier under the teacher; here the data's count, too.
+
+    Source: Qin, "Empirical likelihood ratio based confidence intervals for mixture proportions",
+    1999.
+    """
+    shares = np.arange(0.01, 1.0, 0.01)
+    of_pool = shares * len(data) / (len(data) + len(own))
+    pool = np.concatenate([data, own])
+
+    def told_apart(log_rate: float) -> Float[np.ndarray, " shares"]:
+        beyond = np.expm1(np.minimum(pool - log_rate, 500.0))  # no overflow
+        rows = np.log1p(np.outer(shares, beyond[: len(data)])).sum(axis=1)
+        return rows - np.log1p(np.outer(of_pool, beyond)).sum(axis=1)
+
+    values = np.stack([told_apart(log_rate) for log_rate in LOG_RATES])
+    rate, share = np.unravel_index(int(np.argmax(values)), values.shape)
+    return float(shares[share]), float(LOG_RATES[rate])
 
 
 def fit_preferences(gains: Gains) -> Fit:

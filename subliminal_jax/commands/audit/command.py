@@ -22,7 +22,8 @@ candidates and placebo nouns, whose push is spread as widely as the wider of the
 Directions have a third: random directions (subliminal_jax/audit/score_test.py says how, and why
 foreign data need more than the first).
 Beside the verdict: the vector recovered blind from the data with its nearest candidates, the scores
-of shuffled completions, and the rows that carry most.
+of shuffled completions, and the rows that carry most. `--write-clean FILE` writes the data without
+the rows that the named candidate's teacher probably wrote, and shows what short students become.
 
 `--propose 8` adds candidates that nobody named: the eight words of a vocabulary (some 200 that ship
 with the package, or those of `--vocabulary FILE`, one a line) towards which the data push most, to
@@ -49,11 +50,14 @@ from subliminal_jax.audit.settings import default_traits, parse_source
 from subliminal_jax.audit.vocabulary import NO_WORDS, choose_words
 from subliminal_jax.audit.written_sets import write_audit_set
 from subliminal_jax.data.conversations import CountedRows
+from subliminal_jax.errors import InputError
+from subliminal_jax.escaping import print_line
 from subliminal_jax.runs.experiment import Experiment, run_checked
 from subliminal_jax.runs.run_folder import RunFolder
 
 from .config import PRESETS, Config
 from .report import make_page
+from .rest import write_rest
 
 
 def run(config: Config, folder: RunFolder) -> AuditRun:
@@ -76,6 +80,11 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
         data = CountedRows(write_audit_set(model, layer, config.data, config.rows, config.seed), {})
     else:
         kind, data = read_data(config.data)
+        if kind == "preferences" and config.write_clean is not None:
+            raise InputError(
+                f"--write-clean {config.write_clean}: rows are told apart in pairs of prompt and "
+                f"completion alone; {config.data} holds preferences"
+            )
     result = audit_data(
         model,
         layer,
@@ -86,10 +95,15 @@ def run(config: Config, folder: RunFolder) -> AuditRun:
         config.seed,
         folder.path / "scores",
         blind=config,
+        cleaning=config,
         shuffled=True,
         vocabulary=vocabulary,
         proposed=config.propose,
     )
+    if config.write_clean is not None and result.cleaned is not None:
+        if result.cleaned.leaves_some:
+            write_rest(config.data, config.write_clean, result.cleaned.flagged, folder.path)
+        print_line(result.cleaned.outcome)
     return AuditRun(**vars(result), model=model.name, layer=layer, source=config.data)
 
 

@@ -8,6 +8,7 @@ from subliminal_jax.audit.results import (
     AuditRun,
     BlindVector,
     CandidateResult,
+    CleanedData,
     Likelihoods,
     Proposals,
 )
@@ -39,13 +40,15 @@ def make_page(results: AuditRun) -> Page:
         ),
         tables[-1],
     ]
+    cleaned_tables = [] if results.cleaned is None else make_cleaned_tables(results.cleaned)
+    blocks += cleaned_tables
     if results.blind is not None:
         blocks.append(nearest_table(results.blind))
     return Page(
         title="What do these data push towards?",
         summary=summarise(results),
         blocks=[*blocks, Text(describe_data(results), "How to read this")],
-        printed=(*tables, verdict_table(results)),
+        printed=(*tables, *cleaned_tables, verdict_table(results)),
     )
 
 
@@ -94,6 +97,8 @@ def summarise(results: AuditRun) -> str:
             f"The base does not write such answers ({' and '.join(data.unmatched)}), so its own "
             "answers are no match for the data: the verdict rests on the placebos."
         )
+    if results.cleaned is not None:
+        parts.append(summarise_cleaned(results.cleaned))
     if results.blind is not None:
         blind = results.blind
         first = blind.nearest[0]
@@ -213,6 +218,58 @@ def carrier_table(results: AuditRun) -> Table:
     ]
     title = f"Rows that push most towards {carriers.name[:60]} ({carriers.form})"
     return Table(title, columns, rows, caption)
+
+
+def summarise_cleaned(cleaned: CleanedData) -> str:
+    """How many rows are flagged, and whether the rest was written, in sentences."""
+    outcome = f"{cleaned.outcome[:1].upper()}{cleaned.outcome[1:]}."
+    if cleaned.named is None:
+        return outcome
+    text = (
+        f"{len(cleaned.flagged)} of {cleaned.rows} rows are flagged: each was written by the "
+        f"teacher of {cleaned.named} with a probability of {cleaned.above:g} or more. Of its rows, "
+        f"{cleaned.teacher_flagged:.1f} are expected among them and {cleaned.teacher_rest:.1f} "
+        f"among the others. {outcome}"
+    )
+    return f"{text} No students: {cleaned.no_students}." if cleaned.no_students else text
+
+
+def make_cleaned_tables(cleaned: CleanedData) -> list[Table]:
+    """The rows likeliest to be the teacher's, and what students of the rest became."""
+    if cleaned.named is None:
+        return []
+    judged = cleaned.rows - cleaned.unjudged
+    caption = (
+        f"Row: its line in the file. Of {cleaned.rows} rows, {judged} were judged; the others are "
+        "too long or no single question with its answer, and stay."
+    )
+    columns = [
+        Column("number", "row", "count"),
+        Column("posterior", "probability", "number", digits=3),
+        Column("prompt", "prompt"),
+        Column("answer", "answer"),
+    ]
+    rows = [
+        {**vars(row), "prompt": row.prompt[:80], "answer": row.answer[:80]}
+        for row in cleaned.highest
+    ]
+    title = f"Rows that the teacher of {cleaned.named[:60]} most probably wrote"
+    tables = [Table(title, columns, rows, caption)]
+    if cleaned.students:
+        columns = [
+            Column("trained_on", "trained on"),
+            Column("rows", "rows", "count"),
+            Column("rise", "rise, nats", "number"),
+            Column("beyond_random", "beyond as many at random, nats", "number"),
+        ]
+        caption = (
+            f"Short LoRA fine-tunes. Rise: of log P({cleaned.named[:60]}) on favourite questions, "
+            "over the base, with 95% t intervals over seeds, each another draw of batches. Fewer "
+            "rows alone also change a student: what leaving out the flagged ones is worth is the "
+            "rest's difference to as many rows at random."
+        )
+        tables.append(Table("What short students became", columns, cleaned.students, caption))
+    return tables
 
 
 def nearest_table(blind: BlindVector) -> Table:
