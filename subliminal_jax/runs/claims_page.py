@@ -17,6 +17,7 @@ from subliminal_jax.evaluation.claims import (
 from subliminal_jax.evaluation.multiplicity import CorrectedClaim, correct_families
 from subliminal_jax.reading import read_text
 from subliminal_jax.reporting.texts import markdown_code, markdown_text
+from subliminal_jax.runs.model_scales import call_verdict, compare_scales, count_verdicts
 from subliminal_jax.runs.summaries import Summary
 
 PAGE_HEAD = "# Claims\n\nMade by `make claims` from the summaries of stored runs"
@@ -87,6 +88,9 @@ def make_claims_page(summaries: Sequence[Summary]) -> str:
     sections = collect_sections(summaries)
     rows = [row[0] for section in sections for row in section.rows]
     tables = "\n".join(_write_section(section) for section in sections if section.rows)
+    scales = compare_scales([each for section in sections for row in section.rows for each in row])
+    if scales:
+        tables = "\n".join([*scales, tables])
     return f"""{PAGE_HEAD}; nothing here is written by hand.
 [The method](method.md) says what intervals cover and what each verdict means; in short, each row is
 *reproduced* or *contradicted* where its effect is clear of the null, on the claimed side or on the
@@ -97,7 +101,7 @@ Holm's, corrected for the rows of one section of one paper on one model (their n
 a row that is clear by itself and not among the others says so. Claims of one number are one row and
 count by the first of them. "Toy scale" means models of about a
 million parameters that know 16 animals: a verdict here speaks of mechanisms, not of the papers'
-models.
+models. Real models are pretrained ones of 100 million parameters and more.
 
 {_write_counts(rows)}
 
@@ -111,8 +115,7 @@ def is_of_method_before(claim: Claim) -> bool:
 
 def _write_counts(rows: Sequence[CorrectedClaim]) -> str:
     before = [row for row in rows if is_of_method_before(row.claim)]
-    lines = [f"{len(rows)} rows:", "", "| verdict | rows |", "|---|---|"]
-    lines += [f"| {word} | {sum(row.verdict == word for row in rows)} |" for word in VERDICTS]
+    lines = [f"{len(rows)} rows:", "", *count_verdicts(rows)]
     if before:
         counts = ", ".join(
             f"{sum(row.verdict == word for row in before)} {word}"
@@ -164,14 +167,14 @@ def _write_verdict(row: CorrectedClaim) -> str:
     elif claim.rule:
         notes.append(claim.rule)
     if row.verdict != claim.verdict:
-        notes.append(f"by itself {claim.verdict}")
+        notes.append(f"by itself {call_verdict(claim.verdict, claim.model)}")
     is_shown = row.verdict in (REPRODUCED, CONTRADICTED)
     if is_shown and claim.evidence is not None and claim.evidence.is_within_margin():
         notes.append("smaller than the margin")
     if row.verdict == INCONCLUSIVE:
         notes += _list_failures(claim)
     tail = f" ({'; '.join(map(markdown_text, notes))})" if notes else ""
-    return f"**{markdown_text(row.verdict)}**{tail}"
+    return f"**{markdown_text(call_verdict(row.verdict, claim.model))}**{tail}"
 
 
 def _list_failures(claim: Claim) -> Iterator[str]:

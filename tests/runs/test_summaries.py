@@ -10,6 +10,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, Claim, Evidence, Margin
 from subliminal_jax.evaluation.statistics import Interval, rate_interval
 from subliminal_jax.runs.claims_page import make_claims_page
+from subliminal_jax.runs.model_scales import is_real
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.runs.summaries import (
     LARGEST_ENTRY,
@@ -91,6 +92,42 @@ def test_claims_of_one_number_are_one_row(tmp_path):
     named, alarms = (replace(more, evidence=Evidence(rate_interval(0, 10)), number=x) for x in "ab")
     page = make_claims_page([replace(summarise(finished(tmp_path)), claims=(named, alarms))])
     assert "2 rows:" in page  # none of ten sets, but of different sets
+
+
+def test_toy_and_real_models_stand_side_by_side(tmp_path):
+    def store(model, number, mean):
+        evidence = Evidence(Interval(mean, mean - 0.1, mean + 0.1, 8, 0.95, "t"))
+        claim = replace(CLAIM, verdict="", evidence=evidence, number=number, model=model)
+        other = replace(claim, claim=f"of {model} alone", number=f"{number} alone", evidence=None)
+        claims = claim, replace(other, verdict=INCONCLUSIVE, rule="x")
+        return replace(summarise(finished(tmp_path / model)), name=model, claims=claims)
+
+    toy, real = store("shipped", "0.9 of the toy", 0.9), store("smollm2", "0.8 of it", 0.8)
+    alone, both = make_claims_page([toy]), make_claims_page([toy, real])
+    assert "side by side" not in alone and "| reproduced at toy scale | 1 |" in alone
+    assert "| reproduced | 1 | 1 |" in both and "| inconclusive | 1 | 1 |" in both
+    row = next(line for line in both.splitlines() if line.startswith("| A \\| claim"))
+    assert row.split(" | ")[-2:] == [
+        "shipped: 0.9 of the toy: **reproduced at toy scale**",
+        "smollm2: 0.8 of it: **reproduced on a real model** |",
+    ]
+    assert "of smollm2 alone" in both.split("## smollm2")[0]  # no toy was asked
+    assert "of shipped alone" not in both.split("## shipped")[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "real"),
+    [
+        ("shipped", False),
+        ("shipped and models/tinystories-656k", False),
+        ("MLP 784-256-256-(10+3)", False),
+        ("", False),
+        ("smollm2-135m-instruct", True),
+        ("shipped and gemma-3-270m", True),
+    ],
+)
+def test_which_models_are_real(model, real):
+    assert is_real(model) is real
 
 
 def test_the_table_corrects_verdicts_over_runs(tmp_path):
