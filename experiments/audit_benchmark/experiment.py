@@ -24,9 +24,9 @@ Presets: `toy` has 36 poisoned and 100 clean sets of the shipped model, `full` 2
 shipped models, `real` 24 and 12 of SmolLM2-135M-Instruct. An interrupted run goes on with the next
 set. `toy` takes an hour and a half on 2 free CPU cores by the five methods that train nothing, half
 an hour by `score-test` alone, which reads each row three times; others take what the table's cost
-says. Expected: `likelihood` names most steered teachers of full strength; `score-test` tells them
-from clean sets, with the true trait first in half of them, but seldom names it at 5%; no false
-alarm of either.
+says. Expected: `likelihood` names most steered teachers of full strength, most teachers of
+chat, and few of short or mixed number lists; `score-test` has the true
+trait first in half of the sets, and names it at 5% in a quarter; no false alarm of either.
 """
 
 from collections.abc import Mapping
