@@ -104,14 +104,14 @@ def save_params(
     """Write `params` into the existing `folder`; returns the name of their number format.
 
     LoRA weights are written merged. `dtype` None keeps the format of the tree (the widest, should
-    leaves differ). One file, or several and an index where the weights exceed `max_shard_bytes`.
+    leaves differ; of a quantized model that of what is whole). One file, or several and an index
+    where the weights exceed `max_shard_bytes`.
     Raises InputError where the tree is not that of `cfg`.
     """
     _check_tree(params, cfg)
     if dtype is None:
-        target = np.result_type(
-            *(leaf.dtype for leaf in jax.tree.leaves(params) if _is_float(leaf))
-        )
+        weights = map(_base_weight, jax.tree.leaves(params, is_leaf=is_weight))
+        target = np.result_type(*(w.dtype for w in weights if not isinstance(w, QuantizedWeight)))
     else:
         target = _parse_dtype(dtype)
     pieces: dict[str, list[Piece]] = {}
@@ -394,11 +394,6 @@ def _get_leaf(path: Iterable[str], tree: Any) -> Any:
     for key in path:
         tree = tree[key]
     return tree
-
-
-def _is_float(leaf: Any) -> bool:
-    """Whether a leaf's number format says what a tree is saved in: integers do not."""
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _base_weight(leaf: Any) -> Any:
