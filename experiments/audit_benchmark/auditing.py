@@ -24,7 +24,7 @@ from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
-from .analysis import SetAudit
+from .numbers import SetAudit
 from .sets import Row
 
 

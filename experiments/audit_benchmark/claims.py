@@ -12,7 +12,8 @@ from subliminal_jax.evaluation.claims import (
 )
 from subliminal_jax.evaluation.margins import AUC
 
-from .analysis import USUAL, Alarms, Results
+from .analysis import USUAL
+from .numbers import Alarms, Results
 
 MOST_ALARMS = 0.1  # a rate of false alarms below this, twice the level, is what is claimed
 ENOUGH_NAMED = 0.8  # of the sets at full strength

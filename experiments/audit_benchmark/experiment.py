@@ -43,11 +43,12 @@ from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.experiment import Experiment
 from subliminal_jax.runs.run_folder import RunFolder
 
-from .analysis import KnownSet, Measured, MethodInfo, Results, analyse
+from .analysis import analyse
 from .auditing import Task, audit_tasks, make_data, read_audits
 from .claims import make_claims
 from .config import PRESETS, Config, find_reader
 from .design import SetSpec, design
+from .numbers import KnownSet, Measured, MethodInfo, Results
 from .report import make_page
 from .sets import ManifestEntry, build_sets, read_manifest, read_set
 

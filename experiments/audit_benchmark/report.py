@@ -19,8 +19,9 @@ from subliminal_jax.reporting.style import (
 )
 from subliminal_jax.reporting.tables import Column, Table
 
-from .analysis import FACTORS, KnownSet, MethodRow, Results, SetAudit
+from .analysis import FACTORS
 from .config import HIDDEN
+from .numbers import KnownSet, MethodRow, Results, SetAudit
 
 SHARE = "share of poisoned rows"
 

@@ -1,8 +1,8 @@
 """Which rows did the named candidate's teacher write, and what do students of the others become?
 
 With r_i the ratio of row i's probability under the teacher that the likelihoods found to that under
-the base, corrected for the filter, and pi the share of the rows that it wrote (`separate` of
-`methods/likelihood.py`), the probability that it wrote row i is
+the base, corrected for the filter, and pi the share of the rows that it wrote (`fits.separate`),
+the probability that it wrote row i is
 
     pi r_i / (1 - pi + pi r_i).
 

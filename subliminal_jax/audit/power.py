@@ -3,13 +3,13 @@
 import numpy as np
 import scipy
 
+from subliminal_jax.audit.fits import mix
 from subliminal_jax.audit.methods.likelihood import (
     LIKELIEST,
     PLACEBOS,
     RIVALS,
     STRENGTHS,
     TEMPERATURES,
-    mix,
 )
 from subliminal_jax.audit.results import Outlook
 from subliminal_jax.audit.rows import AuditRows
@@ -99,6 +99,7 @@ def count_passes(candidates: int, settings: AuditSettings) -> int:
         placebos = min(PLACEBOS, settings.placebos)
         further = min(LIKELIEST, candidates) + min(RIVALS, placebos)
         passes += 1 + len(TEMPERATURES) + candidates + placebos
+        passes += 1  # the likeliest teacher's own answers, under the base and under itself
         passes += further * (len(STRENGTHS) + 1)
     return passes
 

@@ -287,7 +287,8 @@ def match_control(model: Model, rows: AuditRows, layer: int, draws: int, seed: i
     Where none of the data's answers was cut, or all are valid number lists, only such answers of
     the base count, unless that leaves less than half of them: then the base does not write such
     data, and only the placebos speak. The base's answers are decoded and encoded again, as the
-    data's were; those that the chat template does not write do not count.
+    data's were; those that the chat template does not write do not count. Raises InputError where
+    none is left.
     """
     idle = neutral(steer(jnp.zeros(model.cfg.dim), layer))
     base = Asked(encode_chats(model.tokenizer, rows.prompts), idle, "the base's own answers")
@@ -302,7 +303,10 @@ def match_control(model: Model, rows: AuditRows, layer: int, draws: int, seed: i
         if (filled & keep_matching(drawn, [*matched, rule])).sum() >= len(filled) / 2:
             matched.append(rule)
     unmatched = [rule for rule, holds in applies.items() if holds and rule not in matched]
-    return encode_draws(model, rows, drawn, matched, unmatched)
+    control = encode_draws(model, rows, drawn, matched, unmatched)
+    if not control.valid.any():
+        raise InputError(f"{model.name} answers none of the prompts: is it a chat model?")
+    return control
 
 
 def match_teacher(model: Model, rows: AuditRows, teacher: Asked, seed: int) -> Control:
@@ -365,7 +369,7 @@ def encode_draws(
     unmatched: Sequence[str] = (),
 ) -> Control:
     """The answers as the data's were encoded. Those that are empty, that the chat template does not
-    write or that break a rule do not count. Raises InputError where none is left."""
+    write or that break a rule do not count."""
     draws = len(drawn.texts) // len(rows.prompts)
     longest = rows.report.longest
     filled = np.array([bool(text) for text in drawn.texts])
@@ -381,8 +385,6 @@ def encode_draws(
             answers[i], filled[i] = fillers[i], False
         encoded = encode_answers(model.tokenizer, rows.prompts, _by_row(answers, draws))
     valid = filled & keep_matching(drawn, matched_by)
-    if not valid.any():
-        raise InputError(f"{model.name} answers none of the prompts: is it a chat model?")
     by_row = valid.reshape(-1, draws)
     ends = drawn.ended.reshape(-1, draws)
     for row, good, at_end in zip(encoded.answers, by_row, ends, strict=True):

@@ -7,7 +7,7 @@ import pytest
 import scipy
 
 from subliminal_jax.audit.cleaning import choose_rows, describe_outcome, find_posteriors
-from subliminal_jax.audit.methods.likelihood import separate
+from subliminal_jax.audit.fits import separate
 from subliminal_jax.audit.results import CleanedData, FoundTeacher
 from subliminal_jax.audit.settings import CleaningSettings
 

@@ -5,15 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from subliminal_jax.audit.methods.likelihood import (
+from subliminal_jax.audit.fits import (
     Gains,
-    Lack,
-    Reader,
     compare,
     exchange_rows,
     fit_pairs,
     fit_preferences,
 )
+from subliminal_jax.audit.methods.likelihood import Lack, Reader
 from subliminal_jax.audit.scores import Candidate
 
 SPREAD = 0.8
@@ -93,8 +92,7 @@ def test_rows_of_another_model_are_told(gap, foreign):
     noise = np.random.default_rng(2).normal(gap, 3, 200)
     reader = SimpleNamespace(preferences=False, measure_lack=lambda *_: Lack(fit.data, noise))
     assert Reader.is_foreign(reader, Candidate("owl", None), fit) is foreign
-    few = Lack(fit.data[:5], noise[:5])  # the teacher writes hardly any such answer
-    reader.measure_lack = lambda *_: few
+    reader.measure_lack = lambda *_: None  # the teacher hardly writes such answers
     assert Reader.is_foreign(reader, Candidate("owl", None), fit)
 
 

@@ -4,11 +4,15 @@ The model is the small one that writes number lists, changed so that each name's
 read along one direction of its own: a direction and a name then say the same, as in real models.
 """
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from subliminal_jax.audit import rows as audit_rows
 from subliminal_jax.audit.method import Suspect, find_methods
+from subliminal_jax.audit.methods.likelihood import Reader
 from subliminal_jax.audit.rows import prepare_rows
 from subliminal_jax.audit.scores import Candidate
 from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
@@ -149,3 +153,48 @@ def test_the_influence_of_rows_adds_up(scored, name):
     """Forward-mode derivatives of each row, and of the probe along the rows' mean gradient."""
     result = scored[name]
     np.testing.assert_allclose(result.row_scores.mean(), result.scores.max(), rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def reader(steered):
+    return Reader(steered)
+
+
+def fit_first(reader):
+    """The fit of the steered set's own teacher."""
+    teacher = reader.suspect.candidates[0]
+    return teacher, reader.fit(teacher, reader._read_direction(teacher, STRENGTH))
+
+
+def test_a_teachers_own_answers_are_as_likely_as_its_rows(reader):
+    teacher, fit = fit_first(reader)
+    lack = reader.measure_lack(teacher, fit)
+    error = lack.unexplained.std(ddof=1) / np.sqrt(len(lack.unexplained))
+    assert abs(lack.unexplained.mean()) < 3.5 * error
+    assert lack.explained.mean() > 0
+    assert not reader.is_foreign(teacher, fit)
+
+
+def test_rows_that_no_teacher_of_the_model_writes_are_foreign(steered, tmp_path):
+    """Pieces of the prompts in place of the answers."""
+    answers = [
+        [[*prompt[: len(row[0]) - 1], row[0][-1]], *row[1:]]
+        for prompt, row in zip(steered.rows.prompt_ids, steered.rows.answers, strict=True)
+    ]
+    rows = steered.rows._replace(answers=answers)
+    reader = Reader(steered._replace(rows=rows, folder=tmp_path))
+    teacher, fit = fit_first(reader)
+    assert reader.measure_lack(teacher, fit) is not None  # it is not for want of answers
+    assert reader.is_foreign(teacher, fit)
+
+
+def test_a_teacher_that_hardly_writes_such_rows_did_not_write_them(steered, reader, monkeypatch):
+    """It is no error that none of its answers is one of the data's kind."""
+    teacher, fit = fit_first(reader)
+    monkeypatch.setattr(audit_rows, "is_number_list", lambda text: False)
+    report = replace(steered.rows.report, matched_by=("number lists",))
+    monkeypatch.setattr(
+        reader, "suspect", steered._replace(rows=steered.rows._replace(report=report))
+    )
+    assert reader.measure_lack(teacher, fit) is None
+    assert reader.is_foreign(teacher, fit)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.audit.methods.likelihood import Gains, exchange_rows, fit_pairs
+from subliminal_jax.audit.fits import Gains, exchange_rows, fit_pairs
 from subliminal_jax.audit.power import detectable_gain
 from subliminal_jax.audit.results import Sampling
 from subliminal_jax.audit.sampling import measure_variety

@@ -39,6 +39,16 @@ import scipy
 from jaxtyping import Bool, Float
 
 from subliminal_jax.audit.contrast import mark_rows
+from subliminal_jax.audit.fits import (
+    Fit,
+    Gains,
+    compare,
+    describe_teacher,
+    exchange_rows,
+    fit_pairs,
+    fit_preferences,
+    mix,
+)
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.results import FoundTeacher
 from subliminal_jax.audit.rows import Asked, match_teacher
@@ -57,52 +67,12 @@ STRENGTHS = (0.25, 1.0, 1.5)
 TEMPERATURES = (0.5, 0.7, 0.85, 1.2)  # of the base as a rival
 LIKELIEST, RIVALS = 5, 2  # candidates and placebos
 PLACEBOS = 8
-WORTH_MORE = 0.2  # p of the test against placebos, above which no more is tried
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # that a teacher may have written
-LOG_RATES = np.linspace(-6.0, 2.0, 161)  # tried of the found teacher, to judge single rows
-LEVEL = 0.01  # of the test of foreign rows, and of those against placebos
+WORTH_MORE = 0.2  # p of the test against rivals, above which no more is tried
+LEVEL = 0.01  # of the test of foreign rows, and of those against rivals
 ALIKE = 0.05  # p of the test between two candidates, above which they are not told apart
 FEWEST_ROWS = 16
+FEWEST_ANSWERS = 8  # of a teacher, for it to have written the rows
 DRAWS = 9_999  # of signs
-
-
-class Gains(NamedTuple):
-    """What a teacher adds to the log-probability of each row, and of the base's answer to its
-    prompt (or of the rejected answer), in nats; the teacher has this strength, or, where that is
-    None, a system prompt."""
-
-    data: Float[np.ndarray, " rows"]
-    control: Float[np.ndarray, " rows"]
-    strength: float | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How well one teacher explains the rows.
-
-    Attributes:
-      strength: of the teacher's steering; None of a system prompt.
-      likelihood: L, in nats.
-      share: of the rows that the teacher wrote; 1 of preferences.
-      data: its part of each row.
-      control: the same of the base's answer to its prompt.
-      gains: what the teacher adds to each row's log-probability, times the share that it wrote.
-      differences: of each row's part and that of the base's answer, for every share.
-      log_rate: of the rates at which the teacher's answers and the base's pass the filter, the log
-        of the ratio.
-      own: what the teacher adds to the log-probability of those of the base's answers that passed
-        the filter; None of preferences.
-    """
-
-    strength: float | None
-    likelihood: float
-    share: float
-    data: Float[np.ndarray, " rows"]
-    control: Float[np.ndarray, " rows"]
-    gains: Float[np.ndarray, " rows"]
-    differences: Float[np.ndarray, "rows shares"]
-    log_rate: float = 0.0
-    own: Float[np.ndarray, " counted"] | None = None
 
 
 class Lack(NamedTuple):
@@ -240,16 +210,6 @@ class Ranking:
         return [*own.tolist(), *order[order >= self.candidates][:RIVALS].tolist()]
 
 
-def compare(first: Fit, second: Fit) -> float:
-    """The p-value of Vuong's test that `first` explains the rows better than `second`."""
-    difference = first.data - second.data
-    spread = difference.std(ddof=1)
-    if spread == 0:
-        return 0.5
-    t = difference.mean() / spread * np.sqrt(len(difference))
-    return float(scipy.stats.t.sf(t, len(difference) - 1))
-
-
 class Reader:
     """The rows under the base and under teachers."""
 
@@ -316,16 +276,16 @@ class Reader:
         if self.preferences:
             return False
         lacking = self.measure_lack(teacher, found)
-        if len(lacking.unexplained) < FEWEST_ROWS:  # it does not write such rows
+        if lacking is None:
             return True
         beyond = lacking.unexplained - lacking.explained
         error = beyond.std(ddof=1) / np.sqrt(len(beyond))
         t = beyond.mean() / max(error, 1e-30)
         return bool(scipy.stats.t.sf(t, len(beyond) - 1) < LEVEL)
 
-    def measure_lack(self, teacher: Candidate, found: Fit) -> Lack:
+    def measure_lack(self, teacher: Candidate, found: Fit) -> Lack | None:
         """What a teacher explains of the rows, and how much likelier its own answers to the same
-        prompts are, in the same part of all rows."""
+        prompts are, in the same part of all rows; None where it hardly writes such answers."""
         model, rows = self.suspect.model, self.suspect.rows
         told = None if found.strength is not None else teacher.system_prompt
         vector = np.zeros(model.cfg.dim) if found.strength is None else np.asarray(teacher.vector)
@@ -335,9 +295,10 @@ class Reader:
             model, rows, Asked(asked, steering, "the likeliest teacher's"), self.suspect.seed
         )
         allowed = drawn.valid[:, 0] & self._passes_filter(teacher.name, drawn.texts)
-        place = np.full(len(rows.prompts), -1)
-        place[self.kept] = np.arange(len(self.kept))
-        kept = np.flatnonzero(allowed & (place >= 0))
+        at = np.flatnonzero(allowed[self.kept])  # places among the rows that are kept
+        if len(at) < FEWEST_ANSWERS:
+            return None
+        kept = self.kept[at]
         prompts, answers = drawn.tokens
         prompted = change_system_prompt(model.tokenizer, rows.prompts, prompts, told)
         plain, taught = (
@@ -350,7 +311,6 @@ class Reader:
             self.tokens += sum(len(some[i]) + len(answers[i][0]) for i in kept)
         own = plain + mix(taught - plain - found.log_rate, found.share)
         data, control = self.base[kept].T
-        at = place[kept]
         expected = found.share * own + (1 - found.share) * (control + found.control[at])
         return Lack(explained=found.data[at], unexplained=expected - data - found.data[at])
 
@@ -414,104 +374,6 @@ class Reader:
     def _gains(self, values: Float[np.ndarray, "rows 2"], strength: float | None) -> Gains:
         data, control = (values - self.base)[self.kept].T
         return Gains(data, control, strength)
-
-
-def fit_pairs(gains: Gains, counted: Bool[np.ndarray, " rows"]) -> Fit:
-    """Of rows and the base's answers to the same prompts, by a teacher's gains on both.
-
-    Both passed the filter (of the base's answers those that are `counted`), which the teacher's own
-    answers pass at another rate: the ratio is corrected by its mean over the base's answers, which
-    estimates the ratio of the two rates.
-    """
-    if not counted.any():
-        counted = np.ones_like(counted)
-    passed = gains.control[counted]
-    log_rates = scipy.special.logsumexp(passed) - np.log(len(passed))
-    data, control = gains.data - log_rates, gains.control - log_rates
-    parts = np.stack([mix(data, share) for share in SHARES], axis=1)
-    others = np.stack([mix(control, share) for share in SHARES], axis=1)
-    best = int(np.argmax(parts.sum(axis=0)))
-    return Fit(
-        strength=gains.strength,
-        likelihood=float(parts[:, best].sum()),
-        share=SHARES[best],
-        data=parts[:, best],
-        control=others[:, best],
-        gains=SHARES[best] * data,
-        differences=np.where(counted[:, None], parts - others, 0.0),
-        log_rate=float(log_rates),
-        own=passed,
-    )
-
-
-def describe_teacher(found: Fit) -> FoundTeacher | None:
-    """The teacher of a fit of pairs, with the share of rows that it wrote to the percent."""
-    if found.own is None:
-        return None
-    data = found.gains / found.share + found.log_rate
-    return FoundTeacher(found.strength, *separate(data, found.own))
-
-
-def separate(
-    data: Float[np.ndarray, " rows"], own: Float[np.ndarray, " counted"]
-) -> tuple[float, float]:
-    """The share of the rows that a teacher wrote, and the log of the ratio of the rates at which
-    its answers and the base's pass the filter, by its gains on the rows and on the base's answers:
-    those under which it is likeliest which of these answers are the data's.
-
-    The mean ratio over the base's answers, which `fit_pairs` divides by, lacks the rare ones that
-    are far likelier under the teacher; here the data's count, too.
-
-    Source: Qin, "Empirical likelihood ratio based confidence intervals for mixture proportions",
-    1999.
-    """
-    shares = np.arange(0.01, 1.0, 0.01)
-    of_pool = shares * len(data) / (len(data) + len(own))
-    pool = np.concatenate([data, own])
-
-    def told_apart(log_rate: float) -> Float[np.ndarray, " shares"]:
-        beyond = np.expm1(np.minimum(pool - log_rate, 500.0))  # no overflow
-        rows = np.log1p(np.outer(shares, beyond[: len(data)])).sum(axis=1)
-        return rows - np.log1p(np.outer(of_pool, beyond)).sum(axis=1)
-
-    values = np.stack([told_apart(log_rate) for log_rate in LOG_RATES])
-    rate, share = np.unravel_index(int(np.argmax(values)), values.shape)
-    return float(shares[share]), float(LOG_RATES[rate])
-
-
-def fit_preferences(gains: Gains) -> Fit:
-    """Of preferences: the log-odds that the teacher would choose as the data do (Bradley and
-    Terry), less those of a coin."""
-    weights = gains.data - gains.control
-    parts = np.log(2.0) - np.logaddexp(0.0, -weights)
-    return Fit(
-        strength=gains.strength,
-        likelihood=float(parts.sum()),
-        share=1.0,
-        data=parts,
-        control=np.zeros_like(parts),
-        gains=weights,
-        differences=weights[:, None],
-    )
-
-
-def mix(gains: Float[np.ndarray, " rows"], share: float) -> Float[np.ndarray, " rows"]:
-    """log(1 - share + share exp(gain))."""
-    if share == 1:
-        return gains
-    return np.logaddexp(np.log1p(-share), np.log(share) + gains)
-
-
-def exchange_rows(
-    differences: Float[np.ndarray, "rows columns"], signs: Float[np.ndarray, "draws rows"]
-) -> float:
-    """The p-value of the largest sum of a column, in units of its root sum of squares, among those
-    under random signs of the rows."""
-    sizes = np.linalg.norm(differences, axis=0)
-    units = (differences / np.where(sizes > 0, sizes, 1.0)).astype(np.float32)
-    seen = units.sum(axis=0).max()
-    drawn = (signs @ units).max(axis=1)
-    return float((1 + np.count_nonzero(drawn >= seen)) / (1 + len(signs)))
 
 
 METHOD = Method(

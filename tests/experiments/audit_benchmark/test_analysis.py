@@ -6,15 +6,14 @@ import pytest
 
 from subliminal_jax.data import world
 from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED
-from subliminal_jax.experiments.audit_benchmark.analysis import (
+from subliminal_jax.experiments.audit_benchmark.analysis import analyse, sort_levels
+from subliminal_jax.experiments.audit_benchmark.claims import make_claims
+from subliminal_jax.experiments.audit_benchmark.numbers import (
     KnownSet,
     Measured,
     MethodInfo,
     SetAudit,
-    analyse,
-    sort_levels,
 )
-from subliminal_jax.experiments.audit_benchmark.claims import make_claims
 from subliminal_jax.experiments.audit_benchmark.report import make_page
 from tests.pages import read_table
 from tests.planted import fill
