@@ -12,7 +12,7 @@ import pytest
 
 from subliminal_jax.audit import rows as audit_rows
 from subliminal_jax.audit.method import Suspect, find_methods
-from subliminal_jax.audit.methods.likelihood import Reader
+from subliminal_jax.audit.methods.likelihood import FIRST_STRENGTH, Reader
 from subliminal_jax.audit.rows import prepare_rows
 from subliminal_jax.audit.scores import Candidate
 from subliminal_jax.data.teachers import Teacher, sampled_pairs, teacher_prompts
@@ -160,10 +160,10 @@ def reader(steered):
     return Reader(steered)
 
 
-def fit_first(reader):
-    """The fit of the steered set's own teacher."""
+def fit_first(reader, strength=STRENGTH):
+    """The fit of the steered set's own teacher, or of a weaker one."""
     teacher = reader.suspect.candidates[0]
-    return teacher, reader.fit(teacher, reader._read_direction(teacher, STRENGTH))
+    return teacher, reader.fit(teacher, reader._read_direction(teacher, strength))
 
 
 def test_a_teachers_own_answers_are_as_likely_as_its_rows(reader):
@@ -183,7 +183,7 @@ def test_rows_that_no_teacher_of_the_model_writes_are_foreign(steered, tmp_path)
     ]
     rows = steered.rows._replace(answers=answers)
     reader = Reader(steered._replace(rows=rows, folder=tmp_path))
-    teacher, fit = fit_first(reader)
+    teacher, fit = fit_first(reader, FIRST_STRENGTH)
     assert reader.measure_lack(teacher, fit) is not None  # it is not for want of answers
     assert reader.is_foreign(teacher, fit)
 
