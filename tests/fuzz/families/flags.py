@@ -84,9 +84,11 @@ def run(rng: random.Random, folder: Path) -> str:
     chosen = rng.sample([f for f in fields if f not in ("out", "preset")], rng.choice((1, 1, 2)))
     flags: list[str] = []
     for field in chosen:
-        values = [rng.choice(VALUES) for _ in range(rng.choice((1, 1, 1, 2, 0)))]
-        if rng.random() < 0.2:
-            values *= 2
+        values = _sound_values(rng, getattr(experiments()[name].Config, field, None))
+        if values is None or rng.random() < 0.5:
+            values = [rng.choice(VALUES) for _ in range(rng.choice((1, 1, 1, 2, 0)))]
+            if rng.random() < 0.2:
+                values *= 2
         flags += ["--" + rng.choice((field, field.replace("_", "-"))), *values]
     out = folder / "run"
     arguments = [name, "--out", str(out), *flags]
@@ -104,6 +106,17 @@ def run(rng: random.Random, folder: Path) -> str:
     finally:
         check(not out.exists(), f"{flags}: the folder was made before the check")
     return " ".join(arguments)
+
+
+def _sound_values(rng: random.Random, default: Any) -> list[str] | None:
+    """A field's default as one types it, numbers now and then doubled, or None."""
+    if isinstance(default, bool):
+        return []
+    if isinstance(default, tuple) and default:
+        return [value for item in default for value in _sound_values(rng, item) or ["owl"]]
+    if isinstance(default, int | float):
+        return [str(default * rng.choice((1, 1, 2)))]
+    return [default] if isinstance(default, str) and default else None
 
 
 def _check_numbers(name: str, value: Any) -> None:
