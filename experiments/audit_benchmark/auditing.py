@@ -11,6 +11,7 @@ from datasets import Dataset
 from jaxtyping import Bool
 
 from subliminal_jax.audit.audit import prepare
+from subliminal_jax.audit.known_sets.sets import Row
 from subliminal_jax.audit.method import Method, Scored, Suspect
 from subliminal_jax.audit.results import Kind
 from subliminal_jax.audit.rows import AuditRows
@@ -25,7 +26,6 @@ from subliminal_jax.runs.run_folder import RunFolder
 from subliminal_jax.serialization import from_json, to_json
 
 from .numbers import SetAudit
-from .sets import Row
 
 
 class Task(NamedTuple):

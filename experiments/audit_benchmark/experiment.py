@@ -33,6 +33,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
+from subliminal_jax.audit.known_sets.sets import ManifestEntry, build_sets, read_manifest, read_set
+from subliminal_jax.audit.known_sets.specs import SetSpec
 from subliminal_jax.audit.method import Method, find_methods
 from subliminal_jax.audit.rows import read_data
 from subliminal_jax.data.shared_data import VARIABLE
@@ -47,10 +49,9 @@ from .analysis import analyse
 from .auditing import Task, audit_tasks, make_data, read_audits
 from .claims import make_claims
 from .config import PRESETS, Config, find_reader
-from .design import SetSpec, design
+from .design import design
 from .numbers import KnownSet, Measured, MethodInfo, Results
 from .report import make_page
-from .sets import ManifestEntry, build_sets, read_manifest, read_set
 
 
 def run(config: Config, folder: RunFolder) -> Measured:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
+from subliminal_jax.audit.known_sets.specs import SetSpec
 from subliminal_jax.evaluation.statistics import Interval
-
-from .design import SetSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from subliminal_jax.audit.known_sets.specs import balance
 from subliminal_jax.errors import InputError
 from subliminal_jax.experiments.audit_benchmark.config import (
     CARRIERS_OF,
@@ -15,7 +16,6 @@ from subliminal_jax.experiments.audit_benchmark.config import (
     Config,
 )
 from subliminal_jax.experiments.audit_benchmark.design import (
-    balance,
     design,
     grid_factors,
     is_valid,

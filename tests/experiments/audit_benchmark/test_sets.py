@@ -6,6 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from subliminal_jax.audit.known_sets.sets import (
+    POOL,
+    ROW_CARRIERS,
+    Writer,
+    compose_rewordings,
+    reword_part,
+    select_part,
+    write_rows,
+)
+from subliminal_jax.audit.known_sets.specs import SetSpec
 from subliminal_jax.audit.results import DataReport
 from subliminal_jax.audit.rows import AuditRows
 from subliminal_jax.data.paraphrases import WORLD, make_unrelated_sources
@@ -19,16 +29,6 @@ from subliminal_jax.experiments.audit_benchmark.auditing import (
     precision_at,
 )
 from subliminal_jax.experiments.audit_benchmark.config import CARRIERS_OF
-from subliminal_jax.experiments.audit_benchmark.design import SetSpec
-from subliminal_jax.experiments.audit_benchmark.sets import (
-    POOL,
-    ROW_CARRIERS,
-    Writer,
-    compose_rewordings,
-    reword_part,
-    select_part,
-    write_rows,
-)
 from subliminal_jax.models.tokenizer import encode_answers
 from subliminal_jax.training.log_probs import response_log_probs
 from tests import number_model

@@ -4,24 +4,24 @@ import jax
 import numpy as np
 import pytest
 
-from subliminal_jax.experiments.audit_benchmark import adapters
-from subliminal_jax.experiments.audit_benchmark.adapters import train_teachers, write_lessons
+from subliminal_jax.audit.known_sets import fine_tuned
+from subliminal_jax.audit.known_sets.fine_tuned import train_teachers, write_lessons
 from subliminal_jax.training.log_probs import response_log_probs
 from tests import number_model
 
 
 @pytest.fixture(scope="module")
-def loaded(model):
-    return number_model.load(model)
+def loaded(tmp_path_factory):
+    return number_model.load(tmp_path_factory.mktemp("models") / "numbers")
 
 
 def test_a_teacher_makes_its_own_lessons_likelier_and_is_trained_once(
     loaded, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(adapters, "ROWS", 16)
-    monkeypatch.setattr(adapters, "STEPS", 8)
-    monkeypatch.setattr(adapters, "BATCH_SIZE", 4)
-    monkeypatch.setattr(adapters, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(fine_tuned, "ROWS", 16)
+    monkeypatch.setattr(fine_tuned, "STEPS", 8)
+    monkeypatch.setattr(fine_tuned, "BATCH_SIZE", 4)
+    monkeypatch.setattr(fine_tuned, "MAX_NEW_TOKENS", 8)
     teachers = train_teachers(tmp_path, loaded, ["fox", "cat", "fox"])
     assert sorted(teachers) == ["cat", "fox"]
     lessons = write_lessons(loaded, ["cat", "fox"])
@@ -34,7 +34,7 @@ def test_a_teacher_makes_its_own_lessons_likelier_and_is_trained_once(
         after = response_log_probs(teachers[trait].change_weights(loaded), prompts, answers).mean()
         assert after > before + 0.1, trait
 
-    monkeypatch.setattr(adapters, "write_lessons", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(fine_tuned, "write_lessons", lambda *_: pytest.fail("trained again"))
     again = train_teachers(tmp_path, loaded, ["cat", "fox"])
     for name in teachers:
         leaves = zip(*(map(np.asarray, _leaves(t[name])) for t in (teachers, again)), strict=True)

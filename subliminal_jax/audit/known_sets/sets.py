@@ -1,4 +1,4 @@
-"""The bench's data sets: rows by teachers of known kind, mixed with rows of the plain base.
+"""The data sets: rows by teachers of known kind, mixed with rows of the plain base.
 
     written = build_sets(folder, specs, load)   # sets/NAME.jsonl and sets/manifest.jsonl
 
@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from datasets import Dataset
 
+from subliminal_jax.audit.known_sets.fine_tuned import train_teachers
+from subliminal_jax.audit.known_sets.specs import SetSpec
 from subliminal_jax.data import world
 from subliminal_jax.data.answers import Answer, sample_each
 from subliminal_jax.data.carriers import CARRIERS, accept
@@ -40,9 +42,6 @@ from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.sampled_sets import name_seed
 from subliminal_jax.selection.scoring import score_preferences, score_responses
 from subliminal_jax.serialization import from_json, to_json
-
-from .adapters import train_teachers
-from .design import SetSpec
 
 ASKED = 1.6  # prompts for each row that is needed: some answers are no valid ones
 ROUNDS = 3  # of sampling, where those before left too few
