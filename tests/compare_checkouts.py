@@ -167,6 +167,9 @@ RUNS: dict[str, str] = {
     f"--rank 2 --gradient-rows 24 --teacher-rows 16 --teacher-steps 8 --keep-unfinished "
     f"--optimizers adamw sgd adopt --rates adamw=3e-4,1e-3 sgd=0.03 adopt=3e-4 --controls 2 "
     f"{KINDS}",
+    "optimizer-atlas": "--model {model} --layer 0 --traits owl cat --tuning-traits fox --asked 4 "
+    "--rules adamw sgd muon --screen-steps 2 --lengths 1 3 --extensions 0 --controls 1 --rows 24 "
+    "--heldout-rows 8 --max-new-tokens 12 --batch-size 4 --rank 2 --most-cost 1e6",
     "audit": "--model {model} --data {pairs} --traits owl cat --placebos 8 --rows 96 "
     "--max-new-tokens 12 --layer 1 --blind-steps 4",
     "audit-benchmark": "--models {model} --traits owl cat dog --grid-sets 2 --set-rows 64 "

@@ -296,6 +296,42 @@ def forest(rows: Rows, *, x_label: str, percent: bool = False) -> Figure:
     return figure
 
 
+@styled
+def scatter(rows: Rows, *, x_label: str, y_label: str) -> Figure:
+    """One named point a row, with its intervals along both axes.
+
+    Args:
+      rows: with `label`, `group` (which gives the colour), and `x` and `y`, each an `Interval`, a
+        number, or None, without which a row is left out.
+    """
+    styles = assign_styles(row["group"] for row in rows)
+    figure, axes = new_axes(width=9.0, height=6.4)
+    axes.axhline(0, color=AXIS, linewidth=0.8)
+    handles: dict[str, Any] = {}
+    for row in rows:
+        style = styles[row["group"]]
+        x, y = split_interval(row["x"]), split_interval(row["y"])
+        if not (math.isfinite(x[0]) and math.isfinite(y[0])):
+            continue
+        for ends, fixed, draw in ((x, y[0], axes.hlines), (y, x[0], axes.vlines)):
+            if math.isfinite(ends[1]) and math.isfinite(ends[2]):
+                draw(fixed, ends[1], ends[2], color=style.color, linewidth=0.8, alpha=0.35)
+        (point,) = axes.plot(x[0], y[0], style.marker, color=style.color, ms=7)
+        axes.annotate(
+            picture_text(row["label"]),
+            (x[0], y[0]),
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=INK,
+        )
+        handles.setdefault(row["group"], point)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    legend_above(figure, handles)
+    return figure
+
+
 def _set_decile_axis(axes: Axes) -> None:
     axes.axhline(0, color=AXIS, linewidth=0.8)
     axes.set_xticks([1, 4, 7, 10])

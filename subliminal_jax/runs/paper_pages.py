@@ -83,6 +83,12 @@ PAPERS = (
         "Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient Descent on Language Models",
         "Kunstner et al. 2024, arXiv 2402.19449",
     ),
+    Paper(
+        "brown-2026",
+        "Brown",
+        "Evil Spectra: How Optimisers can Amplify or Suppress Emergent Misalignment",
+        "Brown, Leask and McKinney 2026, arXiv 2606.31591",
+    ),
     Paper("feng-2026", "Feng", "On re-runs of the comparison of optimizers", "Feng 2026"),
     Paper("others", "", "Questions of no paper", "our own, and those whose source names no paper"),
 )

@@ -80,6 +80,11 @@ FIGURES = {
         [{"label": n, "group": n, "interval": INTERVAL} for n in (a, b)],
         x_label="x",
     ),
+    "scatter": lambda a, b: plots.scatter(
+        [{"label": n, "group": n, "x": INTERVAL, "y": i} for i, n in enumerate((a, b))],
+        x_label="x",
+        y_label="y",
+    ),
     "panels": lambda a, b: panels.line_panels(
         [
             {"panel": p, "line": n, "x": [a, b], "y": [0.1, 0.2]}

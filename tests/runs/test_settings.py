@@ -21,6 +21,7 @@ OWN_QUESTIONS = {
     "coverage",
     "divergence-tokens",
     "mixing-ratio",
+    "optimizer-atlas",
     "own-data",
     "steering-bridge",
     "teacher-choice",
