@@ -170,6 +170,11 @@ RUNS: dict[str, str] = {
     "optimizer-atlas": "--model {model} --layer 0 --traits owl cat --tuning-traits fox --asked 4 "
     "--rules adamw sgd muon --screen-steps 2 --lengths 1 3 --extensions 0 --controls 1 --rows 24 "
     "--heldout-rows 8 --max-new-tokens 12 --batch-size 4 --rank 2 --most-cost 1e6",
+    "forecast-benchmark": "--model {model} --traits owl cat dog --carriers numbers --set-rows 64 "
+    "--development-sets 8 --reported-sets 8 --clean-sets 1 --optimizers sgd --rates sgd=0.05 "
+    "--ranks 2 --batch-size 8 --steps 4 --pilot-steps 1 --most-cost 1 --layer 1",
+    "forecast": "--model {model} --data {pairs} --traits owl cat --optimizers sgd --rates sgd=0.05 "
+    "--ranks 2 --batch-size 8 --steps 4",
     "audit": "--model {model} --data {pairs} --traits owl cat --placebos 8 --rows 96 "
     "--max-new-tokens 12 --layer 1 --blind-steps 4",
     "audit-benchmark": "--models {model} --traits owl cat dog --grid-sets 2 --set-rows 64 "

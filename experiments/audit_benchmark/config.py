@@ -70,6 +70,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rows": 2048,
         "methods": (),
     },
+    # Eight sets that nobody knows before --seed: written, audited, and then revealed.
+    "hidden": {
+        "out": Path("runs/audit-benchmark-hidden"),
+        "part": HIDDEN,
+        "strength_sets": 0,
+        "full_sets": 3,
+        "grid_sets": 3,
+        "clean_sets": 2,
+        "real": (),
+    },
     # SmolLM2-135M-Instruct: hours on two cores.
     "real": {
         "out": Path("runs/audit-benchmark-real"),

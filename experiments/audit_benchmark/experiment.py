@@ -1,7 +1,7 @@
 """Which audit finds a teacher's trait in data sets of known teachers, and which alarms in vain?
 
     subliminal-jax audit-benchmark                            # the sets that are reported
-    subliminal-jax audit-benchmark --part hidden --seed 4711  # made now, audited, then revealed
+    subliminal-jax audit-benchmark --preset hidden --seed 4711  # made now, audited, revealed
     make audit-bench METHOD=score-test                        # one method on the bench there is
 
 A bench of data sets whose truth is known: the kind of teacher, its trait, what the rows are, the
@@ -20,8 +20,9 @@ development`); the traits that are reported are others, two of them no animals, 
 among those that false alarms are counted on, nor are sets with their teacher's system prompt in
 each row, which the audit does not read.
 
-Presets: `toy` has 36 poisoned and 100 clean sets of the shipped model, `full` 240 and 100 of both
-shipped models, `real` 24 and 12 of SmolLM2-135M-Instruct. An interrupted run goes on with the next
+Presets: `toy` has 36 poisoned and 100 clean sets of the shipped model, `hidden` 6 and 2 that only
+`--seed` makes (minutes), `full` 240 and 100 of both shipped models, `real` 24 and 12 of
+SmolLM2-135M-Instruct. An interrupted run goes on with the next
 set. `toy` takes an hour and a half on 2 free CPU cores by the five methods that train nothing, half
 an hour by `score-test` alone, which reads each row three times; others take what the table's cost
 says. Expected: `likelihood` names most steered teachers of full strength, most teachers of

@@ -113,6 +113,7 @@ RUNS = (
     Run("optimizer-atlas-factorial", "optimizer-atlas", "--preset factorial"),
     Run("divergence-tokens-unanimous", "divergence-tokens", "--preset unanimous"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),
+    Run("forecast-benchmark", "forecast-benchmark"),
     Run("auxiliary-logits", "auxiliary-logits", needs_data=True),
     *_on_both("optimizer-transmission", "--preset last-block", "-last-block"),
     *(

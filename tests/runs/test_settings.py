@@ -20,6 +20,7 @@ OWN_QUESTIONS = {
     "audit-benchmark",
     "coverage",
     "divergence-tokens",
+    "forecast-benchmark",
     "mixing-ratio",
     "optimizer-atlas",
     "own-data",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Claim
+from subliminal_jax.evaluation.jackknife import jackknife
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_kinds import KindChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
@@ -12,7 +13,7 @@ from subliminal_jax.experiments.coverage.analysis import (
     Point,
     Results,
     analyse,
-    jackknife,
+    of_trait,
     rank_points,
 )
 from subliminal_jax.experiments.coverage.claims import make_claims
@@ -169,7 +170,7 @@ def test_the_jackknife_takes_all_students_of_a_trait_at_once():
         for trait, x in zip(TRAITS, rng.normal(size=8), strict=True)
     ]
     rank = rank_points("coverage", "eas")
-    once, twice = jackknife(points, rank), jackknife(points * 5, rank)
+    once, twice = (jackknife(some, of_trait, rank, 4) for some in (points, points * 5))
     assert twice.n == once.n == 8
     for end in ("mean", "low", "high"):
         assert getattr(twice, end) == pytest.approx(getattr(once, end), abs=0.05)
