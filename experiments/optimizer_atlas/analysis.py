@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,8 @@ from subliminal_jax.evaluation.student_rows import StudentRow
 
 from .config import REFERENCE
 from .properties import PropertyModel, Spread, fit_properties, measure_spread
-from .rules import Rule
+from .rules import PENALISED, Rule
 
-FRACTION = 0.75  # of the reference's gain on the tuning vectors, where rules are matched
 SPECTRUM = ("effective_rank", "stable_rank", "top_share")
 SPECTRUM_RANGES: Mapping[str, MetricRange] = {
     "effective_rank": NOT_NEGATIVE,
@@ -137,6 +136,24 @@ class RuleResult:
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """A rule with a spectral penalty less the rule without, paired by vector, at best rates.
+
+    Attributes:
+      rule: with it; `without` is the rule without.
+      metrics: student minus controls, by name.
+      effective_rank: of the change of the weights.
+      gain: on held-out rows.
+    """
+
+    rule: str
+    without: str
+    metrics: Mapping[str, Interval | None]
+    effective_rank: Interval | None
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
 class Results(Measured):
     """All numbers of the report.
 
@@ -146,6 +163,7 @@ class Results(Measured):
       models: of the properties, by where rules are compared and the metric.
       spreads: of what is transmitted over rules, vectors and ranks, by metric.
       muon_lead: Muon's student minus controls less the mean of the adaptive rules', by metric.
+      penalties: of each rule with a spectral penalty.
       unstable: reported students that blew up.
     """
 
@@ -155,6 +173,7 @@ class Results(Measured):
     spreads: Mapping[str, Spread]
     muon_lead: Mapping[str, Interval | None]
     unstable: int
+    penalties: tuple[Penalty, ...] = field(default=(), kw_only=True)
 
     def find(self, rule: str, rank: int | None = None) -> RuleResult | None:
         """A rule at a rank (the main one)."""
@@ -208,16 +227,22 @@ def analyse(measured: Measured) -> Results:
             for metric in METRICS
         },
         muon_lead={metric: compare_muon(measured, main, metric) for metric in METRICS},
+        penalties=tuple(
+            compare_penalty(measured, rule, without)
+            for rule, without in PENALISED.items()
+            if {rule, without} <= {r.rule for r in main}
+        ),
         unstable=sum(not measured.is_sound(row) for row in measured.students),
     )
 
 
 def find_level(measured: Measured, rank: int) -> float | None:
-    """A share of the reference's gain on the tuning vectors after the longest runs; no reported
-    student has a part in it."""
-    sound = measured.sound(REFERENCE, rank, measured.steps)
-    gains = [measured.gain(sound[name]) for name in measured.tuning_traits if name in sound]
-    return FRACTION * float(np.mean(gains)) if gains else None
+    """Halfway between the reference's gains after the shortest and the longest runs, on the tuning
+    vectors: its own runs bracket that, and no reported student has a part in it."""
+    ends = [measured.sound(REFERENCE, rank, measured.lengths[i]) for i in (0, -1)]
+    both = [name for name in measured.tuning_traits if all(name in sound for sound in ends)]
+    gains = [measured.gain(sound[name]) for name in both for sound in ends]
+    return float(np.mean(gains)) if gains else None
 
 
 def summarise_rule(measured: Measured, chosen: Chosen, level: float | None) -> RuleResult:
@@ -349,6 +374,32 @@ def compare_muon(measured: Measured, results: Sequence[RuleResult], metric: str)
     if not differences:
         return None
     return RANGES[metric].difference().difference().clip(vector_interval(differences))
+
+
+def compare_penalty(measured: Measured, rule: str, without: str) -> Penalty:
+    """A rule with the penalty less the one without."""
+    values, others = (read_best(measured, name, measured.rank) for name in (rule, without))
+    sound, plain = (measured.sound(name, measured.rank, measured.steps) for name in (rule, without))
+    both = [trait for trait in values if trait in others]
+
+    def average(differences: Sequence[float], within: MetricRange) -> Interval | None:
+        return within.difference().clip(vector_interval(differences)) if differences else None
+
+    return Penalty(
+        rule=rule,
+        without=without,
+        metrics={
+            metric: split(values, metric).minus(split(others, metric)).difference()
+            for metric in METRICS
+        },
+        effective_rank=average(
+            [values[t]["effective_rank"] - others[t]["effective_rank"] for t in both],
+            SPECTRUM_RANGES["effective_rank"],
+        ),
+        gain=average(
+            [measured.gain(sound[t]) - measured.gain(plain[t]) for t in both], RANGES["gain"]
+        ),
+    )
 
 
 def list_rows(rows: Sequence[Any]) -> list[Any]:

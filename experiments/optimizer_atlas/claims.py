@@ -8,7 +8,7 @@ from subliminal_jax.evaluation.excess import METRIC_NAMES as NAMES
 from subliminal_jax.evaluation.margins import EAS, LOG_PROB, RANK_CORRELATION, SHARE_OF_VECTOR
 from subliminal_jax.evaluation.statistics import Interval
 
-from .analysis import BEST, FRACTION, MATCHED, Results
+from .analysis import BEST, MATCHED, Penalty, Results
 from .config import REFERENCE
 from .properties import PropertyModel, Spread
 
@@ -22,7 +22,10 @@ TERM_WORDS = {
     "sign": "step by signs, over those that normalise coordinates otherwise",
     "momentum": "have momentum, over those without",
 }
-PLACES = {BEST: "each at its best rate", MATCHED: f"at {FRACTION:.0%} of AdamW's held-out gain"}
+PLACES = {
+    BEST: "each at its best rate",
+    MATCHED: "at one held-out gain, halfway between AdamW's after its shortest and longest runs",
+}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -34,6 +37,8 @@ def make_claims(results: Results) -> list[Claim]:
         claims.append(judge_muon(results, metric))
     for place in PLACES:
         claims.append(judge_spectrum(results, results.find_model(place, "eas")))
+    for penalty in results.penalties:
+        claims += judge_penalty(results, penalty)
     for place in PLACES:
         claims += judge_properties(results, results.find_model(place, "eas"))
     return claims
@@ -111,6 +116,36 @@ def judge_spectrum(results: Results, model: PropertyModel) -> Claim:
         ),
         f"{BROWN}, abstract",
     )
+
+
+def judge_penalty(results: Results, penalty: Penalty) -> Iterator[Claim]:
+    """A rule with the penalty against the one without."""
+    without = results.find(penalty.without)
+    for metric, margin in MARGINS.items():
+        effect = None if without is None else without.best.metrics[metric]
+        yield make_claim(
+            results,
+            f"penalty-lowers-{name_metric(metric)}-{penalty.rule}",
+            f"A penalty on a steep spectrum lowers what {penalty.without} transmits "
+            f"({NAMES[metric]}, student minus controls, {penalty.rule} less {penalty.without})",
+            f"{write(penalty.metrics[metric])}; effective rank {write(penalty.effective_rank)}, "
+            f"gain {write(penalty.gain, 4)}",
+            len(results.traits),
+            Evidence(
+                penalty.metrics[metric],
+                "below",
+                margin=margin,
+                presupposes=(
+                    Presupposition(
+                        f"{penalty.without}'s students exceed their controls in {NAMES[metric]}",
+                        effect,
+                        to_refute=margin.size,
+                    ),
+                    Presupposition("the penalty flattens the spectrum", penalty.effective_rank),
+                ),
+            ),
+            f"{BROWN}, abstract",
+        )
 
 
 def judge_properties(results: Results, model: PropertyModel) -> Iterator[Claim]:

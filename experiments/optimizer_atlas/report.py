@@ -8,7 +8,7 @@ from subliminal_jax.reporting.page import Page, Picture, Text
 from subliminal_jax.reporting.rate_search import make_rates_table
 from subliminal_jax.reporting.tables import Column, Table
 
-from .analysis import BEST, FRACTION, MATCHED, Results, list_rows
+from .analysis import BEST, MATCHED, Results, list_rows
 from .claims import PLACES, describe, describe_extremes, write
 from .properties import TERMS
 
@@ -27,6 +27,7 @@ def make_page(results: Results) -> Page:
             matched_table(results),
             models,
             *([predictions_table(results)] if results.find_model(BEST, "eas").predictions else []),
+            *([penalties_table(results)] if results.penalties else []),
             spread_table(results),
             *([ranks_table(results)] if len(results.ranks) > 1 else []),
             costs_table(results),
@@ -117,9 +118,9 @@ def matched_table(results: Results) -> Table:
     level = results.level[str(results.rank)]
     caption = (
         f"Where the runs of {', '.join(map(str, results.lengths))} steps of a vector pass a gain "
-        f"of {'none' if level is None else f'{level:.2g}'} nats, {FRACTION:.0%} of AdamW's on the "
-        "tuning vectors: values are interpolated between the two that bracket it; without a "
-        "bracket there is no number."
+        f"of {'none' if level is None else f'{level:.2g}'} nats, halfway between AdamW's after the "
+        "shortest and the longest on the tuning vectors: values are interpolated between the two "
+        "that bracket it; without a bracket there is no number."
     )
     return Table("At the same gain", columns, list_rows(results.list_main()), caption)
 
@@ -196,6 +197,30 @@ def predictions_table(results: Results) -> Table:
         "these rules, of the model, and of predicting the mean of the fitted rules."
     )
     return Table("Rules that separate explanations", columns, rows, caption)
+
+
+def penalties_table(results: Results) -> Table:
+    """Rules with a spectral penalty against those without."""
+    columns = [
+        Column("rule", "rule"),
+        Column("without", "less"),
+        *(
+            Column(
+                f"metrics.{metric}",
+                METRIC_NAMES[metric],
+                "number",
+                digits=3 if metric == "trait_log_prob" else 2,
+            )
+            for metric in METRICS
+        ),
+        Column("effective_rank", "effective rank", "number"),
+        Column("gain", "gain", "number", digits=4),
+    ]
+    caption = (
+        "Student minus controls with a penalty on a steep spectrum less that without, each at its "
+        "best rate and paired by vector; 95% intervals over vectors."
+    )
+    return Table("A spectral penalty", columns, results.penalties, caption)
 
 
 def spread_table(results: Results) -> Table:

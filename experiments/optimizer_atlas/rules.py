@@ -51,6 +51,12 @@ def _orthogonal(variant: str) -> Rule:
     return Rule("orthogonalising", "matrix", momentum=True, variant=variant)
 
 
+def _penalised(variant: str, sign: bool = False) -> Rule:
+    return Rule(
+        "separating", "coordinate", sign=sign, momentum=True, variant=variant, separating=True
+    )
+
+
 _PRECONDITIONED, _NORMALISED, _SAVING = "matrix-preconditioned", "normalised", "memory-saving"
 
 RULES: Mapping[str, Rule] = {
@@ -123,6 +129,16 @@ RULES: Mapping[str, Rule] = {
     ),
     "top_clipped:sgd(share=0.1)": Rule("separating", "none", separating=True),
     "normalized:adamw": Rule("separating", "coordinate", momentum=True, separating=True),
+    # A penalty on a steep spectrum.
+    "flattened:adamw": _penalised("flattened:adamw:b2=0.95"),
+    "flattened:adamw(weight=0.01)": _penalised("flattened:adamw:b2=0.95(weight=0.01)"),
+    "flattened:lion": _penalised("flattened:lion:b2=0.9", sign=True),
+}
+# What each of them is without the penalty.
+PENALISED = {
+    "flattened:adamw": "adamw",
+    "flattened:adamw(weight=0.01)": "adamw",
+    "flattened:lion": "lion",
 }
 # Of which each kind of normalisation, and signs, are in two families.
 TWELVE = (

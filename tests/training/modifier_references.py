@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from tests.training.optimizer_references import Rule, adam, norm, sgd
+from tests.training.optimizer_references import Paired, Rule, adam, norm, sgd
 
 momentum = partial(sgd, momentum=0.9)
 
@@ -93,6 +93,22 @@ def decayed(rule, x, context, l2=0.0, apart=0.0, to_start=0.0) -> Rule:
     )
 
 
+def flattened(factors, weight):
+    """Of both factors of a LoRA pair, each [side, rank]."""
+    rules = [momentum(x, None) for x in factors]
+    for rule in rules:
+        next(rule)
+    while True:
+        gradients, rate = yield factors
+        a, b = factors
+        u, s, v = np.linalg.svd(a @ b.T, full_matrices=False)
+        if s.any():
+            change = u * (4 * s**3 / np.sum(s**4) - 4 * s / np.sum(s**2)) @ v
+            penalty = change @ b, change.T @ a
+            gradients = [g + weight * p for g, p in zip(gradients, penalty, strict=True)]
+        factors = [rule.send((g, rate)) for rule, g in zip(rules, gradients, strict=True)]
+
+
 # As `optimizer_references.REFERENCES`.
 MODIFIER_REFERENCES = {
     "cautious:adam": (partial(cautious, adam), "Liang et al. 2024, Algorithm 2"),
@@ -117,6 +133,10 @@ MODIFIER_REFERENCES = {
     "pull_to_start:momentum(weight=0.1)": (
         partial(decayed, momentum, to_start=0.1),
         "Li et al. 2018",
+    ),
+    "flattened:momentum(weight=0.0001)": (
+        Paired(partial(flattened, weight=1e-4), momentum),
+        "Brown et al. 2026, in a form of our own",
     ),
     "l2:centralized:cautious:adam(weight=0.1)": (
         partial(decayed, partial(centralized, partial(cautious, adam)), l2=0.1),

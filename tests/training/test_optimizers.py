@@ -12,6 +12,7 @@ import pytest
 
 from docs.examples.rms_momentum import rms_momentum
 from subliminal_jax import testing
+from subliminal_jax.diagnostics.spectrum import spectrum_of_product, stable_rank
 from subliminal_jax.errors import InputError
 from subliminal_jax.testing.optimizers import assert_same_point, make_gradients, make_parameters
 from subliminal_jax.training.checkpoints import Checkpoints
@@ -76,6 +77,29 @@ def test_a_state_without_matrices_for_long_sides_is_kept():
 def test_a_modified_rule_is_sound():
     for check in (testing.check_stacking, testing.check_resume, testing.check_zero_gradients):
         check("lookahead:cautious:clip_adaptive:centralized:momentum(every=2)", [0.3, 3.0, 10.0])
+
+
+def test_a_spectral_penalty_is_sound_and_flattens():
+    for check in (testing.check_stacking, testing.check_zero_gradients):
+        check("flattened:sgd", [0.01, 0.1])
+    keys = jax.random.split(jax.random.key(0), 2)
+    # Products of one direction that is ten times as large as the others.
+    sizes = jnp.diag(jnp.array([10.0, 1.0, 1.0]))
+    a = jnp.linalg.qr(jax.random.normal(keys[0], (2, 8, 3)))[0] @ sizes
+    b = jnp.swapaxes(jnp.linalg.qr(jax.random.normal(keys[1], (2, 6, 3)))[0], 1, 2)
+    params = {"layers": {"q": {"a": a, "b": b}}}
+    optimizer = make_optimizer("flattened:sgd(weight=1.0)", 0.1)
+    state, zeros = optimizer.init(params), jax.tree.map(jnp.zeros_like, params)
+
+    def find_rank(params):
+        pair = params["layers"]["q"]
+        return stable_rank(jax.vmap(spectrum_of_product)(pair["a"], pair["b"]).values)
+
+    before = find_rank(params)
+    for _ in range(100):
+        updates, state = optimizer.update(zeros, state, params)
+        params = optax.apply_updates(params, updates)
+    assert (find_rank(params) > before + 0.1).all()
 
 
 def test_all_checks_together():

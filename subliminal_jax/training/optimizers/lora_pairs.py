@@ -108,6 +108,29 @@ def train_pairs(
     return optax.GradientTransformation(init, update)
 
 
+def steepness_gradient(pair: Pair) -> Pair:
+    """The gradient of log(sum s^4 / (sum s^2)^2) with respect to both factors of a product; s are
+    its singular values. The value is 0 where there is one and -log(rank) where all are equal, and
+    does not depend on the product's size. Zero for a product that is.
+
+    From the factors' Gram matrices G and H alone: sum s^2 is the trace of G H, sum s^4 that of its
+    square.
+    """
+    sizes = [jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) for x in pair]
+    # Scaled, for fourth powers of small products underflow.
+    units = [x / jnp.where(size > 0, size, 1) for x, size in zip(pair, sizes, strict=True)]
+    grams = [turn(x) @ x for x in units]
+    gradients = []
+    for x, size, own, other in zip(units, sizes, grams, grams[::-1], strict=True):
+        square = jnp.trace(own @ other, axis1=-2, axis2=-1)[..., None, None]
+        fourth = jnp.trace(own @ other @ own @ other, axis1=-2, axis2=-1)[..., None, None]
+        there = (square > 0) & (fourth > 0)
+        fourth, square = (jnp.where(there, y, 1) for y in (fourth, square))
+        change = 4 * x @ (other @ own @ other / fourth - other / square)
+        gradients.append(jnp.where(there, change / jnp.where(size > 0, size, 1), 0))
+    return Pair(*gradients)
+
+
 def lora_muon(
     learning_rate: LearningRate, *, momentum: float, weight_decay: float, **rest: Any
 ) -> optax.GradientTransformation:

@@ -19,6 +19,12 @@ from jaxtyping import Array, PyTree
 
 from subliminal_jax.training.optimizers import rules, separating
 from subliminal_jax.training.optimizers.entries import Hyper, HyperValue, Kind, positive, share
+from subliminal_jax.training.optimizers.lora_pairs import (
+    drop_pairs,
+    find_pairs,
+    join_pairs,
+    steepness_gradient,
+)
 from subliminal_jax.training.optimizers.rotations import rotate
 from subliminal_jax.training.optimizers.stacking import (
     KeyPath,
@@ -147,6 +153,22 @@ def add_l2(rule: Rule, *, weight: float) -> Rule:
     return _change_gradients(
         rule, lambda g, params: jax.tree.map(lambda x, p: x + weight * p, g, params)
     )
+
+
+def flatten_spectrum(rule: Rule, *, weight: float) -> Rule:
+    """A spectral penalty on LoRA products: `weight` times the gradient of log(sum s^4 / (sum
+    s^2)^2), summed over products with the singular values s, is added to the gradient, so that a
+    change is spread over more directions (a form of our own of what arXiv:2606.31591 has)."""
+
+    def change(g: PyTree, params: PyTree) -> PyTree:
+        gradients, factors = find_pairs(g), find_pairs(params)
+        penalised = {
+            path: jax.tree.map(lambda x, y: x + weight * y, pair, steepness_gradient(factors[path]))
+            for path, pair in gradients.items()
+        }
+        return join_pairs(penalised, drop_pairs(g), g)
+
+    return _change_gradients(rule, change)
 
 
 def _separate(change: Callable[[PyTree, float], PyTree]) -> Callable[..., Rule]:
@@ -306,6 +328,12 @@ MODIFIERS: Mapping[str, Modifier] = {
     ),
     "pull_to_start": Modifier(
         pull_to_start, "Li et al. 2018, arXiv:1802.01483", "elementwise", {"weight": Hyper(0.01)}
+    ),
+    "flattened": Modifier(
+        flatten_spectrum,
+        "Brown et al. 2026, arXiv:2606.31591",
+        "per_pair",
+        {"weight": Hyper(0.001)},
     ),
     "top_masked": Modifier(_separate(separating.mask_largest), FENG, "global", _SHARE),
     "top_clipped": Modifier(_separate(separating.clip_largest), FENG, "global", _SHARE),

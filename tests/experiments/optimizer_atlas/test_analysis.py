@@ -10,7 +10,6 @@ from subliminal_jax.evaluation.claims import INCONCLUSIVE, REFUTED, REPRODUCED
 from subliminal_jax.evaluation.rate_search import RateChoice
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.optimizer_atlas.analysis import (
-    FRACTION,
     Chosen,
     Measured,
     analyse,
@@ -141,11 +140,25 @@ def test_a_muon_that_transmits_less_is_seen_against_the_mean_of_adaptive_rules()
     assert results.spreads["eas"].lowest[0] == "muon"
 
 
+def test_a_penalty_is_held_against_the_rule_without_it():
+    rules = (*TWELVE, "flattened:adamw")
+    effects = dict.fromkeys(TWELVE, 0.8) | {"flattened:adamw": 0.3}
+    ranks = RANKS | {"flattened:adamw": RANKS["adamw"] + 2}
+    results = analyse(measure(effects, ranks=ranks, rules=rules))
+    (penalty,) = results.penalties
+    assert penalty.without == "adamw" and penalty.effective_rank.mean == pytest.approx(2)
+    assert penalty.metrics["eas"].mean == pytest.approx(-0.5 * (1 - math.exp(-2)), abs=0.02)
+    assert verdicts(results)["penalty-lowers-eas-flattened:adamw"] == REPRODUCED
+    steeper = ranks | {"flattened:adamw": RANKS["adamw"] - 1}
+    results = analyse(measure(effects, ranks=steeper, rules=rules))
+    assert verdicts(results)["penalty-lowers-eas-flattened:adamw"] == INCONCLUSIVE
+
+
 def test_a_faster_rule_leads_at_the_end_and_not_at_the_same_gain():
     speeds = dict.fromkeys(TWELVE, 1.0) | {"sgd": 0.6}
     results = analyse(measure(dict.fromkeys(TWELVE, 0.8), speeds))
     sgd = results.find("sgd")
-    assert results.level["8"] == pytest.approx(FRACTION * (1 - math.exp(-2)))
+    assert results.level["8"] == pytest.approx(1 - (math.exp(-2) + math.exp(-0.5)) / 2)
     assert sgd.best.lead["eas"].low > 0.05
     assert sgd.matched.vectors == len(TRAITS)
     assert sgd.matched.lead["eas"].mean == pytest.approx(0, abs=0.03)
