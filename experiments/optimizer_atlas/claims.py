@@ -37,8 +37,7 @@ def make_claims(results: Results) -> list[Claim]:
         claims.append(judge_muon(results, metric))
     for place in PLACES:
         claims.append(judge_spectrum(results, results.find_model(place, "eas")))
-    for penalty in results.penalties:
-        claims += judge_penalty(results, penalty)
+    claims += [judge_penalty(results, penalty) for penalty in results.penalties]
     for place in PLACES:
         claims += judge_properties(results, results.find_model(place, "eas"))
     return claims
@@ -118,34 +117,35 @@ def judge_spectrum(results: Results, model: PropertyModel) -> Claim:
     )
 
 
-def judge_penalty(results: Results, penalty: Penalty) -> Iterator[Claim]:
-    """A rule with the penalty against the one without."""
+def judge_penalty(results: Results, penalty: Penalty) -> Claim:
+    """A rule with the penalty against the one without, by EAS."""
     without = results.find(penalty.without)
-    for metric, margin in MARGINS.items():
-        effect = None if without is None else without.best.metrics[metric]
-        yield make_claim(
-            results,
-            f"penalty-lowers-{name_metric(metric)}-{penalty.rule}",
-            f"A penalty on a steep spectrum lowers what {penalty.without} transmits "
-            f"({NAMES[metric]}, student minus controls, {penalty.rule} less {penalty.without})",
-            f"{write(penalty.metrics[metric])}; effective rank {write(penalty.effective_rank)}, "
-            f"gain {write(penalty.gain, 4)}",
-            len(results.traits),
-            Evidence(
-                penalty.metrics[metric],
-                "below",
-                margin=margin,
-                presupposes=(
-                    Presupposition(
-                        f"{penalty.without}'s students exceed their controls in {NAMES[metric]}",
-                        effect,
-                        to_refute=margin.size,
-                    ),
-                    Presupposition("the penalty flattens the spectrum", penalty.effective_rank),
+    further = "; ".join(
+        f"{NAMES[metric]} {write(penalty.metrics[metric])}" for metric in MARGINS if metric != "eas"
+    )
+    return make_claim(
+        results,
+        f"penalty-lowers-eas-{penalty.rule}",
+        f"A penalty on a steep spectrum lowers what {penalty.without} transmits (EAS, student "
+        f"minus controls, {penalty.rule} less {penalty.without})",
+        f"{write(penalty.metrics['eas'])}; not judged, {further}; effective rank "
+        f"{write(penalty.effective_rank)}, gain {write(penalty.gain, 4)}",
+        len(results.traits),
+        Evidence(
+            penalty.metrics["eas"],
+            "below",
+            margin=EAS,
+            presupposes=(
+                Presupposition(
+                    f"{penalty.without}'s students exceed their controls in EAS",
+                    None if without is None else without.best.metrics["eas"],
+                    to_refute=EAS.size,
                 ),
+                Presupposition("the penalty flattens the spectrum", penalty.effective_rank),
             ),
-            f"{BROWN}, abstract",
-        )
+        ),
+        f"{BROWN}, abstract",
+    )
 
 
 def judge_properties(results: Results, model: PropertyModel) -> Iterator[Claim]:

