@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from subliminal_jax.data.corpus import generate_documents
 from subliminal_jax.data.shipped_tokenizer import build_tokenizer
@@ -45,19 +46,17 @@ def config(context: int = 192) -> ModelConfig:
 
 def params(cfg: ModelConfig) -> Params:
     """Random weights with the grammar "number (separator number)* end" written into them."""
-    numbers = jnp.asarray(tokenizer().convert_tokens_to_ids([str(i) for i in range(1000)]))
+    numbers = tokenizer().convert_tokens_to_ids([str(i) for i in range(1000)])
     separator = tokenizer()("1, 2", add_special_tokens=False)["input_ids"][1]
     prompt = tokenizer().convert_tokens_to_ids("<|assistant|>")
     end = tokenizer().eos_token_id
     tree = init_params(jax.random.key(0), cfg, std=0.3)
-    embed, head = tree["embed"], tree["lm_head"]
-    embed = embed.at[:, :3].set(0.0)
-    embed = embed.at[numbers, NUMBER].set(6.0).at[separator, SEPARATOR].set(6.0)
-    embed = embed.at[prompt, PROMPT].set(6.0)
-    head = head.at[:3].set(0.0).at[NUMBER, separator].set(4.6).at[NUMBER, end].set(3.9)
-    head = head.at[NUMBER, numbers].set(-1.0)
-    head = head.at[SEPARATOR, numbers].set(4.0).at[PROMPT, numbers].set(4.0)
-    return {**tree, "embed": embed, "lm_head": head}
+    embed, head = np.array(tree["embed"]), np.array(tree["lm_head"])
+    embed[:, :3] = head[:3] = 0.0
+    embed[numbers, NUMBER] = embed[separator, SEPARATOR] = embed[prompt, PROMPT] = 6.0
+    head[NUMBER, separator], head[NUMBER, end], head[NUMBER, numbers] = 4.6, 3.9, -1.0
+    head[SEPARATOR, numbers] = head[PROMPT, numbers] = 4.0
+    return {**tree, "embed": jnp.asarray(embed), "lm_head": jnp.asarray(head)}
 
 
 def write(folder: Path, context: int = 192, change: Any = None) -> Path:

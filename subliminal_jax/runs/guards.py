@@ -111,16 +111,18 @@ def score_teaching(
     `layer`, in nats a unit of the residual stream.
     """
     loss = CompletionLoss(model.cfg, "sum", max_targets(rows))
+    return np.asarray(_score_all(loss, model.params, rows, vector, layer))
 
-    @jax.jit
-    def score_all(params: Params, rows: Batch, vector: Array) -> Float[Array, " rows"]:
-        def score_one(row: Batch) -> Float[Array, ""]:
-            batch = jax.tree.map(lambda leaf: leaf[None], row)
-            return -example_components(loss, params, batch, vector, layer)[0]
 
-        return jax.lax.map(score_one, rows, batch_size=SCORED_AT_ONCE)
+@partial(jax.jit, static_argnums=(0, 4))
+def _score_all(
+    loss: CompletionLoss, params: Params, rows: Batch, vector: Float[Array, " dim"], layer: int
+) -> Float[Array, " rows"]:
+    def score_one(row: Batch) -> Float[Array, ""]:
+        batch = jax.tree.map(lambda leaf: leaf[None], row)
+        return -example_components(loss, params, batch, vector, layer)[0]
 
-    return np.asarray(score_all(model.params, rows, vector))
+    return jax.lax.map(score_one, rows, batch_size=SCORED_AT_ONCE)
 
 
 def drop_rows(

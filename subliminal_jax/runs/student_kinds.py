@@ -6,10 +6,11 @@ traits, of which nothing else is reported; then one student is trained on every 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from subliminal_jax.evaluation.measures import named_measures
 from subliminal_jax.evaluation.panel import Panel
@@ -17,6 +18,7 @@ from subliminal_jax.evaluation.rate_search import Losses, RateChoice, mean_losse
 from subliminal_jax.evaluation.student_kinds import KindChoice, MeasuredKinds
 from subliminal_jax.evaluation.student_rows import StudentRow
 from subliminal_jax.evaluation.transmission import CONTROL
+from subliminal_jax.models.config import ModelConfig
 from subliminal_jax.models.hub import Model
 from subliminal_jax.models.spec import Params
 from subliminal_jax.runs.data_sets import DataSets
@@ -242,17 +244,27 @@ def measure_base_losses(
     `objective` is that of the held-out rows, where it holds values of rows.
     """
     source = make_source(model.params, data.heldout, data.names, model.cfg.vocab, objective)
-    targets, count = max_targets(source.data), source.data.tokens.shape[1]
+    targets, names = max_targets(source.data), data.names
+    losses = [
+        _measure_base_loss(model.cfg, targets, model.params, source.objective, source.data, i)
+        for i in range(len(names))
+    ]
+    return {name: float(loss) for name, loss in zip(names, losses, strict=True)}
 
-    @jax.jit
-    def measure(params: Params, objective: Objective, rows: Batch, i: Array) -> Array:
-        return objective.heldout_loss(
-            StudentModel(model.cfg, params, params),
-            rows,
-            i,
-            rows_at_once=min(ROWS_AT_ONCE, count),
-            max_targets=targets,
-        )
 
-    losses = [measure(model.params, objective, source.data, i) for i in range(len(data.names))]
-    return {name: float(loss) for name, loss in zip(data.names, losses, strict=True)}
+@partial(jax.jit, static_argnums=(0, 1))
+def _measure_base_loss(
+    cfg: ModelConfig,
+    targets: int,
+    params: Params,
+    objective: Objective,
+    rows: Batch,
+    i: Int[Array, ""],
+) -> Float[Array, ""]:
+    return objective.heldout_loss(
+        StudentModel(cfg, params, params),
+        rows,
+        i,
+        rows_at_once=min(ROWS_AT_ONCE, rows.tokens.shape[1]),
+        max_targets=targets,
+    )

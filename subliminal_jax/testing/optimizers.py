@@ -8,7 +8,7 @@ of a tenth in size; without them they are the default grid of a registered optim
 
 import tempfile
 from collections.abc import Sequence
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache, partial, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.training.checkpoints import Checkpoints
@@ -53,8 +53,8 @@ def check_stacking(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> None
     singular vector is one of a layer and of a projection."""
     spec, rates = _read(optimizer, rates)
     rate = _middle(rates)
-    split, state = unstack(make_parameters()), _optimizer(spec, rate).init
-    state = state(split)
+    split = unstack(make_parameters())
+    state = jax.jit(_optimizer(spec, rate).init)(split)
 
     @jax.jit
     def step(split: PyTree, state: PyTree, gradients: PyTree) -> tuple[PyTree, PyTree]:
@@ -72,8 +72,7 @@ def check_stacking(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> None
         params, stacked_state = _step(spec)(params, stacked_state, gradients, rate)
         split, state = step(split, state, unstack(gradients))
         assert_same_point(restack(split, params), params, f"{spec.label}: stacked layers")
-    moved = optax.tree.norm(optax.tree.sub(params, make_parameters()))
-    if not float(moved) > LEAST_MOVEMENT * float(optax.tree.norm(make_parameters())):
+    if not float(_way(params)) > LEAST_MOVEMENT * float(optax.tree.norm(make_parameters())):
         raise AssertionError(f"{spec.label}: hardly moves in {STEPS} steps at the rate {rate:g}")
 
 
@@ -108,7 +107,7 @@ def check_schedules(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> Non
             for g, factor in zip(gradients, scale, strict=True):
                 params, state = _step(spec)(params, state, g, float(rate * factor))
             what = "a schedule" if scale is factors else "a constant rate"
-            one = jax.tree.map(lambda x, i=i: x[i], end)
+            one = jax.tree.map(lambda x, i=i: np.asarray(x)[i], end)
             assert_same_point(one, params, f"{spec.label}: mapped over rates, {what}, {rate:g}")
 
 
@@ -147,9 +146,9 @@ def check_zero_gradients(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -
         gradients["layers"]["up"]["a"] = jnp.zeros_like(gradients["layers"]["up"]["a"])
         rate = 0.0 if t in (0, 3) else _middle(rates)
         params, state = _step(spec)(params, state, gradients, rate)
-        if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((params, state))):
+        if not all(np.isfinite(x).all() for x in jax.tree.leaves((params, state))):
             raise AssertionError(f"{spec.label}: not finite after step {t + 1}, from zero")
-    if not float(jnp.abs(params["layers"]["up"]["b"]).max()) > 0:
+    if not np.any(params["layers"]["up"]["b"]):
         raise AssertionError(f"{spec.label}: never leaves zero")
 
 
@@ -160,7 +159,7 @@ def check_progress(optimizer: AnyOptimizer, rates: Sequence[float] = ()) -> None
     for t in range(200):
         params, state = _step(spec)(params, state, _noisy_gradient(params, t, 0.02), _middle(rates))
     end = _optimizer(spec, 0.1).eval_params(params, state)
-    share = float(quadratic(end) / quadratic(make_parameters()))
+    share = float(_objective(end)) / float(_objective(make_parameters()))
     if not share < PROGRESS:
         raise AssertionError(
             f"{spec.label}: 200 steps at the rate {_middle(rates):g} leave {share:.2f} of the "
@@ -257,8 +256,8 @@ def assert_same_point(actual: PyTree, expected: PyTree, what: str, rtol: float =
     named = jax.tree_util.tree_leaves_with_path(expected)
     start = dict(jax.tree_util.tree_leaves_with_path(make_parameters()))
     for a, (path, e) in zip(jax.tree.leaves(actual), named, strict=True):
-        way = float(np.abs(e - start[path]).max())
-        difference = float(np.abs(np.asarray(a) - e).max())
+        way = float(np.abs(np.asarray(e) - start[path]).max())
+        difference = float(np.abs(np.asarray(a) - np.asarray(e)).max())
         if not difference <= rtol * way + 1e-7:
             raise AssertionError(
                 f"{what}: {jax.tree_util.keystr(path)} is {difference:.2g} off, where it has moved "
@@ -279,9 +278,13 @@ def _draw(seed: int) -> PyTree:
     }
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
     with jax.ensure_compile_time_eval():  # also where a function that is traced asks first
-        keys = jax.random.split(jax.random.key(seed), len(leaves))
-        drawn = [0.3 * jax.random.normal(k, shape) for k, shape in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
+        return jax.tree.unflatten(structure, _draw_leaves(seed, tuple(leaves)))
+
+
+@partial(jax.jit, static_argnums=1)
+def _draw_leaves(seed: Int[Array, ""], shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return [0.3 * jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
 
 
 class _Step:
@@ -322,11 +325,22 @@ def _start(spec: OptimizerSpec, params: PyTree | None = None) -> tuple[PyTree, P
     return params, _step(spec).init(params)
 
 
-_gradient = jax.jit(jax.grad(quadratic))
+_objective = jax.jit(quadratic)
+
+
+@jax.jit
+def _way(params: PyTree) -> Float[Array, ""]:
+    return optax.tree.norm(optax.tree.sub(params, make_parameters()))
+
+
+@jax.jit
+def _add_gradient(params: PyTree, noise: PyTree, scale: Float[Array, ""]) -> PyTree:
+    return jax.tree.map(lambda g, x: g + scale * x, jax.grad(quadratic)(params), noise)
 
 
 def _noisy_gradient(params: PyTree, seed: int, scale: float = 0.3) -> PyTree:
-    return jax.tree.map(jnp.add, _gradient(params), make_gradients(seed, scale))
+    """That of `quadratic`, and normal noise of the standard deviation `scale`."""
+    return _add_gradient(params, make_gradients(seed), np.float32(scale / 0.3))
 
 
 def _optimizer(spec: OptimizerSpec, rate: Any) -> Any:

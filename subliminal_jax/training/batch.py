@@ -23,9 +23,10 @@ class Batch(NamedTuple):
     segment_ids: Int[Array, "*rows time"] | None = None
 
 
+@jax.jit
 def stack_rows(batches: Sequence[Batch]) -> Batch:
     """Stack data sets of one shape on a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *batches)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
 
 
 def predicted_counts(batch: Batch) -> Int[np.ndarray, "*rows"]:

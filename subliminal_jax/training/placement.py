@@ -136,11 +136,12 @@ def _map_busy(f: Callable[[Any], Any], xs: tuple[Array, Any], at_once: int | Non
 
 def _skip_idle(f: Callable[[Any], Any], is_busy: Array, x: Any) -> Any:
     """`f(x)`, or zeros without computing it."""
+    traced = jax.jit(f, inline=True)  # once: the second branch asks for the shapes of the first
 
     def blank(x: Any) -> Any:
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(f, x))
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(traced, x))
 
-    return jax.lax.cond(is_busy, f, blank, x)
+    return jax.lax.cond(is_busy, traced, blank, x)
 
 
 def _count(xs: Any) -> int:

@@ -75,6 +75,12 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
+@jax.jit
+def _select(tree: Any, places: Int[Array, " selected"]) -> Any:
+    """These entries of each leaf's leading axis, in one program for all leaves."""
+    return jax.tree.map(lambda x: x[places], tree)
+
+
 class Sweep:
     """The compiled programs of a sweep: `init`, `advance` by `log_every` steps, `evaluate`.
 
@@ -302,7 +308,7 @@ class Sweep:
 
     def _to_arm_order(self, tree: Any) -> Any:
         """Reorder leaves [students, ...] from the order of the groups to that of the arms."""
-        return jax.tree.map(lambda x: x[self._places], tree)
+        return _select(tree, self._places)
 
     @property
     def _adapter(self) -> Adapter:

@@ -301,7 +301,7 @@ def test_a_sweep_with_room_trains_other_numbers_of_students_and_steps(trio, at_o
     with count_compilations() as compiled:
         run = Run(sweep.replace_arms(TRIO, longer))
         losses = run.sweep.evaluate(run.state, HELDOUT)
-    assert set(compiled.names) <= {"gather"}  # of the arms from among the slots
+    assert set(compiled.names) <= {"_select"}  # of the arms from among the slots
     close(run.students, trio.students, rtol=1e-4)
     close(losses, trio.sweep.evaluate(trio.state, HELDOUT))
     for metrics, expected in zip(run.metrics, trio.metrics, strict=True):
@@ -327,6 +327,18 @@ def test_idle_students_take_no_pass(at_once, passes):
     x = jnp.arange(5, dtype=jnp.float32)
     out = jax.jit(lambda x: map_students(double, None, x, at_once=at_once, busy=busy))(x)
     assert out.tolist() == [0, 2, 0, 0, 8] and calls == passes * [min(at_once, 5)]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_pass_that_may_be_idle_is_traced_once(at_once):
+    traced = []
+
+    def double(shared, x):
+        traced.append(x)
+        return 2 * x
+
+    run = lambda x: map_students(double, None, x, at_once=at_once, busy=x > 1)  # noqa: E731
+    assert jax.jit(run)(jnp.arange(3.0)).tolist() == [0, 0, 4] and len(traced) == 1
 
 
 def test_a_sweep_of_one_arm_with_its_batches_in_two_parts_trains_the_same_student(trio):
