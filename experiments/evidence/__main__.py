@@ -110,6 +110,7 @@ RUNS = (
     *_on_both("divergence-tokens", "--preset chat", "-chat"),
     Run("optimizer-atlas", "optimizer-atlas"),
     Run("optimizer-atlas-small", "optimizer-atlas", "--preset small"),
+    Run("optimizer-atlas-penalty", "optimizer-atlas", "--preset penalty"),
     Run("optimizer-atlas-factorial", "optimizer-atlas", "--preset factorial"),
     Run("divergence-tokens-unanimous", "divergence-tokens", "--preset unanimous"),
     Run("audit-benchmark", "audit-benchmark", needs_data=True),

@@ -66,6 +66,7 @@ class Measured(VectorRun):
       chosen: the setting of each rule and rank.
       students: the reported ones, with their rule, steps and rank.
       tuning_students: those of the screen.
+      seconds: that each stage took, compiling included.
     """
 
     rules: Mapping[str, Rule]
@@ -79,6 +80,7 @@ class Measured(VectorRun):
     chosen: tuple[Chosen, ...]
     students: tuple[StudentRow, ...]
     tuning_students: tuple[StudentRow, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     @property
     def steps(self) -> int:
@@ -238,11 +240,14 @@ def analyse(measured: Measured) -> Results:
 
 def find_level(measured: Measured, rank: int) -> float | None:
     """Halfway between the reference's gains after the shortest and the longest runs, on the tuning
-    vectors: its own runs bracket that, and no reported student has a part in it."""
+    vectors: its own runs bracket that, and no reported student has a part in it. None where the
+    reference gains nothing by longer runs."""
     ends = [measured.sound(REFERENCE, rank, measured.lengths[i]) for i in (0, -1)]
     both = [name for name in measured.tuning_traits if all(name in sound for sound in ends)]
-    gains = [measured.gain(sound[name]) for name in both for sound in ends]
-    return float(np.mean(gains)) if gains else None
+    if not both:
+        return None
+    first, last = (float(np.mean([measured.gain(s[name]) for name in both])) for s in ends)
+    return (first + last) / 2 if last > max(first, 0.0) else None
 
 
 def summarise_rule(measured: Measured, chosen: Chosen, level: float | None) -> RuleResult:

@@ -10,7 +10,7 @@ from subliminal_jax.evaluation.statistics import Interval
 
 from .analysis import BEST, MATCHED, Penalty, Results
 from .config import REFERENCE
-from .properties import PropertyModel, Spread
+from .properties import LEAST, PropertyModel, Spread
 
 BROWN = "Brown, Leask and McKinney 2026, arXiv 2606.31591"
 MARGINS = {"eas": EAS, "shift_component": SHARE_OF_VECTOR, "trait_log_prob": LOG_PROB}
@@ -30,16 +30,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def make_claims(results: Results) -> list[Claim]:
-    """Whether rules matter, and more than the rank; Muon; the spectrum; each property; families."""
+    """Whether rules matter, and more than the rank; Muon; the spectrum; the penalty; each property;
+    families. What a run has too few rules for is not asked."""
     claims: list[Claim] = []
+    models = [results.find_model(place, "eas") for place in PLACES]
+    enough = [model for model in models if model.families >= LEAST]
     for metric in MARGINS:
-        claims += judge_spread(results, metric)
-        claims.append(judge_muon(results, metric))
-    for place in PLACES:
-        claims.append(judge_spectrum(results, results.find_model(place, "eas")))
+        claims += judge_spread(results, metric) if enough else ()
+        claims += [judge_muon(results, metric)] if "muon" in results.rules else []
+    claims += [judge_spectrum(results, model) for model in enough]
     claims += [judge_penalty(results, penalty) for penalty in results.penalties]
-    for place in PLACES:
-        claims += judge_properties(results, results.find_model(place, "eas"))
+    for model in enough:
+        claims += judge_properties(results, model)
     return claims
 
 

@@ -12,7 +12,7 @@ from subliminal_jax.runs.student_files import KeptStudents
 from subliminal_jax.runs.vector_settings import VectorSettings
 from subliminal_jax.training.adapters import LARGEST_RANK
 
-from .rules import EIGHT, RULES, TWELVE
+from .rules import EIGHT, MAP, PENALISED, RULES, TWELVE
 
 REFERENCE = "adamw"  # whose gain sets the level at which rules are matched
 LEAST_INTERVAL = 8  # steps between checkpoints, at least
@@ -21,10 +21,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "model": "shipped-small",
         "rules": TWELVE,
-        "batch_size": 16,
         "out": Path("runs/optimizer-atlas-small"),
     },
     "chat": {"prompts": "chat", "keep": "all", "out": Path("runs/optimizer-atlas-chat")},
+    # Does a flatter spectrum make a rule transmit less?
+    "penalty": {
+        "rules": ("adamw", "lion", *PENALISED),
+        "out": Path("runs/optimizer-atlas-penalty"),
+    },
     # Does the rule matter more than the rank?
     "factorial": {
         "rules": EIGHT,
@@ -53,8 +57,7 @@ class Config(VectorSettings):
     save_students: KeptStudents = "none"  # there are a thousand
     factor: Annotated[float, Range(above=1, most=100)] = 3.0
     extensions: Annotated[int, Range(0, 100)] = 1
-    batch_size: Count = 8  # of 16, a student's step costs 1.6 times as much
-    rules: Annotated[tuple[str, ...], Items(1)] = tuple(RULES)
+    rules: Annotated[tuple[str, ...], Items(1)] = MAP
     screen_steps: Count = 48
     lengths: Annotated[tuple[int, ...], Range(1, MANY), Items(2)] = (24, 96)
     further_ranks: Annotated[tuple[int, ...], Range(1, LARGEST_RANK)] = ()

@@ -2,6 +2,7 @@
 
     subliminal-jax optimizer-atlas
     subliminal-jax optimizer-atlas --preset small
+    subliminal-jax optimizer-atlas --preset penalty
     subliminal-jax optimizer-atlas --preset factorial
 
 All rules of the registry that train LoRA factors from scratch, and some modified ones
@@ -13,8 +14,7 @@ that setting and rate on six further vectors and two controls that all vectors s
 steps: EAS, the share of the vector and log P(trait), each minus controls, and the spectrum of the
 change of the weights. Rules are compared after 96 steps, and where their runs pass the gain on
 held-out rows that lies halfway between AdamW's after 24 and 96 (of the tuning vectors); no bracket,
-no number. A rule whose student step
-costs more than four times AdamW's is left out, and listed.
+no number. A rule whose student step costs more than four times AdamW's is left out, and listed.
 
 Fixed beforehand: a linear model over rules of EAS minus controls on the effective rank of the
 change, on what steps are normalised by (a tensor, a coordinate, a matrix, against nothing), on sign
@@ -24,13 +24,13 @@ Rules that separate explanations are not fitted but predicted. Brown, Leask and 
 2606.31591) hold that of all factors of a fine-tune the optimizer matters most to a model's
 character, that of adaptive rules Muon changes it least, that a flat spectrum of the change is why,
 and that a penalty on a steep one helps Adam and Lion; here these are asked of a hidden trait.
-Whether rules matter more than the rank is asked by `--preset factorial`, which does everything
-again at two further ranks, for eight rules.
+`--preset penalty` has the penalty. Whether rules matter more than the rank is asked by `--preset
+factorial`, which does everything again at two further ranks, for eight rules.
 
-Planned for `shipped`: 56 rules with 101 settings; 29,000 student steps of the screen and some
-10,000 where edges are extended, 54,000 of the report, each of 8 rows (30 ms on a CPU core): 55
-minutes on two cores, and 20 for sampling, compiling and measuring. `--preset small` (12 rules on
-`shipped-small`, 16 rows) takes 20 and `factorial` 35.
+Planned for `shipped`: 53 rules with 95 settings; 27,000 student steps of the screen and some 10,000
+where edges are extended, 51,000 of the report, at 13 to 20 a second on two CPU cores: 75 to 110
+minutes, and 20 for sampling, compiling and measuring (with `--batch-size 8` a step takes 0.6 of its
+time). `--preset small` (12 rules on `shipped-small`) takes 20, `penalty` 15 and `factorial` 50.
 Interrupted, it goes on where it was. Students are kept with `--save-students best`.
 """
 
@@ -52,6 +52,7 @@ from subliminal_jax.training.arms import Arm, Room, TrainConfig
 
 from .analysis import Chosen, Measured, Results, analyse, choose_setting
 from .claims import make_claims
+from .clock import Clock
 from .config import PRESETS, REFERENCE, Config
 from .costs import list_affordable, measure_costs
 from .report import make_page
@@ -74,11 +75,14 @@ def run(config: Config, folder: RunFolder) -> Measured:
 
     Raises InputError for a trait without a word, or too few answers that pass the filter.
     """
-    lab = prepare_lab(config, folder)
-    costs = measure_costs(lab, config)
+    clock = Clock(folder)
+    with clock.time("data and vectors"):
+        lab = prepare_lab(config, folder)
+    with clock.time("costs of rules"):
+        costs = measure_costs(lab, config)
     rules = list_affordable(costs, config.rules, config.most_cost)
     parts = [
-        train_rules(lab, replace(config, rank=rank), f"{rank}-{i}", names)
+        train_rules(lab, replace(config, rank=rank), f"{rank}-{i}", names, clock)
         for rank in config.ranks
         for i, names in enumerate(split(rules, config.rules_at_once))
     ]
@@ -96,6 +100,7 @@ def run(config: Config, folder: RunFolder) -> Measured:
         chosen=tuple(chosen for part in parts for chosen in part.chosen),
         students=tuple(row for part in parts for row in part.students),
         tuning_students=tuple(row for part in parts for row in part.tuning_students),
+        seconds=clock.sum_seconds(),
     )
 
 
@@ -104,17 +109,21 @@ def split(names: Sequence[str], most: int) -> list[Sequence[str]]:
     return [names[i : i + most] for i in range(0, len(names), most)]
 
 
-def train_rules(lab: VectorLab, config: Config, part: str, names: Sequence[str]) -> Trained:
+def train_rules(
+    lab: VectorLab, config: Config, part: str, names: Sequence[str], clock: Clock
+) -> Trained:
     """Screen some rules, and train their reported students, in two sets of programs."""
     settings = {name: list_settings(name) for name in names}
     labels = [label for each in settings.values() for label in each]
-    choices, tuned = screen(lab, config, part, labels)
+    with clock.time("screen", part):
+        choices, tuned = screen(lab, config, part, labels)
     by_label = {choice.optimizer: choice for choice in choices}
     chosen = tuple(
         choose_setting(name, config.rank, [by_label[label] for label in each])
         for name, each in settings.items()
     )
-    students = report(lab, config, part, {c.rule: c for c in chosen if c.rate is not None})
+    with clock.time("report", part):
+        students = report(lab, config, part, {c.rule: c for c in chosen if c.rate is not None})
     return Trained(
         choices,
         chosen,

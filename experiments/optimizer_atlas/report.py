@@ -31,6 +31,7 @@ def make_page(results: Results) -> Page:
             spread_table(results),
             *([ranks_table(results)] if len(results.ranks) > 1 else []),
             costs_table(results),
+            *([time_table(results)] if results.seconds else []),
             Text(describe_method(results), "How it was measured"),
             make_rates_table(
                 results.choices, results.tuning_traits, Column("steps", "steps", "count")
@@ -283,6 +284,19 @@ def costs_table(results: Results) -> Table:
         f"coordinates; all others count as AdamW. Above {results.most_cost:g} a rule is left out."
     )
     return Table("What the rules cost", columns, rows, caption)
+
+
+def time_table(results: Results) -> Table:
+    """How long the stages took."""
+    rows = [{"stage": stage, "seconds": seconds} for stage, seconds in results.seconds.items()]
+    columns = [Column("stage", "stage"), Column("seconds", "seconds", "number", digits=0)]
+    left = ", ".join(results.left_out)
+    caption = (
+        "On the clock, with what was compiled, on a machine that may have done other work; of a "
+        "stage that was interrupted, the session that ended it. Left out for their cost: "
+        f"{left or 'none'}."
+    )
+    return Table("How long it took", columns, rows, caption)
 
 
 def map_pictures(results: Results) -> list[Picture]:

@@ -134,12 +134,13 @@ RULES: Mapping[str, Rule] = {
     "flattened:adamw(weight=0.01)": _penalised("flattened:adamw:b2=0.95(weight=0.01)"),
     "flattened:lion": _penalised("flattened:lion:b2=0.9", sign=True),
 }
-# What each of them is without the penalty.
+# What each of the last is without the penalty.
 PENALISED = {
     "flattened:adamw": "adamw",
     "flattened:adamw(weight=0.01)": "adamw",
     "flattened:lion": "lion",
 }
+MAP = tuple(name for name in RULES if name not in PENALISED)
 # Of which each kind of normalisation, and signs, are in two families.
 TWELVE = (
     *("sgd", "momentum", "normalized_sgd_per_tensor", "signum", "lion", "rmsprop"),

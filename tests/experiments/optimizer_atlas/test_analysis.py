@@ -270,10 +270,17 @@ def test_the_setting_with_the_lowest_loss_is_chosen():
     assert choose_setting("adamw", 8, [blown, blown]).rate is None
 
 
-def test_a_run_of_few_rules_decides_little():
+def test_a_run_of_few_rules_asks_nothing_of_families():
     results = analyse(measure({"adamw": 0.5, "sgd": 0.1}, rules=("adamw", "sgd")))
-    found = verdicts(results)
-    assert found["flat-spectrum-best"] == found["muon-transmits-less-eas"] == INCONCLUSIVE
+    assert not make_claims(results)
+
+
+def test_rules_are_not_matched_where_the_reference_gains_nothing():
+    measured = measure(dict.fromkeys(TWELVE, 0.8), dict.fromkeys(TWELVE, 0.0))
+    results = analyse(measured)
+    assert results.level == {"8": None}
+    assert all(r.matched.vectors == 0 for r in results.results)
+    assert not any("matched" in claim.id for claim in make_claims(results))
 
 
 def test_results_survive_json_and_the_page_is_made_from_them():

@@ -55,6 +55,11 @@ def test_the_log_keeps_what_the_rules_cost(results):
     assert results["costs"]["normalized_sgd"] != 1 and not results["left_out"]
 
 
+def test_every_stage_was_timed(folder, results):
+    assert {*results["seconds"]} == {"data and vectors", "costs of rules", "screen", "report"}
+    assert all(seconds > 0 for seconds in results["seconds"].values())
+
+
 def test_spectra_are_those_of_the_students(results):
     (adamw,) = (r for r in results["results"] if r["rule"] == "adamw")
     rows = [
