@@ -1,6 +1,7 @@
 """What an accelerator measures, run whole on the CPU: bfloat16 on both sides, models cut small; and
 the least work against counting by hand."""
 
+import contextlib
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +46,13 @@ class MeasuredCeilings:
         pass
 
 
-class KeptPeer:
-    """The peer's process of all cases: to import torch takes it longer than the work of a case."""
+class KeptSide:
+    """The process of one side of all cases: to import torch or JAX takes it longer than the work of
+    a case."""
 
-    def __init__(self, file: Path):
+    def __init__(self, name: str, file: Path):
         self.file = file
-        self.worker = workers.Worker("peer", f"{sides.__name__}:chosen", {"file": str(file)})
+        self.worker = workers.Worker(name, f"{sides.__name__}:chosen", {"file": str(file)})
 
     def choose(self, function, setting):
         self.file.write_bytes(pickle.dumps((function, dict(setting))))
@@ -68,18 +70,20 @@ class KeptPeer:
 
 @pytest.fixture(scope="module", autouse=True)
 def shared(tmp_path_factory):
-    """What this machine reaches, measured once for all cases, and one process of their peers. Rows
+    """What this machine reaches, measured once for all cases, and one process of each side. Rows
     and weights are written here: this process has JAX already."""
     with CeilingMeter() as meter:
         measured = MeasuredCeilings(meter.ceilings)
-    kept = KeptPeer(tmp_path_factory.mktemp("peer") / "side.pickle")
+    folder = tmp_path_factory.mktemp("sides")
+    kept = {name: KeptSide(name, folder / f"{name}.pickle") for name in ("ours", "peer")}
 
     def start(name, function, setting, environment):
-        if name == "peer":
-            return kept.choose(function, setting)
-        return workers.Worker(name, function, setting, environment)
+        return kept[name].choose(function, setting)
 
-    with pytest.MonkeyPatch.context() as patch, kept.worker:
+    with contextlib.ExitStack() as stack:
+        for side in kept.values():
+            stack.enter_context(side.worker)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(harness, "CeilingMeter", lambda: measured)
         patch.setattr(harness, "Worker", start)
         for module in (models, score, train_step):
