@@ -138,23 +138,30 @@ def pytest_collection_modifyitems(config, items):
 # A process that holds the programs of the whole suite runs out of memory maps (65,530 on Linux),
 # and XLA then ends it with a segmentation fault.
 MANY_MAPS = 20_000
-# What a file holds that may change what is compiled, or counts it: replaced attributes and entries,
-# but for those of what compiles nothing.
-APART = re.compile(
-    r"\b(?:set|del)(?:attr|item)\((?!\s*\"?(?:sys|os|builtins|torch|huggingface_hub)\b)"
-    "|count_compilations|_cache_size"
+# What a file replaces that may change what is compiled: attributes and entries, but for those of
+# what compiles nothing. After a file that replaces no such thing, others go on with its programs.
+REPLACES = re.compile(
+    r"""\b(?:set|del)(?:attr|item)\((?!\s*"?(?:"""
+    "sys|os|builtins|torch|datasets|huggingface_hub|_entries|adapters_io|audit_rows|carriers|"
+    "Checkpoints|evidence|experiment_module|extract|harness|hub|loggers|packaged|progress|reader|"
+    "runner|sampled_sets|sampling_plan|settings|speed|teacher_weights|TemplateRenderer|templates|"
+    r"""subliminal_jax\.(?:commands|experiments)|module, "(?:call|encode_chats))\b)"""
 )
+# What counts programs, which those of the files before would spare.
+COUNTS = re.compile("count_compilations|_cache_size")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _release_programs(request):
-    """Drop compiled programs where there are many, and around files that need their own: others
-    go on with those of the files before."""
-    apart = APART.search(request.path.read_text(encoding="utf-8"))
-    if apart:
+    """Drop compiled programs where there are many, around files that replace what is compiled, and
+    before those that count programs; the others go on with those of the files before. To drop
+    programs takes seconds, and more to make them again."""
+    text = request.path.read_text(encoding="utf-8")
+    replaces = REPLACES.search(text)
+    if replaces or COUNTS.search(text):
         jax.clear_caches()
     yield
-    if apart or count_maps() > MANY_MAPS:
+    if replaces or count_maps() > MANY_MAPS:
         jax.clear_caches()
 
 

@@ -156,8 +156,10 @@ def test_all_sets_have_as_many_rows_taken_evenly():
 
 
 def test_directions_of_seeds_and_controls(monkeypatch):
-    module = "subliminal_jax.experiments.own_data.effects.find_top_tokens"
-    monkeypatch.setattr(module, lambda model, direction: tuple(map(str, direction.tolist())))
+    monkeypatch.setattr(
+        "subliminal_jax.experiments.own_data.effects.find_top_tokens",
+        lambda model, direction: tuple(map(str, direction.tolist())),
+    )
     x, y = np.array([[1.0, 0.0]] * 2), np.array([[0.0, 2.0]] * 2)
     model = Model({}, TINY, None, "tiny", Path(), (), 0)
     seen = describe_direction(model, "mine", "adamw", [x, 3 * x], [y])
