@@ -108,7 +108,9 @@ def calibrate_sets(
     """Lines of these rules through these sets."""
     stacked = [stack_rises(sets, pilot, rule, len(measured.candidates)) for rule in rules]
     pilots, finals = (np.stack(x) for x in zip(*stacked, strict=True))
-    return calibrate([measured.rules[i] for i in rules], pilots, finals, measured.level)
+    names = measured.candidates
+    traits = [None if s.trait is None else names.index(s.trait) for s in sets]
+    return calibrate([measured.rules[i] for i in rules], pilots, finals, traits, measured.level)
 
 
 def try_pilots(measured: Measured) -> tuple[PilotRow, ...]:

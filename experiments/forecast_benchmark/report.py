@@ -236,5 +236,6 @@ def describe_method(results: Results) -> str:
         "questions, over the untrained model's. Lines and the length of pilots come from the sets "
         "for development, whose traits and data seeds are others. Each interval is as wide as the "
         "errors of development sets that were left out of their line, over their scale: of all "
-        "candidates, or of the largest forecast of each set, whichever is wider."
+        "candidates, of the largest forecast of each set, or of the teachers' traits, whichever "
+        "are widest."
     )

@@ -7,14 +7,17 @@ whole fine-tune by a line, one for each rule and rank:
 
 Lines and intervals are fitted on data sets whose whole fine-tunes were trained (`calibrate`): the
 errors are those of a set that was left out of its own line (conformal prediction with errors over
-their scale, Lei et al. 2018, arXiv 1604.04173, section 5), and of the likeliest candidate of each
-set, which is chosen for its size, as well as of all. A rule that was not calibrated takes the line
-through all rules, and the errors that this has for a rule that is left out of it.
+their scale, Lei et al. 2018, arXiv 1604.04173, section 5). They are as wide as the widest of three
+groups asks for: of all candidates, of the largest forecast of each set, which is chosen for its
+size, and of the traits of the sets' teachers, which rise otherwise than others. A rule that was not
+calibrated takes the line through all rules, and the errors that this has for a rule that is left
+out of it.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -169,6 +172,7 @@ def calibrate(
     rules: Sequence[Rule],
     pilots: Float[np.ndarray, "rules sets candidates"],
     finals: Float[np.ndarray, "rules sets candidates"],
+    traits: Sequence[int | None],
     level: float,
 ) -> tuple[tuple[Line, ...], Line]:
     """The line of every rule, and that of any.
@@ -176,6 +180,7 @@ def calibrate(
     Args:
       pilots, finals: rises in nats; NaN throughout a set whose student was unstable, which is left
         out.
+      traits: the place of each set's teacher's trait among the candidates; None of clean sets.
 
     Raises InputError for fewer than `FEWEST_SETS` sets of a rule.
     """
@@ -187,18 +192,20 @@ def calibrate(
                 f"{rule.optimizer} (rate {rule.rate:g}, rank {rule.rank}): {int(sound.sum())} data "
                 f"sets with a stable student, {FEWEST_SETS} are needed to calibrate a forecast"
             )
-        own.append(_leave_sets_out(pilot[sound], final[sound]))
-    scaled = [errors.scaled() for errors in own]
-    # Few sets a rule: their likeliest candidates are judged over all rules.
-    first = _find_quantile(np.concatenate([s.first for s in scaled]), level)
+        own.append(_leave_sets_out(pilot[sound], final[sound], _choose(traits, sound)))
+    scaled = [errors.scale() for errors in own]
+    # Few sets a rule: largest forecasts and teachers' traits are judged over all rules.
+    few = max(
+        _find_quantile(np.concatenate([getattr(s, group) for s in scaled]), level)
+        for group in ("first", "taught")
+    )
     lines = tuple(
-        _make_line(rule, pilot, final, errors, max(first, _find_quantile(s.all, level)))
+        _make_line(rule, pilot, final, errors, max(few, _find_quantile(s.all, level)))
         for rule, pilot, final, errors, s in zip(rules, pilots, finals, own, scaled, strict=True)
     )
     optimizers = np.array([rule.optimizer for rule in rules])
-    others = _leave_rules_out(optimizers, pilots, finals)
-    apart = others.scaled()
-    quantile = max(_find_quantile(apart.first, level), _find_quantile(apart.all, level))
+    others = _leave_rules_out(optimizers, pilots, finals, traits)
+    quantile = max(_find_quantile(group, level) for group in others.scale())
     x, y = (rises.reshape(-1, rises.shape[-1]) for rises in (pilots, finals))
     return lines, _make_line(None, x, y, others, quantile)
 
@@ -206,25 +213,27 @@ def calibrate(
 class _Errors:
     """Forecasts of sets by lines that do not know them, and their errors."""
 
-    def __init__(self, forecasts: Rises, finals: Rises):
-        self.forecasts, self.errors = forecasts, finals - forecasts
+    def __init__(self, forecasts: Rises, finals: Rises, traits: Sequence[int | None]):
+        self.forecasts, self.errors, self.traits = forecasts, finals - forecasts, tuple(traits)
         sizes = np.abs(forecasts).ravel()
         design = np.stack([np.ones_like(sizes), sizes], axis=1)
         (spread, growth), _ = scipy.optimize.nnls(design, np.abs(self.errors).ravel())
         self.spread, self.growth = max(float(spread), 1e-3), float(growth)
 
-    def scaled(self) -> "_Scaled":
+    def scale(self) -> "_Scaled":
         scaled = np.abs(self.errors) / _scale(self.forecasts, self.spread, self.growth)
         first = scaled[np.arange(len(scaled)), self.forecasts.argmax(axis=1)]
-        return _Scaled(first, scaled.ravel())
+        taught = [row[t] for row, t in zip(scaled, self.traits, strict=True) if t is not None]
+        return _Scaled(scaled.ravel(), first, np.array(taught))
 
 
-@dataclass(frozen=True)
-class _Scaled:
-    """Errors over their scale: of the likeliest candidate of each set, and of all."""
+class _Scaled(NamedTuple):
+    """Errors over their scale: of all candidates, of the largest forecast of each set, and of the
+    teachers' traits."""
 
-    first: Float[np.ndarray, " sets"]
     all: Float[np.ndarray, " pairs"]
+    first: Float[np.ndarray, " sets"]
+    taught: Float[np.ndarray, " taught"]
 
 
 def _scale(
@@ -245,23 +254,28 @@ def _fit(pilots: Rises, finals: Rises) -> tuple[float, float]:
     return float(y.mean() - slope * x.mean()), slope
 
 
-def _leave_sets_out(pilots: Rises, finals: Rises) -> _Errors:
+def _choose(traits: Sequence[int | None], kept: Bool[np.ndarray, " sets"]) -> list[int | None]:
+    return [t for t, keep in zip(traits, kept, strict=True) if keep]
+
+
+def _leave_sets_out(pilots: Rises, finals: Rises, traits: Sequence[int | None]) -> _Errors:
     forecasts = np.empty_like(finals)
     for i in range(len(pilots)):
         rest = np.arange(len(pilots)) != i
         intercept, slope = _fit(pilots[rest], finals[rest])
         forecasts[i] = intercept + slope * pilots[i]
-    return _Errors(forecasts, finals)
+    return _Errors(forecasts, finals, traits)
 
 
 def _leave_rules_out(
     optimizers: np.ndarray,
     pilots: Float[np.ndarray, "rules sets candidates"],
     finals: Float[np.ndarray, "rules sets candidates"],
+    traits: Sequence[int | None],
 ) -> _Errors:
     """Of each optimizer, all of whose ranks are left out together; of a single one, of its sets."""
     names = np.unique(optimizers)
-    forecasts, known = [], []
+    forecasts, known, taught = [], [], []
     for name in names:
         own = optimizers == name
         apart = pilots[own], finals[own]
@@ -273,12 +287,15 @@ def _leave_rules_out(
         sound = _find_sound(x, y)
         forecasts.append(intercept + slope * x[sound])
         known.append(y[sound])
-    return _Errors(np.concatenate(forecasts), np.concatenate(known))
+        taught += _choose(list(traits) * int(own.sum()), sound)
+    return _Errors(np.concatenate(forecasts), np.concatenate(known), taught)
 
 
 def _find_quantile(errors: Float[np.ndarray, " n"], level: float) -> float:
     """The smallest error that a new one stays under with at least this probability; the largest
-    where there are too few."""
+    where there are too few, and 0 of none."""
+    if not errors.size:
+        return 0.0
     place = min(math.ceil((len(errors) + 1) * level), len(errors))
     return float(np.sort(errors)[place - 1])
 

@@ -25,11 +25,16 @@ RULES = tuple(Rule(optimizer=name, rate=0.1, rank=8) for name in ("adamw", "lion
 SLOPES = (1.0, 2.0, 3.0, 4.0)
 
 
+def list_traits(sets):
+    """The candidate that rises more, by set."""
+    return [i % len(NAMES) for i in range(sets)]
+
+
 def plant(sets, rng, rules=RULES):
     """Pilots and outcomes [rules, sets, candidates]: one candidate of each set rises more, errors
     grow with what is forecast."""
     pilots = 0.1 * rng.normal(size=(len(rules), sets, len(NAMES)))
-    pilots[:, np.arange(sets), np.arange(sets) % len(NAMES)] += rng.exponential(0.5, sets)
+    pilots[:, np.arange(sets), list_traits(sets)] += rng.exponential(0.5, sets)
     means = 0.1 + np.array(SLOPES[: len(rules)])[:, None, None] * pilots
     return pilots, means + (0.1 + 0.2 * np.abs(means)) * rng.normal(size=means.shape)
 
@@ -41,7 +46,7 @@ def test_log_odds_are_those_of_the_probability():
 
 
 def test_lines_are_the_planted_ones():
-    lines, other = calibrate(RULES, *plant(400, np.random.default_rng(0)), 0.9)
+    lines, other = calibrate(RULES, *plant(400, np.random.default_rng(0)), list_traits(400), 0.9)
     assert [line.rule for line in lines] == list(RULES) and other.rule is None
     assert [line.slope for line in lines] == pytest.approx(SLOPES, rel=0.1)
     assert [line.intercept for line in lines] == pytest.approx([0.1] * 4, abs=0.05)
@@ -52,7 +57,7 @@ def test_intervals_hold_new_outcomes_at_their_level():
     rng = np.random.default_rng(1)
     inside, first = [], []
     for _ in range(20):
-        lines, _ = calibrate(RULES, *plant(16, rng), 0.9)
+        lines, _ = calibrate(RULES, *plant(16, rng), list_traits(16), 0.9)
         for line, pilots, outcomes in zip(lines, *plant(10, rng), strict=True):
             for pilot, outcome in zip(pilots, outcomes, strict=True):
                 true = dict(zip(NAMES, outcome, strict=True))
@@ -65,11 +70,30 @@ def test_intervals_hold_new_outcomes_at_their_level():
     assert 0.86 < np.mean(first) < 0.97
 
 
+def test_teachers_traits_that_rise_otherwise_widen_the_interval():
+    """Their outcomes have noise of their own, which one candidate in sixteen hardly shows."""
+    rng = np.random.default_rng(6)
+    pilots, finals = plant(40, rng)
+    traits = list_traits(40)
+    finals[:, np.arange(40), traits] += rng.normal(0, 2, (len(RULES), 40))
+    clean, _ = calibrate(RULES, pilots, finals, [None] * 40, 0.9)
+    lines, _ = calibrate(RULES, pilots, finals, traits, 0.9)
+    assert all(a.quantile > 1.5 * b.quantile for a, b in zip(lines, clean, strict=True))
+    held = [
+        f.low <= final[trait] <= f.high
+        for line, pilot_sets, final_sets in zip(lines, pilots, finals, strict=True)
+        for pilot, final, trait in zip(pilot_sets, final_sets, traits, strict=True)
+        for f in forecast_rises(line, NAMES, pilot)
+        if f.name == NAMES[trait]
+    ]
+    assert np.mean(held) > 0.88
+
+
 def test_an_unknown_rule_has_wider_intervals_that_hold_it():
     """Lines of other rules, whose slopes differ, say less: by as much as they are wrong about a
     rule that is left out."""
     rng = np.random.default_rng(2)
-    lines, other = calibrate(RULES, *plant(100, rng), 0.9)
+    lines, other = calibrate(RULES, *plant(100, rng), list_traits(100), 0.9)
     assert other.error > 1.2 * max(line.error for line in lines)
     pilots, outcomes = plant(100, rng)
     held = [
@@ -85,9 +109,12 @@ def test_sets_without_a_stable_student_are_left_out():
     gone = pilots.copy(), finals.copy()
     gone[0][0, 2] = np.nan
     gone[1][0, 5] = np.nan
+    traits = list_traits(12)
     kept = [i for i in range(12) if i not in (2, 5)]
-    lines, _ = calibrate(RULES[:1], gone[0][:1], gone[1][:1], 0.9)
-    expected, _ = calibrate(RULES[:1], pilots[:1, kept], finals[:1, kept], 0.9)
+    lines, _ = calibrate(RULES[:1], gone[0][:1], gone[1][:1], traits, 0.9)
+    expected, _ = calibrate(
+        RULES[:1], pilots[:1, kept], finals[:1, kept], [traits[i] for i in kept], 0.9
+    )
     assert lines == expected
 
 
@@ -96,11 +123,11 @@ def test_too_few_sets_are_refused():
     with pytest.raises(
         InputError, match=rf"adamw \(rate 0.1, rank 8\): {FEWEST_SETS - 1} data sets"
     ):
-        calibrate(RULES, *few, 0.9)
+        calibrate(RULES, *few, list_traits(FEWEST_SETS - 1), 0.9)
 
 
 def make_calibration():
-    lines, other = calibrate(RULES, *plant(20, np.random.default_rng(5)), 0.9)
+    lines, other = calibrate(RULES, *plant(20, np.random.default_rng(5)), list_traits(20), 0.9)
     return Calibration(
         model="m",
         weights="w",
