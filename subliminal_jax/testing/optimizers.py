@@ -24,7 +24,7 @@ from subliminal_jax.training.optimizers import Builder, OptimizerSpec, make_opti
 from subliminal_jax.training.optimizers.entries import KINDS, Kind
 from subliminal_jax.training.optimizers.stacking import restack, unstack
 
-LAYERS, STEPS, TOTAL_STEPS = 3, 4, 10
+LAYERS, STEPS, TOTAL_STEPS = 2, 4, 10
 LEAST_MOVEMENT = 1e-3  # of the parameters' norm: below it roundings are compared
 PROGRESS = 0.7  # of the objective at the start
 

@@ -14,7 +14,12 @@ from docs.examples.rms_momentum import rms_momentum
 from subliminal_jax import testing
 from subliminal_jax.diagnostics.spectrum import spectrum_of_product, stable_rank
 from subliminal_jax.errors import InputError
-from subliminal_jax.testing.optimizers import assert_same_point, make_gradients, make_parameters
+from subliminal_jax.testing.optimizers import (
+    LAYERS,
+    assert_same_point,
+    make_gradients,
+    make_parameters,
+)
 from subliminal_jax.training.checkpoints import Checkpoints
 from subliminal_jax.training.optimizers import OPTIMIZERS, Entry, OptimizerSpec, make_optimizer
 from subliminal_jax.training.optimizers.registry import _entries
@@ -171,9 +176,9 @@ def test_rates_that_cannot_be_tried_are_refused(rates):
 def test_layers_are_unstacked_in_their_order():
     params = make_parameters()
     split = unstack(params)
-    for i in range(3):
+    for i in range(LAYERS):
         np.testing.assert_array_equal(split["blocks"]["q"][i], params["layers"]["q"][i])
-    assert len(split["blocks"]["q"]) == 3 and "layers" not in split
+    assert len(split["blocks"]["q"]) == LAYERS and "layers" not in split
 
 
 OPTAX = {
