@@ -26,7 +26,8 @@ from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
 from .config import REFERENCE, Config
 
 STAGE = "costs"
-STUDENTS, PASSES, UPDATES = 4, 8, 4
+# Updates enough for what some rules do at their first step, or at every tenth.
+STUDENTS, PASSES, UPDATES = 2, 8, 20
 
 
 def measure_costs(lab: VectorLab, config: Config) -> dict[str, float]:
