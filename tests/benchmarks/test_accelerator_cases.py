@@ -1,7 +1,6 @@
 """What an accelerator measures, run whole on the CPU: bfloat16 on both sides, models cut small; and
 the least work against counting by hand."""
 
-import contextlib
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,13 +45,12 @@ class MeasuredCeilings:
         pass
 
 
-class KeptSide:
-    """The process of one side of all cases: to import torch or JAX takes it longer than the work of
-    a case."""
+class KeptPeer:
+    """The peer's process of all cases: to import torch takes it longer than the work of a case."""
 
-    def __init__(self, name: str, file: Path):
+    def __init__(self, file: Path):
         self.file = file
-        self.worker = workers.Worker(name, f"{sides.__name__}:chosen", {"file": str(file)})
+        self.worker = workers.Worker("peer", f"{sides.__name__}:chosen", {"file": str(file)})
 
     def choose(self, function, setting):
         self.file.write_bytes(pickle.dumps((function, dict(setting))))
@@ -70,20 +68,18 @@ class KeptSide:
 
 @pytest.fixture(scope="module", autouse=True)
 def shared(tmp_path_factory):
-    """What this machine reaches, measured once for all cases, and one process of each side. Rows
+    """What this machine reaches, measured once for all cases, and one process of their peers. Rows
     and weights are written here: this process has JAX already."""
     with CeilingMeter() as meter:
         measured = MeasuredCeilings(meter.ceilings)
-    folder = tmp_path_factory.mktemp("sides")
-    kept = {name: KeptSide(name, folder / f"{name}.pickle") for name in ("ours", "peer")}
+    kept = KeptPeer(tmp_path_factory.mktemp("peer") / "side.pickle")
 
     def start(name, function, setting, environment):
-        return kept[name].choose(function, setting)
+        if name == "peer":
+            return kept.choose(function, setting)
+        return workers.Worker(name, function, setting, environment)
 
-    with contextlib.ExitStack() as stack:
-        for side in kept.values():
-            stack.enter_context(side.worker)
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
+    with pytest.MonkeyPatch.context() as patch, kept.worker:
         patch.setattr(harness, "CeilingMeter", lambda: measured)
         patch.setattr(harness, "Worker", start)
         for module in (models, score, train_step):
