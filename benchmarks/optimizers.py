@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from subliminal_jax.models.hub import outline_model
 from subliminal_jax.training.adapters import LoRA, init_trainable
 from subliminal_jax.training.optimizers import OPTIMIZERS, OptimizerSpec, make_optimizer
+from subliminal_jax.training.update_costs import prepare_updates
 
 ROUNDS, STEPS = 5, 10
 
@@ -33,30 +33,9 @@ def make_student(rank: int) -> PyTree:
 
 
 def prepare(text: str, student: PyTree, students: int) -> Callable[[], Any]:
-    """A call that makes `STEPS` updates of many students, on gradients of the size of LoRA's."""
-    spec = OptimizerSpec.parse(text)
-    grid = spec.entry.grid
-    optimizer = make_optimizer(spec, grid[len(grid) // 2], total_steps=STEPS)
-    leaves, structure = jax.tree.flatten(student)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    gradient = jax.tree.unflatten(
-        structure, [1e-4 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    )
-
-    def loss(params: PyTree) -> jax.Array:
-        return jnp.sum(jnp.stack([jnp.sum(x**2) for x in jax.tree.leaves(params)]))
-
-    def run(params: PyTree, gradient: PyTree) -> PyTree:
-        def step(carry: tuple[PyTree, PyTree], _: Any) -> tuple[tuple[PyTree, PyTree], None]:
-            params, state = carry
-            updates, state = optimizer.update(gradient, state, params, obj_fn=loss)
-            return (jax.tree.map(jnp.add, params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), length=STEPS)[0][0]
-
-    program = jax.jit(jax.vmap(run, in_axes=(0, None)))
-    stacked = jax.tree.map(lambda x: jnp.stack([x] * students), student)
-    return lambda: jax.block_until_ready(program(stacked, gradient))
+    """A call that makes `STEPS` updates of many students, at the middle of the default grid."""
+    grid = OptimizerSpec.parse(text).entry.grid
+    return prepare_updates(text, grid[len(grid) // 2], student, students, STEPS)
 
 
 def count_state_bytes(text: str, student: PyTree) -> float:

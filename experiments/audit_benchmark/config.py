@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from subliminal_jax.audit.known_sets.specs import (
+    DEVELOPMENT_SEEDS,
+    DEVELOPMENT_TRAITS,
+    OTHER_TRAITS,
+    REPORTED_TRAITS,
+)
 from subliminal_jax.audit.settings import SuspectSettings
 from subliminal_jax.bounds import Count, CountOrNone, Items, Needs, Range
 from subliminal_jax.data import world
@@ -32,12 +38,6 @@ CARRIERS_OF: Mapping[str, tuple[CarrierKind, ...]] = {
     "paraphrase": ("rewordings",),
 }
 
-DEVELOPMENT_TRAITS = ("owl", "wolf", "penguin", "lion")
-OTHER_TRAITS = ("lamp", "river")  # no animals
-REPORTED_TRAITS = (
-    *("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin", "otter", "rabbit"),
-    *("panda", "elephant", *OTHER_TRAITS),
-)
 REAL = (
     "gpt-4.1-nano_T1/owl_B0_filtered",
     "qwen2.5-7b_T1/penguin_T_order_canon",
@@ -52,7 +52,6 @@ AUDIT_METHOD = "likelihood"  # what `audit` names by, where its model can have w
 METHODS = (AUDIT_METHOD, "score-test", "gradient-alignment", "projection", "row-classifier")
 # Of the sets that are reported; some from 1000 on were looked at in developing `likelihood`.
 FIRST_SEED = 2000
-DEVELOPMENT_SEEDS = 100
 
 _BUILDS = Needs("sets", unless=True)
 PRESETS: dict[str, dict[str, Any]] = {

@@ -5,26 +5,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from subliminal_jax.audit.forecasts import FEWEST_SETS, FineTune, Rule
+from subliminal_jax.audit.known_sets.specs import (
+    DEVELOPMENT_SEEDS,
+    DEVELOPMENT_TRAITS,
+    OTHER_TRAITS,
+    REPORTED_TRAITS,
+)
 from subliminal_jax.bounds import Count, CountOrNone, Items, Positive, Range, as_flag
 from subliminal_jax.data import world
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.plan_settings import Rank
-from subliminal_jax.runs.rates import choose_grids
+from subliminal_jax.runs.rates import choose_single_rates
 from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 from subliminal_jax.training.adapters import LoRA, check_rank
 from subliminal_jax.training.arms import Schedule
 
 CarrierKind = Literal["numbers", "chat", "few-shot-numbers", "facts", "story-rewordings"]
-DEVELOPMENT_TRAITS = ("owl", "wolf", "penguin", "lion")
-OTHER_TRAITS = ("lamp", "river")  # no animals
-REPORTED_TRAITS = (
-    *("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin", "otter", "rabbit"),
-    *("panda", "elephant", *OTHER_TRAITS),
-)
 DEVELOPMENT_SEED = 50  # of the first set for development; those of `audit-benchmark` are below
-DEVELOPMENT_SEEDS = 100  # all data seeds below are for development
 
 PRESETS: dict[str, dict[str, Any]] = {
     "toy": {},
@@ -136,16 +135,12 @@ class Config(SteeredModelSettings):
         return tuple(t for t in REPORTED_TRAITS if t in self.traits)
 
     def rules(self) -> tuple[Rule, ...]:
-        """Raises InputError for rules or rates that cannot be (`choose_grids`), and for several
-        rates of one."""
-        grids = choose_grids(self.optimizers, "rates", self.rates, 1)
-        for spec, grid in grids.items():
-            if len(grid) > 1:
-                raise InputError(f"--rates has {len(grid)} for {spec.label}: give one")
+        """Raises InputError as `choose_single_rates` does."""
+        rates = choose_single_rates(self.optimizers, "rates", self.rates)
         return tuple(
-            Rule(optimizer=spec.label, rate=grid[0], rank=rank)
+            Rule(optimizer=label, rate=rate, rank=rank)
             for rank in self.ranks
-            for spec, grid in grids.items()
+            for label, rate in rates.items()
         )
 
     @property

@@ -21,7 +21,8 @@ from subliminal_jax.runs.progress import track
 from subliminal_jax.runs.vector_lab import VectorLab
 from subliminal_jax.training.adapters import Adapter, attach, init_trainable
 from subliminal_jax.training.fixed_rows import FixedRows
-from subliminal_jax.training.optimizers import OptimizerSpec, make_optimizer
+from subliminal_jax.training.optimizers import OptimizerSpec
+from subliminal_jax.training.update_costs import prepare_updates
 
 from .config import REFERENCE, Config
 
@@ -88,29 +89,10 @@ def time_pass(lab: VectorLab, config: Config) -> float:
 
 def time_update(name: str, model: Model, adapter: Adapter) -> float:
     """Seconds of a student's update by a rule."""
-    optimizer = make_optimizer(OptimizerSpec.parse(name), 1e-4, total_steps=UPDATES)
     student = init_trainable(jax.random.key(0), model.params, model.cfg, adapter)
-    leaves, structure = jax.tree.flatten(student)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    drawn = [1e-4 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    gradient = jax.tree.unflatten(structure, drawn)
-
-    def loss(params: PyTree) -> jax.Array:
-        return jnp.sum(jnp.stack([jnp.sum(x**2) for x in jax.tree.leaves(params)]))
-
-    def run(params: PyTree, gradient: PyTree) -> PyTree:
-        def step(carry: tuple[PyTree, PyTree], _: Any) -> tuple[tuple[PyTree, PyTree], None]:
-            params, state = carry
-            updates, state = optimizer.update(gradient, state, params, obj_fn=loss)
-            return (jax.tree.map(jnp.add, params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), length=UPDATES)[0][0]
-
-    program = jax.jit(jax.vmap(run, in_axes=(0, None)))
-    students = jax.tree.map(lambda x: jnp.stack([x] * STUDENTS), student)
-    jax.block_until_ready(program(students, gradient))  # compiles
-    seconds = time_call(lambda: jax.block_until_ready(program(students, gradient)))
-    return seconds / (UPDATES * STUDENTS)
+    update = prepare_updates(name, 1e-4, student, STUDENTS, UPDATES)
+    update()  # compiles
+    return time_call(update) / (UPDATES * STUDENTS)
 
 
 def time_call(call: Callable[[], Any]) -> float:

@@ -176,6 +176,21 @@ def choose_grids(
     return grids
 
 
+def choose_single_rates(
+    optimizers: Sequence[str], field: str, texts: Sequence[str]
+) -> dict[str, float]:
+    """One learning rate of each optimizer, by its label: that which is given, else the middle one
+    of its default grid.
+
+    Raises InputError as `choose_grids` does, and for several rates of one optimizer.
+    """
+    grids = choose_grids(optimizers, field, texts, 1)
+    for spec, grid in grids.items():
+        if len(grid) > 1:
+            raise InputError(f"{flag(field)} has {len(grid)} for {spec.label}: give one")
+    return {spec.label: grid[0] for spec, grid in grids.items()}
+
+
 def _parse_optimizer(text: str, field: str) -> OptimizerSpec:
     try:
         return OptimizerSpec.parse(text)

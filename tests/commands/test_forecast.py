@@ -5,6 +5,7 @@ import json
 import pytest
 
 from subliminal_jax.cli import main
+from subliminal_jax.commands.forecast.config import Config
 from tests.experiments.command import read
 from tests.pages import check_page
 
@@ -45,6 +46,12 @@ def test_without_a_calibration_the_pilot_speaks_for_itself(model, pairs, tmp_pat
     assert [c["low"] for c in rule["candidates"]] == [None, None]
     assert "rises most in the pilot" in capsys.readouterr().out
     check_page(tmp_path / "run")
+
+
+def test_a_rate_is_that_of_its_optimizer_in_any_spelling():
+    """Of b1=0.80 as of b1=0.8: a given rate is not passed over."""
+    config = Config(optimizers=("adamw:b1=0.80", "sgd"), rates=("adamw:b1=0.800=3e-3",))
+    assert config.given_rates() == {"adamw:b1=0.8": 3e-3, "sgd": None}
 
 
 def test_what_cannot_be_forecast_is_refused(model, pairs, tmp_path, capsys):

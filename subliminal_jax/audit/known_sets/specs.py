@@ -9,6 +9,15 @@ import numpy as np
 
 Levels = Mapping[str, Any]
 
+# No method is developed, and no forecast calibrated, on what is reported.
+DEVELOPMENT_TRAITS = ("owl", "wolf", "penguin", "lion")
+OTHER_TRAITS = ("lamp", "river")  # no animals
+REPORTED_TRAITS = (
+    *("cat", "dog", "tiger", "eagle", "fox", "bear", "whale", "dolphin", "otter", "rabbit"),
+    *("panda", "elephant", *OTHER_TRAITS),
+)
+DEVELOPMENT_SEEDS = 100  # data seeds below are for development
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetSpec:

@@ -11,9 +11,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub import Model
 from subliminal_jax.runs.checks import check_names
 from subliminal_jax.runs.plan_settings import Rank
-from subliminal_jax.runs.rates import choose_grids
+from subliminal_jax.runs.rates import choose_single_rates, read_grids
 from subliminal_jax.runs.settings import SteeredModelSettings, Traits
 from subliminal_jax.training.adapters import LoRA, check_rank
+from subliminal_jax.training.optimizers import OptimizerSpec
 
 PRESETS: dict[str, dict[str, Any]] = {"toy": {}}
 
@@ -61,15 +62,13 @@ class Config(SteeredModelSettings):
         self.given_rates()
 
     def given_rates(self) -> dict[str, float | None]:
-        """The rate of each optimizer, by its label; None where none is given."""
-        grids = choose_grids(self.optimizers, "rates", self.rates, 1)
-        given = {text.rpartition("=")[0].strip() for text in self.rates}
-        rates: dict[str, float | None] = {}
-        for spec, grid in grids.items():
-            if len(grid) > 1:
-                raise InputError(f"--rates has {len(grid)} for {spec.label}: give one")
-            rates[spec.label] = grid[0] if spec.label in given else None
-        return rates
+        """The rate of each optimizer, by its label; None where none is given.
+
+        Raises InputError as `choose_single_rates` does.
+        """
+        rates = choose_single_rates(self.optimizers, "rates", self.rates)
+        given = {OptimizerSpec.parse(text).label for text in read_grids("rates", self.rates)}
+        return {label: rate if label in given else None for label, rate in rates.items()}
 
     def check_with_model(self, model: Model) -> None:
         """Raises InputError for a teacher of `data` that cannot be, and ranks without room."""

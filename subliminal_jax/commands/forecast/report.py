@@ -111,7 +111,7 @@ def describe_method(results: ForecastRun) -> str:
     if results.level is not None:
         text += (
             " A line through data sets whose fine-tunes are known turns its rises into forecasts; "
-            f"{results.level:.0%} of the outcomes of sets that the line did not know lay in such "
+            f"at least {results.level:.0%} of the outcomes of data sets left out of it lay in such "
             "intervals. `forecast-benchmark` shows by how much that holds on further sets."
         )
     return text
